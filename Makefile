@@ -1,0 +1,49 @@
+# Thread pools that spin cost 4x on two busy cores (docs/design.md); set before torch is imported.
+export OMP_WAIT_POLICY = passive
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test lint bench docs soak clean
+
+demo: .venv/.train
+	$(PY) examples/demo.py
+
+test: .venv/.test
+	$(PY) -m pytest -m "not soak"
+
+soak: .venv/.test
+	$(PY) -m pytest -m soak
+
+lint: .venv/.lint
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PY) -m cogapp --check -r docs/*.md README.md
+
+bench: .venv/.test
+	$(PY) benchmarks/run.py
+
+docs: .venv/.lint
+	$(PY) -m cogapp -r docs/*.md README.md
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.train: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[train]'
+	touch $@
+
+.venv/.test: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[test]'
+	touch $@
+
+.venv/.lint: .venv/.test
+	$(PIP) --editable '.[test,lint]'
+	touch $@
+
+clean:
+	rm -rf .venv .cache build *.egg-info

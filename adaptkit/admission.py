@@ -1,0 +1,46 @@
+"""What may stand under one name, and what may be merged together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptkit import identity
+from adaptkit.errors import BaseMismatch, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adaptkit.types import BaseIdentity, Manifest, Version
+
+
+def admit_next(name: str, latest: Version, manifest: Manifest) -> None:
+    """A name stays what it is: one method, one base. `Refused` says which of them would change."""
+    fix = "choose another name, or --new-version to change what this one is"
+    if latest.method != manifest.method:
+        raise Refused(f"'{name}' holds {latest.method} adapters", why=f"this one is {manifest.method}", fix=fix)
+    verdict = identity.compare(latest.base, manifest.base)
+    if not identity.admits(verdict, latest.base, manifest.base, "merge").allowed:
+        raise Refused(f"'{name}' holds adapters of another base", why=verdict.reason, fix=fix)
+
+
+def admit_together(bases: Sequence[tuple[str, BaseIdentity]], *, force: bool) -> dict[str, Any]:
+    """Refuse labelled adapters of different bases, unless forced; answers what was forced or is unknown, to record."""
+    facts: dict[str, Any] = {}
+    (first_label, first), *others = bases
+    for label, base in others:
+        verdict = identity.compare(first, base)
+        ruling = identity.admits(verdict, first, base, "merge")
+        pair = f"{first_label} and {label}"
+        if not ruling.allowed and not force:
+            raise BaseMismatch(f"{pair} are for different bases", why=ruling.reason,
+                               fix="--force merges them all the same, and records it")  # fmt: skip
+        if not ruling.allowed:
+            facts.setdefault("forced", []).append(f"{pair}: {ruling.reason}")
+        elif ruling.warning:
+            facts.setdefault("warnings", []).append(f"{pair}: {ruling.warning}")
+    return facts
+
+
+def best_known(bases: Sequence[BaseIdentity]) -> BaseIdentity:
+    """The identity that says most: measured levels first, then their number."""
+    return max(bases, key=lambda base: (sum(level.measured for level in base.levels), len(base.levels)))

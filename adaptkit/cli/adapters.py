@@ -1,0 +1,210 @@
+"""Commands on adapters and their versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
+
+if TYPE_CHECKING:
+    from adaptkit.results import Shown
+    from adaptkit.types import Version
+
+REF = click.argument("ref", shell_complete=complete_ref)
+NAME = click.argument("name", shell_complete=complete_ref)
+
+
+@click.command()
+@click.argument("folder", default=".", metavar="[DIR]")
+@pass_session
+def init(session: Session, folder: str) -> None:
+    """Make a workspace in DIR/.adaptkit (here by default)."""
+    from adaptkit.workspace import Workspace
+
+    with Workspace.init(folder) as workspace:
+        session.out.say(f"workspace in {workspace.home.path}")
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="The adapter's name; a new version of it if it exists.")
+@click.option("--base", metavar="BASE", help="Its base model: a folder (measured), a known name or a tm1:… level.")
+@click.option("-m", "--message", default="", help="What this version is.")
+@click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Take further files in; may be repeated.")
+@click.option(
+    "--allow-pickle", is_flag=True, help="Read a .bin pickle (with torch's safe loader) and store safetensors."
+)
+@click.option("--new-version", is_flag=True, help="Even when the name holds another method or base.")
+@click.option("--force", is_flag=True, help="Even when its modules do not fit the base; recorded.")
+@json_option
+@pass_session
+def add(session: Session, path: Path, name: str, base: str | None, message: str, alias: str | None,
+        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool) -> None:  # fmt: skip
+    """Register the adapter in folder PATH as the next version of NAME."""
+    added = session.workspace.add(path, name, base=base, message=message, alias=alias, include=include,
+                                  allow_pickle=allow_pickle, new_version=new_version, force=force)  # fmt: skip
+    session.out.data(added.to_json(), f"{added.version.ref}  {_short(added.version)}" + _unchanged(added.created))
+    if added.skipped:
+        session.out.say(f"left out: {', '.join(added.skipped)} (take in with --include GLOB)")
+    if added.version.base.status == "unverified":
+        session.out.say(f"base unverified: adaptkit base verify {added.version.ref} --base DIR")
+
+
+@click.command("list")
+@click.option("--base", metavar="BASE", help="Only those made for this base: a folder, a name or a level.")
+@click.option("--method", metavar="METHOD", help="Only those of this method, such as lora.")
+@click.option("--all", "every", is_flag=True, help="Every version, not only the latest of each name.")
+@json_option
+@pass_session
+def list_(session: Session, base: str | None, method: str | None, every: bool) -> None:
+    """List the latest version of each adapter."""
+    versions = session.workspace.list(base=base, method=method, every=every)
+    rows = [(v.ref, v.method, str(v.rank or ""), _base(v), " ".join(v.aliases), v.created[:16], v.message)
+            for v in versions]  # fmt: skip
+    session.out.table([v.to_json() for v in versions], ("VERSION", "METHOD", "RANK", "BASE", "ALIASES", "CREATED", "MESSAGE"),
+                      rows, "no adapters yet: adaptkit add PATH --name NAME")  # fmt: skip
+
+
+@click.command()
+@REF
+@click.option("--recipe", is_flag=True, help="Only the recipe that made it.")
+@json_option
+@pass_session
+def show(session: Session, ref: str, recipe: bool) -> None:
+    """Show everything known of one version."""
+    shown = session.workspace.show(ref)
+    if recipe:
+        from json import dumps
+
+        session.out.data(shown.manifest.recipe, dumps(shown.manifest.recipe, indent=2, ensure_ascii=False))
+        return
+    session.out.data(shown.to_json(), lambda: _describe(shown))
+
+
+@click.command()
+@NAME
+@json_option
+@pass_session
+def log(session: Session, name: str) -> None:
+    """Show the versions of NAME, newest first, and the moves of its aliases."""
+    logged = session.workspace.log(name)
+    lines = [f"{v.ref:<16} {v.created[:19]}  {v.origin:<7} {v.digest[7:19]}  {' '.join('@' + a for a in v.aliases)} "
+             f"{v.message}".rstrip() for v in logged.versions]  # fmt: skip
+    lines += [
+        f"  @{m.alias}: {m.old or 'nothing'} → {m.new or 'nothing'}  {m.when[:19]}  {m.author}" for m in logged.moves
+    ]
+    session.out.data(logged.to_json(), "\n".join(lines))
+
+
+@click.command()
+@REF
+@pass_session
+def path(session: Session, ref: str) -> None:
+    """Print a verified PEFT folder of REF, to read from only."""
+    found = session.workspace.path(ref)
+    session.out.data(str(found), str(found))
+
+
+@click.command()
+@REF
+@click.option("-m", "--message", help="Replace the message.")
+@click.option("--tag", "tags", multiple=True, help="Add a tag; may be repeated.")
+@click.option("--metric", "metrics", multiple=True, metavar="K=V", help="Record a measured figure; may be repeated.")
+@json_option
+@pass_session
+def note(session: Session, ref: str, message: str | None, tags: tuple[str, ...], metrics: tuple[str, ...]) -> None:
+    """Write down what was learned of a version later."""
+    figures = dict(_metric(text) for text in metrics)
+    version = session.workspace.note(ref, message=message, tags=tags, metrics=figures)
+    session.out.data(version.to_json(), f"noted on {version.ref}")
+
+
+@click.command()
+@REF
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@pass_session
+def rm(session: Session, ref: str, yes: bool) -> None:
+    """Move a version to the trash; its number is never used again."""
+    version = session.workspace.version(ref)
+    if not yes:
+        click.confirm(f"move {version.ref} ({version.digest[7:19]}) to the trash?", abort=True, err=True)
+    session.workspace.remove(version.ref)
+    session.out.say(f"{version.ref} is in the trash: adaptkit restore {version.ref}")
+
+
+@click.command()
+@click.argument("ref", required=False)
+@json_option
+@pass_session
+def restore(session: Session, ref: str | None) -> None:
+    """Take a version out of the trash; without REF, list what is there."""
+    if ref is None:
+        trash = session.workspace.trash()
+        session.out.table([v.to_json() for v in trash], ("VERSION", "DIGEST", "MESSAGE"),
+                          [(v.ref, v.digest[7:19], v.message) for v in trash], "the trash is empty")  # fmt: skip
+        return
+    version = session.workspace.restore(ref)
+    session.out.data(version.to_json(), f"{version.ref} is back")
+
+
+@click.command()
+@REF
+@click.argument("out", metavar="DIR", type=click.Path(path_type=Path))
+@pass_session
+def export(session: Session, ref: str, out: Path) -> None:
+    """Copy REF into a new folder DIR, as a PEFT directory of its own."""
+    target = session.workspace.export(ref, out)
+    session.out.data(str(target), str(target))
+
+
+def _metric(text: str) -> tuple[str, float]:
+    key, _, value = text.partition("=")
+    try:
+        return key, float(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"'{text}' is not K=V with a number, such as accuracy=0.93", param_hint="--metric"
+        ) from None
+
+
+def _short(version: Version) -> str:
+    return f"{version.digest[:19]}…  {version.method} rank {version.rank or '-'}  base {_base(version)}"
+
+
+def _base(version: Version) -> str:
+    return f"{version.base.name or '?'} ({version.base.status})"
+
+
+def _unchanged(created: bool) -> str:
+    return "" if created else "  unchanged"
+
+
+def _describe(shown: Shown) -> str:
+    version, manifest = shown.version, shown.manifest
+    lines = [
+        f"{version.ref}  {version.message}".rstrip(),
+        f"  digest    {version.digest}",
+        f"  method    {version.method}, rank {version.rank or '-'}",
+        f"  base      {_base(version)}",
+        *(
+            f"            {level.value} ({'measured' if level.measured else 'claimed'})"
+            for level in version.base.levels
+        ),
+        f"  {version.origin:<9} {version.created[:19]} {f'by {version.author}' if version.author else ''}".rstrip(),
+    ]
+    if version.aliases:
+        lines.append(f"  aliases   {' '.join(version.aliases)}")
+    if version.tags:
+        lines.append(f"  tags      {' '.join(version.tags)}")
+    lines += [f"  metric    {key} = {value:g}" for key, value in version.metrics.items()]
+    lines += [f"  parent    {parent.label} × {parent.weight:g}  {parent.digest[:19]}…" for parent in shown.parents]
+    if loss := manifest.facts.get("loss"):
+        lines.append(f"  loss      {loss['error']:.2g} of the untruncated merge" if loss["error"] is not None else "")
+    lines += [f"  forced    {text}" for text in manifest.facts.get("forced", ())]
+    lines += [f"  placed    {placement.place}@{placement.number}" for placement in shown.placements]
+    lines += [f"  file      {entry.path}  {entry.size:,} bytes" for entry in manifest.files + manifest.extras]
+    return "\n".join(line for line in lines if line)

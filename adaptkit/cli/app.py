@@ -1,0 +1,69 @@
+"""The root command. Each noun is a module, imported when one of its commands is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+import adaptkit
+from adaptkit.cli.session import Session, pass_session
+
+# command -> module; the function has the command's name, or that name with an underscore behind it.
+COMMANDS = {
+    "init": "adapters", "add": "adapters", "list": "adapters", "show": "adapters", "log": "adapters",
+    "path": "adapters", "note": "adapters", "rm": "adapters", "restore": "adapters", "export": "adapters",
+    "alias": "aliases", "rollback": "aliases",
+    "merge": "merging",
+    "push": "sharing", "pull": "sharing", "remote": "sharing",
+    "base": "bases",
+    "verify": "upkeep", "registry": "upkeep",
+    "plugins": "plugins",
+}  # fmt: skip
+
+
+class App(click.Group):
+    """adaptkit's own commands, then those that plugins add; a plugin never replaces one of ours."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *sorted(self._from_plugins(ctx))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            module = import_module(f"adaptkit.cli.{COMMANDS[cmd_name]}")
+            found = getattr(module, f"{cmd_name}_", None) or getattr(module, cmd_name)
+            assert isinstance(found, click.Command)
+            return found
+        return self._from_plugins(ctx).get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from adaptkit.errors import nearest
+
+            near = ", ".join(nearest(args[0], self.list_commands(ctx), show=3)[:3])
+            raise click.UsageError(f"{error.message} Nearest are: {near}.", ctx) from error
+
+    def _from_plugins(self, ctx: click.Context) -> dict[str, click.Command]:
+        scratch = click.Group("adaptkit", commands={name: click.Command(name) for name in COMMANDS})
+        ctx.ensure_object(Session).plugins.add_commands(scratch)
+        return {name: command for name, command in scratch.commands.items() if name not in COMMANDS}
+
+
+@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(adaptkit.__version__, prog_name="adaptkit")
+@click.option("--home", type=click.Path(path_type=Path), help="The workspace to use, instead of the one in force.")
+@pass_session
+@click.pass_context
+def app(context: click.Context, session: Session, home: Path | None) -> None:
+    """Look after model adapters: register, version, merge, publish and share them.
+
+    A REF is a name (naval), a version (naval@3), an alias (naval@prod), a digest (sha256:…),
+    a folder (./out/naval) or a URL (file:///mnt/team/naval@3).
+    """
+    session.home = home
+    context.call_on_close(session.close)

@@ -1,0 +1,72 @@
+"""The command that makes one adapter of several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
+
+if TYPE_CHECKING:
+    from adaptkit.results import Merged
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, metavar="REF[=W]...", shell_complete=complete_ref)
+@click.option("--name", help="Register the result as the next version of this name.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write the result into a new folder instead."
+)
+@click.option("--strategy", default="linear", show_default=True, help="How to combine; adaptkit plugins lists them.")
+@click.option("--space", help="Where the strategy works: core, knots, dense or factors.  [default: the strategy's own]")
+@click.option("--rank", type=int, help="Cut to this rank, optimally.  [default: the strategy's own rule]")
+@click.option(
+    "--param", "params", multiple=True, metavar="K=V", help="Set a parameter of the strategy; may be repeated."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="For strategies that draw at random.")
+@click.option("--normalize", is_flag=True, help="Divide the weights by their sum.")
+@click.option("--dtype", help="Store as float32, bfloat16, float16 or float64.  [default: that of the parents]")
+@click.option(
+    "--extras", metavar="P", help="Settle heads, tokenizers and settings in conflict: average, drop or from=REF."
+)
+@click.option(
+    "--missing", default="skip", show_default=True, help="A module some adapters lack: skip them, or count zero."
+)
+@click.option("-m", "--message", default="", help="What this version is.")
+@click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
+@click.option("--new-version", is_flag=True, help="Even when the name holds another method or base.")
+@click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders given.")
+@click.option("--force", is_flag=True, help="Even when the bases differ; recorded.")
+@json_option
+@pass_session
+def merge(session: Session, sources: tuple[str, ...], params: tuple[str, ...], **choices: Any) -> None:
+    """Merge adapters, each weighted by =W (1 by default), without loading the base."""
+    given = dict(_pair(text) for text in params)
+    merged = session.workspace.merge(sources, params=given, **choices)
+    session.out.data(merged.to_json(), lambda: _describe(merged))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"'{text}' is not K=V", param_hint="--param")
+    return key, value
+
+
+def _describe(merged: Merged) -> str:
+    report = merged.report
+    where = f"{merged.version.ref}" if merged.version else str(merged.out)
+    terms = " + ".join(f"{parent.weight:g}·{parent.label}" for parent in merged.recipe.sources)
+    lines = [
+        f"{where}  {merged.manifest.digest[:19]}…{'' if merged.created else '  unchanged'}",
+        f"  {report.strategy} in {report.space} space: {terms}",
+        f"  {len(report.ranks)} modules, rank {report.rank}, {report.dtype}",
+    ]
+    if report.error.total is not None:
+        worst = max(report.error.modules, key=lambda key: report.error.modules[key] or 0.0)
+        lines.append(f"  loss {report.error.total:.2g} (worst {report.error.modules[worst] or 0:.2g} in {worst})")
+    if report.dropped:
+        lines.append(f"  dropped: {', '.join(report.dropped)}")
+    return "\n".join(lines)

@@ -1,0 +1,163 @@
+"""Everything adaptkit raises on purpose.
+
+    AdaptkitError
+    ├── BadReference        a reference that the grammar does not know
+    ├── NotFound            a name nothing answers to; nearest names shown
+    ├── BadAdapter          an adapter directory that cannot be read
+    │   ├── BadConfig       … because of adapter_config.json
+    │   └── BadWeights      … because of the weights file
+    ├── BadBase             a base model directory that cannot be read
+    ├── BaseMismatch        two bases that are not one, or modules that do not fit the base
+    ├── MergeError          a merge that cannot be made
+    │   ├── Unmergeable     … because a method's updates cannot be combined
+    │   ├── BadRecipe       … because of a weight, a parameter or a rank
+    │   └── ExtrasConflict  … because tensors that are no deltas disagree
+    ├── Refused             a rule or a reviewing plugin said no
+    ├── Conflict            somebody else was first (compare-and-swap, a lost race)
+    ├── StoreError          the local content store
+    │   └── Corrupt         bytes that are not what their digest says
+    ├── RegistryError       the database
+    │   ├── RegistryLocked  … is held by another process
+    │   ├── RegistryTooNew  … was written by a newer adaptkit
+    │   └── NotARegistry    … is something else
+    ├── StorageError        a remote place
+    ├── PluginError         a plugin that broke, or a name that two plugins claim
+    └── MissingExtra        an optional library that is not installed
+
+An error says what failed (with its name), why, and what to type next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class AdaptkitError(Exception):
+    """What failed, `why` it did, and what to type next (`fix`)."""
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(what, why, fix)
+        self.what, self.why, self.fix = what, why, fix
+
+    def __str__(self) -> str:
+        sentence = f"{self.what}: {self.why}" if self.why else self.what
+        return f"{sentence}\n  {self.fix}" if self.fix else sentence
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.why, self.fix)
+
+
+def _rebuild(kind: type[AdaptkitError], what: str, why: str, fix: str) -> AdaptkitError:
+    """Unpickle any error of the tree, whatever its own constructor takes (worker processes send them)."""
+    error = kind.__new__(kind)
+    AdaptkitError.__init__(error, what, why=why, fix=fix)
+    return error
+
+
+class BadReference(AdaptkitError):
+    """A reference that the grammar does not know."""
+
+
+class NotFound(AdaptkitError):
+    """A name nothing answers to. Lists what is known, nearest first."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str] = (), *, fix: str = "") -> None:
+        names = nearest(name, known)
+        why = f"known are {', '.join(names)}" if names else "there is none yet"
+        super().__init__(f"no {kind} called '{name}'", why=why, fix=fix)
+
+
+def nearest(name: str, known: Iterable[str], show: int = 12) -> list[str]:
+    """The known names, the most alike first, cut with an ellipsis after `show`."""
+    from difflib import SequenceMatcher
+
+    pool = sorted(set(known))
+    pool.sort(key=lambda other: -SequenceMatcher(None, name.lower(), other.lower()).ratio())
+    return pool[:show] + ([f"… ({len(pool) - show} more)"] if len(pool) > show else [])
+
+
+class BadAdapter(AdaptkitError):
+    """An adapter directory that cannot be read."""
+
+
+class BadConfig(BadAdapter):
+    """adapter_config.json is missing, broken or says something impossible."""
+
+
+class BadWeights(BadAdapter):
+    """The weights file is missing, broken, unsafe or says something impossible."""
+
+
+class BadBase(AdaptkitError):
+    """A base model directory that cannot be read."""
+
+
+class BaseMismatch(AdaptkitError):
+    """Two bases that are not one, or modules that do not fit the base."""
+
+
+class MergeError(AdaptkitError):
+    """A merge that cannot be made."""
+
+
+class Unmergeable(MergeError):
+    """A method's updates cannot be combined by what was asked for."""
+
+
+class BadRecipe(MergeError):
+    """A weight, parameter, rank or source of a merge that makes no sense."""
+
+
+class ExtrasConflict(MergeError):
+    """Tensors that are no deltas, or settings, that the parents disagree about."""
+
+
+class Refused(AdaptkitError):
+    """A rule, or a reviewing plugin, said no."""
+
+
+class Conflict(AdaptkitError):
+    """Somebody else was first."""
+
+
+class StoreError(AdaptkitError):
+    """The local content store could not do it."""
+
+
+class Corrupt(StoreError):
+    """Bytes that are not what their digest says."""
+
+
+class RegistryError(AdaptkitError):
+    """The database could not do it."""
+
+
+class RegistryLocked(RegistryError):
+    """Another process held the database for too long."""
+
+
+class RegistryTooNew(RegistryError):
+    """The database was written by a newer adaptkit."""
+
+
+class NotARegistry(RegistryError):
+    """The file or database is something else."""
+
+
+class StorageError(AdaptkitError):
+    """A remote place could not do it."""
+
+
+class PluginError(AdaptkitError):
+    """A plugin broke, or two plugins claim one name."""
+
+
+class MissingExtra(AdaptkitError):
+    """An optional library is not installed; `fix` is the line that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, why=f"the optional part '{extra}' is not installed",
+                         fix=f"pip install 'adaptkit[{extra}]'")  # fmt: skip

@@ -1,0 +1,313 @@
+"""What plugins subclass: five small abstract classes, and the values that pass between them and the core.
+
+Subclasses set the documented class attributes, implement the abstract methods (one to five), and
+may override the rest; every other method has a default, so an old plugin keeps working when a new
+method is added here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+
+from adaptkit.errors import Unmergeable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+# ---------------------------------------------------------------- deltas
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What a header says of one tensor: safetensors dtype (`F32`, `BF16`, …), shape, size in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One place in the base that an adapter changes.
+
+    `shape` is m×n of the update as a matrix. `stored` is the shape in which the base keeps the weight
+    (transposed for GPT-2's Conv1D, four-dimensional for a convolution). A grouped convolution counts
+    as `parts` independent matrices, `part` saying which; other modules have one.
+    """
+
+    name: str
+    kind: Literal["linear", "conv1d", "conv2d", "embedding", "other"]
+    shape: tuple[int, int]
+    rank: int
+    stored: tuple[int, ...]
+    part: int = 0
+    parts: int = 1
+
+    @property
+    def key(self) -> str:
+        """The name in reports: unique among the parts as well."""
+        return self.name if self.parts == 1 else f"{self.name}#{self.part}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LowRank:
+    """The update `scale · B @ A` (B is m×r, A is r×n), with an optional additive `bias` of length m."""
+
+    B: Array
+    A: Array
+    scale: float = 1.0
+    bias: Array | None = None
+
+    @property
+    def rank(self) -> int:
+        return int(self.A.shape[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """The update `W` (m×n) written out, with an optional additive `bias` of length m."""
+
+    W: Array
+    bias: Array | None = None
+
+
+Delta = LowRank | Dense
+
+
+# ---------------------------------------------------------------- methods
+
+
+class AdapterView(Protocol):
+    """One adapter as a method plugin sees it: configuration, header, and tensors one at a time.
+
+    Keys are normalised: stray adapter names and wrapper prefixes are gone, `base_model.model.` stays.
+    `base_shapes` maps the base's tensor names to shapes when the base is at hand.
+    """
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+    @property
+    def header(self) -> Mapping[str, TensorInfo]: ...
+    @property
+    def base_shapes(self) -> Mapping[str, tuple[int, ...]] | None: ...
+    def read(self, key: str) -> Array: ...
+
+
+class AdapterMethod(ABC):
+    """How one kind of adapter (LoRA, IA3, …) is read, and written where it can hold a merge."""
+
+    name: ClassVar[str]
+    """The lower-case name in the registry and in `--method`, such as `lora`."""
+    summary: ClassVar[str] = ""
+    """One line for `adaptkit plugins`."""
+    generic: ClassVar[bool] = False
+    """A catch-all: asked only when no other method recognises an adapter."""
+    packs: ClassVar[bool] = False
+    """Whether `pack` and `merged_config` can hold any low-rank result."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Configuration fields that parents must agree about, or that `--extras` settles."""
+
+    @abstractmethod
+    def recognises(self, view: AdapterView) -> bool:
+        """Whether this adapter is of this method. The most specific claim is made by the config's peft_type."""
+
+    def check(self, view: AdapterView) -> None:
+        """Raise `BadAdapter` when configuration and header do not fit. Called once, at `add` and before merging."""
+        return
+
+    def unmergeable(self, view: AdapterView) -> str:
+        """Why this adapter cannot be merged, as a clause such as `DoRA rescales the base's rows`; empty if it can."""
+        return f"the method '{self.name}' does not say how its updates combine"
+
+    def rank(self, view: AdapterView) -> int | None:
+        """The largest rank over the modules; None when the method has none."""
+        return None
+
+    def modules(self, view: AdapterView) -> tuple[Module, ...]:
+        """Every module the file changes, in a fixed order. Needed by methods that merge, bake or are checked."""
+        return ()
+
+    def needs(self, view: AdapterView) -> Literal["nothing", "shapes", "weights"]:
+        """What `delta` needs of the base: nothing, its tensor shapes, or its weights."""
+        return "nothing"
+
+    def delta(self, view: AdapterView, module: Module) -> Delta:
+        """The update of one module."""
+        raise Unmergeable(f"cannot merge {view.label}", why=self.unmergeable(view))
+
+    def extras(self, view: AdapterView) -> tuple[str, ...]:
+        """Keys of tensors that are no deltas: heads, modules_to_save, new tokens."""
+        return ()
+
+    def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
+        """The tensors that hold one base module's merged update (all its parts, scale 1).
+
+        May only reshape, transpose and concatenate: the runner also calls it on empty arrays to learn
+        names and shapes before any work is done.
+        """
+        raise NotImplementedError
+
+    def merged_config(
+        self,
+        views: Sequence[AdapterView],
+        parts: Sequence[Module],
+        kept: Collection[str],
+        settings: Mapping[str, Any],
+        bias: bool,
+    ) -> dict[str, Any]:
+        """The `adapter_config.json` of a merge whose modules, with their new ranks, are `parts`.
+
+        `kept` are the keys of the tensors that are no deltas, `settings` what became of this method's `settings`.
+        """
+        raise NotImplementedError
+
+
+# ---------------------------------------------------------------- strategies
+
+P = TypeVar("P")
+Space = Literal["core", "knots", "dense", "factors"]
+
+
+@dataclass(frozen=True, slots=True)
+class NoParams:
+    """For a strategy that has nothing to set."""
+
+
+class MergeStrategy(ABC, Generic[P]):
+    """How the updates of several adapters become one.
+
+    `params` is a frozen dataclass; its fields become `--param` options, each documented by
+    `field(metadata={"help": …, "range": (low, high)})`.
+    """
+
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    """One line, such as `D = Σ wᵢ Dᵢ`."""
+    reference: ClassVar[str]
+    """URL of the paper or source."""
+    params: ClassVar[type[Any]] = NoParams
+    spaces: ClassVar[tuple[Space, ...]] = ("core",)
+    """Where it has a meaning; the first is the paper's own and the default."""
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+    """Fewest and most adapters (None: no limit)."""
+    identity_at: ClassVar[float | None] = 1.0
+    """The weight at which one adapter alone comes back as itself; None when it does not."""
+    symmetric: ClassVar[bool] = False
+    """Whether permuting the adapters together with their weights changes nothing."""
+    rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "asked"
+    """The rank kept: `--rank` or else whole; `--rank` or else the parents' largest; always whole."""
+
+    def coefficients(self, weights: Sequence[float], params: P) -> Sequence[float] | None:
+        """When the result is Σ cᵢ·Dᵢ, the cᵢ: the core then stacks factors, exactly and without arithmetic."""
+        return None
+
+    @abstractmethod
+    def merge(
+        self, tensors: Sequence[Array], weights: Sequence[float], params: P, rngs: Sequence[np.random.Generator]
+    ) -> Array:
+        """Combine one module's tensors, all of one shape, in the space at hand. Pure.
+
+        `rngs[i]` is derived from (seed, digest of adapter i, module), so that order does not change a draw.
+        """
+
+
+# ---------------------------------------------------------------- storage
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a push carries: the version as this registry knows it, and where each file's bytes lie.
+
+    `placed.number` is the number here; the place may have to give another (DESIGN section 2).
+    """
+
+    placed: PlacedVersion
+    paths: Mapping[str, Path]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.placed.manifest
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        return self.manifest.files + self.manifest.extras
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a place guarantees, learned by trying: shown by `remote check` and recorded with a push."""
+
+    create_only: bool
+    compare_and_swap: bool
+    note: str = ""
+
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes that just crossed."""
+
+
+def no_progress(count: int) -> None:
+    """For work that nobody watches."""
+
+
+class StorageBackend(ABC):
+    """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in the sentence."""
+
+    schemes: ClassVar[tuple[str, ...]]
+    """URL schemes it answers to, such as ("file",)."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The place at `url`; touches nothing yet."""
+        return cls(url)
+
+    @abstractmethod
+    def list(self) -> tuple[PlacedVersion, ...]:
+        """Every committed version, by number; empty when the place does not exist yet."""
+
+    @abstractmethod
+    def push(self, bundle: Bundle, expected: tuple[PlacedVersion, ...], progress: Progress = no_progress) -> Receipt:
+        """Publish, expecting what `list` showed; `Conflict` when no free number could be had."""
+
+    @abstractmethod
+    def pull(self, version: PlacedVersion, into: Path, progress: Progress = no_progress) -> None:
+        """Write the version's files below `into`, an empty folder. The caller verifies the bytes."""
+
+    @abstractmethod
+    def probe(self) -> Promise:
+        """Really try what the place guarantees, and leave nothing behind."""
+
+    def names(self) -> tuple[str, ...]:
+        """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""
+        return ()
+
+
+# ---------------------------------------------------------------- training and serving
+
+
+class Trainer(ABC):
+    """Runs a training job. Its contract grows with `adaptkit.training`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+
+
+class Engine(ABC):
+    """Runs adapters on a base for serving. Its contract grows with `adaptkit.serving`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""

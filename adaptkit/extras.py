@@ -1,0 +1,157 @@
+"""What a merge meets besides updates: heads, biases, new tokens, tokenizer files, settings.
+
+None of them can be summed. One rule serves all three kinds: equal, or owned by one parent → kept; in
+conflict → an error that names them, unless `--extras` says `average` (tensors only), `from=REF` or `drop`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adaptkit.adapter import CONFIG, PICKLE, WEIGHTS, artifact_paths
+from adaptkit.errors import ExtrasConflict
+from adaptkit.lowrank import work
+from adaptkit.tensors import numpy_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from adaptkit.adapter import Adapter
+    from adaptkit.extend import Array, TensorInfo
+
+    Owned = Sequence[tuple[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One parent in a settlement: its adapter, its digest and its weight."""
+
+    adapter: Adapter
+    digest: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is kept, by key, and what `drop` left out. Tensors are made when asked for, one at a time."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SettledTensors:
+    """As `Settled`, with the header of what is kept and a way to read each."""
+
+    layout: Mapping[str, TensorInfo]
+    dropped: tuple[str, ...]
+    _readers: Mapping[str, Callable[[], Array]]
+
+    def read(self, key: str) -> Array:
+        return self._readers[key]()
+
+
+def settle_tensors(policy: str, parties: Sequence[Party], keys: Sequence[Sequence[str]]) -> SettledTensors:
+    """Settle the tensors that are no deltas; `keys[i]` are those of `parties[i]`."""
+    layout: dict[str, TensorInfo] = {}
+    readers: dict[str, Callable[[], Array]] = {}
+    dropped, conflicts = [], []
+    for key in sorted({key for owned in keys for key in owned}):
+        owners = [party for party, owned in zip(parties, keys, strict=True) if key in owned]
+        kept: Callable[[], Array] | None = _reader(owners[0], key)
+        if not _same_tensor(owners, key):
+            if policy == "refuse":
+                conflicts.append(f"the tensor '{key}'")
+                continue
+            kept = _average(owners, key) if policy == "average" else _chosen_reader(policy, owners, key)
+        if kept is None:
+            dropped.append(key)
+            continue
+        owner = _chosen(policy, owners) or owners[0]
+        layout[key], readers[key] = owner.adapter.header[key], kept
+    _raise_conflicts(conflicts, parties)
+    return SettledTensors(layout, tuple(dropped), readers)
+
+
+def settle_files(policy: str, parties: Sequence[Party]) -> Settled:
+    """Settle the tokenizer and chat-template files; the values are their bytes."""
+    contents = [{path: (party.adapter.path / path).read_bytes() for path in _companions(party)} for party in parties]
+    return _settle(policy, parties, contents, "the file")
+
+
+def settle_settings(policy: str, parties: Sequence[Party], names: Sequence[str]) -> Settled:
+    """Settle configuration fields; a field that is absent or null belongs to nobody."""
+    said = [{n: p.adapter.config[n] for n in names if p.adapter.config.get(n) is not None} for p in parties]
+    return _settle(policy, parties, said, "the setting")
+
+
+def _settle(policy: str, parties: Sequence[Party], tables: Sequence[Mapping[str, Any]], kind: str) -> Settled:
+    values: dict[str, Any] = {}
+    dropped, conflicts = [], []
+    for key in sorted({key for table in tables for key in table}):
+        owners = [(party, table[key]) for party, table in zip(parties, tables, strict=True) if key in table]
+        first = owners[0][1]
+        chosen = _chosen(policy, [party for party, _ in owners])
+        if all(value == first for _, value in owners[1:]):
+            values[key] = first
+        elif chosen:
+            values[key] = next(value for party, value in owners if party is chosen)
+        elif policy == "drop" or policy.startswith("from="):
+            dropped.append(key)
+        else:
+            conflicts.append(f"{kind} '{key}'")
+    _raise_conflicts(conflicts, parties)
+    return Settled(values, tuple(dropped))
+
+
+def _raise_conflicts(conflicts: Sequence[str], parties: Sequence[Party]) -> None:
+    if conflicts:
+        shown = ", ".join(conflicts[:6]) + (f" and {len(conflicts) - 6} more" if len(conflicts) > 6 else "")
+        raise ExtrasConflict(f"{' and '.join(p.adapter.label for p in parties)} disagree about {shown}",
+                             why="these are not updates, so they cannot be summed (tokenizers not averaged either)",
+                             fix=f"--extras average | drop | from=REF, for example --extras from={parties[0].adapter.label}")  # fmt: skip
+
+
+def _chosen(policy: str, owners: Sequence[Party]) -> Party | None:
+    digest = policy.removeprefix("from=") if policy.startswith("from=") else ""
+    return next((party for party in owners if party.digest == digest), None)
+
+
+def _chosen_reader(policy: str, owners: Sequence[Party], key: str) -> Callable[[], Array] | None:
+    chosen = _chosen(policy, owners)
+    return _reader(chosen, key) if chosen else None
+
+
+def _reader(party: Party, key: str) -> Callable[[], Array]:
+    return lambda: party.adapter.read(key)
+
+
+def _average(owners: Sequence[Party], key: str) -> Callable[[], Array]:
+    infos = [party.adapter.header[key] for party in owners]
+    total = sum(party.weight for party in owners)
+    if len({info.shape for info in infos}) > 1 or total == 0 or not infos[0].dtype.startswith(("F", "BF")):
+        why = "the weights add up to zero" if total == 0 else f"shapes {[list(i.shape) for i in infos]}"
+        raise ExtrasConflict(f"cannot average the tensor '{key}'", why=why,
+                             fix=f"--extras drop, or --extras from={owners[0].adapter.label}")  # fmt: skip
+
+    def read() -> Array:
+        mean = sum(work(party.adapter.read(key)) * (party.weight / total) for party in owners)
+        return np.asarray(mean).astype(numpy_dtype(infos[0].dtype))
+
+    return read
+
+
+def _same_tensor(owners: Sequence[Party], key: str) -> bool:
+    first = owners[0]
+    return all(
+        party.adapter.header[key] == first.adapter.header[key]
+        and np.array_equal(party.adapter.read(key), first.adapter.read(key))
+        for party in owners[1:]
+    )
+
+
+def _companions(party: Party) -> list[str]:
+    return [path for path in artifact_paths(party.adapter.path)[0] if path not in {CONFIG, WEIGHTS, PICKLE}]

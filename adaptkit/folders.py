@@ -1,0 +1,55 @@
+"""Result folders that appear in one step: work lies in a hidden folder beside, until one rename."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import Refused
+from adaptkit.files import explained, fsync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def empty_target(out: Path) -> Path:
+    """The folder a result goes to, absolute: not there yet, or empty."""
+    out = out.expanduser().absolute()
+    if out.is_dir() and any(out.iterdir()):
+        raise Refused(f"{out} is not empty", why="what is there would be mixed up with the result",
+                      fix="choose a new folder, or empty this one")  # fmt: skip
+    if out.exists() and not out.is_dir():
+        raise Refused(f"{out} is a file", why="the result is a folder", fix="choose another path")
+    return out
+
+
+@contextmanager
+def staging(parent: Path) -> Iterator[Path]:
+    """A folder for work in progress inside `parent`, gone afterwards."""
+    with explained("write", parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        from pathlib import Path
+
+        folder = Path(mkdtemp(prefix=".adaptkit-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def rename_into(folder: Path, target: Path) -> None:
+    """Make a finished folder appear under its name."""
+    with explained("write", target):
+        folder.chmod(0o755)
+        fsync_directory(folder)
+        folder.rename(target)
+    fsync_directory(target.parent)
+
+
+def pretty_json(data: Any) -> bytes:
+    """JSON for people: the bytes of an `adaptkit.json` in a folder."""
+    return (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()

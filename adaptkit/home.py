@@ -1,0 +1,117 @@
+"""Where a workspace lives, and its configuration: `config.toml` with remotes, author and registry URL.
+
+`--home`, else `ADAPTKIT_HOME`, else the nearest `.adaptkit/` upward, else the user's data directory.
+The environment is read here and nowhere deeper.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import AdaptkitError, NotFound, StorageError
+from adaptkit.files import atomic_write, explained
+from adaptkit.refs import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOLDER = ".adaptkit"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `config.toml` says; every part may be missing."""
+
+    remotes: Mapping[str, str] = field(default_factory=dict)
+    author: str = ""
+    registry_url: str = ""
+
+    def remote(self, name: str) -> str:
+        """The URL of a named remote."""
+        if name not in self.remotes:
+            raise NotFound("remote", name, self.remotes, fix=f"adaptkit remote add {name} URL")
+        return self.remotes[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of a workspace and the places in it. Nothing is made before something is written."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Home:
+        """The home in force; a given one need not exist yet."""
+        if given is not None:
+            return cls(given.expanduser().absolute())
+        if said := environment.get("ADAPTKIT_HOME"):
+            return cls(Path(said).expanduser().absolute())
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / FOLDER).is_dir():
+                return cls(folder / FOLDER)
+        from platformdirs import user_data_path
+
+        return cls(user_data_path("adaptkit", appauthor=False))
+
+    @property
+    def database(self) -> Path:
+        return self.path / "registry.db"
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.toml"
+
+    def create(self) -> None:
+        """Make the folder itself, if it is not there."""
+        with explained("create", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def read_config(self, environment: Mapping[str, str] = os.environ) -> Config:
+        """The configuration, with what the environment overrides."""
+        table: dict[str, Any] = {}
+        if self.config_file.is_file():
+            try:
+                table = tomllib.loads(self.config_file.read_text("utf-8"))
+                remotes = {check_name(k): str(v) for k, v in table.get("remotes", {}).items()}
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
+                raise AdaptkitError(
+                    f"cannot read {self.config_file}", why=str(error), fix="mend or delete it"
+                ) from error
+            config = Config(remotes, str(table.get("author", "")), str(table.get("registry_url", "")))
+        else:
+            config = Config()
+        return replace(
+            config,
+            author=environment.get("ADAPTKIT_AUTHOR", "") or config.author or environment.get("USER", ""),
+            registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
+        )
+
+    def set_remote(self, name: str, url: str | None) -> None:
+        """Write or (None) remove one remote; comments and other settings in the file stay."""
+        import tomlkit
+
+        check_name(name)
+        if "/" in name:
+            raise StorageError(f"'{name}' cannot name a remote", why="a remote's name has no '/'", fix="choose another")
+        self.create()
+        text = self.config_file.read_text("utf-8") if self.config_file.is_file() else ""
+        document = tomlkit.parse(text)
+        remotes = document.setdefault("remotes", tomlkit.table())
+        if url is None:
+            remotes.pop(name, None)
+        else:
+            remotes[name] = url
+        atomic_write(self.config_file, tomlkit.dumps(document).encode())

@@ -1,0 +1,68 @@
+"""The whole contract between adaptkit and its plugins: eight hooks.
+
+`register_*` hand over objects, `review` collects objections before something happens, `on_event`
+follows what happened. None is `firstresult`. Implement any of them, marked with `@hookimpl`, in a
+module or object named by an entry point in the group `adaptkit`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import click
+
+    from adaptkit.extend import AdapterMethod, Engine, MergeStrategy, StorageBackend, Trainer
+    from adaptkit.types import Action, Event, Objection
+
+PROJECT = "adaptkit"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_adapter_methods(register: Callable[[AdapterMethod], None]) -> None:
+    """Call `register` with each adapter method, such as LoRA, that this plugin reads."""
+
+
+@hookspec
+def register_storage_backends(register: Callable[[type[StorageBackend]], None]) -> None:
+    """Call `register` with each storage backend class; its `schemes` say which URLs it serves."""
+
+
+@hookspec
+def register_merge_strategies(register: Callable[[MergeStrategy[Any]], None]) -> None:
+    """Call `register` with each merge strategy; a family registers one object per name."""
+
+
+@hookspec
+def register_trainers(register: Callable[[Trainer], None]) -> None:
+    """Call `register` with each trainer."""
+
+
+@hookspec
+def register_engines(register: Callable[[Engine], None]) -> None:
+    """Call `register` with each serving engine."""
+
+
+@hookspec
+def register_commands(cli: click.Group) -> None:
+    """Add click commands to adaptkit's own; a command that is there already is not replaced."""
+
+
+@hookspec
+def review(action: Action) -> Iterable[Objection] | None:
+    """Say what speaks against an action that is about to happen; all objections are shown.
+
+    Raising refuses the action, naming the plugin.
+    """
+
+
+@hookspec
+def on_event(event: Event) -> None:
+    """Follow something that happened, after the registry committed it; an exception becomes a warning."""

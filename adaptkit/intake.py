@@ -1,0 +1,175 @@
+"""What of a folder becomes an artifact: read, checked, its base settled, every file hashed.
+
+Nothing is stored here and the folder is never changed. What has to differ from the folder (a base given
+as a local path, weights in a pickle) is handed over as bytes beside the paths of what is taken as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.adapter import CONFIG, PICKLE, README, WEIGHTS, Adapter, artifact_paths
+from adaptkit.errors import BaseMismatch
+from adaptkit.files import check_relative, explained
+from adaptkit.tensors import TensorWriter
+from adaptkit.types import BaseIdentity, FileEntry, Manifest, artifact_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from adaptkit.extend import AdapterMethod, Module
+
+_HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The base an adapter is for: its identity, and its tensors' shapes when it is at hand."""
+
+    identity: BaseIdentity
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """An adapter ready to be stored: its manifest, where each file's bytes come from, and what was noticed."""
+
+    manifest: Manifest
+    sources: Mapping[str, Path | bytes]
+    method: AdapterMethod
+    warnings: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Gathered:
+    sources: dict[str, Path | bytes] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, Path | None]:
+    """The base that a configuration names, and the folder when it is a local path (whether or not that exists)."""
+    said = config.get("base_model_name_or_path")
+    if not isinstance(said, str) or not said:
+        return None, None
+    path = Path(said).expanduser()
+    local = not _HUB_ID.fullmatch(said) or said.startswith(".")
+    for candidate in (path, folder / path) if not path.is_absolute() else (path,):
+        if candidate.is_dir() and (candidate / "config.json").is_file():
+            return said, candidate
+    return said, path if local else None
+
+
+def prepare(
+    adapter: Adapter,
+    method: AdapterMethod,
+    base: Base,
+    *,
+    created: str,
+    staging: Path,
+    include: Sequence[str] = (),
+    force: bool = False,
+) -> Intake:
+    """Check an opened adapter whole, and describe the artifact it becomes. `staging` takes converted weights."""
+    method.check(adapter)
+    adapter.check_tensors()
+    gathered = _Gathered()
+    if base.shapes is not None and not method.unmergeable(adapter):
+        _check_fit(adapter.label, method.modules(adapter), base, gathered, force=force)
+    paths, skipped = artifact_paths(adapter.path, include)
+    for path in paths:
+        gathered.sources[check_relative(path)] = adapter.path / path
+    _replace_local_base(adapter, base.identity, gathered)
+    if adapter.pickled:
+        _convert_pickle(adapter, staging, gathered)
+    if adapter.strays:
+        gathered.warnings.append(
+            f"{len(adapter.strays)} tensor names carry a stray adapter name or wrapper prefix, such as "
+            f"'{adapter.strays[0]}': adaptkit reads them, PEFT does not; adaptkit merge REF --name NEW writes clean ones"
+        )
+    entries = {path: describe(path, source) for path, source in gathered.sources.items()}
+    files = tuple(sorted(entry for path, entry in entries.items() if path != README))
+    manifest = Manifest(
+        digest=artifact_digest(files),
+        files=files,
+        method=method.name,
+        rank=method.rank(adapter),
+        base=base.identity,
+        extras=tuple(entry for path, entry in entries.items() if path == README),
+        facts=gathered.facts,
+        created=created,
+    )
+    return Intake(manifest, gathered.sources, method, tuple(gathered.warnings), tuple(skipped))
+
+
+def describe(path: str, source: Path | bytes) -> FileEntry:
+    """The entry of one file: its size and sha256."""
+    if isinstance(source, bytes):
+        return FileEntry(path, len(source), hashlib.sha256(source).hexdigest())
+    with explained("read", source), source.open("rb") as file:
+        return FileEntry(path, source.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathered) -> None:
+    """A path on somebody's machine means nothing to a teammate: put the base's name in its place."""
+    readme = adapter.path / README
+    said, local = declared_base(adapter.config, adapter.path)
+    if readme.is_file():
+        gathered.sources[README] = readme
+    if said is None or local is None:
+        return
+    name = base.name or Path(said).name
+    config = dict(adapter.config) | {"base_model_name_or_path": name}
+    gathered.sources[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    if readme.is_file():
+        gathered.sources[README] = readme.read_bytes().replace(said.encode(), name.encode())
+
+
+def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> None:
+    """Write the tensors of a pickle as safetensors; the pickle itself never becomes part of an artifact."""
+    layout = {key: (info.dtype, info.shape) for key, info in adapter.header.items()}
+    with TensorWriter(staging / WEIGHTS, layout) as writer:
+        for key in layout:
+            writer.write(key, adapter.read(key))
+        writer.commit()
+    pickle = gathered.sources.pop(PICKLE)
+    gathered.facts["converted_from"] = {"path": PICKLE, "sha256": describe(PICKLE, pickle).sha256}
+    gathered.sources[WEIGHTS] = staging / WEIGHTS
+
+
+def _check_fit(label: str, modules: Sequence[Module], base: Base, gathered: _Gathered, *, force: bool) -> None:
+    """Every module must find its weight in the base, in the shape it was trained for."""
+    assert base.shapes is not None
+    wrong = []
+    for module in modules:
+        shapes = _weights_of(module.name, base.shapes)
+        if not shapes:
+            wrong.append(f"'{module.name}' is not in the base")
+        elif base.identity.quantised is None and module.stored not in shapes:
+            wrong.append(f"'{module.name}' is {list(module.stored)} here and {list(shapes[0])} in the base")
+    if not wrong:
+        return
+    shown = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    if not force:
+        raise BaseMismatch(f"{label} does not fit the base {base.identity.name}", why=shown,
+                           fix="give the base it was trained on, or --force to record it all the same")  # fmt: skip
+    gathered.warnings.append(f"forced: {shown}")
+    gathered.facts["forced"] = [shown]
+
+
+def _weights_of(module: str, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The shapes of the base's tensors that may be this module's weight.
+
+    A checkpoint may have been saved with one wrapper more or fewer than the model the adapter sat on, so
+    names are equal up to leading parts.
+    """
+    wanted = f"{module}.weight"
+    if wanted in shapes:
+        return [shapes[wanted]]
+    return [shape for name, shape in shapes.items() if name.endswith(f".{wanted}") or wanted.endswith(f".{name}")]

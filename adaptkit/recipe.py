@@ -1,0 +1,188 @@
+"""The recipe: what a merge is made of, written down so that it can be made again.
+
+A recipe names its sources by digest, so the same recipe digest means the same merge anywhere; labels
+are for people and are not part of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, Field, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from adaptkit.errors import BadRecipe, NotFound
+from adaptkit.extend import Space
+from adaptkit.types import Parent, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from adaptkit.extend import MergeStrategy
+
+SCHEMA = 1
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "float64": "F64"}
+"""What `--dtype` takes, with the name in a safetensors header."""
+Missing = Literal["skip", "zero"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A resolved merge. `weights` stand in the sources; `extras` is refuse, average, drop or from=DIGEST."""
+
+    sources: tuple[Parent, ...]
+    strategy: str
+    space: Space
+    params: Mapping[str, Any]
+    rank: int | None = None
+    seed: int = 0
+    dtype: str | None = None
+    extras: str = "refuse"
+    missing: Missing = "skip"
+
+    def canonical(self) -> dict[str, Any]:
+        """The plain value that is digested, recorded and printed."""
+        return {
+            "schema": SCHEMA,
+            "sources": [{"digest": s.digest, "weight": s.weight} for s in self.sources],
+            "strategy": self.strategy,
+            "space": self.space,
+            "params": dict(self.params),
+            "rank": self.rank,
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "extras": self.extras,
+            "missing": self.missing,
+        }
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.canonical())
+
+
+def resolve(
+    strategy: MergeStrategy[Any],
+    sources: Sequence[Parent],
+    *,
+    space: str | None = None,
+    params: Mapping[str, str] | None = None,
+    rank: int | None = None,
+    seed: int = 0,
+    dtype: str | None = None,
+    extras: str | None = None,
+    missing: str = "skip",
+    normalize: bool = False,
+) -> Recipe:
+    """Check every part of a merge that can be checked before reading a tensor; `BadRecipe` names the part."""
+    _check_sources(strategy, sources)
+    weights = [source.weight for source in sources]
+    if normalize:
+        total = math.fsum(weights)
+        if abs(total) < 1e-12 * math.fsum(map(abs, weights)):
+            raise BadRecipe("cannot normalise the weights", why=f"{weights} add up to zero", fix="drop --normalize")
+        sources = [Parent(s.digest, s.weight / total, s.role, s.label) for s in sources]
+    if rank is not None and rank < 1:
+        raise BadRecipe(f"--rank is {rank}", why="a rank is at least 1", fix="drop --rank to keep the whole sum")
+    if rank is not None and strategy.rank_rule == "whole":
+        raise BadRecipe(f"'{strategy.name}' takes no --rank", why="it always keeps the whole sum",
+                        fix=f"--strategy svd --rank {rank}")  # fmt: skip
+    if dtype is not None and dtype not in DTYPES:
+        raise NotFound("dtype", dtype, DTYPES)
+    if missing not in get_args(Missing):
+        raise NotFound("--missing", missing, get_args(Missing))
+    return Recipe(tuple(sources), strategy.name, _space(strategy, space), read_params(strategy, params or {}),
+                  rank, seed, dtype, _extras(extras, sources), cast("Missing", missing))  # fmt: skip
+
+
+def read_params(strategy: MergeStrategy[Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """The strategy's parameters, complete and typed, from `K=V` texts; `BadRecipe` names the one that is wrong."""
+    known = {field.name: field for field in fields(strategy.params)}
+    for name in given:
+        if name not in known:
+            raise NotFound(f"parameter of '{strategy.name}'", name, known)
+    values = {}
+    for name, field in known.items():
+        if name in given:
+            values[name] = _read_param(strategy.name, field, given[name])
+        elif field.default is not MISSING:
+            values[name] = field.default
+        else:
+            raise BadRecipe(f"'{strategy.name}' needs the parameter {name}", why=_help(field),
+                            fix=f"--param {name}=VALUE")  # fmt: skip
+    return values
+
+
+def _read_param(strategy: str, field: Field[Any], text: str) -> Any:
+    kind = str(field.type).removeprefix("builtins.")
+    low, high = field.metadata.get("range", (None, None))
+    readers: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": _bool}
+    try:
+        value = readers.get(kind, str)(text)
+    except ValueError as error:
+        raise BadRecipe(f"the parameter {field.name} of '{strategy}' is '{text}'", why=f"it must be a {kind}",
+                        fix=_help(field)) from error  # fmt: skip
+    outside = isinstance(value, float) and not math.isfinite(value)
+    if low is not None:
+        outside = outside or not low <= value <= high
+    if outside:
+        span = f"it must lie in [{low}, {high}]" if low is not None else "it must be finite"
+        raise BadRecipe(f"the parameter {field.name} of '{strategy}' is {text}", why=span, fix=_help(field))
+    choices = field.metadata.get("choices")
+    if choices and value not in choices:
+        raise BadRecipe(f"the parameter {field.name} of '{strategy}' is '{text}'",
+                        why=f"it must be one of {', '.join(choices)}", fix=_help(field))  # fmt: skip
+    return value
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
+        raise ValueError(text)
+    return text.lower() in {"true", "1", "yes"}
+
+
+def _help(field: Field[Any]) -> str:
+    return f"{field.name}: {field.metadata.get('help', 'see the strategy')}"
+
+
+def _check_sources(strategy: MergeStrategy[Any], sources: Sequence[Parent]) -> None:
+    low, high = strategy.arity
+    if not low <= len(sources) <= (high or len(sources)):
+        wanted = f"exactly {low}" if low == high else f"{low} to {high}" if high else f"at least {low}"
+        raise BadRecipe(f"'{strategy.name}' takes {wanted} adapters", why=f"{len(sources)} given")
+    for source in sources:
+        if not math.isfinite(source.weight):
+            raise BadRecipe(f"the weight of {source.label} is {source.weight}", why="a weight is a finite number",
+                            fix=f"for example {source.label}=0.7")  # fmt: skip
+    if all(source.weight == 0 for source in sources):
+        raise BadRecipe("all weights are zero", why="the result would change nothing", fix="give one adapter a weight")
+    seen: dict[str, Parent] = {}
+    for source in sources:
+        if (first := seen.setdefault(source.digest, source)) is not source:
+            raise BadRecipe(f"'{first.label}' and '{source.label}' are the same adapter", why=source.digest[:19] + "…",
+                            fix=f"give it once, with the weight {first.weight + source.weight:g}: "
+                                f"{first.label}={first.weight + source.weight:g}")  # fmt: skip
+
+
+def _space(strategy: MergeStrategy[Any], space: str | None) -> Space:
+    if space is None:
+        return strategy.spaces[0]
+    if space not in get_args(Space):
+        raise NotFound("space", space, get_args(Space))
+    if space not in strategy.spaces:
+        raise BadRecipe(f"'{strategy.name}' has no meaning in the space '{space}'",
+                        why=f"it works in {', '.join(strategy.spaces)}", fix=f"--space {strategy.spaces[0]}")  # fmt: skip
+    return space
+
+
+def _extras(policy: str | None, sources: Sequence[Parent]) -> str:
+    """The policy with the label in `from=LABEL` turned into a digest."""
+    if policy is None:
+        return "refuse"
+    if policy in {"average", "drop"}:
+        return policy
+    label = policy.removeprefix("from=")
+    owner = next((s for s in sources if label in {s.label, s.digest}), None)
+    if policy == label or owner is None:
+        raise BadRecipe(f"--extras is '{policy}'", why="it settles what cannot be summed, such as heads and tokenizers",
+                        fix="--extras average | drop | from=REF, with REF one of "
+                            + ", ".join(s.label for s in sources))  # fmt: skip
+    return f"from={owner.digest}"

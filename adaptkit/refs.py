@@ -1,0 +1,191 @@
+"""The reference grammar: one parser, one error that shows the grammar.
+
+A path starts with `./`, `../`, `/`, `~` or a drive letter; a URL has `://`; `REMOTE:NAME` has a
+colon; anything else is a name, with `@` and a selector behind it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from adaptkit.errors import BadRecipe, BadReference
+
+GRAMMAR = """a reference is one of
+    naval   naval@3   naval@prod   naval@sha256:0123abcd   team/naval@3   sha256:0123abcd
+    ./out/naval   ../naval   /models/naval   ~/naval
+    hf://fleet/naval@3   s3://bucket/naval   file:///mnt/team/naval   oci://host/repo
+    REMOTE:naval@3"""
+
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
+_NAME = re.compile(rf"(?:{_PART}/)?{_PART}")
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{8,64}")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_RESERVED = frozenset({"latest", "sha256", "rev", "head", "con", "prn", "aux", "nul", "as1", "fs1", "tm1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What stands behind the `@`: a number, an alias, a digest prefix or a revision."""
+
+    kind: Literal["number", "alias", "digest", "rev"]
+    value: str
+
+    @property
+    def number(self) -> int:
+        return int(self.value)
+
+    def __str__(self) -> str:
+        return f"rev:{self.value}" if self.kind == "rev" else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class NameRef:
+    """`naval`, `naval@3`, `naval@prod`, `team/naval@sha256:…`."""
+
+    name: str
+    selector: Selector | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.selector}" if self.selector else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class DigestRef:
+    """`sha256:` and at least eight digits."""
+
+    prefix: str
+
+    def __str__(self) -> str:
+        return self.prefix
+
+
+@dataclass(frozen=True, slots=True)
+class PathRef:
+    """A folder on this machine."""
+
+    path: Path
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class UrlRef:
+    """One adapter's place behind a URL."""
+
+    url: str
+    selector: Selector | None = None
+
+    def __str__(self) -> str:
+        return f"{self.url}@{self.selector}" if self.selector else self.url
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRef:
+    """An adapter in a named remote."""
+
+    remote: str
+    name: str
+    selector: Selector | None = None
+
+    def __str__(self) -> str:
+        tail = f"@{self.selector}" if self.selector else ""
+        return f"{self.remote}:{self.name}{tail}"
+
+
+Ref = NameRef | DigestRef | PathRef | UrlRef | RemoteRef
+
+
+def parse(text: str) -> Ref:
+    """Read one reference; `BadReference` shows the grammar."""
+    if _looks_like_path(text):
+        return PathRef(Path(text).expanduser(), text)
+    if "://" in text:
+        return _parse_url(text)
+    if _DIGEST.fullmatch(text):
+        return DigestRef(text)
+    if re.match(r"sha256:", text):
+        raise BadReference(
+            f"cannot read the digest '{text}'", why="it needs 8 to 64 lower-case hex digits", fix=GRAMMAR
+        )
+    head, at, tail = text.partition("@")
+    selector = parse_selector(tail, text) if at else None
+    if ":" in head:
+        remote, _, name = head.partition(":")
+        return RemoteRef(check_name(remote), check_name(name), selector)
+    return NameRef(check_name(head), selector)
+
+
+def parse_selector(text: str, whole: str) -> Selector:
+    """What stands behind the `@` of `whole`."""
+    if _NUMBER.fullmatch(text):
+        return Selector("number", text)
+    if _DIGEST.fullmatch(text):
+        return Selector("digest", text)
+    if text.startswith("rev:") and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", text[4:]):
+        return Selector("rev", text[4:])
+    if _ALIAS.fullmatch(text) and text.lower() not in _RESERVED:
+        return Selector("alias", text)
+    raise BadReference(f"cannot read '@{text}' in '{whole}'",
+                       why="behind the @ stands a version number, an alias, sha256:… or rev:…", fix=GRAMMAR)  # fmt: skip
+
+
+def split_weight(text: str) -> tuple[str, float]:
+    """`naval@prod=0.7` → (`naval@prod`, 0.7). What follows the last `=` is a weight if it reads as a number."""
+    head, equals, tail = text.rpartition("=")
+    if not equals:
+        return text, 1.0
+    try:
+        weight = float(tail)
+    except ValueError:
+        return text, 1.0
+    if not math.isfinite(weight):
+        raise BadRecipe(f"the weight of '{head}' is {tail}", why="a weight is a finite number",
+                        fix=f"for example {head}=0.7")  # fmt: skip
+    return head, weight
+
+
+def check_name(name: str) -> str:
+    """The name of an adapter or a remote, checked: it becomes part of paths and URLs."""
+    if not _NAME.fullmatch(name) or ".." in name or any(p.lower() in _RESERVED for p in name.split("/")):
+        raise BadReference(
+            f"'{name}' is not a name",
+            why="a name is letters, digits, '.', '_' and '-' (at most 96), starts with a letter or digit, "
+            "may have one 'team/' before it, and is not a reserved word such as 'latest'",
+            fix=GRAMMAR,
+        )
+    return name
+
+
+def check_alias(alias: str) -> str:
+    """The name of an alias, checked: it must not read as a number, a tag `v3` or a digest."""
+    if not _ALIAS.fullmatch(alias) or alias.lower() in _RESERVED or re.fullmatch(r"v[0-9]+", alias):
+        raise BadReference(
+            f"'{alias}' cannot be an alias",
+            why="an alias starts with a letter, holds letters, digits, '.', '_' and '-' (at most 64), "
+            "and is neither a version such as 'v3' nor a reserved word such as 'latest'",
+            fix="for example: adaptkit alias naval prod 3",
+        )
+    return alias
+
+
+def _looks_like_path(text: str) -> bool:
+    return text in {".", "..", "~"} or text.startswith(("./", "../", "/", "~")) or bool(_DRIVE.match(text))
+
+
+def _parse_url(text: str) -> UrlRef:
+    if not _URL.fullmatch(text) or any(ord(c) < 32 for c in text):
+        raise BadReference(f"cannot read the URL '{text}'", why="it has a blank or no scheme", fix=GRAMMAR)
+    head, at, tail = text.rpartition("@")
+    # A selector stands behind the last path segment; `s3://user@host/x` has an @ earlier.
+    if at and "/" in head.partition("://")[2] and ("/" not in tail or tail.startswith("rev:")):
+        return UrlRef(head.rstrip("/"), parse_selector(tail, text))
+    return UrlRef(text.rstrip("/"))

@@ -1,0 +1,122 @@
+"""What the verbs of `Workspace` answer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from adaptkit.merge import MergeReport
+    from adaptkit.recipe import Recipe
+    from adaptkit.types import AliasMove, Manifest, Parent, Placement, Receipt, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A version and whether it is new (`created`) or what the name already was; `skipped` files did not come in."""
+
+    version: Version
+    created: bool
+    skipped: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        version = self.version
+        return {
+            "name": version.name,
+            "version": version.number,
+            "digest": version.digest,
+            "method": version.method,
+            "rank": version.rank,
+            "base": version.base.to_json(),
+            "created": self.created,
+            "aliases": list(version.aliases),
+            "skipped": list(self.skipped),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merge made: its report and recipe, and the version or the folder it became."""
+
+    report: MergeReport
+    recipe: Recipe
+    manifest: Manifest
+    version: Version | None = None
+    created: bool = True
+    out: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        report = self.report
+        return {
+            "name": self.version.name if self.version else None,
+            "version": self.version.number if self.version else None,
+            "out": str(self.out) if self.out else None,
+            "created": self.created,
+            "digest": self.manifest.digest,
+            "recipe": self.recipe.digest,
+            "strategy": report.strategy,
+            "space": report.space,
+            "rank": report.rank,
+            "ranks": dict(report.ranks),
+            "dtype": report.dtype,
+            "error": {"total": report.error.total, "modules": dict(report.error.modules)},
+            "from_sum": report.from_sum,
+            "dropped": list(report.dropped),
+            "base": self.manifest.base.to_json(),
+            "sources": [asdict(parent) for parent in self.manifest.parents],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A version and the receipt of the place it went to: `naval@3 → …@7`."""
+
+    version: Version
+    receipt: Receipt
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.version.name, "version": self.version.number, **asdict(self.receipt)}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Everything known of one version."""
+
+    version: Version
+    manifest: Manifest
+    parents: tuple[Parent, ...]
+    placements: tuple[Placement, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        manifest = self.manifest
+        return self.version.to_json() | {
+            "files": [asdict(f) for f in manifest.files + manifest.extras],
+            "parents": [asdict(p) for p in self.parents],
+            "placements": [asdict(p) for p in self.placements],
+            "recipe": manifest.recipe,
+            "facts": dict(manifest.facts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """The history of one name: its versions, newest first, and the moves of its aliases."""
+
+    versions: tuple[Version, ...]
+    moves: tuple[AliasMove, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"versions": [v.to_json() for v in self.versions], "moves": [asdict(m) for m in self.moves]}
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What `verify` found: artifacts that are sound, and a sentence for each that is not."""
+
+    sound: tuple[str, ...]
+    damaged: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"sound": list(self.sound), "damaged": list(self.damaged)}

@@ -1,0 +1,365 @@
+"""The frozen dataclasses that cross boundaries. Standard library only.
+
+Every value that travels between the core, a plugin and the registry is one of these, so a reader
+who knows this page knows what the packages say to each other.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MANIFEST_SCHEMA = 1
+
+
+def canonical_json(value: object) -> str:
+    """The one spelling of a JSON value that digests are taken of: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: object) -> str:
+    """`sha256:…` of a value's canonical JSON."""
+    return "sha256:" + sha256(canonical_json(value).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------- files
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FileEntry:
+    """One file of an artifact: its relative posix path, size in bytes and sha256 (hex)."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+def artifact_digest(files: Iterable[FileEntry]) -> str:
+    """The name of an artifact: sha256 over the sorted list of (path, size, sha256)."""
+    return digest_of([[f.path, f.size, f.sha256] for f in sorted(files)])
+
+
+# ---------------------------------------------------------------- base models
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level of a base model's identity, such as `tm1:…`: read here (measured) or told (claimed)."""
+
+    value: str
+    measured: bool
+
+    @property
+    def kind(self) -> str:
+        return self.value.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """How a base was quantised when it was loaded; its identity stays that of its source files."""
+
+    method: str
+    bits: int
+    dtype: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseIdentity:
+    """What is known of a base model: a name proves nothing, the levels do. Without levels it is unverified."""
+
+    name: str | None = None
+    levels: tuple[Level, ...] = ()
+    quantised: Quantisation | None = None
+    derived_from: str | None = None
+
+    def level(self, kind: str) -> Level | None:
+        """The level of that kind (`as1`, `fs1`, `tm1`), if known."""
+        return next((level for level in self.levels if level.kind == kind), None)
+
+    @property
+    def status(self) -> str:
+        """`verified` when a level that names weights was measured, `claimed` when told, else `unverified`."""
+        naming = [level for level in self.levels if level.kind != "as1"]
+        if any(level.measured for level in naming):
+            return "verified"
+        return "claimed" if naming else "unverified"
+
+    def to_json(self) -> dict[str, Any]:
+        """The form every `--json` shows and every manifest carries."""
+        return {
+            "name": self.name,
+            "status": self.status,
+            "levels": {level.kind: {"value": level.value, "measured": level.measured} for level in self.levels},
+            "quantised": asdict(self.quantised) if self.quantised else None,
+            "derived_from": self.derived_from,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BaseIdentity:
+        """The way back from `to_json`; `status` is derived, so it is not read."""
+        quantised = data.get("quantised")
+        return cls(
+            name=data.get("name"),
+            levels=tuple(Level(v["value"], bool(v["measured"])) for v in (data.get("levels") or {}).values()),
+            quantised=Quantisation(**quantised) if quantised else None,
+            derived_from=data.get("derived_from"),
+        )
+
+
+class Sameness(StrEnum):
+    """The verdicts of comparing two bases, from certain yes to certain no (DESIGN section 5)."""
+
+    SAME = "same"
+    PROBABLY_SAME = "probably-same"
+    SAME_ARCHITECTURE = "same-architecture"
+    UNKNOWN = "unknown"
+    DIFFERENT = "different"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether two bases are one, with the reason in words and the tensors that differ when known."""
+
+    sameness: Sameness
+    reason: str
+    tensors: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- versions
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """One ancestor of an artifact: by digest, with its weight, its role and the name it was called by."""
+
+    digest: str
+    weight: float = 1.0
+    role: str = "merged"
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The facts fixed when an artifact was made: written as `adaptkit.json`, never part of the digest.
+
+    `files` are digested; `extras` travel beside them (README.md) and are verified but not digested.
+    `facts` holds what only some origins have: merge losses, training data digests, what was forced.
+    """
+
+    digest: str
+    files: tuple[FileEntry, ...]
+    method: str
+    rank: int | None = None
+    base: BaseIdentity = field(default_factory=BaseIdentity)
+    extras: tuple[FileEntry, ...] = ()
+    parents: tuple[Parent, ...] = ()
+    recipe: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    created: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `adaptkit.json`, less the number a place adds."""
+        return {
+            "schema": MANIFEST_SCHEMA,
+            "digest": self.digest,
+            "method": self.method,
+            "rank": self.rank,
+            "base": self.base.to_json(),
+            "files": [asdict(f) for f in self.files],
+            "extras": [asdict(f) for f in self.extras],
+            "parents": [asdict(p) for p in self.parents],
+            "recipe": self.recipe,
+            "facts": dict(self.facts),
+            "created": self.created,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """Read back what `to_json` wrote; KeyError, TypeError or ValueError when it is not one."""
+        if data["schema"] != MANIFEST_SCHEMA:
+            raise ValueError(f"schema {data['schema']!r} is not one this version reads (it reads {MANIFEST_SCHEMA})")
+        manifest = cls(
+            digest=data["digest"],
+            files=tuple(FileEntry(**f) for f in data["files"]),
+            method=data["method"],
+            rank=data.get("rank"),
+            base=BaseIdentity.from_json(data.get("base") or {}),
+            extras=tuple(FileEntry(**f) for f in data.get("extras", ())),
+            parents=tuple(Parent(**p) for p in data.get("parents", ())),
+            recipe=data.get("recipe"),
+            facts=data.get("facts") or {},
+            created=data.get("created", ""),
+        )
+        if artifact_digest(manifest.files) != manifest.digest:
+            raise ValueError("its file list does not give the digest it states")
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A numbered, immutable entry of a named adapter, as the registry knows it."""
+
+    name: str
+    number: int
+    digest: str
+    method: str
+    rank: int | None
+    base: BaseIdentity
+    created: str
+    author: str = ""
+    message: str = ""
+    origin: str = "added"  # added | merged | pulled | rebuilt
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.number}"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `list --json` and `show --json` print for one version."""
+        data = {name: getattr(self, name) for name in self.__slots__}
+        return data | {"base": self.base.to_json(), "aliases": list(self.aliases), "tags": list(self.tags),
+                       "metrics": dict(self.metrics)}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """One move of a movable name; `old` or `new` is None when the alias was made or dropped."""
+
+    alias: str
+    old: int | None
+    new: int | None
+    when: str
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A version's copy somewhere else: the place's URL, its number there and its digest."""
+
+    place: str
+    number: int
+    digest: str
+    when: str = ""
+
+
+# ---------------------------------------------------------------- places
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedVersion:
+    """A version found in a place: its number there, and the manifest that its `adaptkit.json` holds."""
+
+    number: int
+    manifest: Manifest
+    name: str = ""
+    message: str = ""
+    author: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole `adaptkit.json` of a placed version."""
+        told = {"name": self.name, "number": self.number, "message": self.message, "author": self.author}
+        return self.manifest.to_json() | told
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PlacedVersion:
+        """Read an `adaptkit.json`; raises as `Manifest.from_json` does."""
+        number = data["number"]
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise ValueError(f"version number {number!r} is not a positive whole number")
+        return cls(
+            number, Manifest.from_json(data), data.get("name", ""), data.get("message", ""), data.get("author", "")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a push did: `naval@3 → …@7`; `sent` bytes crossed, `unchanged` when the digest was there already."""
+
+    place: str
+    number: int
+    digest: str
+    sent: int
+    unchanged: bool = False
+    state: str = "published"  # published | proposed
+
+
+# ---------------------------------------------------------------- actions, objections, events
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """About to merge: the labels, digests and bases of the sources, and the recipe in canonical form."""
+
+    sources: tuple[Parent, ...]
+    bases: tuple[BaseIdentity, ...]
+    recipe: Mapping[str, Any]
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """About to push a version to a place."""
+
+    version: Version
+    manifest: Manifest
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """About to move versions to the trash."""
+
+    versions: tuple[Version, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MoveAlias:
+    """About to point an alias at another version; `new` None drops it."""
+
+    name: str
+    alias: str
+    old: int | None
+    new: int | None
+
+
+Action = Merge | Publish | Delete | MoveAlias
+
+
+class Severity(StrEnum):
+    """A `warn` is shown and recorded; a `refuse` stops the action."""
+
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """What a reviewing plugin has against an action."""
+
+    text: str
+    severity: Severity = Severity.REFUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened and is committed. `verb` is one of VERBS, `subject` such as `naval@3`."""
+
+    verb: str
+    subject: str
+    digest: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    when: str = ""
+    author: str = ""
+
+
+VERBS = ("added", "merged", "pulled", "published", "alias-moved", "noted", "deleted", "restored", "renamed",
+         "base-added", "rebuilt")  # fmt: skip

@@ -1,0 +1,128 @@
+"""`make bench`: every speed target of the design that is built, as ratios, into docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import llama
+from timing import Row, command, faster, within
+
+PYTHON = sys.executable
+ADAPTKIT = str(Path(PYTHON).parent / "adaptkit")
+REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def startup(folder: Path) -> list[Row]:
+    """How long a person waits before anything happens."""
+    home = str(folder / "home")
+    command(ADAPTKIT, "--home", home, "add", str(folder / "one"), "--name", "one")()
+    listing = command(ADAPTKIT, "--home", home, "list")
+    return [
+        within("`adaptkit --help`", '`python -c "import click"`', command(ADAPTKIT, "--help"),
+               command(PYTHON, "-c", "import click"), 3, 21),
+        within("`adaptkit list`", '`python -c "import sqlalchemy.orm"`', listing,
+               command(PYTHON, "-c", "import sqlalchemy.orm"), 1.5, 15),
+    ]  # fmt: skip
+
+
+def merge_step(folder: Path) -> list[Row]:
+    """The merge alone, everything loaded: PEFT in memory, adaptkit from file to file."""
+    from adaptkit import merge, recipe
+    from adaptkit.adapter import Adapter
+    from adaptkit.manager import Plugins
+    from adaptkit.types import Parent
+
+    plugins = Plugins.from_environment()
+    adapters = [Adapter.open(folder / name) for name in ("one", "two")]
+    sources = [merge.Source(a, plugins.method_for(a), f"sha256:{i}") for i, a in enumerate(adapters)]
+    parents = [Parent(s.digest, w, label=s.digest) for s, w in zip(sources, llama.WEIGHTS, strict=True)]
+    model = llama.load(folder)
+    count = iter(range(1000))
+
+    def ours(kind: str) -> None:
+        strategy = plugins.strategy(kind)
+        out = folder / f"step-{next(count)}"
+        out.mkdir()
+        merge.run(recipe.resolve(strategy, parents), strategy, sources, out)
+        shutil.rmtree(out)
+
+    def theirs(kind: str) -> None:
+        name = f"merged{next(count)}"
+        llama.merge_with_peft(model, kind, name)
+        model.delete_adapter(name)  # type: ignore[attr-defined]
+
+    return [
+        faster("svd merge step", 'PEFT `add_weighted_adapter("svd")`', lambda: ours("svd"), lambda: theirs("svd"), 500, 3),
+    ]
+
+
+def merge_cold(folder: Path) -> list[Row]:
+    """The whole command, from a cold start to files on disk."""
+    script = str(Path(llama.__file__))
+    rows = []
+    for kind, peer, target, runs in (("svd", "svd", 25, 3), ("linear", "cat", 4, 5)):
+        out, other = str(folder / f"ours-{kind}"), str(folder / f"peft-{kind}")
+
+        def ours(kind: str = kind, out: str = out) -> None:
+            shutil.rmtree(out, ignore_errors=True)
+            sources = [f"{folder}/{name}={weight}" for name, weight in zip(("one", "two"), llama.WEIGHTS, strict=True)]
+            command(ADAPTKIT, "--home", str(folder / "home"), "merge", *sources, "--strategy", kind, "--out", out)()
+
+        label = "exact sum" if kind == "linear" else "svd"
+        rows.append(faster(f"`adaptkit merge`, {label}, cold start", f"the PEFT script with `{peer}`", ours,
+                           command(PYTHON, script, str(folder), peer, other), target, runs))  # fmt: skip
+    return rows
+
+
+def report(rows: list[Row]) -> str:
+    """The page that is written."""
+    import numpy
+    import peft
+    import torch
+
+    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.machine())  # fmt: skip
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`; every figure is a ratio between two things run in turn in the same run.",
+        "Absolute times are those of one noisy machine and mean nothing without their ratio.",
+        "",
+        f"Machine: {cpu}, {os.cpu_count()} cores. Python {platform.python_version()}, numpy {numpy.__version__}, "
+        f"torch {torch.__version__}, PEFT {peft.__version__}.",
+        "",
+        "| work | against | ours | theirs | ratio (median, range) | target | runs |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        mark = "met" if row.met else "**missed**"
+        lines.append(f"| {row.work} | {row.peer} | {row.ours_s:.3f} s | {row.peer_s:.3f} s | {row.ratio:.3g}× "
+                     f"({row.low:.3g}–{row.high:.3g}) | {row.target} {mark} | {row.runs} |")  # fmt: skip
+    lines += [
+        "",
+        f"Merges: two LoRA adapters of rank {llama.RANK} on {llama.LAYERS} Llama layers (hidden 2048, MLP 5632, seven "
+        "linears each). PEFT has its adapters in memory for the merge step; adaptkit reads files, measures the loss of "
+        "every module, and writes and syncs files within the time shown. The exact sum is compared with PEFT's `cat`, "
+        "which computes the same thing; PEFT's own `linear` is faster and computes something else.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, show, and write the page."""
+    with tempfile.TemporaryDirectory(prefix="adaptkit-bench-") as name:
+        folder = Path(name)
+        llama.build(folder)
+        rows = startup(folder) + merge_step(folder) + merge_cold(folder)
+    text = report(rows)
+    REPORT.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

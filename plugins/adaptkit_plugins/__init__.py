@@ -1,0 +1,1 @@
+"""The plugins that ship with adaptkit. They use the same entry points as anyone else's."""
