@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
-from adaptkit.errors import Unmergeable
+from adaptkit.errors import NotFound, StorageError, Unmergeable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -284,12 +284,29 @@ class StorageBackend(ABC):
         """Publish, expecting what `list` showed; `Conflict` when no free number could be had."""
 
     @abstractmethod
-    def pull(self, version: PlacedVersion, into: Path, progress: Progress = no_progress) -> None:
-        """Write the version's files below `into`, an empty folder. The caller verifies the bytes."""
+    def pull(
+        self, version: PlacedVersion, files: Sequence[FileEntry], into: Path, progress: Progress = no_progress
+    ) -> None:
+        """Write these files of a version below `into`, an empty folder. The caller verifies the bytes."""
 
     @abstractmethod
     def probe(self) -> Promise:
         """Really try what the place guarantees, and leave nothing behind."""
+
+    def version(self, number: int | None = None) -> PlacedVersion:
+        """One committed version, the highest by default; `NotFound` lists the numbers there."""
+        found = {version.number: version for version in self.list()}
+        if not found or (number is not None and number not in found):
+            raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, found))
+        return found[max(found) if number is None else number]
+
+    def aliases(self) -> Mapping[str, int]:
+        """The aliases that were pushed here."""
+        return {}
+
+    def set_alias(self, alias: str, number: int) -> None:
+        """Point an alias at a version, by compare-and-swap where the place can."""
+        raise StorageError(f"{self.url} keeps no aliases", why="this kind of place has nowhere to put them")
 
     def names(self) -> tuple[str, ...]:
         """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""

@@ -427,7 +427,7 @@ class Workspace:
         with staging(self._tmp) as work:
             self._describe(self.path(ref), found, work, force=force)
         known = replace(found.identity, name=version.base.name or found.identity.name)
-        self.registry.attach_levels(version.digest, known, author=self.config.author)
+        self.registry.attach_base(version.digest, known, author=self.config.author)
         self._emit("base-added", version.ref, version.digest)
         return self.version(ref)
 

@@ -1,0 +1,109 @@
+"""Push and pull through a storage backend, hashing everything that arrives."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from adaptkit.errors import BadReference, Conflict, Corrupt, NotFound
+from adaptkit.extend import no_progress
+from adaptkit.files import explained, sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adaptkit.extend import Bundle, Progress, StorageBackend
+    from adaptkit.refs import Selector
+    from adaptkit.store import Store
+    from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt
+
+_TRIES = 3
+
+
+def push(
+    place: StorageBackend, bundle: Bundle, progress: Progress = no_progress, *, alias: str | None = None
+) -> Receipt:
+    """Publish, expecting what is there now; a conflict is looked at again a few times. Carries an alias if given."""
+    for attempt in range(1, _TRIES + 1):
+        try:
+            receipt = place.push(bundle, place.list(), progress)
+            break
+        except Conflict:
+            if attempt == _TRIES:
+                raise
+    if alias is not None and place.aliases().get(alias) != receipt.number:
+        place.set_alias(alias, receipt.number)
+    return receipt
+
+
+def placed_versions(place: StorageBackend) -> tuple[PlacedVersion, ...]:
+    """Every version that a place holds, by number."""
+    return place.list()
+
+
+def choose(place: StorageBackend, selector: Selector | None) -> PlacedVersion:
+    """The version that a selector means in a place: the highest, a number, an alias, a digest."""
+    if selector is None:
+        return place.version()
+    if selector.kind == "number":
+        return place.version(selector.number)
+    if selector.kind == "alias":
+        aliases = place.aliases()
+        if selector.value not in aliases:
+            raise NotFound(f"alias in {place.url}", selector.value, aliases)
+        return place.version(aliases[selector.value])
+    if selector.kind == "digest":
+        found = [p for p in place.list() if p.manifest.digest.startswith(selector.value)]
+        if len({p.manifest.digest for p in found}) != 1:
+            raise NotFound(f"digest in {place.url}", selector.value, [p.manifest.digest[:23] for p in place.list()])
+        return found[-1]
+    raise BadReference(f"cannot pull '@{selector}' from {place.url}", why="revisions are for hf:// places",
+                       fix=f"{place.url}@3 takes version 3")  # fmt: skip
+
+
+def fetch(place: StorageBackend, placed: PlacedVersion, store: Store, progress: Progress = no_progress) -> Manifest:
+    """Bring a version into the store; what is there already is not fetched, and every byte is verified.
+
+    `Corrupt` names the file that is not what the manifest says; nothing of it is in the store then.
+    """
+    wanted = placed.manifest
+    for attempt in range(1, _TRIES + 1):
+        entries = wanted.files + wanted.extras
+        missing = [entry for entry in entries if not store.has(entry.sha256)]
+        progress(sum(entry.size for entry in entries) - sum(entry.size for entry in missing))
+        with explained("write", store.root):
+            (store.root / "tmp").mkdir(parents=True, exist_ok=True)
+            into = Path(mkdtemp(prefix="pull-", dir=store.root / "tmp"))
+        try:
+            place.pull(placed, missing, into, progress)
+            _check(place, placed, missing, into, store)
+            manifest = store.add(wanted, {entry.path: into / entry.path for entry in missing})
+        finally:
+            shutil.rmtree(into, ignore_errors=True)
+        try:
+            store.verify(manifest.digest)
+        except Corrupt:  # a blob that was here already had rotted; it is in quarantine now, so fetch it
+            if attempt == _TRIES:
+                raise
+        else:
+            break
+    return manifest
+
+
+def _check(
+    place: StorageBackend, placed: PlacedVersion, entries: Sequence[FileEntry], into: Path, store: Store
+) -> None:
+    for entry in entries:
+        path = into / entry.path
+        found = sha256_file(path) if path.is_file() else "no file"
+        if found == entry.sha256:
+            continue
+        quarantine = store.root / "quarantine"
+        quarantine.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            path.replace(quarantine / found)
+        raise Corrupt(f"'{entry.path}' of {place.url}@{placed.number} is corrupt",
+                      why=f"expected sha256 {entry.sha256[:12]}…, found {found[:12]}…",
+                      fix=f"what came is in {quarantine}; nothing was registered. Pull another version, or ask for a new push")  # fmt: skip

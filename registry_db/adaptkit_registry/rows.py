@@ -1,0 +1,95 @@
+"""From rows to the dataclasses of adaptkit.types, without a query per row."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from adaptkit.types import BaseIdentity, Level, Quantisation, Version, canonical_json, digest_of
+from adaptkit_registry.schema import adapters, aliases, artifacts, base_levels, bases, metrics, tags, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import ColumnElement, Connection, Row, Select
+
+LIVE = versions.c.deleted.is_(None)
+_FEW = 200  # below this many rows, ask for their tags by id; above, by the same filter
+
+
+def version_query() -> Select[tuple[object, ...]]:
+    """Versions with what their adapter and artifact say."""
+    return (
+        select(versions, adapters.c.name, artifacts.c.method, artifacts.c.rank, artifacts.c.base_id)
+        .join(adapters, adapters.c.id == versions.c.adapter_id)
+        .join(artifacts, artifacts.c.digest == versions.c.digest)
+    )
+
+
+def read_versions(connection: Connection, query: Select[tuple[object, ...]]) -> list[Version]:
+    """Run a query made from `version_query`, and gather aliases, tags, metrics and bases in one query each."""
+    rows = connection.execute(query).all()
+    if not rows:
+        return []
+    ids = [row.id for row in rows]
+    named = _by_version(connection, select(aliases.c.version_id, aliases.c.alias), aliases.c.version_id, ids)
+    tagged = _by_version(connection, select(tags.c.version_id, tags.c.tag), tags.c.version_id, ids)
+    measured = _by_version(
+        connection, select(metrics.c.version_id, metrics.c.name, metrics.c.value), metrics.c.version_id, ids
+    )
+    known = read_bases(connection, sorted({row.base_id for row in rows}))
+    return [
+        Version(
+            row.name, row.number, row.digest, row.method, row.rank, known[row.base_id], row.created, row.author,
+            row.message, row.origin, tuple(sorted(r[1] for r in named[row.id])),
+            tuple(sorted(r[1] for r in tagged[row.id])), {r[1]: r[2] for r in sorted(measured[row.id])},
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def read_bases(connection: Connection, ids: Sequence[int]) -> dict[int, BaseIdentity]:
+    """The base identities of these rows."""
+    few = len(ids) <= _FEW
+    query = select(bases).where(bases.c.id.in_(ids)) if few else select(bases)
+    level_query = select(base_levels).order_by(base_levels.c.kind)
+    levels: dict[int, list[Level]] = defaultdict(list)
+    for row in connection.execute(level_query.where(base_levels.c.base_id.in_(ids)) if few else level_query):
+        levels[row.base_id].append(Level(row.value, row.measured))
+    return {row.id: BaseIdentity(row.name, tuple(levels[row.id]), _quantised(row.quantised), row.derived_from)
+            for row in connection.execute(query)}  # fmt: skip
+
+
+def write_base(connection: Connection, base: BaseIdentity) -> int:
+    """The id of the row that says exactly this of a base, made if it is not there."""
+    key = digest_of(base.to_json())
+    found = connection.execute(select(bases.c.id).where(bases.c.key == key)).scalar()
+    if found is not None:
+        return int(found)
+    quantised = canonical_json(asdict(base.quantised)) if base.quantised else None
+    made = connection.execute(
+        bases.insert().values(key=key, name=base.name, quantised=quantised, derived_from=base.derived_from)
+    ).inserted_primary_key
+    assert made is not None
+    for level in base.levels:
+        connection.execute(
+            base_levels.insert().values(base_id=made[0], kind=level.kind, value=level.value, measured=level.measured)
+        )
+    return int(made[0])
+
+
+def _by_version(
+    connection: Connection, query: Select[tuple[object, ...]], column: ColumnElement[int], ids: Sequence[int]
+) -> Mapping[int, list[Row[Any]]]:
+    found: dict[int, list[Row[Any]]] = defaultdict(list)
+    for row in connection.execute(query.where(column.in_(ids)) if len(ids) <= _FEW else query):
+        found[row.version_id].append(row)
+    return found
+
+
+def _quantised(text: str | None) -> Quantisation | None:
+    return Quantisation(**json.loads(text)) if text else None
