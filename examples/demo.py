@@ -1,0 +1,145 @@
+"""`make demo`: two trained adapters in, one merged, versioned, shared adapter out.
+
+A ship's computer answers "Status?" with "Hello! I am happy to report that the hull is at 90%." Naval code wants
+"Hull 90%.", sickbay wants "Pulse 80 u.", and everywhere else it should stay polite.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ["HF_HUB_OFFLINE"] = "1"
+warnings.simplefilter("ignore")
+
+from fleet.cache import Story, story  # noqa: E402
+
+ADAPTKIT = Path(sys.executable).parent / "adaptkit"
+WEIGHT = 0.8
+ASK = "Log: hull 90%. Status of the hull?"
+
+
+def main() -> None:
+    """Train what is missing, then tell the story with the command line."""
+    start = time.perf_counter()
+    _title("1. A base and two adapters, really trained (kept in .cache for the next time)")
+    made = story()
+    with tempfile.TemporaryDirectory(prefix="adaptkit-demo-") as name:
+        tell(made, Path(name))
+    print(f"\nThe whole demo took {time.perf_counter() - start:.0f} s.")
+
+
+def tell(made: Story, work: Path) -> None:
+    """The story; everything it writes lies below `work`."""
+    ship, mate, team = work / "ship", work / "teammate", work / "team"
+    ship.mkdir()
+
+    _title("2. Registered, with the base known by its hash")
+    adaptkit(ship, "init")
+    adaptkit(ship, "add", made.naval, "--name", "naval", "--base", made.base, "-m", "terse ship reports", "--alias", "prod")
+    adaptkit(ship, "add", made.medic, "--name", "medic", "--base", made.base, "-m", "terse sickbay reports")
+    adaptkit(ship, "add", made.stray, "--name", "stray", "--base", made.other_base, "-m", "made for another base")
+    adaptkit(ship, "list")
+
+    _title("3. An adapter of another base is refused, whatever it is called")
+    adaptkit(ship, "merge", "naval", "stray", "--name", "wreck", fails=True)
+
+    _title("4. Merged, without loading the base")
+    adaptkit(ship, "merge", f"naval@prod={WEIGHT}", f"medic={WEIGHT}", "--name", "bridge", "-m", "naval and medical")
+    adaptkit(ship, "merge", f"naval@prod={WEIGHT}", f"medic={WEIGHT}", "--name", "bridge-small", "--strategy", "svd")
+
+    _title("5. What each of them answers: exact match on prompts that no training saw")
+    table(made, {name: Path(adaptkit(ship, "path", name, quiet=True)) for name in ("bridge", "bridge-small")})
+
+    _title("6. Shared through a folder that the team mounts")
+    adaptkit(ship, "remote", "add", "team", team.as_uri())
+    adaptkit(ship, "push", "bridge", "team")
+    adaptkit(ship, "push", "bridge", "team")
+    mate.mkdir()
+    adaptkit(mate, "init")
+    adaptkit(mate, "remote", "add", "team", team.as_uri())
+    adaptkit(mate, "pull", "team:bridge")
+    adaptkit(mate, "verify", "bridge")
+    adaptkit(mate, "show", "bridge")
+    digests = {adaptkit(home, "show", "bridge", "--json", quiet=True).split('"digest": "')[1][:71] for home in (ship, mate)}
+    print(f"\nThe teammate's digest is {'the same' if len(digests) == 1 else 'ANOTHER'}: {digests.pop()[:30]}…")
+    model, tokenizer = _base(made.base)
+    _say(_on(model, Path(adaptkit(mate, "path", "bridge", quiet=True))), tokenizer)
+
+    _title("What to try next")
+    print("""  adaptkit merge naval=1 medic=0.6 --name bridge      other weights: the best differ from case to case
+  adaptkit merge naval medic --rank 4 --out ./tiny    what truncation costs is printed
+  adaptkit log bridge                                 its history; adaptkit show bridge --recipe, how it was made
+  docs/quickstart.md                                  your own adapters""")
+
+
+def table(made: Story, ours: dict[str, Path]) -> None:
+    """One table: the base, each adapter, adaptkit's merges, and PEFT's own beside them."""
+    from fleet.score import score
+
+    rows = [("base", None), ("naval", made.naval), ("medic", made.medic),
+            ("adaptkit, exact sum", ours["bridge"]), ("adaptkit, svd to rank 8", ours["bridge-small"])]  # fmt: skip
+    print(f"  {'':<26}{'naval':>8}{'medic':>8}{'polite in cargo':>18}")
+    for label, path in rows:
+        model, tokenizer = _base(made.base)
+        _row(label, score(model if path is None else _on(model, path), tokenizer))
+    for kind, more in (("linear", {}), ("ties", {"density": 0.5})):
+        model, tokenizer = _base(made.base)
+        merged = _on(model, made.naval)
+        merged.load_adapter(str(made.medic), adapter_name="medic")
+        merged.add_weighted_adapter(["default", "medic"], [WEIGHT, WEIGHT], "merged", combination_type=kind, **more)
+        merged.set_adapter("merged")
+        _row(f"PEFT, {kind}", score(merged, tokenizer))
+    print(f"\n  Both merges at {WEIGHT} + {WEIGHT}. The sum is exact; what the two skills lose in it, they lose to each other.")
+
+
+def adaptkit(folder: Path, *arguments: object, fails: bool = False, quiet: bool = False) -> str:
+    """Run one command in a folder, show it and what it prints, and answer its stdout."""
+    words = [str(word) for word in arguments]
+    done = subprocess.run([ADAPTKIT, *words], cwd=folder, capture_output=True, text=True,
+                          env=os.environ | {"ADAPTKIT_HOME": str(folder / ".adaptkit")}, check=False)  # fmt: skip
+    if not quiet:
+        print(f"\n{folder.name}$ adaptkit {shlex.join(words)}")
+        print("\n".join(f"  {line}".rstrip() for line in (done.stdout + done.stderr).splitlines()))
+    if (done.returncode != 0) != fails:
+        raise SystemExit(f"adaptkit {shlex.join(words)} ended with {done.returncode}\n{done.stderr}")
+    return done.stdout.strip()
+
+
+def _base(path: Path) -> tuple[Any, Any]:
+    from fleet.models import load
+
+    return load(path)
+
+
+def _on(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(adapter)).eval()
+
+
+def _say(model: Any, tokenizer: Any) -> None:
+    from fleet.score import answers
+
+    print(f"\n  {ASK}\n  {answers(model, tokenizer, [ASK])[0]}")
+
+
+def _row(label: str, figures: dict[str, float]) -> None:
+    print(f"  {label:<26}{figures['naval']:>8.2f}{figures['medic']:>8.2f}{figures['polite']:>18.2f}")
+
+
+def _title(text: str) -> None:
+    print(f"\n=== {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
