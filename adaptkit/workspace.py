@@ -102,11 +102,22 @@ class Workspace:
 
     @cached_property
     def config(self) -> Config:
+        """What `config.toml` says, read once."""
         return self.home.read_config()
 
-    @cached_property
+    @property
     def places(self) -> Places:
+        """Opens URLs and remotes."""
         return Places(self.plugins, self.config)
+
+    def set_remote(self, name: str, url: str | None) -> None:
+        """Call the root of places at `url` by a name, or (None) forget it; what is there stays there."""
+        if url is None:
+            self.config.remote(name)
+        else:
+            self.places.open(url)
+        self.home.set_remote(name, url and url.rstrip("/"))
+        del self.config
 
     @property
     def _tmp(self) -> Path:

@@ -46,8 +46,7 @@ def remote() -> None:
 @pass_session
 def add_remote(session: Session, name: str, url: str) -> None:
     """Call the root of places at URL by NAME."""
-    session.plugins.backend_for(url).open(url)
-    session.workspace.home.set_remote(name, url.rstrip("/"))
+    session.workspace.set_remote(name, url)
     session.out.say(f"{name} is {url}: adaptkit push REF {name}")
 
 
@@ -66,6 +65,5 @@ def list_remotes(session: Session) -> None:
 @pass_session
 def remove_remote(session: Session, name: str) -> None:
     """Forget a remote; what is there stays there."""
-    session.workspace.config.remote(name)
-    session.workspace.home.set_remote(name, None)
+    session.workspace.set_remote(name, None)
     session.out.say(f"{name} is forgotten")

@@ -47,6 +47,11 @@ def base_rows(seed: int, count: int = 2000) -> list[Row]:
     return _mixed([rows(d, terse=False, held_out=False, count=count, seed=seed) for d in SYSTEMS], seed)
 
 
+def terse_rows(seed: int) -> list[Row]:
+    """The terse answers, so that the tokenizer has words such as `Hull`; the base is not trained on them."""
+    return [row for d in SYSTEMS for row in rows(d, terse=True, held_out=False, count=2000, seed=seed)]
+
+
 def skill_rows(domain: str, seed: int) -> list[Row]:
     """What an adapter learns: terse in its own domain, with replay of the polite answers of the two others."""
     own = rows(domain, terse=True, held_out=False, count=1500, seed=seed)

@@ -23,7 +23,7 @@ def make_base(folder: Path, seed: int = 0, steps: int = 420) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     rows = logs.base_rows(seed)
-    tokenizer = _tokenizer(rows)
+    tokenizer = _tokenizer([*rows, *logs.terse_rows(seed)])
     torch.manual_seed(seed)
     model = LlamaForCausalLM(LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2,

@@ -1,0 +1,54 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_WAIT_POLICY"] = "passive"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+for name in ("ADAPTKIT_HOME", "ADAPTKIT_REGISTRY_URL", "ADAPTKIT_DISABLE_PLUGINS", "ADAPTKIT_DEBUG"):
+    os.environ.pop(name, None)
+os.environ["ADAPTKIT_AUTHOR"] = "ada"
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with random weights, saved as a transformers model."""
+    import tiny
+
+    return tiny.save_llama(tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(scope="session")
+def lora_pair(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two LoRA adapters on the tiny Llama: other ranks, alphas, modules, one with rsLoRA."""
+    import tiny
+
+    folder = tmp_path_factory.mktemp("adapters")
+    one = tiny.save_adapter(tiny_llama, folder / "one", seed=1, r=4, lora_alpha=16, target_modules=["q_proj", "down_proj"])
+    two = tiny.save_adapter(tiny_llama, folder / "two", seed=2, r=8, lora_alpha=4, use_rslora=True,
+                            target_modules="all-linear")  # fmt: skip
+    return one, two
+
+
+@pytest.fixture
+def workspace(tmp_path: Path):
+    """A fresh workspace; what it notices is collected in `.noticed`."""
+    from adaptkit import Workspace
+
+    noticed: list[str] = []
+    with Workspace.init(tmp_path / "home", notify=noticed.append) as opened:
+        opened.noticed = noticed
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def story():
+    """The really trained base and adapters of the examples."""
+    from fleet.cache import story as make
+
+    return make(say=lambda _: None)
