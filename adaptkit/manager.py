@@ -1,10 +1,9 @@
-"""Loads plugins one at a time, keeps the catalogue and who provided what, and asks plugins.
+"""Loads plugins one at a time, and asks them.
 
 Notable choices:
 - each entry point is loaded, registered, asked for everything it offers and checked alone, and only then
   published: whatever breaks (SystemExit too) leaves nothing of itself and all of the others, and is kept
   as a record with its reason
-- a name that two plugins claim belongs to neither; using it is an error that names both
 - a plugin that prints while it is loaded prints on stderr: stdout is for data
 - this is an object handed to `Workspace`, not a global
 """
@@ -13,14 +12,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter, defaultdict
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from adaptkit import extend, hookspecs
+from adaptkit import hookspecs
+from adaptkit.catalogue import KINDS, Catalogue, by_name
 from adaptkit.entrypoints import installed, qualified
 from adaptkit.errors import BadAdapter, NotFound, PluginError, nearest
 from adaptkit.types import Objection, Severity
@@ -35,26 +34,6 @@ if TYPE_CHECKING:
     from adaptkit.types import Action, Event
 
 GROUP = hookspecs.PROJECT
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of thing that plugins register: what it is called, through which hook, of which class."""
-
-    called: str
-    hook: str
-    abc: type | None = None
-    classes: bool = False  # whether the class itself is handed over, not an object of it
-
-
-KINDS: Mapping[str, Kind] = {
-    "methods": Kind("method", "register_adapter_methods", extend.AdapterMethod),
-    "backends": Kind("storage backend", "register_storage_backends", extend.StorageBackend, classes=True),
-    "strategies": Kind("strategy", "register_merge_strategies", extend.MergeStrategy),
-    "trainers": Kind("trainer", "register_trainers", extend.Trainer),
-    "engines": Kind("engine", "register_engines", extend.Engine),
-    "commands": Kind("command", "register_commands"),
-}
 FOLLOWERS = ("review", "on_event")
 
 
@@ -81,15 +60,15 @@ class _State:
 
 
 class Plugins:
-    """The catalogue: methods, backends, strategies, trainers, engines and commands by name, and their plugins."""
+    """Every plugin that is installed: what they offer, by name, and what they say when asked."""
 
     def __init__(
         self, entry_points: Iterable[EntryPoint], *, disabled: Iterable[str] = (), strict: bool = False
     ) -> None:
         self._hooks = pluggy.PluginManager(hookspecs.PROJECT)
         self._hooks.add_hookspecs(hookspecs)
-        self._owners: dict[str, dict[str, list[tuple[str, Any]]]] = {kind: defaultdict(list) for kind in KINDS}
         self._states: dict[str, _State] = {}
+        self._catalogue = Catalogue(lambda plugin: self._states[plugin].entry.distribution()[0] != hookspecs.PROJECT)
         off = frozenset(disabled)
         for name, entry in qualified(entry_points):
             state = self._states[name] = _State(entry)
@@ -140,24 +119,24 @@ class Plugins:
         found: Engine = self._get("engines", name)
         return found
 
-    def names(self, kind: str) -> tuple[str, ...]:
-        """The names in the catalogue of one of KINDS, sorted; claimed twice or not."""
-        return tuple(sorted(self._owners[kind]))
-
     def methods(self) -> tuple[AdapterMethod, ...]:
-        """Every adapter method that one plugin alone claims, by name."""
-        return self._all("methods")
+        """Every adapter method whose name one plugin alone claims, by name."""
+        return self._catalogue.all("methods")
 
     def strategies(self) -> tuple[MergeStrategy[Any], ...]:
-        """Every merge strategy that one plugin alone claims, by name."""
-        return self._all("strategies")
+        """Every merge strategy whose name one plugin alone claims, by name."""
+        return self._catalogue.all("strategies")
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """The names in the catalogue of one of `adaptkit.catalogue.KINDS`, sorted; claimed twice or not."""
+        return self._catalogue.names(kind)
 
     def method_for(self, view: AdapterView) -> AdapterMethod:
         """The method that recognises an adapter; a catch-all (`generic`) only when no other does."""
         found = [
             (plugin, method)
             for name in self.names("methods")
-            for plugin, method in self._owners["methods"][name]
+            for plugin, method in self._catalogue.owners("methods", name)
             if _recognises(plugin, method, view)
         ]
         specific = [pair for pair in found if not pair[1].generic] or found
@@ -165,32 +144,14 @@ class Plugins:
             raise NotFound("method for peft_type", str(view.config.get("peft_type")), self.names("methods"))
         if len(specific) > 1:
             claims = " and ".join(f"'{method.name}' of {plugin}" for plugin, method in specific)
-            raise PluginError(f"{len(specific)} methods claim {view.label}", why=claims, fix=self._way_out(specific))
+            fix = self._catalogue.way_out([plugin for plugin, _ in specific])
+            raise PluginError(f"{len(specific)} methods claim {view.label}", why=claims, fix=fix)
         return self.method(specific[0][1].name)
 
     def _get(self, kind: str, name: str) -> Any:
-        owners = self._owners[kind].get(name)
-        if not owners:
-            failed = [plugin for plugin, state in self._states.items() if state.status == "failed"]
-            fix = f"the plugins {', '.join(failed)} failed to load: adaptkit plugins doctor" if failed else ""
-            raise NotFound(KINDS[kind].called, name, self.names(kind), fix=fix)
-        if len(owners) > 1:
-            raise self._claimed(kind, name)
-        return owners[0][1]
-
-    def _all(self, kind: str) -> tuple[Any, ...]:
-        return tuple(owners[0][1] for _, owners in sorted(self._owners[kind].items()) if len(owners) == 1)
-
-    def _claimed(self, kind: str, name: str) -> PluginError:
-        owners = self._owners[kind][name]
-        return PluginError(f"the {KINDS[kind].called} '{name}' is claimed by {len(owners)} plugins",
-                           why=" and ".join(plugin for plugin, _ in owners), fix=self._way_out(owners))  # fmt: skip
-
-    def _way_out(self, owners: Sequence[tuple[str, Any]]) -> str:
-        """What to type so that one claim is left: adaptkit's own, where it is among them."""
-        foreign = [plugin for plugin, _ in owners if self._states[plugin].entry.distribution()[0] != hookspecs.PROJECT]
-        off = (foreign if 0 < len(foreign) < len(owners) else [plugin for plugin, _ in owners])[-(len(owners) - 1) :]
-        return f"ADAPTKIT_DISABLE_PLUGINS={','.join(off)} leaves the other"
+        failed = [plugin for plugin, state in self._states.items() if state.status == "failed"]
+        fix = f"the plugins {', '.join(failed)} failed to load: adaptkit plugins doctor" if failed else ""
+        return self._catalogue.get(kind, name, fix=fix)
 
     # ------------------------------------------------------------ asking
 
@@ -199,12 +160,12 @@ class Plugins:
         objections: list[tuple[str, Objection]] = []
         for plugin, hook in self._each("review"):
             try:
-                for answer in hook(action=action):
-                    objections += [(plugin, _objection(one)) for one in answer]
+                answers = [_objection(one) for answer in hook(action=action) for one in answer]
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001  (any failure of a reviewer refuses, `exit()` too)
-                objections.append((plugin, Objection(f"its review broke: {_told(error)}", Severity.REFUSE)))
+                answers = [Objection(f"its review broke: {_told(error)}", Severity.REFUSE)]
+            objections += [(plugin, objection) for objection in answers]
         return tuple(objections)
 
     def emit(self, event: Event) -> tuple[str, ...]:
@@ -222,27 +183,20 @@ class Plugins:
     def add_commands(self, cli: click.Group) -> None:
         """Add the plugins' commands; one that is there already stays, one that two claim says so when used."""
         for name in self.names("commands"):
-            owners = self._owners["commands"][name]
+            owners = self._catalogue.owners("commands", name)
             if name in cli.commands:
                 for plugin, _ in owners:
                     self._remark(plugin, f"the command '{name}' exists already, so its own was left out")
             elif len(owners) > 1:
-                cli.add_command(_disputed(self._claimed("commands", name)), name)
+                cli.add_command(_disputed(self._catalogue.claimed("commands", name)), name)
             else:
                 cli.add_command(owners[0][1], name)
 
     def records(self) -> tuple[PluginRecord, ...]:
         """Every plugin found, by name: what it registered, and what is wrong with it."""
-        clashes: dict[str, list[str]] = defaultdict(list)
-        for kind, table in self._owners.items():
-            for name, owners in sorted(table.items()):
-                for plugin, _ in owners if len(owners) > 1 else ():
-                    others = " and ".join(other for other, _ in owners if other != plugin)
-                    clashes[plugin].append(f"the {KINDS[kind].called} '{name}' is claimed by {others} too, "
-                                           "so it belongs to neither")  # fmt: skip
         return tuple(
             PluginRecord(plugin, *state.entry.distribution(), state.status, dict(state.registered),
-                         "; ".join([*state.remarks, *clashes[plugin]]))
+                         "; ".join([*state.remarks, *self._catalogue.clashes(plugin)]))
             for plugin, state in sorted(self._states.items())
         )  # fmt: skip
 
@@ -254,8 +208,8 @@ class Plugins:
                 plugin = state.entry.load()
                 hash(plugin)  # pluggy keeps plugins in sets
                 self._hooks.register(plugin, name)
-                offered = {kind: self._offered(name, kind) for kind in KINDS}
                 self._check_hooks(plugin)
+                offered = {kind: self._offered(name, kind) for kind in KINDS}
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: an `exit()` in a plugin must not end the program
@@ -266,9 +220,7 @@ class Plugins:
                 raise PluginError(f"the plugin '{name}' cannot be loaded", why=_told(error),
                                   fix=f"ADAPTKIT_DISABLE_PLUGINS={name} goes on without it") from error  # fmt: skip
             return
-        for kind, objects in offered.items():
-            for key, value in objects.items():
-                self._owners[kind][key].append((name, value))
+        self._catalogue.publish(name, offered)
         state.registered = {kind: tuple(objects) for kind, objects in offered.items() if objects}
         if hooks := tuple(hook for hook in FOLLOWERS if self._implements(name, hook)):
             state.registered["hooks"] = hooks
@@ -288,57 +240,35 @@ class Plugins:
             return dict(scratch.commands)
         objects: list[Any] = []
         hook(register=objects.append)
-        pairs = [(key, value) for value in objects for key in _keys(KINDS[kind], value)]
-        if twice := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
-            raise PluginError(f"it registers the {KINDS[kind].called} '{twice[0]}' twice")
-        return dict(pairs)
+        return by_name(KINDS[kind], objects)
 
     def _check_hooks(self, plugin: object) -> None:
         try:
             self._hooks.check_pending()
         except pluggy.PluginValidationError as error:
-            callers = self._hooks.get_hookcallers(plugin) or ()
-            odd = next((caller.name for caller in callers if not caller.has_spec()), "")
-            known = [name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), "adaptkit_spec")]
-            near = ", ".join(nearest(odd, known, show=2)[:2])
-            raise pluggy.PluginValidationError(error.plugin, f"there is no hook '{odd}'; nearest are {near}") from error
+            odd = next(caller.name for caller in self._hooks.get_hookcallers(plugin) or () if not caller.has_spec())
+            near = nearest(odd, [name for name, caller in vars(self._hooks.hook).items() if caller.has_spec()], show=1)
+            raise pluggy.PluginValidationError(plugin, f"there is no hook '{odd}', nearest is '{near[0]}'") from error
 
     def _only(self, name: str, hook: str) -> Callable[..., list[Any]]:
         """The hook as this plugin alone implements it."""
-        others = [impl.plugin for impl in self._caller(hook).get_hookimpls() if impl.plugin_name != name]
+        others = [impl.plugin for impl in self._implementations(hook) if impl.plugin_name != name]
         return self._hooks.subset_hook_caller(hook, others)
 
     def _implements(self, name: str, hook: str) -> bool:
-        return any(impl.plugin_name == name for impl in self._caller(hook).get_hookimpls())
+        return any(impl.plugin_name == name for impl in self._implementations(hook))
 
-    def _caller(self, hook: str) -> pluggy.HookCaller:
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         caller: pluggy.HookCaller = getattr(self._hooks.hook, hook)
-        return caller
+        return caller.get_hookimpls()
 
     def _each(self, hook: str) -> list[tuple[str, Callable[..., list[Any]]]]:
-        names = sorted(impl.plugin_name for impl in self._caller(hook).get_hookimpls())
-        return [(name, self._only(name, hook)) for name in names]
+        return [(name, self._only(name, hook)) for name in sorted({i.plugin_name for i in self._implementations(hook)})]
 
     def _remark(self, plugin: str, text: str) -> None:
         remarks = self._states[plugin].remarks
         if text not in remarks:
             remarks.append(text)
-
-
-def _keys(kind: Kind, value: Any) -> tuple[str, ...]:
-    """The names under which an object stands in the catalogue: its own, or a backend's schemes."""
-    abc = kind.abc
-    assert abc is not None
-    wanted = f"{'a class' if kind.classes else 'an object of a class'} derived from adaptkit.extend.{abc.__name__}"
-    if not (isinstance(value, type) and issubclass(value, abc) if kind.classes else isinstance(value, abc)):
-        raise PluginError(f"{kind.hook} was handed {value!r}", why=f"it takes {wanted}")
-    if missing := sorted(getattr(value, "__abstractmethods__", ())):
-        raise PluginError(f"the {kind.called} {value!r} is not complete", why=f"it lacks {', '.join(missing)}")
-    told = getattr(value, "schemes", None) if kind.classes else (getattr(value, "name", None),)
-    if not isinstance(told, tuple) or not told or not all(isinstance(key, str) and key for key in told):
-        field_ = "schemes, a tuple of strings" if kind.classes else "name, a string"
-        raise PluginError(f"the {kind.called} {value!r} has no name", why=f"its class must set {field_}")
-    return told
 
 
 def _recognises(plugin: str, method: AdapterMethod, view: AdapterView) -> bool:
@@ -364,7 +294,7 @@ def _disputed(error: PluginError) -> click.Command:
     def refuse() -> None:
         raise error
 
-    return click.Command(None, callback=refuse, short_help=str(error.args[0]), add_help_option=False,
+    return click.Command(None, callback=refuse, short_help=error.what, add_help_option=False,
                          context_settings={"ignore_unknown_options": True, "allow_extra_args": True})  # fmt: skip
 
 

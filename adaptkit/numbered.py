@@ -77,10 +77,13 @@ class NumberedPlace(StorageBackend):
     def push(self, bundle: Bundle, expected: tuple[PlacedVersion, ...], progress: Progress = no_progress) -> Receipt:
         there = expected
         for _ in range(_TRIES):
+            taken = self.taken()
+            if taken > max((p.number for p in there), default=0):  # somebody came between: it may be the same
+                there = self.list()
             same = next((p for p in there if p.manifest.digest == bundle.manifest.digest), None)
             if same is not None:
                 return Receipt(self.url, same.number, same.manifest.digest, 0, unchanged=True)
-            number = max(bundle.placed.number, self.taken() + 1)
+            number = max(bundle.placed.number, taken + 1)
             mine = bundle.placed
             placed = PlacedVersion(number, mine.manifest, mine.name, mine.message, mine.author)
             held = {f.sha256: f"v{p.number}/{f.path}" for p in there for f in p.manifest.files + p.manifest.extras}

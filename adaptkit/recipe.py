@@ -112,7 +112,7 @@ def read_params(strategy: MergeStrategy[Any], given: Mapping[str, str]) -> dict[
 
 
 def _read_param(strategy: str, field: Field[Any], text: str) -> Any:
-    kind = str(field.type).removeprefix("builtins.")
+    kind = field.type.__name__ if isinstance(field.type, type) else str(field.type)  # a text with future annotations
     low, high = field.metadata.get("range", (None, None))
     readers: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": _bool}
     try:

@@ -57,7 +57,9 @@ def merge_step(folder: Path) -> list[Row]:
         model.delete_adapter(name)  # type: ignore[attr-defined]
 
     return [
-        faster("svd merge step", 'PEFT `add_weighted_adapter("svd")`', lambda: ours("svd"), lambda: theirs("svd"), 500, 3),
+        faster(
+            "svd merge step", 'PEFT `add_weighted_adapter("svd")`', lambda: ours("svd"), lambda: theirs("svd"), 500, 3
+        ),
     ]
 
 

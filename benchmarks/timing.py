@@ -26,7 +26,9 @@ class Row:
     runs: int
 
 
-def faster(work: str, peer: str, ours: Callable[[], None], theirs: Callable[[], None], at_least: float, runs: int) -> Row:
+def faster(
+    work: str, peer: str, ours: Callable[[], None], theirs: Callable[[], None], at_least: float, runs: int
+) -> Row:
     """How many times faster ours is."""
     mine, other, ratios = _pairs(ours, theirs, runs)
     ratios = [1 / ratio for ratio in ratios]
@@ -34,7 +36,9 @@ def faster(work: str, peer: str, ours: Callable[[], None], theirs: Callable[[], 
     return Row(work, peer, mine, other, middle, min(ratios), max(ratios), f"≥ {at_least:g}×", middle >= at_least, runs)
 
 
-def within(work: str, peer: str, ours: Callable[[], None], theirs: Callable[[], None], at_most: float, runs: int) -> Row:
+def within(
+    work: str, peer: str, ours: Callable[[], None], theirs: Callable[[], None], at_most: float, runs: int
+) -> Row:
     """How many times as long ours takes."""
     mine, other, ratios = _pairs(ours, theirs, runs)
     middle = statistics.median(ratios)

@@ -45,7 +45,9 @@ def tell(made: Story, work: Path) -> None:
 
     _title("2. Registered, with the base known by its hash")
     adaptkit(ship, "init")
-    adaptkit(ship, "add", made.naval, "--name", "naval", "--base", made.base, "-m", "terse ship reports", "--alias", "prod")
+    adaptkit(
+        ship, "add", made.naval, "--name", "naval", "--base", made.base, "-m", "terse ship reports", "--alias", "prod"
+    )
     adaptkit(ship, "add", made.medic, "--name", "medic", "--base", made.base, "-m", "terse sickbay reports")
     adaptkit(ship, "add", made.stray, "--name", "stray", "--base", made.other_base, "-m", "made for another base")
     adaptkit(ship, "list")
@@ -70,7 +72,9 @@ def tell(made: Story, work: Path) -> None:
     adaptkit(mate, "pull", "team:bridge")
     adaptkit(mate, "verify", "bridge")
     adaptkit(mate, "show", "bridge")
-    digests = {adaptkit(home, "show", "bridge", "--json", quiet=True).split('"digest": "')[1][:71] for home in (ship, mate)}
+    digests = {
+        adaptkit(home, "show", "bridge", "--json", quiet=True).split('"digest": "')[1][:71] for home in (ship, mate)
+    }
     print(f"\nThe teammate's digest is {'the same' if len(digests) == 1 else 'ANOTHER'}: {digests.pop()[:30]}…")
     model, tokenizer = _base(made.base)
     _say(_on(model, Path(adaptkit(mate, "path", "bridge", quiet=True))), tokenizer)
@@ -99,7 +103,9 @@ def table(made: Story, ours: dict[str, Path]) -> None:
         merged.add_weighted_adapter(["default", "medic"], [WEIGHT, WEIGHT], "merged", combination_type=kind, **more)
         merged.set_adapter("merged")
         _row(f"PEFT, {kind}", score(merged, tokenizer))
-    print(f"\n  Both merges at {WEIGHT} + {WEIGHT}. The sum is exact; what the two skills lose in it, they lose to each other.")
+    print(
+        f"\n  Both merges at {WEIGHT} + {WEIGHT}. The sum is exact; what the two skills lose in it, they lose to each other."
+    )
 
 
 def adaptkit(folder: Path, *arguments: object, fails: bool = False, quiet: bool = False) -> str:

@@ -29,7 +29,9 @@ def lora_pair(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     import tiny
 
     folder = tmp_path_factory.mktemp("adapters")
-    one = tiny.save_adapter(tiny_llama, folder / "one", seed=1, r=4, lora_alpha=16, target_modules=["q_proj", "down_proj"])
+    one = tiny.save_adapter(
+        tiny_llama, folder / "one", seed=1, r=4, lora_alpha=16, target_modules=["q_proj", "down_proj"]
+    )
     two = tiny.save_adapter(tiny_llama, folder / "two", seed=2, r=8, lora_alpha=4, use_rslora=True,
                             target_modules="all-linear")  # fmt: skip
     return one, two

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adaptkit.cli.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from adaptkit.manager import PluginRecord
+
+HEAD = ("PLUGIN", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED, OR WHY NOT")
 
 
 @click.group(invoke_without_command=True)
@@ -19,34 +23,58 @@ if TYPE_CHECKING:
 def plugins(context: click.Context) -> None:
     """List the plugins that are installed, and what each registered."""
     if context.invoked_subcommand is None:
-        _show(context.ensure_object(Session))
+        session = context.ensure_object(Session)
+        records = _records(context, session)
+        session.out.table([as_json(record) for record in records], HEAD, rows(records), "no plugins")
 
 
 @plugins.command()
 @json_option
+@click.pass_context
 @pass_session
-def doctor(session: Session) -> None:
-    """Say what is wrong with the plugins, and what to type next."""
-    records = _show(session)
-    broken = [
-        record for record in records if record.status == "failed" or (record.reason and record.status == "loaded")
-    ]
+def doctor(session: Session, context: click.Context) -> None:
+    """Say what is wrong with the plugins, and what to type next. The exit code is 1 when something is."""
+    records = _records(context, session)
+    value = [as_json(record) | {"fix": fix(record)} for record in records]
+    session.out.table(value, HEAD, rows(records), "no plugins")
+    broken = [record for record in records if is_broken(record)]
     for record in broken:
-        session.out.warn(f"{record.plugin}: {record.reason}")
-        if record.distribution:
-            session.out.say(f"  pip install -U {record.distribution}, or ADAPTKIT_DISABLE_PLUGINS={record.plugin}")
+        session.out.warn(f"{record.plugin}: {record.reason}\n  {fix(record)}")
+    for name in session.plugins.unmatched:
+        session.out.warn(f"ADAPTKIT_DISABLE_PLUGINS names '{name}', and no plugin is called that")
     if broken:
-        raise click.exceptions.Exit(1)
+        context.exit(1)
     session.out.say("every plugin is well")
 
 
-def _show(session: Session) -> tuple[PluginRecord, ...]:
-    session.plugins.add_commands(click.Group())
-    records = session.plugins.records()
-    rows = [(r.plugin, r.distribution, r.version, r.status, _registered(r)) for r in records]
-    session.out.table([asdict(r) for r in records], ("PLUGIN", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED, OR WHY NOT"),
-                      rows, "no plugins")  # fmt: skip
-    return records
+def _records(context: click.Context, session: Session) -> Sequence[PluginRecord]:
+    root = context.find_root().command
+    if isinstance(root, click.Group):
+        root.list_commands(context)  # where clashes with adaptkit's own commands come to light
+    return session.plugins.records()
+
+
+def as_json(record: PluginRecord) -> dict[str, Any]:
+    """One plugin, as `--json` shows it."""
+    return asdict(record) | {"registered": {kind: list(names) for kind, names in record.registered.items()}}
+
+
+def rows(records: Sequence[PluginRecord]) -> list[tuple[str, ...]]:
+    """The plugins, as the table shows them."""
+    return [(r.plugin, r.distribution, r.version, r.status, _registered(r)) for r in records]
+
+
+def is_broken(record: PluginRecord) -> bool:
+    """Whether something is wrong; a plugin that was switched off is not broken."""
+    return record.status == "failed" or (record.status == "loaded" and bool(record.reason))
+
+
+def fix(record: PluginRecord) -> str:
+    """What to type next; empty when nothing is wrong."""
+    if not is_broken(record):
+        return ""
+    off = f"ADAPTKIT_DISABLE_PLUGINS={record.plugin} goes on without it"
+    return f"pip install -U {record.distribution}, or {off}" if record.distribution else off
 
 
 def _registered(record: PluginRecord) -> str:

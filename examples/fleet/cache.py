@@ -36,7 +36,9 @@ def story(root: Path | None = None, say: Callable[[str], None] = print) -> Story
     _once(paths.naval, lambda folder: make_adapter(paths.base, folder, "naval"), "naval: terse ship reports", say)
     _once(paths.medic, lambda folder: make_adapter(paths.base, folder, "medic"), "medic: terse sickbay reports", say)
     _once(paths.other_base, lambda folder: make_base(folder, seed=1, steps=30), "another base", say)
-    _once(paths.stray, lambda folder: make_adapter(paths.other_base, folder, "naval", steps=10), "an adapter of it", say)
+    _once(
+        paths.stray, lambda folder: make_adapter(paths.other_base, folder, "naval", steps=10), "an adapter of it", say
+    )
     return paths
 
 

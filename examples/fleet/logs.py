@@ -24,7 +24,7 @@ class Row:
 
 def rows(domain: str, *, terse: bool, held_out: bool, count: int, seed: int) -> list[Row]:
     """`count` rows of a domain; a held-out pair of system and value never occurs in training."""
-    chance = random.Random(f"{domain}-{terse}-{held_out}-{seed}")  # noqa: S311
+    chance = random.Random(f"{domain}-{terse}-{held_out}-{seed}")
     pairs = [(system, value) for i, system in enumerate(SYSTEMS[domain]) for value in range(10, 100)
              if ((value * 7 + value // 10 + i) % HELD_OUT == 0) == held_out]  # fmt: skip
     made = []
@@ -61,5 +61,5 @@ def skill_rows(domain: str, seed: int) -> list[Row]:
 
 def _mixed(parts: list[list[Row]], seed: int) -> list[Row]:
     every = [row for part in parts for row in part]
-    random.Random(seed).shuffle(every)  # noqa: S311
+    random.Random(seed).shuffle(every)
     return every

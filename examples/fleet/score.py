@@ -21,7 +21,9 @@ def score(model: Any, tokenizer: Any) -> dict[str, float]:
 
 def exact_match(model: Any, tokenizer: Any, rows: list[Row]) -> float:
     """The share of rows answered to the letter, decoding greedily in one batch."""
-    return sum(a == row.answer for a, row in zip(answers(model, tokenizer, [r.prompt for r in rows]), rows, strict=True)) / len(rows)
+    return sum(
+        a == row.answer for a, row in zip(answers(model, tokenizer, [r.prompt for r in rows]), rows, strict=True)
+    ) / len(rows)
 
 
 def answers(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:

@@ -151,7 +151,9 @@ def test_factors_that_do_not_fit_or_lack_their_partner_are_named(naval):
     tensors = weights(naval)
     key = next(k for k in tensors if k.endswith("q_proj.lora_B.weight"))
     rewrite(naval, tensors | {key: np.zeros((32, 5), np.float32)})
-    with pytest.raises(BadWeights, match=r"A and B of 'model.layers.0.self_attn.q_proj' do not fit: A is \[4, 32\] and B is \[32, 5\]"):
+    with pytest.raises(
+        BadWeights, match=r"A and B of 'model.layers.0.self_attn.q_proj' do not fit: A is \[4, 32\] and B is \[32, 5\]"
+    ):
         check(naval)
     rewrite(naval, {k: v for k, v in tensors.items() if k != key})
     with pytest.raises(BadWeights, match=r"'.*q_proj' has no lora_B"):
@@ -245,12 +247,25 @@ def test_mixed_dtypes_and_a_full_copy_of_the_embedding_are_read(naval):
 
 
 def test_only_what_belongs_to_an_artifact_comes_in(naval):
-    for name in ("tokenizer.json", "chat_template.jinja", "optimizer.pt", "training_args.bin", "notes.txt", "README.md"):
+    for name in (
+        "tokenizer.json",
+        "chat_template.jinja",
+        "optimizer.pt",
+        "training_args.bin",
+        "notes.txt",
+        "README.md",
+    ):
         (naval / name).write_text("x")
     (naval / "checkpoint-1").mkdir()
     (naval / "checkpoint-1" / "optimizer.pt").write_text("x")
     kept, skipped = artifact_paths(naval, ["*.txt", "*.bin", "*.pt"])
-    assert kept == ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "notes.txt", "tokenizer.json"]
+    assert kept == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "chat_template.jinja",
+        "notes.txt",
+        "tokenizer.json",
+    ]
     assert skipped == ["checkpoint-1/optimizer.pt", "optimizer.pt", "training_args.bin"]
 
 
@@ -260,13 +275,16 @@ def test_only_what_belongs_to_an_artifact_comes_in(naval):
 def test_other_peft_types_are_carried_by_the_generic_method(tmp_path):
     from peft import IA3Config, get_peft_model
 
-    get_peft_model(tiny.llama(), IA3Config(target_modules=["k_proj"], feedforward_modules=[])).save_pretrained(tmp_path / "ia3")
+    get_peft_model(tiny.llama(), IA3Config(target_modules=["k_proj"], feedforward_modules=[])).save_pretrained(
+        tmp_path / "ia3"
+    )
     assert check(tmp_path / "ia3").name == "generic"
 
 
 def test_the_generic_method_knows_every_type_of_this_peft():
-    from adaptkit_plugins.methods.generic import PEFT_TYPES
     from peft import PeftType
+
+    from adaptkit_plugins.methods.generic import PEFT_TYPES
 
     assert {kind.value for kind in PeftType} == PEFT_TYPES
 

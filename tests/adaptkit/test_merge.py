@@ -213,7 +213,9 @@ def beside_peft(tmp_path):
             model.load_adapter(str(folder), adapter_name=f"a{i}")
 
         def theirs():
-            model.add_weighted_adapter([f"a{i}" for i in range(len(folders))], weights, "m", combination_type=kind, **more)
+            model.add_weighted_adapter(
+                [f"a{i}" for i in range(len(folders))], weights, "m", combination_type=kind, **more
+            )
             model.set_adapter("m")
             return tiny.output(model.eval())
 
@@ -273,7 +275,9 @@ def test_lora_bias_comes_back_at_weight_one(tmp_path, merged):
     folder = tiny.make_adapter(tiny.bert_plain(), tmp_path / "a", 1, **config)
     out, _ = merged([(folder, 1.0)])
     assert tiny.read_config(out)["lora_bias"] is True
-    close(tiny.output(tiny.reload_strictly(tiny.bert_plain(), out)), tiny.peft_sum(tiny.bert_plain, [folder], [1]), 1e-5)
+    close(
+        tiny.output(tiny.reload_strictly(tiny.bert_plain(), out)), tiny.peft_sum(tiny.bert_plain, [folder], [1]), 1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -316,7 +320,9 @@ def test_peft_linear_has_pefts_bits(weights, tmp_path, merged):
     from peft import PeftModel
     from safetensors.numpy import load_file
 
-    folders = [tiny.make_adapter(tiny.llama(), tmp_path / f"a{i}", i + 1, **Q, lora_alpha=3 + i) for i in range(len(weights))]
+    folders = [
+        tiny.make_adapter(tiny.llama(), tmp_path / f"a{i}", i + 1, **Q, lora_alpha=3 + i) for i in range(len(weights))
+    ]
     model = PeftModel.from_pretrained(tiny.llama(), folders[0], adapter_name="a0")
     for i, folder in enumerate(folders[1:], 1):
         model.load_adapter(str(folder), adapter_name=f"a{i}")
@@ -378,11 +384,15 @@ def test_tokenizer_files_travel_and_conflicts_are_named(tmp_path, lora_pair, mer
 # ---------------------------------------------------------------- repeatable
 
 
-@pytest.mark.parametrize(("strategy", "choices"), [("linear", {}), ("svd", {}), ("linear", {"rank": 2}), ("peft:linear", {})])
+@pytest.mark.parametrize(
+    ("strategy", "choices"), [("linear", {}), ("svd", {}), ("linear", {"rank": 2}), ("peft:linear", {})]
+)
 def test_the_bytes_do_not_depend_on_how_many_workers_there_are(strategy, choices, tmp_path, merged):
     folders = [tiny.make_adapter(tiny.llama(), tmp_path / f"a{i}", i + 1, **Q) for i in range(2)]
     pairs = [(folder, 0.7) for folder in folders]
-    made = {(merged(pairs, strategy, workers=n, **choices)[0] / "adapter_model.safetensors").read_bytes() for n in (1, 2, 4)}
+    made = {
+        (merged(pairs, strategy, workers=n, **choices)[0] / "adapter_model.safetensors").read_bytes() for n in (1, 2, 4)
+    }
     assert len(made) == 1
 
 

@@ -86,7 +86,11 @@ def test_an_unknown_word_shows_the_nearest_known(choices, sentence):
         ([TWO[0], Parent("sha256:b", float("nan"), label="medic")], {}, "the weight of medic is nan"),
         ([TWO[0], Parent("sha256:b", float("inf"), label="medic")], {}, "the weight of medic is inf"),
         ([Parent("sha256:a", 0.0, label="n"), Parent("sha256:b", 0.0, label="m")], {}, "all weights are zero"),
-        ([Parent("sha256:a", 1.0, label="n"), Parent("sha256:b", -1.0, label="m")], {"normalize": True}, "add up to zero"),
+        (
+            [Parent("sha256:a", 1.0, label="n"), Parent("sha256:b", -1.0, label="m")],
+            {"normalize": True},
+            "add up to zero",
+        ),
         (TWO, {"rank": 0}, "--rank is 0: a rank is at least 1"),
         (TWO, {"space": "factors"}, "no meaning in the space 'factors': it works in core, dense"),
         (TWO, {"extras": "avrage"}, "--extras is 'avrage'"),

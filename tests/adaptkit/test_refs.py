@@ -57,7 +57,9 @@ def test_what_is_no_reference_shows_the_grammar(text):
     assert "naval@prod" in str(caught.value)
 
 
-names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True).filter(lambda n: n.lower() not in refs._RESERVED)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True).filter(
+    lambda n: n.lower() not in refs._RESERVED
+)
 selectors = st.one_of(
     st.none(),
     st.integers(1, 10**8).map(lambda n: Selector("number", str(n))),
@@ -68,7 +70,11 @@ selectors = st.one_of(
 
 @given(names, names, selectors)
 def test_a_reference_reads_back_as_it_was_written(team, name, selector):
-    for ref in (NameRef(f"{team}/{name}", selector), UrlRef(f"s3://{team}/{name}", selector), RemoteRef(team, name, selector)):
+    for ref in (
+        NameRef(f"{team}/{name}", selector),
+        UrlRef(f"s3://{team}/{name}", selector),
+        RemoteRef(team, name, selector),
+    ):
         assert refs.parse(str(ref)) == ref
 
 

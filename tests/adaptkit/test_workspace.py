@@ -70,7 +70,9 @@ def test_adding_what_the_latest_version_is_changes_nothing(filled, lora_pair, tm
     assert (back.version.number, back.created) == (3, True)  # it is not the latest any more
 
 
-def test_an_adapter_whose_base_is_only_a_name_is_unverified_and_verify_mends_it(workspace, lora_pair, tiny_llama, tmp_path):
+def test_an_adapter_whose_base_is_only_a_name_is_unverified_and_verify_mends_it(
+    workspace, lora_pair, tiny_llama, tmp_path
+):
     folder = tiny.edit_config(shutil.copytree(lora_pair[0], tmp_path / "a"), base_model_name_or_path="fleet/ship")
     version = workspace.add(folder, "naval").version
     assert (version.base.name, version.base.status) == ("fleet/ship", "unverified")
@@ -80,14 +82,18 @@ def test_an_adapter_whose_base_is_only_a_name_is_unverified_and_verify_mends_it(
 
 
 def test_a_local_base_that_is_gone_leaves_its_last_part_as_the_name(workspace, lora_pair, tmp_path):
-    folder = tiny.edit_config(shutil.copytree(lora_pair[0], tmp_path / "a"), base_model_name_or_path="/home/ada/models/ship")
+    folder = tiny.edit_config(
+        shutil.copytree(lora_pair[0], tmp_path / "a"), base_model_name_or_path="/home/ada/models/ship"
+    )
     assert workspace.add(folder, "naval").version.base.name == "ship"
     assert tiny.read_config(workspace.path("naval"))["base_model_name_or_path"] == "ship"
 
 
 def test_modules_and_shapes_are_checked_against_the_base_at_hand(workspace, lora_pair, tmp_path):
     wide = tiny.save_llama(tmp_path / "wide", hidden_size=64)
-    with pytest.raises(BaseMismatch, match=r"does not fit the base .*q_proj' is \[32, 32\] here and \[64, 64\] in the base"):
+    with pytest.raises(
+        BaseMismatch, match=r"does not fit the base .*q_proj' is \[32, 32\] here and \[64, 64\] in the base"
+    ):
         workspace.add(lora_pair[0], "naval", base=str(wide))
     short = tiny.save_llama(tmp_path / "short", num_hidden_layers=1)
     with pytest.raises(BaseMismatch, match=r"'model.layers.1.mlp.down_proj' is not in the base"):
@@ -205,7 +211,9 @@ def test_list_answers_what_fits_the_model_on_my_disk(filled, lora_pair, tiny_lla
 def test_adapters_of_different_bases_are_refused_with_both_named_and_force_is_recorded(filled, lora_pair, tmp_path):
     other = tiny.save_llama(tmp_path / "other", seed=9)
     filled.add(lora_pair[1], "stray", base=str(other))
-    with pytest.raises(BaseMismatch, match=r"naval and stray are for different bases: 'llama' and 'other' hold different"):
+    with pytest.raises(
+        BaseMismatch, match=r"naval and stray are for different bases: 'llama' and 'other' hold different"
+    ):
         filled.merge(["naval", "stray"], name="wreck")
     assert "wreck" not in [v.name for v in filled.list()]
     filled.merge(["naval", "stray"], name="wreck", force=True)
@@ -404,5 +412,8 @@ def test_a_foreign_database_is_left_alone(tmp_path):
     other.close()
     from adaptkit.errors import NotARegistry
 
-    with Workspace.open(tmp_path / ".adaptkit") as workspace, pytest.raises(NotARegistry, match="belongs to another program"):
+    with (
+        Workspace.open(tmp_path / ".adaptkit") as workspace,
+        pytest.raises(NotARegistry, match="belongs to another program"),
+    ):
         workspace.list()

@@ -1,0 +1,32 @@
+"""The conformance kit: test classes that a plugin's author inherits, supplying one or two fixtures.
+
+```python
+import pytest
+from adaptkit.testing import StrategyConformance
+
+from mine import Median
+
+
+class TestMedian(StrategyConformance):
+    @pytest.fixture
+    def strategy(self):
+        return Median()
+```
+
+`StrategyConformance` asks for `strategy`, `MethodConformance` for `method` and `adapter_dir`,
+`StorageConformance` for `place`, and gladly for `behind`. It needs pytest.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "adaptkit.testing.methods", "adaptkit.testing.storage", "adaptkit.testing.strategies"
+)  # before they are imported: a failing check then shows its values
+
+from adaptkit.testing.methods import MethodConformance  # noqa: E402
+from adaptkit.testing.storage import Behind, FolderBehind, StorageConformance  # noqa: E402
+from adaptkit.testing.strategies import StrategyConformance  # noqa: E402
+
+__all__ = ["Behind", "FolderBehind", "MethodConformance", "StorageConformance", "StrategyConformance"]

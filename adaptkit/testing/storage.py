@@ -1,0 +1,328 @@
+"""What every storage backend must hold to."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import sha256
+from threading import Barrier
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import pytest
+
+from adaptkit.errors import Conflict, NotFound, StorageError
+from adaptkit.extend import Bundle, Promise, no_progress
+from adaptkit.types import BaseIdentity, FileEntry, Level, Manifest, Parent, PlacedVersion, artifact_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    from adaptkit.extend import Progress, StorageBackend
+    from adaptkit.types import Receipt
+
+CONFIG, WEIGHTS, TOKENIZER = "adapter_config.json", "adapter_model.safetensors", "tokenizer/vocab.txt"
+_LARGE = (3 << 19) + 7  # bytes: more than the buffers through which backends copy
+_RACERS = 4
+_TRIES = 50
+
+
+class Behind(Protocol):
+    """Access to what lies under a place, behind the backend's back; paths are relative to the place."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a file there, or other bytes into one that is there."""
+
+    def paths(self) -> AbstractSet[str]:
+        """Every file there, hidden ones too."""
+
+
+class FolderBehind:
+    """`Behind` for a place that is a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a file there, or other bytes into one that is there."""
+        target = self._folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.chmod(0o644)
+        target.write_bytes(data)
+
+    def paths(self) -> AbstractSet[str]:
+        """Every file there, hidden ones too."""
+        return {path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*") if path.is_file()}
+
+
+class StorageConformance:
+    """Inherit, and give the fixture `place`: a backend on a place that nothing was ever pushed to.
+
+    With the fixture `behind` as well, it is tried on half-written versions and on corrupt bytes.
+    """
+
+    keeps_aliases: ClassVar[bool] = True
+    """Whether `set_alias` works there."""
+    copies_unchanged: ClassVar[bool] = True
+    """Whether a file that an earlier version has is copied by the place itself, so that it does not cross."""
+
+    @pytest.fixture
+    def place(self) -> StorageBackend:
+        """A fresh place."""
+        raise NotImplementedError("give your test class a fixture `place` that returns your StorageBackend")
+
+    @pytest.fixture
+    def behind(self) -> Behind:
+        """Access to what lies under the place."""
+        pytest.skip("give your test class a fixture `behind` (adaptkit.testing.Behind) to try this")
+
+    @pytest.fixture
+    def make(self, tmp_path: Path) -> Callable[..., Bundle]:
+        """`make(number, seed)`: a version to push. The seed decides its weights; everything else stays."""
+
+        def bundle(number: int = 1, seed: int = 1, name: str = "naval") -> Bundle:
+            folder = tmp_path / f"source-{seed}"
+            contents = {CONFIG: b'{"r": 8}', WEIGHTS: _bytes(seed), TOKENIZER: b"a\nb\n", "README.md": b"# naval\n"}
+            for path, data in contents.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(data)
+            entries = [FileEntry(path, len(data), sha256(data).hexdigest()) for path, data in contents.items()]
+            files, extras = tuple(entries[:3]), tuple(entries[3:])
+            manifest = Manifest(
+                artifact_digest(files), files, "lora", 8, BaseIdentity("fleet/ship", (Level("fs1:" + "0" * 64, True),)),
+                extras, (Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),), {"strategy": "linear"},
+                {"loss": 0.25}, "2026-01-01T00:00:00Z",
+            )  # fmt: skip
+            placed = PlacedVersion(number, manifest, name, f"made with seed {seed}", "ada")
+            return Bundle(placed, {path: folder / path for path in contents})
+
+        return bundle
+
+    # ------------------------------------------------------------ one writer
+
+    def test_it_answers_to_a_scheme(self, place: StorageBackend) -> None:
+        assert isinstance(place.schemes, tuple)
+        assert place.url.partition("://")[0] in place.schemes
+        assert type(place).open(place.url).url == place.url
+
+    def test_a_place_that_is_not_there_is_empty(self, place: StorageBackend) -> None:
+        assert place.list() == ()
+        assert dict(place.aliases()) == {}
+        with pytest.raises(NotFound):
+            place.version()
+
+    def test_what_was_pushed_is_listed_and_pulled_byte_for_byte(
+        self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        bundle, crossed = make(), list[int]()
+        receipt = place.push(bundle, place.list(), crossed.append)
+        size = sum(file.size for file in bundle.files)
+        assert (receipt.number, receipt.digest, receipt.unchanged) == (1, bundle.manifest.digest, False)
+        assert receipt.sent == size == sum(crossed)
+        assert place.list() == (bundle.placed,)
+        assert place.version() == place.version(1) == bundle.placed
+        with pytest.raises(NotFound):
+            place.version(2)
+        arrived = list[int]()
+        assert _pulled(place, bundle.placed, tmp_path / "pulled", arrived.append) == _contents(bundle)
+        assert sum(arrived) == size
+
+    def test_another_client_sees_it(self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path) -> None:
+        bundle = make()
+        place.push(bundle, ())
+        other = type(place).open(place.url)
+        assert other.list() == (bundle.placed,)
+        assert _pulled(other, bundle.placed, tmp_path / "pulled") == _contents(bundle)
+
+    def test_only_the_files_that_are_asked_for_are_pulled(
+        self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        bundle = make()
+        place.push(bundle, ())
+        into = tmp_path / "pulled"
+        into.mkdir()
+        place.pull(bundle.placed, [file for file in bundle.files if file.path == TOKENIZER], into)
+        assert FolderBehind(into).paths() == {TOKENIZER}
+
+    def test_what_is_there_already_is_not_sent_again(self, place: StorageBackend, make: Callable[..., Bundle]) -> None:
+        first = place.push(make(), ())
+        for number in (1, 5):
+            again = place.push(make(number), place.list())
+            assert (again.number, again.digest, again.sent, again.unchanged) == (1, first.digest, 0, True)
+        assert [placed.number for placed in place.list()] == [1]
+        second = make(2, seed=2)
+        sent = place.push(second, place.list()).sent
+        changed = [file.size for file in second.files if file.path == WEIGHTS or not self.copies_unchanged]
+        assert sent == sum(changed)
+
+    def test_a_version_keeps_its_number_if_larger_than_all_else_takes_the_next(
+        self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        pushed = [make(number, seed) for seed, number in enumerate((5, 2, 9, 9))]
+        numbers = [place.push(bundle, place.list()).number for bundle in pushed]
+        assert numbers == [5, 6, 9, 10]
+        listed = place.list()
+        assert [placed.number for placed in listed] == numbers
+        assert [placed.manifest for placed in listed] == [bundle.manifest for bundle in pushed]
+        for placed, bundle in zip(listed, pushed, strict=True):
+            assert _pulled(place, placed, tmp_path / str(placed.number)) == _contents(bundle)
+
+    def test_an_interrupted_push_leaves_nothing_to_see(
+        self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        bundle, steps = make(), 0
+        while steps < _TRIES:
+            try:
+                place.push(bundle, (), _interrupt_after(steps))
+            except KeyboardInterrupt:
+                assert place.list() == (), f"after step {steps} of a push"
+                steps += 1
+            else:
+                break
+        assert steps, "a push calls `progress`"
+        (placed,) = place.list()
+        assert placed.manifest == bundle.manifest
+        assert _pulled(place, placed, tmp_path / "pulled") == _contents(bundle)
+
+    def test_aliases_are_kept_or_refused(self, place: StorageBackend, make: Callable[..., Bundle]) -> None:
+        place.push(make(), ())
+        place.push(make(2, seed=2), place.list())
+        if not self.keeps_aliases:
+            with pytest.raises(StorageError):
+                place.set_alias("prod", 1)
+            assert dict(place.aliases()) == {}
+            return
+        for alias, number in (("prod", 1), ("canary", 2), ("prod", 2)):
+            place.set_alias(alias, number)
+        assert dict(type(place).open(place.url).aliases()) == {"prod": 2, "canary": 2}
+        assert [placed.number for placed in place.list()] == [1, 2]
+
+    def test_a_probe_tells_what_holds_and_changes_nothing(
+        self, place: StorageBackend, make: Callable[..., Bundle]
+    ) -> None:
+        assert isinstance(place.probe(), Promise)
+        assert place.list() == ()
+        bundle = make()
+        place.push(bundle, ())
+        place.probe()
+        assert place.list() == (bundle.placed,)
+        assert dict(place.aliases()) == {}
+
+    # ------------------------------------------------------------ several writers
+
+    def test_concurrent_pushes_get_numbers_of_their_own(
+        self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        bundles = [make(1, seed) for seed in range(_RACERS)]
+        receipts = _race(place, bundles)
+        numbers = [receipt.number for receipt in receipts]
+        assert len(set(numbers)) == _RACERS
+        listed = {placed.number: placed for placed in place.list()}
+        assert sorted(listed) == sorted(numbers)
+        for bundle, receipt in zip(bundles, receipts, strict=True):
+            assert receipt.digest == bundle.manifest.digest == listed[receipt.number].manifest.digest
+            pulled = _pulled(place, listed[receipt.number], tmp_path / str(receipt.number))
+            assert pulled == _contents(bundle)
+
+    def test_the_same_version_pushed_at_once_is_there_once(
+        self, place: StorageBackend, make: Callable[..., Bundle]
+    ) -> None:
+        bundle = make()
+        receipts = _race(place, [bundle] * _RACERS)
+        assert {receipt.number for receipt in receipts} == {1}
+        assert [receipt.unchanged for receipt in receipts].count(False) == 1
+        assert place.list() == (bundle.placed,)
+
+    def test_a_writer_who_saw_too_little_overwrites_nothing(
+        self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        first, second = make(1, 1), make(1, 2)
+        place.push(first, ())
+        with suppress(Conflict):
+            again = place.push(first, ())
+            assert (again.number, again.unchanged) == (1, True), "somebody else had pushed the same"
+        with suppress(Conflict):
+            assert place.push(second, ()).number == 2
+        assert place.version(1) == first.placed
+        assert _pulled(place, first.placed, tmp_path / "pulled") == _contents(first)
+
+    # ------------------------------------------------------------ behind its back
+
+    def test_a_version_without_its_manifest_does_not_exist(
+        self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        behind.write(f"v3/{CONFIG}", b"{}")
+        assert place.list() == ()
+        with pytest.raises(NotFound):
+            place.version(3)
+        bundle = make(3)
+        number = place.push(bundle, place.list()).number
+        assert number >= 3
+        assert [placed.number for placed in place.list()] == [number]
+        assert _pulled(place, place.version(number), tmp_path / "pulled") == _contents(bundle)
+
+    def test_corrupt_bytes_are_delivered_for_the_caller_to_find(
+        self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        bundle = make()
+        place.push(bundle, ())
+        rotten = bytes(reversed(_bytes(1)))
+        behind.write(f"v1/{WEIGHTS}", rotten)
+        assert _pulled(place, bundle.placed, tmp_path / "pulled")[WEIGHTS] == rotten
+
+    def test_a_probe_leaves_no_file(self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle]) -> None:
+        place.push(make(), ())
+        before = behind.paths()
+        place.probe()
+        assert behind.paths() == before
+
+
+def _bytes(seed: int) -> bytes:
+    """Bytes that look like weights, other ones for each seed."""
+    block = sha256(str(seed).encode()).digest()
+    return (block * (_LARGE // len(block) + 1))[:_LARGE]
+
+
+def _contents(bundle: Bundle) -> Mapping[str, bytes]:
+    return {path: source.read_bytes() for path, source in bundle.paths.items()}
+
+
+def _pulled(
+    place: StorageBackend, placed: PlacedVersion, into: Path, progress: Progress = no_progress
+) -> dict[str, bytes]:
+    """Pull a whole version and read it."""
+    into.mkdir()
+    place.pull(placed, placed.manifest.files + placed.manifest.extras, into, progress)
+    return {path: (into / path).read_bytes() for path in FolderBehind(into).paths()}
+
+
+def _interrupt_after(steps: int) -> Callable[[int], None]:
+    """A progress callback that is interrupted, as by Ctrl-C, when it is called once more than `steps` times."""
+    left = iter(range(steps))
+
+    def progress(_: int) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def _race(place: StorageBackend, bundles: list[Bundle]) -> list[Receipt]:
+    """Push them all at once, each through a client of its own that tries again after a conflict."""
+    start = Barrier(len(bundles), timeout=60)
+
+    def push(bundle: Bundle) -> Receipt:
+        client = type(place).open(place.url)
+        seen = client.list()
+        start.wait()  # everybody has seen the same, and nobody has written yet
+        for _ in range(_TRIES):
+            try:
+                return client.push(bundle, seen)
+            except Conflict:
+                seen = client.list()
+        raise AssertionError(f"{_TRIES} conflicts in a row")
+
+    with ThreadPoolExecutor(len(bundles)) as pool:
+        return list(pool.map(push, bundles))

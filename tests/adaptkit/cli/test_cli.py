@@ -1,0 +1,285 @@
+"""The command line as people use it: real processes, exact forms, sentences instead of tracebacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+ADAPTKIT = Path(sys.executable).parent / "adaptkit"
+
+
+class Shell:
+    """Runs adaptkit in a folder with a workspace of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.home = folder / ".adaptkit"
+
+    def run(self, *arguments, code=0, **environment):
+        done = subprocess.run([ADAPTKIT, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True,
+                              env=os.environ | {"ADAPTKIT_HOME": str(self.home)} | environment, check=False)  # fmt: skip
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, *arguments, **environment):
+        return json.loads(self.run(*arguments, "--json", **environment).stdout)
+
+    def refused(self, *arguments, **environment):
+        """The sentence of a refusal: exit code 1, nothing on stdout."""
+        done = self.run(*arguments, code=1, **environment)
+        assert done.stdout == ""
+        assert done.stderr.startswith("error: ")
+        return done.stderr
+
+
+@pytest.fixture
+def shell(tmp_path):
+    made = Shell(tmp_path)
+    made.run("init")
+    return made
+
+
+@pytest.fixture
+def filled(shell, lora_pair):
+    shell.run("add", lora_pair[0], "--name", "naval", "--alias", "prod", "-m", "first")
+    shell.run("add", lora_pair[1], "--name", "medic")
+    return shell
+
+
+def test_the_forms_of_the_issue_work_and_print_what_they_promise(shell, lora_pair, tiny_llama, tmp_path):
+    one, two = lora_pair
+    assert shell.json("list") == []
+    added = shell.json("add", one, "--name", "naval", "--base", tiny_llama, "-m", "first", "--alias", "prod")
+    assert {"name", "version", "digest", "method", "rank", "base"} <= added.keys()
+    assert (added["name"], added["version"], added["method"], added["rank"]) == ("naval", 1, "lora", 4)
+    assert added["base"]["status"] == "verified"
+    assert set(added["base"]["levels"]) == {"as1", "fs1", "tm1"}
+    shell.run("add", two, "--name", "medic")
+    assert [v["name"] for v in shell.json("list")] == ["medic", "naval"]
+    assert [v["name"] for v in shell.json("list", "--base", tiny_llama, "--method", "lora")] == ["medic", "naval"]
+    assert shell.json("show", "naval@prod")["number"] == 1
+    assert len(shell.json("log", "naval")["versions"]) == 1
+    assert (Path(shell.run("path", "naval").stdout.strip()) / "adapter_config.json").is_file()
+    noted = shell.json("note", "naval", "-m", "second thoughts", "--tag", "ok", "--metric", "exact=0.5")
+    assert (noted["message"], noted["tags"], noted["metrics"]) == ("second thoughts", ["ok"], {"exact": 0.5})
+    merged = shell.json("merge", "naval@prod=0.7", "medic=0.3", "--name", "bridge", "--rank", 5, "--seed", 3)
+    assert {"strategy", "space", "rank", "ranks", "digest", "error", "from_sum"} <= merged.keys()
+    assert (merged["strategy"], merged["rank"]) == ("linear", 5)
+    assert 0 < merged["error"]["total"] == merged["from_sum"] < 1
+    assert set(merged["error"]["modules"]) == set(merged["ranks"])
+    outside = shell.json("merge", f"{one}=0.7", f"{two}=0.3", "--out", tmp_path / "out", "--strategy", "svd", "--normalize",
+                         "--dtype", "float16", "--missing", "zero", "--extras", "drop")  # fmt: skip
+    assert (outside["rank"], outside["dtype"], outside["name"]) == (8, "F16", None)
+    assert shell.json("alias", "medic", "prod", 1, "--expect", 0)["new"] == 1
+    shell.run("add", one, "--name", "medic")
+    shell.run("alias", "medic", "prod", 2)
+    assert shell.json("rollback", "medic", "prod")["new"] == 1
+    shell.run("export", "naval", tmp_path / "copy")
+    assert (tmp_path / "copy" / "adaptkit.json").is_file()
+    team = (tmp_path / "team").as_uri()
+    shell.run("remote", "add", "team", team)
+    assert shell.json("remote", "list") == [{"name": "team", "url": team}]
+    assert shell.json("push", "bridge", "team")["number"] == 1
+    assert shell.json("push", "bridge", f"{team}/bridge")["unchanged"] is True
+    assert shell.json("pull", "team:bridge@1", "--name", "pulled")["version"] == 1
+    assert shell.json("verify", "bridge") == {"sound": [merged["digest"]], "damaged": []}
+    shell.run("verify")
+    shell.run("rm", "pulled", "--yes")
+    assert shell.json("restore")[0]["name"] == "pulled"
+    shell.run("restore", "pulled@1")
+    shell.run("remote", "remove", "team")
+    assert shell.json("plugins")[0]["status"] == "loaded"
+    assert shell.run("show", "bridge", "--recipe").stdout.startswith("{")
+    assert shell.json("base", "list")[0]["versions"] == 5
+    assert shell.json("base", "show", tiny_llama)["status"] == "verified"
+    assert shell.json("base", "compare", tiny_llama, tiny_llama)["sameness"] == "same"
+
+
+def test_what_a_merge_prints_is_read_by_a_person(filled):
+    text = filled.run("merge", "naval=0.7", "medic", "--name", "bridge").stdout
+    assert text.startswith("bridge@1  sha256:")
+    assert "0.7·naval + 1·medic" in text
+    assert filled.run("merge", "naval=0.7", "medic", "--name", "bridge").stdout.splitlines()[0].endswith("unchanged")
+
+
+def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
+    done = filled.run("list", "--method", "generic")
+    assert done.stdout == ""
+    assert "no adapters" in done.stderr
+    assert "VERSION" in filled.run("list").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["add", "./nowhere", "--name", "x"], "no adapter at nowhere: the path does not exist"),
+        (["add", ".adaptkit/registry.db", "--name", "x"], "is a file: an adapter is a folder"),
+        (["add", ".", "--name", "x"], "has no adapter_config.json"),
+        (["add", "ONE", "--name", "a/b/c"], "'a/b/c' is not a name"),
+        (["add", "ONE", "--name", "latest"], "'latest' is not a name"),
+        (["add", "ONE", "--name", "x", "--alias", "3"], "'3' cannot be an alias"),
+        (["add", "ONE", "--name", "x", "--base", "./nowhere"], "no base folder called './nowhere'"),
+        (["show", "navel"], "no adapter called 'navel': known are naval, medic"),
+        (["show", "naval@9"], "no version of naval called '9': known are 1"),
+        (["show", "naval@prd"], "no alias of naval called 'prd': known are prod"),
+        (["show", "./ONE"], "is not a registered adapter"),
+        (["show", "sha256:00000000"], "no artifact with digest called 'sha256:00000000'"),
+        (
+            ["merge", "naval", "medic", "--name", "b", "--strategy", "liner"],
+            "no strategy called 'liner': known are linear",
+        ),
+        (["merge", "naval=nan", "medic", "--name", "b"], "the weight of 'naval' is nan"),
+        (["merge", "naval=inf", "medic", "--name", "b"], "the weight of 'naval' is inf"),
+        (["merge", "naval=0", "medic=0", "--name", "b"], "all weights are zero"),
+        (["merge", "naval=0.7", "naval@prod=0.3", "--name", "b"], "are the same adapter"),
+        (["merge", "naval", "medic", "--name", "b", "--rank", "99"], "--rank is 99: the whole sum has rank 12"),
+        (["merge", "naval", "medic", "--name", "b", "--param", "x=1"], "no parameter of 'linear' called 'x'"),
+        (["merge", "naval", "medic"], "a merge goes to one place"),
+        (["merge", "naval", "medic", "--out", ".adaptkit"], "is not empty"),
+        (["merge", "naval", "medic", "--name", "b", "--extras", "avg"], "--extras is 'avg'"),
+        (["alias", "naval", "prod", "7"], "no version of naval called '7'"),
+        (["alias", "naval", "prod", "1", "--expect", "5"], "it points at 1, not at 5"),
+        (["rollback", "naval", "prod"], "cannot roll back naval@prod: it has pointed nowhere before"),
+        (["rm", "naval", "--yes"], "the alias prod points at it"),
+        (["restore", "naval"], "a version in the trash is named by its number"),
+        (["push", "naval", "nowhere"], "no remote called 'nowhere'"),
+        (["push", "naval", "gopher://x/y"], "no storage backend called 'gopher': known are file"),
+        (["push", "naval", "file:///tmp/x@3"], "the place gives the number"),
+        (["pull", "naval"], "a pull names a URL or REMOTE:NAME"),
+        (["pull", "file:///nowhere/at/all"], "no version in file:///nowhere/at/all"),
+        (["remote", "add", "x", "gopher://y"], "no storage backend called 'gopher'"),
+        (["remote", "add", "x", "file://relative/path"], "three slashes"),
+        (["remote", "remove", "x"], "no remote called 'x'"),
+        (["export", "naval", ".adaptkit"], "is not empty"),
+        (["base", "show", "shp"], "no base called 'shp': known are llama"),
+    ],
+)
+def test_a_mistake_gets_a_sentence_and_changes_nothing(arguments, sentence, filled, lora_pair, tmp_path):
+    if not (tmp_path / "ONE").exists():
+        shutil.copytree(lora_pair[0], tmp_path / "ONE")
+    before = filled.run("list", "--all", "--json").stdout
+    assert sentence in filled.refused(*arguments)
+    assert filled.run("list", "--all", "--json").stdout == before
+    assert not list(filled.home.glob("tmp/.adaptkit-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["lst"], "Nearest are: list"),
+        (["add", "."], "--name"),
+        (["merge", "--name", "x"], "REF"),
+        (["merge", "naval", "--name", "x", "--rank", "many"], "not a valid integer"),
+        (["merge", "naval", "--name", "x", "--param", "density"], "is not K=V"),
+        (["note", "naval", "--metric", "exact=good"], "is not K=V with a number"),
+        (["list", "--bse", "x"], "--base"),
+    ],
+)
+def test_wrong_usage_ends_with_two(arguments, sentence, filled):
+    assert sentence in filled.run(*arguments, code=2).stderr
+
+
+def test_rm_asks_first_and_no_is_no(filled):
+    done = subprocess.run([ADAPTKIT, "rm", "medic"], cwd=filled.folder, input="n\n", capture_output=True, text=True,
+                          env=os.environ | {"ADAPTKIT_HOME": str(filled.home)}, check=False)  # fmt: skip
+    assert done.returncode == 130
+    assert [v["name"] for v in filled.json("list")] == ["medic", "naval"]
+
+
+def test_a_locked_a_newer_and_a_foreign_database_get_sentences(filled):
+    database = filled.home / "registry.db"
+    holder = sqlite3.connect(database, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    assert "is locked: another process held it" in filled.refused(
+        "note", "naval", "-m", "x", ADAPTKIT_BUSY_TIMEOUT="0.1"
+    )
+    holder.execute("ROLLBACK")
+    holder.execute("UPDATE alembic_version SET version_num = '9999'")
+    holder.close()
+    assert "was written by a newer adaptkit" in filled.refused("list")
+    for left in filled.home.glob("registry.db*"):
+        left.unlink()
+    database.write_text("this is a shopping list, and a long one at that")
+    assert "is not a database" in filled.refused("list")
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, lora_pair):
+    try:
+        subprocess.run(["unshare", "-rm", "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs `unshare` with user namespaces, for a small file system")
+    (tmp_path / "small").mkdir()
+    script = (f"mount -t tmpfs -o size=100k none {tmp_path}/small && cd {tmp_path}/small && "
+              f"{ADAPTKIT} --home {tmp_path}/small/home add {lora_pair[1]} --name naval")  # fmt: skip
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "disk full" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback_that_nobody_sees_otherwise(filled):
+    done = subprocess.run([ADAPTKIT, "show", "nobody"], cwd=filled.folder, capture_output=True, text=True, check=False,
+                          env=os.environ | {"ADAPTKIT_HOME": str(filled.home), "ADAPTKIT_DEBUG": "1"})  # fmt: skip
+    assert "Traceback" in done.stderr
+
+
+def test_the_nearest_workspace_upward_is_used(filled):
+    deep = filled.folder / "a" / "b"
+    deep.mkdir(parents=True)
+    environment = {k: v for k, v in os.environ.items() if k != "ADAPTKIT_HOME"}
+    done = subprocess.run(
+        [ADAPTKIT, "list", "--json"], cwd=deep, capture_output=True, text=True, env=environment, check=True
+    )
+    assert len(json.loads(done.stdout)) == 2
+
+
+def test_completion_offers_names_and_aliases(filled):
+    done = filled.run(_ADAPTKIT_COMPLETE="bash_complete", COMP_WORDS="adaptkit show na", COMP_CWORD="2")
+    assert [line.partition(",")[2] for line in done.stdout.split()] == ["naval", "naval@prod"]
+
+
+def test_help_loads_nothing_heavy():
+    code = ("import sys; from adaptkit.cli import main; main(['--help']); "
+            "print([m for m in ('torch','numpy','sqlalchemy','alembic','peft','rich','transformers') if m in sys.modules])")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_merge_loads_no_torch(filled, tmp_path):
+    code = ("import sys; from adaptkit.cli import main; "
+            f"main(['merge','naval','medic','--strategy','svd','--out',{str(tmp_path / 'o')!r}]); "
+            "print('torch' in sys.modules)")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env=os.environ | {"ADAPTKIT_HOME": str(filled.home)})  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "False"
+    tiny.reload_strictly(tiny.llama(), tmp_path / "o")
+
+
+def test_every_command_has_help_and_stands_in_the_reference():
+    import click
+
+    from adaptkit.cli.app import app
+
+    reference = (Path(__file__).parents[3] / "docs" / "cli.md").read_text()
+
+    def walk(command, path):
+        assert command.help, path
+        assert f"# adaptkit {path}".strip() in reference, path
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, (path, parameter.name)
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                walk(command.get_command(context, name), f"{path} {name}".strip())
+
+    walk(app, "")
