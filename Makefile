@@ -22,13 +22,13 @@ lint: .venv/.lint
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	$(PY) -m cogapp --check -r docs/*.md README.md
+	$(PY) -m cogapp --check -r -I docs docs/*.md README.md
 
 bench: .venv/.test
 	$(PY) benchmarks/run.py
 
 docs: .venv/.lint
-	$(PY) -m cogapp -r docs/*.md README.md
+	$(PY) -m cogapp -r -I docs docs/*.md README.md
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -83,7 +83,7 @@ def merge_cold(folder: Path) -> list[Row]:
 
 def report(rows: list[Row]) -> str:
     """The page that is written."""
-    import numpy
+    import numpy as np
     import peft
     import torch
 
@@ -95,8 +95,10 @@ def report(rows: list[Row]) -> str:
         "Written by `make bench`; every figure is a ratio between two things run in turn in the same run.",
         "Absolute times are those of one noisy machine and mean nothing without their ratio.",
         "",
-        f"Machine: {cpu}, {os.cpu_count()} cores. Python {platform.python_version()}, numpy {numpy.__version__}, "
-        f"torch {torch.__version__}, PEFT {peft.__version__}.",
+        (
+            f"Machine: {cpu}, {os.cpu_count()} cores. Python {platform.python_version()}, numpy {np.__version__}, "
+            f"torch {torch.__version__}, PEFT {peft.__version__}."
+        ),
         "",
         "| work | against | ours | theirs | ratio (median, range) | target | runs |",
         "|---|---|---|---|---|---|---|",
@@ -107,10 +109,12 @@ def report(rows: list[Row]) -> str:
                      f"({row.low:.3g}–{row.high:.3g}) | {row.target} {mark} | {row.runs} |")  # fmt: skip
     lines += [
         "",
-        f"Merges: two LoRA adapters of rank {llama.RANK} on {llama.LAYERS} Llama layers (hidden 2048, MLP 5632, seven "
-        "linears each). PEFT has its adapters in memory for the merge step; adaptkit reads files, measures the loss of "
-        "every module, and writes and syncs files within the time shown. The exact sum is compared with PEFT's `cat`, "
-        "which computes the same thing; PEFT's own `linear` is faster and computes something else.",
+        (
+            f"Merges: two LoRA adapters of rank {llama.RANK} on {llama.LAYERS} Llama layers (hidden 2048, MLP 5632, seven "
+            "linears each). PEFT has its adapters in memory for the merge step; adaptkit reads files, measures the loss of "
+            "every module, and writes and syncs files within the time shown. The exact sum is compared with PEFT's `cat`, "
+            "which computes the same thing; PEFT's own `linear` is faster and computes something else."
+        ),
     ]
     return "\n".join(lines) + "\n"
 

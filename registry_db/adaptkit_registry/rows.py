@@ -83,7 +83,7 @@ def write_base(connection: Connection, base: BaseIdentity) -> int:
 
 
 def _by_version(
-    connection: Connection, query: Select[tuple[object, ...]], column: ColumnElement[int], ids: Sequence[int]
+    connection: Connection, query: Select[Any], column: ColumnElement[int], ids: Sequence[int]
 ) -> Mapping[int, list[Row[Any]]]:
     found: dict[int, list[Row[Any]]] = defaultdict(list)
     for row in connection.execute(query.where(column.in_(ids)) if len(ids) <= _FEW else query):

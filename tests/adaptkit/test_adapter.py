@@ -130,7 +130,7 @@ def test_duplicate_keys_and_huge_headers_are_refused(naval):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_and_inf_are_found(value, naval):
     tensors = weights(naval)
-    key = sorted(tensors)[0]
+    key = min(tensors)
     tensors[key] = tensors[key].copy()
     tensors[key][0, 0] = value
     rewrite(naval, tensors)
@@ -186,7 +186,7 @@ def test_a_pickle_is_refused_unless_asked_for_and_then_only_tensors_come_out(nav
         check(naval)
     assert "--allow-pickle" in str(caught.value)
     with Adapter.open(naval, allow_pickle=True) as adapter:
-        key = sorted(tensors)[0]
+        key = min(tensors)
         assert adapter.header[key].dtype == "BF16"
         assert np.array_equal(adapter.read(key), tensors[key].astype(ml_dtypes.bfloat16))
 
@@ -227,7 +227,7 @@ def test_strays_are_read_listed_and_two_adapters_in_one_file_refused(naval):
     with Adapter.open(naval) as adapter:
         assert set(adapter.header) == set(tensors)
         assert len(adapter.strays) == len(tensors)
-        key = sorted(tensors)[0]
+        key = min(tensors)
         assert np.array_equal(adapter.read(key), tensors[key])
     rewrite(naval, tensors | {k.replace(".weight", ".second.weight"): v for k, v in tensors.items()})
     with pytest.raises(BadWeights, match="two tensors mean"):

@@ -51,7 +51,7 @@ def test_an_update_written_with_other_factors_is_seen_alike(space):
 
 def test_knots_is_the_dense_construction():
     seen = view("knots", DELTAS, WEIGHTS)
-    U, S, Vt = np.linalg.svd(np.concatenate([full(d) for d in DELTAS], axis=1), full_matrices=False)
+    _U, S, Vt = np.linalg.svd(np.concatenate([full(d) for d in DELTAS], axis=1), full_matrices=False)
     keep = seen.groups[0][0][0].shape[0]
     assert keep == 9
     for i, tensor in enumerate(seen.groups[0][0]):

@@ -191,7 +191,7 @@ class FilePlace(NumberedPlace):
 def _copy(source: Path, target: Path, progress: Progress, *, follow: bool = True) -> None:
     """Copy a file and sync it; a symlink or a device in a place is not a file of an artifact."""
     flags = os.O_RDONLY | (0 if follow else os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(os.open(source, flags), "rb", closefd=True) as reader, target.open("xb") as writer:
+    with os.fdopen(os.open(source, flags), "rb") as reader, target.open("xb") as writer:
         while piece := reader.read(_CHUNK):
             writer.write(piece)
             progress(len(piece))
