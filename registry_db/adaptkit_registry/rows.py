@@ -15,7 +15,7 @@ from adaptkit_registry.schema import adapters, aliases, artifacts, base_levels, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import ColumnElement, Connection, Row, Select
+    from sqlalchemy import ColumnElement, Connection, Select
 
 LIVE = versions.c.deleted.is_(None)
 _FEW = 200  # below this many rows, ask for their tags by id; above, by the same filter
@@ -84,8 +84,8 @@ def write_base(connection: Connection, base: BaseIdentity) -> int:
 
 def _by_version(
     connection: Connection, query: Select[Any], column: ColumnElement[int], ids: Sequence[int]
-) -> Mapping[int, list[Row[Any]]]:
-    found: dict[int, list[Row[Any]]] = defaultdict(list)
+) -> Mapping[int, list[Any]]:
+    found: dict[int, list[Any]] = defaultdict(list)
     for row in connection.execute(query.where(column.in_(ids)) if len(ids) <= _FEW else query):
         found[row.version_id].append(row)
     return found
