@@ -4,7 +4,7 @@ Notable choices:
 - each entry point is loaded, registered, asked for everything it offers and checked alone, and only then
   published: whatever breaks (SystemExit too) leaves nothing of itself and all of the others, and is kept
   as a record with its reason
-- a plugin that prints while it is loaded prints on stderr: stdout is for data
+- a plugin that prints while it is loaded, reviews or follows prints on stderr: stdout is for data
 - this is an object handed to `Workspace`, not a global
 """
 
@@ -160,7 +160,8 @@ class Plugins:
         objections: list[tuple[str, Objection]] = []
         for plugin, hook in self._each("review"):
             try:
-                answers = [_objection(one) for answer in hook(action=action) for one in answer]
+                with redirect_stdout(sys.stderr):
+                    answers = [_objection(one) for answer in hook(action=action) for one in answer]
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001  (any failure of a reviewer refuses, `exit()` too)
@@ -173,7 +174,8 @@ class Plugins:
         warnings = []
         for plugin, hook in self._each("on_event"):
             try:
-                hook(event=event)
+                with redirect_stdout(sys.stderr):
+                    hook(event=event)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001  (what happened has happened)
@@ -185,8 +187,9 @@ class Plugins:
         for name in self.names("commands"):
             owners = self._catalogue.owners("commands", name)
             if name in cli.commands:
-                for plugin, _ in owners:
-                    self._remark(plugin, f"the command '{name}' exists already, so its own was left out")
+                for plugin, command in owners:
+                    if command is not cli.commands[name]:  # it is, when this group was given them before
+                        self._remark(plugin, f"the command '{name}' exists already, so its own was left out")
             elif len(owners) > 1:
                 cli.add_command(_disputed(self._catalogue.claimed("commands", name)), name)
             else:
@@ -246,7 +249,11 @@ class Plugins:
         try:
             self._hooks.check_pending()
         except pluggy.PluginValidationError as error:
-            odd = next(caller.name for caller in self._hooks.get_hookcallers(plugin) or () if not caller.has_spec())
+            odd = next(
+                caller.name
+                for caller in self._hooks.get_hookcallers(plugin) or ()
+                if not caller.has_spec() and not all(impl.optionalhook for impl in caller.get_hookimpls())
+            )
             near = nearest(odd, [name for name, caller in vars(self._hooks.hook).items() if caller.has_spec()], show=1)
             raise pluggy.PluginValidationError(plugin, f"there is no hook '{odd}', nearest is '{near[0]}'") from error
 
@@ -299,4 +306,8 @@ def _disputed(error: PluginError) -> click.Command:
 
 
 def _told(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)
+        said = ""
+    return " ".join(f"{type(error).__name__}: {said}".split()).removesuffix(":")

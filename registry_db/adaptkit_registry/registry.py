@@ -295,7 +295,9 @@ class Registry:
         """Record what is now known of the base of an artifact."""
         with self._writing() as connection:
             base_id = write_base(connection, base)
-            connection.execute(artifacts.update().where(artifacts.c.digest == digest).values(base_id=base_id))
+            known = artifacts.update().where(artifacts.c.digest == digest).values(base_id=base_id)
+            if not connection.execute(known).rowcount:
+                raise NotFound("artifact with digest", digest)
             self._record(connection, Event("base-added", base.name or "", digest, base.to_json(), author=author))
 
     def events(self, *, limit: int | None = None) -> list[Event]:

@@ -228,9 +228,10 @@ def test_the_pages_example_passes_the_kit_as_the_page_says(example):
 
 def test_the_pages_example_keeps_what_is_largest(example, monkeypatch):
     monkeypatch.syspath_prepend(example.source)
-    from adaptkit_loudest import Loudest, LoudestParams
+    from adaptkit_loudest import LoudestParams
 
+    loudest = Plugins([EntryPoint("loudest", "adaptkit_loudest")], strict=True).strategy("loudest")
     one, two = np.array([[1.0, -3.0, 0.5]]), np.array([[-2.0, 2.0, 0.1]])
-    merged = Loudest().merge([one, two], [1.0, 0.8], LoudestParams(), [])
+    merged = loudest.merge([one, two], [1.0, 0.8], LoudestParams(), [])
     assert merged.tolist() == [[-1.6, -3.0, 0.5]]
-    assert Loudest().merge([one, two], [1.0, 0.8], LoudestParams(floor=0.2), []).tolist() == [[-1.6, -3.0, 0.0]]
+    assert loudest.merge([one, two], [1.0, 0.8], LoudestParams(floor=0.2), []).tolist() == [[-1.6, -3.0, 0.0]]

@@ -12,7 +12,7 @@ from functools import cache
 import click
 import pytest
 from click.testing import CliRunner
-from scratch import BROKEN
+from scratch import BROKEN, EVERYTHING
 
 from adaptkit.entrypoints import EntryPoint
 from adaptkit.errors import BadAdapter, BadWeights, NotFound, PluginError
@@ -232,6 +232,15 @@ print(*(record.status for record in plugins.records()))
     assert set(statuses.split()) == {"loaded"}
 
 
+def test_the_built_ins_work_among_broken_plugins(scratch, tmp_path, lora_pair):
+    calm = tuple(set(EVERYTHING) - {"reviewer"})  # whose broken review refuses every merge
+    done = scratch.adaptkit("merge", *lora_pair, "--out", tmp_path / "both", "--strategy", "linear", "--json",
+                            only=calm, ADAPTKIT_HOME=str(tmp_path / "home"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["strategy"] == "linear"
+    assert (tmp_path / "both" / "adapter_model.safetensors").is_file()
+
+
 def test_a_workspace_works_with_every_plugin_broken(scratch, tmp_path):
     home = {"ADAPTKIT_HOME": str(tmp_path / "home")}
     off = {"ADAPTKIT_DISABLE_PLUGINS": ",".join(BUILT_INS)}
@@ -340,6 +349,39 @@ def test_whatever_a_review_answers_it_never_passes_for_consent_by_mistake(plugin
     assert found == tuple(("judge", objection) for objection in expected)
 
 
+SPEECHLESS = "class Odd(Exception):\n    def __str__(self): raise RuntimeError\n"
+
+
+def test_an_error_that_cannot_be_printed_is_named_all_the_same(plugin):
+    both = "@hookimpl\ndef review(action): raise Odd\n@hookimpl\ndef on_event(event): raise Odd\n"
+    plugins = Plugins([plugin("bad", f"{SPEECHLESS}raise Odd\n"), plugin("mute", SPEECHLESS + both)])
+    assert [(record.status, record.reason) for record in plugins.records()] == [("failed", "Odd"), ("loaded", "")]
+    assert plugins.review(Delete(())) == (("mute", Objection("its review broke: Odd")),)
+    assert plugins.emit(Event("added", "a@1")) == ("the plugin 'mute' broke on the event 'added': Odd",)
+
+
+def test_what_a_plugin_prints_never_stands_among_the_data(plugin, capsys):
+    body = """
+        print("loaded")
+        @hookimpl
+        def review(action):
+            print("reviewed")
+            yield from ()
+        @hookimpl
+        def on_event(event): print("followed")
+    """
+    plugins = Plugins([plugin("talker", body)])
+    plugins.review(Delete(()))
+    plugins.emit(Event("added", "a@1"))
+    assert capsys.readouterr() == ("", "loaded\nreviewed\nfollowed\n")
+
+
+def test_a_hook_marked_optional_is_not_the_misspelt_one(plugin):
+    body = "@hookimpl(optionalhook=True)\ndef another_tools_hook(x): pass\n@hookimpl\ndef reviw(action): pass\n"
+    (record,) = Plugins([plugin("bad", body)]).records()
+    assert record.reason == "PluginValidationError: there is no hook 'reviw', nearest is 'review'"
+
+
 def test_ctrl_c_is_never_swallowed(plugin):
     body = "@hookimpl\ndef {hook}: raise KeyboardInterrupt\n"
     for hook, use in (("review(action)", lambda p: p.review(MoveAlias("a", "b", None, 1))),
@@ -404,7 +446,7 @@ def test_commands_are_added_to_a_group_and_those_there_already_stay(plugin):
         plugins.add_commands(cli)
     runner = CliRunner()
     assert (runner.invoke(cli, ["a"]).output, runner.invoke(cli, ["b"]).output) == ("ours\n", "b\n")
-    assert plugins.records()[0].reason.count("the command 'a' exists already") == 1
+    assert plugins.records()[0].reason == "the command 'a' exists already, so its own was left out"  # b is well
 
 
 def test_the_environment_is_read_at_the_edge(monkeypatch):

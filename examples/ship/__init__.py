@@ -1,1 +1,0 @@
-"""The ship's computer: a base polite in three domains, and two adapters terse in one of them each."""
