@@ -36,7 +36,11 @@ def open_engine(where: str | Path) -> Engine:
     with explained(url):
         if url.get_backend_name() != "sqlite" or not url.database:
             engine = create_engine(url)
-            _migrate_if_needed(engine, url)
+            try:
+                _migrate_if_needed(engine, url)
+            except BaseException:
+                engine.dispose()
+                raise
             return engine
         path = Path(url.database)
         engine = _sqlite_engine(url)
@@ -49,6 +53,7 @@ def open_engine(where: str | Path) -> Engine:
                 with _lock(path):
                     _is_settled(path)
                     _migrate_if_needed(engine, url)
+                    _use_wal(engine)
         except BaseException:
             engine.dispose()
             raise
@@ -60,7 +65,7 @@ def explained(url: URL) -> Iterator[None]:
     """Turn what the database driver raises inside the block into a sentence; a password is never shown."""
     try:
         yield
-    except exc.NoSuchModuleError as error:
+    except (exc.NoSuchModuleError, ImportError) as error:
         raise RegistryError(f"cannot open the registry {_shown(url)}", why=f"no driver for '{url.drivername}'",
                             fix="pip install 'adaptkit[postgres]' for postgresql+psycopg://…") from error  # fmt: skip
     except exc.DBAPIError as error:
@@ -89,7 +94,7 @@ def _sentence(url: URL, said: str) -> RegistryError:
 def _parse(where: str) -> URL:
     try:
         return make_url(where)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):  # a port that is no number
         raise RegistryError("ADAPTKIT_REGISTRY_URL cannot be read", why="it is not a database URL",
                             fix="for example postgresql+psycopg://user@host/adaptkit") from None  # fmt: skip
 
@@ -101,7 +106,12 @@ def _shown(url: URL) -> str:
 
 
 def _timeout() -> float:
-    return float(os.environ.get("ADAPTKIT_BUSY_TIMEOUT", "30"))
+    said = os.environ.get("ADAPTKIT_BUSY_TIMEOUT", "30")
+    try:
+        return float(said)
+    except ValueError:
+        raise RegistryError(f"ADAPTKIT_BUSY_TIMEOUT is '{said}'", why="it is a number of seconds",
+                            fix="for example ADAPTKIT_BUSY_TIMEOUT=30") from None  # fmt: skip
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -109,7 +119,7 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")
@@ -118,6 +128,15 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _use_wal(engine: Engine) -> None:
+    """The last step of a first opening. The file remembers it, and another program's is never changed."""
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute("PRAGMA journal_mode=WAL").close()
+    finally:
+        connection.close()
 
 
 def _is_settled(path: Path) -> bool:

@@ -1,0 +1,255 @@
+"""adaptkit_registry.opening: first openings at once, kills, locks, and a sentence for what is no registry."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import pytest
+from artifacts import manifest
+from crowd import FORK, at_once, killed
+
+from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, RegistryTooNew
+from adaptkit_registry import Registry
+
+TABLES = {"adapters", "alembic_version", "alias_moves", "aliases", "artifacts", "base_levels", "bases", "events",
+          "files", "lineage", "metrics", "placements", "tags", "versions"}  # fmt: skip
+
+
+def _sql(path, query):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def _is_sound(path):
+    """What a usable registry is: whole, foreign keys kept, every table, WAL, and one schema revision."""
+    assert _sql(path, "PRAGMA integrity_check") == [("ok",)]
+    assert _sql(path, "PRAGMA foreign_key_check") == []
+    assert {name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type='table'")} == TABLES
+    assert _sql(path, "PRAGMA journal_mode") == [("wal",)]
+    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+@pytest.fixture
+def database(tmp_path):
+    path = tmp_path / "registry.db"
+    Registry.open(path).close()
+    return path
+
+
+# ---------------------------------------------------------------- first openings
+
+
+def test_eight_first_openings_at_once_all_work(tmp_path):
+    path = tmp_path / "registry.db"
+
+    def opens(worker):
+        def work():
+            with Registry.open(path) as registry:
+                return registry.add_version("naval", manifest(worker))[0].number
+
+        return work
+
+    assert sorted(at_once(opens(worker) for worker in range(8))) == list(range(1, 9))
+    _is_sound(path)
+
+
+def test_opening_makes_all_tables_in_wal_mode(database):
+    _is_sound(database)
+
+
+def test_a_first_opening_that_is_killed_can_be_done_again(tmp_path):
+    import alembic.command  # noqa: F401  (forked with us, so that the kill comes during the work)
+
+    started = time.perf_counter()
+    Registry.open(tmp_path / "timed.db").close()
+    took, chance, interrupted = time.perf_counter() - started, random.Random(1), 0
+    for attempt in range(5):
+        path = tmp_path / f"{attempt}.db"
+        interrupted += killed(lambda path=path: Registry.open(path), took * chance.random())
+        with Registry.open(path) as registry:
+            assert registry.add_version("naval", manifest(1))[0].number == 1
+        _is_sound(path)
+    assert interrupted
+
+
+def test_the_url_of_a_sqlite_file_opens_it_too(database):
+    with Registry.open(f"sqlite:///{database}") as registry:
+        registry.add_version("naval", manifest(1))
+    with Registry.open(database) as registry:
+        assert registry.names() == ("naval",)
+
+
+def test_an_up_to_date_database_is_opened_without_alembic(database):
+    code = ("import sys; from pathlib import Path; from adaptkit_registry import Registry\n"
+            "Registry.open(Path(sys.argv[1])).close(); print('alembic' in sys.modules)")  # fmt: skip
+    for path, loaded in ((database, "False"), (database.with_name("new.db"), "True")):
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == loaded
+
+
+# ---------------------------------------------------------------- writers that are killed
+
+
+@pytest.mark.parametrize("rounds", [5, pytest.param(50, marks=pytest.mark.soak)])
+def test_a_killed_writer_leaves_whole_transactions(tmp_path, rounds):
+    path, chance = tmp_path / "registry.db", random.Random(2)
+    Registry.open(path).close()
+    for attempt in range(rounds):
+        here, there = FORK.Pipe(duplex=False)
+
+        def writes(attempt=attempt, there=there):
+            with Registry.open(path) as registry:
+                for i in range(10_000):
+                    version, _ = registry.add_version("naval", manifest((attempt, i)), alias="prod")
+                    there.send(version.number)
+
+        assert killed(writes, 0.1 + 0.15 * chance.random())
+        there.close()
+        told = [0]
+        try:
+            while True:
+                told.append(here.recv())
+        except EOFError:
+            here.close()
+        assert len(told) > 1
+        assert _sql(path, "PRAGMA integrity_check") == [("ok",)]
+        assert _sql(path, "PRAGMA foreign_key_check") == []
+        with Registry.open(path) as registry:
+            found = registry.versions(name="naval")
+            numbers = [version.number for version in found]
+            assert numbers == list(range(1, len(numbers) + 1))
+            assert numbers[-1] - told[-1] in {0, 1}  # what was answered is there; one more may not have been told
+            assert registry.aliases("naval") == {"prod": numbers[-1]}
+            assert [e.subject for e in reversed(registry.events()) if e.verb == "added"] == [v.ref for v in found]
+
+
+# ---------------------------------------------------------------- sentences
+
+
+def test_a_registry_that_another_process_holds_is_locked_and_can_still_be_read(database, monkeypatch):
+    with Registry.open(database) as registry:
+        registry.add_version("naval", manifest(1))
+    monkeypatch.setenv("ADAPTKIT_BUSY_TIMEOUT", "0.2")
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with Registry.open(database) as registry:
+            with pytest.raises(RegistryLocked, match=r"registry\.db is locked: another process held it .* 0\.2 s"):
+                registry.add_version("naval", manifest(2))
+            assert registry.version("naval").number == 1
+            other.execute("ROLLBACK")
+            assert registry.add_version("naval", manifest(2))[0].number == 2
+
+
+def test_a_first_opening_waits_no_longer_than_it_was_told_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTKIT_BUSY_TIMEOUT", "0.2")
+    path = tmp_path / "registry.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(RegistryLocked, match="is locked"):
+            Registry.open(path)
+    Registry.open(path).close()
+    _is_sound(path)
+
+
+def test_a_busy_timeout_that_is_no_number_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("ADAPTKIT_BUSY_TIMEOUT", "soon")
+    with pytest.raises(RegistryError, match="ADAPTKIT_BUSY_TIMEOUT"):
+        Registry.open(tmp_path / "registry.db")
+
+
+def test_a_newer_schema_is_refused_and_left_alone(database):
+    with closing(sqlite3.connect(database)) as other, other:
+        other.execute("UPDATE alembic_version SET version_num = '0999'")
+    with pytest.raises(RegistryTooNew, match="its schema is 0999, this version knows 0001") as caught:
+        Registry.open(database)
+    assert "pip install -U adaptkit" in caught.value.fix
+    assert _sql(database, "SELECT version_num FROM alembic_version") == [("0999",)]
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+@pytest.mark.parametrize("table", ["songs (title)", "alembic_version (version_num)"])
+def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path, table, mode):
+    path = tmp_path / "music.db"
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(f"PRAGMA journal_mode={mode}")
+        other.execute(f"CREATE TABLE {table}")
+        other.execute(f"INSERT INTO {table.split()[0]} VALUES ('abc')")
+    with pytest.raises(NotARegistry, match=r"music\.db belongs to another program"):
+        Registry.open(path)
+    assert _sql(path, "SELECT name FROM sqlite_master") == [(table.split()[0],)]
+    assert _sql(path, "PRAGMA journal_mode") == [(mode,)]
+
+
+@pytest.mark.parametrize("content", [b"dear diary, today", b"SQLite format 3\x00" + b"\xff" * 4096])
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path, content):
+    path = tmp_path / "diary.txt"
+    path.write_bytes(content)
+    with pytest.raises(NotARegistry, match=r"diary\.txt is not a database"):
+        Registry.open(path)
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_registry_is_a_sentence(database):
+    with Registry.open(database) as registry:
+        registry.add_version("naval", manifest(1))
+    data = bytearray(database.read_bytes())
+    data[100:] = b"\xa5" * (len(data) - 100)
+    database.write_bytes(data)
+    with pytest.raises(NotARegistry, match="is not a database: .*malformed"), Registry.open(database) as registry:
+        registry.versions()
+
+
+def test_an_empty_file_becomes_a_registry(tmp_path):
+    path = tmp_path / "registry.db"
+    path.touch()
+    Registry.open(path).close()
+    _is_sound(path)
+
+
+def test_a_folder_is_no_registry(tmp_path):
+    with pytest.raises(RegistryError, match="cannot read the registry .*: Is a directory"):
+        Registry.open(tmp_path)
+
+
+def test_a_missing_folder_is_a_sentence(tmp_path):
+    with pytest.raises(RegistryError, match="cannot open the registry .*No such file") as caught:
+        Registry.open(tmp_path / "gone" / "registry.db")
+    assert "adaptkit init" in caught.value.fix
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_registry_is_a_sentence(database):
+    database.chmod(0o444)
+    with Registry.open(database) as registry, pytest.raises(RegistryError, match="read-only"):
+        registry.add_version("naval", manifest(1))
+
+
+@pytest.mark.parametrize(("url", "said"), [
+    ("postgresql+psycopg://ada:hunter2@127.0.0.1:1/adaptkit", "psycopg"),
+    ("nosuch://ada:hunter2@host/adaptkit", "no driver for 'nosuch'"),
+    ("postgresql://ada:hunter2@127.0.0.1:1/adaptkit", "postgresql://ada:***@127.0.0.1:1/adaptkit"),
+    ("ada:hunter2@host", "not a database URL"),
+    ("postgresql+psycopg://ada:hunter2@host:port/adaptkit", "not a database URL"),
+])  # fmt: skip
+def test_a_database_url_that_does_not_work_is_a_sentence_without_the_password(url, said):
+    with pytest.raises(RegistryError) as caught:
+        Registry.open(url)
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "ada:" not in str(caught.value).replace("ada:***@", "")
+
+
+def test_a_driver_that_is_not_installed_is_named_with_what_to_type():
+    code = ("import sys; sys.modules['psycopg'] = None\n"
+            "from adaptkit.errors import RegistryError; from adaptkit_registry import Registry\n"
+            "try: Registry.open('postgresql+psycopg://ada:hunter2@127.0.0.1:1/adaptkit')\n"
+            "except RegistryError as error: print(error)")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "cannot open the registry postgresql+psycopg://ada:***@127.0.0.1:1/adaptkit" in done.stdout
+    assert "pip install 'adaptkit[postgres]'" in done.stdout
