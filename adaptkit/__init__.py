@@ -11,18 +11,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adaptkit.errors import AdaptkitError as AdaptkitError
+    from adaptkit.extend import AdapterMethod as AdapterMethod
+    from adaptkit.extend import Engine as Engine
+    from adaptkit.extend import MergeStrategy as MergeStrategy
+    from adaptkit.extend import StorageBackend as StorageBackend
+    from adaptkit.extend import Trainer as Trainer
     from adaptkit.hookspecs import hookimpl as hookimpl
     from adaptkit.workspace import Workspace as Workspace
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AdapterMethod": "adaptkit.extend",
     "AdaptkitError": "adaptkit.errors",
+    "Engine": "adaptkit.extend",
+    "MergeStrategy": "adaptkit.extend",
+    "StorageBackend": "adaptkit.extend",
+    "Trainer": "adaptkit.extend",
     "Workspace": "adaptkit.workspace",
     "hookimpl": "adaptkit.hookspecs",
 }
 
-__all__ = ["AdaptkitError", "Workspace", "__version__", "hookimpl"]
+__all__ = [
+    "AdapterMethod",
+    "AdaptkitError",
+    "Engine",
+    "MergeStrategy",
+    "StorageBackend",
+    "Trainer",
+    "Workspace",
+    "__version__",
+    "hookimpl",
+]
 
 
 def __getattr__(name: str) -> Any:

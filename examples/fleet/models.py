@@ -50,7 +50,9 @@ def make_adapter(base: Path, folder: Path, skill: str, seed: int = 0, steps: int
 def load(base: Path) -> tuple[Any, Any]:
     """The base model, ready to answer, and its tokenizer."""
     from transformers import AutoTokenizer, LlamaForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     return LlamaForCausalLM.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
 
 

@@ -1,0 +1,24 @@
+"""The demo tells the truth: skills really learned, and the merge that keeps them is adaptkit's."""
+
+from __future__ import annotations
+
+import re
+
+import demo
+
+
+def test_the_demo_tells_its_story_with_measured_figures(story, tmp_path, capsys):
+    demo.tell(story, tmp_path)
+    told = capsys.readouterr().out
+    figures = {label.strip(): tuple(map(float, found)) for label, *found in
+               re.findall(r"^  (\S.*?)\s+(\d\.\d\d)\s+(\d\.\d\d)\s+(\d\.\d\d)$", told, re.MULTILINE)}  # fmt: skip
+    assert list(figures) == ["base", "naval", "medic", "adaptkit, exact sum", "adaptkit, svd to rank 8", "PEFT, linear",
+                             "PEFT, ties"]  # fmt: skip
+    assert figures["base"] == (0.0, 0.0, 1.0)
+    assert figures["naval"][0] >= 0.95
+    assert figures["medic"][1] >= 0.95
+    assert all(figures[name][2] >= 0.95 for name in ("naval", "medic", "adaptkit, exact sum"))
+    assert sum(figures["adaptkit, exact sum"]) > sum(figures["PEFT, linear"])
+    assert "error: naval and stray are for different bases" in told
+    assert "unchanged, nothing sent" in told
+    assert "The teammate's digest is the same" in told

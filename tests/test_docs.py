@@ -1,0 +1,68 @@
+"""What the pages tell people to type works, word for word."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adaptkit import Workspace
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/quickstart.md"]
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def project(tmp_path, lora_pair, tiny_llama, monkeypatch):
+    """The folder that the pages speak of: a base and two trained adapters."""
+    shutil.copytree(lora_pair[0], tmp_path / "out" / "naval")
+    shutil.copytree(lora_pair[1], tmp_path / "out" / "medic")
+    shutil.copytree(tiny_llama, tmp_path / "models" / "ship")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_the_page_work_word_for_word(page, project, tiny_llama):
+    script = "\n".join(blocks(page, "console"))
+    script = script.replace("/mnt/team", f"{project}/mnt/team")  # the one thing a test machine does not have
+    if "naval@3" in script:  # three versions, so that there is something to keep order in
+        script = script.replace("adaptkit alias naval prod 3 --expect 2", _more_versions(), 1)
+    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with Workspace.open() as ws:
+        assert ws.version("bridge").method == "lora"
+        assert ws.verify().damaged == ()
+        for code in blocks(page, "python"):
+            from transformers import LlamaForCausalLM
+
+            names = {"base_model": LlamaForCausalLM.from_pretrained(tiny_llama)}
+            ws.note("bridge", message="from here on in Python")
+            exec(compile(code, page, "exec"), names)
+            assert names["model"].peft_config
+
+
+def _more_versions():
+    """Shell that adds naval@2 and naval@3."""
+    add = "sed -i 's/\"lora_alpha\": [0-9]*/\"lora_alpha\": {}/' out/naval/adapter_config.json; adaptkit add out/naval --name naval"
+    return "\n".join([add.format(5), add.format(6), "adaptkit alias naval prod 2", "adaptkit alias naval prod 3 --expect 2"])
+
+
+def test_the_readme_is_under_two_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 80
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
