@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+NO_TARGET = "none"
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ def faster(
     mine, other, ratios = _pairs(ours, theirs, runs)
     ratios = [1 / ratio for ratio in ratios]
     middle = statistics.median(ratios)
-    return Row(work, peer, mine, other, middle, min(ratios), max(ratios), f"≥ {at_least:g}×", middle >= at_least, runs)
+    return Row(work, peer, mine, other, middle, min(ratios), max(ratios), _target("≥", at_least), middle >= at_least, runs)
 
 
 def within(
@@ -45,14 +49,19 @@ def within(
     """How many times as long ours takes."""
     mine, other, ratios = _pairs(ours, theirs, runs)
     middle = statistics.median(ratios)
-    return Row(work, peer, mine, other, middle, min(ratios), max(ratios), f"≤ {at_most:g}×", middle <= at_most, runs)
+    return Row(work, peer, mine, other, middle, min(ratios), max(ratios), _target("≤", at_most), middle <= at_most, runs)
+
+
+def _target(sign: str, bound: float) -> str:
+    return f"{sign} {bound:g}×" if math.isfinite(bound) else NO_TARGET
 
 
 def command(*arguments: str, **environment: str) -> Callable[[], None]:
     """A whole process, its output thrown away."""
 
     def run() -> None:
-        subprocess.run(arguments, check=True, capture_output=True, env=os.environ | environment)
+        nowhere = subprocess.DEVNULL
+        subprocess.run(arguments, check=True, stdout=nowhere, stderr=nowhere, env=os.environ | environment)
 
     return run
 

@@ -76,6 +76,8 @@ def test_a_broken_config_gets_a_sentence(text, sentence, naval):
         ({"lora_alpha": -16}, "lora_alpha is -16: it must be a number of at least 0"),
         ({"lora_alpha": None}, "lora_alpha is None"),
         ({"alpha_pattern": {"q_proj": -1}}, "alpha_pattern gives 'q_proj' the value -1"),
+        ({"alpha_pattern": {"(.+)+!": 4}}, "matching it could take for ever"),
+        ({"rank_pattern": {".*.*.*.*.*!": 4}}, "matching it could take for ever"),
     ],
 )
 def test_impossible_numbers_in_a_config_are_named(changes, sentence, naval):

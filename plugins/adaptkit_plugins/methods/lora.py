@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptkit.errors import BadConfig, BadWeights, ExtrasConflict, Unmergeable
@@ -61,6 +62,10 @@ class Lora(AdapterMethod):
                 if not _at_least(value, 0):
                     raise BadConfig(f"{view.label}: {field} gives '{pattern}' the value {value!r}",
                                     why="it must be a positive number", fix="mend adapter_config.json")  # fmt: skip
+                if _may_never_end(pattern):
+                    raise BadConfig(f"{view.label}: {field} has the pattern '{pattern[:60]}'",
+                                    why="matching it could take for ever: it repeats a group, or repeats too often",
+                                    fix="write the module names out in adapter_config.json")  # fmt: skip
         if not self.unmergeable(view):
             self._modules(view)
 
@@ -229,10 +234,22 @@ def _scale(config: Mapping[str, Any], module: Module) -> float:
 
 def _matches(pattern: str, name: str) -> bool:
     """As PEFT matches a key of alpha_pattern; a pattern that is no regular expression matches itself only."""
+    compiled = _compiled(pattern)
+    return compiled.match(name) is not None if compiled else pattern == name
+
+
+@lru_cache(maxsize=1 << 14)  # a merge of many layers has a pattern for each; re's own cache holds 512
+def _compiled(pattern: str) -> re.Pattern[str] | None:
     try:
-        return re.match(rf"(.*\.)?({pattern})$", name) is not None
+        return re.compile(rf"(.*\.)?({pattern})$")
     except re.error:
-        return pattern == name
+        return None
+
+
+def _may_never_end(pattern: str) -> bool:
+    """Python's matcher backtracks: with a repeated group or many repetitions a hostile pattern never ends."""
+    plain = re.sub(r"\\.", "", pattern)
+    return len(pattern) > 1000 or bool(re.search(r"\)\s*[*+{?]", plain)) or len(re.findall(r"[*+{]", plain)) > 3
 
 
 @hookimpl

@@ -1,0 +1,142 @@
+"""`Holdings`: what a workspace holds (home, plugins, store, registry, configuration), each opened when first needed.
+
+It alone opens the registry, and only when a verb needs it: a merge of two folders into a third touches no
+database.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from adaptkit.bases import Bases
+from adaptkit.errors import Refused, StoreError
+from adaptkit.home import FOLDER, Home
+from adaptkit.manager import Plugins
+from adaptkit.places import Places
+from adaptkit.store import Store
+from adaptkit.types import Event, Severity
+from adaptkit.watching import nobody_watches, warn_in_python
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from adaptkit.home import Config
+    from adaptkit.sources import Sources
+    from adaptkit.types import Action
+    from adaptkit.watching import Watch
+    from adaptkit_registry import Registry
+
+
+class Holdings:
+    """A home and what belongs to it. Close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        home: Home,
+        plugins: Plugins,
+        *,
+        notify: Callable[[str], None] = warn_in_python,
+        watch: Watch = nobody_watches,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.home, self.plugins = home, plugins
+        self.store = Store(home.store)
+        self.notify, self._watch, self._clock = notify, watch, clock
+        self._registry: Registry | None = None
+
+    @classmethod
+    def open(cls, home: str | os.PathLike[str] | None = None, **how: Any) -> Self:
+        """The workspace at `home`, else the one in force (`ADAPTKIT_HOME`, `.adaptkit/` upward, user data)."""
+        return cls(Home.find(Path(home) if home is not None else None), Plugins.from_environment(), **how)
+
+    @classmethod
+    def init(cls, folder: str | os.PathLike[str] = ".", **how: Any) -> Self:
+        """Make a workspace in `folder/.adaptkit`, and open it; one that is there is opened as it is."""
+        path = Path(folder).expanduser().absolute()
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"cannot make a workspace in {folder}", why="it is a file", fix="give a folder")
+        workspace = cls.open(path / FOLDER, **how)
+        workspace.home.create()
+        workspace.registry  # noqa: B018  (makes the database, so that a home that exists is whole)
+        return workspace
+
+    @cached_property
+    def config(self) -> Config:
+        """What `config.toml` says, read once."""
+        return self.home.read_config()
+
+    @property
+    def places(self) -> Places:
+        """Opens URLs and remotes."""
+        return Places(self.plugins, self.config)
+
+    @property
+    def _bases(self) -> Bases:
+        return Bases(self.home.cache, self._watch, lambda: [base for base, _ in self.registry.bases()])
+
+    @property
+    def _sources(self) -> Sources:
+        from adaptkit.sources import Sources  # brings numpy, which a look at the registry does not need
+
+        return Sources(self.plugins, self._bases, self.places, self.store, self.notify, self._now)
+
+    def set_remote(self, name: str, url: str | None) -> None:
+        """Call the root of places at `url` by a name, or (None) forget it; what is there stays there."""
+        if url is None:
+            self.config.remote(name)
+        else:
+            self.places.open(url)
+        self.home.set_remote(name, url and url.rstrip("/"))
+        del self.config
+
+    @property
+    def _tmp(self) -> Path:
+        return self.home.path / "tmp"
+
+    @property
+    def registry(self) -> Registry:
+        """The registry, opened on first use."""
+        if self._registry is None:
+            from adaptkit_registry import Registry
+
+            if not self.config.registry_url:
+                self.home.create()
+            self._registry = Registry.open(self.config.registry_url or self.home.database, clock=self._now)
+        return self._registry
+
+    def close(self) -> None:
+        if self._registry is not None:
+            self._registry.close()
+            self._registry = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ for the verbs
+
+    def _now(self) -> str:
+        return self._clock().astimezone(UTC).isoformat(timespec="microseconds")
+
+    def _review(self, action: Action) -> None:
+        """Ask every plugin; all objections are shown, and one that refuses stops the action."""
+        objections = self.plugins.review(action)
+        for plugin, objection in objections:
+            if objection.severity is Severity.WARN:
+                self.notify(f"{plugin}: {objection.text}")
+        refusals = [f"{plugin}: {o.text}" for plugin, o in objections if o.severity is Severity.REFUSE]
+        if refusals:
+            raise Refused(f"{type(action).__name__} was refused by a plugin", why="; ".join(refusals))
+
+    def _emit(self, verb: str, subject: str, digest: str = "", detail: Mapping[str, Any] | None = None) -> None:
+        facts = dict(detail or {})
+        if self.plugins.disabled:
+            facts["plugins_off"] = sorted(self.plugins.disabled)
+        for text in self.plugins.emit(Event(verb, subject, digest, facts, self._now(), self.config.author)):
+            self.notify(text)

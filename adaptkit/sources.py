@@ -1,0 +1,76 @@
+"""Adapters from wherever they are: opened, recognised by a method, and described as the artifact they are or become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from adaptkit import publish, refs
+from adaptkit.adapter import Adapter
+from adaptkit.intake import prepare
+from adaptkit.merge import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from adaptkit.bases import Bases
+    from adaptkit.intake import Base, Intake
+    from adaptkit.manager import Plugins
+    from adaptkit.places import Places
+    from adaptkit.store import Store
+    from adaptkit.types import BaseIdentity, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Opens adapters. `notify` hears what was noticed in one, `now` is the time of what becomes of it."""
+
+    plugins: Plugins
+    bases: Bases
+    places: Places
+    store: Store
+    notify: Callable[[str], None]
+    now: Callable[[], str]
+
+    def folder(self, folder: Path, base: str | None, work: Path, *, allow_pickle: bool = False, **how: Any) -> Intake:
+        """A folder as the artifact it becomes, its base settled by `Bases.of`."""
+        with Adapter.open(folder, allow_pickle=allow_pickle) as adapter:
+            return self._prepare(adapter, self.bases.of(adapter, base), work, **how)
+
+    def made(self, folder: Path, base: Base, work: Path, **how: Any) -> Intake:
+        """A folder whose base is known, such as the result of a merge."""
+        with Adapter.open(folder) as adapter:
+            return self._prepare(adapter, base, work, **how)
+
+    def for_merge(
+        self, text: str, work: Path, stack: ExitStack, version: Callable[[str], Version], *, allow_pickle: bool = False
+    ) -> tuple[Source, BaseIdentity]:
+        """One source of a merge: a registered version, a folder, or a place (fetched, then pinned by digest)."""
+        parsed = refs.parse(text)
+        if isinstance(parsed, refs.PathRef):
+            inner = Path(mkdtemp(dir=work))
+            adapter = stack.enter_context(Adapter.open(parsed.path, text, allow_pickle=allow_pickle))
+            intake = self._prepare(adapter, self.bases.of(adapter, None), inner)
+            return Source(adapter, intake.method, intake.manifest.digest), intake.manifest.base
+        if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
+            place, selector = self.places.to_pull(text)
+            manifest = publish.fetch(place, publish.choose(place, selector), self.store)
+            digest, base = manifest.digest, manifest.base
+        else:
+            found = version(text)
+            digest, base = found.digest, found.base
+        adapter = stack.enter_context(Adapter.open(self.store.tree(digest), text))
+        method = self.plugins.method_for(adapter)
+        method.check(adapter)
+        return Source(adapter, method, digest), base
+
+    def _prepare(self, adapter: Adapter, base: Base, work: Path, *, method: str = "", **how: Any) -> Intake:
+        adapter.base_shapes = base.shapes
+        reader = self.plugins.method(method) if method else self.plugins.method_for(adapter)
+        intake = prepare(adapter, reader, base, created=self.now(), staging=work, **how)
+        for text in intake.warnings:
+            self.notify(f"{adapter.label}: {text}")
+        return intake

@@ -1,0 +1,85 @@
+"""Making adapters out of adapters."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptkit import refs
+from adaptkit.adapter import MANIFEST
+from adaptkit.admission import admit_together, best_known
+from adaptkit.errors import BadReference
+from adaptkit.files import atomic_write
+from adaptkit.folders import empty_target, pretty_json, rename_into, staging
+from adaptkit.intake import Base
+from adaptkit.results import Merged
+from adaptkit.types import Merge, Parent
+from adaptkit.verbs.shelf import Shelf
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+
+class Making(Shelf):
+    """Makes new adapters."""
+
+    def merge(
+        self,
+        sources: Sequence[str],
+        *,
+        name: str | None = None,
+        out: str | os.PathLike[str] | None = None,
+        strategy: str = "linear",
+        message: str = "",
+        alias: str | None = None,
+        force: bool = False,
+        new_version: bool = False,
+        allow_pickle: bool = False,
+        workers: int | None = None,
+        **choices: Any,
+    ) -> Merged:
+        """Merge `REF[=W]…` into the next version of `name`, or into the folder `out` without registering.
+
+        `choices` are those of `recipe.resolve`: space, params, rank, seed, dtype, extras, missing, normalize.
+        """
+        from adaptkit import merge, recipe
+
+        if (name is None) == (out is None):
+            raise BadReference("a merge goes to one place", why="give either a name or a folder",
+                               fix="--name NAME registers it, --out DIR writes a folder")  # fmt: skip
+        if name is not None:
+            refs.check_name(name)
+        target = None if out is None else empty_target(Path(out))
+        plan = self.plugins.strategy(strategy)
+        weighted = [refs.split_weight(text) for text in sources]
+        with ExitStack() as stack, staging(self._tmp if target is None else target.parent) as work:
+            opened = [self._sources.for_merge(text, work, stack, self.version, allow_pickle=allow_pickle)
+                      for text, _ in weighted]  # fmt: skip
+            parents = [Parent(source.digest, weight, "merged", text)
+                       for (source, _), (text, weight) in zip(opened, weighted, strict=True)]  # fmt: skip
+            made = recipe.resolve(plan, parents, **choices)
+            facts = admit_together([(p.label, base) for p, (_, base) in zip(parents, opened, strict=True)], force=force)
+            for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
+                self.notify(text)
+            self._review(Merge(made.sources, tuple(base for _, base in opened), made.canonical(), name))
+            folder = work / "merged"
+            folder.mkdir()
+            with self._watch("merging", None) as step:
+                report = merge.run(made, plan, [source for source, _ in opened], folder, workers=workers,
+                                   done=lambda *_: step(1))  # fmt: skip
+            facts["loss"] = {"error": report.error.total, "from_sum": report.from_sum, "dropped": list(report.dropped)}
+            facts["made_with"] = merge.machine()
+            base = Base(best_known([base for _, base in opened]))
+            intake = self._sources.made(folder, base, work, method=opened[0][0].method.name)
+            manifest = replace(intake.manifest, parents=made.sources, recipe=made.canonical(), facts=facts)
+            intake = replace(intake, manifest=manifest)
+            if target is not None:
+                atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
+                rename_into(folder, target)
+                return Merged(report, made, manifest, out=target)
+            assert name is not None
+            added = self._register(intake, name, message=message, alias=alias, new_version=new_version, origin="merged")
+            return Merged(report, made, manifest, added.version, added.created)

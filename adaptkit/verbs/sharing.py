@@ -1,0 +1,102 @@
+"""Sending adapters elsewhere and fetching them back."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptkit import refs
+from adaptkit.adapter import MANIFEST
+from adaptkit.admission import admit_next
+from adaptkit.extend import Bundle
+from adaptkit.files import atomic_write, explained
+from adaptkit.folders import empty_target, pretty_json, rename_into, staging
+from adaptkit.results import Added, Pushed
+from adaptkit.types import PlacedVersion, Placement, Publish
+from adaptkit.verbs.shelf import Shelf
+
+if TYPE_CHECKING:
+    import os
+
+    from adaptkit.extend import StorageBackend
+
+
+class Sharing(Shelf):
+    """Shares adapters."""
+
+    def export(self, ref: str, out: str | os.PathLike[str]) -> Path:
+        """Copy a version into a folder of its own, with its README and `adaptkit.json`."""
+        target = empty_target(Path(out))
+        version = self.version(ref)
+        tree, manifest = self.store.tree(version.digest), self._manifest(version)
+        with staging(self._tmp if target is None else target.parent) as work:
+            folder = work / "copy"
+            with explained("write", folder):
+                shutil.copytree(tree, folder, copy_function=shutil.copyfile)
+            atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
+            rename_into(folder, target)
+        return target
+
+    def push(self, ref: str, to: str) -> Pushed:
+        """Publish a version at a URL or in a named remote; a digest that is there already sends nothing."""
+        from adaptkit import publish
+
+        parsed = refs.parse(ref)
+        version = self.version(ref)
+        place = self.places.to_push(to, version.name)
+        self.store.verify(version.digest)
+        manifest = self._manifest(version)
+        self._review(Publish(version, manifest, place.url))
+        paths = {entry.path: self.store.blob(entry.sha256) for entry in manifest.files + manifest.extras}
+        placed = PlacedVersion(version.number, manifest, version.name, version.message, version.author)
+        alias = parsed.selector.value if isinstance(parsed, refs.NameRef) and parsed.selector \
+            and parsed.selector.kind == "alias" else None  # fmt: skip
+        size = sum(entry.size for entry in manifest.files)
+        with self._watch(f"pushing {version.ref}", size) as progress:
+            receipt = publish.push(place, Bundle(placed, paths), progress, alias=alias)
+        self.registry.record_placement(Placement(place.url, receipt.number, receipt.digest, self._now()),
+                                       author=self.config.author, detail=asdict(receipt))  # fmt: skip
+        self._emit("published", version.ref, version.digest, asdict(receipt))
+        return Pushed(version, receipt)
+
+    def pull(self, source: str, *, name: str | None = None, alias: str | None = None,
+             new_version: bool = False) -> Added:  # fmt: skip
+        """Fetch a version from a URL or `REMOTE:NAME`, verify every byte, and register it."""
+        from adaptkit import publish
+
+        place, selector = self.places.to_pull(source)
+        placed = publish.choose(place, selector)
+        name = refs.check_name(name or placed.name or place.url.rstrip("/").rpartition("/")[2])
+        return self._take(place, placed, name, origin="pulled", alias=alias, new_version=new_version)
+
+    def rebuild(self, source: str) -> tuple[Added, ...]:
+        """Register every version of a place, or of every adapter in a remote, under the number it has there."""
+        from adaptkit import publish
+
+        root = self.places.root(source)
+        places = [self.places.open(f"{root.url}/{name}") for name in root.names()] or [root]
+        return tuple(
+            self._take(place, placed, placed.name or place.url.rpartition("/")[2], origin="rebuilt", new_version=True)
+            for place in places
+            for placed in publish.placed_versions(place)
+        )
+
+    def _take(self, place: StorageBackend, placed: PlacedVersion, name: str, *, origin: str, alias: str | None = None,
+              new_version: bool = False) -> Added:  # fmt: skip
+        from adaptkit import publish
+
+        size = sum(entry.size for entry in placed.manifest.files)
+        with self._watch(f"pulling {name}", size) as progress:
+            manifest = publish.fetch(place, placed, self.store, progress)
+        version, created = self.registry.add_version(
+            name, manifest, message=placed.message, author=placed.author, origin=origin, alias=alias,
+            number=placed.number,
+            admit=None if new_version else lambda latest: admit_next(name, latest, manifest),
+        )  # fmt: skip
+        self.registry.record_placement(Placement(place.url, placed.number, manifest.digest, self._now()),
+                                       author=self.config.author)  # fmt: skip
+        if created:
+            self._emit(origin, version.ref, version.digest, {"place": place.url, "number": placed.number})
+        return Added(version, created)
