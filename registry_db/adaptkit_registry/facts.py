@@ -1,0 +1,86 @@
+"""`Facts`: lineage, placements, bases and events."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from adaptkit.errors import NotFound
+from adaptkit.types import Event, Parent, Placement
+from adaptkit_registry.ledger import Ledger
+from adaptkit_registry.rows import LIVE, read_bases, write_base
+from adaptkit_registry.schema import (
+    artifacts,
+    events,
+    lineage,
+    placements,
+    versions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adaptkit.types import BaseIdentity, Version
+
+
+class Facts(Ledger):
+    """What is known of artifacts, whoever calls them what."""
+
+    def parents(self, digest: str) -> tuple[Parent, ...]:
+        """What an artifact was made from, in the order of its recipe."""
+        query = select(lineage).where(lineage.c.child == digest).order_by(lineage.c.position)
+        with self._reading() as connection:
+            return tuple(Parent(r.parent, r.weight, r.role, r.label) for r in connection.execute(query))
+
+    def children(self, digest: str) -> tuple[Version, ...]:
+        """The live versions that were made from an artifact."""
+        with self._reading() as connection:
+            return self._children(connection, digest)
+
+    def record_placement(self, placement: Placement, *, author: str = "", detail: Mapping[str, Any] | None = None,
+                         subject: str = "", verb: str = "published") -> None:  # fmt: skip
+        """Remember that an artifact lies at a place under a number."""
+        with self._writing() as connection:
+            key = (placements.c.place == placement.place) & (placements.c.number == placement.number)
+            connection.execute(placements.delete().where(key))
+            connection.execute(placements.insert().values(
+                place=placement.place, number=placement.number, digest=placement.digest, when=placement.when))  # fmt: skip
+            told = Event(verb, subject or placement.place, placement.digest, detail or {}, author=author)
+            self._record(connection, told)
+
+    def placements(self, digest: str) -> tuple[Placement, ...]:
+        """Where else an artifact lies."""
+        query = select(placements).where(placements.c.digest == digest).order_by(placements.c.when)
+        with self._reading() as connection:
+            return tuple(Placement(r.place, r.number, r.digest, r.when) for r in connection.execute(query))
+
+    def bases(self) -> list[tuple[BaseIdentity, int]]:
+        """Every base that a live version is for, with the number of such versions."""
+        query = (
+            select(artifacts.c.base_id, func.count())
+            .join(versions, versions.c.digest == artifacts.c.digest)
+            .where(LIVE)
+            .group_by(artifacts.c.base_id)
+        )
+        with self._reading() as connection:
+            counts = {base_id: count for base_id, count in connection.execute(query)}  # noqa: C416
+            known = read_bases(connection, sorted(counts))
+        return sorted(((known[i], counts[i]) for i in counts), key=lambda pair: (pair[0].name or "", -pair[1]))
+
+    def attach_base(self, digest: str, base: BaseIdentity, *, author: str = "") -> None:
+        """Record what is now known of the base of an artifact."""
+        with self._writing() as connection:
+            base_id = write_base(connection, base)
+            known = artifacts.update().where(artifacts.c.digest == digest).values(base_id=base_id)
+            if not connection.execute(known).rowcount:
+                raise NotFound("artifact with digest", digest)
+            self._record(connection, Event("base-added", base.name or "", digest, base.to_json(), author=author))
+
+    def events(self, *, limit: int | None = None) -> list[Event]:
+        """What happened, newest first."""
+        query = select(events).order_by(events.c.id.desc()).limit(limit)
+        with self._reading() as connection:
+            return [Event(r.verb, r.subject, r.digest, json.loads(r.detail), r.when, r.author)
+                    for r in connection.execute(query)]  # fmt: skip

@@ -1,0 +1,183 @@
+"""`Ledger`: the transactions that every query runs in, and what several queries share."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from sqlalchemy import func, select
+
+from adaptkit.errors import Conflict, NotFound
+from adaptkit.types import AliasMove, Event, Manifest, canonical_json
+from adaptkit_registry.opening import WRITE, explained, open_engine
+from adaptkit_registry.rows import LIVE, read_versions, version_query, write_base
+from adaptkit_registry.schema import (
+    adapters,
+    alias_moves,
+    aliases,
+    artifacts,
+    events,
+    files,
+    lineage,
+    metrics,
+    tags,
+    versions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine, Select
+
+    from adaptkit.types import Version
+
+ANY: Final = -1
+"""For `expect`: whatever the alias points at."""
+
+
+def utc_now() -> str:
+    """The time, in the one form the registry writes."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Ledger:
+    """A database of adapters. What a method changed, it wrote down as an event in the same transaction."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], str] = utc_now) -> None:
+        self._engine, self._now = engine, clock
+
+    @classmethod
+    def open(cls, where: str | Path, clock: Callable[[], str] = utc_now) -> Self:
+        """Open a registry by database URL, or by path for SQLite; made or migrated if need be."""
+        return cls(open_engine(where), clock)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with explained(self._engine.url), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        engine = self._engine.execution_options(**{WRITE: True})
+        with explained(self._engine.url), engine.begin() as connection:
+            yield connection
+
+    def _list(self, query: Select[tuple[object, ...]], *, live: bool = True) -> list[Version]:
+        if live:
+            query = query.where(LIVE)
+        with self._reading() as connection:
+            return read_versions(connection, query.order_by(adapters.c.name, versions.c.number))
+
+    def _adapter(self, connection: Connection, name: str, *, create: bool = False) -> tuple[int, int]:
+        query = select(adapters.c.id, adapters.c.next_number).where(adapters.c.name == name)
+        row = connection.execute(query.with_for_update() if create else query).first()
+        if row is not None:
+            return row.id, row.next_number
+        if not create:
+            raise NotFound("adapter", name, self._live_names(connection))
+        made = connection.execute(adapters.insert().values(name=name, next_number=1, created=self._now()))
+        assert made.inserted_primary_key is not None
+        return int(made.inserted_primary_key[0]), 1
+
+    def _live_names(self, connection: Connection) -> tuple[str, ...]:
+        query = select(adapters.c.name).distinct().join(versions, versions.c.adapter_id == adapters.c.id).where(LIVE)
+        return tuple(name for (name,) in connection.execute(query.order_by(adapters.c.name)))
+
+    def _one(self, connection: Connection, name: str, number: int) -> Version:
+        query = version_query().where(adapters.c.name == name, versions.c.number == number, LIVE)
+        found = read_versions(connection, query)
+        if not found:
+            raise self._missing(connection, self._adapter(connection, name)[0], name, number, None, None)
+        return found[0]
+
+    def _version_id(self, connection: Connection, name: str, number: int) -> int:
+        adapter_id, _ = self._adapter(connection, name)
+        query = select(versions.c.id).where(versions.c.adapter_id == adapter_id, versions.c.number == number, LIVE)
+        found = connection.execute(query).scalar()
+        if found is None:
+            raise self._missing(connection, adapter_id, name, number, None, None)
+        return int(found)
+
+    def _missing(self, connection: Connection, adapter_id: int, name: str, number: int | None,
+                 alias: str | None, digest: str | None) -> NotFound:  # fmt: skip
+        if alias is not None:
+            return NotFound(f"alias of {name}", alias, self._aliases(connection, adapter_id))
+        mine = versions.c.adapter_id == adapter_id
+        numbers = [str(n) for (n,) in connection.execute(select(versions.c.number).where(mine, LIVE))]
+        if not numbers:
+            return NotFound("adapter", name, self._live_names(connection), fix="adaptkit restore lists the trash")
+        if digest is not None:
+            return NotFound(f"version of {name} with digest", digest, numbers)
+        trashed = connection.execute(select(versions.c.id).where(mine, versions.c.number == number)).first()
+        return NotFound(f"version of {name}", str(number), numbers,
+                        fix=f"it is in the trash: adaptkit restore {name}@{number}" if trashed else "")  # fmt: skip
+
+    def _aliases(self, connection: Connection, adapter_id: int) -> dict[str, int]:
+        query = select(aliases.c.alias, versions.c.number).join(versions, versions.c.id == aliases.c.version_id)
+        return {alias: number for alias, number in  # noqa: C416
+                connection.execute(query.where(aliases.c.adapter_id == adapter_id).order_by(aliases.c.alias))}  # fmt: skip
+
+    def _point(self, connection: Connection, adapter_id: int, name: str, alias: str, number: int | None,
+               expect: int | None, author: str) -> AliasMove:  # fmt: skip
+        old = self._aliases(connection, adapter_id).get(alias)
+        if expect not in {ANY, old}:
+            raise Conflict(f"{name}@{alias} was not moved", why=f"it points at {old or 'nothing'}, not at {expect or 'nothing'}",
+                           fix=f"look at adaptkit log {name}, then try again")  # fmt: skip
+        version_id = None if number is None else self._version_id(connection, name, number)
+        move = AliasMove(alias, old, number, self._now(), author)
+        if old == number:
+            return move
+        mine = (aliases.c.adapter_id == adapter_id) & (aliases.c.alias == alias)
+        connection.execute(aliases.delete().where(mine))
+        if version_id is not None:
+            connection.execute(aliases.insert().values(adapter_id=adapter_id, alias=alias, version_id=version_id))
+        connection.execute(alias_moves.insert().values(adapter_id=adapter_id, alias=alias, old=old, new=number,
+                                                       when=move.when, author=author))  # fmt: skip
+        detail = {"old": old, "new": number}
+        self._record(connection, Event("alias-moved", f"{name}@{alias}", "", detail, author=author))
+        return move
+
+    def _write_artifact(self, connection: Connection, manifest: Manifest) -> None:
+        known = select(artifacts.c.digest).where(artifacts.c.digest == manifest.digest)
+        if connection.execute(known).first() is not None:
+            return
+        connection.execute(artifacts.insert().values(
+            digest=manifest.digest, method=manifest.method, rank=manifest.rank,
+            base_id=write_base(connection, manifest.base), manifest=canonical_json(manifest.to_json())))  # fmt: skip
+        connection.execute(files.insert(), [
+            {"digest": manifest.digest, "path": f.path, "size": f.size, "sha256": f.sha256}
+            for f in manifest.files + manifest.extras])  # fmt: skip
+        if manifest.parents:
+            connection.execute(lineage.insert(), [
+                {"child": manifest.digest, "position": i, "parent": p.digest, "weight": p.weight, "role": p.role,
+                 "label": p.label} for i, p in enumerate(manifest.parents)])  # fmt: skip
+
+    def _replace(self, connection: Connection, table: str, version_id: int, **values: Any) -> None:
+        target, key = (tags, tags.c.tag) if table == "tags" else (metrics, metrics.c.name)
+        mine = (target.c.version_id == version_id) & (key == next(iter(values.values())))
+        connection.execute(target.delete().where(mine))
+        connection.execute(target.insert().values(version_id=version_id, **values))
+
+    def _count_live(self, connection: Connection, digest: str) -> int:
+        query = select(func.count()).select_from(versions).where(versions.c.digest == digest, LIVE)
+        return int(connection.execute(query).scalar_one())
+
+    def _children(self, connection: Connection, digest: str) -> tuple[Version, ...]:
+        made = select(lineage.c.child).where(lineage.c.parent == digest)
+        return tuple(read_versions(connection, version_query().where(versions.c.digest.in_(made), LIVE)))
+
+    def _record(self, connection: Connection, event: Event) -> None:
+        connection.execute(events.insert().values(
+            verb=event.verb, subject=event.subject, digest=event.digest, detail=canonical_json(dict(event.detail)),
+            when=event.when or self._now(), author=event.author))  # fmt: skip
