@@ -40,7 +40,9 @@ def faster(
     mine, other, ratios = _pairs(ours, theirs, runs)
     ratios = [1 / ratio for ratio in ratios]
     middle = statistics.median(ratios)
-    return Row(work, peer, mine, other, middle, min(ratios), max(ratios), _target("≥", at_least), middle >= at_least, runs)
+    return Row(
+        work, peer, mine, other, middle, min(ratios), max(ratios), _target("≥", at_least), middle >= at_least, runs
+    )
 
 
 def within(
@@ -49,7 +51,9 @@ def within(
     """How many times as long ours takes."""
     mine, other, ratios = _pairs(ours, theirs, runs)
     middle = statistics.median(ratios)
-    return Row(work, peer, mine, other, middle, min(ratios), max(ratios), _target("≤", at_most), middle <= at_most, runs)
+    return Row(
+        work, peer, mine, other, middle, min(ratios), max(ratios), _target("≤", at_most), middle <= at_most, runs
+    )
 
 
 def _target(sign: str, bound: float) -> str:

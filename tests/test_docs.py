@@ -54,8 +54,10 @@ def test_the_commands_of_the_page_work_word_for_word(page, project, tiny_llama):
 
 def _more_versions():
     """Shell that adds naval@2 and naval@3."""
-    add = "sed -i 's/\"lora_alpha\": [0-9]*/\"lora_alpha\": {}/' out/naval/adapter_config.json; adaptkit add out/naval --name naval"
-    return "\n".join([add.format(5), add.format(6), "adaptkit alias naval prod 2", "adaptkit alias naval prod 3 --expect 2"])
+    add = 'sed -i \'s/"lora_alpha": [0-9]*/"lora_alpha": {}/\' out/naval/adapter_config.json; adaptkit add out/naval --name naval'
+    return "\n".join(
+        [add.format(5), add.format(6), "adaptkit alias naval prod 2", "adaptkit alias naval prod 3 --expect 2"]
+    )
 
 
 def test_the_readme_is_under_two_screens():
