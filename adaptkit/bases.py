@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adaptkit import identity
 from adaptkit.admission import best_known
 from adaptkit.errors import NotFound
+from adaptkit.files import user_path
 from adaptkit.intake import Base, declared_base
 from adaptkit.types import BaseIdentity
 
@@ -30,7 +31,7 @@ class Bases:
 
     def find(self, ref: str) -> Base:
         """A base by path, name or level (`tm1:…`); measured when it is a folder, with its tensors' shapes."""
-        folder = Path(ref).expanduser()
+        folder = user_path(ref)
         if folder.is_dir():
             return self.measured(folder)
         if "/" in ref and ref.startswith((".", "/", "~")):
@@ -61,7 +62,7 @@ class Bases:
     def compare(self, one: str, other: str) -> Verdict:
         """Whether two bases are one, and why; with both folders at hand, which tensors differ."""
         first, second = self.find(one).identity, self.find(other).identity
-        folders = [Path(ref).expanduser() for ref in (one, other)]
+        folders = [user_path(ref) for ref in (one, other)]
         if not all(folder.is_dir() for folder in folders):
             return identity.compare(first, second)
         hashes = [identity.tensor_hashes(folder, self.cache) for folder in folders]

@@ -12,6 +12,7 @@
     │   ├── Unmergeable     … because a method's updates cannot be combined
     │   ├── BadRecipe       … because of a weight, a parameter or a rank
     │   └── ExtrasConflict  … because tensors that are no deltas disagree
+    ├── BakeError           an adapter that cannot become part of a base's weights
     ├── Refused             a rule or a reviewing plugin said no
     ├── Conflict            somebody else was first (compare-and-swap, a lost race)
     ├── StoreError          the local content store
@@ -113,6 +114,10 @@ class BadRecipe(MergeError):
 
 class ExtrasConflict(MergeError):
     """Tensors that are no deltas, or settings, that the parents disagree about."""
+
+
+class BakeError(AdaptkitError):
+    """An adapter that cannot become part of a base's weights."""
 
 
 class Refused(AdaptkitError):

@@ -81,6 +81,8 @@ class Dense:
 
 
 Delta = LowRank | Dense
+Applier = Callable[["Array", slice], "Array"]
+"""Given rows of a weight (m×n, in a working precision) and which rows they are: those rows, updated."""
 
 
 # ---------------------------------------------------------------- methods
@@ -149,6 +151,47 @@ class AdapterMethod(ABC):
     def extras(self, view: AdapterView) -> tuple[str, ...]:
         """Keys of tensors that are no deltas: heads, modules_to_save, new tokens."""
         return ()
+
+    def unbakeable(self, view: AdapterView) -> str:
+        """Why this adapter cannot become part of its base's weights, as a clause; empty if it can."""
+        return self.unmergeable(view)
+
+    def applier(self, view: AdapterView, module: Module) -> Applier:
+        """What puts one module's update into its weight.
+
+        It is called with some rows of the weight as an m×n matrix and which rows these are, and answers the same
+        rows of the updated weight. By default it adds `delta`; methods whose update depends on the weight override it.
+        """
+        delta = self.delta(view, module)
+        if isinstance(delta, Dense):
+            return lambda weight, rows: weight + delta.W[rows].astype(weight.dtype)
+
+        def apply(weight: Array, rows: slice) -> Array:
+            left = delta.B[rows].astype(weight.dtype) * weight.dtype.type(delta.scale)
+            updated: Array = left @ delta.A.astype(weight.dtype)
+            updated += weight
+            return updated
+
+        return apply
+
+    def by_rows(self, view: AdapterView) -> bool:
+        """Whether `applier` can be handed a part of the rows; else it is called once, with all of them."""
+        return True
+
+    def has_bias(self, view: AdapterView, module: Module) -> bool:
+        """Whether the update of this module has an additive bias."""
+        return False
+
+    def bias(self, view: AdapterView, module: Module) -> Array | None:
+        """What is added to the module's bias, of length m; None when nothing is."""
+        delta = self.delta(view, module)
+        if delta.bias is None:
+            return None
+        return delta.bias * delta.scale if isinstance(delta, LowRank) else delta.bias
+
+    def replacements(self, view: AdapterView) -> Mapping[str, str]:
+        """Tensors of the base that the adapter brings whole: their names, each with the key that holds it."""
+        return {}
 
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
         """The tensors that hold one base module's merged update (all its parts, scale 1).

@@ -8,13 +8,13 @@ import os
 import re
 import secrets
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Conflict, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
@@ -103,6 +103,11 @@ def atomic_write(path: Path, data: bytes, create_only: bool = False) -> None:
             with suppress(FileNotFoundError):
                 temp.unlink()
     fsync_directory(path.parent)
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """The path a person typed, `~` and `~ada` resolved; a `~` that means nobody stays (pathlib would raise)."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111
 
 
 def check_relative(path: str) -> str:

@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import Refused
-from adaptkit.files import explained, fsync_directory
+from adaptkit.files import explained, fsync_directory, user_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def empty_target(out: Path) -> Path:
     """The folder a result goes to, absolute: not there yet, or empty."""
-    out = out.expanduser().absolute()
+    out = user_path(out).absolute()
     if out.is_dir() and any(out.iterdir()):
         raise Refused(f"{out} is not empty", why="what is there would be mixed up with the result",
                       fix="choose a new folder, or empty this one")  # fmt: skip

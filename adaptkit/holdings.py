@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from adaptkit.bases import Bases
 from adaptkit.errors import Refused, StoreError
+from adaptkit.files import user_path
 from adaptkit.home import FOLDER, Home
 from adaptkit.manager import Plugins
 from adaptkit.places import Places
@@ -56,7 +57,7 @@ class Holdings:
     @classmethod
     def init(cls, folder: str | os.PathLike[str] = ".", **how: Any) -> Self:
         """Make a workspace in `folder/.adaptkit`, and open it; one that is there is opened as it is."""
-        path = Path(folder).expanduser().absolute()
+        path = user_path(folder).absolute()
         if path.exists() and not path.is_dir():
             raise StoreError(f"cannot make a workspace in {folder}", why="it is a file", fix="give a folder")
         workspace = cls.open(path / FOLDER, **how)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, NotFound, StorageError
-from adaptkit.files import atomic_write, explained
+from adaptkit.files import atomic_write, explained, user_path
 from adaptkit.refs import check_name
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class Home:
     def find(cls, given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Home:
         """The home in force; a given one need not exist yet."""
         if given is not None:
-            return cls(given.expanduser().absolute())
+            return cls(user_path(given).absolute())
         if said := environment.get("ADAPTKIT_HOME"):
-            return cls(Path(said).expanduser().absolute())
+            return cls(user_path(said).absolute())
         here = Path.cwd()
         for folder in (here, *here.parents):
             if (folder / FOLDER).is_dir():

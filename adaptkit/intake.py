@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapter import CONFIG, PICKLE, README, WEIGHTS, Adapter, artifact_paths
 from adaptkit.errors import BaseMismatch
-from adaptkit.files import check_relative, explained
-from adaptkit.tensors import TensorWriter
+from adaptkit.files import check_relative, explained, user_path
+from adaptkit.tensor_writer import TensorWriter
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, artifact_digest
+from adaptkit.weights import tensors_called
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, 
     said = config.get("base_model_name_or_path")
     if not isinstance(said, str) or not said:
         return None, None
-    path = Path(said).expanduser()
+    path = user_path(said)
     local = not _HUB_ID.fullmatch(said) or said.startswith(".")
     for candidate in (path, folder / path) if not path.is_absolute() else (path,):
         if candidate.is_dir() and (candidate / "config.json").is_file():
@@ -148,7 +149,7 @@ def _check_fit(label: str, modules: Sequence[Module], base: Base, gathered: _Gat
     assert base.shapes is not None
     wrong = []
     for module in modules:
-        shapes = _weights_of(module.name, base.shapes)
+        shapes = [base.shapes[name] for name in tensors_called(f"{module.name}.weight", base.shapes)]
         if not shapes:
             wrong.append(f"'{module.name}' is not in the base")
         elif base.identity.quantised is None and module.stored not in shapes:
@@ -161,15 +162,3 @@ def _check_fit(label: str, modules: Sequence[Module], base: Base, gathered: _Gat
                            fix="give the base it was trained on, or --force to record it all the same")  # fmt: skip
     gathered.warnings.append(f"forced: {shown}")
     gathered.facts["forced"] = [shown]
-
-
-def _weights_of(module: str, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The shapes of the base's tensors that may be this module's weight.
-
-    A checkpoint may have been saved with one wrapper more or fewer than the model the adapter sat on, so
-    names are equal up to leading parts.
-    """
-    wanted = f"{module}.weight"
-    if wanted in shapes:
-        return [shapes[wanted]]
-    return [shape for name, shape in shapes.items() if name.endswith(f".{wanted}") or wanted.endswith(f".{name}")]

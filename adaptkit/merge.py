@@ -31,7 +31,8 @@ from adaptkit.files import atomic_write
 from adaptkit.lowrank import WORK, dense_svd, distance, norm, rounding, stack, sum_biases, svd, work
 from adaptkit.recipe import DTYPES
 from adaptkit.spaces import view
-from adaptkit.tensors import TensorWriter, numpy_dtype
+from adaptkit.tensor_writer import TensorWriter
+from adaptkit.tensors import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from adaptkit.errors import BadRecipe, BadReference
+from adaptkit.files import user_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GRAMMAR = """a reference is one of
     naval   naval@3   naval@prod   naval@sha256:0123abcd   team/naval@3   sha256:0123abcd
@@ -107,7 +110,7 @@ Ref = NameRef | DigestRef | PathRef | UrlRef | RemoteRef
 def parse(text: str) -> Ref:
     """Read one reference; `BadReference` shows the grammar."""
     if _looks_like_path(text):
-        return PathRef(Path(text).expanduser(), text)
+        return PathRef(user_path(text), text)
     if "://" in text:
         return _parse_url(text)
     if _DIGEST.fullmatch(text):

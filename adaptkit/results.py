@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from adaptkit.bake import BakeReport
     from adaptkit.merge import MergeReport
     from adaptkit.recipe import Recipe
     from adaptkit.types import AliasMove, Manifest, Parent, Placement, Receipt, Version
@@ -67,6 +68,17 @@ class Merged:
             "base": self.manifest.base.to_json(),
             "sources": [asdict(parent) for parent in self.manifest.parents],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Baked:
+    """A full model made: its report, and how far its logits are from the live adapter's, where that was looked at."""
+
+    report: BakeReport
+    apart: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self.report) | {"out": str(self.report.out), "logits_apart": self.apart}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,12 @@ import mmap
 import os
 import re
 import struct
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from adaptkit.errors import BadWeights, NotFound, StoreError
 from adaptkit.extend import TensorInfo
-from adaptkit.files import explained, fsync_directory, open_temp, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +39,7 @@ LARGEST_HEADER = 100_000_000
 """The largest header at all, in bytes; the limit of the safetensors library."""
 
 # name -> (bits, name in numpy or ml_dtypes), in the order of the library's enum, which its files are sorted by.
-_DTYPES: dict[str, tuple[int, str]] = {
+DTYPES: dict[str, tuple[int, str]] = {
     "BOOL": (8, "bool"), "F4": (4, ""), "F6_E2M3": (6, ""), "F6_E3M2": (6, ""), "U8": (8, "uint8"), "I8": (8, "int8"),
     "F8_E5M2": (8, "float8_e5m2"), "F8_E4M3": (8, "float8_e4m3fn"), "F8_E8M0": (8, "float8_e8m0fnu"),
     "F8_E4M3FNUZ": (8, "float8_e4m3fnuz"), "F8_E5M2FNUZ": (8, "float8_e5m2fnuz"),
@@ -49,8 +47,7 @@ _DTYPES: dict[str, tuple[int, str]] = {
     "I32": (32, "int32"), "U32": (32, "uint32"), "F32": (32, "float32"), "C64": (64, "complex64"),
     "F64": (64, "float64"), "I64": (64, "int64"), "U64": (64, "uint64"),
 }  # fmt: skip
-_RANK = {name: index for index, name in enumerate(_DTYPES)}
-_NAMES = {numpy_name: name for name, (_, numpy_name) in _DTYPES.items() if numpy_name}
+_NAMES = {numpy_name: name for name, (_, numpy_name) in DTYPES.items() if numpy_name}
 _MOST_DIMENSIONS = 64  # numpy's limit
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file starts that Git LFS left where weights should be."""
@@ -125,7 +122,7 @@ def parse_header(raw: bytes, size: int, label: str) -> Header:
         table = _object(raw)
         metadata = _metadata(table.pop("__metadata__", {}))
         start = 8 + len(raw)
-        entries = {_name(name): _entry(name, table[name], start) for name in sorted(table)}
+        entries = {check_name(name): _entry(name, table[name], start) for name in sorted(table)}
         _check_layout(entries, start, size)
     except _TruncatedError as error:
         raise BadWeights(f"{label} is truncated", why=str(error), fix=_AGAIN) from error
@@ -167,7 +164,7 @@ def _metadata(value: object) -> dict[str, str]:
     return value
 
 
-def _name(name: str) -> str:
+def check_name(name: str) -> str:
     if not name or _CONTROL.search(name):
         raise ValueError(f"the tensor name {name!r} is empty or holds a control character")
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", name) or ".." in re.split(r"[\\/]", name):
@@ -179,7 +176,7 @@ def _entry(name: str, value: object, start: int) -> Entry:
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"the tensor {name!r} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"the tensor {name!r} has the unknown dtype {dtype!r}")
     if not _whole(shape) or len(shape) > _MOST_DIMENSIONS or math.prod(n for n in shape if n) >= 1 << 60:
         raise ValueError(f"the tensor {name!r} has an impossible shape")
@@ -211,7 +208,7 @@ def _check_layout(entries: Mapping[str, Entry], start: int, size: int) -> None:
 
 def size_of(dtype: str, shape: tuple[int, ...]) -> int:
     """The bytes that a tensor takes; ValueError when a sub-byte dtype does not fill its last byte."""
-    bits = math.prod(shape) * _DTYPES[dtype][0]
+    bits = math.prod(shape) * DTYPES[dtype][0]
     if bits % 8:
         raise ValueError(f"a tensor of {dtype} {list(shape)} does not end at a whole byte")
     return bits // 8
@@ -221,7 +218,7 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
     """The numpy dtype of a safetensors one (`BF16` → ml_dtypes.bfloat16); `BadWeights` when there is none."""
     import numpy as np
 
-    name = _DTYPES[dtype][1] if dtype in _DTYPES else ""
+    name = DTYPES[dtype][1] if dtype in DTYPES else ""
     if not name:
         raise BadWeights(f"cannot compute with the dtype {dtype}", why="numpy has no such numbers")
     if not hasattr(np, name):
@@ -264,12 +261,25 @@ class TensorFile:
 
     def read(self, key: str) -> Array:
         """A copy of one tensor; bf16 and fp8 come as ml_dtypes."""
+        return self.view(key).copy()
+
+    def view(self, key: str) -> Array:
+        """One tensor as it lies in the file, read only; it stays readable as long as this array lives."""
         import numpy as np
 
         entry = self._entry(key)
         dtype = numpy_dtype(entry.dtype)
-        flat = np.frombuffer(self._map, dtype, entry.nbytes // dtype.itemsize, entry.begin) if entry.nbytes else ()
-        return np.array(flat, dtype).reshape(entry.shape)
+        if not entry.nbytes:
+            return np.zeros(entry.shape, dtype)
+        flat = np.frombuffer(self._map, dtype, entry.nbytes // dtype.itemsize, entry.begin)
+        return flat.reshape(entry.shape)
+
+    def forget(self, key: str) -> None:
+        """Let the system drop the pages of one tensor: it has been read."""
+        entry = self._entry(key)
+        begin = -(-entry.begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        if entry.end > begin and hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED, begin, entry.end - begin)
 
     def close(self) -> None:
         with suppress(BufferError):  # a view from `raw` still lives: the mapping goes with the last of them
@@ -287,95 +297,3 @@ class TensorFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class TensorWriter:
-    """Writes a safetensors file one tensor at a time, in any order and from several threads.
-
-    The `plan` gives dtype and shape by name, so the header is known first and same inputs give the same
-    bytes. Use it in a `with`: the file appears at `commit()`, and what was not committed leaves nothing.
-    """
-
-    def __init__(self, path: Path, plan: Mapping[str, tuple[str, tuple[int, ...]]],
-                 metadata: Mapping[str, str] | None = None) -> None:  # fmt: skip
-        self.path, self._plan = path, dict(plan)
-        header, self._places = _layout(path, self._plan, {"format": "pt"} if metadata is None else metadata)
-        self._missing, self._claimed = set(plan), set[str]()
-        self._lock = threading.Lock()
-        with explained("write", path):
-            self._descriptor, self._temp = open_temp(path.parent, path.name)
-        try:
-            with explained("write", path):
-                os.ftruncate(self._descriptor, max((e.end for e in self._places.values()), default=len(header)))
-                write_all(self._descriptor, header, 0)
-        except BaseException:
-            self._abandon()
-            raise
-
-    def write(self, key: str, array: Array) -> None:
-        """Write one tensor at its place; `StoreError` when it is not the one planned, or the disk is full."""
-        import numpy as np
-
-        if key not in self._plan:
-            raise NotFound(f"planned tensor of {self.path}", key, self._plan)
-        planned, got = self._plan[key], (dtype_name(array.dtype), array.shape)
-        if (planned[0], tuple(planned[1])) != got:
-            raise StoreError(f"the tensor '{key}' does not fit its place in {self.path}",
-                             why=f"planned is {planned[0]} {list(planned[1])}, given is {got[0]} {list(got[1])}")  # fmt: skip
-        with self._lock:
-            if key in self._claimed:
-                raise StoreError(f"the tensor '{key}' of {self.path} is written twice", why="each has one writer")
-            self._claimed.add(key)
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
-        with explained("write", self.path):
-            write_all(self._descriptor, data, self._places[key].begin)
-        with self._lock:
-            self._missing.remove(key)
-
-    def commit(self) -> None:
-        """Make the file appear, whole; `StoreError` names what was not written."""
-        if self._missing:
-            names = ", ".join(sorted(self._missing)[:5])
-            raise StoreError(f"cannot finish {self.path}", why=f"{len(self._missing)} tensors are not written: {names}")
-        with explained("write", self.path):
-            os.fsync(self._descriptor)
-            self._temp.replace(self.path)
-        self._abandon()
-        fsync_directory(self.path.parent)
-
-    def _abandon(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-            self._temp.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._abandon()
-
-
-def _layout(path: Path, plan: Mapping[str, tuple[str, tuple[int, ...]]],
-            metadata: Mapping[str, str]) -> tuple[bytes, dict[str, Entry]]:  # fmt: skip
-    """The header's bytes and every tensor's place in the file."""
-    table: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    relative: dict[str, Entry] = {}
-    at = 0
-    try:
-        for name, (dtype, shape) in sorted(plan.items(), key=lambda item: (-_RANK.get(item[1][0], -1), item[0])):
-            if dtype not in _DTYPES or name == "__metadata__":
-                raise ValueError(f"the tensor {name!r} has the unknown dtype {dtype!r}")  # noqa: TRY301
-            size = size_of(dtype, tuple(shape))
-            table[_name(name)] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
-            relative[name] = Entry(dtype, tuple(shape), at, at + size)
-            at += size
-    except ValueError as error:
-        raise StoreError(f"cannot write {path}", why=str(error)) from error
-    raw = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
-    raw += b" " * (-len(raw) % 8)
-    start = 8 + len(raw)
-    places = {name: Entry(e.dtype, e.shape, start + e.begin, start + e.end) for name, e in relative.items()}
-    return struct.pack("<Q", len(raw)) + raw, places

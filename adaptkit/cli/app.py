@@ -15,7 +15,7 @@ COMMANDS = {
     "init": "adapters", "add": "adapters", "list": "adapters", "show": "adapters", "log": "adapters",
     "path": "adapters", "note": "adapters", "rm": "adapters", "restore": "adapters", "export": "adapters",
     "alias": "aliases", "rollback": "aliases",
-    "merge": "merging",
+    "merge": "merging", "bake": "baking",
     "push": "sharing", "pull": "sharing", "remote": "sharing",
     "base": "bases",
     "verify": "upkeep", "registry": "upkeep",

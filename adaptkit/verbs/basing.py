@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit import identity
 from adaptkit.errors import BaseMismatch
+from adaptkit.files import user_path
 from adaptkit.folders import staging
 from adaptkit.types import BaseIdentity, Sameness
 from adaptkit.verbs.shelf import Shelf
@@ -35,7 +35,7 @@ class Basing(Shelf):
     def verify_base(self, ref: str, base: str, *, force: bool = False) -> Version:
         """Measure the base of a version that was unverified, check that the modules fit it, and record it."""
         version = self.version(ref)
-        found = self._bases.measured(Path(base).expanduser())
+        found = self._bases.measured(user_path(base))
         verdict = identity.compare(version.base, found.identity)
         if verdict.sameness is Sameness.DIFFERENT and not force:
             raise BaseMismatch(f"{version.ref} is for another base than {base}", why=verdict.reason)

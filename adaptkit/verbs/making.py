@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptkit import refs
+from adaptkit import identity, refs
 from adaptkit.adapter import MANIFEST
 from adaptkit.admission import admit_together, best_known
-from adaptkit.errors import BadReference
-from adaptkit.files import atomic_write
+from adaptkit.errors import BadReference, BaseMismatch
+from adaptkit.files import atomic_write, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
 from adaptkit.intake import Base
-from adaptkit.results import Merged
+from adaptkit.results import Baked, Merged
 from adaptkit.types import Merge, Parent
 from adaptkit.verbs.shelf import Shelf
 
@@ -83,3 +83,44 @@ class Making(Shelf):
             assert name is not None
             added = self._register(intake, name, message=message, alias=alias, new_version=new_version, origin="merged")
             return Merged(report, made, manifest, added.version, added.created)
+
+    def bake(
+        self,
+        ref: str,
+        base: str | os.PathLike[str],
+        out: str | os.PathLike[str],
+        *,
+        dtype: str | None = None,
+        check: str | None = None,
+        force: bool = False,
+        clean: bool = False,
+        allow_pickle: bool = False,
+        workers: int | None = None,
+    ) -> Baked:
+        """Write the model in `base` with an adapter in its weights to `out`; the same call goes on where one stopped.
+
+        `check` is a prompt whose logits are compared with those of the live adapter (needs torch and PEFT).
+        """
+        from adaptkit import bake
+
+        folder = user_path(base)
+        found = self._bases.measured(folder)
+        with ExitStack() as stack, staging(self._tmp) as work:
+            source, told = self._sources.for_merge(ref, work, stack, self.version, allow_pickle=allow_pickle)
+            verdict = identity.compare(told, found.identity)
+            ruling = identity.admits(verdict, told, found.identity, "bake")
+            if not ruling.allowed and not force:
+                raise BaseMismatch(f"cannot bake {ref} into {base}", why=ruling.reason,
+                                   fix="give the base it was trained on, or --force")  # fmt: skip
+            for text in filter(None, (ruling.reason, ruling.warning)):
+                self.notify(f"{ref} and {base}: {text}")
+            size = sum(file.stat().st_size for file in identity.weight_files(folder))
+            with self._watch(f"baking {ref}", size) as progress:
+                report = bake.run(source, folder, Path(out), dtype=dtype, clean=clean, workers=workers, done=progress)
+            for text in report.remarks:
+                self.notify(text)
+            if check is None:
+                return Baked(report)
+            from adaptkit.live import check_logits
+
+            return Baked(report, check_logits(folder, source.adapter.path, report.out, check))

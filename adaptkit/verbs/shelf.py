@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import identity, refs
 from adaptkit.admission import admit_next
 from adaptkit.errors import BadReference, MissingExtra, NotFound, StoreError
+from adaptkit.files import user_path
 from adaptkit.folders import staging
 from adaptkit.holdings import Holdings
 from adaptkit.results import Added, Logged, Shown, Verified
@@ -43,7 +44,7 @@ class Shelf(Holdings):
         refs.check_name(name)
         if alias is not None:
             refs.check_alias(alias)
-        folder = Path(path).expanduser()
+        folder = user_path(path)
         with staging(self._tmp) as work:
             intake = self._sources.folder(folder, base, work, include=include, allow_pickle=allow_pickle, force=force)
             return self._register(intake, name, message=message, alias=alias, new_version=new_version, origin="added")

@@ -95,7 +95,7 @@ import numpy as np
 from adaptkit.errors import StoreError
 from adaptkit.files import atomic_write
 from adaptkit.store import Store
-from adaptkit.tensors import TensorWriter
+from adaptkit.tensor_writer import TensorWriter
 
 def tried(what):
     try:

@@ -19,7 +19,8 @@ from blake3 import blake3
 
 from adaptkit.errors import BadBase, NotFound
 from adaptkit.identity import admits, base_shapes, compare, measure, tensor_hashes, weight_files
-from adaptkit.tensors import TensorWriter, dtype_name
+from adaptkit.tensor_writer import TensorWriter
+from adaptkit.tensors import dtype_name
 from adaptkit.types import BaseIdentity, Level, Quantisation, Sameness
 
 TENSORS = {

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from adaptkit.errors import BadWeights, NotFound, StoreError
 from adaptkit.extend import TensorInfo
+from adaptkit.tensor_writer import TensorWriter
 from adaptkit.tensors import (
-    _DTYPES,
+    DTYPES,
     TensorFile,
-    TensorWriter,
     dtype_name,
     numpy_dtype,
     parse_header,
@@ -31,7 +31,7 @@ from adaptkit.tensors import (
     size_of,
 )
 
-DTYPES = [name for name, (_, known) in _DTYPES.items() if known]
+READABLE = [name for name, (_, known) in DTYPES.items() if known]
 LIBRARY = [
     "F64",
     "F32",
@@ -132,7 +132,7 @@ def test_torch_sees_the_same_numbers(tmp_path, dtype):
     assert loaded.to(torch.float64).tolist() == [[0.5, -2.0, 3.0]]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", READABLE)
 def test_dtype_names_go_both_ways(dtype):
     assert dtype_name(numpy_dtype(dtype)) == dtype
     assert size_of(dtype, (3,)) == 3 * numpy_dtype(dtype).itemsize

@@ -107,7 +107,7 @@ class Lora(AdapterMethod):
         return tuple(found)
 
     def delta(self, view: AdapterView, module: Module) -> Delta:
-        stem = f"{PREFIX}{module.name}" if _has(view, f"{PREFIX}{module.name}") else module.name
+        stem = _stem(view, module)
         scale = _scale(view.config, module)
         if module.kind == "embedding":  # D = (B·A)ᵀ: the embedding's weight is vocabulary × dimension
             return LowRank(view.read(f"{stem}.lora_embedding_A").T, view.read(f"{stem}.lora_embedding_B").T, scale)
@@ -119,6 +119,16 @@ class Lora(AdapterMethod):
             B = B.reshape(B.shape[0], -1)[module.part * rows : (module.part + 1) * rows]
             bias = None if bias is None else bias[module.part * rows : (module.part + 1) * rows]
         return LowRank(B, A, scale, bias)
+
+    def has_bias(self, view: AdapterView, module: Module) -> bool:
+        return f"{_stem(view, module)}.lora_B.bias" in view.header
+
+    def replacements(self, view: AdapterView) -> Mapping[str, str]:
+        found = {}
+        for key in self.extras(view):
+            name = key.removeprefix(PREFIX).replace(".base_layer.", ".").replace(".modules_to_save.", ".")
+            found[name] = key
+        return found
 
     def extras(self, view: AdapterView) -> tuple[str, ...]:
         return tuple(key for key in view.header if not _FACTOR.fullmatch(key))
@@ -191,6 +201,11 @@ def _check_whole(views: Sequence[AdapterView], parts: Sequence[Module], bias: bo
 def _at_least(value: Any, low: float) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and value >= low
+
+
+def _stem(view: AdapterView, module: Module) -> str:
+    """What the keys of a module begin with: PEFT's prefix, or nothing in files that lack it."""
+    return f"{PREFIX}{module.name}" if _has(view, f"{PREFIX}{module.name}") else module.name
 
 
 def _has(view: AdapterView, stem: str) -> bool:
