@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import Array, Module
     from adaptkit.identity.layout import Place
-    from adaptkit.merge import Source
+    from adaptkit.outcome import Source
 
 JOURNAL = "adaptkit-bake.json"
 _BLOCK = 1 << 20  # elements of a weight worked on at once: a few megabytes, whatever the model
@@ -159,11 +159,11 @@ def _plan(
             raise BakeError(f"cannot bake {label}", why=f"'{module.name}' is {list(module.stored)} in it and "
                             f"{list(plan[found].shape)} in the base", fix="give the base it was trained on")  # fmt: skip
         plan[found].modules.append(module)
-        if method.has_bias(view, module):
-            bias = weights.name_of(f"{module.name}.bias")
-            if bias is None:
-                raise BakeError(f"cannot bake {label}", why=f"it adds a bias to '{module.name}', a layer that has none "
-                                "in this architecture", fix="keep it as an adapter, or train without lora_bias")  # fmt: skip
+        bias = weights.name_of(f"{module.name}.bias")
+        if bias is None and method.needs_bias(view, module):
+            raise BakeError(f"cannot bake {label}", why=f"it adds a bias to '{module.name}', a layer that has none "
+                            "in this architecture", fix="keep it as an adapter, or train without lora_bias")  # fmt: skip
+        if bias is not None and method.bias_applier(view, module) is not None:
             plan[bias].biases.append(module)
     if missing:
         shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
@@ -277,10 +277,10 @@ def _updated(source: Source, weights: BaseWeights, name: str, tensor: _Tensor) -
     if tensor.biases:
         total = stored.astype(working)
         for module in tensor.biases:
-            added = method.bias(view, module)
-            assert added is not None
+            apply_bias = method.bias_applier(view, module)
+            assert apply_bias is not None
             rows = slice(module.part * module.shape[0], (module.part + 1) * module.shape[0])
-            total[rows] += added.astype(working)
+            total[rows] = apply_bias(total[rows])
         yield _rounded(total, target, name)
         return
     if not tensor.modules:

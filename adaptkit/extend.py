@@ -117,6 +117,8 @@ class AdapterMethod(ABC):
     """A catch-all: asked only when no other method recognises an adapter."""
     packs: ClassVar[bool] = False
     """Whether `pack` and `merged_config` can hold any low-rank result."""
+    closed: ClassVar[bool] = False
+    """Whether a weighted sum of such adapters is one of them: `combine` and `combined_config` make it."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Configuration fields that parents must agree about, or that `--extras` settles."""
 
@@ -178,16 +180,13 @@ class AdapterMethod(ABC):
         """Whether `applier` can be handed a part of the rows; else it is called once, with all of them."""
         return True
 
-    def has_bias(self, view: AdapterView, module: Module) -> bool:
-        """Whether the update of this module has an additive bias."""
+    def needs_bias(self, view: AdapterView, module: Module) -> bool:
+        """Whether the update adds to the module's bias, so that a layer without one cannot hold it."""
         return False
 
-    def bias(self, view: AdapterView, module: Module) -> Array | None:
-        """What is added to the module's bias, of length m; None when nothing is."""
-        delta = self.delta(view, module)
-        if delta.bias is None:
-            return None
-        return delta.bias * delta.scale if isinstance(delta, LowRank) else delta.bias
+    def bias_applier(self, view: AdapterView, module: Module) -> Callable[[Array], Array] | None:
+        """What updates the bias of the module's part, of length m, in a layer that has one; None when it stays."""
+        return None
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
         """Tensors of the base that the adapter brings whole: their names, each with the key that holds it."""
@@ -213,6 +212,14 @@ class AdapterMethod(ABC):
 
         `kept` are the keys of the tensors that are no deltas, `settings` what became of this method's `settings`.
         """
+        raise NotImplementedError
+
+    def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:
+        """One tensor of the weighted sum, from the adapters that have it; for methods that are `closed`."""
+        raise NotImplementedError
+
+    def combined_config(self, views: Sequence[AdapterView], weights: Sequence[float]) -> dict[str, Any]:
+        """The configuration of the weighted sum; may refuse what such an adapter cannot say."""
         raise NotImplementedError
 
 

@@ -6,6 +6,7 @@ conflict → an error that names them, unless `--extras` says `average` (tensors
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,13 @@ import numpy as np
 
 from adaptkit.adapter import CONFIG, PICKLE, WEIGHTS, artifact_paths
 from adaptkit.errors import ExtrasConflict
+from adaptkit.files import atomic_write
 from adaptkit.lowrank import work
 from adaptkit.tensors import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from adaptkit.adapter import Adapter
     from adaptkit.extend import Array, TensorInfo
@@ -52,6 +55,32 @@ class SettledTensors:
 
     def read(self, key: str) -> Array:
         return self._readers[key]()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of everything that is no update."""
+
+    tensors: SettledTensors
+    files: Mapping[str, bytes]
+    settings: Mapping[str, Any]
+    dropped: tuple[str, ...]
+
+
+def settle(policy: str, parties: Sequence[Party], keys: Sequence[Sequence[str]], settings: Sequence[str]) -> Settlement:
+    """Settle tensors, files and settings by one policy; `keys[i]` are the extra tensors of `parties[i]`."""
+    tensors = settle_tensors(policy, parties, keys)
+    files = settle_files(policy, parties)
+    said = settle_settings(policy, parties, settings)
+    return Settlement(tensors, files.values, said.values, (*tensors.dropped, *files.dropped, *said.dropped))
+
+
+def write_companions(out: Path, config: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """What stands beside the weights of a merged adapter."""
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(out / name, content)
+    atomic_write(out / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 
 
 def settle_tensors(policy: str, parties: Sequence[Party], keys: Sequence[Sequence[str]]) -> SettledTensors:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapter import CONFIG, PICKLE, README, WEIGHTS, Adapter, artifact_paths
-from adaptkit.errors import BaseMismatch
+from adaptkit.errors import BaseMismatch, Unmergeable
 from adaptkit.files import check_relative, explained, user_path
 from adaptkit.tensor_writer import TensorWriter
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, artifact_digest
@@ -23,7 +23,7 @@ from adaptkit.weights import tensors_called
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.extend import AdapterMethod, Module
+    from adaptkit.extend import AdapterMethod
 
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
@@ -82,7 +82,7 @@ def prepare(
     adapter.check_tensors()
     gathered = _Gathered()
     if base.shapes is not None and not method.unmergeable(adapter):
-        _check_fit(adapter.label, method.modules(adapter), base, gathered, force=force)
+        _check_fit(adapter, method, base, gathered, force=force)
     paths, skipped = artifact_paths(adapter.path, include)
     for path in paths:
         gathered.sources[check_relative(path)] = adapter.path / path
@@ -144,10 +144,15 @@ def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> Non
     gathered.sources[WEIGHTS] = staging / WEIGHTS
 
 
-def _check_fit(label: str, modules: Sequence[Module], base: Base, gathered: _Gathered, *, force: bool) -> None:
+def _check_fit(adapter: Adapter, method: AdapterMethod, base: Base, gathered: _Gathered, *, force: bool) -> None:
     """Every module must find its weight in the base, in the shape it was trained for."""
     assert base.shapes is not None
-    wrong = []
+    wrong, label = [], adapter.label
+    try:
+        modules = method.modules(adapter)
+    except Unmergeable as error:  # its file tells the modules, and only the base their shapes
+        modules = ()
+        wrong.append(error.why)
     for module in modules:
         shapes = [base.shapes[name] for name in tensors_called(f"{module.name}.weight", base.shapes)]
         if not shapes:

@@ -120,15 +120,55 @@ def balance(delta: LowRank) -> LowRank:
     return svd(delta).truncated(min(delta.rank, *(delta.B.shape[0], delta.A.shape[1])))[0]
 
 
-def norm(delta: LowRank) -> float:
+def norm(delta: Delta) -> float:
     """The Frobenius norm of D, without cancellation between terms that oppose each other."""
+    if isinstance(delta, Dense):
+        return float(np.linalg.norm(work(delta.W)))
     Rb, Ra = thin_qr(work(delta.B) * delta.scale)[1], thin_qr(work(delta.A).T)[1]
     return float(np.linalg.norm(Rb @ Ra.T))
 
 
-def distance(one: LowRank, other: LowRank) -> float:
+def distance(one: Delta, other: Delta) -> float:
     """The Frobenius distance of two updates."""
-    return norm(stack([one, other], [1.0, -1.0]))
+    return norm(add([one, other], [1.0, -1.0]))
+
+
+def add(deltas: Sequence[Delta], weights: Sequence[float]) -> Delta:
+    """The exact sum Σ wᵢ·Dᵢ: stacked factors, or written out where one of them is."""
+    low = [d for d in deltas if isinstance(d, LowRank)]
+    if len(low) == len(deltas):
+        return stack(low, weights)
+    total = sum((matrix(d) * w for d, w in zip(deltas, weights, strict=True)), start=np.zeros((1, 1)))
+    return Dense(total, sum_biases(deltas, weights))
+
+
+def matrix(delta: Delta) -> Array:
+    """The update written out, m×n."""
+    return work(delta.W) if isinstance(delta, Dense) else (work(delta.B) * delta.scale) @ work(delta.A)
+
+
+def factored(delta: Delta) -> LowRank:
+    """The same update as factors; a written-out one costs a full singular value decomposition."""
+    return delta if isinstance(delta, LowRank) else dense_svd(delta).truncated(min(delta.W.shape))[0]
+
+
+def leading(delta: Dense, rank: int, rng: np.random.Generator) -> tuple[LowRank, float]:
+    """The best approximation of that rank of an update written out, and what it leaves out.
+
+    Randomised with power iterations (Halko, Martinsson, Tropp 2011, https://arxiv.org/abs/0909.4061), four of which
+    were as good as the full decomposition on merged updates; that is used where it costs little more.
+    """
+    W = work(delta.W)
+    wide = rank + 16
+    if 3 * wide >= min(W.shape):
+        return dense_svd(delta).truncated(rank)
+    Q, _ = np.linalg.qr(W @ rng.standard_normal((W.shape[1], wide)))
+    for _ in range(4):
+        Q, _ = np.linalg.qr(W.T @ Q)
+        Q, _ = np.linalg.qr(W @ Q)
+    u, S, vt = np.linalg.svd(Q.T @ W, full_matrices=False)
+    kept, _ = Svd(*_fix_signs(Q @ u, S, vt), delta.bias).truncated(rank)
+    return kept, float(np.linalg.norm(W - kept.B @ kept.A))
 
 
 def rounding(exact: LowRank, stored: LowRank) -> float:

@@ -148,6 +148,14 @@ class Plugins:
             raise PluginError(f"{len(specific)} methods claim {view.label}", why=claims, fix=fix)
         return self.method(specific[0][1].name)
 
+    def packing_method(self) -> AdapterMethod | None:
+        """The method that holds merges of methods that cannot hold them themselves; None when no plugin has one."""
+        for name in self.names("methods"):
+            owners = self._catalogue.owners("methods", name)
+            if len(owners) == 1 and owners[0][1].packs:
+                return self.method(name)
+        return None
+
     def _get(self, kind: str, name: str) -> Any:
         failed = [plugin for plugin, state in self._states.items() if state.status == "failed"]
         fix = f"the plugins {', '.join(failed)} failed to load: adaptkit plugins doctor" if failed else ""

@@ -10,7 +10,6 @@ Notable choices:
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import defaultdict
@@ -23,58 +22,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from adaptkit.adapter import CONFIG, WEIGHTS
+from adaptkit.adapter import WEIGHTS
+from adaptkit.closed import run_closed, stays_itself
 from adaptkit.errors import BadRecipe, MergeError, Unmergeable
 from adaptkit.extend import Dense, LowRank
-from adaptkit.extras import Party, settle_files, settle_settings, settle_tensors
-from adaptkit.files import atomic_write
-from adaptkit.lowrank import WORK, dense_svd, distance, norm, rounding, stack, sum_biases, svd, work
+from adaptkit.extras import Party, settle, write_companions
+from adaptkit.lowrank import WORK, add, distance, leading, norm, rounding, sum_biases, svd, work
+from adaptkit.outcome import Loss, MergeReport, Source, promote, relative
 from adaptkit.recipe import DTYPES
 from adaptkit.spaces import view
 from adaptkit.tensor_writer import TensorWriter
 from adaptkit.tensors import numpy_dtype
+from adaptkit.weights import as_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from adaptkit.adapter import Adapter
-    from adaptkit.extend import AdapterMethod, Delta, MergeStrategy, Module
+    from adaptkit.extend import AdapterMethod, Array, Delta, MergeStrategy, Module
     from adaptkit.recipe import Recipe
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One adapter of a merge, opened, with the method that reads it; its weight stands in the recipe."""
-
-    adapter: Adapter
-    method: AdapterMethod
-    digest: str
-
-    @property
-    def label(self) -> str:
-        return self.adapter.label
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """How far the stored update is from another, relative to it: per module and in total; None is undefined."""
-
-    total: float | None
-    modules: Mapping[str, float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class MergeReport:
-    """What a merge made: ranks by module, `error` against the untruncated result, `from_sum` against the exact sum."""
-
-    strategy: str
-    space: str
-    rank: int
-    ranks: Mapping[str, int]
-    dtype: str
-    error: Loss
-    from_sum: float | None
-    dropped: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +66,30 @@ def run(
     sources: Sequence[Source],
     out: Path,
     *,
+    method: AdapterMethod | None = None,
     workers: int | None = None,
     done: Callable[[int, int], None] = lambda count, total: None,
 ) -> MergeReport:
-    """Write the merged adapter into `out`, an empty folder; the inputs are only read."""
-    method = sources[0].method
+    """Write the merged adapter into `out`, an empty folder; the inputs are only read.
+
+    `method` is the one that the result has where the sources' own cannot hold it.
+    """
+    if stays_itself(recipe, strategy, sources):
+        return run_closed(recipe, sources, out)
+    method = next((s.method for s in sources if s.method.packs), method)
+    if method is None:
+        raise Unmergeable("cannot merge these", why="no plugin has a method that holds low-rank updates")
     jobs = _plan(recipe, strategy, sources)
+    workers = _affordable(recipe, jobs, workers or os.cpu_count() or 1)
     dtype = (
         DTYPES[recipe.dtype]
         if recipe.dtype
-        else promote(s.adapter.header[k].dtype for s in sources for k in _delta_keys(s))
+        else promote(s.adapter.header[k].dtype for s in sources for k in s.delta_keys())
     )
     weights = {parent.digest: parent.weight for parent in recipe.sources}
-    parties = [Party(s.adapter, s.digest, weights[s.digest]) for s in sources]
-    extras = settle_tensors(recipe.extras, parties, [s.method.extras(s.adapter) for s in sources])
-    files = settle_files(recipe.extras, parties)
-    settings = settle_settings(recipe.extras, parties, method.settings)
+    settled = settle(recipe.extras, [Party(s.adapter, s.digest, weights[s.digest]) for s in sources],
+                     [s.method.extras(s.adapter) for s in sources], method.settings)  # fmt: skip
+    extras = settled.tensors
     bias = any(_has_bias(s) for s in sources)
 
     groups: dict[str, list[_Job]] = defaultdict(list)
@@ -126,7 +99,7 @@ def run(
               for key, array in method.pack([(j.module, _placeholder(j.module, bias)) for j in group]).items()}  # fmt: skip
     layout |= {key: (info.dtype, info.shape) for key, info in extras.layout.items()}
     config = method.merged_config([s.adapter for s in sources], [j.module for j in jobs], tuple(extras.layout),
-                                  settings.values, bias)  # fmt: skip
+                                  settled.settings, bias)  # fmt: skip
 
     with TensorWriter(out / WEIGHTS, layout) as writer:
 
@@ -137,26 +110,15 @@ def run(
             return [(job.module.key, m[1]) for job, m in zip(group, merged, strict=True)]
 
         distances: dict[str, _Distance] = {}
-        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
             for number, found in enumerate(pool.map(make, groups.values()), 1):
                 distances.update(found)
                 done(number, len(groups))
         for key in extras.layout:
             writer.write(key, extras.read(key))
         writer.commit()
-    for name, content in files.values.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(out / name, content)
-    atomic_write(out / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-    return _report(recipe, jobs, dtype, distances, (*extras.dropped, *files.dropped, *settings.dropped))
-
-
-def promote(dtypes: Iterable[str]) -> str:
-    """The dtype that holds all of these, as torch promotes: two different halves give F32."""
-    found = set(dtypes)
-    if len(found) == 1:
-        return found.pop()
-    return "F64" if "F64" in found else "F32"
+    write_companions(out, config, settled.files)
+    return _report(recipe, jobs, dtype, distances, settled.dropped)
 
 
 def machine() -> dict[str, str]:
@@ -174,28 +136,31 @@ def _cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
-def check_methods(sources: Sequence[Source]) -> None:
-    """Refuse, by name, what cannot be merged without its base or at all."""
+def check_methods(sources: Sequence[Source], recipe: Recipe) -> None:
+    """Refuse, by name, what cannot be merged at all, or not without its base or a rank."""
     for source in sources:
         if reason := source.method.unmergeable(source.adapter):
             raise Unmergeable(f"cannot merge {source.label}", why=reason)
-        if (needs := source.method.needs(source.adapter)) != "nothing":
-            raise Unmergeable(f"cannot merge {source.label}", why=f"its update needs the base's {needs}")
-    if not sources[0].method.packs or len({s.method.name for s in sources}) > 1:
-        listed = ", ".join(f"{s.label} is {s.method.name}" for s in sources)
-        raise Unmergeable("cannot merge across these methods", why=listed, fix="merge adapters of one method")
+        needs = source.method.needs(source.adapter)
+        if needs != "nothing" and source.base is None:
+            what = "weights" if needs == "weights" else "shapes of the weights"
+            raise Unmergeable(f"cannot merge {source.label} without its base",
+                              why=f"a {source.method.name} update depends on the base's {what}", fix="--base DIR")  # fmt: skip
+        if needs == "weights" and recipe.rank is None:
+            raise BadRecipe(f"merging {source.label} needs --rank", why="its update is not low rank; what a rank loses is "
+                            "reported", fix="--rank 64, or bake it: adaptkit bake REF --base DIR --out DIR")  # fmt: skip
 
 
 def _plan(recipe: Recipe, strategy: MergeStrategy[Any], sources: Sequence[Source]) -> list[_Job]:
     """Which adapters take part in which module, and the rank each module gets."""
-    check_methods(sources)
+    check_methods(sources, recipe)
     found: dict[str, list[tuple[Source, Module]]] = defaultdict(list)
     for source in sources:
         for module in source.method.modules(source.adapter):
             found[module.key].append((source, module))
     cap = recipe.rank
     if cap is None and strategy.rank_rule == "parents":
-        cap = max(module.rank * module.parts for parts in found.values() for _, module in parts)
+        cap = max(_rank(*part) * part[1].parts for parts in found.values() for part in parts)
     jobs = []
     for key in sorted(found):
         parts = found[key]
@@ -205,16 +170,21 @@ def _plan(recipe: Recipe, strategy: MergeStrategy[Any], sources: Sequence[Source
                 raise Unmergeable(f"the module '{key}' has two shapes",
                                   why=f"{list(first.shape)} in {parts[0][0].label}, {list(module.shape)} in {source.label}",
                                   fix="these adapters were trained on different models")  # fmt: skip
-        ranks = [module.rank for _, module in parts]
+        ranks = [_rank(*part) for part in parts]
         whole = ranks[0] if recipe.space == "factors" else min(sum(ranks), *first.shape)
         rank = whole if cap is None else min(whole, max(1, cap // first.parts))
         jobs.append(_Job(replace(first, rank=rank), tuple(parts)))
-    most = max(sum(m.rank for _, m in job.parts) * job.module.parts for job in jobs)
+    most = max(sum(_rank(*part) for part in job.parts) * job.module.parts for job in jobs)
     if recipe.rank is not None and recipe.rank > most:
         raise BadRecipe(
             f"--rank is {recipe.rank}", why=f"the whole sum has rank {most}", fix="drop --rank to keep it whole"
         )
     return jobs
+
+
+def _rank(source: Source, module: Module) -> int:
+    """The rank of one update; what changes the weights themselves has a full one."""
+    return min(module.shape) if source.method.needs(source.adapter) == "weights" else module.rank
 
 
 def _merge_module(
@@ -225,17 +195,17 @@ def _merge_module(
     present = {source.digest: (source, part) for source, part in job.parts}
     parents = [p for p in recipe.sources if recipe.missing == "zero" or p.digest in present]
     weights = [parent.weight for parent in parents]
-    deltas = [_delta(*present[p.digest]) if p.digest in present else _zero(module) for p in parents]
+    deltas: list[Delta] = [_delta(*present[p.digest]) if p.digest in present else _zero(module) for p in parents]
     params = strategy.params(**recipe.params)
     coefficients = strategy.coefficients(weights, params)
-    exact_sum = stack(deltas, weights if coefficients is None else coefficients)
-    whole: Delta = exact_sum
+    exact_sum = add(deltas, weights if coefficients is None else coefficients)
+    whole = exact_sum
     if coefficients is None:
         seen = view(recipe.space, deltas, weights)
         rngs = [_generator(recipe.seed, parent.digest, module.key) for parent in parents]
         rebuilt = seen.rebuild([strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups])
         whole = replace(rebuilt, bias=sum_biases(deltas, weights))
-    kept, residual, size = _truncate(whole, module.rank)
+    kept, residual, size = _truncate(whole, module.rank, _generator(recipe.seed, "truncation", module.key))
     stored = _cast(kept, dtype, module, bias)
     error = math.hypot(residual, rounding(kept, stored))
     if coefficients is None:
@@ -243,20 +213,35 @@ def _merge_module(
     return stored, _Distance(error, size, error, size)
 
 
-def _delta(source: Source, part: Module) -> LowRank:
-    delta = source.method.delta(source.adapter, part)
-    return delta if isinstance(delta, LowRank) else dense_svd(delta).truncated(min(delta.W.shape))[0]
+def _delta(source: Source, part: Module) -> Delta:
+    """One adapter's update of one module; where it changes the weight itself, what it changes."""
+    if source.method.needs(source.adapter) != "weights":
+        return source.method.delta(source.adapter, part)
+    assert source.base is not None
+    weight = work(as_matrix(source.base.read(source.base.weight_of(part)), part))
+    updated = source.method.applier(source.adapter, part)(weight, slice(0, part.shape[0]))
+    return Dense(updated - weight, _bias_change(source, part))
+
+
+def _bias_change(source: Source, part: Module) -> Array | None:
+    """What becomes of the bias of a layer that has one."""
+    assert source.base is not None
+    apply = source.method.bias_applier(source.adapter, part)
+    name = source.base.name_of(f"{part.name}.bias") if apply else None
+    if apply is None or name is None:
+        return None
+    before = work(source.base.read(name))[part.part * part.shape[0] : (part.part + 1) * part.shape[0]]
+    return apply(before) - before
 
 
 def _zero(module: Module) -> LowRank:
     return LowRank(np.zeros((module.shape[0], 0)), np.zeros((0, module.shape[1])))
 
 
-def _truncate(delta: Delta, rank: int) -> tuple[LowRank, float, float]:
+def _truncate(delta: Delta, rank: int, rng: np.random.Generator) -> tuple[LowRank, float, float]:
     """The best update of that rank, what it leaves out, and the size of the whole (0 where only rounding is left)."""
     if isinstance(delta, Dense):
-        whole = dense_svd(delta)
-        return *whole.truncated(rank), whole.norm
+        return *leading(delta, rank, rng), norm(delta)
     noise = 1e-14 * float(np.linalg.norm(work(delta.B)) * np.linalg.norm(work(delta.A)))
     if delta.rank == rank:
         kept, residual, size = delta, 0.0, norm(delta)
@@ -289,13 +274,40 @@ def _placeholder(module: Module, bias: bool) -> LowRank:
                    np.broadcast_to(zero, (rows,)) if bias else None)  # fmt: skip
 
 
-def _delta_keys(source: Source) -> list[str]:
-    extras = set(source.method.extras(source.adapter))
-    return [key for key in source.adapter.header if key not in extras]
-
-
 def _has_bias(source: Source) -> bool:
-    return any(key.endswith(".bias") for key in _delta_keys(source))
+    method, view, base = source.method, source.adapter, source.base
+    modules = method.modules(view)
+    if any(method.needs_bias(view, module) for module in modules):
+        return True
+    return (
+        base is not None
+        and method.needs(view) == "weights"
+        and any(base.name_of(f"{module.name}.bias") and method.bias_applier(view, module) for module in modules)
+    )
+
+
+def _affordable(recipe: Recipe, jobs: Sequence[_Job], workers: int) -> int:
+    """How many modules may be written out at a time; refused before it starts when not even one can."""
+
+    def cost(job: _Job) -> int:
+        written = recipe.space == "dense" or any(_rank(*part) >= min(part[1].shape) for part in job.parts)
+        return (len(job.parts) + 4) * math.prod(job.module.shape) * np.dtype(WORK).itemsize if written else 0
+
+    most, free = max(map(cost, jobs)), available_memory()
+    if most > free:
+        worst = max(jobs, key=cost)
+        raise BadRecipe(f"merging '{worst.module.key}' in the space 'dense' would take {most / 1e9:.1f} GB",
+                        why=f"{free / 1e9:.1f} GB of memory are free", fix="--space core or --space knots")  # fmt: skip
+    return max(1, min(workers, free // most)) if most else workers
+
+
+def available_memory() -> int:
+    """The bytes that may be used without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _generator(seed: int, digest: str, module: str) -> np.random.Generator:
@@ -307,14 +319,8 @@ def _report(recipe: Recipe, jobs: Sequence[_Job], dtype: str, distances: Mapping
             dropped: tuple[str, ...]) -> MergeReport:  # fmt: skip
     ranks = {job.module.key: job.module.rank for job in jobs}
     found = [distances[key] for key in ranks]
-    error = Loss(_relative([d.from_whole for d in found], [d.whole for d in found]),
-                 {key: _relative([d.from_whole], [d.whole]) for key, d in zip(ranks, found, strict=True)})  # fmt: skip
-    from_sum = _relative([d.from_sum for d in found], [d.sum for d in found])
+    error = Loss(relative([d.from_whole for d in found], [d.whole for d in found]),
+                 {key: relative([d.from_whole], [d.whole]) for key, d in zip(ranks, found, strict=True)})  # fmt: skip
+    from_sum = relative([d.from_sum for d in found], [d.sum for d in found])
     top = max(job.module.rank * job.module.parts for job in jobs)
     return MergeReport(recipe.strategy, recipe.space, top, ranks, dtype, error, from_sum, dropped)
-
-
-def _relative(apart: Sequence[float], size: Sequence[float]) -> float | None:
-    """√Σnum² / √Σden²; 0 when both are 0, None when only the denominator is."""
-    num, den = math.sqrt(math.fsum(x * x for x in apart)), math.sqrt(math.fsum(x * x for x in size))
-    return num / den if den else None if num else 0.0

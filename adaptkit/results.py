@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.bake import BakeReport
-    from adaptkit.merge import MergeReport
+    from adaptkit.outcome import MergeReport
     from adaptkit.recipe import Recipe
     from adaptkit.types import AliasMove, Manifest, Parent, Placement, Receipt, Version
 

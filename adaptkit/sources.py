@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import publish, refs
 from adaptkit.adapter import Adapter
 from adaptkit.intake import prepare
-from adaptkit.merge import Source
+from adaptkit.outcome import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adaptkit.places import Places
     from adaptkit.store import Store
     from adaptkit.types import BaseIdentity, Version
+    from adaptkit.weights import BaseWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,20 @@ class Sources:
             return self._prepare(adapter, base, work, **how)
 
     def for_merge(
-        self, text: str, work: Path, stack: ExitStack, version: Callable[[str], Version], *, allow_pickle: bool = False
-    ) -> tuple[Source, BaseIdentity]:
-        """One source of a merge: a registered version, a folder, or a place (fetched, then pinned by digest)."""
+        self, text: str, work: Path, stack: ExitStack, version: Callable[[str], Version], *,
+        allow_pickle: bool = False, weights: BaseWeights | None = None,
+    ) -> tuple[Source, BaseIdentity]:  # fmt: skip
+        """One source of a merge: a registered version, a folder, or a place (fetched, then pinned by digest).
+
+        `weights` are those of the base, for methods whose update needs them.
+        """
         parsed = refs.parse(text)
         if isinstance(parsed, refs.PathRef):
             inner = Path(mkdtemp(dir=work))
             adapter = stack.enter_context(Adapter.open(parsed.path, text, allow_pickle=allow_pickle))
             intake = self._prepare(adapter, self.bases.of(adapter, None), inner)
-            return Source(adapter, intake.method, intake.manifest.digest), intake.manifest.base
+            adapter.base_shapes = weights.shapes if weights else adapter.base_shapes
+            return Source(adapter, intake.method, intake.manifest.digest, weights), intake.manifest.base
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, selector = self.places.to_pull(text)
             manifest = publish.fetch(place, publish.choose(place, selector), self.store)
@@ -63,9 +69,10 @@ class Sources:
             found = version(text)
             digest, base = found.digest, found.base
         adapter = stack.enter_context(Adapter.open(self.store.tree(digest), text))
+        adapter.base_shapes = weights.shapes if weights else None
         method = self.plugins.method_for(adapter)
         method.check(adapter)
-        return Source(adapter, method, digest), base
+        return Source(adapter, method, digest, weights), base
 
     def _prepare(self, adapter: Adapter, base: Base, work: Path, *, method: str = "", **how: Any) -> Intake:
         adapter.base_shapes = base.shapes

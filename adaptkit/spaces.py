@@ -20,7 +20,7 @@ import numpy as np
 
 from adaptkit.errors import Unmergeable
 from adaptkit.extend import Dense, LowRank
-from adaptkit.lowrank import WORK, balance, work
+from adaptkit.lowrank import WORK, balance, factored, matrix, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,22 +36,22 @@ class View:
     rebuild: Callable[[Sequence[Array]], Delta]
 
 
-def view(space: Space, deltas: Sequence[LowRank], weights: Sequence[float]) -> View:
+def view(space: Space, deltas: Sequence[Delta], weights: Sequence[float]) -> View:
     """The updates of one module, seen in a space."""
     return _SPACES[space](deltas, weights)
 
 
-def _core(deltas: Sequence[LowRank], weights: Sequence[float]) -> View:
-    balanced = [balance(delta) for delta in deltas]
+def _core(deltas: Sequence[Delta], weights: Sequence[float]) -> View:
+    balanced = [balance(factored(delta)) for delta in deltas]
     U = _orthonormal(np.concatenate([d.B for d in balanced], axis=1))
     V = _orthonormal(np.concatenate([d.A for d in balanced], axis=0).T)
     cores = [(U.T @ d.B) @ (d.A @ V) for d in balanced]
     return View(((cores, weights),), lambda merged: LowRank(U @ merged[0], V.T))
 
 
-def _knots(deltas: Sequence[LowRank], weights: Sequence[float]) -> View:
+def _knots(deltas: Sequence[Delta], weights: Sequence[float]) -> View:
     frames, lefts = [], []
-    for delta in deltas:
+    for delta in map(factored, deltas):
         Q, R = np.linalg.qr(work(delta.A).T)
         frames.append(Q.T)
         lefts.append(work(delta.B) @ R.T * delta.scale)
@@ -63,12 +63,13 @@ def _knots(deltas: Sequence[LowRank], weights: Sequence[float]) -> View:
     return View(((tensors, weights),), lambda merged: LowRank(U, merged[0]))
 
 
-def _dense(deltas: Sequence[LowRank], weights: Sequence[float]) -> View:
-    tensors = [(work(d.B) * d.scale) @ work(d.A) for d in deltas]
+def _dense(deltas: Sequence[Delta], weights: Sequence[float]) -> View:
+    tensors = [matrix(delta) for delta in deltas]
     return View(((tensors, weights),), lambda merged: Dense(merged[0]))
 
 
-def _factors(deltas: Sequence[LowRank], weights: Sequence[float]) -> View:
+def _factors(updates: Sequence[Delta], weights: Sequence[float]) -> View:
+    deltas = [factored(update) for update in updates]
     ranks = [delta.rank for delta in deltas]
     if len(set(ranks)) > 1:
         raise Unmergeable("cannot merge factors of different ranks", why=f"the adapters have ranks {ranks}",
@@ -80,7 +81,7 @@ def _factors(deltas: Sequence[LowRank], weights: Sequence[float]) -> View:
     return View(groups, lambda merged: LowRank(merged[1], merged[0]))
 
 
-_SPACES: Mapping[Space, Callable[[Sequence[LowRank], Sequence[float]], View]] = {
+_SPACES: Mapping[Space, Callable[[Sequence[Delta], Sequence[float]], View]] = {
     "core": _core,
     "knots": _knots,
     "dense": _dense,

@@ -66,6 +66,15 @@ class BaseWeights:
                           why=", ".join(found[:4]), fix="give the base that the adapter was trained on")  # fmt: skip
         return found[0] if found else None
 
+    def weight_of(self, module: Module) -> str:
+        """The tensor that holds a module's weight; `BadBase` when there is none, or one of another shape."""
+        found = self.name_of(f"{module.name}.weight")
+        if found is None or self.shapes[found] != module.stored:
+            shown = f"it is {list(self.shapes[found])}, not {list(module.stored)}" if found else "there is none"
+            raise BadBase(f"the base {self.layout.directory} has no fitting weight for '{module.name}'", why=shown,
+                          fix="give the base that the adapter was trained on")  # fmt: skip
+        return found
+
     def read(self, name: str) -> Array:
         """One tensor, mapped, not copied: read only."""
         assert self.layout.tensors is not None

@@ -54,14 +54,14 @@ def fingerprint(folder: Path) -> list[Row]:
 
 def merge_step(folder: Path) -> list[Row]:
     """The merge alone, everything loaded: PEFT in memory, adaptkit from file to file."""
-    from adaptkit import merge, recipe
+    from adaptkit import merge, outcome, recipe
     from adaptkit.adapter import Adapter
     from adaptkit.manager import Plugins
     from adaptkit.types import Parent
 
     plugins = Plugins.from_environment()
     adapters = [Adapter.open(folder / name) for name in ("one", "two")]
-    sources = [merge.Source(a, plugins.method_for(a), f"sha256:{i}") for i, a in enumerate(adapters)]
+    sources = [outcome.Source(a, plugins.method_for(a), f"sha256:{i}") for i, a in enumerate(adapters)]
     parents = [Parent(s.digest, w, label=s.digest) for s, w in zip(sources, llama.WEIGHTS, strict=True)]
     model = llama.load(folder)
     count = iter(range(1000))

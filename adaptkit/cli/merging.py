@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 )
 @click.option("--strategy", default="linear", show_default=True, help="How to combine; adaptkit plugins lists them.")
 @click.option("--space", help="Where the strategy works: core, knots, dense or factors.  [default: the strategy's own]")
+@click.option("--base", metavar="DIR", help="The base's folder, for methods whose update needs its weights.")
 @click.option("--rank", type=int, help="Cut to this rank, optimally.  [default: the strategy's own rule]")
 @click.option(
     "--param", "params", multiple=True, metavar="K=V", help="Set a parameter of the strategy; may be repeated."
@@ -62,7 +63,7 @@ def _describe(merged: Merged) -> str:
     lines = [
         f"{where}  {merged.manifest.digest[:19]}…{'' if merged.created else '  unchanged'}",
         f"  {report.strategy} in {report.space} space: {terms}",
-        f"  {len(report.ranks)} modules, rank {report.rank}, {report.dtype}",
+        f"  {len(report.ranks)} modules, rank {report.rank}, {report.dtype}" if report.rank else f"  {report.dtype}",
     ]
     if report.error.total is not None:
         worst = max(report.error.modules, key=lambda key: report.error.modules[key] or 0.0)

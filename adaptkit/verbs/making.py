@@ -17,6 +17,7 @@ from adaptkit.intake import Base
 from adaptkit.results import Baked, Merged
 from adaptkit.types import Merge, Parent
 from adaptkit.verbs.shelf import Shelf
+from adaptkit.weights import BaseWeights
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +34,7 @@ class Making(Shelf):
         name: str | None = None,
         out: str | os.PathLike[str] | None = None,
         strategy: str = "linear",
+        base: str | os.PathLike[str] | None = None,
         message: str = "",
         alias: str | None = None,
         force: bool = False,
@@ -43,7 +45,8 @@ class Making(Shelf):
     ) -> Merged:
         """Merge `REF[=W]…` into the next version of `name`, or into the folder `out` without registering.
 
-        `choices` are those of `recipe.resolve`: space, params, rank, seed, dtype, extras, missing, normalize.
+        `base` is the folder of the base, for methods whose update needs its weights (DoRA, OFT, …). `choices` are
+        those of `recipe.resolve`: space, params, rank, seed, dtype, extras, missing, normalize.
         """
         from adaptkit import merge, recipe
 
@@ -56,24 +59,28 @@ class Making(Shelf):
         plan = self.plugins.strategy(strategy)
         weighted = [refs.split_weight(text) for text in sources]
         with ExitStack() as stack, staging(self._tmp if target is None else target.parent) as work:
-            opened = [self._sources.for_merge(text, work, stack, self.version, allow_pickle=allow_pickle)
+            weights = None if base is None else stack.enter_context(BaseWeights.open(user_path(base)))
+            opened = [self._sources.for_merge(text, work, stack, self.version, allow_pickle=allow_pickle, weights=weights)
                       for text, _ in weighted]  # fmt: skip
             parents = [Parent(source.digest, weight, "merged", text)
                        for (source, _), (text, weight) in zip(opened, weighted, strict=True)]  # fmt: skip
             made = recipe.resolve(plan, parents, **choices)
-            facts = admit_together([(p.label, base) for p, (_, base) in zip(parents, opened, strict=True)], force=force)
+            bases = [(parent.label, known) for parent, (_, known) in zip(parents, opened, strict=True)]
+            if base is not None:
+                bases.insert(0, (str(base), self._bases.measured(user_path(base)).identity))
+            facts = admit_together(bases, force=force)
             for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
                 self.notify(text)
-            self._review(Merge(made.sources, tuple(base for _, base in opened), made.canonical(), name))
+            self._review(Merge(made.sources, tuple(known for _, known in opened), made.canonical(), name))
             folder = work / "merged"
             folder.mkdir()
             with self._watch("merging", None) as step:
                 report = merge.run(made, plan, [source for source, _ in opened], folder, workers=workers,
-                                   done=lambda *_: step(1))  # fmt: skip
+                                   method=self.plugins.packing_method(), done=lambda *_: step(1))  # fmt: skip
             facts["loss"] = {"error": report.error.total, "from_sum": report.from_sum, "dropped": list(report.dropped)}
             facts["made_with"] = merge.machine()
-            base = Base(best_known([base for _, base in opened]))
-            intake = self._sources.made(folder, base, work, method=opened[0][0].method.name)
+            known = Base(best_known([found for _, found in bases]))
+            intake = self._sources.made(folder, known, work)
             manifest = replace(intake.manifest, parents=made.sources, recipe=made.canonical(), facts=facts)
             intake = replace(intake, manifest=manifest)
             if target is not None:

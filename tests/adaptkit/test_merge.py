@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tiny
 
-from adaptkit import merge, recipe
+from adaptkit import merge, outcome, recipe
 from adaptkit.adapter import Adapter
 from adaptkit.errors import BadRecipe, ExtrasConflict, MergeError, Unmergeable
 from adaptkit.manager import Plugins
 from adaptkit.types import Parent
+from adaptkit.weights import BaseWeights
 
 
 @pytest.fixture(scope="session")
@@ -26,15 +27,16 @@ def merged(tmp_path, plugins):
     """merged([(folder, weight), …], strategy=…) → (folder of the result, report)."""
     count = iter(range(100))
 
-    def run(pairs, strategy="linear", workers=None, **choices):
-        adapters = [Adapter.open(folder) for folder, _ in pairs]
-        sources = [merge.Source(a, plugins.method_for(a), f"sha256:{i}") for i, a in enumerate(adapters)]
+    def run(pairs, strategy="linear", workers=None, weights=None, **choices):
+        adapters = [Adapter.open(folder, base_shapes=weights and weights.shapes) for folder, _ in pairs]
+        sources = [outcome.Source(a, plugins.method_for(a), f"sha256:{i}", weights) for i, a in enumerate(adapters)]
         parents = [Parent(s.digest, w, label=s.label) for s, (_, w) in zip(sources, pairs, strict=True)]
         plan = plugins.strategy(strategy)
         out = tmp_path / f"out{next(count)}"
         out.mkdir()
         try:
-            return out, merge.run(recipe.resolve(plan, parents, **choices), plan, sources, out, workers=workers)
+            made = recipe.resolve(plan, parents, **choices)
+            return out, merge.run(made, plan, sources, out, workers=workers, method=plugins.packing_method())
         finally:
             for adapter in adapters:
                 adapter.close()
@@ -283,11 +285,10 @@ def test_lora_bias_comes_back_at_weight_one(tmp_path, merged):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"use_dora": True}, "DoRA"),
         ({"target_parameters": ["experts.down_proj"]}, "target_parameters"),
         ({"kasa_config": {}, "use_qalora": True}, "QALoRA"),
         ({"init_lora_weights": "pissa"}, "initialised with pissa"),
-        ({"peft_type": "IA3"}, "does not combine IA3 yet"),
+        ({"peft_type": "PROMPT_TUNING"}, "does not combine PROMPT_TUNING yet"),
     ],
 )
 def test_what_cannot_be_merged_yet_is_refused_by_name(changes, reason, tmp_path, lora_pair, merged):
@@ -297,10 +298,14 @@ def test_what_cannot_be_merged_yet_is_refused_by_name(changes, reason, tmp_path,
     assert "odd" in str(caught.value)
 
 
-def test_a_real_dora_adapter_is_refused_by_name(tmp_path, merged):
+def test_a_method_that_changes_the_weights_needs_them_and_a_rank(tmp_path, merged, tiny_llama):
     folder = tiny.make_adapter(tiny.llama(), tmp_path / "dora", 1, r=2, use_dora=True, target_modules=["q_proj"])
-    with pytest.raises(Unmergeable, match="DoRA rescales"):
+    with pytest.raises(
+        Unmergeable, match="without its base: a lora update depends on the base's weights\n  --base DIR"
+    ):
         merged([(folder, 1.0)])
+    with BaseWeights.open(tiny_llama) as weights, pytest.raises(BadRecipe, match="needs --rank"):
+        merged([(folder, 1.0)], weights=weights)
 
 
 def test_a_float32_adapter_stays_float32_though_its_base_is_bfloat16(tmp_path, merged):

@@ -116,7 +116,7 @@ def test_a_name_keeps_its_base_and_method_unless_told(filled, lora_pair, tmp_pat
     with pytest.raises(Refused, match="'naval' holds adapters of another base"):
         filled.add(scaled(lora_pair[0], tmp_path / "x", 2), "naval", base=str(other))
     assert filled.add(tmp_path / "x", "naval", base=str(other), new_version=True).version.number == 2
-    odd = tiny.edit_config(shutil.copytree(lora_pair[0], tmp_path / "odd"), peft_type="IA3")
+    odd = tiny.edit_config(shutil.copytree(lora_pair[0], tmp_path / "odd"), peft_type="PROMPT_TUNING")
     with pytest.raises(Refused, match="'medic' holds lora adapters: this one is generic"):
         filled.add(odd, "medic")
 

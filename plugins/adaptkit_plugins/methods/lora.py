@@ -9,24 +9,24 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadConfig, BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import AdapterMethod, LowRank, Module
 from adaptkit.hookspecs import hookimpl
+from adaptkit.patterns import matches, may_never_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from adaptkit.extend import AdapterView, Array, Delta
+    from adaptkit.extend import AdapterView, Applier, Array, Delta
 
 PREFIX = "base_model.model."
+_MAGNITUDE = ".lora_magnitude_vector"
 _FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?P<tail>\.weight|\.bias)?")
 
 # Flags under which D = s·B·A no longer holds, with the reason as a clause.
 _OTHER_MATH: Mapping[str, str] = {
-    "use_dora": "DoRA rescales the rows of the base's weight, so its update depends on the base",
     "kasa_config": "KaSA takes components of the base's weight away, so its update depends on the base",
     "target_parameters": "it targets fused expert parameters (target_parameters), whose factors nest",
     "use_qalora": "QALoRA pools its input, so its update is not a plain product",
@@ -62,7 +62,7 @@ class Lora(AdapterMethod):
                 if not _at_least(value, 0):
                     raise BadConfig(f"{view.label}: {field} gives '{pattern}' the value {value!r}",
                                     why="it must be a positive number", fix="mend adapter_config.json")  # fmt: skip
-                if _may_never_end(pattern):
+                if may_never_end(pattern):
                     raise BadConfig(f"{view.label}: {field} has the pattern '{pattern[:60]}'",
                                     why="matching it could take for ever: it repeats a group, or repeats too often",
                                     fix="write the module names out in adapter_config.json")  # fmt: skip
@@ -78,8 +78,21 @@ class Lora(AdapterMethod):
         if start.startswith(_MOVED_BASE):
             return (f"it was initialised with {start}, which changes the base's weights, and was saved without "
                     "path_initial_model_for_weight_conversion")  # fmt: skip
-        odd = next((key for key in view.header if ".lora_" in key and not _FACTOR.fullmatch(key)), None)
+        if view.config.get("use_dora") and any(".lora_embedding_" in key for key in view.header):
+            return "it uses DoRA on an embedding"
+        marks = () if not view.config.get("use_dora") else (_MAGNITUDE, f"{_MAGNITUDE}.weight")
+        odd = next(
+            (
+                key
+                for key in view.header
+                if ".lora_" in key and not _FACTOR.fullmatch(key) and not key.endswith(marks or "\0")
+            ),
+            None,
+        )
         return f"it holds the tensor '{odd}', which plain LoRA has not" if odd else ""
+
+    def needs(self, view: AdapterView) -> Literal["nothing", "shapes", "weights"]:
+        return "weights" if view.config.get("use_dora") else "nothing"
 
     def rank(self, view: AdapterView) -> int | None:
         ranks = [_file_rank(key, info.shape) for key, info in view.header.items()]
@@ -100,6 +113,11 @@ class Lora(AdapterMethod):
             if missing := {"A", "B"} - keys.keys():
                 raise BadWeights(f"{view.label}: '{name}' has no lora_{missing.pop()}", why="a factor pair is incomplete",
                                  fix="save the adapter again")  # fmt: skip
+            if view.config.get("use_dora") and not any(
+                f"{name}{_MAGNITUDE}{end}" in view.header for end in ("", ".weight")
+            ):
+                raise BadWeights(f"{view.label}: '{name}' has no lora_magnitude_vector", why="its config says use_dora",
+                                 fix="save the adapter again")  # fmt: skip
             found.extend(_describe(view, name.removeprefix(PREFIX), keys["A"], keys["B"]))
         if not found:
             raise BadWeights(f"{view.label} changes no module", why="the weights file holds no lora_A / lora_B pair",
@@ -112,16 +130,44 @@ class Lora(AdapterMethod):
         if module.kind == "embedding":  # D = (B·A)ᵀ: the embedding's weight is vocabulary × dimension
             return LowRank(view.read(f"{stem}.lora_embedding_A").T, view.read(f"{stem}.lora_embedding_B").T, scale)
         A, B = view.read(f"{stem}.lora_A.weight"), view.read(f"{stem}.lora_B.weight")
-        bias = view.read(f"{stem}.lora_B.bias") if f"{stem}.lora_B.bias" in view.header else None
+        bias = self._bias(view, module) if self.needs_bias(view, module) else None
         if module.kind == "conv2d":
             rows, ranks = module.shape[0], module.rank
             A = A.reshape(A.shape[0], -1)[module.part * ranks : (module.part + 1) * ranks]
             B = B.reshape(B.shape[0], -1)[module.part * rows : (module.part + 1) * rows]
-            bias = None if bias is None else bias[module.part * rows : (module.part + 1) * rows]
         return LowRank(B, A, scale, bias)
 
-    def has_bias(self, view: AdapterView, module: Module) -> bool:
+    def applier(self, view: AdapterView, module: Module) -> Applier:
+        added = super().applier(view, module)
+        if not view.config.get("use_dora"):
+            return added
+        magnitude = self._magnitude(view, module)
+
+        def apply(weight: Array, rows: slice) -> Array:
+            updated = added(weight, rows)
+            norms = (updated**2).sum(axis=1) ** 0.5  # DoRA: magnitude times direction, row by row
+            scaled: Array = updated * (magnitude[rows].astype(weight.dtype) / norms)[:, None]
+            return scaled
+
+        return apply
+
+    def _magnitude(self, view: AdapterView, module: Module) -> Array:
+        stem, rows = _stem(view, module), module.shape[0]
+        key = next(key for key in (f"{stem}{_MAGNITUDE}", f"{stem}{_MAGNITUDE}.weight") if key in view.header)
+        return view.read(key).reshape(-1)[module.part * rows : (module.part + 1) * rows]
+
+    def needs_bias(self, view: AdapterView, module: Module) -> bool:
         return f"{_stem(view, module)}.lora_B.bias" in view.header
+
+    def bias_applier(self, view: AdapterView, module: Module) -> Callable[[Array], Array] | None:
+        if not self.needs_bias(view, module):
+            return None
+        added, scale = self._bias(view, module), _scale(view.config, module)
+        return lambda bias: bias + added.astype(bias.dtype) * scale
+
+    def _bias(self, view: AdapterView, module: Module) -> Array:
+        rows = module.shape[0]
+        return view.read(f"{_stem(view, module)}.lora_B.bias")[module.part * rows : (module.part + 1) * rows]
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
         found = {}
@@ -131,7 +177,7 @@ class Lora(AdapterMethod):
         return found
 
     def extras(self, view: AdapterView) -> tuple[str, ...]:
-        return tuple(key for key in view.header if not _FACTOR.fullmatch(key))
+        return tuple(key for key in view.header if not _FACTOR.fullmatch(key) and _MAGNITUDE not in key)
 
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
         import numpy as np
@@ -243,28 +289,8 @@ def _scale(config: Mapping[str, Any], module: Module) -> float:
     """α/r, or α/√r with rsLoRA; r from the tensor, α from alpha_pattern or lora_alpha."""
     rank = module.rank * module.parts
     alpha = next((value for pattern, value in (config.get("alpha_pattern") or {}).items()
-                  if _matches(pattern, module.name)), config["lora_alpha"])  # fmt: skip
+                  if matches(pattern, module.name)), config["lora_alpha"])  # fmt: skip
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """As PEFT matches a key of alpha_pattern; a pattern that is no regular expression matches itself only."""
-    compiled = _compiled(pattern)
-    return compiled.match(name) is not None if compiled else pattern == name
-
-
-@lru_cache(maxsize=1 << 14)  # a merge of many layers has a pattern for each; re's own cache holds 512
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    try:
-        return re.compile(rf"(.*\.)?({pattern})$")
-    except re.error:
-        return None
-
-
-def _may_never_end(pattern: str) -> bool:
-    """Python's matcher backtracks: with a repeated group or many repetitions a hostile pattern never ends."""
-    plain = re.sub(r"\\.", "", pattern)
-    return len(pattern) > 1000 or bool(re.search(r"\)\s*[*+{?]", plain)) or len(re.findall(r"[*+{]", plain)) > 3
 
 
 @hookimpl

@@ -1,0 +1,211 @@
+"""LoHa and LoKr: updates that are a Hadamard or a Kronecker product of small matrices.
+
+Both are low rank themselves: rows of a Khatri-Rao product for LoHa (rank r₁·r₂), factor by factor for LoKr, so they
+merge without their base and without the m×n matrix wherever that is smaller.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from adaptkit.errors import BadConfig, BadWeights
+from adaptkit.extend import AdapterMethod, Dense, LowRank, Module
+from adaptkit.hookspecs import hookimpl
+from adaptkit.patterns import matches, may_never_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from adaptkit.extend import AdapterView, Array, Delta
+
+PREFIX = "base_model.model."
+
+
+class Lycoris(AdapterMethod):
+    """What LoHa and LoKr have in common: how their keys look, alpha, and the shape of a module."""
+
+    peft_type: ClassVar[str]
+    mark: ClassVar[str]
+
+    def recognises(self, view: AdapterView) -> bool:
+        return view.config.get("peft_type") == self.peft_type
+
+    def unmergeable(self, view: AdapterView) -> str:
+        return ""
+
+    def check(self, view: AdapterView) -> None:
+        for field in ("r", "alpha"):
+            value = view.config.get(field)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise BadConfig(f"{view.label}: {field} is {value!r}", why="it must be a positive number",
+                                fix="mend adapter_config.json, or train again")  # fmt: skip
+        for pattern in view.config.get("alpha_pattern") or {}:
+            if may_never_end(pattern):
+                raise BadConfig(f"{view.label}: alpha_pattern has the pattern '{pattern[:60]}'",
+                                why="matching it could take for ever: it repeats a group, or repeats too often",
+                                fix="write the module names out in adapter_config.json")  # fmt: skip
+        self.modules(view)
+
+    def rank(self, view: AdapterView) -> int | None:
+        return int(view.config["r"])
+
+    def modules(self, view: AdapterView) -> tuple[Module, ...]:
+        found = [self._module(view, name, tensors) for name, tensors in sorted(self._tensors(view).items())]
+        if not found:
+            raise BadWeights(f"{view.label} changes no module", why=f"its file holds no {self.mark}… tensors",
+                             fix="save the adapter again with model.save_pretrained(DIR)")  # fmt: skip
+        return tuple(found)
+
+    def extras(self, view: AdapterView) -> tuple[str, ...]:
+        return tuple(key for key in view.header if f".{self.mark}" not in key)
+
+    def replacements(self, view: AdapterView) -> Mapping[str, str]:
+        return {key.removeprefix(PREFIX): key for key in self.extras(view)}
+
+    def _tensors(self, view: AdapterView) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Shapes by module and by the tensor's own name."""
+        found: dict[str, dict[str, tuple[int, ...]]] = {}
+        for key, info in view.header.items():
+            module, mark, tail = key.removeprefix(PREFIX).rpartition(f".{self.mark}")
+            if mark:
+                found.setdefault(module, {})[tail] = info.shape
+        return found
+
+    def _module(self, view: AdapterView, name: str, tensors: Mapping[str, tuple[int, ...]]) -> Module:
+        raise NotImplementedError
+
+    def _read(self, view: AdapterView, module: Module, tail: str) -> Array:
+        import numpy as np
+
+        return view.read(f"{PREFIX}{module.name}.{self.mark}{tail}").astype(np.float64)
+
+    def _has(self, view: AdapterView, module: Module, tail: str) -> bool:
+        return f"{PREFIX}{module.name}.{self.mark}{tail}" in view.header
+
+    def _scale(self, view: AdapterView, name: str, rank: int) -> float:
+        patterns = view.config.get("alpha_pattern") or {}
+        alpha = next((value for pattern, value in patterns.items() if matches(pattern, name)), view.config["alpha"])
+        return float(alpha) / rank
+
+    def _stored(self, view: AdapterView, name: str, shape: tuple[int, int]) -> tuple[int, ...]:
+        """The shape of the weight: a convolution written as a matrix is known from the base only."""
+        found = [stored for key, stored in (view.base_shapes or {}).items() if f".{key}".endswith(f".{name}.weight")]
+        return found[0] if len(found) == 1 and len(found[0]) == 4 else shape
+
+
+class LoHa(Lycoris):
+    """Hadamard products of two low-rank matrices (Hyeon-Woo et al. 2022, https://arxiv.org/abs/2108.06098)."""
+
+    name: ClassVar[str] = "loha"
+    summary: ClassVar[str] = "LoHa; merges as the low-rank update it is"
+    peft_type: ClassVar[str] = "LOHA"
+    mark: ClassVar[str] = "hada_"
+
+    def _module(self, view: AdapterView, name: str, tensors: Mapping[str, tuple[int, ...]]) -> Module:
+        needed = {"w1_a", "w1_b", "w2_a", "w2_b"}
+        if missing := needed - tensors.keys():
+            raise BadWeights(f"{view.label}: '{name}' has no hada_{min(missing)}", why="its product is incomplete",
+                             fix="save the adapter again")  # fmt: skip
+        w1_a, w1_b, w2_a = tensors["w1_a"], tensors["w1_b"], tensors["w2_a"]
+        if "t1" in tensors:  # a convolution through its core (Tucker), outputs in the second dimension of w1_a
+            kernel = tensors["t1"][2:]
+            stored: tuple[int, ...] = (w1_a[1], w1_b[1], *kernel)
+            rank = min(stored[0], w1_b[1] * kernel[0] * kernel[1])
+            return Module(name, "conv2d", (stored[0], w1_b[1] * kernel[0] * kernel[1]), rank, stored)
+        shape = (w1_a[0], w1_b[1])
+        rank, stored = min(w1_a[1] * w2_a[1], *shape), self._stored(view, name, shape)
+        return Module(name, "linear" if len(stored) == 2 else "conv2d", shape, rank, stored)
+
+    def delta(self, view: AdapterView, module: Module) -> Delta:
+        import numpy as np
+
+        w1_a, w1_b, w2_a, w2_b = (self._read(view, module, tail) for tail in ("w1_a", "w1_b", "w2_a", "w2_b"))
+        if self._has(view, module, "t1"):
+            halves = [np.einsum("ijkl,jr,ip->prkl", self._read(view, module, t), wb, wa)
+                      for t, wa, wb in (("t1", w1_a, w1_b), ("t2", w2_a, w2_b))]  # fmt: skip
+            scale = self._scale(view, module.name, w1_b.shape[0])
+            return Dense((halves[0] * halves[1]).reshape(module.shape) * scale)
+        scale = self._scale(view, module.name, w1_b.shape[0])
+        rank = w1_a.shape[1] * w2_a.shape[1]
+        if rank >= min(module.shape):
+            return Dense((w1_a @ w1_b) * (w2_a @ w2_b) * scale)
+        B = (w1_a[:, :, None] * w2_a[:, None, :]).reshape(module.shape[0], rank)
+        A = (w1_b[:, None, :] * w2_b[None, :, :]).reshape(rank, module.shape[1])
+        return LowRank(B, A, scale)
+
+
+class LoKr(Lycoris):
+    """Kronecker products of two matrices, either of them whole or low rank (https://arxiv.org/abs/2309.14859)."""
+
+    name: ClassVar[str] = "lokr"
+    summary: ClassVar[str] = "LoKr; merges as the low-rank update it is, where one factor is low rank"
+    peft_type: ClassVar[str] = "LOKR"
+    mark: ClassVar[str] = "lokr_"
+
+    def _module(self, view: AdapterView, name: str, tensors: Mapping[str, tuple[int, ...]]) -> Module:
+        try:
+            left = tensors["w1"] if "w1" in tensors else (tensors["w1_a"][0], tensors["w1_b"][1])
+            if "w2" in tensors:
+                right = tensors["w2"]
+            elif "t2" in tensors:
+                right = (tensors["w2_a"][1], tensors["w2_b"][1], *tensors["t2"][2:])
+            else:
+                right = (tensors["w2_a"][0], *tensors["w2_b"][1:])
+        except KeyError as error:
+            raise BadWeights(f"{view.label}: '{name}' has no lokr_{error.args[0]}", why="its product is incomplete",
+                             fix="save the adapter again") from error  # fmt: skip
+        stored = (left[0] * right[0], left[1] * right[1], *right[2:])
+        shape = (stored[0], stored[1] * (right[2] * right[3] if len(right) == 4 else 1))
+        ranks = [tensors["w1_b"][0] if "w1_b" in tensors else min(left),
+                 tensors["w2_b"][0] if "w2_b" in tensors and len(right) == 2 else min(right[:2])]  # fmt: skip
+        rank = min(shape) if len(right) == 4 else min(ranks[0] * ranks[1], *shape)
+        stored = stored if len(right) == 4 else self._stored(view, name, shape)
+        return Module(name, "conv2d" if len(stored) == 4 else "linear", shape, rank, stored)
+
+    def delta(self, view: AdapterView, module: Module) -> Delta:
+        import numpy as np
+
+        rank = next(
+            (self._read(view, module, tail).shape[0] for tail in ("w1_b", "w2_b") if self._has(view, module, tail)),
+            None,
+        )
+        # PEFT divides by r, whatever became of the two factors.
+        scale = self._scale(view, module.name, rank or int(view.config["r"]))
+        left = self._factor(view, module, "w1")
+        if self._is_kernel(view, module):
+            right = self._whole_conv(view, module)
+            kernel = np.kron((left[0] @ left[1])[:, :, None, None], right)
+            return Dense(kernel.reshape(module.shape) * scale)
+        right_b, right_a = self._factor(view, module, "w2")
+        if left[0].shape[1] * right_b.shape[1] >= min(module.shape):
+            return Dense(np.kron(left[0] @ left[1], right_b @ right_a) * scale)
+        return LowRank(np.kron(left[0], right_b), np.kron(left[1], right_a), scale)
+
+    def _is_kernel(self, view: AdapterView, module: Module) -> bool:
+        key = f"{PREFIX}{module.name}.{self.mark}w2"
+        return self._has(view, module, "t2") or (key in view.header and len(view.header[key].shape) == 4)
+
+    def _factor(self, view: AdapterView, module: Module, name: str) -> tuple[Array, Array]:
+        """One side of the product as B·A; a whole matrix with an identity beside it."""
+        import numpy as np
+
+        if not self._has(view, module, name):
+            return self._read(view, module, f"{name}_a"), self._read(view, module, f"{name}_b")
+        whole = self._read(view, module, name)
+        if whole.shape[0] <= whole.shape[1]:
+            return np.eye(whole.shape[0]), whole
+        return whole, np.eye(whole.shape[1])
+
+    def _whole_conv(self, view: AdapterView, module: Module) -> Array:
+        import numpy as np
+
+        if self._has(view, module, "w2"):
+            return self._read(view, module, "w2")
+        a, b = self._read(view, module, "w2_a"), self._read(view, module, "w2_b")
+        return np.asarray(np.einsum("ijkl,jr,ip->prkl", self._read(view, module, "t2"), b, a))
+
+
+@hookimpl
+def register_adapter_methods(register: Callable[[AdapterMethod], None]) -> None:
+    for method in (LoHa(), LoKr()):
+        register(method)

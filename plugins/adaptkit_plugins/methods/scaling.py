@@ -1,0 +1,123 @@
+"""Methods that hold vectors, and stay themselves when merged: IA3 and LN tuning."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from adaptkit.errors import BadWeights, Unmergeable
+from adaptkit.extend import AdapterMethod, Module
+from adaptkit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from adaptkit.extend import AdapterView, Applier, Array
+
+PREFIX = "base_model.model."
+_LISTS = ("target_modules", "feedforward_modules", "modules_to_save")
+
+
+class _Vectors(AdapterMethod):
+    closed: ClassVar[bool] = True
+    peft_type: ClassVar[str]
+
+    def recognises(self, view: AdapterView) -> bool:
+        return view.config.get("peft_type") == self.peft_type
+
+    def unmergeable(self, view: AdapterView) -> str:
+        return ""
+
+    def needs(self, view: AdapterView) -> Literal["nothing", "shapes", "weights"]:
+        return "weights"
+
+    def combined_config(self, views: Sequence[AdapterView], weights: Sequence[float]) -> dict[str, Any]:
+        """The first one's, with the modules of all."""
+        config = dict(views[0].config) | {"inference_mode": True}
+        for field in _LISTS:
+            said = [view.config.get(field) or [] for view in views]
+            if all(isinstance(one, list) for one in said):
+                config[field] = sorted({name for one in said for name in one}) or None
+            elif any(one != said[0] for one in said):
+                raise Unmergeable("cannot merge these adapters", why=f"their {field} differ and are patterns",
+                                  fix="train them with lists of module names")  # fmt: skip
+        return config
+
+
+class Ia3(_Vectors):
+    """Rescaled activations (Liu et al. 2022, https://arxiv.org/abs/2205.05638)."""
+
+    name: ClassVar[str] = "ia3"
+    summary: ClassVar[str] = "IA3; stays IA3 as 1 + Σ wᵢ(lᵢ − 1), or is baked"
+    peft_type: ClassVar[str] = "IA3"
+    _KEY: ClassVar[re.Pattern[str]] = re.compile(r"(?P<module>.+)\.ia3_l")
+
+    def modules(self, view: AdapterView) -> tuple[Module, ...]:
+        """All of them when the base's shapes are known; a vector tells one side of its matrix only."""
+        names = [m["module"].removeprefix(PREFIX) for key in view.header if (m := self._KEY.fullmatch(key))]
+        if not names:
+            raise BadWeights(f"{view.label} changes no module", why="its file holds no ia3_l",
+                             fix="save the adapter again with model.save_pretrained(DIR)")  # fmt: skip
+        if view.base_shapes is None:
+            return ()
+        return tuple(self._module(view, name) for name in sorted(names))
+
+    def _module(self, view: AdapterView, name: str) -> Module:
+        found = [s for key, s in (view.base_shapes or {}).items() if f".{key}".endswith(f".{name}.weight") or
+                 f".{name}.weight".endswith(f".{key}")]  # fmt: skip
+        if len(found) != 1 or len(found[0]) != 2:
+            raise Unmergeable(f"cannot merge {view.label}", why=f"the base has no single linear layer '{name}'",
+                              fix="give the base it was trained on: --base DIR")  # fmt: skip
+        stored = found[0]
+        if view.config.get("fan_in_fan_out"):
+            return Module(name, "conv1d", (stored[1], stored[0]), min(stored), stored)
+        return Module(name, "linear", (stored[0], stored[1]), min(stored), stored)
+
+    def applier(self, view: AdapterView, module: Module) -> Applier:
+        vector = view.read(f"{PREFIX}{module.name}.ia3_l")
+        if vector.shape[0] == 1 and vector.size == module.shape[1]:  # feed-forward: it rescales what comes in
+            return lambda weight, _rows: weight * vector.reshape(1, -1).astype(weight.dtype)
+        return lambda weight, rows: weight * vector.reshape(-1, 1)[rows].astype(weight.dtype)
+
+    def bias_applier(self, view: AdapterView, module: Module) -> Callable[[Array], Array] | None:
+        vector = view.read(f"{PREFIX}{module.name}.ia3_l")
+        if vector.shape[0] == 1 and vector.size != 1:
+            return None
+        return lambda bias: bias * vector.reshape(-1).astype(bias.dtype)
+
+    def extras(self, view: AdapterView) -> tuple[str, ...]:
+        return tuple(key for key in view.header if not self._KEY.fullmatch(key))
+
+    def replacements(self, view: AdapterView) -> Mapping[str, str]:
+        return {key.removeprefix(PREFIX): key for key in self.extras(view)}
+
+    def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:
+        return 1.0 + sum((w * (t.astype("float64") - 1.0) for w, t in zip(weights, tensors, strict=True)),
+                         start=0.0 * tensors[0].astype("float64"))  # fmt: skip
+
+
+class LnTuning(_Vectors):
+    """Trained norms (Zhao et al. 2023, https://arxiv.org/abs/2312.11420): whole vectors that replace the base's."""
+
+    name: ClassVar[str] = "ln_tuning"
+    summary: ClassVar[str] = "LN tuning; stays itself with weights that add up to 1, or is baked"
+    peft_type: ClassVar[str] = "LN_TUNING"
+
+    def replacements(self, view: AdapterView) -> Mapping[str, str]:
+        return {key.removeprefix(PREFIX).replace(".ln_tuning_layers.", "."): key for key in view.header}
+
+    def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:
+        return sum((w * t.astype("float64") for w, t in zip(weights, tensors, strict=True)),
+                   start=0.0 * tensors[0].astype("float64"))  # fmt: skip
+
+    def combined_config(self, views: Sequence[AdapterView], weights: Sequence[float]) -> dict[str, Any]:
+        if abs(sum(weights) - 1.0) > 1e-9:
+            raise Unmergeable("cannot merge LN tuning at these weights", why="its vectors stand for the base's own, so "
+                              f"weights must add up to 1, and these add up to {sum(weights):g}", fix="--normalize")  # fmt: skip
+        return super().combined_config(views, weights)
+
+
+@hookimpl
+def register_adapter_methods(register: Callable[[AdapterMethod], None]) -> None:
+    for method in (Ia3(), LnTuning()):
+        register(method)
