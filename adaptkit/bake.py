@@ -88,6 +88,7 @@ def run(
     """Write the base with one adapter in it into `out`; `done` is told the bytes of each finished tensor."""
     target = empty_target(out)
     with BaseWeights.open(base) as weights:
+        source.adapter.base_shapes = weights.shapes
         plan, changes, remarks = _plan(source, weights, dtype)
         work = target.with_name(target.name + ".partial")
         shards = _shards(plan, weights)
@@ -169,6 +170,8 @@ def _plan(
         shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
         raise BakeError(f"{label} does not fit the base {where}", why=f"the base has no {shown}",
                         fix="give the base it was trained on")  # fmt: skip
+    if not any(tensor.changed for tensor in plan.values()):
+        raise BakeError(f"cannot bake {label}", why="it would change nothing in the base", fix="look at adaptkit show")
     return plan, changes, remarks
 
 

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from adaptkit.bases import Bases
 from adaptkit.errors import Refused, StoreError
 from adaptkit.files import user_path
 from adaptkit.home import FOLDER, Home
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
+    from adaptkit.bases import Bases
     from adaptkit.home import Config
     from adaptkit.sources import Sources
     from adaptkit.types import Action
@@ -77,6 +77,8 @@ class Holdings:
 
     @property
     def _bases(self) -> Bases:
+        from adaptkit.bases import Bases  # reads headers, which a look at the registry does not need
+
         return Bases(self.home.cache, self._watch, lambda: [base for base, _ in self.registry.bases()])
 
     @property

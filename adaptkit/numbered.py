@@ -39,7 +39,7 @@ class NumberedPlace(StorageBackend):
 
     @abstractmethod
     def read(self, path: str, largest: int) -> bytes:
-        """A small file of the place; `StorageError` when it is missing or larger."""
+        """A small file of the place; `StorageError` when it is missing, `Corrupt` when it is larger."""
 
     @abstractmethod
     def publish(self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress) -> int | None:

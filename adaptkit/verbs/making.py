@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import identity, refs
 from adaptkit.adapter import MANIFEST
-from adaptkit.admission import admit_together, best_known
 from adaptkit.errors import BadReference, BaseMismatch
 from adaptkit.files import atomic_write, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
-from adaptkit.intake import Base
 from adaptkit.results import Baked, Merged
 from adaptkit.types import Merge, Parent
 from adaptkit.verbs.shelf import Shelf
-from adaptkit.weights import BaseWeights
 
 if TYPE_CHECKING:
     import os
@@ -49,6 +46,9 @@ class Making(Shelf):
         those of `recipe.resolve`: space, params, rank, seed, dtype, extras, missing, normalize.
         """
         from adaptkit import merge, recipe
+        from adaptkit.admission import admit_together, best_known
+        from adaptkit.intake import Base
+        from adaptkit.weights import BaseWeights
 
         if (name is None) == (out is None):
             raise BadReference("a merge goes to one place", why="give either a name or a folder",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from adaptkit.errors import Conflict, StorageError, StoreError
+from adaptkit.errors import Conflict, Corrupt, StorageError, StoreError
 from adaptkit.extend import Promise, no_progress
 from adaptkit.files import atomic_write, check_relative, fsync_directory, sha256_file
 from adaptkit.hookspecs import hookimpl
@@ -62,11 +62,11 @@ class FilePlace(NumberedPlace):
         return max((n for n in self._folders() if any((self.folder / f"v{n}").iterdir())), default=0)
 
     def read(self, path: str, largest: int) -> bytes:
-        with self._explained("read"):
-            target = self.folder / path
-            if target.stat().st_size > largest:
-                raise StorageError(f"{self.url}/{path} is too large", why=f"more than {largest:,} bytes")
-            return target.read_bytes()
+        with self._explained("read"), (self.folder / path).open("rb") as file:
+            data = file.read(largest + 1)
+        if len(data) > largest:
+            raise Corrupt(f"{self.url}/{path} is too large", why=f"more than {largest:,} bytes")
+        return data
 
     def publish(self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress) -> int | None:
         with self._explained("write"):
