@@ -15,6 +15,7 @@ import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from adaptkit.closed import run_closed, stays_itself
 from adaptkit.errors import BadRecipe, MergeError, Unmergeable
 from adaptkit.extend import Dense, LowRank
 from adaptkit.extras import Party, settle, write_companions
-from adaptkit.lowrank import WORK, add, distance, leading, norm, rounding, sum_biases, svd, work
+from adaptkit.lowrank import WORK, add, dense_svd, distance, leading, norm, rounding, sum_biases, svd, work
 from adaptkit.outcome import Loss, MergeReport, Source, promote, relative
 from adaptkit.recipe import DTYPES
 from adaptkit.spaces import view
@@ -40,14 +41,16 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import AdapterMethod, Array, Delta, MergeStrategy, Module
     from adaptkit.recipe import Recipe
+    from adaptkit.types import Parent
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One module of the result: who takes part, and the rank it gets."""
+    """One module of the result: who takes part, the rank it gets, and how deep it lies (0 first layer, 1 last)."""
 
     module: Module
     parts: tuple[tuple[Source, Module], ...]
+    place: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,9 @@ def run(
         raise Unmergeable("cannot merge these", why="no plugin has a method that holds low-rank updates")
     jobs = _plan(recipe, strategy, sources)
     workers = _affordable(recipe, jobs, workers or os.cpu_count() or 1)
+    if recipe.energy is not None:
+        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+            jobs = list(pool.map(lambda job: _by_energy(recipe, strategy, job), jobs))
     dtype = (
         DTYPES[recipe.dtype]
         if recipe.dtype
@@ -161,6 +167,7 @@ def _plan(recipe: Recipe, strategy: MergeStrategy[Any], sources: Sequence[Source
     cap = recipe.rank
     if cap is None and strategy.rank_rule == "parents":
         cap = max(_rank(*part) * part[1].parts for parts in found.values() for part in parts)
+    last = max((_layer(key) or 0 for key in found), default=0)
     jobs = []
     for key in sorted(found):
         parts = found[key]
@@ -173,13 +180,20 @@ def _plan(recipe: Recipe, strategy: MergeStrategy[Any], sources: Sequence[Source
         ranks = [_rank(*part) for part in parts]
         whole = ranks[0] if recipe.space == "factors" else min(sum(ranks), *first.shape)
         rank = whole if cap is None else min(whole, max(1, cap // first.parts))
-        jobs.append(_Job(replace(first, rank=rank), tuple(parts)))
+        layer = _layer(first.name)
+        place = layer / last if layer is not None and last else 0.0
+        jobs.append(_Job(replace(first, rank=rank), tuple(parts), place))
     most = max(sum(_rank(*part) for part in job.parts) * job.module.parts for job in jobs)
     if recipe.rank is not None and recipe.rank > most:
         raise BadRecipe(
             f"--rank is {recipe.rank}", why=f"the whole sum has rank {most}", fix="drop --rank to keep it whole"
         )
     return jobs
+
+
+def _layer(name: str) -> int | None:
+    """The number of the layer in a module's name: the first part that is a number."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 def _rank(source: Source, module: Module) -> int:
@@ -192,25 +206,53 @@ def _merge_module(
 ) -> tuple[LowRank, _Distance]:
     """One module's update as it is stored, and its distances from the untruncated result and the exact sum."""
     module = job.module
-    present = {source.digest: (source, part) for source, part in job.parts}
-    parents = [p for p in recipe.sources if recipe.missing == "zero" or p.digest in present]
-    weights = [parent.weight for parent in parents]
-    deltas: list[Delta] = [_delta(*present[p.digest]) if p.digest in present else _zero(module) for p in parents]
-    params = strategy.params(**recipe.params)
-    coefficients = strategy.coefficients(weights, params)
-    exact_sum = add(deltas, weights if coefficients is None else coefficients)
-    whole = exact_sum
-    if coefficients is None:
-        seen = view(recipe.space, deltas, weights)
-        rngs = [_generator(recipe.seed, parent.digest, module.key) for parent in parents]
-        rebuilt = seen.rebuild([strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups])
-        whole = replace(rebuilt, bias=sum_biases(deltas, weights))
+    whole, exact_sum = _whole(recipe, strategy, job)
     kept, residual, size = _truncate(whole, module.rank, _generator(recipe.seed, "truncation", module.key))
     stored = _cast(kept, dtype, module, bias)
     error = math.hypot(residual, rounding(kept, stored))
-    if coefficients is None:
+    if whole is not exact_sum:
         return stored, _Distance(error, size, distance(stored, exact_sum), norm(exact_sum))
     return stored, _Distance(error, size, error, size)
+
+
+def _whole(recipe: Recipe, strategy: MergeStrategy[Any], job: _Job) -> tuple[Delta, Delta]:
+    """The strategy's result before any truncation, and the exact sum; one object where they are the same."""
+    module = job.module
+    present = {source.digest: (source, part) for source, part in job.parts}
+    parents = [p for p in recipe.sources if recipe.missing == "zero" or p.digest in present]
+    weights = [_weight(recipe, parent, job) for parent in parents]
+    deltas: list[Delta] = [_delta(*present[p.digest]) if p.digest in present else _zero(module) for p in parents]
+    params = strategy.params(**recipe.params)
+    coefficients = strategy.coefficients(weights, params)
+    if coefficients is not None:
+        total = add(deltas, coefficients)
+        return total, total
+    seen = view(recipe.space, deltas, weights)
+    rngs = [_generator(recipe.seed, parent.digest, module.key) for parent in parents]
+    rebuilt = seen.rebuild([strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups])
+    return replace(rebuilt, bias=sum_biases(deltas, weights)), add(deltas, weights)
+
+
+def _weight(recipe: Recipe, parent: Parent, job: _Job) -> float:
+    """The adapter's weight in this module: the last glob that names it, else the weight of the whole adapter."""
+    for one in reversed(recipe.modules):
+        if one.digest == parent.digest and fnmatchcase(job.module.name, one.glob):
+            return one.at(job.place)
+    return parent.weight
+
+
+def _by_energy(recipe: Recipe, strategy: MergeStrategy[Any], job: _Job) -> _Job:
+    """The module with the smallest rank that keeps what `--energy` asks for."""
+    assert recipe.energy is not None
+    whole, _ = _whole(recipe, strategy, job)
+    values = (svd(whole) if isinstance(whole, LowRank) else dense_svd(whole)).S
+    if recipe.keep == "ratio":
+        rank = int(np.count_nonzero(values * recipe.energy >= values[0]))
+    else:
+        sums = np.cumsum(values if recipe.keep == "cumulative" else values**2)
+        share = recipe.energy if recipe.keep == "cumulative" else recipe.energy**2
+        rank = int(np.searchsorted(sums, share * sums[-1] * (1 - 1e-12))) + 1
+    return replace(job, module=replace(job.module, rank=max(1, min(rank, job.module.rank))))
 
 
 def _delta(source: Source, part: Module) -> Delta:

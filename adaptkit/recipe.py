@@ -7,6 +7,7 @@ are for people and are not part of it.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -23,6 +24,24 @@ SCHEMA = 1
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "float64": "F64"}
 """What `--dtype` takes, with the name in a safetensors header."""
 Missing = Literal["skip", "zero"]
+Keep = Literal["fro", "cumulative", "ratio"]
+"""How `--energy E` chooses each module's rank: √(Σσ²) or Σσ reaching the share E, or σ₁/σ staying within E."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleWeight:
+    """One adapter's weight in the modules that a glob names; several values are spread over the layers."""
+
+    digest: str
+    glob: str
+    values: tuple[float, ...]
+
+    def at(self, layer: float) -> float:
+        """The weight at a place in the model, from 0 (first layer) to 1 (last), interpolated."""
+        place = layer * (len(self.values) - 1)
+        low = min(int(place), len(self.values) - 1)
+        high = min(low + 1, len(self.values) - 1)
+        return self.values[low] + (self.values[high] - self.values[low]) * (place - low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +57,13 @@ class Recipe:
     dtype: str | None = None
     extras: str = "refuse"
     missing: Missing = "skip"
+    energy: float | None = None
+    keep: Keep = "fro"
+    modules: tuple[ModuleWeight, ...] = ()
 
     def canonical(self) -> dict[str, Any]:
         """The plain value that is digested, recorded and printed."""
-        return {
+        plain = {
             "schema": SCHEMA,
             "sources": [{"digest": s.digest, "weight": s.weight} for s in self.sources],
             "strategy": self.strategy,
@@ -53,6 +75,12 @@ class Recipe:
             "extras": self.extras,
             "missing": self.missing,
         }
+        # What was added later is left out where it is not used, so that older recipes keep their digest.
+        if self.energy is not None:
+            plain |= {"energy": self.energy, "keep": self.keep}
+        if self.modules:
+            plain["modules"] = [{"digest": m.digest, "glob": m.glob, "values": list(m.values)} for m in self.modules]
+        return plain
 
     @property
     def digest(self) -> str:
@@ -71,14 +99,18 @@ def resolve(
     extras: str | None = None,
     missing: str = "skip",
     normalize: bool = False,
+    energy: float | None = None,
+    keep: str = "fro",
+    weights: Sequence[str] = (),
 ) -> Recipe:
     """Check every part of a merge that can be checked before reading a tensor; `BadRecipe` names the part."""
     _check_sources(strategy, sources)
-    weights = [source.weight for source in sources]
+    modules = tuple(_module_weight(text, sources) for text in weights)
     if normalize:
-        total = math.fsum(weights)
-        if abs(total) < 1e-12 * math.fsum(map(abs, weights)):
-            raise BadRecipe("cannot normalise the weights", why=f"{weights} add up to zero", fix="drop --normalize")
+        given = [source.weight for source in sources]
+        total = math.fsum(given)
+        if abs(total) < 1e-12 * math.fsum(map(abs, given)):
+            raise BadRecipe("cannot normalise the weights", why=f"{given} add up to zero", fix="drop --normalize")
         sources = [Parent(s.digest, s.weight / total, s.role, s.label) for s in sources]
     if rank is not None and rank < 1:
         raise BadRecipe(f"--rank is {rank}", why="a rank is at least 1", fix="drop --rank to keep the whole sum")
@@ -87,10 +119,43 @@ def resolve(
                         fix=f"--strategy svd --rank {rank}")  # fmt: skip
     if dtype is not None and dtype not in DTYPES:
         raise NotFound("dtype", dtype, DTYPES)
+    _check_energy(energy, keep, rank)
     if missing not in get_args(Missing):
         raise NotFound("--missing", missing, get_args(Missing))
     return Recipe(tuple(sources), strategy.name, _space(strategy, space), read_params(strategy, params or {}),
-                  rank, seed, dtype, _extras(extras, sources), cast("Missing", missing))  # fmt: skip
+                  rank, seed, dtype, _extras(extras, sources), cast("Missing", missing), energy, cast("Keep", keep),
+                  modules)  # fmt: skip
+
+
+def _check_energy(energy: float | None, keep: str, rank: int | None) -> None:
+    if keep not in get_args(Keep):
+        raise NotFound("--keep", keep, get_args(Keep))
+    if energy is None:
+        return
+    if rank is not None:
+        raise BadRecipe(
+            "--rank and --energy exclude each other", why="both say what rank a module gets", fix="drop one"
+        )
+    low, high = (1.0, math.inf) if keep == "ratio" else (0.0, 1.0)
+    if not low < energy <= high:
+        raise BadRecipe(f"--energy is {energy:g}", why=f"with --keep {keep} it lies in ({low:g}, {high:g}]",
+                        fix="for example --energy 0.95, or --keep ratio --energy 20")  # fmt: skip
+
+
+def _module_weight(text: str, sources: Sequence[Parent]) -> ModuleWeight:
+    """`REF[GLOB]=W`, or `REF[GLOB]=W1,W2,…` for a gradient over the layers."""
+    match = re.fullmatch(r"(?P<ref>.+)\[(?P<glob>[^\[\]]+)\]=(?P<values>[^=]+)", text)
+    try:
+        values = tuple(float(value) for value in match["values"].split(",")) if match else ()
+    except ValueError:
+        values = ()
+    if match is None or not values or not all(map(math.isfinite, values)):
+        raise BadRecipe(f"--weight is '{text}'", why="it is REF[GLOB]=W, or REF[GLOB]=W1,W2,… over the layers",
+                        fix="for example --weight 'naval[*.mlp.*]=0.5'")  # fmt: skip
+    owner = next((source for source in sources if match["ref"] in {source.label, source.digest}), None)
+    if owner is None:
+        raise NotFound("source of this merge", match["ref"], [source.label for source in sources])
+    return ModuleWeight(owner.digest, match["glob"], values)
 
 
 def read_params(strategy: MergeStrategy[Any], given: Mapping[str, str]) -> dict[str, Any]:

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 @click.option("--space", help="Where the strategy works: core, knots, dense or factors.  [default: the strategy's own]")
 @click.option("--base", metavar="DIR", help="The base's folder, for methods whose update needs its weights.")
 @click.option("--rank", type=int, help="Cut to this rank, optimally.  [default: the strategy's own rule]")
+@click.option("--energy", type=float, metavar="E", help="Give each module the smallest rank that keeps this share.")
+@click.option("--keep", default="fro", show_default=True, help="What --energy is a share of: fro, cumulative or ratio.")
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    metavar="REF[GLOB]=W",
+    help="Another weight in the modules that GLOB names; W1,W2,… is a gradient over the layers.",
+)
 @click.option(
     "--param", "params", multiple=True, metavar="K=V", help="Set a parameter of the strategy; may be repeated."
 )

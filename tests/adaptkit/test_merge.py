@@ -11,7 +11,7 @@ import tiny
 
 from adaptkit import merge, outcome, recipe
 from adaptkit.adapter import Adapter
-from adaptkit.errors import BadRecipe, ExtrasConflict, MergeError, Unmergeable
+from adaptkit.errors import BadRecipe, ExtrasConflict, MergeError, NotFound, Unmergeable
 from adaptkit.manager import Plugins
 from adaptkit.types import Parent
 from adaptkit.weights import BaseWeights
@@ -27,7 +27,7 @@ def merged(tmp_path, plugins):
     """merged([(folder, weight), …], strategy=…) → (folder of the result, report)."""
     count = iter(range(100))
 
-    def run(pairs, strategy="linear", workers=None, weights=None, **choices):
+    def run(pairs, strategy="linear", workers=None, weights=None, weights_by_module=(), **choices):
         adapters = [Adapter.open(folder, base_shapes=weights and weights.shapes) for folder, _ in pairs]
         sources = [outcome.Source(a, plugins.method_for(a), f"sha256:{i}", weights) for i, a in enumerate(adapters)]
         parents = [Parent(s.digest, w, label=s.label) for s, (_, w) in zip(sources, pairs, strict=True)]
@@ -35,7 +35,7 @@ def merged(tmp_path, plugins):
         out = tmp_path / f"out{next(count)}"
         out.mkdir()
         try:
-            made = recipe.resolve(plan, parents, **choices)
+            made = recipe.resolve(plan, parents, weights=weights_by_module, **choices)
             return out, merge.run(made, plan, sources, out, workers=workers, method=plugins.packing_method())
         finally:
             for adapter in adapters:
@@ -412,3 +412,109 @@ def test_modules_of_two_shapes_are_refused(tmp_path, lora_pair, merged):
     tiny.save_adapter(tmp_path / "base", other, 1, r=2, target_modules=["q_proj"])
     with pytest.raises(Unmergeable, match=r"has two shapes: \[32, 32\] in .* \[64, 64\] in"):
         merged([(lora_pair[0], 1.0), (other, 1.0)])
+
+
+# ---------------------------------------------------------------- weights by module, ranks by energy
+
+
+def test_a_glob_gives_another_weight_and_the_last_one_wins(lora_pair, merged, plugins):
+    one, two = (deltas(folder, plugins) for folder in lora_pair)
+    label = str(lora_pair[1])
+    out, _ = merged(
+        [(lora_pair[0], 0.5), (lora_pair[1], 1.0)],
+        weights_by_module=[f"{label}[*.mlp.*]=0.25", f"{label}[*down_proj]=0"],
+    )
+    for key, found in deltas(out, plugins).items():
+        weight = 0.0 if key.endswith("down_proj") else 0.25 if ".mlp." in key else 1.0
+        close(found, 0.5 * one.get(key, 0.0) + weight * two[key], 1e-6)
+
+
+def test_several_values_are_a_gradient_over_the_layers(lora_pair, merged, plugins):
+    out, _ = merged([(lora_pair[1], 1.0)], weights_by_module=[f"{lora_pair[1]}[*]=0,2"])
+    before = deltas(lora_pair[1], plugins)
+    for key, found in deltas(out, plugins).items():
+        close(found, (0.0 if ".layers.0." in key else 2.0) * before[key], 1e-6)
+
+
+def test_a_gradient_is_interpolated_between_its_values():
+    weight = recipe.ModuleWeight("d", "*", (0.0, 1.0, 0.5))
+    assert [weight.at(x) for x in (0.0, 0.25, 0.5, 0.75, 1.0)] == [0.0, 0.5, 1.0, 0.75, 0.5]
+
+
+@pytest.mark.parametrize("text", ["naval", "naval=1", "naval[*]", "naval[*]=x", "naval[*]=1,,2", "naval[*]=nan"])
+def test_a_weight_that_is_none_is_a_sentence(text, lora_pair, merged):
+    with pytest.raises(BadRecipe, match=r"--weight is"):
+        merged([(lora_pair[0], 1.0)], weights_by_module=[text])
+    with pytest.raises(NotFound, match="no source of this merge called 'nobody'"):
+        merged([(lora_pair[0], 1.0)], weights_by_module=["nobody[*]=1"])
+
+
+@pytest.mark.parametrize(("keep", "energy"), [("fro", 0.9), ("cumulative", 0.8), ("ratio", 3.0)])
+def test_energy_gives_each_module_the_smallest_rank_that_keeps_it(keep, energy, lora_pair, merged, plugins):
+    out, report = merged([(lora_pair[0], 1.0), (lora_pair[1], 1.0)], energy=energy, keep=keep)
+    one, two = (deltas(folder, plugins) for folder in lora_pair)
+    for key, rank in report.ranks.items():
+        S = np.linalg.svd(one.get(key, 0.0) + two[key], compute_uv=False)
+        if keep == "ratio":
+            assert rank == (S[0] / energy <= S).sum()
+        else:
+            values = S if keep == "cumulative" else S**2
+            share = energy if keep == "cumulative" else energy**2
+            assert values[:rank].sum() >= share * values.sum() > values[: rank - 1].sum()
+    assert len(set(report.ranks.values())) > 1
+    tiny.reload_strictly(tiny.llama(), out)
+
+
+def test_energy_out_of_its_range_names_it(lora_pair, merged):
+    for choices, said in (({"energy": 1.5}, r"it lies in \(0, 1\]"), ({"energy": 0.5, "keep": "ratio"}, r"\(1, inf\]"),
+                          ({"energy": 0.5, "rank": 3}, "exclude each other")):  # fmt: skip
+        with pytest.raises(BadRecipe, match=said):
+            merged([(lora_pair[0], 1.0)], **choices)
+    with pytest.raises(NotFound, match="no --keep called 'most'"):
+        merged([(lora_pair[0], 1.0)], energy=0.5, keep="most")
+
+
+def test_a_dense_merge_that_would_not_fit_in_memory_is_refused_before_it_starts(lora_pair, merged, monkeypatch):
+    monkeypatch.setattr(merge, "available_memory", lambda: 1000)
+    with pytest.raises(
+        BadRecipe, match=r"in the space 'dense' would take .* GB: 0.0 GB of memory are free\n  --space core"
+    ):
+        merged([(lora_pair[0], 1.0), (lora_pair[1], 1.0)], strategy="ties")
+    merged([(lora_pair[0], 1.0), (lora_pair[1], 1.0)], strategy="ties", space="core")
+
+
+def test_other_factors_of_the_same_update_merge_to_the_same(lora_pair, merged, plugins, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    other = shutil.copytree(lora_pair[0], tmp_path / "other")
+    tensors = load_file(other / "adapter_model.safetensors")
+    save_file({k: v * (8 if "lora_B" in k else 0.125) for k, v in tensors.items()}, other / "adapter_model.safetensors")
+    for strategy, space in (
+        ("ties", "core"),
+        ("ties", "knots"),
+        ("ties", "dense"),
+        ("tsv", "core"),
+        ("karcher", "core"),
+    ):
+        results = [deltas(merged([(folder, 1.0), (lora_pair[1], 0.5)], strategy=strategy, space=space)[0], plugins)
+                   for folder in (lora_pair[0], other)]  # fmt: skip
+        for key, found in results[0].items():
+            close(found, results[1][key], 1e-6)
+
+
+def test_knots_in_factor_space_equals_the_dense_construction(lora_pair, plugins):
+    from adaptkit.lowrank import LowRank, matrix
+    from adaptkit.spaces import view
+
+    rng = np.random.default_rng(0)
+    updates = [LowRank(rng.standard_normal((20, 3)), rng.standard_normal((3, 15)), 0.7) for _ in range(3)]
+    weights = [0.5, 1.0, -0.3]
+    strategy = plugins.strategy("ties")
+    params = strategy.params(density=0.4)
+    seen = view("knots", updates, weights)
+    ours = matrix(seen.rebuild([strategy.merge(t, w, params, [None] * 3) for t, w in seen.groups]))
+    U, S, Vt = np.linalg.svd(np.concatenate([matrix(u) for u in updates], axis=1), full_matrices=False)
+    U, S, Vt = U[:, :9], S[:9], Vt[:9]
+    parts = [S[:, None] * part for part in np.split(Vt, 3, axis=1)]
+    theirs = U @ strategy.merge(parts, weights, params, [None] * 3)
+    assert np.abs(ours - theirs).max() < 1e-10
