@@ -70,16 +70,17 @@ def run(
     out: Path,
     *,
     method: AdapterMethod | None = None,
+    into_lora: bool = False,
     workers: int | None = None,
     done: Callable[[int, int], None] = lambda count, total: None,
 ) -> MergeReport:
     """Write the merged adapter into `out`, an empty folder; the inputs are only read.
 
-    `method` is the one that the result has where the sources' own cannot hold it.
+    `method` is the one that the result has where the sources' own cannot hold it; with `into_lora`, in any case.
     """
-    if stays_itself(recipe, strategy, sources):
+    if not into_lora and stays_itself(recipe, strategy, sources):
         return run_closed(recipe, sources, out)
-    method = next((s.method for s in sources if s.method.packs), method)
+    method = next((s.method for s in sources if s.method.packs and not into_lora), method)
     if method is None:
         raise Unmergeable("cannot merge these", why="no plugin has a method that holds low-rank updates")
     jobs = _plan(recipe, strategy, sources)
@@ -152,7 +153,7 @@ def check_methods(sources: Sequence[Source], recipe: Recipe) -> None:
             what = "weights" if needs == "weights" else "shapes of the weights"
             raise Unmergeable(f"cannot merge {source.label} without its base",
                               why=f"a {source.method.name} update depends on the base's {what}", fix="--base DIR")  # fmt: skip
-        if needs == "weights" and recipe.rank is None:
+        if needs == "weights" and recipe.rank is None and recipe.energy is None:
             raise BadRecipe(f"merging {source.label} needs --rank", why="its update is not low rank; what a rank loses is "
                             "reported", fix="--rank 64, or bake it: adaptkit bake REF --base DIR --out DIR")  # fmt: skip
 

@@ -49,13 +49,20 @@ if TYPE_CHECKING:
 @click.option("--new-version", is_flag=True, help="Even when the name holds another method or base.")
 @click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders given.")
 @click.option("--force", is_flag=True, help="Even when the bases differ; recorded.")
+@click.option("--dry-run", is_flag=True, help="Make nothing: show how the adapters differ and what a rank would lose.")
 @json_option
 @pass_session
-def merge(session: Session, sources: tuple[str, ...], params: tuple[str, ...], **choices: Any) -> None:
+def merge(session: Session, sources: tuple[str, ...], params: tuple[str, ...], dry_run: bool, **choices: Any) -> None:
     """Merge adapters, each weighted by =W (1 by default), without loading the base."""
+    if dry_run:
+        from adaptkit.cli.shaping import compared
+
+        found = session.workspace.diff(sources, allow_pickle=choices["allow_pickle"])
+        session.out.data(found.to_json(), lambda: compared(found))
+        return
     given = dict(_pair(text) for text in params)
     merged = session.workspace.merge(sources, params=given, **choices)
-    session.out.data(merged.to_json(), lambda: _describe(merged))
+    session.out.data(merged.to_json(), lambda: describe(merged))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -65,7 +72,8 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _describe(merged: Merged) -> str:
+def describe(merged: Merged) -> str:
+    """A merge, for people."""
     report = merged.report
     where = f"{merged.version.ref}" if merged.version else str(merged.out)
     terms = " + ".join(f"{parent.weight:g}·{parent.label}" for parent in merged.recipe.sources)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import identity, refs
 from adaptkit.adapter import MANIFEST
-from adaptkit.errors import BadReference, BaseMismatch
+from adaptkit.errors import BadRecipe, BadReference, BaseMismatch
 from adaptkit.files import atomic_write, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
 from adaptkit.results import Baked, Merged
@@ -19,6 +19,8 @@ from adaptkit.verbs.shelf import Shelf
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+
+    from adaptkit.analysis import Comparison
 
 
 class Making(Shelf):
@@ -38,11 +40,13 @@ class Making(Shelf):
         new_version: bool = False,
         allow_pickle: bool = False,
         workers: int | None = None,
+        into_lora: bool = False,
         **choices: Any,
     ) -> Merged:
         """Merge `REF[=W]…` into the next version of `name`, or into the folder `out` without registering.
 
-        `base` is the folder of the base, for methods whose update needs its weights (DoRA, OFT, …). `choices` are
+        `into_lora` packs the result as low-rank factors even where the method would stay itself. `base` is the
+        folder of the base, for methods whose update needs its weights (DoRA, OFT, …). `choices` are
         those of `recipe.resolve`: space, params, rank, seed, dtype, extras, missing, normalize.
         """
         from adaptkit import merge, recipe
@@ -76,7 +80,8 @@ class Making(Shelf):
             folder.mkdir()
             with self._watch("merging", None) as step:
                 report = merge.run(made, plan, [source for source, _ in opened], folder, workers=workers,
-                                   method=self.plugins.packing_method(), done=lambda *_: step(1))  # fmt: skip
+                                   method=self.plugins.packing_method(), into_lora=into_lora,
+                                   done=lambda *_: step(1))  # fmt: skip
             facts["loss"] = {"error": report.error.total, "from_sum": report.from_sum, "dropped": list(report.dropped)}
             facts["made_with"] = merge.machine()
             known = Base(best_known([found for _, found in bases]))
@@ -90,6 +95,27 @@ class Making(Shelf):
             assert name is not None
             added = self._register(intake, name, message=message, alias=alias, new_version=new_version, origin="merged")
             return Merged(report, made, manifest, added.version, added.created)
+
+    def resize(self, ref: str, *, rank: int | None = None, energy: float | None = None, keep: str = "fro",
+               **how: Any) -> Merged:  # fmt: skip
+        """The best approximation of one adapter, of a rank or of the ranks that keep a share; `how` is as in `merge`."""
+        if rank is None and energy is None:
+            raise BadRecipe(f"cannot resize {ref}", why="nothing says to what", fix="--rank 8, or --energy 0.95")
+        return self.merge([ref], rank=rank, energy=energy, keep=keep, into_lora=True, **how)
+
+    def convert(self, ref: str, *, rank: int | None = None, energy: float | None = None, **how: Any) -> Merged:
+        """One adapter of any additive method as LoRA; what a rank loses is reported. `how` is as in `merge`."""
+        return self.merge([ref], rank=rank, energy=energy, into_lora=True, **how)
+
+    def diff(self, sources: Sequence[str], *, allow_pickle: bool = False) -> Comparison:
+        """Adapters side by side: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
+        from adaptkit.analysis import compare
+
+        weighted = [refs.split_weight(text) for text in sources]
+        with ExitStack() as stack, staging(self._tmp) as work, self._watch("comparing", None):
+            opened = [self._sources.for_merge(text, work, stack, self.version, allow_pickle=allow_pickle)[0]
+                      for text, _ in weighted]  # fmt: skip
+            return compare(opened, [weight for _, weight in weighted])
 
     def bake(
         self,
