@@ -71,7 +71,7 @@ def list_(session: Session, base: str | None, method: str | None, every: bool) -
 
 @click.command()
 @REF
-@click.option("--recipe", is_flag=True, help="Only the recipe that made it.")
+@click.option("--recipe", is_flag=True, help="Only the recipe that made it, as a file that `adaptkit compose` runs.")
 @json_option
 @pass_session
 def show(session: Session, ref: str, recipe: bool) -> None:
@@ -80,7 +80,10 @@ def show(session: Session, ref: str, recipe: bool) -> None:
     if recipe:
         from json import dumps
 
-        session.out.data(shown.manifest.recipe, dumps(shown.manifest.recipe, indent=2, ensure_ascii=False))
+        from adaptkit.compose import document
+
+        value = document(shown.manifest.recipe) if shown.manifest.recipe else None
+        session.out.data(value, dumps(value, indent=2, ensure_ascii=False))
         return
     session.out.data(shown.to_json(), lambda: _describe(shown))
 

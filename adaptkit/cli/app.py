@@ -15,7 +15,7 @@ COMMANDS = {
     "init": "adapters", "add": "adapters", "list": "adapters", "show": "adapters", "log": "adapters",
     "path": "adapters", "note": "adapters", "rm": "adapters", "restore": "adapters", "export": "adapters",
     "alias": "aliases", "rollback": "aliases",
-    "merge": "merging", "bake": "baking",
+    "merge": "merging", "compose": "merging", "bake": "baking",
     "resize": "shaping", "convert": "shaping", "diff": "shaping", "plot": "shaping",
     "push": "sharing", "pull": "sharing", "remote": "sharing",
     "base": "bases",

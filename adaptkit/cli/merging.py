@@ -88,3 +88,22 @@ def describe(merged: Merged) -> str:
     if report.dropped:
         lines.append(f"  dropped: {', '.join(report.dropped)}")
     return "\n".join(lines)
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE")
+@click.option("--name", help="Register the result as the next version of this name.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write the result into a new folder instead."
+)
+@click.option("-m", "--message", default="", help="What this version is.")
+@click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
+@click.option("--new-version", is_flag=True, help="Even when the name holds another method or base.")
+@click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders named.")
+@click.option("--force", is_flag=True, help="Even when the bases differ; recorded.")
+@json_option
+@pass_session
+def compose(session: Session, recipe: Path, **how: Any) -> None:
+    """Merge what a YAML file says: adapters, weights, module globs, strategy, parameters."""
+    merged = session.workspace.compose(recipe, **how)
+    session.out.data(merged.to_json(), lambda: describe(merged))

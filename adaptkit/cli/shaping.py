@@ -12,7 +12,7 @@ from adaptkit.cli.merging import describe
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from adaptkit.analysis import Comparison
 
@@ -97,7 +97,7 @@ def compared(found: Comparison) -> str:
     return "\n".join([*lines, "", f"try {found.advice}", f"  {found.reason}"])
 
 
-def _columns(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)

@@ -96,6 +96,20 @@ class Making(Shelf):
             added = self._register(intake, name, message=message, alias=alias, new_version=new_version, origin="merged")
             return Merged(report, made, manifest, added.version, added.created)
 
+    def compose(self, path: str | os.PathLike[str], **how: Any) -> Merged:
+        """Make what a recipe file says (see `adaptkit.compose`); `how` is where it goes, as in `merge`."""
+        from adaptkit import compose
+
+        file = compose.read(user_path(path))
+        with staging(self._tmp) as work:
+            made: dict[Path, str] = {}
+            for number, entry in enumerate(file.adapters):
+                if entry.recipe and entry.recipe not in made:
+                    inner = work / f"{number}-{entry.recipe.stem}"
+                    self.compose(entry.recipe, out=inner, force=how.get("force", False))
+                    made[entry.recipe] = str(inner)
+            return self.merge(file.sources(made), **{"weights": file.weights(made), **file.choices, **how})
+
     def resize(self, ref: str, *, rank: int | None = None, energy: float | None = None, keep: str = "fro",
                **how: Any) -> Merged:  # fmt: skip
         """The best approximation of one adapter, of a rank or of the ranks that keep a share; `how` is as in `merge`."""
