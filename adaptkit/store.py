@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,12 +146,15 @@ class Store:
         manifest = self.verify(digest)
         path = self.root / "trees" / _hex(digest)
         self._folder(path.parent)
-        for _ in range(_BUILDS):
-            if self._tree_is_sound(path, manifest):
-                return path
-            with explained("build", path):
-                self._discard(path)
-                self._build(path, manifest)
+        if self._tree_is_sound(path, manifest):
+            return path
+        with self._alone():  # or a tree that somebody just built would be taken for the broken one
+            for _ in range(_BUILDS):
+                if self._tree_is_sound(path, manifest):
+                    return path
+                with explained("build", path):
+                    self._discard(path)
+                    self._build(path, manifest)
         raise StoreError(f"cannot build {path}", why="something keeps changing it", fix="look for who writes there")
 
     # ------------------------------------------------------------ how
@@ -221,6 +224,12 @@ class Store:
     def _tree_is_sound(self, path: Path, manifest: Manifest) -> bool:
         """Whether the tree holds exactly the artifact's files. A hard link to a blob was hashed with it."""
         entries = _checked(manifest)
+        try:
+            return self._holds(path, entries)
+        except FileNotFoundError:  # somebody is building it anew
+            return False
+
+    def _holds(self, path: Path, entries: Iterable[FileEntry]) -> bool:
         if not path.is_dir() or {p.relative_to(path).as_posix() for p in _files(path)} != {e.path for e in entries}:
             return False
         return all(self._same(path / entry.path, entry) for entry in entries)
@@ -229,6 +238,19 @@ class Store:
         if file.is_symlink():
             return False
         return file.samefile(self.blob(entry.sha256)) or sha256_file(file) == entry.sha256
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time mends trees; the system gives the lock back if it dies."""
+        import fcntl
+
+        with explained("lock", self.root):
+            descriptor = os.open(self.root / "trees.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _build(self, path: Path, manifest: Manifest) -> None:
         temp = self._folder(self.root / "tmp") / f"tree.{secrets.token_hex(8)}"

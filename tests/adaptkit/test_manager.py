@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from functools import cache
+from importlib.metadata import entry_points
 
 import click
 import pytest
@@ -19,7 +20,7 @@ from adaptkit.errors import BadAdapter, BadWeights, NotFound, PluginError
 from adaptkit.manager import Plugins
 from adaptkit.types import Delete, Event, MoveAlias, Objection, Severity
 
-BUILT_INS = ("builtin-file", "builtin-generic", "builtin-linear", "builtin-lora", "builtin-peft")
+BUILT_INS = tuple(sorted(point.name for point in entry_points(group="adaptkit") if point.name.startswith("builtin-")))
 
 
 @cache
