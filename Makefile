@@ -26,6 +26,7 @@ lint: .venv/.lint
 
 bench: .venv/.test
 	$(PY) benchmarks/run.py
+	$(PY) benchmarks/strategies.py
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

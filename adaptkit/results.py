@@ -82,6 +82,29 @@ class Baked:
 
 
 @dataclass(frozen=True, slots=True)
+class Extracted:
+    """An adapter taken out of a fine-tune: its report, and the version or the folder it became."""
+
+    report: MergeReport
+    digest: str
+    version: Version | None = None
+    out: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        report = self.report
+        return {
+            "name": self.version.name if self.version else None,
+            "version": self.version.number if self.version else None,
+            "out": str(self.out) if self.out else None,
+            "digest": self.digest,
+            "rank": report.rank,
+            "ranks": dict(report.ranks),
+            "error": {"total": report.error.total, "modules": dict(report.error.modules)},
+            "left_out": list(report.dropped),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Pushed:
     """A version and the receipt of the place it went to: `naval@3 → …@7`."""
 

@@ -16,7 +16,7 @@ COMMANDS = {
     "path": "adapters", "note": "adapters", "rm": "adapters", "restore": "adapters", "export": "adapters",
     "alias": "aliases", "rollback": "aliases",
     "merge": "merging", "compose": "merging", "bake": "baking",
-    "resize": "shaping", "convert": "shaping", "diff": "shaping", "plot": "shaping",
+    "resize": "shaping", "convert": "shaping", "extract": "shaping", "diff": "shaping", "plot": "shaping",
     "push": "sharing", "pull": "sharing", "remote": "sharing",
     "base": "bases",
     "verify": "upkeep", "registry": "upkeep",

@@ -61,6 +61,23 @@ def convert(session: Session, ref: str, **how: Any) -> None:
 
 
 @click.command()
+@click.argument("tuned", metavar="DIR")
+@click.option("--base", required=True, metavar="DIR", help="The model it was tuned from.")
+@click.option("--rank", type=int, required=True, help="The rank of every module.")
+@click.option("--name", help="Register the result as the next version of this name.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write the result into a new folder.")
+@click.option("-m", "--message", default="", help="What this version is.")
+@json_option
+@pass_session
+def extract(session: Session, tuned: str, **how: Any) -> None:
+    """Take what a full fine-tune changed in its base out as LoRA, and say what the rank leaves out."""
+    made = session.workspace.extract(tuned, **how)
+    where = made.version.ref if made.version else str(made.out)
+    session.out.data(made.to_json(), f"{where}  {made.digest[:19]}…\n  {len(made.report.ranks)} modules, rank {made.report.rank}, "
+                                     f"loss {made.report.error.total or 0:.2g}")  # fmt: skip
+
+
+@click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="REF[=W]...", shell_complete=complete_ref)
 @click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders given.")
 @json_option

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import identity, refs
 from adaptkit.adapter import MANIFEST
-from adaptkit.errors import BadRecipe, BadReference, BaseMismatch
+from adaptkit.errors import BadRecipe, BadReference, BaseMismatch, Unmergeable
 from adaptkit.files import atomic_write, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
-from adaptkit.results import Baked, Merged
+from adaptkit.results import Baked, Extracted, Merged
 from adaptkit.types import Merge, Parent
 from adaptkit.verbs.shelf import Shelf
 
@@ -120,6 +120,39 @@ class Making(Shelf):
     def convert(self, ref: str, *, rank: int | None = None, energy: float | None = None, **how: Any) -> Merged:
         """One adapter of any additive method as LoRA; what a rank loses is reported. `how` is as in `merge`."""
         return self.merge([ref], rank=rank, energy=energy, into_lora=True, **how)
+
+    def extract(self, tuned: str | os.PathLike[str], base: str | os.PathLike[str], *, rank: int, name: str | None = None,
+                out: str | os.PathLike[str] | None = None, message: str = "") -> Extracted:  # fmt: skip
+        """What a full fine-tune changed in its base, as an adapter of a rank; what that leaves out is reported."""
+        from adaptkit import extract
+
+        if (name is None) == (out is None):
+            raise BadReference("an adapter goes to one place", why="give either a name or a folder",
+                               fix="--name NAME registers it, --out DIR writes a folder")  # fmt: skip
+        method = self.plugins.packing_method()
+        if method is None:
+            raise Unmergeable("cannot extract an adapter", why="no plugin has a method that holds low-rank updates")
+        target = None if out is None else empty_target(Path(out))
+        found = self._bases.measured(user_path(base))
+        with staging(self._tmp if target is None else target.parent) as work:
+            folder = work / "extracted"
+            folder.mkdir()
+            with self._watch("extracting", None) as step:
+                report = extract.run(user_path(tuned), user_path(base), folder, method, rank=rank,
+                                     name=found.identity.name or "base", done=step)  # fmt: skip
+            if report.dropped:
+                self.notify(f"{len(report.dropped)} tensors that are no matrices changed too and are left out: "
+                            + ", ".join(report.dropped[:3]))  # fmt: skip
+            facts = {"extracted": {"loss": report.error.total, "left_out": list(report.dropped)}}
+            intake = self._sources.made(folder, found, work)
+            intake = replace(intake, manifest=replace(intake.manifest, facts=facts))
+            if target is not None:
+                atomic_write(folder / MANIFEST, pretty_json(intake.manifest.to_json()))
+                rename_into(folder, target)
+                return Extracted(report, intake.manifest.digest, out=target)
+            assert name is not None
+            added = self._register(intake, name, message=message, origin="extracted")
+            return Extracted(report, intake.manifest.digest, added.version)
 
     def diff(self, sources: Sequence[str], *, allow_pickle: bool = False) -> Comparison:
         """Adapters side by side: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
