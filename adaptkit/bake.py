@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from adaptkit.outcome import Source
 
 JOURNAL = "adaptkit-bake.json"
-_BLOCK = 1 << 20  # elements of a weight worked on at once: a few megabytes, whatever the model
+_BLOCK = 1 << 18  # elements of a weight worked on at once: what a core keeps in its cache
 _COPY = 8 << 20  # bytes copied at once
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".ckpt", ".index.json")
 

@@ -28,6 +28,25 @@ def build(folder: Path) -> None:
         model.save_pretrained(folder / name)
 
 
+def halve(base: Path, out: Path) -> None:
+    """The base in bfloat16, in shards."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(out, max_shard_size="50MB")
+
+
+def bake_with_peft(base: str, adapter: str, out: str) -> None:
+    """The script a PEFT user writes to get a full model."""
+    import torch
+    from peft import PeftModel
+    from transformers import LlamaForCausalLM
+
+    warnings.simplefilter("ignore")
+    model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16), adapter)
+    model.merge_and_unload().save_pretrained(out, max_shard_size="50MB")
+
+
 def load(folder: Path) -> object:
     """The base with both adapters on it, as PEFT merges them."""
     from peft import PeftModel
@@ -53,4 +72,4 @@ def main(folder: str, kind: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    bake_with_peft(*sys.argv[2:]) if sys.argv[1] == "bake" else main(*sys.argv[1:])

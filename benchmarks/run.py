@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -103,6 +104,72 @@ def merge_cold(folder: Path) -> list[Row]:
     return rows
 
 
+def bake(folder: Path) -> list[Row]:
+    """A sharded bf16 model with an adapter in its weights: against copying it, and against PEFT's script."""
+    base, ours_out, theirs_out = folder / "half", folder / "baked", folder / "peft-baked"
+    llama.halve(folder / "base", base)
+    copied = str(folder / "copied")
+
+    def ours() -> None:
+        shutil.rmtree(ours_out, ignore_errors=True)
+        work(base, folder / "one", ours_out)
+
+    def copy() -> None:
+        shutil.rmtree(copied, ignore_errors=True)
+        command("cp", "-r", str(base), copied)()
+
+    def copy_durably() -> None:
+        shutil.rmtree(copied, ignore_errors=True)
+        command("sh", "-c", f"cp -r {base} {copied} && sync {copied}/* {copied}")()
+
+    def cold() -> None:
+        shutil.rmtree(ours_out, ignore_errors=True)
+        command(ADAPTKIT, "--home", str(folder / "home"), "bake", str(folder / "one"), "--base", str(base), "--out",
+                str(ours_out), "--force")()  # fmt: skip
+
+    rows = [
+        within("bake, work only", "`cp -r` of the model", ours, copy, 1.5, 9),
+        within("bake, work only", "`cp -r` and `sync` of the copy", ours, copy_durably, math.inf, 9),
+        faster("`adaptkit bake`, cold start", "the PEFT script with `merge_and_unload`", cold,
+               command(PYTHON, str(Path(llama.__file__)), "bake", str(base), str(folder / "one"), str(theirs_out)), 5, 3),
+    ]  # fmt: skip
+    peak = int(subprocess.run([PYTHON, __file__, "memory", str(base), str(folder / "one"), str(folder / "m")], check=True,
+                              capture_output=True, text=True).stdout.split()[-1])  # fmt: skip
+    size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    rows.append(Row(f"bake: largest anonymous memory ({peak / 1e6:.0f} MB)", f"the model's {size / 1e6:.0f} MB", 0, 0,
+                    peak / size, peak / size, peak / size, "≤ 250 MB", peak <= 250e6, 1))  # fmt: skip
+    return rows
+
+
+def work(base: Path, adapter: Path, out: Path) -> None:
+    """A bake without starting anything."""
+    from adaptkit import bake, outcome
+    from adaptkit.adapter import Adapter
+    from adaptkit.manager import Plugins
+
+    with Adapter.open(adapter) as opened:
+        bake.run(outcome.Source(opened, Plugins.from_environment().method_for(opened), "sha256:one"), base, out)
+
+
+def memory(base: str, adapter: str, out: str) -> None:
+    """Bake in this process, and print the most anonymous memory that was seen, in bytes."""
+    import threading
+
+    most, stop = [0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.002):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            most[0] = max(most[0], next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work(Path(base), Path(adapter), Path(out))
+    stop.set()
+    watcher.join()
+    print(most[0])
+
+
 def report(rows: list[Row]) -> str:
     """The page that is written."""
     import numpy as np
@@ -146,11 +213,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="adaptkit-bench-") as name:
         folder = Path(name)
         llama.build(folder)
-        rows = startup(folder) + fingerprint(folder) + merge_step(folder) + merge_cold(folder)
+        rows = startup(folder) + fingerprint(folder) + bake(folder) + merge_step(folder) + merge_cold(folder)
     text = report(rows)
     REPORT.write_text(text)
     print(text)
 
 
 if __name__ == "__main__":
-    main()
+    memory(*sys.argv[2:]) if sys.argv[1:2] == ["memory"] else main()
