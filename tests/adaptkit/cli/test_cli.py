@@ -120,6 +120,28 @@ def test_the_forms_of_the_issue_work_and_print_what_they_promise(shell, lora_pai
     assert shell.json("base", "compare", tiny_llama, tiny_llama)["sameness"] == "same"
 
 
+def test_the_commands_that_make_other_forms_print_what_they_promise(filled, tiny_llama, tmp_path):
+    assert "try --strategy" in filled.run("diff", "naval", "medic").stdout
+    assert {"adapters", "pairs", "truncation", "advice"} <= filled.json(
+        "merge", "naval", "medic", "--name", "x", "--dry-run"
+    ).keys()
+    assert [v["name"] for v in filled.json("list")] == ["medic", "naval"]
+    assert filled.json("resize", "medic", "--rank", 3, "--name", "small")["rank"] == 3
+    assert "error: cannot resize medic: nothing says to what" in filled.refused("resize", "medic", "--name", "small")
+    assert filled.json("convert", "naval", "--out", tmp_path / "converted")["error"]["total"] == 0
+    (tmp_path / "bridge.yaml").write_text("adapters: [naval@prod, {ref: medic, weight: 0.5}]\nrank: 4\n")
+    assert filled.json("compose", "bridge.yaml", "--name", "bridge")["rank"] == 4
+    recipe = filled.run("show", "bridge", "--recipe").stdout
+    (tmp_path / "again.json").write_text(recipe)
+    assert filled.json("compose", "again.json", "--name", "bridge")["created"] is False
+    baked = filled.json("bake", "naval", "--base", tiny_llama, "--out", tmp_path / "model")
+    assert len(baked["changed"]) == 4
+    extracted = filled.json("extract", tmp_path / "model", "--base", tiny_llama, "--rank", 4, "--name", "found")
+    assert extracted["error"]["total"] < 1e-4
+    filled.run("plot", "spectrum", "naval", "medic", "--out", tmp_path / "spectrum.png")
+    assert (tmp_path / "spectrum.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_what_a_merge_prints_is_read_by_a_person(filled):
     text = filled.run("merge", "naval=0.7", "medic", "--name", "bridge").stdout
     assert text.startswith("bridge@1  sha256:")
