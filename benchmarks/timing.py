@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 NO_TARGET = "none"
+# pip compiles what it installs; a source tree is compiled at the first run, unless the environment forbids it.
+AS_INSTALLED = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def command(*arguments: str, **environment: str) -> Callable[[], None]:
 
     def run() -> None:
         nowhere = subprocess.DEVNULL
-        subprocess.run(arguments, check=True, stdout=nowhere, stderr=nowhere, env=os.environ | environment)
+        subprocess.run(arguments, check=True, stdout=nowhere, stderr=nowhere, env=AS_INSTALLED | environment)
 
     return run
 
