@@ -46,7 +46,7 @@ class Bases:
         """The base in a folder, every level of its identity hashed or remembered."""
         with self.watch(f"hashing {folder.name}", None) as progress:
             found = identity.measure(folder, cache=self.cache, progress=progress)
-        return Base(found, identity.base_shapes(folder))
+        return Base(found, identity.base_shapes(folder), folder)
 
     def of(self, adapter: Adapter, given: str | None) -> Base:
         """The base that is at hand for an adapter: the one given, else the local path it names, else its name alone."""

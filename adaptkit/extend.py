@@ -40,17 +40,31 @@ class Module:
     """One place in the base that an adapter changes.
 
     `shape` is m×n of the update as a matrix. `stored` is the shape in which the base keeps the weight
-    (transposed for GPT-2's Conv1D, four-dimensional for a convolution). A grouped convolution counts
-    as `parts` independent matrices, `part` saying which; other modules have one.
+    (transposed for GPT-2's Conv1D, four-dimensional for a convolution); empty where only the base can tell. A grouped
+    convolution and a parameter of fused experts count as `parts` independent matrices, `part` saying which; other
+    modules have one. `weight` is the base's tensor when it is not called `NAME.weight`; `transposed` says that each
+    of its experts is stored n×m.
     """
 
     name: str
-    kind: Literal["linear", "conv1d", "conv2d", "embedding", "other"]
+    kind: Literal["linear", "conv1d", "conv2d", "embedding", "expert", "other"]
     shape: tuple[int, int]
     rank: int
     stored: tuple[int, ...]
     part: int = 0
     parts: int = 1
+    weight: str = ""
+    transposed: bool = False
+
+    @property
+    def tensor(self) -> str:
+        """The base's tensor that the update is added to."""
+        return self.weight or f"{self.name}.weight"
+
+    @property
+    def saved_rank(self) -> int:
+        """The rank as the file and its configuration count it: that of all groups, but of one expert."""
+        return self.rank if self.kind == "expert" else self.rank * self.parts
 
     @property
     def key(self) -> str:
@@ -83,16 +97,30 @@ class Dense:
 Delta = LowRank | Dense
 Applier = Callable[["Array", slice], "Array"]
 """Given rows of a weight (m×n, in a working precision) and which rows they are: those rows, updated."""
+Rows = tuple[str, tuple[int, ...]]
+"""The key of a tensor that is single rows of one of the base's, and which rows."""
 
 
 # ---------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the base's configuration describes: its parameters' shapes in the model's own order.
+
+    `transposed` names the modules that store each expert's matrix in×out.
+    """
+
+    parameters: Mapping[str, tuple[int, ...]]
+    transposed: frozenset[str] = frozenset()
 
 
 class AdapterView(Protocol):
     """One adapter as a method plugin sees it: configuration, header, and tensors one at a time.
 
     Keys are normalised: stray adapter names and wrapper prefixes are gone, `base_model.model.` stays.
-    `base_shapes` maps the base's tensor names to shapes when the base is at hand.
+    `base_shapes` maps the base's tensor names to shapes when the base is at hand, and `model()` is then what its
+    configuration describes (needs transformers; None when no base is at hand).
     """
 
     @property
@@ -103,6 +131,7 @@ class AdapterView(Protocol):
     def header(self) -> Mapping[str, TensorInfo]: ...
     @property
     def base_shapes(self) -> Mapping[str, tuple[int, ...]] | None: ...
+    def model(self) -> Model | None: ...
     def read(self, key: str) -> Array: ...
 
 
@@ -190,6 +219,14 @@ class AdapterMethod(ABC):
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
         """Tensors of the base that the adapter brings whole: their names, each with the key that holds it."""
+        return {}
+
+    def row_replacements(self, view: AdapterView) -> Mapping[str, Rows]:
+        """Tensors of the base of which the adapter brings single rows: their names, each with key and row numbers."""
+        return {}
+
+    def row_settings(self, rows: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+        """The configuration fields that say which rows the tensors under these keys are."""
         return {}
 
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:

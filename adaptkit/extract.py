@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from adaptkit.extend import AdapterMethod, Array, TensorInfo
+    from adaptkit.extend import AdapterMethod, Array, Model, TensorInfo
 
 _EMBEDDINGS = ("embed_tokens", "wte", "wpe", "word_embeddings", "embed_in", "tok_embeddings")
 _CONV1D = frozenset({"gpt2", "openai-gpt"})  # models whose projections keep their weights transposed
@@ -43,6 +43,9 @@ class _Nothing:
     config: Mapping[str, Any]
     header: Mapping[str, TensorInfo]
     base_shapes: Mapping[str, tuple[int, ...]] | None = None
+
+    def model(self) -> Model | None:
+        return None
 
     def read(self, key: str) -> Array:
         raise KeyError(key)

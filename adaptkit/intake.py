@@ -9,31 +9,33 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapter import CONFIG, PICKLE, README, WEIGHTS, Adapter, artifact_paths
-from adaptkit.errors import BaseMismatch, Unmergeable
+from adaptkit.errors import BaseMismatch, MissingExtra, Unmergeable
 from adaptkit.files import check_relative, explained, user_path
+from adaptkit.replication import Layers
 from adaptkit.tensor_writer import TensorWriter
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, artifact_digest
-from adaptkit.weights import tensors_called
+from adaptkit.weights import BaseWeights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.extend import AdapterMethod
+    from adaptkit.extend import AdapterMethod, Module
 
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The base an adapter is for: its identity, and its tensors' shapes when it is at hand."""
+    """The base an adapter is for: its identity, and its tensors' shapes and its folder when it is at hand."""
 
     identity: BaseIdentity
     shapes: Mapping[str, tuple[int, ...]] | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def prepare(
     method.check(adapter)
     adapter.check_tensors()
     gathered = _Gathered()
-    if base.shapes is not None and not method.unmergeable(adapter):
+    if base.shapes is not None and base.folder is not None and not method.unmergeable(adapter):
         _check_fit(adapter, method, base, gathered, force=force)
     paths, skipped = artifact_paths(adapter.path, include)
     for path in paths:
@@ -146,19 +148,28 @@ def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> Non
 
 def _check_fit(adapter: Adapter, method: AdapterMethod, base: Base, gathered: _Gathered, *, force: bool) -> None:
     """Every module must find its weight in the base, in the shape it was trained for."""
-    assert base.shapes is not None
+    assert base.folder is not None
     wrong, label = [], adapter.label
-    try:
-        modules = method.modules(adapter)
-    except Unmergeable as error:  # its file tells the modules, and only the base their shapes
-        modules = ()
-        wrong.append(error.why)
-    for module in modules:
-        shapes = [base.shapes[name] for name in tensors_called(f"{module.name}.weight", base.shapes)]
-        if not shapes:
-            wrong.append(f"'{module.name}' is not in the base")
-        elif base.identity.quantised is None and module.stored not in shapes:
-            wrong.append(f"'{module.name}' is {list(module.stored)} here and {list(shapes[0])} in the base")
+    with BaseWeights.open(base.folder) as weights:
+        adapter.rest_on(weights)
+        layers = Layers.of(adapter.config.get("layer_replication"), weights.layout.config, label)
+        modules: tuple[Module, ...] = ()
+        try:
+            modules = method.modules(adapter)
+        except Unmergeable as error:  # its file tells the modules, and only the base their shapes
+            wrong.append(error.why)
+        except MissingExtra as error:
+            gathered.warnings.append(f"not checked against the base: {error.why or error.what}")
+        for module in modules:
+            pieces = weights.pieces(
+                replace(module, name=layers.old_name(module.name), weight=layers.old_name(module.weight))
+            )
+            shapes = [weights.shapes[piece.tensor] for piece in pieces]
+            whole = len(shapes) == 1 and pieces[0].expert is None
+            if not shapes:
+                wrong.append(f"'{module.name}' is not in the base")
+            elif whole and base.identity.quantised is None and module.stored != shapes[0]:
+                wrong.append(f"'{module.name}' is {list(module.stored)} here and {list(shapes[0])} in the base")
     if not wrong:
         return
     shown = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")

@@ -59,7 +59,8 @@ class Sources:
             inner = Path(mkdtemp(dir=work))
             adapter = stack.enter_context(Adapter.open(parsed.path, text, allow_pickle=allow_pickle))
             intake = self._prepare(adapter, self.bases.of(adapter, None), inner)
-            adapter.base_shapes = weights.shapes if weights else adapter.base_shapes
+            if weights:
+                adapter.rest_on(weights)
             return Source(adapter, intake.method, intake.manifest.digest, weights), intake.manifest.base
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, selector = self.places.to_pull(text)
@@ -69,7 +70,8 @@ class Sources:
             found = version(text)
             digest, base = found.digest, found.base
         adapter = stack.enter_context(Adapter.open(self.store.tree(digest), text))
-        adapter.base_shapes = weights.shapes if weights else None
+        if weights:
+            adapter.rest_on(weights)
         method = self.plugins.method_for(adapter)
         method.check(adapter)
         return Source(adapter, method, digest, weights), base

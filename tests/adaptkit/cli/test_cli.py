@@ -179,7 +179,7 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["merge", "naval=inf", "medic", "--name", "b"], "the weight of 'naval' is inf"),
         (["merge", "naval=0", "medic=0", "--name", "b"], "all weights are zero"),
         (["merge", "naval=0.7", "naval@prod=0.3", "--name", "b"], "are the same adapter"),
-        (["merge", "naval", "medic", "--name", "b", "--rank", "99"], "--rank is 99: the whole sum has rank 12"),
+        (["merge", "naval", "medic", "--name", "b", "--rank", "99"], "--rank is 99: the whole result has rank 12"),
         (["merge", "naval", "medic", "--name", "b", "--param", "x=1"], "no parameter of 'linear' called 'x'"),
         (["merge", "naval", "medic"], "a merge goes to one place"),
         (["merge", "naval", "medic", "--out", ".adaptkit"], "is not empty"),
@@ -300,6 +300,18 @@ def test_a_merge_loads_no_torch(filled, tmp_path):
                           env=os.environ | {"ADAPTKIT_HOME": str(filled.home)})  # fmt: skip
     assert done.stdout.splitlines()[-1] == "False"
     tiny.reload_strictly(tiny.llama(), tmp_path / "o")
+
+
+def test_a_merge_goes_straight_into_a_model(filled, tmp_path):
+    base = str(filled.folder / "base")
+    tiny.save_llama(filled.folder / "base")
+    done = filled.run("merge", "naval=0.5", "medic", "--into", "bake", tmp_path / "model", "--base", base, "--force")
+    assert "tensors changed" in done.stdout
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+    for more, sentence in ((["--name", "bridge", "--base", base], "makes a model, not an adapter: --name has no meaning"),
+                           ([], "give the base it starts from, --base DIR")):  # fmt: skip
+        done = filled.run("merge", "naval", "medic", "--into", "bake", tmp_path / "other", *more, code=2)
+        assert sentence in " ".join(done.stderr.split())
 
 
 def test_every_command_has_help_and_stands_in_the_reference():

@@ -20,6 +20,10 @@ CASES = [(kind.peft_type, {}) for kind in KINDS] + [
     ("MISS", {"init_weights": "bat"}),
     ("ADALORA", {}),
     ("LORA", {"use_dora": True}),
+    ("LORA", {"init_lora_weights": "pissa", "r": 4}),
+    ("LORA", {"init_lora_weights": "olora", "r": 4, "lora_alpha": 4}),
+    ("LORA", {"init_lora_weights": "mica", "r": 4}),
+    ("LORA", {"kasa_config": {}, "r": 4}),
     ("LOHA", {"r": 2}),
     ("LOHA", {"r": 8}),
     ("LOKR", {"r": 4}),
@@ -81,9 +85,10 @@ def test_what_depends_on_the_order_of_the_model_is_refused_by_name(tiny_llama, t
         assert "order of the model's modules" in PLUGINS.method_for(adapter).unmergeable(adapter)
 
 
-@pytest.mark.parametrize("peft_type", ["LOHA", "OFT", "IA3", "VERA", "LN_TUNING", "LORA"])
+@pytest.mark.parametrize("peft_type", ["LOHA", "OFT", "IA3", "VERA", "LN_TUNING", "LORA-DORA", "LORA-PISSA"])
 def test_baking_is_pefts_own_merge(peft_type, tiny_llama, tmp_path):
-    options = {"use_dora": True} if peft_type == "LORA" else {}
+    peft_type, _, kind = peft_type.partition("-")
+    options = {"": {}, "DORA": {"use_dora": True}, "PISSA": {"init_lora_weights": "pissa", "r": 4}}[kind]
     folder = tuned.save(tiny_llama, tmp_path / "a", peft_type, **options)
     with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
         ws.bake(str(folder), tiny_llama, tmp_path / "out", force=True)
