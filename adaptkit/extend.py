@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from adaptkit.errors import NotFound, StorageError, Unmergeable
@@ -94,6 +94,17 @@ class Dense:
     bias: Array | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """An adapter in other words: its configuration, its tensors one at a time, and the file that another tool expects."""
+
+    config: Mapping[str, Any]
+    layout: Mapping[str, TensorInfo]
+    read: Callable[[str], Array]
+    file: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
 Delta = LowRank | Dense
 Applier = Callable[["Array", slice], "Array"]
 """Given rows of a weight (m×n, in a working precision) and which rows they are: those rows, updated."""
@@ -150,6 +161,9 @@ class AdapterMethod(ABC):
     """Whether a weighted sum of such adapters is one of them: `combine` and `combined_config` make it."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Configuration fields that parents must agree about, or that `--extras` settles."""
+
+    dialects: ClassVar[Mapping[str, str]] = {}
+    """Other tools whose files it reads (`add --from`) and writes (`export --to`), each with a line about it."""
 
     @abstractmethod
     def recognises(self, view: AdapterView) -> bool:
@@ -249,6 +263,18 @@ class AdapterMethod(ABC):
 
         `kept` are the keys of the tensors that are no deltas, `settings` what became of this method's `settings`.
         """
+        raise NotImplementedError
+
+    def dialect_of(self, view: AdapterView) -> str:
+        """Which of its dialects a file without a configuration is written in; empty for none."""
+        return ""
+
+    def read_dialect(self, dialect: str, view: AdapterView) -> Translated:
+        """The adapter as PEFT would have saved it."""
+        raise NotImplementedError
+
+    def write_dialect(self, dialect: str, view: AdapterView) -> Translated:
+        """The adapter as another tool reads it."""
         raise NotImplementedError
 
     def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import publish, refs
 from adaptkit.adapter import Adapter
+from adaptkit.dialects import foreign_file, from_dialect
+from adaptkit.errors import BadAdapter
 from adaptkit.intake import prepare
 from adaptkit.outcome import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import ExitStack
 
     from adaptkit.bases import Bases
@@ -36,10 +38,14 @@ class Sources:
     notify: Callable[[str], None]
     now: Callable[[], str]
 
-    def folder(self, folder: Path, base: str | None, work: Path, *, allow_pickle: bool = False, **how: Any) -> Intake:
-        """A folder as the artifact it becomes, its base settled by `Bases.of`."""
-        with Adapter.open(folder, allow_pickle=allow_pickle) as adapter:
-            return self._prepare(adapter, self.bases.of(adapter, base), work, **how)
+    def folder(self, folder: Path, base: str | None, work: Path, *, allow_pickle: bool = False,
+               dialect: str | None = None, **how: Any) -> Intake:  # fmt: skip
+        """A folder as the artifact it becomes, its base settled by `Bases.of`; in a dialect, the folder it stands for."""
+        shapes = None if base is None else self.bases.find(base).shapes
+        readable, facts = self._in_peft(folder, work, dialect, shapes)
+        with Adapter.open(readable, str(folder), allow_pickle=allow_pickle) as adapter:
+            intake = self._prepare(adapter, self.bases.of(adapter, base), work, **how)
+        return replace(intake, manifest=replace(intake.manifest, facts={**intake.manifest.facts, **facts}))
 
     def made(self, folder: Path, base: Base, work: Path, **how: Any) -> Intake:
         """A folder whose base is known, such as the result of a merge."""
@@ -57,7 +63,8 @@ class Sources:
         parsed = refs.parse(text)
         if isinstance(parsed, refs.PathRef):
             inner = Path(mkdtemp(dir=work))
-            adapter = stack.enter_context(Adapter.open(parsed.path, text, allow_pickle=allow_pickle))
+            readable, _ = self._in_peft(parsed.path, inner, None, weights.shapes if weights else None)
+            adapter = stack.enter_context(Adapter.open(readable, text, allow_pickle=allow_pickle))
             intake = self._prepare(adapter, self.bases.of(adapter, None), inner)
             if weights:
                 adapter.rest_on(weights)
@@ -75,6 +82,19 @@ class Sources:
         method = self.plugins.method_for(adapter)
         method.check(adapter)
         return Source(adapter, method, digest, weights), base
+
+    def _in_peft(self, path: Path, work: Path, dialect: str | None,
+                 shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+        """The PEFT directory that a path is, or is turned into; with the facts to record of that."""
+        if dialect is None and foreign_file(path) is None:
+            return path, {}
+        out = Path(mkdtemp(dir=work))
+        try:
+            return out, from_dialect(path, self.plugins.methods(), out, dialect=dialect, base_shapes=shapes)
+        except BadAdapter:
+            if dialect is None and path.is_dir():
+                return path, {}  # what is wrong with it is said where it is opened
+            raise
 
     def _prepare(self, adapter: Adapter, base: Base, work: Path, *, method: str = "", **how: Any) -> Intake:
         adapter.base_shapes = base.shapes

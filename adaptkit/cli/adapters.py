@@ -34,6 +34,9 @@ def init(session: Session, folder: str) -> None:
 @click.option("--base", metavar="BASE", help="Its base model: a folder (measured), a known name or a tm1:… level.")
 @click.option("-m", "--message", default="", help="What this version is.")
 @click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
+@click.option(
+    "--from", "dialect", metavar="TOOL", help="Who wrote it, where the file does not tell: kohya, diffusers or unsloth."
+)
 @click.option("--include", multiple=True, metavar="GLOB", help="Take further files in; may be repeated.")
 @click.option(
     "--allow-pickle", is_flag=True, help="Read a .bin pickle (with torch's safe loader) and store safetensors."
@@ -43,10 +46,10 @@ def init(session: Session, folder: str) -> None:
 @json_option
 @pass_session
 def add(session: Session, path: Path, name: str, base: str | None, message: str, alias: str | None,
-        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool) -> None:  # fmt: skip
-    """Register the adapter in folder PATH as the next version of NAME."""
+        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool, dialect: str | None) -> None:  # fmt: skip
+    """Register the adapter in folder (or file) PATH as the next version of NAME."""
     added = session.workspace.add(path, name, base=base, message=message, alias=alias, include=include,
-                                  allow_pickle=allow_pickle, new_version=new_version, force=force)  # fmt: skip
+                                  allow_pickle=allow_pickle, new_version=new_version, force=force, dialect=dialect)  # fmt: skip
     session.out.data(added.to_json(), f"{added.version.ref}  {_short(added.version)}" + _unchanged(added.created))
     if added.skipped:
         session.out.say(f"left out: {', '.join(added.skipped)} (take in with --include GLOB)")
@@ -157,10 +160,11 @@ def restore(session: Session, ref: str | None) -> None:
 @click.command()
 @REF
 @click.argument("out", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--to", "dialect", metavar="TOOL", help="Write what kohya or diffusers reads instead.")
 @pass_session
-def export(session: Session, ref: str, out: Path) -> None:
-    """Copy REF into a new folder DIR, as a PEFT directory of its own."""
-    target = session.workspace.export(ref, out)
+def export(session: Session, ref: str, out: Path, dialect: str | None) -> None:
+    """Copy REF into a new folder DIR: a PEFT directory of its own, or the one file that another tool reads."""
+    target = session.workspace.export(ref, out, dialect=dialect)
     session.out.data(str(target), str(target))
 
 

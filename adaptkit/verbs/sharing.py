@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.adapter import MANIFEST
+from adaptkit.adapter import MANIFEST, Adapter
 from adaptkit.admission import admit_next
+from adaptkit.dialects import to_dialect
 from adaptkit.extend import Bundle
 from adaptkit.files import atomic_write, explained
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
@@ -26,13 +27,19 @@ if TYPE_CHECKING:
 class Sharing(Shelf):
     """Shares adapters."""
 
-    def export(self, ref: str, out: str | os.PathLike[str]) -> Path:
-        """Copy a version into a folder of its own, with its README and `adaptkit.json`."""
+    def export(self, ref: str, out: str | os.PathLike[str], *, dialect: str | None = None) -> Path:
+        """Copy a version into a folder of its own, with its README and `adaptkit.json`; in a `dialect`, its one file."""
         target = empty_target(Path(out))
         version = self.version(ref)
         tree, manifest = self.store.tree(version.digest), self._manifest(version)
         with staging(self._tmp if target is None else target.parent) as work:
             folder = work / "copy"
+            if dialect is not None:
+                folder.mkdir()
+                with Adapter.open(tree, ref) as adapter:
+                    file = to_dialect(adapter, self.plugins.method_for(adapter), dialect, folder)
+                rename_into(folder, target)
+                return target / file.name
             with explained("write", folder):
                 shutil.copytree(tree, folder, copy_function=shutil.copyfile)
             atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))

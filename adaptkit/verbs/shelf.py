@@ -39,14 +39,20 @@ class Shelf(Holdings):
         allow_pickle: bool = False,
         new_version: bool = False,
         force: bool = False,
+        dialect: str | None = None,
     ) -> Added:
-        """Take in an adapter folder as the next version of `name`; `created` is False when it already is the latest."""
+        """Take in an adapter folder as the next version of `name`; `created` is False when it already is the latest.
+
+        What kohya's scripts or diffusers wrote is recognised and turned into a PEFT directory; `dialect` says who
+        wrote it where the file does not tell.
+        """
         refs.check_name(name)
         if alias is not None:
             refs.check_alias(alias)
         folder = user_path(path)
         with staging(self._tmp) as work:
-            intake = self._sources.folder(folder, base, work, include=include, allow_pickle=allow_pickle, force=force)
+            intake = self._sources.folder(folder, base, work, include=include, allow_pickle=allow_pickle, force=force,
+                                          dialect=dialect)  # fmt: skip
             return self._register(intake, name, message=message, alias=alias, new_version=new_version, origin="added")
 
     def list(self, *, base: str | None = None, method: str | None = None, every: bool = False) -> tuple[Version, ...]:

@@ -15,6 +15,7 @@ from adaptkit.errors import BadConfig, BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import AdapterMethod, LowRank, Module
 from adaptkit.hookspecs import hookimpl
 from adaptkit.patterns import may_never_end
+from adaptkit_plugins.methods.lora.dialects import DIALECTS, dialect_of, translated, written
 from adaptkit_plugins.methods.lora.experts import (
     common_targets,
     describe_experts,
@@ -40,7 +41,7 @@ from adaptkit_plugins.methods.lora.starts import lost_start, start_of, taken_out
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from adaptkit.extend import AdapterView, Applier, Array, Delta, Rows
+    from adaptkit.extend import AdapterView, Applier, Array, Delta, Rows, Translated
 
 # Flags under which D = s·B·A no longer holds, with the reason as a clause.
 _OTHER_MATH: Mapping[str, str] = {
@@ -61,6 +62,7 @@ class Lora(AdapterMethod):
     )
     packs: ClassVar[bool] = True
     settings: ClassVar[tuple[str, ...]] = ("task_type",)
+    dialects: ClassVar[Mapping[str, str]] = DIALECTS
 
     def recognises(self, view: AdapterView) -> bool:
         return view.config.get("peft_type") == "LORA"
@@ -204,6 +206,15 @@ class Lora(AdapterMethod):
             name = key.removeprefix(PREFIX).replace(".base_layer.", ".").replace(".modules_to_save.", ".")
             found[name] = key
         return found
+
+    def dialect_of(self, view: AdapterView) -> str:
+        return dialect_of(view)
+
+    def read_dialect(self, dialect: str, view: AdapterView) -> Translated:
+        return translated(dialect, view, lambda: self.modules(view))
+
+    def write_dialect(self, dialect: str, view: AdapterView) -> Translated:
+        return written(dialect, view, self.modules(view))
 
     def row_replacements(self, view: AdapterView) -> Mapping[str, Rows]:
         return token_rows(view)
