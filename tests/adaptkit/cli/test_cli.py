@@ -250,20 +250,6 @@ def test_a_locked_a_newer_and_a_foreign_database_get_sentences(filled):
     assert "is not a database" in filled.refused("list")
 
 
-def test_a_full_disk_is_a_sentence(tmp_path, lora_pair):
-    try:
-        subprocess.run(["unshare", "-rm", "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs `unshare` with user namespaces, for a small file system")
-    (tmp_path / "small").mkdir()
-    script = (f"mount -t tmpfs -o size=100k none {tmp_path}/small && cd {tmp_path}/small && "
-              f"{ADAPTKIT} --home {tmp_path}/small/home add {lora_pair[1]} --name naval")  # fmt: skip
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "disk full" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_debug_shows_the_traceback_that_nobody_sees_otherwise(filled):
     done = subprocess.run([ADAPTKIT, "show", "nobody"], cwd=filled.folder, capture_output=True, text=True, check=False,
                           env=os.environ | {"ADAPTKIT_HOME": str(filled.home), "ADAPTKIT_DEBUG": "1"})  # fmt: skip
