@@ -71,6 +71,29 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         rest, offset = rest[count:], offset + count
 
 
+def copy_range(source: int, target: int, count: int, begin: int, offset: int) -> int:
+    """Copy bytes between files, inside the system where it can; answers how many there were."""
+    done = 0
+    in_system = hasattr(os, "copy_file_range")
+    while done < count:
+        if in_system:
+            try:
+                moved = os.copy_file_range(source, target, count - done, begin + done, offset + done)
+            except OSError as error:
+                if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}:
+                    raise
+                in_system = False
+                continue
+        else:
+            piece = os.pread(source, min(1 << 20, count - done), begin + done)
+            write_all(target, piece, offset + done)
+            moved = len(piece)
+        if not moved:
+            break
+        done += moved
+    return done
+
+
 def link_new(temp: Path, path: Path) -> bool:
     """Give `temp` the name `path` too, unless that exists: False. Without hard links it falls to OSError."""
     try:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from adaptkit.errors import NotFound, StoreError
-from adaptkit.files import explained, fsync_directory, open_temp, write_all
+from adaptkit.files import copy_range, explained, fsync_directory, open_temp, write_all
 from adaptkit.tensors import DTYPES, LARGEST_HEADER, Entry, check_name, dtype_name, read_header, size_of
 
 if TYPE_CHECKING:
@@ -89,6 +89,15 @@ class TensorWriter:
         if at == place.end:
             with self._lock:
                 self._missing.remove(key)
+
+    def copy(self, key: str, file: Path, begin: int) -> None:
+        """Write one tensor with the bytes that stand in another file from `begin`; the system copies where it can."""
+        place = self._claim(key)
+        with explained("write", self.path), file.open("rb") as source:
+            if copy_range(source.fileno(), self._descriptor, place.nbytes, begin, place.begin) != place.nbytes:
+                raise StoreError(f"the tensor '{key}' cannot be copied from {file}", why="the file is too short")
+        with self._lock:
+            self._missing.remove(key)
 
     def commit(self) -> None:
         """Make the file appear, whole; `StoreError` names what was not written."""

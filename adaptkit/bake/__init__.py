@@ -14,8 +14,10 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +36,7 @@ from adaptkit.types import digest_of
 from adaptkit.weights import BaseWeights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.bake.plan import Tensor
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from adaptkit.outcome import Source
 
 JOURNAL = "adaptkit-bake.json"
-_COPY = 8 << 20  # bytes copied at once
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx", ".ckpt", ".index.json")
 
 
@@ -81,14 +82,23 @@ def run(
                                                             for f in weights.layout.files], "dtype": dtype})  # fmt: skip
         finished = _open_work(work, key, clean=clean)
         resumed = len(finished)
-        with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-            for file, names in shards.items():
-                if file.name in finished:
-                    done(sum(size_of(plan[n].dtype, plan[n].shape) for n in names))
-                    continue
-                _write_shard(source, weights, file, {n: plan[n] for n in names}, work, pool, done)
-                finished.append(file.name)
-                atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": finished}).encode())
+        missing = {
+            file: {name: plan[name] for name in names} for file, names in shards.items() if file.name not in finished
+        }
+        if finished:
+            done(
+                sum(
+                    size_of(plan[n].dtype, plan[n].shape)
+                    for file in shards.keys() - missing.keys()
+                    for n in shards[file]
+                )
+            )
+
+        def note(file: Path) -> None:
+            finished.append(file.name)
+            atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": finished}).encode())
+
+        _write_shards(source, weights, missing, work, workers or os.cpu_count() or 1, done, note)
         _carry_along(source, weights, plan, shards, work, dtype, planned.config)
         _check(weights, plan, work)
     (work / JOURNAL).unlink()
@@ -125,33 +135,65 @@ def _open_work(work: Path, key: str, *, clean: bool) -> list[str]:
     return []
 
 
-def _write_shard(source: Source, weights: BaseWeights, file: Path, plan: Mapping[str, Tensor], work: Path,
-                 pool: ThreadPoolExecutor, done: Callable[[int], None]) -> None:  # fmt: skip
+def _write_shards(source: Source, weights: BaseWeights, shards: Mapping[Path, Mapping[str, Tensor]], work: Path, workers: int,
+                  done: Callable[[int], None], note: Callable[[Path], None]) -> None:  # fmt: skip
+    """Write the files, several tensors at once, and sync each beside the work on the next; `note` hears what is on disk."""
+
+    def make(writer: TensorWriter, name: str, tensor: Tensor) -> int:
+        place = _entry(weights, tensor.source)
+        if not tensor.changed and tensor.dtype == place.entry.dtype:
+            writer.copy(name, place.file, place.entry.begin)
+        else:
+            with writer.pieces(name) as put:
+                for block in new_values(source, weights, name, tensor):
+                    put(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+            weights.forget(tensor.source)
+        return size_of(tensor.dtype, tensor.shape)
+
+    def finish(file: Path, writer: TensorWriter, tensors: Sequence[Future[int]]) -> None:
+        for tensor in tensors:
+            done(tensor.result())
+        writer.commit()
+        note(file)
+
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        writers = {file: stack.enter_context(_writer(weights, file, plan, work)) for file, plan in shards.items()}
+        pool, last = ThreadPoolExecutor(workers), ThreadPoolExecutor(1)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        stack.callback(last.shutdown, cancel_futures=True)
+        tensors: dict[Path, list[Future[int]]] = {file: [] for file in shards}
+        for file, name in _turns(shards, workers):
+            tensors[file].append(pool.submit(make, writers[file], name, shards[file][name]))
+        finishing = [last.submit(finish, file, writers[file], tensors[file]) for file in shards]
+        for finished in finishing:
+            finished.result()
+
+
+def _turns(shards: Mapping[Path, Mapping[str, Tensor]], workers: int) -> Iterator[tuple[Path, str]]:
+    """The order of the work: as many files at a time as there are workers, since a file takes one write at a time."""
+    for files in _groups(shards, workers):
+        largest_first = [[(file, name) for name in sorted(plan, key=lambda n: -size_of(plan[n].dtype, plan[n].shape))]
+                         for file in files for plan in [shards[file]]]  # fmt: skip
+        for turn in zip_longest(*largest_first):
+            yield from filter(None, turn)
+
+
+def _groups(files: Iterable[Path], count: int) -> Iterator[list[Path]]:
+    rest = iter(files)
+    while group := list(islice(rest, count)):
+        yield group
+
+
+def _writer(weights: BaseWeights, file: Path, plan: Mapping[str, Tensor], work: Path) -> TensorWriter:
+    """The writer of one file, with the base's own header where nothing in it changes."""
     assert weights.layout.tensors is not None
     before = {name: place.entry for name, place in weights.layout.tensors.items() if place.file == file}
     same = before.keys() == plan.keys() and all(
         (e.dtype, e.shape) == (plan[n].dtype, plan[n].shape) for n, e in before.items()
     )
     layout = {name: (tensor.dtype, tensor.shape) for name, tensor in plan.items()}
-    with TensorWriter(work / file.name, layout, like=file if same else None) as writer:
-
-        def make(name: str) -> int:
-            tensor = plan[name]
-            with writer.pieces(name) as put:
-                if not tensor.changed and tensor.dtype == _entry(weights, tensor.source).entry.dtype:
-                    raw = weights.raw(tensor.source)
-                    for at in range(0, len(raw), _COPY):
-                        put(raw[at : at + _COPY])
-                else:
-                    for block in new_values(source, weights, name, tensor):
-                        put(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
-            weights.forget(tensor.source)
-            return size_of(tensor.dtype, tensor.shape)
-
-        order = sorted(plan, key=lambda n: -size_of(plan[n].dtype, plan[n].shape))
-        for count in pool.map(make, order):
-            done(count)
-        writer.commit()
+    return TensorWriter(work / file.name, layout, like=file if same else None)
 
 
 def _entry(weights: BaseWeights, name: str) -> Place:

@@ -50,7 +50,7 @@ def test_a_bake_on_a_full_disk_leaves_the_old_state_and_goes_on_when_there_is_ro
     LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(tmp_path / "base", max_shard_size="20KB")
     bake = f"$adaptkit bake {lora_pair[1]} --base {tmp_path}/base --out out --force"
     done = small(
-        "64k",
+        "88k",
         f"""
         {bake}; echo "first $?"
         ls -d out out.partial 2>/dev/null
