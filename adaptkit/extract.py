@@ -7,7 +7,6 @@ biases) cannot become low-rank updates: they are named, with how far they moved.
 from __future__ import annotations
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from adaptkit.errors import BadBase, BadRecipe
 from adaptkit.extend import Dense, LowRank, Module
 from adaptkit.extras import write_companions
 from adaptkit.lowrank import leading, rounding, work
+from adaptkit.machine import cores
 from adaptkit.outcome import Loss, MergeReport, relative
 from adaptkit.tensor_writer import TensorWriter
 from adaptkit.weights import BaseWeights
@@ -79,7 +79,7 @@ def run(tuned: Path, base: Path, out: Path, method: AdapterMethod, *, rank: int,
 
             with (
                 threadpool_limits(limits=1, user_api="blas"),
-                ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+                ThreadPoolExecutor(workers or cores()) as pool,
             ):
                 found = list(pool.map(make, modules))
             writer.commit()

@@ -11,11 +11,9 @@ Notable choices:
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from adaptkit.extend import Dense, LowRank
 from adaptkit.extras import Party, settle, write_companions
 from adaptkit.jobs import Job, alike, by_energy, generator, plan, rank_of, whole_update
 from adaptkit.lowrank import WORK, distance, leading, norm, rounding, svd, work
+from adaptkit.machine import available_memory, cores
 from adaptkit.outcome import Loss, MergeReport, Source, promote, relative
 from adaptkit.recipe import DTYPES
 from adaptkit.tensor_writer import TensorWriter
@@ -35,6 +34,7 @@ from adaptkit.tensors import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from adaptkit.extend import AdapterMethod, Delta, MergeStrategy, Module
     from adaptkit.recipe import Recipe
@@ -71,7 +71,7 @@ def run(
     if method is None:
         raise Unmergeable("cannot merge these", why="no plugin has a method that holds low-rank updates")
     jobs = plan(recipe, strategy, sources)
-    workers = _affordable(recipe, jobs, workers or os.cpu_count() or 1)
+    workers = _affordable(recipe, jobs, workers or cores())
     if recipe.energy is not None:
         with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
             jobs = alike(list(pool.map(lambda job: by_energy(recipe, strategy, job), jobs)))
@@ -115,21 +115,6 @@ def run(
         writer.commit()
     write_companions(out, config, settled.files)
     return _report(recipe, jobs, dtype, distances, settled.dropped)
-
-
-def machine() -> dict[str, str]:
-    """What the bytes of a merge may depend on besides its recipe."""
-    import platform
-
-    return {"numpy": np.__version__, "cpu": platform.machine() + " " + _cpu_model()}
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _merge_module(
@@ -211,15 +196,6 @@ def _affordable(recipe: Recipe, jobs: Sequence[Job], workers: int) -> int:
         raise BadRecipe(f"merging '{worst.module.key}' in the space 'dense' would take {most / 1e9:.1f} GB",
                         why=f"{free / 1e9:.1f} GB of memory are free", fix="--space core or --space knots")  # fmt: skip
     return max(1, min(workers, free // most)) if most else workers
-
-
-def available_memory() -> int:
-    """The bytes that may be used without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _report(recipe: Recipe, jobs: Sequence[Job], dtype: str, distances: Mapping[str, _Distance],

@@ -11,7 +11,6 @@ Notable choices:
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +29,7 @@ from adaptkit.errors import BakeError, Refused
 from adaptkit.files import atomic_write, explained, fsync_directory
 from adaptkit.folders import empty_target, rename_into
 from adaptkit.identity.layout import INDEX
+from adaptkit.machine import cores
 from adaptkit.tensor_writer import TensorWriter
 from adaptkit.tensors import size_of
 from adaptkit.types import digest_of
@@ -98,7 +98,7 @@ def run(
             finished.append(file.name)
             atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": finished}).encode())
 
-        _write_shards(source, weights, missing, work, workers or os.cpu_count() or 1, done, note)
+        _write_shards(source, weights, missing, work, workers or cores(), done, note)
         _carry_along(source, weights, plan, shards, work, dtype, planned.config)
         _check(weights, plan, work)
     (work / JOURNAL).unlink()
@@ -158,31 +158,35 @@ def _write_shards(source: Source, weights: BaseWeights, shards: Mapping[Path, Ma
 
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits=1, user_api="blas"))
-        writers = {file: stack.enter_context(_writer(weights, file, plan, work)) for file, plan in shards.items()}
         pool, last = ThreadPoolExecutor(workers), ThreadPoolExecutor(1)
         stack.callback(pool.shutdown, cancel_futures=True)
         stack.callback(last.shutdown, cancel_futures=True)
-        tensors: dict[Path, list[Future[int]]] = {file: [] for file in shards}
-        for file, name in _turns(shards, workers):
-            tensors[file].append(pool.submit(make, writers[file], name, shards[file][name]))
-        finishing = [last.submit(finish, file, writers[file], tensors[file]) for file in shards]
+        finishing: list[Future[None]] = []
+        for group in _groups(shards, workers):
+            writers = {file: stack.enter_context(_writer(weights, file, shards[file], work)) for file in group}
+            tensors: dict[Path, list[Future[int]]] = {file: [] for file in group}
+            for file, name in _turns({file: shards[file] for file in group}):
+                tensors[file].append(pool.submit(make, writers[file], name, shards[file][name]))
+            for finished in finishing:  # the group before is on disk before the next but one is begun
+                finished.result()
+            finishing = [last.submit(finish, file, writers[file], tensors[file]) for file in group]
         for finished in finishing:
             finished.result()
 
 
-def _turns(shards: Mapping[Path, Mapping[str, Tensor]], workers: int) -> Iterator[tuple[Path, str]]:
-    """The order of the work: as many files at a time as there are workers, since a file takes one write at a time."""
-    for files in _groups(shards, workers):
-        largest_first = [[(file, name) for name in sorted(plan, key=lambda n: -size_of(plan[n].dtype, plan[n].shape))]
-                         for file in files for plan in [shards[file]]]  # fmt: skip
-        for turn in zip_longest(*largest_first):
-            yield from filter(None, turn)
-
-
 def _groups(files: Iterable[Path], count: int) -> Iterator[list[Path]]:
+    """As many files at a time as there are workers: a file takes one write at a time."""
     rest = iter(files)
     while group := list(islice(rest, count)):
         yield group
+
+
+def _turns(shards: Mapping[Path, Mapping[str, Tensor]]) -> Iterator[tuple[Path, str]]:
+    """Every tensor of the files, one of each file in turn, the largest first."""
+    largest_first = [[(file, name) for name in sorted(plan, key=lambda n: -size_of(plan[n].dtype, plan[n].shape))]
+                     for file in shards for plan in [shards[file]]]  # fmt: skip
+    for turn in zip_longest(*largest_first):
+        yield from filter(None, turn)
 
 
 def _writer(weights: BaseWeights, file: Path, plan: Mapping[str, Tensor], work: Path) -> TensorWriter:

@@ -12,6 +12,7 @@ from adaptkit.adapter import MANIFEST
 from adaptkit.errors import BadRecipe, BadReference, BaseMismatch, Unmergeable
 from adaptkit.files import atomic_write, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
+from adaptkit.machine import machine
 from adaptkit.results import Baked, Extracted, Merged
 from adaptkit.types import Merge, Parent
 from adaptkit.verbs.shelf import Shelf
@@ -84,7 +85,7 @@ class Making(Shelf):
                                    method=self.plugins.packing_method(), into_lora=into_lora,
                                    done=lambda *_: step(1))  # fmt: skip
             facts["loss"] = {"error": report.error.total, "from_sum": report.from_sum, "dropped": list(report.dropped)}
-            facts["made_with"] = merge.machine()
+            facts["made_with"] = machine()
             known = Base(best_known([found for _, found in bases]))
             intake = self._sources.made(folder, known, work)
             manifest = replace(intake.manifest, parents=made.sources, recipe=made.canonical(), facts=facts)

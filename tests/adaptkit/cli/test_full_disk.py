@@ -25,7 +25,7 @@ def small(tmp_path):
         lines = [
             f"mount -t tmpfs -o size={size} none {folder}",
             f"cd {folder}",
-            f"adaptkit='{ADAPTKIT} --home {tmp_path}/home'",
+            f"adaptkit='taskset -c 0 {ADAPTKIT} --home {tmp_path}/home'",
             script,
         ]
         return subprocess.run(
@@ -47,10 +47,10 @@ def test_a_bake_on_a_full_disk_leaves_the_old_state_and_goes_on_when_there_is_ro
 ):
     from transformers import LlamaForCausalLM
 
-    LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(tmp_path / "base", max_shard_size="20KB")
+    LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(tmp_path / "base", max_shard_size="10KB")
     bake = f"$adaptkit bake {lora_pair[1]} --base {tmp_path}/base --out out --force"
     done = small(
-        "88k",
+        "100k",
         f"""
         {bake}; echo "first $?"
         ls -d out out.partial 2>/dev/null
