@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from adaptkit.errors import NotFound
 from adaptkit.types import Event, Parent, Placement
-from adaptkit_registry.ledger import Ledger
+from adaptkit_registry.ledger import Ledger, once_more
 from adaptkit_registry.rows import LIVE, read_bases, write_base
 from adaptkit_registry.schema import (
     artifacts,
@@ -39,6 +39,7 @@ class Facts(Ledger):
         with self._reading() as connection:
             return self._children(connection, digest)
 
+    @once_more
     def record_placement(self, placement: Placement, *, author: str = "", detail: Mapping[str, Any] | None = None,
                          subject: str = "", verb: str = "published") -> None:  # fmt: skip
         """Remember that an artifact lies at a place under a number."""
@@ -69,6 +70,7 @@ class Facts(Ledger):
             known = read_bases(connection, sorted(counts))
         return sorted(((known[i], counts[i]) for i in counts), key=lambda pair: (pair[0].name or "", -pair[1]))
 
+    @once_more
     def attach_base(self, digest: str, base: BaseIdentity, *, author: str = "") -> None:
         """Record what is now known of the base of an artifact."""
         with self._writing() as connection:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from sqlalchemy import func, select
 
 from adaptkit.errors import Conflict, NotFound
 from adaptkit.types import AliasMove, Event, Manifest, canonical_json
-from adaptkit_registry.opening import WRITE, explained, open_engine
+from adaptkit_registry.opening import open_engine, to_read, to_write
 from adaptkit_registry.rows import LIVE, read_versions, version_query, write_base
 from adaptkit_registry.schema import (
     adapters,
@@ -24,6 +25,7 @@ from adaptkit_registry.schema import (
     tags,
     versions,
 )
+from adaptkit_registry.sentences import Overtaken, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +42,23 @@ ANY: Final = -1
 def utc_now() -> str:
     """The time, in the one form the registry writes."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def once_more(change: Callable[P, R]) -> Callable[P, R]:
+    """Do a change again, once, when the database undid it whole because of another one."""
+
+    @wraps(change)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        try:
+            return change(*arguments, **named)
+        except Overtaken:
+            return change(*arguments, **named)
+
+    return run
 
 
 class Ledger:
@@ -64,13 +83,12 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with explained(self._engine.url), self._engine.begin() as connection:
+        with explained(self._engine.url), to_read(self._engine).begin() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        engine = self._engine.execution_options(**{WRITE: True})
-        with explained(self._engine.url), engine.begin() as connection:
+        with explained(self._engine.url), to_write(self._engine).begin() as connection:
             yield connection
 
     def _list(self, query: Select[tuple[object, ...]], *, live: bool = True) -> list[Version]:

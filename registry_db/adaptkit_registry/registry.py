@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from adaptkit.errors import BadReference, NotFound, Refused
 from adaptkit.types import AliasMove, Event, Manifest
 from adaptkit_registry.facts import Facts
-from adaptkit_registry.ledger import ANY
+from adaptkit_registry.ledger import ANY, once_more
 from adaptkit_registry.rows import LIVE, read_versions, version_query
 from adaptkit_registry.schema import (
     adapters,
@@ -36,6 +36,7 @@ class Registry(Facts):
 
     # ------------------------------------------------------------ versions
 
+    @once_more
     def add_version(
         self,
         name: str,
@@ -142,6 +143,7 @@ class Registry(Facts):
             raise NotFound("artifact with digest", digest)
         return Manifest.from_json(json.loads(text))
 
+    @once_more
     def annotate(self, name: str, number: int, *, message: str | None = None, tags: Sequence[str] = (),
                  metrics: Mapping[str, float] | None = None, author: str = "") -> Version:  # fmt: skip
         """Replace the message, add tags, set metrics."""
@@ -158,6 +160,7 @@ class Registry(Facts):
             self._record(connection, Event("noted", noted.ref, noted.digest, detail, author=author))
             return noted
 
+    @once_more
     def delete(self, name: str, number: int, *, author: str = "") -> None:
         """To the trash; `Refused` while an alias, or a descendant that lives here, points at it."""
         with self._writing() as connection:
@@ -174,6 +177,7 @@ class Registry(Facts):
             connection.execute(versions.update().where(versions.c.id == version_id).values(deleted=self._now()))
             self._record(connection, Event("deleted", version.ref, version.digest, author=author))
 
+    @once_more
     def restore(self, name: str, number: int, *, author: str = "") -> Version:
         """Out of the trash, under the number it had."""
         with self._writing() as connection:
@@ -195,6 +199,7 @@ class Registry(Facts):
 
     # ------------------------------------------------------------ aliases
 
+    @once_more
     def move_alias(self, name: str, alias: str, number: int | None, *, expect: int | None = ANY,
                    author: str = "") -> AliasMove:  # fmt: skip
         """Compare-and-swap: `Conflict` unless the alias points at `expect` (None: nowhere; ANY: do not ask)."""
