@@ -20,6 +20,7 @@ from weakref import WeakSet
 from sqlalchemy import URL, Engine, create_engine, event, exc, inspect, make_url, text
 
 from adaptkit.errors import NotARegistry, RegistryError, RegistryTooNew
+from adaptkit_registry.schema import about
 from adaptkit_registry.sentences import busy_timeout, explained, shown
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HEAD = "0001"
+HEAD = "0002"
 WRITE = "adaptkit_write"  # execution option of transactions that will write
-_KNOWN = frozenset({HEAD})
+_KNOWN = frozenset({"0001", HEAD})
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _TURN = 4151402077  # the advisory lock of whoever writes
 _MAGIC = b"SQLite format 3\x00"
@@ -101,6 +102,7 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _record: Any) -> None:
+        connection.create_function("lower", 1, _lower, deterministic=True)  # SQLite's own knows ASCII only
         for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
@@ -110,6 +112,10 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _server_engine(url: URL) -> Engine:
@@ -186,19 +192,23 @@ def _revision(connection: Engine | Connection, url: URL) -> str | None:
             raise NotARegistry(f"the registry {shown(url)} belongs to another program",
                                why=f"it holds the tables {', '.join(sorted(tables)[:4])}", fix="check --home")  # fmt: skip
         return None
-    query = text("SELECT version_num FROM alembic_version")
-    if isinstance(connection, Engine):
-        with connection.connect() as opened:
-            found = opened.execute(query).scalar()
-    else:
-        found = connection.execute(query).scalar()
+    found = _asked(connection, "SELECT version_num FROM alembic_version")
     if found is not None and found not in _KNOWN:
         if "artifacts" not in tables:
             raise NotARegistry(f"the registry {shown(url)} belongs to another program", why=f"its schema is {found}",
                                fix="check --home")  # fmt: skip
+        needed = _asked(connection, "SELECT value FROM about WHERE key = 'adaptkit'") if "about" in tables else None
         raise RegistryTooNew(f"the registry {shown(url)} was written by a newer adaptkit",
-                             why=f"its schema is {found}, this version knows {HEAD}", fix="pip install -U adaptkit")  # fmt: skip
+                             why=f"its schema is {found}, this version knows {HEAD}",
+                             fix=f"pip install 'adaptkit>={needed}'" if needed else "pip install -U adaptkit")  # fmt: skip
     return str(found) if found is not None else None
+
+
+def _asked(connection: Engine | Connection, query: str) -> Any:
+    if isinstance(connection, Engine):
+        with connection.connect() as opened:
+            return opened.execute(text(query)).scalar()
+    return connection.execute(text(query)).scalar()
 
 
 def _migrate_if_needed(engine: Engine, url: URL) -> None:
@@ -212,3 +222,12 @@ def _migrate_if_needed(engine: Engine, url: URL) -> None:
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        _sign(connection)
+
+
+def _sign(connection: Connection) -> None:
+    """Write down which adaptkit made this schema, for the sentence that an older one will show."""
+    from importlib.metadata import version
+
+    connection.execute(about.delete().where(about.c.key == "adaptkit"))
+    connection.execute(about.insert().values(key="adaptkit", value=version("adaptkit")))
