@@ -29,6 +29,7 @@ class Config:
     remotes: Mapping[str, str] = field(default_factory=dict)
     author: str = ""
     registry_url: str = ""
+    protected: tuple[str, ...] = ()  # aliases that move only when a person says --yes
 
     def remote(self, name: str) -> str:
         """The URL of a named remote."""
@@ -90,7 +91,11 @@ class Home:
                 raise AdaptkitError(
                     f"cannot read {self.config_file}", why=str(error), fix="mend or delete it"
                 ) from error
-            config = Config(remotes, str(table.get("author", "")), str(table.get("registry_url", "")))
+            protected = table.get("protected", [])
+            if not isinstance(protected, list) or not all(isinstance(alias, str) for alias in protected):
+                raise AdaptkitError(f"cannot read {self.config_file}", why="protected is a list of aliases",
+                                    fix='for example protected = ["prod"]')  # fmt: skip
+            config = Config(remotes, str(table.get("author", "")), str(table.get("registry_url", "")), tuple(protected))
         else:
             config = Config()
         return replace(

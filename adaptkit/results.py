@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from adaptkit.bake import BakeReport
     from adaptkit.outcome import MergeReport
     from adaptkit.recipe import Recipe
-    from adaptkit.types import AliasMove, Manifest, Parent, Placement, Receipt, Version
+    from adaptkit.types import AliasMove, Lineage, Manifest, Parent, Placement, Receipt, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +142,15 @@ class Logged:
 
     versions: tuple[Version, ...]
     moves: tuple[AliasMove, ...]
+    former_names: tuple[str, ...] = ()
+    lineages: Mapping[str, Lineage] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {"versions": [v.to_json() for v in self.versions], "moves": [asdict(m) for m in self.moves]}
+        return {
+            "versions": [v.to_json() for v in self.versions],
+            "moves": [asdict(m) for m in self.moves],
+            "former_names": list(self.former_names),
+        }
 
 
 @dataclass(frozen=True, slots=True)

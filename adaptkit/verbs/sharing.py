@@ -87,6 +87,8 @@ class Sharing(Shelf):
               new_version: bool = False) -> Added:  # fmt: skip
         from adaptkit import publish
 
+        if alias is not None:
+            self._review_move(name, alias, self.registry.next_number(name))
         size = sum(entry.size for entry in placed.manifest.files)
         with self._watch(f"pulling {name}", size) as progress:
             manifest = publish.fetch(place, placed, self.store, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from adaptkit.errors import NotFound
 from adaptkit.types import Event, Parent, Placement
@@ -20,7 +20,7 @@ from adaptkit_registry.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from adaptkit.types import BaseIdentity, Version
 
@@ -80,9 +80,12 @@ class Facts(Ledger):
                 raise NotFound("artifact with digest", digest)
             self._record(connection, Event("base-added", base.name or "", digest, base.to_json(), author=author))
 
-    def events(self, *, limit: int | None = None) -> list[Event]:
-        """What happened, newest first."""
+    def events(self, *, limit: int | None = None, names: Collection[str] = ()) -> list[Event]:
+        """What happened, newest first; with `names`, only to adapters that are or were called so."""
         query = select(events).order_by(events.c.id.desc()).limit(limit)
+        if names:
+            about = [(events.c.subject == n) | events.c.subject.startswith(f"{n}@", autoescape=True) for n in names]
+            query = query.where(or_(*about))
         with self._reading() as connection:
             return [Event(r.verb, r.subject, r.digest, json.loads(r.detail), r.when, r.author)
                     for r in connection.execute(query)]  # fmt: skip

@@ -14,7 +14,7 @@ from sqlalchemy import MetaData, create_engine, inspect, text
 
 from adaptkit.errors import RegistryTooNew
 from adaptkit_registry import Registry
-from adaptkit_registry.opening import HEAD, _KNOWN, open_engine
+from adaptkit_registry.opening import _KNOWN, HEAD, open_engine
 from adaptkit_registry.schema import metadata
 
 RELEASED = Path(__file__).parent / "released"
@@ -46,7 +46,7 @@ def released(database, revision, postgres=None):
                     continue
                 kinds = {c.name: c.type.python_type for c in table.columns}
                 rows = [
-                    {k: kinds[k](row[k]) if row[k] is not None else None for k in row.keys()}
+                    {k: None if v is None else kinds[k](v) for k, v in dict(row).items()}
                     for row in old.execute(f'SELECT * FROM "{table.name}"')
                 ]
                 if rows:
