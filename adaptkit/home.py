@@ -30,6 +30,7 @@ class Config:
     author: str = ""
     registry_url: str = ""
     protected: tuple[str, ...] = ()  # aliases that move only when a person says --yes
+    quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
 
     def remote(self, name: str) -> str:
         """The URL of a named remote."""
@@ -95,7 +96,8 @@ class Home:
             if not isinstance(protected, list) or not all(isinstance(alias, str) for alias in protected):
                 raise AdaptkitError(f"cannot read {self.config_file}", why="protected is a list of aliases",
                                     fix='for example protected = ["prod"]')  # fmt: skip
-            config = Config(remotes, str(table.get("author", "")), str(table.get("registry_url", "")), tuple(protected))
+            config = Config(remotes, str(table.get("author", "")), str(table.get("registry_url", "")), tuple(protected),
+                            {str(k): str(v) for k, v in table.get("quotas", {}).items()})  # fmt: skip
         else:
             config = Config()
         return replace(

@@ -155,10 +155,28 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What `verify` found: artifacts that are sound, and a sentence for each that is not."""
+    """What `verify` found: artifacts that are sound, a sentence for each that is not, and those that lie elsewhere only."""
 
     sound: tuple[str, ...]
     damaged: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"sound": list(self.sound), "damaged": list(self.damaged)}
+        return {"sound": list(self.sound), "damaged": list(self.damaged), "elsewhere": list(self.elsewhere)}
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """How much a workspace holds: counts of the registry, bytes of the store, bytes of each team, (used, limit) of quotas."""
+
+    home: str
+    registry: str
+    counts: Mapping[str, int]
+    store: Mapping[str, int]
+    teams: Mapping[str, int]
+    quotas: Mapping[str, tuple[int, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        quotas = {name: {"used": used, "limit": limit} for name, (used, limit) in self.quotas.items()}
+        return {"home": self.home, "registry": self.registry, "counts": dict(self.counts), "store": dict(self.store),
+                "teams": dict(self.teams), "quotas": quotas}  # fmt: skip

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Opens adapters. `notify` hears what was noticed in one, `now` is the time of what becomes of it."""
+    """Opens adapters.
+
+    `notify` hears what was noticed in one, `now` is the time of what becomes of it,
+    `tree` answers a registered artifact as a verified folder.
+    """
 
     plugins: Plugins
     bases: Bases
@@ -35,6 +39,7 @@ class Sources:
     store: Store
     notify: Callable[[str], None]
     now: Callable[[], str]
+    tree: Callable[[str], Path]
 
     def folder(self, folder: Path, base: str | None, work: Path, *, allow_pickle: bool = False, **how: Any) -> Intake:
         """A folder as the artifact it becomes, its base settled by `Bases.of`."""
@@ -68,7 +73,7 @@ class Sources:
         else:
             found = version(text)
             digest, base = found.digest, found.base
-        adapter = stack.enter_context(Adapter.open(self.store.tree(digest), text))
+        adapter = stack.enter_context(Adapter.open(self.tree(digest), text))
         adapter.base_shapes = weights.shapes if weights else None
         method = self.plugins.method_for(adapter)
         method.check(adapter)

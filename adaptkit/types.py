@@ -390,4 +390,4 @@ class Event:
 
 
 VERBS = ("added", "merged", "pulled", "published", "alias-moved", "noted", "deleted", "restored", "renamed",
-         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired")  # fmt: skip
+         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired", "swept")  # fmt: skip

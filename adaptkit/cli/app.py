@@ -20,7 +20,7 @@ COMMANDS = {
     "resize": "shaping", "convert": "shaping", "extract": "shaping", "diff": "shaping", "plot": "shaping",
     "push": "sharing", "pull": "sharing", "remote": "sharing",
     "base": "bases",
-    "verify": "upkeep", "registry": "upkeep",
+    "verify": "upkeep", "fsck": "upkeep", "gc": "upkeep", "info": "upkeep", "registry": "upkeep",
     "plugins": "plugins",
 }  # fmt: skip
 

@@ -111,7 +111,7 @@ class Shelf(Holdings):
 
     def path(self, ref: str) -> Path:
         """A verified PEFT directory of a version, for `from_pretrained`, vLLM or diffusers. Only read from it."""
-        return self.store.tree(self.version(ref).digest)
+        return self._tree(self.version(ref).digest)
 
     def load(self, ref: str, model: Any, **how: Any) -> Any:
         """The version loaded by PEFT onto `model`."""
@@ -122,19 +122,26 @@ class Shelf(Holdings):
         return PeftModel.from_pretrained(model, self.path(ref), **how)
 
     def verify(self, ref: str | None = None) -> Verified:
-        """Hash one version's files again, or those of every artifact in the store and the registry."""
+        """Hash one version's files again, or those of every artifact in the store and the registry.
+
+        What this store never had, but a placement holds, is no damage.
+        """
         digests = [self.version(ref).digest] if ref else sorted(
             {v.digest for v in self.registry.versions()} | set(self.store.digests()))  # fmt: skip
-        sound, damaged = [], []
+        sound, damaged, elsewhere = [], [], []
+        here = set(self.store.digests())
         with self._watch("verifying", len(digests)) as step:
             for digest in digests:
                 try:
                     self.store.verify(digest)
                     sound.append(digest)
                 except StoreError as error:
-                    damaged.append(str(error))
+                    if digest not in here and self.registry.placements(digest):
+                        elsewhere.append(digest)
+                    else:
+                        damaged.append(str(error))
                 step(1)
-        return Verified(tuple(sound), tuple(damaged))
+        return Verified(tuple(sound), tuple(damaged), tuple(elsewhere))
 
     # ------------------------------------------------------------ for the other verbs
 
@@ -170,11 +177,12 @@ class Shelf(Holdings):
             intake = replace(intake, manifest=replace(intake.manifest, facts=facts))
         if alias is not None:
             self._review_move(name, alias, self.registry.next_number(name))
-        manifest = self.store.add(intake.manifest, intake.sources)
-        version, created = self.registry.add_version(
-            name, manifest, message=message, author=self.config.author, origin=origin, alias=alias, number=number,
-            admit=None if new_version else lambda latest: admit_next(name, latest, manifest),
-        )  # fmt: skip
+        with self.store.working():  # until the row is there, only the lease keeps a gc away
+            manifest = self.store.add(intake.manifest, intake.sources)
+            version, created = self.registry.add_version(
+                name, manifest, message=message, author=self.config.author, origin=origin, alias=alias, number=number,
+                admit=None if new_version else lambda latest: admit_next(name, latest, manifest),
+            )  # fmt: skip
         if created:
             self._emit(origin, version.ref, version.digest)
         return Added(version, created, intake.skipped)

@@ -26,7 +26,7 @@ from adaptkit_registry.schema import (
     tags,
     versions,
 )
-from adaptkit_registry.sentences import Overtaken, explained
+from adaptkit_registry.sentences import Overtaken, explained, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,6 +80,11 @@ class Ledger:
     def open(cls, where: str | Path, clock: Callable[[], str] = utc_now) -> Self:
         """Open a registry by database URL, or by path for SQLite; made or migrated if need be."""
         return cls(open_engine(where), clock)
+
+    @property
+    def shown(self) -> str:
+        """Where the database is, as it may be shown."""
+        return shown(self._engine.url)
 
     def close(self) -> None:
         self._engine.dispose()

@@ -15,6 +15,8 @@ from adaptkit_registry.ledger import ANY, once_more
 from adaptkit_registry.rows import LIVE, read_versions, version_query
 from adaptkit_registry.schema import adapters, alias_moves, aliases, artifacts, redirects, versions
 from adaptkit_registry.search import filtered
+from adaptkit_registry.transfer import Transfer
+from adaptkit_registry.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from adaptkit.types import Version
 
 
-class Registry(Facts, Ancestry):
+class Registry(Facts, Ancestry, Upkeep, Transfer):
     """Adapters, versions, aliases, bases, lineage, placements and events in one database."""
 
     # ------------------------------------------------------------ versions

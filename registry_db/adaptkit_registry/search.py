@@ -24,13 +24,15 @@ _OPS: dict[str, Callable[[Any, Any], Any]] = {
 def filtered(query: Select[tuple[object, ...]], *, name: str | None = None, team: str | None = None,
              method: str | None = None, level_values: Collection[str] | None = None, base_name: str | None = None,
              tag: str | None = None, rank: Condition | None = None, figures: Collection[Condition] = (),
-             words: Collection[str] = ()) -> Select[tuple[object, ...]]:  # fmt: skip
+             words: Collection[str] = (), digest: str | None = None) -> Select[tuple[object, ...]]:  # fmt: skip
     """A query made from `version_query`, narrowed. `figures` are metrics; each of `words` must be found somewhere.
 
     A word is looked for in the name, the names it had, the description, the message and the tags, whatever its case.
     """
     if name is not None:
         query = query.where(or_(adapters.c.name == name, _was_called(redirects.c.name == name)))
+    if digest is not None:
+        query = query.where(versions.c.digest == digest)
     if team is not None:
         query = query.where(adapters.c.name.startswith(f"{team}/", autoescape=True))
     if method is not None:
