@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from adaptkit.errors import Refused, StoreError
+from adaptkit.errors import Corrupt, Refused, StoreError
 from adaptkit.files import user_path
 from adaptkit.home import FOLDER, Home
 from adaptkit.manager import Plugins
@@ -85,7 +85,7 @@ class Holdings:
     def _sources(self) -> Sources:
         from adaptkit.sources import Sources  # brings numpy, which a look at the registry does not need
 
-        return Sources(self.plugins, self._bases, self.places, self.store, self.notify, self._now)
+        return Sources(self.plugins, self._bases, self.places, self.store, self.notify, self._now, self._tree)
 
     def set_remote(self, name: str, url: str | None) -> None:
         """Call the root of places at `url` by a name, or (None) forget it; what is there stays there."""
@@ -126,6 +126,30 @@ class Holdings:
 
     def _now(self) -> str:
         return self._clock().astimezone(UTC).isoformat(timespec="microseconds")
+
+    def _tree(self, digest: str) -> Path:
+        """An artifact as a verified folder, fetched from a placement when this store has lost it or never had it."""
+        try:
+            return self.store.tree(digest)
+        except StoreError as error:
+            self._bring_back(digest, error)
+            return self.store.tree(digest)
+
+    def _present(self, digest: str) -> None:
+        """See that an artifact's bytes are here and sound, as `_tree` does."""
+        try:
+            self.store.verify(digest)
+        except StoreError as error:
+            self._bring_back(digest, error)
+
+    def _bring_back(self, digest: str, error: StoreError) -> None:
+        from adaptkit.returning import bring_back
+
+        placements = self.registry.placements(digest)
+        if not placements and (isinstance(error, Corrupt) or not self.config.registry_url):
+            raise error
+        known = self.registry.versions(digest=digest)
+        bring_back(digest, placements, self.places, self.store, known, self.notify)
 
     def _review(self, action: Action) -> None:
         """Ask every plugin; all objections are shown, and one that refuses stops the action."""

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Opens adapters. `notify` hears what was noticed in one, `now` is the time of what becomes of it."""
+    """Opens adapters.
+
+    `notify` hears what was noticed in one, `now` is the time of what becomes of it,
+    `tree` answers a registered artifact as a verified folder.
+    """
 
     plugins: Plugins
     bases: Bases
@@ -37,6 +41,7 @@ class Sources:
     store: Store
     notify: Callable[[str], None]
     now: Callable[[], str]
+    tree: Callable[[str], Path]
 
     def folder(self, folder: Path, base: str | None, work: Path, *, allow_pickle: bool = False,
                dialect: str | None = None, **how: Any) -> Intake:  # fmt: skip
@@ -76,7 +81,7 @@ class Sources:
         else:
             found = version(text)
             digest, base = found.digest, found.base
-        adapter = stack.enter_context(Adapter.open(self.store.tree(digest), text))
+        adapter = stack.enter_context(Adapter.open(self.tree(digest), text))
         if weights:
             adapter.rest_on(weights)
         method = self.plugins.method_for(adapter)

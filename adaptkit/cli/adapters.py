@@ -57,21 +57,6 @@ def add(session: Session, path: Path, name: str, base: str | None, message: str,
         session.out.say(f"base unverified: adaptkit base verify {added.version.ref} --base DIR")
 
 
-@click.command("list")
-@click.option("--base", metavar="BASE", help="Only those made for this base: a folder, a name or a level.")
-@click.option("--method", metavar="METHOD", help="Only those of this method, such as lora.")
-@click.option("--all", "every", is_flag=True, help="Every version, not only the latest of each name.")
-@json_option
-@pass_session
-def list_(session: Session, base: str | None, method: str | None, every: bool) -> None:
-    """List the latest version of each adapter."""
-    versions = session.workspace.list(base=base, method=method, every=every)
-    rows = [(v.ref, v.method, str(v.rank or ""), _base(v), " ".join(v.aliases), v.created[:16], v.message)
-            for v in versions]  # fmt: skip
-    session.out.table([v.to_json() for v in versions], ("VERSION", "METHOD", "RANK", "BASE", "ALIASES", "CREATED", "MESSAGE"),
-                      rows, "no adapters yet: adaptkit add PATH --name NAME")  # fmt: skip
-
-
 @click.command()
 @REF
 @click.option("--recipe", is_flag=True, help="Only the recipe that made it, as a file that `adaptkit compose` runs.")
@@ -92,21 +77,6 @@ def show(session: Session, ref: str, recipe: bool) -> None:
 
 
 @click.command()
-@NAME
-@json_option
-@pass_session
-def log(session: Session, name: str) -> None:
-    """Show the versions of NAME, newest first, and the moves of its aliases."""
-    logged = session.workspace.log(name)
-    lines = [f"{v.ref:<16} {v.created[:19]}  {v.origin:<7} {v.digest[7:19]}  {' '.join('@' + a for a in v.aliases)} "
-             f"{v.message}".rstrip() for v in logged.versions]  # fmt: skip
-    lines += [
-        f"  @{m.alias}: {m.old or 'nothing'} → {m.new or 'nothing'}  {m.when[:19]}  {m.author}" for m in logged.moves
-    ]
-    session.out.data(logged.to_json(), "\n".join(lines))
-
-
-@click.command()
 @REF
 @pass_session
 def path(session: Session, ref: str) -> None:
@@ -120,12 +90,14 @@ def path(session: Session, ref: str) -> None:
 @click.option("-m", "--message", help="Replace the message.")
 @click.option("--tag", "tags", multiple=True, help="Add a tag; may be repeated.")
 @click.option("--metric", "metrics", multiple=True, metavar="K=V", help="Record a measured figure; may be repeated.")
+@click.option("--describe", metavar="TEXT", help="Say what the adapter is, all its versions.")
 @json_option
 @pass_session
-def note(session: Session, ref: str, message: str | None, tags: tuple[str, ...], metrics: tuple[str, ...]) -> None:
+def note(session: Session, ref: str, message: str | None, tags: tuple[str, ...], metrics: tuple[str, ...],
+         describe: str | None) -> None:  # fmt: skip
     """Write down what was learned of a version later."""
     figures = dict(_metric(text) for text in metrics)
-    version = session.workspace.note(ref, message=message, tags=tags, metrics=figures)
+    version = session.workspace.note(ref, message=message, tags=tags, metrics=figures, description=describe)
     session.out.data(version.to_json(), f"noted on {version.ref}")
 
 
@@ -179,10 +151,10 @@ def _metric(text: str) -> tuple[str, float]:
 
 
 def _short(version: Version) -> str:
-    return f"{version.digest[:19]}…  {version.method} rank {version.rank or '-'}  base {_base(version)}"
+    return f"{version.digest[:19]}…  {version.method} rank {version.rank or '-'}  base {base_shown(version)}"
 
 
-def _base(version: Version) -> str:
+def base_shown(version: Version) -> str:
     return f"{version.base.name or '?'} ({version.base.status})"
 
 
@@ -194,9 +166,10 @@ def _describe(shown: Shown) -> str:
     version, manifest = shown.version, shown.manifest
     lines = [
         f"{version.ref}  {version.message}".rstrip(),
+        *([f"  {version.description}"] if version.description else []),
         f"  digest    {version.digest}",
         f"  method    {version.method}, rank {version.rank or '-'}",
-        f"  base      {_base(version)}",
+        f"  base      {base_shown(version)}",
         *(
             f"            {level.value} ({'measured' if level.measured else 'claimed'})"
             for level in version.base.levels

@@ -31,7 +31,7 @@ class Sharing(Shelf):
         """Copy a version into a folder of its own, with its README and `adaptkit.json`; in a `dialect`, its one file."""
         target = empty_target(Path(out))
         version = self.version(ref)
-        tree, manifest = self.store.tree(version.digest), self._manifest(version)
+        tree, manifest = self._tree(version.digest), self._manifest(version)
         with staging(self._tmp if target is None else target.parent) as work:
             folder = work / "copy"
             if dialect is not None:
@@ -53,7 +53,7 @@ class Sharing(Shelf):
         parsed = refs.parse(ref)
         version = self.version(ref)
         place = self.places.to_push(to, version.name)
-        self.store.verify(version.digest)
+        self._present(version.digest)
         manifest = self._manifest(version)
         self._review(Publish(version, manifest, place.url))
         paths = {entry.path: self.store.blob(entry.sha256) for entry in manifest.files + manifest.extras}
@@ -94,14 +94,16 @@ class Sharing(Shelf):
               new_version: bool = False) -> Added:  # fmt: skip
         from adaptkit import publish
 
+        if alias is not None:
+            self._review_move(name, alias, self.registry.next_number(name))
         size = sum(entry.size for entry in placed.manifest.files)
-        with self._watch(f"pulling {name}", size) as progress:
+        with self.store.working(), self._watch(f"pulling {name}", size) as progress:
             manifest = publish.fetch(place, placed, self.store, progress)
-        version, created = self.registry.add_version(
-            name, manifest, message=placed.message, author=placed.author, origin=origin, alias=alias,
-            number=placed.number,
-            admit=None if new_version else lambda latest: admit_next(name, latest, manifest),
-        )  # fmt: skip
+            version, created = self.registry.add_version(
+                name, manifest, message=placed.message, author=placed.author, origin=origin, alias=alias,
+                number=placed.number,
+                admit=None if new_version else lambda latest: admit_next(name, latest, manifest),
+            )  # fmt: skip
         self.registry.record_placement(Placement(place.url, placed.number, manifest.digest, self._now()),
                                        author=self.config.author)  # fmt: skip
         if created:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from adaptkit.errors import NotFound
 from adaptkit.types import Event, Parent, Placement
-from adaptkit_registry.ledger import Ledger
+from adaptkit_registry.ledger import Ledger, once_more
 from adaptkit_registry.rows import LIVE, read_bases, write_base
 from adaptkit_registry.schema import (
     artifacts,
@@ -20,7 +20,7 @@ from adaptkit_registry.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from adaptkit.types import BaseIdentity, Version
 
@@ -39,6 +39,7 @@ class Facts(Ledger):
         with self._reading() as connection:
             return self._children(connection, digest)
 
+    @once_more
     def record_placement(self, placement: Placement, *, author: str = "", detail: Mapping[str, Any] | None = None,
                          subject: str = "", verb: str = "published") -> None:  # fmt: skip
         """Remember that an artifact lies at a place under a number."""
@@ -69,6 +70,7 @@ class Facts(Ledger):
             known = read_bases(connection, sorted(counts))
         return sorted(((known[i], counts[i]) for i in counts), key=lambda pair: (pair[0].name or "", -pair[1]))
 
+    @once_more
     def attach_base(self, digest: str, base: BaseIdentity, *, author: str = "") -> None:
         """Record what is now known of the base of an artifact."""
         with self._writing() as connection:
@@ -78,9 +80,12 @@ class Facts(Ledger):
                 raise NotFound("artifact with digest", digest)
             self._record(connection, Event("base-added", base.name or "", digest, base.to_json(), author=author))
 
-    def events(self, *, limit: int | None = None) -> list[Event]:
-        """What happened, newest first."""
+    def events(self, *, limit: int | None = None, names: Collection[str] = ()) -> list[Event]:
+        """What happened, newest first; with `names`, only to adapters that are or were called so."""
         query = select(events).order_by(events.c.id.desc()).limit(limit)
+        if names:
+            about = [(events.c.subject == n) | events.c.subject.startswith(f"{n}@", autoescape=True) for n in names]
+            query = query.where(or_(*about))
         with self._reading() as connection:
             return [Event(r.verb, r.subject, r.digest, json.loads(r.detail), r.when, r.author)
                     for r in connection.execute(query)]  # fmt: skip

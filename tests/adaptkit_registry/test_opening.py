@@ -17,8 +17,8 @@ from crowd import FORK, at_once, killed
 from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, RegistryTooNew
 from adaptkit_registry import Registry
 
-TABLES = {"adapters", "alembic_version", "alias_moves", "aliases", "artifacts", "base_levels", "bases", "events",
-          "files", "lineage", "metrics", "placements", "tags", "versions"}  # fmt: skip
+TABLES = {"about", "adapters", "alembic_version", "alias_moves", "aliases", "artifacts", "base_levels", "bases", "events",
+          "files", "lineage", "metrics", "placements", "redirects", "tags", "versions"}  # fmt: skip
 
 
 def _sql(path, query):
@@ -32,7 +32,7 @@ def _is_sound(path):
     assert _sql(path, "PRAGMA foreign_key_check") == []
     assert {name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type='table'")} == TABLES
     assert _sql(path, "PRAGMA journal_mode") == [("wal",)]
-    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0002",)]
 
 
 @pytest.fixture
@@ -166,9 +166,9 @@ def test_a_busy_timeout_that_is_no_number_is_a_sentence(tmp_path, monkeypatch):
 def test_a_newer_schema_is_refused_and_left_alone(database):
     with closing(sqlite3.connect(database)) as other, other:
         other.execute("UPDATE alembic_version SET version_num = '0999'")
-    with pytest.raises(RegistryTooNew, match="its schema is 0999, this version knows 0001") as caught:
+    with pytest.raises(RegistryTooNew, match="its schema is 0999, this version knows 0002") as caught:
         Registry.open(database)
-    assert "pip install -U adaptkit" in caught.value.fix
+    assert "pip install 'adaptkit>=" in caught.value.fix
     assert _sql(database, "SELECT version_num FROM alembic_version") == [("0999",)]
 
 
