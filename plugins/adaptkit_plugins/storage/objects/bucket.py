@@ -56,7 +56,10 @@ class Bucket:
                                        fix="give the adapter a folder of its own")  # fmt: skip
             return found
 
-        return self._explained("read", prefix, work)
+        try:
+            return self._explained("read", prefix, work)
+        except FileNotFoundError:
+            return {}
 
     def get(self, path: str, largest: int) -> tuple[bytes, str]:
         """A small object and its ETag; `FileNotFoundError` when it is not there, `Corrupt` when it is larger."""
@@ -193,11 +196,9 @@ class Bucket:
 
         try:
             yield
-        except FileNotFoundError as error:
-            if not faults.missing_key(error):
-                raise faults.sentence(doing, self.address, error) from None
-            raise FileNotFoundError from None
-        except (BaseError, ConnectionError, ValueError) as error:
+        except (BaseError, FileNotFoundError, ConnectionError, ValueError) as error:
+            if faults.missing_key(error):
+                raise FileNotFoundError from None
             failed = faults.sentence(doing, self.address, error)
             if faults.not_supported(error):
                 raise Unsupported(failed.what, why=failed.why, fix=failed.fix) from None

@@ -42,8 +42,9 @@ def passing(error: BaseException) -> bool:
 
 
 def missing_key(error: BaseException) -> bool:
-    """Whether an object is not there, though its bucket is."""
-    return isinstance(error, FileNotFoundError) and code(error) not in _NO_BUCKET
+    """Whether an object is not there, though its bucket is. Some stores say so of an empty folder, too."""
+    gone = isinstance(error, FileNotFoundError) or status(error) == 404
+    return gone and code(error) not in _NO_BUCKET
 
 
 def not_supported(error: BaseException) -> bool:
@@ -62,7 +63,7 @@ def _reason(address: Address, error: BaseException) -> tuple[str, str]:
     names = ", ".join(address.credentials)
     if _NO_CREDENTIALS.search(text):
         return "no credentials were found", f"set {names}"
-    if said in _NO_BUCKET or (answered == 404 and address.bucket):
+    if said in _NO_BUCKET:
         return f"there is no {address.noun} '{address.bucket}'{address.at}", (
             f"make it with your provider's tool, or check the name and {address.endpoint_variable}"
         )
