@@ -25,6 +25,7 @@ PART = 8 << 20  # bytes; what is larger goes up in parts, some at a time
 _PARTS_AT_ONCE = 4
 _PIECE = 1 << 20
 _MOST_KEYS = 1_000_000
+BROKEN = "kind: Body"  # as obstore names a connection that broke in the middle
 
 
 class Taken(Exception):
@@ -149,26 +150,31 @@ class Bucket:
         """Write an object to a file, going on where a broken connection stopped; never more than `size` bytes and one."""
         import obstore
 
-        key, done = self.address.key(path), 0
+        key, done, told, ranges = self.address.key(path), 0, 0, True
         with target.open("xb") as file:
 
             def work() -> None:
-                nonlocal done
-                answer = obstore.get(self._parts, key, options={"range": {"offset": done}} if done else {})
-                start = answer.range[0]
-                if start != done:  # the store sends the whole again
-                    file.seek(start)
+                nonlocal done, told, ranges
+                if done and not ranges:
+                    done = file.seek(0)
                     file.truncate()
-                    done = start
+                try:
+                    answer = obstore.get(self._parts, key, options={"range": {"offset": done}} if done else {})
+                except Exception as error:
+                    ranges = ranges and not (done and faults.ranges_unknown(error))
+                    if done and not ranges:  # from the start, then
+                        raise ConnectionError(BROKEN) from None
+                    raise
                 for piece in answer.stream(_PIECE):
                     kept = bytes(piece)[: size + 1 - done]
-                    file.write(kept)
-                    done += len(kept)
-                    progress(len(kept))
+                    done += file.write(kept)
+                    if done > told:  # what comes again is counted once
+                        progress(done - told)
+                        told = done
                     if done > size:
                         return
                 if done < answer.meta["size"]:
-                    raise ConnectionError("kind: Body")
+                    raise ConnectionError(BROKEN)
 
             self._explained("read", path, work)
 

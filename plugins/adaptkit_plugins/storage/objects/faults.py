@@ -52,6 +52,11 @@ def not_supported(error: BaseException) -> bool:
     return type(error).__name__ == "NotSupportedError" or status(error) == 501 or code(error) == "NotImplemented"
 
 
+def ranges_unknown(error: BaseException) -> bool:
+    """Whether the store answers a request for a part with the whole, or not at all."""
+    return status(error) == 416 or "non-partial response" in str(error)
+
+
 def sentence(doing: str, address: Address, error: BaseException) -> StorageError:
     """Cannot `doing` (such as "write") this place: why, and what to do."""
     why, fix = _reason(address, error)
