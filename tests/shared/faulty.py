@@ -99,7 +99,9 @@ class Proxy:
         return self._reply(client, status, headers, data, cut=harm.cut if harm else 0)
 
     def _pass_on(self, client, body: bytes, *, whole: bool) -> tuple[int, list[tuple[str, str]], bytes]:
-        headers = {n: v for n, v in client.headers.items() if n.lower() not in _HOP and not (whole and n.lower() == "range")}
+        headers = {
+            n: v for n, v in client.headers.items() if n.lower() not in _HOP and not (whole and n.lower() == "range")
+        }
         headers["Content-Length"] = str(len(body))
         upstream = http.client.HTTPConnection(self.upstream, timeout=60)
         try:

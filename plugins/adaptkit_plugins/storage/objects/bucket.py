@@ -84,7 +84,9 @@ class Bucket:
             lambda: {str(k): str(v) for k, v in obstore.get(self._store, self.address.key(path)).attributes.items()},
         )
 
-    def put(self, path: str, data: bytes, mode: PutMode = "overwrite", note: Mapping[str, str] | None = None) -> PutMode:
+    def put(
+        self, path: str, data: bytes, mode: PutMode = "overwrite", note: Mapping[str, str] | None = None
+    ) -> PutMode:
         """Put a small object; answers what a conditional write that replaces it must name. `Taken` when one lost."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
@@ -95,6 +97,8 @@ class Bucket:
                                    use_multipart=False)  # fmt: skip
             except (AlreadyExistsError, PreconditionError):
                 raise Taken(path) from None
+            except FileNotFoundError as error:
+                raise _vanished(error) from None
             return {name: value for name, value in done.items() if value}  # type: ignore[return-value]
 
         return self._explained("write", path, work)
@@ -122,14 +126,17 @@ class Bucket:
 
         def work() -> None:
             key = self.address.key(path)
-            if entry.size > PART:
-                obstore.put(self._parts, key, pieces(), use_multipart=True, chunk_size=PART,
-                            max_concurrency=_PARTS_AT_ONCE)  # fmt: skip
-            else:
+            try:
+                if entry.size > PART:
+                    obstore.put(self._parts, key, pieces(), use_multipart=True, chunk_size=PART,
+                                max_concurrency=_PARTS_AT_ONCE)  # fmt: skip
+                    return
                 data = source.read_bytes()
                 _check(entry, len(data), sha256(data).hexdigest())
                 obstore.put(self._store, key, data, use_multipart=False)
-                progress(entry.size)
+            except FileNotFoundError as error:
+                raise _vanished(error) from None
+            progress(entry.size)
 
         self._explained("write", path, work)
 
@@ -149,30 +156,31 @@ class Bucket:
     def download(self, path: str, size: int, target: Path, progress: Progress) -> None:
         """Write an object to a file, going on where a broken connection stopped; never more than `size` bytes and one."""
         import obstore
+        from obstore.exceptions import BaseError
 
         key, done, told, ranges = self.address.key(path), 0, 0, True
         with target.open("xb") as file:
 
             def work() -> None:
                 nonlocal done, told, ranges
-                if done and not ranges:
+                if not ranges:
                     done = file.seek(0)
                     file.truncate()
                 try:
                     answer = obstore.get(self._parts, key, options={"range": {"offset": done}} if done else {})
-                except Exception as error:
-                    ranges = ranges and not (done and faults.ranges_unknown(error))
-                    if done and not ranges:  # from the start, then
-                        raise ConnectionError(BROKEN) from None
-                    raise
-                for piece in answer.stream(_PIECE):
-                    kept = bytes(piece)[: size + 1 - done]
-                    done += file.write(kept)
-                    if done > told:  # what comes again is counted once
-                        progress(done - told)
-                        told = done
-                    if done > size:
-                        return
+                    for piece in answer.stream(_PIECE):
+                        kept = bytes(piece)[: size + 1 - done]
+                        done += file.write(kept)
+                        if done > told:  # what comes again is counted once
+                            progress(done - told)
+                            told = done
+                        if done > size:
+                            return
+                except BaseError as error:
+                    if not faults.ranges_unknown(error):
+                        raise
+                    ranges = False  # from the start, then
+                    raise ConnectionError(BROKEN) from None
                 if done < answer.meta["size"]:
                     raise ConnectionError(BROKEN)
 
@@ -213,6 +221,12 @@ class Bucket:
 
 class Unsupported(StorageError):
     """The store says that it does not do this."""
+
+
+def _vanished(error: FileNotFoundError) -> Exception:
+    """What a write that finds no place to write to means: rclone removes a folder that is empty for a moment."""
+    here = error.errno is not None  # the file to send is gone
+    return error if here or not faults.missing_key(error) else ConnectionError(BROKEN)
 
 
 def _check(entry: FileEntry, size: int, digest: str) -> None:

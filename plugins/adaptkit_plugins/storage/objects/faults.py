@@ -18,7 +18,9 @@ _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _WRONG_KEY = {"InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException"}
 _WRONG_SECRET = {"SignatureDoesNotMatch", "AuthenticationFailed", "InvalidToken"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestTimeTooSkewed"}
-_NO_CREDENTIALS = re.compile(r"169\.254\.|metadata\.google|metadata/identity|computeMetadata|latest/api/token|iam/security-credentials")
+_NO_CREDENTIALS = re.compile(
+    r"169\.254\.|metadata\.google|metadata/identity|computeMetadata|latest/api/token|iam/security-credentials"
+)
 
 
 def status(error: BaseException) -> int | None:
@@ -54,7 +56,7 @@ def not_supported(error: BaseException) -> bool:
 
 def ranges_unknown(error: BaseException) -> bool:
     """Whether the store answers a request for a part with the whole, or not at all."""
-    return status(error) == 416 or "non-partial response" in str(error)
+    return status(error) == 416 or "non-partial response" in str(error) or "Content-Range" in str(error)
 
 
 def sentence(doing: str, address: Address, error: BaseException) -> StorageError:
