@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import urllib.request
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,3 +77,49 @@ def use(monkeypatch):
         return buckets.root()
 
     return point
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A running OCI registry, and the folder in which it keeps its blobs."""
+
+    url: str
+    folder: Path
+
+    @property
+    def host(self) -> str:
+        return self.url.removeprefix("http://")
+
+    def blob(self, digest: str) -> Path:
+        digits = digest.removeprefix("sha256:")
+        return self.folder / "docker/registry/v2/blobs/sha256" / digits[:2] / digits / "data"
+
+
+@pytest.fixture(scope="session")
+def start_registry(tmp_path_factory):
+    """start_registry(extra lines of its configuration) → a running docker-registry of its own."""
+    command = servers.program("docker-registry", "apt-get install -y docker-registry")
+    with ExitStack() as stack:
+
+        def start(extra: str = "") -> Registry:
+            folder, port = tmp_path_factory.mktemp("registry"), servers.free_port()
+            (folder / "config.yml").write_text(
+                "version: 0.1\nlog: {level: error}\n"
+                f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n"
+                f"http: {{addr: '127.0.0.1:{port}'}}\n{extra}"
+            )
+            line = [command, "serve", str(folder / "config.yml")]
+            return Registry(stack.enter_context(servers.serving(line, port, folder / "log")), folder / "data")
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def registry(start_registry):
+    return start_registry()
+
+
+@pytest.fixture(autouse=True)
+def nobody_logged_in(tmp_path, monkeypatch):
+    """No test sees the logins of whoever runs it."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
