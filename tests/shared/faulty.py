@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import json
+import secrets
 import socket
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +56,17 @@ class Proxy:
         self.sent: dict[str, int] = {}
         """Bytes of request bodies by method."""
         self.authorisations: set[str | None] = set()
+        self.needs = ""
+        """An Authorization without which nothing is answered (basic)."""
+        self.tokens: set[str] = set()
+        """Logins (an Authorization, or a refresh token) that get a token from `/token`; then nothing goes without one."""
+        self.given: list[str] = []
+        self.valid: dict[str, str] = {}
+        self.subjects = False
+        """Answer as a registry that keeps referrers by itself."""
+        self.resumes = False
+        """Answer how far an upload came, as the distribution spec says (Debian's registry has forgotten it)."""
+        self.uploads: dict[str, list[tuple[str, str]]] = {}
         self.lock = threading.Lock()
         proxy = self
 
@@ -88,15 +101,44 @@ class Proxy:
             harm = next((one for one in self.harms if one.fits(client.command, client.path)), None)
             if harm:
                 harm.hits += 1
+        refusal = self._refusal(client, body)
+        if refusal:
+            return self._reply(client, *refusal)
         if harm and harm.status:
             return self._reply(client, harm.status, list(harm.headers.items()), harm.body)
         status, headers, data = self._pass_on(client, body, whole=bool(harm and harm.whole))
+        upload = client.path.partition("?")[0]
+        if client.command == "PATCH":
+            self.uploads[upload] = [(n, v) for n, v in headers if n.lower() in {"location", "range"}]
+        if client.command == "GET" and self.resumes and upload in self.uploads:
+            return self._reply(client, 204, self.uploads[upload], b"")
         if harm and harm.lose:
             return self._reply(client, harm.lose, [], b"")
+        if self.subjects and b'"subject"' in body:
+            headers.append(("OCI-Subject", "yes"))
         if harm:
             headers = [(n, v) for n, v in headers if n.lower() not in {w.lower() for w in harm.without}]
             data = harm.change(data) if harm.change else data
         return self._reply(client, status, headers, data, cut=harm.cut if harm else 0)
+
+    def _refusal(self, client, body: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
+        """What somebody gets who is not logged in as this proxy wants, or who asks for a token."""
+        said = client.headers.get("Authorization")
+        if self.needs and said != self.needs:
+            return 401, [("WWW-Authenticate", 'Basic realm="tests"')], b""
+        if not self.tokens:
+            return None
+        if client.path.startswith("/token"):
+            asked = parse_qs(body.decode() if client.command == "POST" else urlsplit(client.path).query)
+            if said not in self.tokens and asked.get("refresh_token", [""])[0] not in self.tokens:
+                return 401, [], b""
+            token = secrets.token_hex(8)
+            self.given.append(asked["scope"][0])
+            self.valid[f"Bearer {token}"] = asked["scope"][0]
+            return 200, [], json.dumps({"token": token}).encode()
+        if said in self.valid and (client.command in {"GET", "HEAD"} or self.valid[said].endswith("push")):
+            return None
+        return 401, [("WWW-Authenticate", f'Bearer realm="{self.url}/token",service="tests"')], b""
 
     def _pass_on(self, client, body: bytes, *, whole: bool) -> tuple[int, list[tuple[str, str]], bytes]:
         headers = {

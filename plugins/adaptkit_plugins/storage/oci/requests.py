@@ -8,6 +8,7 @@ import time
 import weakref
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -37,6 +38,7 @@ class Requests:
     def __init__(self, address: Address, pause: Callable[[float], None] = time.sleep) -> None:
         self.address, self.pause = address, pause
         self._authorisation: dict[str, str] = {}  # by scope
+        self._login = Lock()
 
     @cached_property
     def client(self) -> httpx.Client:
@@ -125,30 +127,29 @@ class Requests:
         return tuple(code for code in told if _CODE.fullmatch(code))[:4]
 
     def _logged_in(self, method: str, url: str, scope: str, *, stream: bool, **more: Any) -> httpx.Response:
-        answer = self._redirected(method, url, scope, stream=stream, **more)
+        used = self._authorisation.get(scope, "")
+        answer = self._redirected(method, url, used, stream=stream, **more)
         if answer.status_code != 401 or not _same_origin(url, self.address.origin):
             return answer
-        answer.close()
-        held = self._authorisation.get(scope)
-        self._authorisation[scope] = login.authorisation(
-            answer.headers.get("WWW-Authenticate", ""),
-            login.find(self.address.host),
-            scope,
-            self.address.origin,
-            self._ask,
-        )
-        if not self._authorisation[scope] or self._authorisation[scope] == held:
+        with self._login:  # of several requests that are turned away at once, one logs in
+            if self._authorisation.get(scope, "") == used:
+                challenge = answer.headers.get("WWW-Authenticate", "")
+                self._authorisation[scope] = login.authorisation(challenge, login.find(self.address.host), scope,
+                                                                 self.address.origin, self._ask)  # fmt: skip
+            now = self._authorisation[scope]
+        if not now or now == used:
             return answer
-        return self._redirected(method, url, scope, stream=stream, **more)
+        answer.close()
+        return self._redirected(method, url, now, stream=stream, **more)
 
-    def _redirected(self, method: str, url: str, scope: str, *, stream: bool, **more: Any) -> httpx.Response:
+    def _redirected(self, method: str, url: str, authorisation: str, *, stream: bool, **more: Any) -> httpx.Response:
         for _ in range(6):
             if not may_be_asked(url, self.address.origin):
                 raise self._failed("follow", f"it sends us to {urlsplit(url).scheme}://{urlsplit(url).hostname}, which is not safe",
                                    "do not trust this registry")  # fmt: skip
             headers = dict(more.get("headers") or {})
-            if _same_origin(url, self.address.origin) and self._authorisation.get(scope):
-                headers["Authorization"] = self._authorisation[scope]
+            if authorisation and _same_origin(url, self.address.origin):
+                headers["Authorization"] = authorisation
             content = more.get("content")
             request = self.client.build_request(method, url, headers=headers, params=more.get("params"),
                                                 content=content() if callable(content) else content)  # fmt: skip
