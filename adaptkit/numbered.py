@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import Conflict, Corrupt, NotFound, StoreError
@@ -68,6 +67,8 @@ class NumberedPlace(StorageBackend):
         if self.readers == 1 or len(numbers) < 2:
             found = [self._read(number) for number in numbers]
         else:
+            from concurrent.futures import ThreadPoolExecutor
+
             with ThreadPoolExecutor(self.readers) as pool:
                 found = list(pool.map(self._read, numbers))
         # the sentence about one that cannot be believed comes when this version is asked for

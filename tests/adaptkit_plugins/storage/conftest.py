@@ -12,6 +12,7 @@ import pytest
 import servers
 
 from adaptkit_plugins.storage.objects import promises
+from adaptkit_plugins.storage.oci import blobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,3 +124,9 @@ def registry(start_registry):
 def nobody_logged_in(tmp_path, monkeypatch):
     """No test sees the logins of whoever runs it."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_mount(monkeypatch):
+    """No test finds in the registry what another has pushed to it."""
+    monkeypatch.setattr(blobs, "_seen", {})

@@ -181,6 +181,29 @@ def test_a_digest_chooses_a_version(place, packed):
     assert publish.choose(place, Selector("digest", one.manifest.digest[:20])).number == 1
 
 
+def test_the_digest_of_an_image_pins_it_even_when_its_tag_was_moved(place, packed, tmp_path):
+    one, other = packed("a"), packed("b", 2)
+    publish.push(place, one)
+    digest = place.manifests.digest("v1")
+    publish.push(place, other)
+    place.manifests.put("v1", place.manifests.get("v2"))
+    with pytest.raises(Corrupt, match="it says it is version 2"):
+        place.version(1)
+    placed = publish.choose(place, Selector("digest", digest))
+    assert publish.fetch(place, placed, Store(tmp_path / "store")).digest == one.manifest.digest
+    with pytest.raises(NotFound, match="no digest in"):
+        publish.choose(place, Selector("digest", "sha256:" + "0" * 64))
+
+
+def test_an_adapter_goes_there_and_comes_back_through_a_workspace(place, workspace, lora_pair):
+    added = workspace.add(lora_pair[0], name="naval")
+    assert workspace.push("naval", place.url).receipt.number == 1
+    assert workspace.push("naval", place.url).receipt.unchanged
+    pulled = workspace.pull(f"{place.url}@1", name="copy")
+    assert pulled.version.digest == added.version.digest
+    assert workspace.pull(f"{place.url}:v1", name="copy").created is False
+
+
 # ---------------------------------------------------------------- races
 
 

@@ -6,11 +6,9 @@ obstore tells nothing of an answer's headers, so when a store is too busy one sm
 
 from __future__ import annotations
 
-import http.client
 import random
 import time
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -51,6 +49,8 @@ def retry_after(value: str | None) -> float | None:
         return max(0.0, float(value))
     except ValueError:
         pass
+    from email.utils import parsedate_to_datetime
+
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError):
@@ -59,6 +59,8 @@ def retry_after(value: str | None) -> float | None:
 
 def _asked_to_wait(store: Store, key: str) -> float | None:
     """What the server's Retry-After is now: 0 when it is no longer busy, None when that cannot be learned."""
+    import http.client
+
     import obstore
 
     try:

@@ -7,7 +7,6 @@ import random
 import re
 import secrets
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -222,6 +221,8 @@ def _one_at_a_time(progress: Progress) -> Progress:
 
 def _all_of_them(work: Callable[[FileEntry], R], entries: Sequence[FileEntry]) -> list[R]:
     """Several at a time; the first failure stops those that were not begun."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         running = [pool.submit(work, entry) for entry in entries]
         try:

@@ -6,8 +6,6 @@ import base64
 import json
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,6 +114,9 @@ def _from(config: Mapping[str, Any], host: str) -> Login:
 
 def _ask_helper(helper: str, name: str) -> Login:
     """Ask the program that keeps docker's passwords, as docker does."""
+    import shutil
+    import subprocess
+
     if not _HELPER.fullmatch(helper):
         raise ValueError
     program = shutil.which(f"docker-credential-{helper}")

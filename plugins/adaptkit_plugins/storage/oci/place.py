@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from adaptkit.types import FileEntry, PlacedVersion
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _AT_ONCE = 4
 _SETTLE = 0.25  # seconds after which the tag is read back once more
 NOTE = (
@@ -89,6 +90,8 @@ class OciPlace(NumberedPlace):
             target.parent.mkdir(parents=True, exist_ok=True)
             self.blobs.fetch(f"sha256:{entry.sha256}", entry.size, target, told)
 
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for done in [pool.submit(fetch, entry) for entry in files]:
                 done.result()
@@ -96,6 +99,8 @@ class OciPlace(NumberedPlace):
     def aliases(self) -> Mapping[str, int]:
         self._needs_repository()
         tags = self.manifests.tags()
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(self.readers) as pool:
             digests = dict(zip(tags, pool.map(self.manifests.digest, tags), strict=True))
         versions = {digest: int(match[1]) for tag, digest in digests.items() if (match := _VERSION.fullmatch(tag))}
@@ -104,6 +109,14 @@ class OciPlace(NumberedPlace):
             for tag, digest in digests.items()
             if digest in versions and not _VERSION.fullmatch(tag)
         }
+
+    def find(self, digest: str) -> PlacedVersion | None:
+        """The version whose image has this digest, whatever its tag points at now."""
+        if not _DIGEST.fullmatch(digest):
+            return None
+        pinned = OciPlace(self.url)
+        pinned.address = replace(self.address, tag=digest)
+        return pinned.version() if pinned.numbers() else None
 
     def names(self) -> tuple[str, ...]:
         root = f"{self.address.repository}/" if self.address.repository else ""
@@ -165,6 +178,8 @@ class OciPlace(NumberedPlace):
 
         def put(entry: FileEntry) -> int:
             return self.blobs.put(f"sha256:{entry.sha256}", bundle.paths[entry.path], entry.size, progress, anew=anew)
+
+        from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             running = [pool.submit(put, entry) for entry in unique.values()]
