@@ -207,6 +207,16 @@ def test_an_adapter_goes_there_and_comes_back_through_a_workspace(place, workspa
 # ---------------------------------------------------------------- races
 
 
+def test_a_tag_that_is_listed_a_moment_before_it_can_be_read_is_waited_for(behind, proxy, packed):
+    publish.push(behind, packed("a"))
+    early = proxy.harm("GET", "/manifests/v1", status=404, times=3)
+    assert len(behind.list()) == 1
+    assert early.hits == 3
+    proxy.harm("GET", "/manifests/v1", status=404)
+    with pytest.raises(StorageError, match=r"cannot read .*@1: its tag is gone\n  list what is there again"):
+        behind.list()
+
+
 def test_twelve_pushes_at_once_get_numbers_of_their_own(place, packed):
     bundles, barrier = [packed(content) for content in range(RACERS)], Barrier(RACERS, timeout=60)
 

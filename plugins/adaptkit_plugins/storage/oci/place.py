@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _AT_ONCE = 4
+_LOOKS = 8
 _SETTLE = 0.25  # seconds after which the tag is read back once more
 NOTE = (
     "a registry moves tags for whoever asks: two pushes at the same moment are told apart by reading back, "
@@ -75,7 +76,12 @@ class OciPlace(NumberedPlace):
         return max(self.numbers(), default=0)
 
     def manifest_of(self, number: int) -> bytes:
-        label, data = f"{self.url}@{number}", self.manifests.get(self.address.tag or f"v{number}")
+        label, reference, data = f"{self.url}@{number}", self.address.tag or f"v{number}", None
+        for attempt in range(_LOOKS):  # docker-registry lists a tag a moment before it answers to it
+            data = self.manifests.get(reference)
+            if data is not None:
+                break
+            self.requests.pause(0.05 * attempt)
         if data is None:
             raise StorageError(f"cannot read {label}", why="its tag is gone", fix="list what is there again")
         return self.blobs.small(images.manifest_layer(images.parse(data, label), label), LARGEST_MANIFEST)
