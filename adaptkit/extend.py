@@ -413,6 +413,10 @@ class StorageBackend(ABC):
             raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, found))
         return found[max(found) if number is None else number]
 
+    def find(self, digest: str) -> PlacedVersion | None:
+        """The version that this kind of place itself calls by a digest (an image's); None when there is no such."""
+        return None
+
     def aliases(self) -> Mapping[str, int]:
         """The aliases that were pushed here."""
         return {}

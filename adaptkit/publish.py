@@ -56,6 +56,8 @@ def choose(place: StorageBackend, selector: Selector | None) -> PlacedVersion:
         return place.version(aliases[selector.value])
     if selector.kind == "digest":
         found = [p for p in place.list() if p.manifest.digest.startswith(selector.value)]
+        own = None if found else place.find(selector.value)
+        found = [own] if own else found
         if len({p.manifest.digest for p in found}) != 1:
             raise NotFound(f"digest in {place.url}", selector.value, [p.manifest.digest[:23] for p in place.list()])
         return found[-1]

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from adaptkit.errors import Conflict, Corrupt, StoreError
 from adaptkit.files import (
     atomic_write,
+    check_paths,
     check_relative,
     explained,
     fsync_directory,
@@ -357,10 +358,7 @@ def _said(entry: FileEntry) -> str:
 def _checked(manifest: Manifest) -> tuple[FileEntry, ...]:
     """The files and extras of a manifest, which may come from anywhere, with paths that can be used."""
     entries = manifest.files + manifest.extras
-    paths = [check_relative(entry.path) for entry in entries]
-    folders = {"/".join(path.split("/")[:n]) for path in paths for n in range(1, path.count("/") + 1)}
-    if len(set(paths)) < len(paths) or folders & set(paths):
-        raise StoreError(f"the file list of {manifest.digest} contradicts itself", why="a path stands there twice")
+    check_paths([entry.path for entry in entries])
     return entries
 
 

@@ -305,7 +305,10 @@ class PlacedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a push did: `naval@3 → …@7`; `sent` bytes crossed, `unchanged` when the digest was there already."""
+    """What a push did: `naval@3 → …@7`; `sent` bytes crossed, `unchanged` when the digest was there already.
+
+    `note` says what the place does not promise, where it promises less than others do.
+    """
 
     place: str
     number: int
@@ -313,6 +316,7 @@ class Receipt:
     sent: int
     unchanged: bool = False
     state: str = "published"  # published | proposed
+    note: str = ""
 
 
 # ---------------------------------------------------------------- actions, objections, events

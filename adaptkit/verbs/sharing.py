@@ -66,6 +66,8 @@ class Sharing(Shelf):
         self.registry.record_placement(Placement(place.url, receipt.number, receipt.digest, self._now()),
                                        author=self.config.author, detail=asdict(receipt))  # fmt: skip
         self._emit("published", version.ref, version.digest, asdict(receipt))
+        if receipt.note:
+            self.notify(f"{place.url}: {receipt.note}")
         return Pushed(version, receipt)
 
     def pull(self, source: str, *, name: str | None = None, alias: str | None = None,
