@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from adaptkit_plugins.storage.oci.requests import Requests
 
 SMALL = 8 << 20  # bytes; what is not larger goes in one PUT
-PIECE = 64 << 20  # bytes of one PATCH: 200 MB in pieces of 8 MB took docker-registry 0.74 s, in these 0.6 s
+PIECE = 64 << 20  # bytes of one PATCH; smaller ones cost a round trip each
 _READ = 1 << 20
 _seen: dict[tuple[str, str], str] = {}
 """(host, digest) → a repository there in which this process has seen the blob: it can be mounted from it."""
