@@ -29,6 +29,7 @@ bench: .venv/.test
 	$(PY) benchmarks/strategies.py
 	$(PY) benchmarks/tools.py
 	$(PY) benchmarks/cost.py
+	$(PY) benchmarks/transfer.py
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

@@ -68,7 +68,8 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def proxy(registry, quick):
+def proxy(registry, quick, monkeypatch):
+    monkeypatch.setattr(blobs, "PIECE", 8 << 20)
     with faulty.between(registry.url) as one:
         yield one
 

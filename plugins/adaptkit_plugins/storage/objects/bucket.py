@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PART = 8 << 20  # bytes; what is larger goes up in parts, some at a time
-_PARTS_AT_ONCE = 4
+_PARTS_AT_ONCE = 8
 _PIECE = 1 << 20
 _MOST_KEYS = 1_000_000
 BROKEN = "kind: Body"  # as obstore names a connection that broke in the middle
@@ -105,6 +106,8 @@ class Bucket:
 
     def upload(self, path: str, entry: FileEntry, source: Path, progress: Progress) -> None:
         """Put a file, a large one in parts; what is not what `entry` says never becomes an object."""
+        from concurrent.futures import Future, ThreadPoolExecutor, wait
+
         import obstore
 
         told = 0
@@ -112,16 +115,21 @@ class Bucket:
         def pieces() -> Iterator[bytes]:
             nonlocal told
             hashed, sent = sha256(), 0
-            with source.open("rb") as file:
+            with source.open("rb") as file, ThreadPoolExecutor(1) as beside:  # hashing costs as much as sending
+                hashing: deque[Future[None]] = deque()
                 while piece := file.read(_PIECE):
-                    hashed.update(piece)
+                    hashing.append(beside.submit(hashed.update, piece))
+                    if len(hashing) > _PARTS_AT_ONCE:
+                        hashing.popleft().result()
                     sent += len(piece)
                     if sent >= entry.size:
+                        wait(hashing)
                         _check(entry, sent, hashed.hexdigest())
                     yield piece
                     if sent > told:  # a file that is sent again is counted once
                         progress(sent - told)
                         told = sent
+                wait(hashing)
             _check(entry, sent, hashed.hexdigest())
 
         def work() -> None:
@@ -168,7 +176,7 @@ class Bucket:
                     file.truncate()
                 try:
                     answer = obstore.get(self._parts, key, options={"range": {"offset": done}} if done else {})
-                    for piece in answer.stream(_PIECE):
+                    for piece in answer.stream(4 * _PIECE):
                         kept = bytes(piece)[: size + 1 - done]
                         done += file.write(kept)
                         if done > told:  # what comes again is counted once

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from adaptkit.extend import Progress
     from adaptkit_plugins.storage.oci.requests import Requests
 
-PIECE = 8 << 20  # bytes of one PATCH; a blob that is not larger goes in one PUT
+SMALL = 8 << 20  # bytes; what is not larger goes in one PUT
+PIECE = 64 << 20  # bytes of one PATCH; smaller ones cost a round trip each
 _READ = 1 << 20
 _seen: dict[tuple[str, str], str] = {}
 """(host, digest) → a repository there in which this process has seen the blob: it can be mounted from it."""
@@ -117,7 +118,7 @@ class Blobs:
 
     def _send(self, location: str, digest: str, source: Path | bytes, size: int, tell: Progress) -> bool:
         """Send a blob to an upload; False when the registry finds that its digest is not the one."""
-        if size > PIECE:
+        if size > SMALL:
             done = 0
             while done < size:
                 location, done = self._piece(location, source, done, min(PIECE, size - done), tell)

@@ -31,7 +31,7 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _AT_ONCE = 4
 _LOOKS = 8
-_SETTLE = 0.25  # seconds after which the tag is read back once more
+_SETTLE = 0.1  # seconds, at least, after which the tag is read back once more
 NOTE = (
     "a registry moves tags for whoever asks: two pushes at the same moment are told apart by reading back, "
     "and a tag can be overwritten later; pin digests where that matters"
@@ -211,7 +211,7 @@ class OciPlace(NumberedPlace):
         took = time.monotonic() - began
         if self.manifests.digest(tag) != image.digest:
             return False
-        self.requests.pause(max(_SETTLE, 3 * took))
+        self.requests.pause(max(_SETTLE, 5 * took))
         return self.manifests.digest(tag) == image.digest
 
     def _tagged(self) -> int | None:
