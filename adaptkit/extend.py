@@ -374,6 +374,21 @@ def no_progress(count: int) -> None:
     """For work that nobody watches."""
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedModel:
+    """A base model as its repository tells of it without sending weights.
+
+    `files` maps the weight files to their sha256; `tensors` is what their headers say, None when they have none.
+    """
+
+    name: str
+    revision: str
+    config: Mapping[str, Any]
+    files: Mapping[str, str]
+    tensors: Mapping[str, TensorInfo] | None = None
+    derived_from: str | None = None
+
+
 class StorageBackend(ABC):
     """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in the sentence."""
 
@@ -424,6 +439,11 @@ class StorageBackend(ABC):
     def set_alias(self, alias: str, number: int) -> None:
         """Point an alias at a version, by compare-and-swap where the place can."""
         raise StorageError(f"{self.url} keeps no aliases", why="this kind of place has nowhere to put them")
+
+    def base_model(self, revision: str | None = None) -> PublishedModel | Path:
+        """The base model that is published here, or the folder of a copy that this machine has already."""
+        raise StorageError(f"{self.url} holds no base models", why="places of this kind keep adapters only",
+                           fix="give the model's folder, or hf://OWNER/NAME")  # fmt: skip
 
     def names(self) -> tuple[str, ...]:
         """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from adaptkit.manager import Plugins
     from adaptkit.places import Places
     from adaptkit.store import Store
-    from adaptkit.types import BaseIdentity, Version
+    from adaptkit.types import BaseIdentity, Quantisation, Version
     from adaptkit.weights import BaseWeights
 
 
@@ -44,12 +44,16 @@ class Sources:
     tree: Callable[[str], Path]
 
     def folder(self, folder: Path, base: str | None, work: Path, *, allow_pickle: bool = False,
-               dialect: str | None = None, **how: Any) -> Intake:  # fmt: skip
+               dialect: str | None = None, quantised: Quantisation | None = None, **how: Any) -> Intake:  # fmt: skip
         """A folder as the artifact it becomes, its base settled by `Bases.of`; in a dialect, the folder it stands for."""
         shapes = None if base is None else self.bases.find(base).shapes
         readable, facts = self._in_peft(folder, work, dialect, shapes)
         with Adapter.open(readable, str(folder), allow_pickle=allow_pickle) as adapter:
-            intake = self._prepare(adapter, self.bases.of(adapter, base), work, **how)
+            found = self.bases.of(adapter, base)
+            known = (
+                found if quantised is None else replace(found, identity=replace(found.identity, quantised=quantised))
+            )
+            intake = self._prepare(adapter, known, work, **how)
         return replace(intake, manifest=replace(intake.manifest, facts={**intake.manifest.facts, **facts}))
 
     def made(self, folder: Path, base: Base, work: Path, **how: Any) -> Intake:

@@ -394,4 +394,5 @@ class Event:
 
 
 VERBS = ("added", "merged", "pulled", "published", "alias-moved", "noted", "deleted", "restored", "renamed",
-         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired", "swept")  # fmt: skip
+         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired", "swept",
+         "base-forgotten")  # fmt: skip

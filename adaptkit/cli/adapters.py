@@ -11,7 +11,7 @@ from adaptkit.cli.session import Session, complete_ref, json_option, pass_sessio
 
 if TYPE_CHECKING:
     from adaptkit.results import Shown
-    from adaptkit.types import Version
+    from adaptkit.types import Quantisation, Version
 
 REF = click.argument("ref", shell_complete=complete_ref)
 NAME = click.argument("name", shell_complete=complete_ref)
@@ -28,6 +28,18 @@ def init(session: Session, folder: str) -> None:
         session.out.say(f"workspace in {workspace.home.path}")
 
 
+def _quantisation(_context: click.Context, _option: click.Parameter, text: str | None) -> Quantisation | None:
+    from adaptkit.types import Quantisation
+
+    if text is None:
+        return None
+    method, _, rest = text.partition(":")
+    bits, _, dtype = rest.partition(":")
+    if not method or not bits.isdigit():
+        raise click.BadParameter(f"'{text}' is not METHOD:BITS[:DTYPE], such as bitsandbytes:4:nf4")
+    return Quantisation(method, int(bits), dtype)
+
+
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="The adapter's name; a new version of it if it exists.")
@@ -37,6 +49,8 @@ def init(session: Session, folder: str) -> None:
 @click.option(
     "--from", "dialect", metavar="TOOL", help="Who wrote it, where the file does not tell: kohya, diffusers or unsloth."
 )
+@click.option("--quantised", metavar="METHOD:BITS[:DTYPE]", callback=_quantisation,
+              help="How its base was quantised when loaded for training, such as bitsandbytes:4:nf4.")  # fmt: skip
 @click.option("--include", multiple=True, metavar="GLOB", help="Take further files in; may be repeated.")
 @click.option(
     "--allow-pickle", is_flag=True, help="Read a .bin pickle (with torch's safe loader) and store safetensors."
@@ -46,10 +60,12 @@ def init(session: Session, folder: str) -> None:
 @json_option
 @pass_session
 def add(session: Session, path: Path, name: str, base: str | None, message: str, alias: str | None,
-        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool, dialect: str | None) -> None:  # fmt: skip
+        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool, dialect: str | None,
+        quantised: Quantisation | None) -> None:  # fmt: skip
     """Register the adapter in folder (or file) PATH as the next version of NAME."""
     added = session.workspace.add(path, name, base=base, message=message, alias=alias, include=include,
-                                  allow_pickle=allow_pickle, new_version=new_version, force=force, dialect=dialect)  # fmt: skip
+                                  allow_pickle=allow_pickle, new_version=new_version, force=force, dialect=dialect,
+                                  quantised=quantised)  # fmt: skip
     session.out.data(added.to_json(), f"{added.version.ref}  {_short(added.version)}" + _unchanged(added.created))
     if added.skipped:
         session.out.say(f"left out: {', '.join(added.skipped)} (take in with --include GLOB)")

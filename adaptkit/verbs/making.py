@@ -74,7 +74,7 @@ class Making(Shelf):
             bases = [(parent.label, known) for parent, (_, known) in zip(parents, opened, strict=True)]
             if base is not None:
                 bases.insert(0, (str(base), self._bases.measured(user_path(base)).identity))
-            facts = admit_together(bases, force=force)
+            facts = admit_together(bases, self._pairs, force=force)
             for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
                 self.notify(text)
             self._review(Merge(made.sources, tuple(known for _, known in opened), made.canonical(), name))
@@ -238,7 +238,7 @@ class Making(Shelf):
 
         found = self._bases.measured(base).identity
         for ref, known in told:
-            ruling = identity.admits(identity.compare(known, found), known, found, "bake")
+            ruling = identity.admits(self._bases.same(known, found), known, found, "bake")
             if not ruling.allowed and not force:
                 raise BaseMismatch(f"cannot bake {ref} into {base}", why=ruling.reason,
                                    fix="give the base it was trained on, or --force")  # fmt: skip

@@ -98,16 +98,17 @@ class Sharing(Shelf):
 
         if alias is not None:
             self._review_move(name, alias, self.registry.next_number(name))
-        size = sum(entry.size for entry in placed.manifest.files)
+        size, pairs = sum(entry.size for entry in placed.manifest.files), dict(self._pairs)
         with self.store.working(), self._watch(f"pulling {name}", size) as progress:
             manifest = publish.fetch(place, placed, self.store, progress)
             version, created = self.registry.add_version(
                 name, manifest, message=placed.message, author=placed.author, origin=origin, alias=alias,
                 number=placed.number,
-                admit=None if new_version else lambda latest: admit_next(name, latest, manifest),
+                admit=None if new_version else lambda latest: admit_next(name, latest, manifest, pairs),
             )  # fmt: skip
         self.registry.record_placement(Placement(place.url, placed.number, manifest.digest, self._now()),
                                        author=self.config.author)  # fmt: skip
+        self._learn(manifest.base, placed.author)
         if created:
             self._emit(origin, version.ref, version.digest, {"place": place.url, "number": placed.number})
         return Added(version, created)

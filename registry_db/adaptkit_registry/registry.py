@@ -11,6 +11,7 @@ from adaptkit.errors import BadReference, Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, Manifest
 from adaptkit_registry.ancestry import Ancestry
 from adaptkit_registry.facts import Facts
+from adaptkit_registry.known_bases import KnownBases
 from adaptkit_registry.ledger import ANY, once_more
 from adaptkit_registry.rows import LIVE, read_versions, version_query
 from adaptkit_registry.schema import adapters, alias_moves, aliases, artifacts, redirects, versions
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from adaptkit.types import Version
 
 
-class Registry(Facts, Ancestry, Upkeep, Transfer):
+class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
     """Adapters, versions, aliases, bases, lineage, placements and events in one database."""
 
     # ------------------------------------------------------------ versions
