@@ -206,7 +206,8 @@ class Store:
             finally:
                 os.close(descriptor)
         finally:
-            temp.unlink(missing_ok=True)
+            with suppress(OSError):  # gc clears it away
+                temp.unlink()
         return entry
 
     def _link(self, descriptor: int, temp: Path, entry: FileEntry) -> None:
