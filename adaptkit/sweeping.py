@@ -69,9 +69,10 @@ def sweep(store: Store, kept: Callable[[], set[str]], *, grace: float = GRACE, t
         needed |= kept()
         returned = _put_back(store, needed)
         swept = [path.stem for path in unneeded if path.stem not in returned]
-        _clear_trees(store, kept_trees={path.stem for path in (store.root / "manifests").glob("*.json")})
+        _clear_trees(store, kept_trees={path.stem for path in (store.root / "manifests").glob("*.json")},
+                     old=now() - max(grace, HOUR))  # fmt: skip
         if not store.leases.held():
-            _clear_work((store.root / "tmp", *work), now() - max(grace, HOUR))
+            _clear_work((store.root / "tmp", *(store.root / "objects").glob("??"), *work), now() - max(grace, HOUR))
         freed, freed_bytes = _delete(expired if trash > 0 else _runs(store))
         if run is not None and not returned and trash > 0:
             fsync_directory(run)
@@ -96,9 +97,9 @@ def _alone(store: Store) -> Iterator[None]:
 
 
 def _things(store: Store) -> Iterator[Path]:
-    yield from (store.root / "manifests").glob("*.json")
-    for folder in sorted((store.root / "objects").glob("??")):
-        yield from sorted(folder.iterdir())
+    for path in (*(store.root / "manifests").glob("*.json"), *sorted((store.root / "objects").glob("??/*"))):
+        if not path.name.startswith("."):
+            yield path
 
 
 def _runs(store: Store) -> list[Path]:
@@ -148,21 +149,22 @@ def _put_back(store: Store, needed: set[str]) -> set[str]:
     return back
 
 
-def _clear_trees(store: Store, kept_trees: set[str]) -> None:
+def _clear_trees(store: Store, kept_trees: set[str], old: float) -> None:
     """Trees are copies of artifacts; those of artifacts that are gone are of no use."""
     for tree in (store.root / "trees").glob("*"):
-        if tree.name not in kept_trees:
+        if tree.name not in kept_trees and not (tree.name.startswith(".") and not _older(tree, old)):
             shutil.rmtree(tree, ignore_errors=True)
 
 
 def _clear_work(folders: Sequence[Path], young: float) -> None:
     """What killed work left behind."""
-    for path in (path for folder in folders for path in (*folder.glob("*"), *folder.glob(".adaptkit-*"))):
-        if _older(path, young):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if (folder.parent.name != "objects" or path.name.startswith(".")) and _older(path, young):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def _delete(runs: list[Path]) -> tuple[int, int]:

@@ -125,6 +125,7 @@ def test_killed_at_any_point_the_old_state_stands_or_the_new_one_and_the_verb_ca
             assert state(home) == new, f"done again after a kill at {at} ({point})"
         visited.append(point)
         at += 1
+    print(f"{verb.__name__}: killed at {len(visited)} points")
     assert len(visited) > 8
     assert {"COMMIT"} <= set(visited)
 
@@ -149,6 +150,7 @@ def test_killed_at_any_point_of_an_add_to_postgresql_the_team_sees_all_of_it_or_
             add(prepared)(home)
         assert [ref for ref, *_ in state(home)[0]] == ["medic@1", "naval@1", "naval@2", "naval@3"]
         at, visited = at + step, visited + 1
+    print(f"add to PostgreSQL: killed at {visited} points")
     assert visited * step > 25
 
 
@@ -177,6 +179,7 @@ def test_an_import_that_is_killed_at_any_point_took_in_all_or_nothing(step, prep
         work()
         assert seen() == new
         at, visited = at + step, visited + 1
+    print(f"import: killed at {visited} points")
     assert visited * step > 60
 
 
@@ -203,6 +206,7 @@ def test_a_migration_that_is_killed_at_any_point_is_done_by_the_next_opening(tmp
             assert registry.problems() == []
             assert registry.rename("naval", "marine") == "naval"
         at += 1
+    print(f"migrate: killed at {at} points")
     assert at > 12
 
 
@@ -224,6 +228,7 @@ def test_a_disk_that_refuses_at_any_point_is_a_sentence_and_loses_nothing(verb, 
             work(home)
             assert state(home) == new
         at += 1
+    print(f"{verb.__name__}: refused ({errno.errorcode[number]}) at {at} points")
     assert failures > 8
 
 
@@ -420,6 +425,60 @@ sys.exit(main({["--home", str(home), "add", str(prepared / "new"), "--name", "na
     assert done.stderr.startswith("error: cannot ")
     assert "Traceback" not in done.stderr
     state(home)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_temporary_files_may_be_on_another_file_system(fresh, prepared):
+    home = fresh()
+    program = f"""
+import subprocess, sys
+subprocess.run(["mount", "-t", "tmpfs", "none", {str(home / "store" / "tmp")!r}], check=True)
+from adaptkit.cli import main
+sys.exit(main({["--home", str(home), "add", str(prepared / "new"), "--name", "naval"]!r})
+         or main({["--home", str(home), "path", "naval"]!r}))
+"""
+    done = subprocess.run(["unshare", "-m", sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if "Operation not permitted" in done.stderr or "permission denied" in done.stderr:
+        pytest.skip("needs the right to unshare mounts")
+    assert done.returncode == 0, done.stderr
+    assert "naval@3" in [ref for ref, *_ in state(home)[0]]
+    assert not list((home / "store").rglob(".*.tmp"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("room", ["0k", "16k", "40k", "64k", "96k", "128k"])
+def test_a_file_system_that_is_full_is_a_sentence_and_loses_nothing(fresh, prepared, tmp_path, room):
+    """The whole home on a tmpfs that has this much room left: store, database and WAL fill up for real."""
+    home, disk = fresh(), tmp_path / "disk"
+    disk.mkdir()
+    program = f"""
+import shutil, subprocess, sys
+from pathlib import Path
+home, disk = Path({str(home)!r}), Path({str(disk)!r})
+size = int(subprocess.run(["du", "-sk", home], capture_output=True, text=True, check=True).stdout.split()[0]) + 64
+subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={{size + 256}}k", "none", disk], check=True)
+shutil.copytree(home, disk / "home")
+import os
+stats = os.statvfs(disk)
+free = stats.f_bavail * stats.f_frsize - {int(room[:-1]) * 1024}
+(disk / "ballast").write_bytes(bytes(max(free, 0)))
+from adaptkit.cli import main
+codes = [main(["--home", str(disk / "home"), "add", {str(prepared / "new")!r}, "--name", "naval"]) for _ in range(2)]
+codes += [main(["--home", str(disk / "home"), "note", "naval@1", "-m", "x" * 20000])]
+(disk / "ballast").unlink()
+shutil.rmtree(home)
+shutil.copytree(disk / "home", home)
+print("codes", codes)
+"""
+    done = subprocess.run(["unshare", "-m", sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if "Operation not permitted" in done.stderr or "permission denied" in done.stderr:
+        pytest.skip("needs the right to unshare mounts")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "bug in adaptkit" not in done.stderr, done.stderr
+    assert "full" in done.stderr or "no room" in done.stderr or "codes [0, 0, 0]" in done.stdout, done.stderr
+    at_home(lambda ws: ws.add(prepared / "new", "naval"), home)
+    assert [ref for ref, *_ in state(home)[0]] == ["naval@1", "naval@2", "naval@3"]
 
 
 def test_a_home_that_is_gone_is_made_anew_by_whoever_writes_and_empty_for_whoever_reads(tmp_path):
