@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import identity, refs
 from adaptkit.adapter import MANIFEST
 from adaptkit.errors import BadRecipe, BadReference, BaseMismatch, Unmergeable
-from adaptkit.files import atomic_write, user_path
+from adaptkit.files import atomic_write, explained, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
 from adaptkit.machine import machine
 from adaptkit.results import Baked, Extracted, Merged
@@ -79,7 +79,8 @@ class Making(Shelf):
                 self.notify(text)
             self._review(Merge(made.sources, tuple(known for _, known in opened), made.canonical(), name))
             folder = work / "merged"
-            folder.mkdir()
+            with explained("write", folder):
+                folder.mkdir()
             with self._watch("merging", None) as step:
                 report = merge.run(made, plan, [source for source, _ in opened], folder, workers=workers,
                                    method=self.plugins.packing_method(), into_lora=into_lora,
@@ -138,7 +139,8 @@ class Making(Shelf):
         found = self._bases.measured(user_path(base))
         with staging(self._tmp if target is None else target.parent) as work:
             folder = work / "extracted"
-            folder.mkdir()
+            with explained("write", folder):
+                folder.mkdir()
             with self._watch("extracting", None) as step:
                 report = extract.run(user_path(tuned), user_path(base), folder, method, rank=rank,
                                      name=found.identity.name or "base", done=step)  # fmt: skip
