@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
-from adaptkit.errors import NotFound, StorageError, Unmergeable
+from adaptkit.errors import BadReference, NotFound, StorageError, Unmergeable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -303,6 +303,20 @@ class Promise:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """What a person may ask of a push. Most places know none of it, and say so (`StorageBackend.asked`)."""
+
+    create: bool = False
+    """Make the place when it is not there, where that takes a decision (a repository on the Hub)."""
+    private: bool = False
+    """Made so that only those may read it who were given the right."""
+    create_pr: bool = False
+    """Only propose: others look at it, and nothing has a number before they agree."""
+    branch: str = ""
+    """Another line of versions than the main one."""
+
+
 Progress = Callable[[int], None]
 """Called with the number of bytes that just crossed."""
 
@@ -316,6 +330,8 @@ class StorageBackend(ABC):
 
     schemes: ClassVar[tuple[str, ...]]
     """URL schemes it answers to, such as ("file",)."""
+    shows_card: ClassVar[bool] = False
+    """Whether people read a version's README.md there as its page: a model card is then made when it is pushed."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -342,6 +358,23 @@ class StorageBackend(ABC):
     @abstractmethod
     def probe(self) -> Promise:
         """Really try what the place guarantees, and leave nothing behind."""
+
+    def asked(self, options: PushOptions) -> Self:
+        """This place, to push to as a person asked; by default every option is refused, by its name."""
+        for option in fields(options):
+            if getattr(options, option.name) != option.default:
+                raise StorageError(f"{self.url} knows no --{option.name.replace('_', '-')}",
+                                   why="this kind of place has nothing of the sort", fix="push without it")  # fmt: skip
+        return self
+
+    def card(self) -> str:
+        """The README.md that stands there now, for places with `shows_card`; empty when there is none."""
+        return ""
+
+    def at_revision(self, revision: str) -> PlacedVersion:
+        """What stands there at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
+        raise BadReference(f"cannot pull '@rev:{revision}' from {self.url}", why="revisions are for hf:// places",
+                           fix=f"{self.url}@3 takes version 3")  # fmt: skip
 
     def version(self, number: int | None = None) -> PlacedVersion:
         """One committed version, the highest by default; `NotFound` lists the numbers there."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.adapter import CONFIG, PICKLE, README, WEIGHTS, Adapter, artifact_paths
+from adaptkit.adapter import Adapter, artifact_paths
+from adaptkit.contents import CONFIG, PICKLE, README, WEIGHTS
 from adaptkit.errors import BaseMismatch, Unmergeable
 from adaptkit.files import check_relative, explained, user_path
 from adaptkit.tensor_writer import TensorWriter

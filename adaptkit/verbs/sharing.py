@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.adapter import MANIFEST
+from adaptkit.contents import MANIFEST
 from adaptkit.admission import admit_next
 from adaptkit.extend import Bundle
 from adaptkit.files import atomic_write, explained
