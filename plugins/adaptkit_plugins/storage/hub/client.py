@@ -98,8 +98,7 @@ class Client:
         except AdaptkitError:
             raise
         except Exception as error:  # noqa: BLE001  (whatever a server can make a library raise)
-            cause = _cause(error)
-            raise sentence(doing, self.url, self.repo, self.host, cause) from None
+            raise sentence(doing, self.url, self.repo, self.host, cause(error)) from error
         finally:
             if loud:
                 enable_progress_bars()
@@ -232,8 +231,8 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def _cause(error: BaseException) -> BaseException:
+def cause(error: Exception) -> Exception:
     """What is behind an error that only says that something failed."""
-    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return error

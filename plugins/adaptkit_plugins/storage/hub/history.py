@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.contents import CONFIG, MANIFEST, README, belongs
+from adaptkit.contents import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError, StoreError
 from adaptkit.files import check_relative
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, PlacedVersion, artifact_digest
@@ -116,9 +116,9 @@ class History:
         """The PEFT files of a commit that adaptkit did not make: what is known is what the Hub says of them."""
         files = self.tree(commit)
         wanted = sorted(path for path in files if belongs(path))
-        if CONFIG not in wanted:
-            raise NotFound(f"adapter in {self._client.url}", commit[:12], (),
-                           fix=f"a PEFT adapter has an {CONFIG}; this is something else")  # fmt: skip
+        if CONFIG not in wanted or not {WEIGHTS, PICKLE} & set(wanted):
+            raise NotFound(f"adapter in {self._client.url} at", commit[:12], (),
+                           fix=f"a PEFT adapter has {CONFIG} and {WEIGHTS}; this is something else")  # fmt: skip
         entries = tuple(self._entry(commit, path, files[path]) for path in wanted)
         extras = (self._entry(commit, README, files[README]),) if README in files else ()
         facts = {"found": {"place": self._client.url, "revision": commit, "made_by": "not adaptkit"}}

@@ -23,7 +23,7 @@ from adaptkit.files import check_relative
 from adaptkit_plugins.storage.hub.client import Client
 from adaptkit_plugins.storage.hub.history import LARGEST_MANIFEST, History
 from adaptkit_plugins.storage.hub.troubles import NoRepository, status_of
-from adaptkit_plugins.storage.hub.writing import Change, Writer
+from adaptkit_plugins.storage.hub.writing import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from adaptkit.extend import Bundle, Progress
     from adaptkit.types import FileEntry, PlacedVersion, Receipt
 
-    from .history import Look
+    from adaptkit_plugins.storage.hub.history import Look
 
 ALIASES = "refs.json"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"

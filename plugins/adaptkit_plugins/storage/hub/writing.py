@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import json
 import logging
 import secrets
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from adaptkit.contents import MANIFEST
 from adaptkit.errors import Conflict
 from adaptkit.numbered import manifest_bytes
 from adaptkit.types import PlacedVersion, Receipt
-from adaptkit_plugins.storage.hub.client import TRIES
+from adaptkit_plugins.storage.hub.client import TRIES, cause
 from adaptkit_plugins.storage.hub.history import trailer, unchanged
 from adaptkit_plugins.storage.hub.troubles import passing, status_of
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from adaptkit_plugins.storage.hub.history import History, Look
 
 _LOOKS = 6  # at a head that may lag behind what was written
+_UPLOADS = 2  # huggingface_hub itself tries each part several times
 _RECENT = 60  # commits in which an own one is looked for
 
 
@@ -112,22 +113,36 @@ class Writer:
         held = {f.sha256 for p in self._look.versions.values() for f in p.manifest.files}
         xet = client.ask("write", lambda: client.xet(self._branch))
         sent, operations = 0, list[CommitOperationAdd | CommitOperationDelete]()
-        for entry in bundle.files:
-            path = bundle.paths[entry.path]
-            if unchanged(tree.get(entry.path), entry, _git_name(path, entry)):
+        with ExitStack() as stack:
+            for entry in bundle.files:
+                path = bundle.paths[entry.path]
+                if unchanged(tree.get(entry.path), entry, _git_name(path, entry)):
+                    progress(entry.size)
+                    continue
+                # a stream goes by plain HTTP, even where huggingface_hub would rather use Xet
+                addition = CommitOperationAdd(entry.path, str(path) if xet else stack.enter_context(path.open("rb")))
+                self._upload(addition, proposed=proposed)
+                large = addition._upload_mode == "lfs"  # noqa: SLF001  (huggingface_hub tells it nowhere else)
+                sent += 0 if large and entry.sha256 in held else entry.size
+                operations.append(addition)
                 progress(entry.size)
-                continue
-            addition = CommitOperationAdd(entry.path, str(path) if xet else _buffered(path))
-            with client.explained("write"), _no_xet_warning():
-                self._patiently(lambda add=addition: client.api.preupload_lfs_files(
-                    client.repo, additions=[add], revision=self._branch, create_pr=proposed, free_memory=False))  # fmt: skip
-            large = addition._upload_mode == "lfs"  # noqa: SLF001  (huggingface_hub tells it nowhere else)
-            sent += 0 if large and entry.sha256 in held else entry.size
-            operations.append(addition)
-            progress(entry.size)
-        operations += [CommitOperationDelete(path) for path in self._dropped(bundle, tree)]
-        operations.append(CommitOperationAdd(MANIFEST, manifest))
-        return sent, self._commit(operations, title, mark, head, proposed=proposed)
+            operations += [CommitOperationDelete(path) for path in self._dropped(bundle, tree)]
+            operations.append(CommitOperationAdd(MANIFEST, manifest))
+            return sent, self._commit(operations, title, mark, head, proposed=proposed)
+
+    def _upload(self, addition: CommitOperationAdd, *, proposed: bool) -> None:
+        """The bytes of one file, when they lie beside git; by content, so doing it twice does no harm."""
+        client = self._client
+        with client.explained("write"), _no_xet_warning():
+            for attempt in range(_UPLOADS):
+                try:
+                    client.api.preupload_lfs_files(client.repo, additions=[addition], revision=self._branch,
+                                                   create_pr=proposed, free_memory=False)  # fmt: skip
+                except Exception as error:
+                    if attempt + 1 == _UPLOADS or not client.worth_waiting(cause(error), attempt):
+                        raise
+                else:
+                    return
 
     def _dropped(self, bundle: Bundle, tree: Mapping[str, object]) -> list[str]:
         """Files of the version at the head that this one has not; what people put there themselves stays."""
@@ -215,22 +230,8 @@ class Writer:
                     raise
         return True
 
-    def _patiently(self, call: Callable[[], object]) -> None:
-        """Uploads are by content, so doing one twice does no harm."""
-        for attempt in range(TRIES):
-            try:
-                call()
-            except Exception as error:
-                cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-                if attempt + 1 == TRIES or not isinstance(cause, Exception) or not self._client.worth_waiting(cause, attempt):
-                    raise
-            else:
-                return
-
 
 def _without_number(placed: PlacedVersion) -> bytes:
-    import json
-
     told = placed.to_json()
     del told["number"]
     return (json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
@@ -241,11 +242,6 @@ def _git_name(path: Path, entry: FileEntry) -> str:
     if entry.size > 16 << 20:
         return ""
     return sha1(b"blob %d\0" % entry.size + path.read_bytes(), usedforsecurity=False).hexdigest()
-
-
-def _buffered(path: Path) -> io.BufferedIOBase:
-    """A file as a stream: huggingface_hub takes it by plain HTTP, even where it would rather use Xet."""
-    return path.open("rb")
 
 
 @contextmanager
