@@ -18,4 +18,6 @@ _COMPANIONS = frozenset(
 
 def belongs(path: str) -> bool:
     """Whether a file, by its path in an adapter's folder, is part of the artifact: config, weights, tokenizer."""
-    return path in {CONFIG, WEIGHTS, PICKLE} or path in _COMPANIONS or fnmatch(path, "additional_chat_templates/*.jinja")
+    return (
+        path in {CONFIG, WEIGHTS, PICKLE} or path in _COMPANIONS or fnmatch(path, "additional_chat_templates/*.jinja")
+    )

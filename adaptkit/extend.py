@@ -360,7 +360,7 @@ class StorageBackend(ABC):
         """Really try what the place guarantees, and leave nothing behind."""
 
     def asked(self, options: PushOptions) -> Self:
-        """This place, to push to as a person asked; by default every option is refused, by its name."""
+        """The place to push to as a person asked; by default every option is refused, by its name."""
         for option in fields(options):
             if getattr(options, option.name) != option.default:
                 raise StorageError(f"{self.url} knows no --{option.name.replace('_', '-')}",

@@ -121,6 +121,7 @@ def _check(
         quarantine.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             path.replace(quarantine / found)
-        raise Corrupt(f"'{entry.path}' of {place.url}@{placed.number} is corrupt",
+        said = placed.number or f"rev:{placed.revision[:12]}"
+        raise Corrupt(f"'{entry.path}' of {place.url}@{said} is corrupt",
                       why=f"expected sha256 {entry.sha256[:12]}…, found {found[:12]}…",
                       fix=f"what came is in {quarantine}; nothing was registered. Pull another version, or ask for a new push")  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import publish, refs
 from adaptkit.adapter import Adapter
+from adaptkit.extend import no_progress
 from adaptkit.intake import prepare
 from adaptkit.outcome import Source
 
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from adaptkit.bases import Bases
+    from adaptkit.extend import Progress, StorageBackend
     from adaptkit.intake import Base, Intake
     from adaptkit.manager import Plugins
     from adaptkit.places import Places
     from adaptkit.store import Store
-    from adaptkit.types import BaseIdentity, Version
+    from adaptkit.types import BaseIdentity, PlacedVersion, Version
     from adaptkit.weights import BaseWeights
 
 
@@ -36,15 +38,25 @@ class Sources:
     notify: Callable[[str], None]
     now: Callable[[], str]
 
-    def folder(self, folder: Path, base: str | None, work: Path, *, allow_pickle: bool = False, **how: Any) -> Intake:
-        """A folder as the artifact it becomes, its base settled by `Bases.of`."""
-        with Adapter.open(folder, allow_pickle=allow_pickle) as adapter:
+    def folder(self, folder: Path, base: str | None, work: Path, *, label: str = "", allow_pickle: bool = False,
+               **how: Any) -> Intake:  # fmt: skip
+        """A folder as the artifact it becomes, its base settled by `Bases.of`; errors call it by its label."""
+        with Adapter.open(folder, label, allow_pickle=allow_pickle) as adapter:
             return self._prepare(adapter, self.bases.of(adapter, base), work, **how)
 
     def made(self, folder: Path, base: Base, work: Path, **how: Any) -> Intake:
         """A folder whose base is known, such as the result of a merge."""
         with Adapter.open(folder) as adapter:
             return self._prepare(adapter, base, work, **how)
+
+    def pulled(self, place: StorageBackend, placed: PlacedVersion, work: Path, *, allow_pickle: bool = False,
+               progress: Progress = no_progress) -> Intake:  # fmt: skip
+        """What adaptkit did not make, brought from a place and read as the folder that it is; where from is recorded."""
+        folder = Path(mkdtemp(dir=work))
+        publish.download(place, placed, self.store, folder, progress)
+        intake = self.folder(folder, None, work, label=place.url, allow_pickle=allow_pickle)
+        facts = dict(placed.manifest.facts) | dict(intake.manifest.facts)
+        return replace(intake, manifest=replace(intake.manifest, facts=facts))
 
     def for_merge(
         self, text: str, work: Path, stack: ExitStack, version: Callable[[str], Version], *,
@@ -63,7 +75,12 @@ class Sources:
             return Source(adapter, intake.method, intake.manifest.digest, weights), intake.manifest.base
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, selector = self.places.to_pull(text)
-            manifest = publish.fetch(place, publish.choose(place, selector), self.store)
+            placed = publish.choose(place, selector)
+            if placed.described:
+                manifest = publish.fetch(place, placed, self.store)
+            else:
+                intake = self.pulled(place, placed, work, allow_pickle=allow_pickle)
+                manifest = self.store.add(intake.manifest, intake.sources)
             digest, base = manifest.digest, manifest.base
         else:
             found = version(text)

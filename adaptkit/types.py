@@ -371,5 +371,5 @@ class Event:
     author: str = ""
 
 
-VERBS = ("added", "merged", "pulled", "published", "alias-moved", "noted", "deleted", "restored", "renamed",
+VERBS = ("added", "merged", "pulled", "published", "proposed", "alias-moved", "noted", "deleted", "restored", "renamed",
          "base-added", "rebuilt")  # fmt: skip

@@ -129,6 +129,7 @@ class Repository:
 
     def refs(self) -> dict[str, Any]:
         """Every name, as the Hub lists them."""
+
         def one(kind: str, name: str, oid: str) -> dict[str, str]:
             return {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": oid}
 

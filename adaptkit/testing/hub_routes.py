@@ -87,7 +87,7 @@ def whoami(request: Request) -> Answer:
     return _json({"type": "user", "name": "ada", "orgs": [{"name": "fleet"}]})
 
 
-def validate_yaml(request: Request) -> Answer:
+def validate_yaml(_: Request) -> Answer:
     return _json({"errors": [], "warnings": []})
 
 
@@ -106,8 +106,8 @@ def create(request: Request) -> Answer:
 def models(request: Request) -> Answer:
     author, wanted = request.said("author"), parse_qs(request.query).get("filter", [])
     found = [repo for name, repo in request.hub.repos.items() if name.startswith(f"{author}/")]
-    told = [{"id": repo.id, "tags": _tags(repo), "private": repo.private} for repo in found]
-    return _json([one for one in told if set(wanted) <= set(one["tags"])])
+    fitting = [repo for repo in found if set(wanted) <= set(_tags(repo))]
+    return _json([{"id": repo.id, "tags": _tags(repo), "private": repo.private} for repo in fitting])
 
 
 def info(request: Request, name: str, revision: str | None = None) -> Answer:
@@ -151,7 +151,7 @@ def preupload(request: Request, name: str, revision: str) -> Answer:
     ]})  # fmt: skip
 
 
-def xet_token(request: Request, name: str, revision: str) -> Answer:
+def xet_token(request: Request, name: str, _: str) -> Answer:
     if not request.repo(name, write=True).xet:
         raise Refusal(404, "", "Xet is not enabled here")
     return _json({"accessToken": "x", "casUrl": "http://127.0.0.1:1", "exp": 4102444800})

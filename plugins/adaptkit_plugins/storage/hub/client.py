@@ -97,7 +97,7 @@ class Client:
             yield
         except AdaptkitError:
             raise
-        except Exception as error:  # noqa: BLE001  (whatever a server can make a library raise)
+        except Exception as error:
             raise sentence(doing, self.url, self.repo, self.host, cause(error)) from error
         finally:
             if loud:
@@ -117,6 +117,7 @@ class Client:
 
     def read(self, commit: str, path: str, largest: int) -> bytes:
         """A small file of a commit."""
+
         def call() -> bytes:
             kept = bytearray()
             with self._stream(commit, path, 0) as answer:
@@ -132,6 +133,7 @@ class Client:
     def fetch(self, commit: str, path: str, size: int, target: Path, progress: Progress) -> None:
         """A file of a commit, of a known size; what breaks off is resumed. The caller verifies the bytes."""
         with target.open("xb") as file:
+
             def call() -> None:
                 begun = time.monotonic()
                 with self._stream(commit, path, file.tell()) as answer:
@@ -181,7 +183,9 @@ class Client:
                     headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
                     self._refuse_neighbours(moved)
                 url = moved
-        raise StorageError(f"cannot read {self.url}", why="the Hub sends us from one address to the next", fix="try again later")
+        raise StorageError(
+            f"cannot read {self.url}", why="the Hub sends us from one address to the next", fix="try again later"
+        )
 
     def _refuse_neighbours(self, url: str) -> None:
         """A Hub has no business sending us to files, or to what only this machine can reach."""
@@ -193,7 +197,11 @@ class Client:
             address = None
         if address is not None and (address.is_link_local or address.is_unspecified or address.is_multicast):
             why = f"to {address}, which only this machine can reach"
-        if address is not None and address.is_loopback and urlsplit(self.endpoint).hostname not in {"127.0.0.1", "::1", "localhost"}:
+        if (
+            address is not None
+            and address.is_loopback
+            and urlsplit(self.endpoint).hostname not in {"127.0.0.1", "::1", "localhost"}
+        ):
             why = f"to {address}, which is this machine"
         if why:
             raise StorageError(f"cannot read {self.url}", why=f"the Hub sends us {why}", fix="do not trust that Hub")

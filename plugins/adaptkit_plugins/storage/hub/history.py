@@ -88,6 +88,7 @@ class History:
     def tree(self, commit: str) -> dict[str, Any]:
         """The files of a commit by path, as huggingface_hub describes them."""
         if commit not in self._trees:
+
             def call() -> dict[str, Any]:
                 listed = self._client.api.list_repo_tree(self._client.repo, recursive=True, revision=commit)
                 files: dict[str, Any] = {}
@@ -95,7 +96,9 @@ class History:
                     if hasattr(entry, "blob_id"):
                         files[entry.path] = entry
                     if len(files) > _MOST_FILES:
-                        raise StorageError(f"cannot read {self._client.url}", why=f"it holds more than {_MOST_FILES:,} files")
+                        raise StorageError(
+                            f"cannot read {self._client.url}", why=f"it holds more than {_MOST_FILES:,} files"
+                        )
                 return files
 
             self._trees[commit] = self._client.ask("read", call)

@@ -13,11 +13,10 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from adaptkit.contents import MANIFEST, README
-from adaptkit.errors import Conflict, Corrupt, NotFound, StorageError
+from adaptkit.contents import README
+from adaptkit.errors import Corrupt, NotFound, StorageError
 from adaptkit.extend import Promise, PushOptions, StorageBackend, no_progress
 from adaptkit.files import check_relative
 from adaptkit_plugins.storage.hub.client import Client
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import Bundle, Progress
     from adaptkit.types import FileEntry, PlacedVersion, Receipt
-
     from adaptkit_plugins.storage.hub.history import Look
 
 ALIASES = "refs.json"

@@ -46,11 +46,15 @@ def sentence(doing: str, url: str, repo: str, host: str, error: BaseException) -
     what, status = f"cannot {doing} {url}", status_of(error)
     page = f"{host}/{repo}"
     if isinstance(error, hub.OfflineModeIsEnabled):
-        return StorageError(what, why="HF_HUB_OFFLINE is set, so nothing is asked of the Hub", fix="unset HF_HUB_OFFLINE")
+        return StorageError(
+            what, why="HF_HUB_OFFLINE is set, so nothing is asked of the Hub", fix="unset HF_HUB_OFFLINE"
+        )
     if isinstance(error, hub.LocalTokenNotFoundError):
         return StorageError(what, why="it needs a token and there is none", fix=LOGIN)
     if isinstance(error, hub.GatedRepoError):
-        return StorageError(what, why="it is gated: its owners let in whom they choose", fix=f"ask for access at {page}, then {LOGIN}")
+        return StorageError(
+            what, why="it is gated: its owners let in whom they choose", fix=f"ask for access at {page}, then {LOGIN}"
+        )
     if isinstance(error, hub.RevisionNotFoundError):
         return NotFound(f"revision in {url}", "that", (), fix=f"look at {page}/tree/main for what there is")
     if isinstance(error, hub.EntryNotFoundError):
@@ -66,18 +70,32 @@ def sentence(doing: str, url: str, repo: str, host: str, error: BaseException) -
     if status == 429:
         return StorageError(what, why=f"the Hub asks for patience (429){_patience(error)}", fix="try again later")
     if status is not None and status >= 500:
-        return StorageError(what, why=f"the Hub answers {status}, again and again", fix="try again later, or look at https://status.huggingface.co")
+        return StorageError(
+            what,
+            why=f"the Hub answers {status}, again and again",
+            fix="try again later, or look at https://status.huggingface.co",
+        )
     if isinstance(error, hub.HfHubHTTPError):
         return StorageError(what, why=f"the Hub answers {status}{_worded(error)}", fix=f"look at {page}")
     if isinstance(error, httpx2.TimeoutException):
-        return StorageError(what, why=f"{host} took too long to answer", fix="try again; HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer")
+        return StorageError(
+            what, why=f"{host} took too long to answer", fix="try again; HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer"
+        )
     if isinstance(error, httpx2.UnsupportedProtocol):
-        return StorageError(what, why="the Hub sends us to something that is no web address", fix="do not trust that Hub")
+        return StorageError(
+            what, why="the Hub sends us to something that is no web address", fix="do not trust that Hub"
+        )
     if isinstance(error, httpx2.TransportError):
-        return StorageError(what, why=f"the way to {host} is broken ({type(error).__name__})", fix="check the network, then try again")
+        return StorageError(
+            what, why=f"the way to {host} is broken ({type(error).__name__})", fix="check the network, then try again"
+        )
     if isinstance(error, OSError) and error.errno is not None:
-        return StorageError(what, why=error.strerror or str(error), fix="see that the disk has room and may be written to")
-    return StorageError(what, why=f"{host} answers what no Hub answers ({type(error).__name__})", fix="check HF_ENDPOINT")
+        return StorageError(
+            what, why=error.strerror or str(error), fix="see that the disk has room and may be written to"
+        )
+    return StorageError(
+        what, why=f"{host} answers what no Hub answers ({type(error).__name__})", fix="check HF_ENDPOINT"
+    )
 
 
 def _patience(error: BaseException) -> str:

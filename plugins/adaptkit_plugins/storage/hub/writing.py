@@ -53,7 +53,9 @@ class Writer:
         mine = bundle.placed
         placed = PlacedVersion(number, mine.manifest, mine.name, mine.message, mine.author)
         title = f"v{number}: {mine.message}" if mine.message else f"v{number}"
-        sent, commit = self._send(bundle, manifest_bytes(placed), title, trailer(number, bundle.manifest.digest), progress)
+        sent, commit = self._send(
+            bundle, manifest_bytes(placed), title, trailer(number, bundle.manifest.digest), progress
+        )
         assert isinstance(commit, str)
         if not self._tag(number, commit):
             raise Conflict(f"could not get a number in {self._client.url}",
@@ -195,19 +197,20 @@ class Writer:
             if attempt:
                 clock.pause(min(0.2 * 2**attempt, 5.0))
             refs = client.ask("read", lambda: client.api.list_repo_refs(client.repo, include_pull_requests=proposed))
+            if proposed:
+                numbers = [ref.ref.rpartition("/")[2] for ref in refs.pull_requests or ()][-_RECENT:]
+                found = next((number for number in numbers if self._holds(f"refs/pr/{number}", word)), "")
+                return f"{client.host}/{client.repo}/discussions/{found}" if found else ""
             now = next((ref.target_commit for ref in refs.branches if ref.name == self._branch), head)
-            names = [ref.ref for ref in refs.pull_requests or ()][-_RECENT:] if proposed else [now] if now != head else []
-            for name in names:
-                revision = name if not proposed else f"refs/pr/{name.rpartition('/')[2]}"
-                recent = client.ask("read", lambda r=revision: client.api.list_repo_commits(client.repo, revision=r)[:_RECENT])
-                mine = [commit.commit_id for commit in recent if word in commit.message]
-                if mine and proposed:
-                    return f"{client.host}/{client.repo}/discussions/{revision.rpartition('/')[2]}"
-                if mine:
-                    return str(mine[0])
             if now != head:
-                return ""
+                return self._holds(now, word)
         return ""
+
+    def _holds(self, revision: str, word: str) -> str:
+        """The commit below a revision whose message has the word; empty when there is none."""
+        client = self._client
+        recent = client.ask("read", lambda: client.api.list_repo_commits(client.repo, revision=revision)[:_RECENT])
+        return next((str(commit.commit_id) for commit in recent if word in commit.message), "")
 
     def _overtaken(self, head: str) -> Conflict:
         look = self._history.look()
