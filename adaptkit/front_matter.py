@@ -85,10 +85,12 @@ def _chunks(front: str) -> list[tuple[str, str]]:
     if front and not front.endswith("\n"):
         front += "\n"
     starts = list(_KEY.finditer(front))
-    head = front[: starts[0].start()] if starts else front
+    if not starts:
+        return [("", front)]
+    head = front[: starts[0].start()]
     ends = [match.start() for match in starts[1:]] + [len(front)]
     found = [(m[1] or m[2] or m[3], front[m.start() : end]) for m, end in zip(starts, ends, strict=True)]
-    return [("", head), *found] if head else list(found)
+    return [("", head), *found]
 
 
 def _dumped(key: str, value: Any) -> str:
