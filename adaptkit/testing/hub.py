@@ -150,16 +150,15 @@ class _Handler(BaseHTTPRequestHandler):
         fault = hub.faults.take(f"{self.command} {path}")
         if fault.before:
             fault.before()
-        if fault.spoil == "hang":
-            hub.faults.over.wait()
-            self.close_connection = True
-            return
         request = Request(hub, origin, self.command, path, query, bearer.removeprefix("Bearer "), body)
-        answer = self._routed(request) if fault.done or not (fault.status or fault.redirect) else Answer()
+        told = fault.status or fault.redirect or fault.spoil in {"drop", "hang"}
+        answer = self._routed(request) if fault.done or not told else Answer()
         if fault.status or fault.redirect:
             answer = Answer(fault.status or 302, fault.body or b'{"error": "the loopback Hub was told to fail"}',
                             dict(fault.headers) | ({"Location": fault.redirect} if fault.redirect else {}))  # fmt: skip
-        if fault.spoil == "drop":
+        if fault.spoil == "hang":
+            hub.faults.over.wait()
+        if fault.spoil in {"drop", "hang"}:
             self.close_connection = True
             return
         self._answer(answer, fault)

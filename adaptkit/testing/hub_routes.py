@@ -122,7 +122,7 @@ def info(request: Request, name: str, revision: str | None = None) -> Answer:
 
 def _tags(repo: Repository) -> list[str]:
     card = repo.files().get("README.md", b"").decode(errors="replace")
-    return ["adaptkit"] if "- adaptkit\n" in card.partition("\n---")[0] else []
+    return ["adaptkit"] if "- adaptkit" in card.partition("\n---")[0].splitlines() else []
 
 
 def refs(request: Request, name: str) -> Answer:

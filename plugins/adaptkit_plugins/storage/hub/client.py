@@ -34,7 +34,7 @@ pause = time.sleep
 """How it waits between tries."""
 TRIES = 5
 _REDIRECTS = 5
-_CONNECT, _SILENCE = 10.0, 30.0  # seconds to connect, and without a byte
+_CONNECT, _SILENCE = 10.0, 60.0  # seconds to connect, and without a byte
 _SLOWEST = 1024  # bytes a second, over a whole try: less is a server that keeps us busy with nothing
 _GRACE = 60.0  # seconds in which it may be slower
 
@@ -120,9 +120,11 @@ class Client:
 
         def call() -> bytes:
             kept = bytearray()
+            begun = time.monotonic()
             with self._stream(commit, path, 0) as answer:
-                for piece in answer.iter_bytes(1 << 16):
+                for piece in answer.iter_bytes():
                     kept.extend(piece)
+                    self._not_too_slow(path, len(kept), time.monotonic() - begun)
                     if len(kept) > largest:
                         raise Corrupt(f"{path} of {self.url} is too large", why=f"more than {largest:,} bytes")
                 self._whole(path, answer, len(kept))
@@ -142,7 +144,7 @@ class Client:
                         file.seek(0)
                         file.truncate()
                     came = 0
-                    for piece in answer.iter_bytes(1 << 20):
+                    for piece in answer.iter_bytes():  # as they come: of what breaks off nothing is lost
                         came += len(piece)
                         if file.tell() + len(piece) > size:
                             raise Corrupt(f"'{path}' of {self.url} is longer than it should be", why=f"more than {size:,} bytes came",
