@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import publish, refs
 from adaptkit.adapter import Adapter
+from adaptkit.errors import BadAdapter
 from adaptkit.extend import no_progress
 from adaptkit.intake import prepare
 from adaptkit.outcome import Source
@@ -54,7 +55,11 @@ class Sources:
         """What adaptkit did not make, brought from a place and read as the folder that it is; where from is recorded."""
         folder = Path(mkdtemp(dir=work))
         publish.download(place, placed, self.store, folder, progress)
-        intake = self.folder(folder, None, work, label=place.url, allow_pickle=allow_pickle)
+        try:
+            intake = self.folder(folder, None, work, label=place.url, allow_pickle=allow_pickle)
+        except BadAdapter as error:  # it may name the folder, which nobody will find any more
+            what, why, fix = (text.replace(str(folder), place.url) for text in (error.what, error.why, error.fix))
+            raise type(error)(what, why=why, fix=fix) from error
         facts = dict(placed.manifest.facts) | dict(intake.manifest.facts)
         return replace(intake, manifest=replace(intake.manifest, facts=facts))
 

@@ -61,7 +61,8 @@ def test_a_merge_of_what_is_not_on_the_hub_names_the_base():
 @pytest.mark.parametrize("name", [None, "/home/ada/ship", "a b"])
 def test_a_base_that_the_hub_cannot_know_is_left_out(name):
     said = front(render(subject(manifest("x", base=BaseIdentity(name)))))
-    assert "base_model" not in said and "base_model_relation" not in said
+    assert "base_model" not in said
+    assert "base_model_relation" not in said
 
 
 def test_the_page_shows_use_training_figures_lineage_recipe_and_loss():
@@ -104,7 +105,8 @@ def test_a_marker_that_was_broken_swallows_no_words():
 def test_the_template_that_peft_saves_is_nobodys_words():
     text = render(subject(), "---\nbase_model: /home/ada/ship\ntags:\n- base_model:adapter:/home/ada/ship\n---\n\n"
                              "# Model Card for Model ID\n\n[More Information Needed]\n")  # fmt: skip
-    assert "More Information" not in text and "/home" not in text
+    assert "More Information" not in text
+    assert "/home" not in text
     assert "# naval" in text
 
 
@@ -118,10 +120,16 @@ def test_a_licence_is_carried_when_all_agree_and_languages_are_joined():
     assert front(render(subject(made, ancestors=ancestors), "---\nlicense: other\n---\n"))["license"] == "other"
 
 
-@pytest.mark.parametrize("second", ["---\nlicense: llama3.1\n---\n", "", "---\nx: !!python/name:os\nlicense: mit\n---\n"])
+@pytest.mark.parametrize(
+    "second", ["---\nlicense: llama3.1\n---\n", "", "---\nx: !!python/name:os\nlicense: mit\n---\n"]
+)
 def test_licences_that_differ_are_shown_and_none_is_claimed(second):
     made = merged(parent("1", "naval"), parent("2", "medic"))
-    text = render(subject(made, ancestors=[Ancestor(made.parents[0], "---\nlicense: mit\n---\n"), Ancestor(made.parents[1], second)]))
+    text = render(
+        subject(
+            made, ancestors=[Ancestor(made.parents[0], "---\nlicense: mit\n---\n"), Ancestor(made.parents[1], second)]
+        )
+    )
     assert "license" not in front(text)
     assert re.search(r"\*\*Licences differ\*\* .*naval: mit; medic: (llama3.1|none said)", text)
 
@@ -133,12 +141,17 @@ def test_no_path_and_no_author_gets_onto_a_card():
         facts={"training": {"cmd": "train --data=/home/ada/rows", "user": "ada"}},
     )  # fmt: skip
     text = render(subject(made, message="made from /home/ada/notes.txt", url="hf://fleet/naval"))
-    assert "ada/" not in text and "\\ada" not in text and "/mnt" not in text and "ada" not in re.sub("adaptkit|adapter", "", text)
+    assert "ada/" not in text
+    assert "\\ada" not in text
+    assert "/mnt" not in text
+    assert "ada" not in re.sub("adaptkit|adapter", "", text)
     assert "(a local path)" in text
-    assert 'a local folder 11111111' in text
+    assert "a local folder 11111111" in text
 
 
-@pytest.mark.parametrize("text", ["hf://fleet/naval@3", "https://example.org/a/b", "fleet/naval", "1 / 2", "and/or", "s3://b/c"])
+@pytest.mark.parametrize(
+    "text", ["hf://fleet/naval@3", "https://example.org/a/b", "fleet/naval", "1 / 2", "and/or", "s3://b/c"]
+)
 def test_what_is_no_path_stays(text):
     assert without_paths(text) == text
 
@@ -146,8 +159,12 @@ def test_what_is_no_path_stays(text):
 def test_what_comes_from_elsewhere_is_shown_inert():
     hostile = "x\x1b[31m`code` <script>alert(1)</script> | {{ 7*7 }} \u202eevil\n# head"
     shown = inert(hostile)
-    assert "\x1b" not in shown and "\u202e" not in shown and "\n" not in shown
-    assert "\\<script\\>" in shown and "\\{\\{" in shown and "\\`code\\`" in shown
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "\n" not in shown
+    assert "\\<script\\>" in shown
+    assert "\\{\\{" in shown
+    assert "\\`code\\`" in shown
     made = merged(parent("1", 'x"] --> evil["'), parent("2", "b"), recipe={"a": f"```\n{END}\n# head \x1b[0m"})
     text = render(subject(made, message=hostile))
     assert 'evil["' not in text
@@ -157,7 +174,9 @@ def test_what_comes_from_elsewhere_is_shown_inert():
 
 
 def test_a_standing_card_with_hostile_front_matter_stops_the_push():
-    with pytest.raises(Refused, match="the front matter of README.md of hf://fleet/naval cannot be read: it holds a YAML tag"):
+    with pytest.raises(
+        Refused, match="the front matter of README.md of hf://fleet/naval cannot be read: it holds a YAML tag"
+    ):
         render(subject(), "---\nx: !!python/name:os.system\n---\n")
 
 

@@ -42,7 +42,9 @@ def test_editing_a_key_leaves_every_other_line_alone():
     front = "# why\nlicense: 'mit'   # ours\ntags:\n- b\n\n- a\nx-own: {a:   1}\n"
     changed = front_matter.update(front, {"tags": ["b", "a", "peft"], "library_name": "peft", "gone": None})
     assert changed == "# why\nlicense: 'mit'   # ours\ntags:\n- b\n- a\n- peft\nx-own: {a:   1}\nlibrary_name: peft\n"
-    assert front_matter.update(changed, {"license": None, "tags": None}) == "# why\nx-own: {a:   1}\nlibrary_name: peft\n"
+    assert (
+        front_matter.update(changed, {"license": None, "tags": None}) == "# why\nx-own: {a:   1}\nlibrary_name: peft\n"
+    )
 
 
 def test_a_key_that_stands_there_twice_or_quoted_is_set_once():
@@ -62,7 +64,10 @@ def test_a_card_is_cut_at_its_fences(text, parts):
 
 
 KEYS = st.sampled_from(["license", "tags", "base_model", "x"])
-VALUES = st.one_of(st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=20), st.lists(st.text("ab: #-'\"", max_size=6), max_size=3))
+VALUES = st.one_of(
+    st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=20),
+    st.lists(st.text("ab: #-'\"", max_size=6), max_size=3),
+)
 
 
 @given(st.dictionaries(KEYS, VALUES), st.dictionaries(KEYS, VALUES))

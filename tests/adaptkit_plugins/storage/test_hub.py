@@ -120,7 +120,8 @@ def test_a_proposal_has_no_number_and_no_tag_until_it_is_pushed_again(place, rep
     receipt = publish.push(place.asked(PushOptions(create_pr=True)), packed("a"), alias="prod")
     assert (receipt.state, receipt.number) == ("proposed", 0)
     assert receipt.link.endswith("/fleet/naval/discussions/1")
-    assert repo.tags == {} and place.list() == ()
+    assert repo.tags == {}
+    assert place.list() == ()
     repo.branches["main"] = repo.proposals[1]  # somebody merges it
     (merged,) = place.list()
     assert (merged.number, merged.described, merged.manifest.digest) == (0, True, packed("a").manifest.digest)
@@ -137,7 +138,9 @@ def test_every_other_place_refuses_the_options_by_name(tmp_path):
         assert f"knows no --{name}: this kind of place" in said(place.asked, PushOptions(**option))
 
 
-@pytest.mark.parametrize("url", ["hf://a/b/c", "hf://", "hf://../x", "hf://a/..", "hf://a/b--c", "hf://a/.git", "hf://a/b c"])
+@pytest.mark.parametrize(
+    "url", ["hf://a/b/c", "hf://", "hf://../x", "hf://a/..", "hf://a/b--c", "hf://a/.git", "hf://a/b c"]
+)
 def test_what_is_no_repository_is_refused(url):
     assert "for example hf://fleet/naval" in said(HubPlace.open, url)
 
@@ -255,7 +258,8 @@ def test_a_head_that_never_shows_is_a_conflict_that_says_so(hub, place, repo, pa
 def test_a_tag_that_was_never_set_is_set_by_the_next_writer(hub, place, repo, packed):
     hub.faults.add(Fault(r"POST .*/tag/", status=500))
     first = publish.push(place, packed("a"))
-    assert first.number == 1 and repo.tags == {}
+    assert first.number == 1
+    assert repo.tags == {}
     repo.commit({"notes.md": b"by hand"})
     assert [(v.number, v.revision) for v in place.list()] == [(1, commits(repo)[0].oid)]
     assert publish.push(HubPlace.open(URL), packed("b")).number == 2
@@ -274,7 +278,9 @@ def test_a_number_that_another_branch_took_meanwhile_is_given_up(hub, place, rep
 
 def test_a_hub_that_stays_down_is_named_and_nothing_is_left(hub, place, repo, packed):
     hub.faults.add(Fault(COMMIT, status=503, times=99))
-    assert "cannot write hf://fleet/naval: the Hub answers 503, again and again" in said(publish.push, place, packed("a"))
+    assert "cannot write hf://fleet/naval: the Hub answers 503, again and again" in said(
+        publish.push, place, packed("a")
+    )
     assert commits(repo) == []
     assert len(hub.pauses) < 20
 
@@ -303,7 +309,8 @@ def test_nobody_there_is_said_so(hub, monkeypatch):
         pass
     monkeypatch.setenv("HF_ENDPOINT", gone.url.replace("http://", "http://ada:secret@"))
     text = said(HubPlace.open(URL).list)
-    assert "the way to http://127.0.0.1:" in text and "is broken" in text
+    assert "the way to http://127.0.0.1:" in text
+    assert "is broken" in text
     assert "secret" not in text
 
 
@@ -329,7 +336,8 @@ def test_a_gated_repository_says_where_to_ask(hub, monkeypatch, place, repo, pac
     repo.gated = True
     monkeypatch.setenv("HF_TOKEN", "hf_read")
     text = said(HubPlace.open(URL).version)
-    assert "it is gated" in text and f"ask for access at {hub.url}/fleet/naval" in text
+    assert "it is gated" in text
+    assert f"ask for access at {hub.url}/fleet/naval" in text
 
 
 def test_a_revision_that_is_not_there_is_named(place, packed):
@@ -418,7 +426,8 @@ def test_a_download_that_trickles_is_given_up(hub, place, packed, tmp_path, monk
     monkeypatch.setattr(client, "_GRACE", 0.1)
     hub.faults.add(Fault(FILE, times=9, spoil="trickle"))
     text = said(publish.fetch, place, place.version(), Store(tmp_path / "store"))
-    assert "comes at" in text and "bytes a second" in text
+    assert "comes at" in text
+    assert "bytes a second" in text
 
 
 def test_the_token_goes_to_the_hub_and_nowhere_else(hub, place, packed, tmp_path):
@@ -437,12 +446,15 @@ def test_a_redirect_to_where_no_hub_points_is_refused(hub, place, packed, tmp_pa
     publish.push(place, packed("a"))
     hub.faults.add(Fault(r"GET .*/resolve/.*safetensors", redirect=where))
     text = said(publish.fetch, place, place.version(), Store(tmp_path / "store"))
-    assert words in text and "do not trust that Hub" in text
+    assert words in text
+    assert "do not trust that Hub" in text
 
 
 def test_redirects_without_end_are_given_up(hub, place, packed, tmp_path):
     publish.push(place, packed("a"))
-    hub.faults.add(Fault(r"GET .*/resolve/.*safetensors", times=99, redirect=f"{hub.url}/fleet/naval/resolve/main/{WEIGHTS}"))
+    hub.faults.add(
+        Fault(r"GET .*/resolve/.*safetensors", times=99, redirect=f"{hub.url}/fleet/naval/resolve/main/{WEIGHTS}")
+    )
     assert "from one address to the next" in said(publish.fetch, place, place.version(), Store(tmp_path / "store"))
 
 
