@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from adaptkit import identity
 from adaptkit.admission import best_known
-from adaptkit.errors import NotFound
+from adaptkit.errors import BadBase, BadReference, NotFound, StoreError
 from adaptkit.files import user_path
+from adaptkit.folders import staging
 from adaptkit.intake import Base, declared_base
 from adaptkit.types import BaseIdentity
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from adaptkit.adapter import Adapter
+    from adaptkit.places import Places
     from adaptkit.types import Verdict
     from adaptkit.watching import Watch
 
@@ -28,9 +30,15 @@ class Bases:
     cache: Path
     watch: Watch
     known: Callable[[], Iterable[BaseIdentity]]
+    places: Places
 
     def find(self, ref: str) -> Base:
-        """A base by path, name or level (`tm1:…`); measured when it is a folder, with its tensors' shapes."""
+        """A base by path, URL, name or level (`tm1:…`); with its tensors' shapes when it is a folder or at a URL.
+
+        What lies in a folder is measured; what a place says of the files at a URL is only claimed.
+        """
+        if "://" in ref:
+            return self._elsewhere(ref)
         folder = user_path(ref)
         if folder.is_dir():
             return self.measured(folder)
@@ -47,6 +55,21 @@ class Bases:
         with self.watch(f"hashing {folder.name}", None) as progress:
             found = identity.measure(folder, cache=self.cache, progress=progress)
         return Base(found, identity.base_shapes(folder))
+
+    def _elsewhere(self, ref: str) -> Base:
+        place, selector = self.places.to_pull(ref)
+        if selector is not None and selector.kind != "rev":
+            raise BadReference(f"cannot look at the base '{ref}'", why="a base model has revisions, not versions",
+                               fix=f"{place.url}@rev:main")  # fmt: skip
+        with staging(self.cache) as folder, self.watch(f"looking at {place.url}", None):
+            shas = place.outline(selector.value if selector else "", folder)
+            pickled = any(not file.endswith(".safetensors") for file in shas)
+            try:
+                found = identity.claimed(folder, shas, place.url.partition("://")[2])
+                return Base(found, None if pickled else identity.base_shapes(folder))
+            except (BadBase, StoreError) as error:  # it names the folder, which nobody will find any more
+                what, why, fix = (text.replace(str(folder), place.url) for text in (error.what, error.why, error.fix))
+                raise BadBase(what, why=why, fix=fix) from error
 
     def of(self, adapter: Adapter, given: str | None) -> Base:
         """The base that is at hand for an adapter: the one given, else the local path it names, else its name alone."""

@@ -359,6 +359,12 @@ class StorageBackend(ABC):
     def probe(self) -> Promise:
         """Really try what the place guarantees, and leave nothing behind."""
 
+    def at(self, endpoint: str) -> Self:
+        """The place on another server than the scheme's usual one, for backends to which that means something."""
+        scheme = self.url.partition("://")[0]
+        raise StorageError(f"{self.url} knows no other server", why=f"config.toml sets endpoints.{scheme} = '{endpoint}'",
+                           fix="take that line out")  # fmt: skip
+
     def asked(self, options: PushOptions) -> Self:
         """The place to push to as a person asked; by default every option is refused, by its name."""
         for option in fields(options):
@@ -375,6 +381,14 @@ class StorageBackend(ABC):
         """What stands there at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
         raise BadReference(f"cannot pull '@rev:{revision}' from {self.url}", why="revisions are for hf:// places",
                            fix=f"{self.url}@3 takes version 3")  # fmt: skip
+
+    def outline(self, revision: str, into: Path) -> Mapping[str, str]:
+        """Write what a base model there is known by without its weights; answers each weight file's sha256 as told there.
+
+        `into` gets config and index, and each weight file in its full size, sparse, with nothing but its header.
+        """
+        raise StorageError(f"cannot look at the base {self.url}", why="bases are looked at on hf:// places",
+                           fix="download it, and give the folder: --base DIR")  # fmt: skip
 
     def version(self, number: int | None = None) -> PlacedVersion:
         """One committed version, the highest by default; `NotFound` lists the numbers there."""

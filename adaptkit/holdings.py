@@ -79,7 +79,7 @@ class Holdings:
     def _bases(self) -> Bases:
         from adaptkit.bases import Bases  # reads headers, which a look at the registry does not need
 
-        return Bases(self.home.cache, self._watch, lambda: [base for base, _ in self.registry.bases()])
+        return Bases(self.home.cache, self._watch, lambda: [base for base, _ in self.registry.bases()], self.places)
 
     @property
     def _sources(self) -> Sources:

@@ -29,6 +29,7 @@ class Config:
     remotes: Mapping[str, str] = field(default_factory=dict)
     author: str = ""
     registry_url: str = ""
+    endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
 
     def remote(self, name: str) -> str:
         """The URL of a named remote."""
@@ -86,11 +87,14 @@ class Home:
             try:
                 table = tomllib.loads(self.config_file.read_text("utf-8"))
                 remotes = {check_name(k): str(v) for k, v in table.get("remotes", {}).items()}
+                endpoints = {str(k): str(v) for k, v in table.get("endpoints", {}).items()}
             except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
                 raise AdaptkitError(
                     f"cannot read {self.config_file}", why=str(error), fix="mend or delete it"
                 ) from error
-            config = Config(remotes, str(table.get("author", "")), str(table.get("registry_url", "")))
+            config = Config(
+                remotes, str(table.get("author", "")), str(table.get("registry_url", "")), endpoints=endpoints
+            )
         else:
             config = Config()
         return replace(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adaptkit.identity.comparison import Purpose, Ruling, admits, compare
     from adaptkit.identity.layout import weight_files
-    from adaptkit.identity.levels import LEVELS, base_shapes, measure, tensor_hashes
+    from adaptkit.identity.levels import LEVELS, base_shapes, claimed, measure, tensor_hashes
 
 __all__ = [
     "LEVELS",
@@ -20,6 +20,7 @@ __all__ = [
     "Ruling",
     "admits",
     "base_shapes",
+    "claimed",
     "compare",
     "measure",
     "tensor_hashes",
@@ -28,7 +29,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Purpose", "Ruling", "admits", "compare"), "comparison"),
-    **dict.fromkeys(("LEVELS", "base_shapes", "measure", "tensor_hashes"), "levels"),
+    **dict.fromkeys(("LEVELS", "base_shapes", "claimed", "measure", "tensor_hashes"), "levels"),
     "weight_files": "layout",
 }
 

@@ -53,6 +53,21 @@ def measure(directory: Path, levels: Iterable[str] = LEVELS, cache: Path | None 
     return BaseIdentity(declared_name(layout), tuple(found), declared_quantisation(layout.config))
 
 
+def claimed(outline: Path, shas: Mapping[str, str], name: str) -> BaseIdentity:
+    """The identity of a base of which only config, index and headers are here, by what its place says of its files.
+
+    `shas` are sha256 by file name. `as1` is left out where only the bytes tell whether a tensor is tied.
+    """
+    layout = read_layout(outline)
+    told = [shas.get(file.relative_to(outline).as_posix(), "") for file in layout.files]
+    found: list[Level] = []
+    if layout.tensors and not candidates(layout.tensors, layout.config):
+        found.append(Level(as1(layout.tensors), measured=False))
+    if all(told):
+        found.append(Level(fs1(told), measured=False))
+    return BaseIdentity(name, tuple(found), declared_quantisation(layout.config))
+
+
 def tensor_hashes(directory: Path, cache: Path | None = None, progress: Progress | None = None) -> dict[str, str]:
     """The leaves of `tm1` (hex) by tensor name: two of these tell which tensors differ."""
     layout = read_layout(directory)

@@ -362,7 +362,7 @@ def test_a_remote_that_cannot_be_written_or_is_unknown_says_so(filled, tmp_path)
         filled.push("naval", (tmp_path / "file" / "naval").as_uri())
     with pytest.raises(NotFound, match="no remote called 'tema'"):
         filled.push("naval", "tema")
-    with pytest.raises(NotFound, match="no storage backend called 'gopher': known are file"):
+    with pytest.raises(NotFound, match="no storage backend called 'gopher': known are .*file"):
         filled.push("naval", "gopher://x/naval")
     assert filled.show("naval").placements == ()
 

@@ -155,3 +155,16 @@ def test_what_cannot_be_done_is_one_sentence(hub, shell, adapters, arguments, en
     text = shell(*arguments, code=1, **environment)
     assert text.startswith("error: ")
     assert words in text
+
+
+def test_a_configured_endpoint_is_taken_unless_the_environment_says_another(hub, shell, adapters, tmp_path):
+    shell("add", adapters[0], "--name", "naval")
+    (tmp_path / "ada" / "config.toml").write_text(f'[endpoints]\nhf = "{hub.url}/"\n')
+    shell("push", "naval", "hf://fleet/naval", "--create", HF_ENDPOINT="")
+    assert hub.repos["fleet/naval"].tags
+    text = shell("pull", "hf://fleet/naval", code=1, HF_ENDPOINT="http://127.0.0.1:1")
+    assert "the way to http://127.0.0.1:1 is broken" in text
+    (tmp_path / "ada" / "config.toml").write_text('[endpoints]\nfile = "http://x"\n')
+    assert "knows no other server: config.toml sets endpoints.file = 'http://x'" in shell(
+        "pull", "file:///tmp/x", code=1
+    )

@@ -40,15 +40,15 @@ _GRACE = 60.0  # seconds in which it may be slower
 
 
 class Client:
-    """One repository of the Hub at HF_ENDPOINT."""
+    """One repository of the Hub at HF_ENDPOINT, else at a configured endpoint, else huggingface_hub's own."""
 
-    def __init__(self, url: str, repo: str) -> None:
+    def __init__(self, url: str, repo: str, endpoint: str = "") -> None:
         self.url, self.repo = url, repo
         try:
             import huggingface_hub
         except ImportError as error:
             raise MissingExtra(f"cannot reach {url}", "hf") from error
-        said = os.environ.get("HF_ENDPOINT") or huggingface_hub.constants.ENDPOINT
+        said = os.environ.get("HF_ENDPOINT") or endpoint or huggingface_hub.constants.ENDPOINT
         self.endpoint = said.rstrip("/")
         self._silence = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SILENCE)
 
@@ -132,6 +132,20 @@ class Client:
 
         return self.ask("read", call)
 
+    def begin(self, commit: str, path: str, count: int) -> bytes:
+        """The first bytes of a file, as many as there are up to `count`; no more of it crosses than that, or little."""
+
+        def call() -> bytes:
+            kept = bytearray()
+            with self._stream(commit, path, 0, count) as answer:
+                for piece in answer.iter_bytes():
+                    kept.extend(piece)
+                    if len(kept) >= count:
+                        break
+            return bytes(kept[:count])
+
+        return self.ask("read", call)
+
     def fetch(self, commit: str, path: str, size: int, target: Path, progress: Progress) -> None:
         """A file of a commit, of a known size; what breaks off is resumed. The caller verifies the bytes."""
         with target.open("xb") as file:
@@ -160,20 +174,22 @@ class Client:
             os.fsync(file.fileno())
 
     @contextmanager
-    def _stream(self, commit: str, path: str, begin: int) -> Iterator[httpx2.Response]:
+    def _stream(self, commit: str, path: str, begin: int, end: int | None = None) -> Iterator[httpx2.Response]:
         """The answer to a GET of a file from some byte on, wherever the Hub sends us for it."""
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
         url = f"{self.endpoint}/{self.repo}/resolve/{quote(commit, safe='')}/{quote(path)}"
         headers = build_hf_headers(library_name="adaptkit") | {"Accept-Encoding": "identity"}
-        if begin:
-            headers["Range"] = f"bytes={begin}-"
+        if begin or end:
+            headers["Range"] = f"bytes={begin}-{end - 1 if end else ''}"
         for _ in range(_REDIRECTS):
             with self._session().stream("GET", url, headers=headers, follow_redirects=False) as answer:
                 where = answer.headers.get("Location")
                 if answer.status_code not in {301, 302, 303, 307, 308} or where is None:
-                    if answer.status_code == 416 and begin:  # so it will not resume: from the beginning, then
-                        headers.pop("Range")
+                    if answer.status_code == 416 and headers.get(
+                        "Range"
+                    ):  # so it will not resume: from the beginning, then
+                        del headers["Range"]
                         continue
                     if answer.status_code >= 400:
                         answer.read()

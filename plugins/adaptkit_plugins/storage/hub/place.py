@@ -21,6 +21,7 @@ from adaptkit.extend import Promise, PushOptions, StorageBackend, no_progress
 from adaptkit.files import check_relative
 from adaptkit_plugins.storage.hub.client import Client
 from adaptkit_plugins.storage.hub.history import LARGEST_MANIFEST, History
+from adaptkit_plugins.storage.hub.models import outline
 from adaptkit_plugins.storage.hub.troubles import NoRepository, status_of
 from adaptkit_plugins.storage.hub.writing import Writer
 
@@ -50,7 +51,7 @@ class HubPlace(StorageBackend):
         if not (_REPO.fullmatch(self.repo) or re.fullmatch(_PART, self.repo)) or ".." in self.repo or "--" in self.repo:
             raise StorageError(f"cannot read the place '{url}'", why="a repository of the Hub is an organisation or a person, and a name",
                                fix="for example hf://fleet/naval")  # fmt: skip
-        self._options = PushOptions()
+        self._options, self._endpoint = PushOptions(), ""
         self._opened: tuple[Client, History] | None = None
 
     def asked(self, options: PushOptions) -> Self:
@@ -60,9 +61,10 @@ class HubPlace(StorageBackend):
         if options.private and not options.create:
             raise StorageError(f"cannot push to {self.url}", why="--private is for a repository that is being made",
                                fix="add --create; one that is there is made private in its settings on the Hub")  # fmt: skip
-        place = type(self)(self.url)
-        place._options = options  # noqa: SLF001  (its own kind)
-        return place
+        return self._with(options=options)
+
+    def at(self, endpoint: str) -> Self:
+        return self._with(endpoint=endpoint)
 
     # ------------------------------------------------------------ reading
 
@@ -95,6 +97,9 @@ class HubPlace(StorageBackend):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._client.fetch(commit, entry.path, entry.size, target, progress)
 
+    def outline(self, revision: str, into: Path) -> Mapping[str, str]:
+        return outline(self._client, self._history, self._history.resolve(revision or "main"), into)
+
     def card(self) -> str:
         try:
             head = self._history.look().heads.get(self._branch)
@@ -107,7 +112,7 @@ class HubPlace(StorageBackend):
     def names(self) -> tuple[str, ...]:
         if "/" in self.repo:
             return ()
-        client = Client(self.url, self.repo)
+        client = Client(self.url, self.repo, self._endpoint)
         found = client.ask("list", lambda: [m.id for m in client.api.list_models(author=self.repo, filter="adaptkit")])
         return tuple(sorted(name.partition("/")[2] for name in found))
 
@@ -173,12 +178,18 @@ class HubPlace(StorageBackend):
     def _branch(self) -> str:
         return self._options.branch or "main"
 
+    def _with(self, *, options: PushOptions | None = None, endpoint: str = "") -> Self:
+        place = type(self)(self.url)
+        place._options = options or self._options  # noqa: SLF001  (its own kind)
+        place._endpoint = endpoint or self._endpoint  # noqa: SLF001
+        return place
+
     def _open(self) -> tuple[Client, History]:
         if self._opened is None:
             if "/" not in self.repo:
                 raise StorageError(f"{self.url} is no adapter's place", why="it names an organisation or a person",
                                    fix=f"add the repository: {self.url}/naval")  # fmt: skip
-            client = Client(self.url, self.repo)
+            client = Client(self.url, self.repo, self._endpoint)
             self._opened = client, History(client)
         return self._opened
 
