@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptkit import identity, refs
+from adaptkit import identity
 from adaptkit.admission import best_known
-from adaptkit.errors import BadReference, NotFound
+from adaptkit.errors import BadBase, BadReference, NotFound, StoreError
 from adaptkit.files import user_path
+from adaptkit.folders import staging
 from adaptkit.intake import Base, declared_base
 from adaptkit.types import BaseIdentity, Level
 
@@ -34,16 +35,16 @@ class Bases:
     places: Places
 
     def find(self, ref: str, *, claim: bool = False) -> Base:
-        """A base by path, URL, name or level (`tm1:…`); a folder is measured, and its tensors' shapes are known.
+        """A base by path, URL, name or level (`tm1:…`); with its tensors' shapes when it is a folder or at a URL.
 
-        With `claim` a snapshot in the Hub cache is believed: its blobs are called by their sha256.
+        What lies in a folder is measured; what a place says of the files at a URL is only claimed. With `claim` a snapshot in the Hub cache is believed: its blobs are called by their sha256.
         """
         folder = user_path(ref)
         if folder.is_dir():
             told = identity.claimed_by_cache(folder) if claim else None
             return Base(told, _shapes(folder), folder) if told else self.measured(folder)
         if "://" in ref:
-            return self._published(ref)
+            return self._elsewhere(ref)
         if "/" in ref and ref.startswith((".", "/", "~")):
             raise NotFound("base folder", ref, (), fix="check the path for a typo")
         if (given := self.named().get(ref)) is not None:
@@ -69,25 +70,30 @@ class Bases:
         """Whether two bases are one, by everything that was ever measured here."""
         return identity.compare(one, other, self.pairs)
 
-    def _published(self, ref: str) -> Base:
-        parsed = refs.parse(ref)
-        assert isinstance(parsed, refs.UrlRef)
-        if parsed.selector is not None and parsed.selector.kind != "rev":
-            raise BadReference(f"'{ref}' names no base model", why="a base is picked by its revision",
-                               fix=f"{parsed.url}@rev:main")  # fmt: skip
-        found = self.places.open(parsed.url).base_model(parsed.selector.value if parsed.selector else None)
-        if isinstance(found, Path):
-            told = identity.claimed_by_cache(found)
-            return Base(self._enriched(told), _shapes(found), found) if told else self.measured(found)
-        shapes = {name: info.shape for name, info in found.tensors.items()} if found.tensors else None
-        return Base(self._enriched(identity.claimed(found)), shapes)
-
     def _enriched(self, base: BaseIdentity) -> BaseIdentity:
         """With the `tm1` that somebody measured for these very files."""
         files = base.level("fs1")
         if files is None or base.level("tm1") is not None or files.value not in self.pairs:
             return base
         return replace(base, levels=(*base.levels, Level(self.pairs[files.value], files.measured)))
+
+    def _elsewhere(self, ref: str) -> Base:
+        place, selector = self.places.to_pull(ref)
+        if selector is not None and selector.kind != "rev":
+            raise BadReference(f"cannot look at the base '{ref}'", why="a base model has revisions, not versions",
+                               fix=f"{place.url}@rev:main")  # fmt: skip
+        revision = selector.value if selector else ""
+        if (copy := place.copy_here(revision)) is not None and (told := identity.claimed_by_cache(copy)) is not None:
+            return Base(self._enriched(told), _shapes(copy), copy)
+        with staging(self.cache) as folder, self.watch(f"looking at {place.url}", None):
+            shas = place.outline(revision, folder)
+            pickled = any(not file.endswith(".safetensors") for file in shas)
+            try:
+                found = identity.claimed(folder, shas, place.url.partition("://")[2])
+                return Base(self._enriched(found), None if pickled else identity.base_shapes(folder))
+            except (BadBase, StoreError) as error:  # it names the folder, which nobody will find any more
+                what, why, fix = (text.replace(str(folder), place.url) for text in (error.what, error.why, error.fix))
+                raise BadBase(what, why=why, fix=fix) from error
 
     def of(self, adapter: Adapter, given: str | None) -> Base:
         """The base that is at hand for an adapter: the one given, else the local path it names, else its name alone."""

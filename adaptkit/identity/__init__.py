@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adaptkit.identity.claims import claimed, claimed_by_cache
+    from adaptkit.identity.claims import claimed_by_cache
     from adaptkit.identity.comparison import Purpose, Ruling, admits, compare
     from adaptkit.identity.layout import weight_files
-    from adaptkit.identity.levels import LEVELS, base_shapes, measure, tensor_hashes
+    from adaptkit.identity.levels import LEVELS, base_shapes, claimed, measure, tensor_hashes
 
 __all__ = [
     "LEVELS",
@@ -31,8 +31,8 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Purpose", "Ruling", "admits", "compare"), "comparison"),
-    **dict.fromkeys(("LEVELS", "base_shapes", "measure", "tensor_hashes"), "levels"),
-    **dict.fromkeys(("claimed", "claimed_by_cache"), "claims"),
+    **dict.fromkeys(("LEVELS", "base_shapes", "claimed", "measure", "tensor_hashes"), "levels"),
+    "claimed_by_cache": "claims",
     "weight_files": "layout",
 }
 

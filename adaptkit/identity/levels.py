@@ -55,6 +55,22 @@ def measure(directory: Path, levels: Iterable[str] = LEVELS, cache: Path | None 
     )
 
 
+def claimed(outline: Path, shas: Mapping[str, str], name: str) -> BaseIdentity:
+    """The identity of a base of which only config, index and headers are here, by what its place says of its files.
+
+    `shas` are sha256 by file name. `as1` is left out where only the bytes tell whether a tensor is tied.
+    """
+    layout = read_layout(outline)
+    told = [shas.get(file.relative_to(outline).as_posix(), "") for file in layout.files]
+    found: list[Level] = []
+    forms = {tensor: place.form for tensor, place in (layout.tensors or {}).items()}
+    if forms and not candidates(forms, layout.config):
+        found.append(Level(as1(forms), measured=False))
+    if all(told):
+        found.append(Level(fs1(told), measured=False))
+    return BaseIdentity(name, tuple(found), declared_quantisation(layout.config), declared_origin(layout))
+
+
 def tensor_hashes(directory: Path, cache: Path | None = None, progress: Progress | None = None) -> dict[str, str]:
     """The leaves of `tm1` (hex) by tensor name: two of these tell which tensors differ."""
     layout = read_layout(directory)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import identity, refs
-from adaptkit.adapter import MANIFEST
+from adaptkit.contents import MANIFEST
 from adaptkit.errors import BadRecipe, BadReference, BaseMismatch, Unmergeable
 from adaptkit.files import atomic_write, explained, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging

@@ -187,7 +187,7 @@ def test_an_adapter_trained_on_a_base_quantised_at_load_is_for_its_files(workspa
 
 
 def test_a_place_of_adapters_is_no_base(workspace, tmp_path):
-    with pytest.raises(StorageError, match="holds no base models: places of this kind keep adapters only"):
+    with pytest.raises(StorageError, match="cannot look at the base .*: bases are looked at on hf:// places"):
         workspace.base(f"file://{tmp_path}/team/naval")
-    with pytest.raises(BadReference, match="names no base model: a base is picked by its revision"):
+    with pytest.raises(BadReference, match="a base model has revisions, not versions"):
         workspace.base(f"file://{tmp_path}/team/naval@3")
