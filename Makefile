@@ -27,6 +27,7 @@ lint: .venv/.lint
 bench: .venv/.test
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/strategies.py
+	$(PY) benchmarks/registry.py
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

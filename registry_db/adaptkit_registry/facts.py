@@ -13,6 +13,7 @@ from adaptkit_registry.ledger import Ledger, once_more
 from adaptkit_registry.rows import LIVE, read_bases, write_base
 from adaptkit_registry.schema import (
     artifacts,
+    bases,
     events,
     lineage,
     placements,
@@ -69,6 +70,11 @@ class Facts(Ledger):
             counts = {base_id: count for base_id, count in connection.execute(query)}  # noqa: C416
             known = read_bases(connection, sorted(counts))
         return sorted(((known[i], counts[i]) for i in counts), key=lambda pair: (pair[0].name or "", -pair[1]))
+
+    def known_bases(self) -> tuple[BaseIdentity, ...]:
+        """Every base that an artifact was ever for, whether or not it lives."""
+        with self._reading() as connection:
+            return tuple(read_bases(connection, list(connection.execute(select(bases.c.id)).scalars())).values())
 
     @once_more
     def attach_base(self, digest: str, base: BaseIdentity, *, author: str = "") -> None:
