@@ -67,14 +67,15 @@ class Shelf(Holdings):
         the name, the names it had, the description, the message or a tag.
         """
         find = self.registry.versions if every else self.registry.latest_versions
-        found = tuple(find(method=method, tag=tag, team=team and refs.check_name(team), words=tuple(words),
-                           rank=None if rank is None else parse_rank(rank),
-                           figures=tuple(parse_condition(text) for text in metrics)))  # fmt: skip
-        if base is None:
-            return found
-        wanted = self._bases.find(base).identity
-        return tuple(v for v in found if self._bases.same(v.base, wanted).sameness in _FITTING
-                     or (not wanted.levels and v.base.name == wanted.name))  # fmt: skip
+        fitting = None
+        if base is not None:
+            wanted = self._bases.find(base).identity
+            fitting = [known for known in self.registry.known_bases()
+                       if self._bases.same(known, wanted).sameness in _FITTING
+                       or (not wanted.levels and known.name == wanted.name)]  # fmt: skip
+        return tuple(find(method=method, tag=tag, team=team and refs.check_name(team), words=tuple(words),
+                          rank=None if rank is None else parse_rank(rank), fitting=fitting,
+                          figures=tuple(parse_condition(text) for text in metrics)))  # fmt: skip
 
     def version(self, ref: str) -> Version:
         """The registered version that a reference means."""

@@ -10,7 +10,7 @@ from adaptkit.errors import Conflict, NotFound
 from adaptkit.types import BaseIdentity, Event
 from adaptkit_registry.ledger import Ledger, once_more
 from adaptkit_registry.rows import LIVE, read_bases, write_base
-from adaptkit_registry.schema import artifacts, base_names, pairs, versions
+from adaptkit_registry.schema import artifacts, base_names, bases, pairs, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ class KnownBases(Ledger):
             known = read_bases(connection, sorted(counts.keys() | named))
         return sorted(((known[i], counts.get(i, 0)) for i in known if i in counts or i in named),
                       key=lambda pair: (pair[0].name or "", -pair[1]))  # fmt: skip
+
+    def known_bases(self) -> tuple[BaseIdentity, ...]:
+        """Every base that an artifact was ever for, whether or not it lives, and every one that has a name."""
+        with self._reading() as connection:
+            return tuple(read_bases(connection, list(connection.execute(select(bases.c.id)).scalars())).values())
 
     @once_more
     def attach_base(self, digest: str, base: BaseIdentity, *, author: str = "") -> None:
