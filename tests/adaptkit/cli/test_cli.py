@@ -190,7 +190,7 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["rm", "naval", "--yes"], "the alias prod points at it"),
         (["restore", "naval"], "a version in the trash is named by its number"),
         (["push", "naval", "nowhere"], "no remote called 'nowhere'"),
-        (["push", "naval", "gopher://x/y"], "no storage backend called 'gopher': known are file"),
+        (["push", "naval", "gopher://x/y"], "no storage backend called 'gopher': known are hf, file"),
         (["push", "naval", "file:///tmp/x@3"], "the place gives the number"),
         (["pull", "naval"], "a pull names a URL or REMOTE:NAME"),
         (["pull", "file:///nowhere/at/all"], "no version in file:///nowhere/at/all"),

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from artifacts import bundle
+from crowd import killed
 from hubs import hub
 
 from adaptkit import publish
@@ -312,6 +313,19 @@ def test_nobody_there_is_said_so(hub, monkeypatch):
     assert "the way to http://127.0.0.1:" in text
     assert "is broken" in text
     assert "secret" not in text
+
+
+def test_a_push_that_is_killed_leaves_the_old_state_or_the_new_one(hub, packed):
+    made = packed("a", **{WEIGHTS: b"abc" * 99_999})
+    interrupted = 0
+    for number, after in enumerate(step / 100 for step in range(1, 25, 3)):
+        repo, url = hub.create(f"fleet/killed-{number}"), f"hf://fleet/killed-{number}"
+        interrupted += killed(lambda url=url: publish.push(HubPlace.open(url), made), after)
+        assert [placed.manifest.digest for placed in HubPlace.open(url).list()] in ([], [made.manifest.digest])
+        assert publish.push(HubPlace.open(url), made).number == 1
+        assert len(commits(repo)) == 1
+        assert repo.tags == {"v1": repo.head}
+    assert interrupted
 
 
 # ---------------------------------------------------------------- who may
