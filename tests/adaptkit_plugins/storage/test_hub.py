@@ -286,6 +286,14 @@ def test_a_hub_that_stays_down_is_named_and_nothing_is_left(hub, place, repo, pa
     assert len(hub.pauses) < 20
 
 
+def test_a_card_that_the_hub_refuses_is_said_in_its_words(hub, place, packed):
+    told = json.dumps({"errors": [{"message": "license \x1b[31m is unknown"}], "warnings": []}).encode()
+    hub.faults.add(Fault("validate-yaml", status=400, body=told))
+    text = said(publish.push, place, packed("a"))
+    assert "license [31m is unknown" in text
+    assert "mend the front matter of README.md" in text
+
+
 def test_a_hub_that_says_nothing_is_not_waited_for(hub, monkeypatch, repo, packed):
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.2")
     hub.faults.add(Fault(r"GET .*/refs", times=99, spoil="hang"))
@@ -390,6 +398,7 @@ FILE = r"GET /get/.*safetensors"
     [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="truncate")],
     [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="no-range")],
     [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="short-range")],
+    [Fault(FILE, spoil="truncate", times=9)],
     [Fault(FILE, spoil="drop"), Fault(FILE, status=500), Fault(FILE, status=429)],
 ], ids=lambda f: "+".join(one.spoil or str(one.status) for one in f))  # fmt: skip
 def test_a_download_is_finished_whatever_breaks_it_off(hub, place, packed, tmp_path, faults):
