@@ -12,6 +12,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
+from adaptkit.bundle import Bundle as Bundle
+from adaptkit.bundle import Progress as Progress
+from adaptkit.bundle import Promise as Promise
+from adaptkit.bundle import PushOptions as PushOptions
+from adaptkit.bundle import no_progress as no_progress
 from adaptkit.errors import BadReference, NotFound, StorageError, Unmergeable
 
 if TYPE_CHECKING:
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt
+    from adaptkit.types import FileEntry, PlacedVersion, Receipt
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -336,56 +341,6 @@ class MergeStrategy(ABC, Generic[P]):
 
 
 # ---------------------------------------------------------------- storage
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """What a push carries: the version as this registry knows it, and where each file's bytes lie.
-
-    `placed.number` is the number here; the place may have to give another (DESIGN section 2).
-    """
-
-    placed: PlacedVersion
-    paths: Mapping[str, Path]
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.placed.manifest
-
-    @property
-    def files(self) -> tuple[FileEntry, ...]:
-        return self.manifest.files + self.manifest.extras
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What a place guarantees, learned by trying: shown by `remote check` and recorded with a push."""
-
-    create_only: bool
-    compare_and_swap: bool
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PushOptions:
-    """What a person may ask of a push. Most places know none of it, and say so (`StorageBackend.asked`)."""
-
-    create: bool = False
-    """Make the place when it is not there, where that takes a decision (a repository on the Hub)."""
-    private: bool = False
-    """Made so that only those may read it who were given the right."""
-    create_pr: bool = False
-    """Only propose: others look at it, and nothing has a number before they agree."""
-    branch: str = ""
-    """Another line of versions than the main one."""
-
-
-Progress = Callable[[int], None]
-"""Called with the number of bytes that just crossed."""
-
-
-def no_progress(count: int) -> None:
-    """For work that nobody watches."""
 
 
 class StorageBackend(ABC):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from artifacts import bundle
+from crowd import killed
 from hubs import hub
 
 from adaptkit import publish
@@ -285,6 +286,14 @@ def test_a_hub_that_stays_down_is_named_and_nothing_is_left(hub, place, repo, pa
     assert len(hub.pauses) < 20
 
 
+def test_a_card_that_the_hub_refuses_is_said_in_its_words(hub, place, packed):
+    told = json.dumps({"errors": [{"message": "license \x1b[31m is unknown"}], "warnings": []}).encode()
+    hub.faults.add(Fault("validate-yaml", status=400, body=told))
+    text = said(publish.push, place, packed("a"))
+    assert "license [31m is unknown" in text
+    assert "mend the front matter of README.md" in text
+
+
 def test_a_hub_that_says_nothing_is_not_waited_for(hub, monkeypatch, repo, packed):
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.2")
     hub.faults.add(Fault(r"GET .*/refs", times=99, spoil="hang"))
@@ -312,6 +321,19 @@ def test_nobody_there_is_said_so(hub, monkeypatch):
     assert "the way to http://127.0.0.1:" in text
     assert "is broken" in text
     assert "secret" not in text
+
+
+def test_a_push_that_is_killed_leaves_the_old_state_or_the_new_one(hub, packed):
+    made = packed("a", **{WEIGHTS: b"abc" * 99_999})
+    interrupted = 0
+    for number, after in enumerate(step / 100 for step in range(1, 25, 3)):
+        repo, url = hub.create(f"fleet/killed-{number}"), f"hf://fleet/killed-{number}"
+        interrupted += killed(lambda url=url: publish.push(HubPlace.open(url), made), after)
+        assert [placed.manifest.digest for placed in HubPlace.open(url).list()] in ([], [made.manifest.digest])
+        assert publish.push(HubPlace.open(url), made).number == 1
+        assert len(commits(repo)) == 1
+        assert repo.tags == {"v1": repo.head}
+    assert interrupted
 
 
 # ---------------------------------------------------------------- who may
@@ -376,6 +398,7 @@ FILE = r"GET /get/.*safetensors"
     [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="truncate")],
     [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="no-range")],
     [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="short-range")],
+    [Fault(FILE, spoil="truncate", times=9)],
     [Fault(FILE, spoil="drop"), Fault(FILE, status=500), Fault(FILE, status=429)],
 ], ids=lambda f: "+".join(one.spoil or str(one.status) for one in f))  # fmt: skip
 def test_a_download_is_finished_whatever_breaks_it_off(hub, place, packed, tmp_path, faults):

@@ -66,16 +66,19 @@ class Client:
         self._session()
         return HfApi(endpoint=self.endpoint, library_name="adaptkit")
 
-    def ask(self, doing: str, call: Callable[[], T]) -> T:
-        """A call that changes nothing, tried again while the Hub is busy."""
+    def ask(self, doing: str, call: Callable[[], T], advanced: Callable[[], int] = int) -> T:
+        """A call that may be made again, tried again while the Hub is busy; tries count from where it last advanced."""
         with self.explained(doing):
-            for attempt in range(TRIES):
+            attempt, reached = 0, advanced()
+            while True:
                 try:
                     return call()
                 except Exception as error:
+                    if advanced() > reached:
+                        attempt, reached = 0, advanced()
                     if attempt + 1 == TRIES or not self.worth_waiting(error, attempt):
                         raise
-            raise AssertionError
+                    attempt += 1
 
     def worth_waiting(self, error: Exception, attempt: int) -> bool:
         """Wait, if it may be gone then; False when it will not be, or not in the time anybody waits."""
@@ -169,7 +172,7 @@ class Client:
                 if file.tell() < size:
                     raise _broke_off(f"{size - file.tell():,} of {size:,} bytes are missing")
 
-            self.ask("read", call)
+            self.ask("read", call, file.tell)
             file.flush()
             os.fsync(file.fileno())
 

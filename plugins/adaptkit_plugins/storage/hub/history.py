@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from adaptkit.contents import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError, StoreError
 from adaptkit.files import check_relative
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, PlacedVersion, artifact_digest
+from adaptkit_plugins.storage.hub.troubles import NoFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,7 @@ _LARGEST_PLAIN = 64 << 20  # bytes of a file kept in git itself, whose sha256 no
 _MOST_FILES = 10_000
 _TAG = re.compile(r"v([1-9][0-9]{0,8})")
 _LOOK_BACK = 200  # commits
+_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,12 @@ class History:
         refs = self._client.ask("read", lambda: self._client.api.list_repo_refs(self._client.repo))
         heads = {ref.name: ref.target_commit for ref in refs.branches}
         tags = {ref.name: ref.target_commit for ref in refs.tags}
+        numbered = [tag for tag in tags if _TAG.fullmatch(tag)]
+        with ThreadPoolExecutor(_READERS) as pool:  # each is a request; what they say is remembered
+            list(pool.map(self.at, {tags[tag] for tag in numbered} | set(heads.values())))
         found: dict[int, PlacedVersion] = {}
-        for tag, commit in tags.items():
-            match = _TAG.fullmatch(tag)
-            placed = self.at(commit) if match else None
+        for tag in numbered:
+            match, placed = _TAG.fullmatch(tag), self.at(tags[tag])
             if match and isinstance(placed, PlacedVersion) and placed.number == int(match[1]):
                 found[placed.number] = placed
         untagged = []
@@ -132,8 +137,6 @@ class History:
         return PlacedVersion(0, manifest, revision=commit)
 
     def _read(self, commit: str) -> PlacedVersion | AdaptkitError | None:
-        if MANIFEST not in self.tree(commit):
-            return None
         try:
             said = json.loads(self._client.read(commit, MANIFEST, LARGEST_MANIFEST))
             proposed = "number" not in said  # somebody merged a proposal: a version without a number
@@ -141,6 +144,8 @@ class History:
             for entry in placed.manifest.files + placed.manifest.extras:
                 check_relative(entry.path)
             return replace(placed, number=0 if proposed else placed.number, revision=commit)
+        except NoFile:
+            return None
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, StoreError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             return Corrupt(f"{MANIFEST} of {self._client.url}@rev:{commit[:12]} cannot be believed", why=why,

@@ -18,6 +18,10 @@ class NoRepository(StorageError):
     """There is no such repository, or none that this token may see: the Hub does not tell these apart."""
 
 
+class NoFile(StorageError):
+    """A file that was asked for is not in that commit."""
+
+
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that an error of huggingface_hub carries; None when there was no answer."""
     return getattr(getattr(error, "response", None), "status_code", None)
@@ -58,7 +62,7 @@ def sentence(doing: str, url: str, repo: str, host: str, error: BaseException) -
     if isinstance(error, hub.RevisionNotFoundError):
         return NotFound(f"revision in {url}", "that", (), fix=f"look at {page}/tree/main for what there is")
     if isinstance(error, hub.EntryNotFoundError):
-        return StorageError(what, why="a file that should be there is not", fix=f"look at {page}/tree/main")
+        return NoFile(what, why="a file that should be there is not", fix=f"look at {page}/tree/main")
     if isinstance(error, hub.RepositoryNotFoundError):
         return NoRepository(what, why=f"there is no repository {repo}, or it is private and your token may not see it",
                             fix=f"check the name; {LOGIN}; or push with --create to make it")  # fmt: skip
@@ -89,6 +93,10 @@ def sentence(doing: str, url: str, repo: str, host: str, error: BaseException) -
         return StorageError(
             what, why=f"the way to {host} is broken ({type(error).__name__})", fix="check the network, then try again"
         )
+    if isinstance(error, ValueError) and "README.md" in str(error):
+        return StorageError(
+            what, why=_printable(str(error)), fix=f"mend the front matter of README.md: {page}/edit/main/README.md"
+        )
     if isinstance(error, OSError) and error.errno is not None:
         return StorageError(
             what, why=error.strerror or str(error), fix="see that the disk has room and may be written to"
@@ -106,5 +114,10 @@ def _patience(error: BaseException) -> str:
 def _worded(error: BaseException) -> str:
     """The server's own short word for it, printable and not long."""
     headers = getattr(getattr(error, "response", None), "headers", {})
-    said = "".join(c for c in str(headers.get("X-Error-Message", "")) if c.isprintable())[:200]
+    said = _printable(str(headers.get("X-Error-Message", "")))
     return f": {said}" if said else ""
+
+
+def _printable(text: str) -> str:
+    """One short line of what a server said, without what a terminal would obey."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:200]

@@ -172,7 +172,7 @@ class Writer:
                 try:
                     made = call()
                 except Exception as error:
-                    stale = status_of(error) == 412
+                    stale = status_of(error) in {409, 412}
                     if not stale and not passing(error):
                         raise
                     if landed := self._landed(word, head, proposed=proposed, patient=stale):
