@@ -84,9 +84,13 @@ class Holdings:
         if path.exists() and not path.is_dir():
             raise StoreError(f"cannot make a workspace in {folder}", why="it is a file", fix="give a folder")
         workspace = cls.open(path / FOLDER, **how)
-        workspace.home.create()
-        workspace.registry  # noqa: B018  (makes the database, so that a home that exists is whole)
+        workspace.create()
         return workspace
+
+    def create(self) -> None:
+        """Make the home with all that belongs to it, where it is not there yet."""
+        self.home.create()
+        self.registry  # noqa: B018  (makes the database, so that a home that exists is whole)
 
     @cached_property
     def config(self) -> Config:

@@ -18,13 +18,17 @@ NAME = click.argument("name", shell_complete=complete_ref)
 
 
 @click.command()
-@click.argument("folder", default=".", metavar="[DIR]")
+@click.argument("folder", required=False, metavar="[DIR]")
 @pass_session
-def init(session: Session, folder: str) -> None:
-    """Make a workspace in DIR/.adaptkit (here by default)."""
+def init(session: Session, folder: str | None) -> None:
+    """Make a workspace in DIR/.adaptkit (here by default), or where --home says."""
     from adaptkit.workspace import Workspace
 
-    with Workspace.init(folder) as workspace:
+    if folder is None and session.home is not None:
+        session.workspace.create()
+        session.out.say(f"workspace in {session.workspace.home.path}")
+        return
+    with Workspace.init(folder or ".") as workspace:
         session.out.say(f"workspace in {workspace.home.path}")
 
 

@@ -94,3 +94,33 @@ def test_a_hub_that_ignores_ranges_is_read_no_further_than_needed(hub, tiny_llam
     upload(hub, tiny_llama)
     hub.faults.add(Fault("GET /get/", spoil="no-range"))
     assert workspace.base("hf://fleet/ship").identity.status == "claimed"
+
+
+def test_a_copy_in_the_hub_cache_is_believed_without_asking_anybody(hub, tiny_llama, workspace):
+    from huggingface_hub import snapshot_download
+
+    upload(hub, tiny_llama)
+    here = workspace.base(str(tiny_llama)).identity
+    snapshot_download("fleet/ship", endpoint=hub.url)
+    asked = len(hub.seen)
+    found = workspace.base("hf://fleet/ship")
+    assert len(hub.seen) == asked
+    assert (found.identity.name, found.identity.status) == (
+        "fleet/ship",
+        "verified" if found.identity.level("tm1") else "claimed",
+    )
+    assert found.identity.level("fs1").value == here.level("fs1").value
+    assert found.folder is not None
+    workspace.add_base(
+        str(tiny_llama), name="ship"
+    )  # somebody measured these very files: now the tensors are known too
+    known = workspace.base("hf://fleet/ship").identity
+    assert (known.level("tm1").value, known.level("tm1").measured) == (here.level("tm1").value, False)
+
+
+def test_a_base_of_the_hub_gets_a_name_here_and_what_was_made_for_it_is_found(hub, tiny_llama, lora_pair, workspace):
+    upload(hub, tiny_llama)
+    workspace.add_base("hf://fleet/ship", name="ship")
+    workspace.add(lora_pair[0], "naval", base=str(tiny_llama))
+    assert [v.name for v in workspace.list(base="ship")] == ["naval"]
+    assert workspace.verify_base("ship", str(tiny_llama)).status == "verified"
