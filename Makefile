@@ -27,6 +27,10 @@ lint: .venv/.lint
 bench: .venv/.test
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/strategies.py
+	$(PY) benchmarks/tools.py
+	$(PY) benchmarks/cost.py
+	$(PY) benchmarks/transfer.py
+	$(PY) benchmarks/registry.py
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

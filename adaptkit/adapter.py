@@ -16,11 +16,12 @@ from adaptkit.extend import TensorInfo
 from adaptkit.tensors import TensorFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from adaptkit.extend import Array
+    from adaptkit.extend import Array, Model
+    from adaptkit.weights import BaseWeights
 
 LARGEST_CONFIG = 4 << 20  # bytes; PEFT writes a few kilobytes, a rank_pattern for 1,000 modules about 100
 
@@ -46,6 +47,7 @@ class Adapter:
                  base_shapes: Mapping[str, tuple[int, ...]] | None = None, *, pickled: bool = False) -> None:  # fmt: skip
         self.path, self.label, self.config = path, label, config
         self.base_shapes = base_shapes
+        self.model: Callable[[], Model | None] = lambda: None
         self.pickled = pickled
         self._tensors = tensors
         self._keys = _normalised(tensors.infos, label)
@@ -77,6 +79,10 @@ class Adapter:
     def strays(self) -> tuple[str, ...]:
         """File keys that had to be normalised; PEFT would not find them under the name they have."""
         return tuple(sorted(raw for key, raw in self._keys.items() if key != raw))
+
+    def rest_on(self, base: BaseWeights) -> None:
+        """Give it its base, for what its update needs of it."""
+        self.base_shapes, self.model = base.shapes, base.model
 
     def read(self, key: str) -> Array:
         """One tensor, by its normalised key."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from adaptkit.bundle import Bundle as Bundle
@@ -45,17 +45,31 @@ class Module:
     """One place in the base that an adapter changes.
 
     `shape` is m×n of the update as a matrix. `stored` is the shape in which the base keeps the weight
-    (transposed for GPT-2's Conv1D, four-dimensional for a convolution). A grouped convolution counts
-    as `parts` independent matrices, `part` saying which; other modules have one.
+    (transposed for GPT-2's Conv1D, four-dimensional for a convolution); empty where only the base can tell. A grouped
+    convolution and a parameter of fused experts count as `parts` independent matrices, `part` saying which; other
+    modules have one. `weight` is the base's tensor when it is not called `NAME.weight`; `transposed` says that each
+    of its experts is stored n×m.
     """
 
     name: str
-    kind: Literal["linear", "conv1d", "conv2d", "embedding", "other"]
+    kind: Literal["linear", "conv1d", "conv2d", "embedding", "expert", "other"]
     shape: tuple[int, int]
     rank: int
     stored: tuple[int, ...]
     part: int = 0
     parts: int = 1
+    weight: str = ""
+    transposed: bool = False
+
+    @property
+    def tensor(self) -> str:
+        """The base's tensor that the update is added to."""
+        return self.weight or f"{self.name}.weight"
+
+    @property
+    def saved_rank(self) -> int:
+        """The rank as the file and its configuration count it: that of all groups, but of one expert."""
+        return self.rank if self.kind == "expert" else self.rank * self.parts
 
     @property
     def key(self) -> str:
@@ -85,19 +99,44 @@ class Dense:
     bias: Array | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """An adapter in other words: its configuration, its tensors one at a time, and the file that another tool expects."""
+
+    config: Mapping[str, Any]
+    layout: Mapping[str, TensorInfo]
+    read: Callable[[str], Array]
+    file: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
 Delta = LowRank | Dense
 Applier = Callable[["Array", slice], "Array"]
 """Given rows of a weight (m×n, in a working precision) and which rows they are: those rows, updated."""
+Rows = tuple[str, tuple[int, ...]]
+"""The key of a tensor that is single rows of one of the base's, and which rows."""
 
 
 # ---------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the base's configuration describes: its parameters' shapes in the model's own order.
+
+    `transposed` names the modules that store each expert's matrix in×out.
+    """
+
+    parameters: Mapping[str, tuple[int, ...]]
+    transposed: frozenset[str] = frozenset()
 
 
 class AdapterView(Protocol):
     """One adapter as a method plugin sees it: configuration, header, and tensors one at a time.
 
     Keys are normalised: stray adapter names and wrapper prefixes are gone, `base_model.model.` stays.
-    `base_shapes` maps the base's tensor names to shapes when the base is at hand.
+    `base_shapes` maps the base's tensor names to shapes when the base is at hand, and `model()` is then what its
+    configuration describes (needs transformers; None when no base is at hand).
     """
 
     @property
@@ -108,6 +147,7 @@ class AdapterView(Protocol):
     def header(self) -> Mapping[str, TensorInfo]: ...
     @property
     def base_shapes(self) -> Mapping[str, tuple[int, ...]] | None: ...
+    def model(self) -> Model | None: ...
     def read(self, key: str) -> Array: ...
 
 
@@ -126,6 +166,9 @@ class AdapterMethod(ABC):
     """Whether a weighted sum of such adapters is one of them: `combine` and `combined_config` make it."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Configuration fields that parents must agree about, or that `--extras` settles."""
+
+    dialects: ClassVar[Mapping[str, str]] = {}
+    """Other tools whose files it reads (`add --from`) and writes (`export --to`), each with a line about it."""
 
     @abstractmethod
     def recognises(self, view: AdapterView) -> bool:
@@ -197,6 +240,14 @@ class AdapterMethod(ABC):
         """Tensors of the base that the adapter brings whole: their names, each with the key that holds it."""
         return {}
 
+    def row_replacements(self, view: AdapterView) -> Mapping[str, Rows]:
+        """Tensors of the base of which the adapter brings single rows: their names, each with key and row numbers."""
+        return {}
+
+    def row_settings(self, rows: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+        """The configuration fields that say which rows the tensors under these keys are."""
+        return {}
+
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
         """The tensors that hold one base module's merged update (all its parts, scale 1).
 
@@ -217,6 +268,18 @@ class AdapterMethod(ABC):
 
         `kept` are the keys of the tensors that are no deltas, `settings` what became of this method's `settings`.
         """
+        raise NotImplementedError
+
+    def dialect_of(self, view: AdapterView) -> str:
+        """Which of its dialects a file without a configuration is written in; empty for none."""
+        return ""
+
+    def read_dialect(self, dialect: str, view: AdapterView) -> Translated:
+        """The adapter as PEFT would have saved it."""
+        raise NotImplementedError
+
+    def write_dialect(self, dialect: str, view: AdapterView) -> Translated:
+        """The adapter as another tool reads it."""
         raise NotImplementedError
 
     def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:
@@ -352,6 +415,10 @@ class StorageBackend(ABC):
             raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, found))
         return found[max(found) if number is None else number]
 
+    def find(self, digest: str) -> PlacedVersion | None:
+        """The version that this kind of place itself calls by a digest (an image's); None when there is no such."""
+        return None
+
     def aliases(self) -> Mapping[str, int]:
         """The aliases that were pushed here."""
         return {}
@@ -359,6 +426,10 @@ class StorageBackend(ABC):
     def set_alias(self, alias: str, number: int) -> None:
         """Point an alias at a version, by compare-and-swap where the place can."""
         raise StorageError(f"{self.url} keeps no aliases", why="this kind of place has nowhere to put them")
+
+    def copy_here(self, revision: str) -> Path | None:
+        """The folder in which a client of this place keeps its copy of a base model on this machine; None without one."""
+        return None
 
     def names(self) -> tuple[str, ...]:
         """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""

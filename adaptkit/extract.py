@@ -7,7 +7,6 @@ biases) cannot become low-rank updates: they are named, with how far they moved.
 from __future__ import annotations
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from adaptkit.errors import BadBase, BadRecipe
 from adaptkit.extend import Dense, LowRank, Module
 from adaptkit.extras import write_companions
 from adaptkit.lowrank import leading, rounding, work
+from adaptkit.machine import cores
 from adaptkit.outcome import Loss, MergeReport, relative
 from adaptkit.tensor_writer import TensorWriter
 from adaptkit.weights import BaseWeights
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from adaptkit.extend import AdapterMethod, Array, TensorInfo
+    from adaptkit.extend import AdapterMethod, Array, Model, TensorInfo
 
 _EMBEDDINGS = ("embed_tokens", "wte", "wpe", "word_embeddings", "embed_in", "tok_embeddings")
 _CONV1D = frozenset({"gpt2", "openai-gpt"})  # models whose projections keep their weights transposed
@@ -43,6 +43,9 @@ class _Nothing:
     config: Mapping[str, Any]
     header: Mapping[str, TensorInfo]
     base_shapes: Mapping[str, tuple[int, ...]] | None = None
+
+    def model(self) -> Model | None:
+        return None
 
     def read(self, key: str) -> Array:
         raise KeyError(key)
@@ -76,7 +79,7 @@ def run(tuned: Path, base: Path, out: Path, method: AdapterMethod, *, rank: int,
 
             with (
                 threadpool_limits(limits=1, user_api="blas"),
-                ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+                ThreadPoolExecutor(workers or cores()) as pool,
             ):
                 found = list(pool.map(make, modules))
             writer.commit()

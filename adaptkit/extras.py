@@ -7,7 +7,7 @@ conflict → an error that names them, unless `--extras` says `average` (tensors
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Party:
     adapter: Adapter
     digest: str
     weight: float
+    rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """For tensors that are single rows of one of the base's: which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class SettledTensors:
 
     layout: Mapping[str, TensorInfo]
     dropped: tuple[str, ...]
+    rows: Mapping[str, tuple[int, ...]]
     _readers: Mapping[str, Callable[[], Array]]
 
     def read(self, key: str) -> Array:
@@ -88,9 +91,21 @@ def settle_tensors(policy: str, parties: Sequence[Party], keys: Sequence[Sequenc
     """Settle the tensors that are no deltas; `keys[i]` are those of `parties[i]`."""
     layout: dict[str, TensorInfo] = {}
     readers: dict[str, Callable[[], Array]] = {}
-    dropped, conflicts = [], []
+    rows: dict[str, tuple[int, ...]] = {}
+    dropped: list[str] = []
+    conflicts: list[str] = []
     for key in sorted({key for owned in keys for key in owned}):
         owners = [party for party, owned in zip(parties, keys, strict=True) if key in owned]
+        if all(key in party.rows for party in owners):
+            settled = settle_rows(policy, owners, key)
+            conflicts += settled.conflicts
+            dropped += settled.dropped
+            if settled.rows:
+                info = owners[0].adapter.header[key]
+                shape = (len(settled.rows), *info.shape[1:])
+                layout[key] = replace(info, shape=shape, nbytes=info.nbytes // info.shape[0] * shape[0])
+                rows[key], readers[key] = settled.rows, settled.read
+            continue
         kept: Callable[[], Array] | None = _reader(owners[0], key)
         if not _same_tensor(owners, key):
             if policy == "refuse":
@@ -103,7 +118,45 @@ def settle_tensors(policy: str, parties: Sequence[Party], keys: Sequence[Sequenc
         owner = _chosen(policy, owners) or owners[0]
         layout[key], readers[key] = owner.adapter.header[key], kept
     _raise_conflicts(conflicts, parties)
-    return SettledTensors(layout, tuple(dropped), readers)
+    return SettledTensors(layout, tuple(dropped), rows, readers)
+
+
+@dataclass(frozen=True, slots=True)
+class SettledRows:
+    """Single rows of one tensor: which are kept, in order, and a way to make them."""
+
+    rows: tuple[int, ...]
+    dropped: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    read: Callable[[], Array]
+
+
+def settle_rows(policy: str, owners: Sequence[Party], key: str) -> SettledRows:
+    """Settle each row of its own: a new token that only one parent has is no conflict."""
+    values: dict[int, list[tuple[Party, Array]]] = {}
+    for party in owners:
+        stored = party.adapter.read(key)
+        for row, number in zip(stored, party.rows[key], strict=True):
+            values.setdefault(number, []).append((party, row))
+    kept: dict[int, Array] = {}
+    dropped, conflicts = [], []
+    for number, found in sorted(values.items()):
+        first = found[0][1]
+        total = sum(party.weight for party, _ in found)
+        chosen = _chosen(policy, [party for party, _ in found])
+        if all(np.array_equal(row, first) for _, row in found[1:]):
+            kept[number] = first
+        elif chosen:
+            kept[number] = next(row for party, row in found if party is chosen)
+        elif policy == "average" and total:
+            kept[number] = np.asarray(sum(work(row) * (party.weight / total) for party, row in found))
+        elif policy in {"refuse", "average"}:
+            conflicts.append(f"row {number} of the tensor '{key}'")
+        else:
+            dropped.append(f"row {number} of {key}")
+    dtype = numpy_dtype(owners[0].adapter.header[key].dtype)
+    return SettledRows(tuple(kept), tuple(dropped), tuple(conflicts),
+                       lambda: np.stack([row.astype(dtype) for row in kept.values()]))  # fmt: skip
 
 
 def settle_files(policy: str, parties: Sequence[Party]) -> Settled:

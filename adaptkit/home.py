@@ -29,6 +29,8 @@ class Config:
     remotes: Mapping[str, str] = field(default_factory=dict)
     author: str = ""
     registry_url: str = ""
+    protected: tuple[str, ...] = ()  # aliases that move only when a person says --yes
+    quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
     endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
 
     def remote(self, name: str) -> str:
@@ -92,9 +94,12 @@ class Home:
                 raise AdaptkitError(
                     f"cannot read {self.config_file}", why=str(error), fix="mend or delete it"
                 ) from error
-            config = Config(
-                remotes, str(table.get("author", "")), str(table.get("registry_url", "")), endpoints=endpoints
-            )
+            protected = table.get("protected", [])
+            if not isinstance(protected, list) or not all(isinstance(alias, str) for alias in protected):
+                raise AdaptkitError(f"cannot read {self.config_file}", why="protected is a list of aliases",
+                                    fix='for example protected = ["prod"]')  # fmt: skip
+            config = Config(remotes, str(table.get("author", "")), str(table.get("registry_url", "")), tuple(protected),
+                            {str(k): str(v) for k, v in table.get("quotas", {}).items()}, endpoints)  # fmt: skip
         else:
             config = Config()
         return replace(

@@ -67,6 +67,8 @@ def choose(place: StorageBackend, selector: Selector | None) -> PlacedVersion:
         return place.version(aliases[selector.value])
     if selector.kind == "digest":
         found = [p for p in place.list() if p.manifest.digest.startswith(selector.value)]
+        own = None if found else place.find(selector.value)
+        found = [own] if own else found
         if len({p.manifest.digest for p in found}) != 1:
             raise NotFound(f"digest in {place.url}", selector.value, [p.manifest.digest[:23] for p in place.list()])
         return found[-1]
@@ -78,28 +80,34 @@ def fetch(place: StorageBackend, placed: PlacedVersion, store: Store, progress: 
 
     `Corrupt` names the file that is not what the manifest says; nothing of it is in the store then.
     """
+    with store.working():
+        for attempt in range(1, _TRIES + 1):
+            manifest = _fetch(place, placed, store, progress)
+            try:
+                store.verify(manifest.digest)
+            except Corrupt:  # a blob that was here already had rotted; it is in quarantine now, so fetch it
+                if attempt == _TRIES:
+                    raise
+            else:
+                break
+        return manifest
+
+
+def _fetch(place: StorageBackend, placed: PlacedVersion, store: Store, progress: Progress) -> Manifest:
     wanted = placed.manifest
-    for attempt in range(1, _TRIES + 1):
-        entries = wanted.files + wanted.extras
-        missing = [entry for entry in entries if not store.has(entry.sha256)]
-        progress(sum(entry.size for entry in entries) - sum(entry.size for entry in missing))
-        with explained("write", store.root):
-            (store.root / "tmp").mkdir(parents=True, exist_ok=True)
-            into = Path(mkdtemp(prefix="pull-", dir=store.root / "tmp"))
-        try:
-            place.pull(placed, missing, into, progress)
-            _check(place, placed, missing, into, store)
-            manifest = store.add(wanted, {entry.path: into / entry.path for entry in missing})
-        finally:
-            shutil.rmtree(into, ignore_errors=True)
-        try:
-            store.verify(manifest.digest)
-        except Corrupt:  # a blob that was here already had rotted; it is in quarantine now, so fetch it
-            if attempt == _TRIES:
-                raise
-        else:
-            break
-    return manifest
+    entries = wanted.files + wanted.extras
+    store.keep(wanted)
+    missing = [entry for entry in entries if not store.has(entry.sha256)]
+    progress(sum(entry.size for entry in entries) - sum(entry.size for entry in missing))
+    with explained("write", store.root):
+        (store.root / "tmp").mkdir(parents=True, exist_ok=True)
+        into = Path(mkdtemp(prefix="pull-", dir=store.root / "tmp"))
+    try:
+        place.pull(placed, missing, into, progress)
+        _check(place, placed, missing, into, store)
+        return store.add(wanted, {entry.path: into / entry.path for entry in missing})
+    finally:
+        shutil.rmtree(into, ignore_errors=True)
 
 
 def download(place: StorageBackend, placed: PlacedVersion, store: Store, into: Path, progress: Progress) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from adaptkit.bake import BakeReport
     from adaptkit.outcome import MergeReport
     from adaptkit.recipe import Recipe
-    from adaptkit.types import AliasMove, Manifest, Parent, Placement, Receipt, Version
+    from adaptkit.types import AliasMove, Lineage, Manifest, Parent, Placement, Receipt, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +142,41 @@ class Logged:
 
     versions: tuple[Version, ...]
     moves: tuple[AliasMove, ...]
+    former_names: tuple[str, ...] = ()
+    lineages: Mapping[str, Lineage] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {"versions": [v.to_json() for v in self.versions], "moves": [asdict(m) for m in self.moves]}
+        return {
+            "versions": [v.to_json() for v in self.versions],
+            "moves": [asdict(m) for m in self.moves],
+            "former_names": list(self.former_names),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What `verify` found: artifacts that are sound, and a sentence for each that is not."""
+    """What `verify` found: artifacts that are sound, a sentence for each that is not, and those that lie elsewhere only."""
 
     sound: tuple[str, ...]
     damaged: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"sound": list(self.sound), "damaged": list(self.damaged)}
+        return {"sound": list(self.sound), "damaged": list(self.damaged), "elsewhere": list(self.elsewhere)}
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """How much a workspace holds: counts of the registry, bytes of the store, bytes of each team, (used, limit) of quotas."""
+
+    home: str
+    registry: str
+    counts: Mapping[str, int]
+    store: Mapping[str, int]
+    teams: Mapping[str, int]
+    quotas: Mapping[str, tuple[int, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        quotas = {name: {"used": used, "limit": limit} for name, (used, limit) in self.quotas.items()}
+        return {"home": self.home, "registry": self.registry, "counts": dict(self.counts), "store": dict(self.store),
+                "teams": dict(self.teams), "quotas": quotas}  # fmt: skip

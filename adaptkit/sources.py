@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import publish, refs
 from adaptkit.adapter import Adapter
+from adaptkit.dialects import foreign_file, from_dialect
 from adaptkit.errors import BadAdapter
 from adaptkit.extend import no_progress
 from adaptkit.intake import prepare
 from adaptkit.outcome import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import ExitStack
 
     from adaptkit.bases import Bases
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
     from adaptkit.manager import Plugins
     from adaptkit.places import Places
     from adaptkit.store import Store
-    from adaptkit.types import BaseIdentity, PlacedVersion, Version
+    from adaptkit.types import BaseIdentity, PlacedVersion, Quantisation, Version
     from adaptkit.weights import BaseWeights
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Opens adapters. `notify` hears what was noticed in one, `now` is the time of what becomes of it."""
+    """Opens adapters.
+
+    `notify` hears what was noticed in one, `now` is the time of what becomes of it,
+    `tree` answers a registered artifact as a verified folder.
+    """
 
     plugins: Plugins
     bases: Bases
@@ -38,12 +43,23 @@ class Sources:
     store: Store
     notify: Callable[[str], None]
     now: Callable[[], str]
+    tree: Callable[[str], Path]
 
-    def folder(self, folder: Path, base: str | None, work: Path, *, label: str = "", allow_pickle: bool = False,
-               **how: Any) -> Intake:  # fmt: skip
-        """A folder as the artifact it becomes, its base settled by `Bases.of`; errors call it by its label."""
-        with Adapter.open(folder, label, allow_pickle=allow_pickle) as adapter:
-            return self._prepare(adapter, self.bases.of(adapter, base), work, **how)
+    def folder(self, folder: Path, base: str | None, work: Path, *, label: str = "",
+               allow_pickle: bool = False, dialect: str | None = None, quantised: Quantisation | None = None, **how: Any) -> Intake:  # fmt: skip
+        """A folder as the artifact it becomes, its base settled by `Bases.of`; in a dialect, the folder it stands for.
+
+        Errors call it by its label.
+        """
+        shapes = None if base is None else self.bases.find(base).shapes
+        readable, facts = self._in_peft(folder, work, dialect, shapes)
+        with Adapter.open(readable, label or str(folder), allow_pickle=allow_pickle) as adapter:
+            found = self.bases.of(adapter, base)
+            known = (
+                found if quantised is None else replace(found, identity=replace(found.identity, quantised=quantised))
+            )
+            intake = self._prepare(adapter, known, work, **how)
+        return replace(intake, manifest=replace(intake.manifest, facts={**intake.manifest.facts, **facts}))
 
     def made(self, folder: Path, base: Base, work: Path, **how: Any) -> Intake:
         """A folder whose base is known, such as the result of a merge."""
@@ -74,9 +90,11 @@ class Sources:
         parsed = refs.parse(text)
         if isinstance(parsed, refs.PathRef):
             inner = Path(mkdtemp(dir=work))
-            adapter = stack.enter_context(Adapter.open(parsed.path, text, allow_pickle=allow_pickle))
+            readable, _ = self._in_peft(parsed.path, inner, None, weights.shapes if weights else None)
+            adapter = stack.enter_context(Adapter.open(readable, text, allow_pickle=allow_pickle))
             intake = self._prepare(adapter, self.bases.of(adapter, None), inner)
-            adapter.base_shapes = weights.shapes if weights else adapter.base_shapes
+            if weights:
+                adapter.rest_on(weights)
             return Source(adapter, intake.method, intake.manifest.digest, weights), intake.manifest.base
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, selector = self.places.to_pull(text)
@@ -90,11 +108,25 @@ class Sources:
         else:
             found = version(text)
             digest, base = found.digest, found.base
-        adapter = stack.enter_context(Adapter.open(self.store.tree(digest), text))
-        adapter.base_shapes = weights.shapes if weights else None
+        adapter = stack.enter_context(Adapter.open(self.tree(digest), text))
+        if weights:
+            adapter.rest_on(weights)
         method = self.plugins.method_for(adapter)
         method.check(adapter)
         return Source(adapter, method, digest, weights), base
+
+    def _in_peft(self, path: Path, work: Path, dialect: str | None,
+                 shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+        """The PEFT directory that a path is, or is turned into; with the facts to record of that."""
+        if dialect is None and foreign_file(path) is None:
+            return path, {}
+        out = Path(mkdtemp(dir=work))
+        try:
+            return out, from_dialect(path, self.plugins.methods(), out, dialect=dialect, base_shapes=shapes)
+        except BadAdapter:
+            if dialect is None and path.is_dir():
+                return path, {}  # what is wrong with it is said where it is opened
+            raise
 
     def _prepare(self, adapter: Adapter, base: Base, work: Path, *, method: str = "", **how: Any) -> Intake:
         adapter.base_shapes = base.shapes

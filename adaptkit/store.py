@@ -4,6 +4,8 @@
     manifests/<sha256>.json  what an artifact is made of; written after its blobs
     trees/<sha256>/          an artifact as a folder, hard links to blobs; made on demand, may be deleted
     tmp/  quarantine/        work in progress; blobs that were found to be corrupt
+    leases/                  what running work still needs (see `leases`)
+    trash/<when>/            what gc took away; whatever turns out to be needed comes back from there by itself
 
 Notable choices:
 - a blob appears by `link()`, after fsync, so a crash leaves the old state or the new one
@@ -20,6 +22,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +30,7 @@ from typing import TYPE_CHECKING
 from adaptkit.errors import Conflict, Corrupt, StoreError
 from adaptkit.files import (
     atomic_write,
+    check_paths,
     check_relative,
     explained,
     fsync_directory,
@@ -36,10 +40,12 @@ from adaptkit.files import (
     sha256_file,
     write_all,
 )
+from adaptkit.leases import Leases
 from adaptkit.types import FileEntry, Manifest, canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 _CHUNK = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -51,6 +57,15 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.leases = Leases(root / "leases")
+
+    def working(self) -> AbstractContextManager[None]:
+        """Inside, no gc takes away what was put or kept."""
+        return self.leases.working()
+
+    def keep(self, manifest: Manifest) -> None:
+        """Inside `working`: this artifact's blobs, whether they are here or are about to be, stay."""
+        self.leases.keep([_hex(manifest.digest), *(entry.sha256 for entry in _checked(manifest))])
 
     # ------------------------------------------------------------ blobs
 
@@ -68,12 +83,23 @@ class Store:
 
     def has(self, sha256: str) -> bool:
         """Whether a blob is there (not whether it is sound)."""
-        return self._object(sha256).is_file()
+        return _regular(self._object(sha256))
+
+    def revive(self, sha256: str) -> bool:
+        """Take a blob back out of the trash; whether one was there."""
+        for found in (self.root / "trash").glob(f"*/{sha256}"):
+            target = self._object(sha256)
+            with explained("write", target), suppress(FileNotFoundError):  # another process did it
+                self._folder(target.parent)
+                found.rename(target)
+                fsync_directory(target.parent)
+                return True
+        return False
 
     def blob(self, sha256: str) -> Path:
         """Where a blob's bytes lie; `StoreError` when it is missing. Not hashed: see `tree` and `verify`."""
         path = self._object(sha256)
-        if not path.is_file():
+        if not _regular(path):
             raise StoreError(f"the blob {sha256} is missing", why=f"{path} does not exist",
                              fix="add or pull the adapter again")  # fmt: skip
         return path
@@ -86,11 +112,16 @@ class Store:
         `sources` gives each file's bytes by its path; a file may be left out whose blob is here.
         `Corrupt` when bytes are not what the manifest says.
         """
+        with self.working():
+            self.keep(manifest)
+            return self._add(manifest, sources)
+
+    def _add(self, manifest: Manifest, sources: Mapping[str, Path | bytes]) -> Manifest:
         entries = _checked(manifest)
         for entry in entries:
             if entry.path in sources:
                 self._put(sources[entry.path], entry.path, entry)
-            elif not self.has(entry.sha256):
+            elif not self.has(entry.sha256) and not self.revive(entry.sha256):
                 raise StoreError(f"the artifact {manifest.digest} lacks the file '{entry.path}'",
                                  why="its bytes were neither given nor stored before")  # fmt: skip
         self._sync(entries)
@@ -176,14 +207,16 @@ class Store:
             finally:
                 os.close(descriptor)
         finally:
-            temp.unlink(missing_ok=True)
+            with suppress(OSError):  # gc clears it away
+                temp.unlink()
         return entry
 
     def _link(self, descriptor: int, temp: Path, entry: FileEntry) -> None:
         target = self._object(entry.sha256)
         with explained("write", target):
-            if target.exists():
-                if target.stat().st_size == entry.size:
+            with suppress(FileNotFoundError):
+                found = target.lstat()  # a link that leads nowhere is there too, and is no blob
+                if stat.S_ISREG(found.st_mode) and found.st_size == entry.size:
                     return
                 self._quarantine(target)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +227,10 @@ class Store:
             except OSError as error:
                 if not links_unknown(error):
                     raise
-                temp.replace(target)
+                if error.errno == errno.EXDEV:  # tmp/ is another file system
+                    _copy_across(descriptor, target)
+                else:
+                    temp.replace(target)
 
     def _sync(self, entries: Iterable[FileEntry]) -> None:
         """Make the names of blobs durable, those of a process that was first included."""
@@ -205,10 +241,15 @@ class Store:
     def _why_bad(self, entry: FileEntry) -> str:
         path = self._object(entry.sha256)
         try:
-            size = path.stat().st_size
+            found = path.lstat()
         except FileNotFoundError:
+            return self._why_bad(entry) if self.revive(entry.sha256) else "is missing"
+        except NotADirectoryError:
             return "is missing"
-        if size == entry.size and sha256_file(path) == entry.sha256:
+        if not stat.S_ISREG(found.st_mode):
+            self._quarantine(path)
+            return "is a link or a folder"
+        if found.st_size == entry.size and sha256_file(path) == entry.sha256:
             return ""
         self._quarantine(path)
         return "is corrupt"
@@ -216,7 +257,7 @@ class Store:
     def _quarantine(self, path: Path) -> None:
         folder = self._folder(self.root / "quarantine")
         target = folder / path.name
-        if target.exists():
+        if os.path.lexists(target):
             target = folder / f"{path.name}.{secrets.token_hex(4)}"
         with explained("move", path), suppress(FileNotFoundError):  # another process did it
             path.rename(target)
@@ -253,7 +294,7 @@ class Store:
             os.close(descriptor)
 
     def _build(self, path: Path, manifest: Manifest) -> None:
-        temp = self._folder(self.root / "tmp") / f"tree.{secrets.token_hex(8)}"
+        temp = path.parent / f".tree.{secrets.token_hex(8)}"
         temp.mkdir()
         try:
             for entry in _checked(manifest):
@@ -276,7 +317,7 @@ class Store:
 
     def _discard(self, path: Path) -> None:
         """Take a broken tree away in one step."""
-        temp = self._folder(self.root / "tmp") / f"old.{secrets.token_hex(8)}"
+        temp = path.parent / f".old.{secrets.token_hex(8)}"
         with suppress(FileNotFoundError):
             path.rename(temp)
             if temp.is_dir():
@@ -306,6 +347,30 @@ def _hex(digest: str) -> str:
     return digits
 
 
+def _copy_across(descriptor: int, target: Path) -> None:
+    """Make a finished file appear in another file system: copied beside its place, then renamed."""
+    copy, beside = open_temp(target.parent, "blob")
+    try:
+        size = os.fstat(descriptor).st_size
+        for offset in range(0, size, _CHUNK):
+            write_all(copy, os.pread(descriptor, _CHUNK, offset), offset)
+        os.fchmod(copy, 0o444)
+        os.fsync(copy)
+        beside.replace(target)
+    finally:
+        os.close(copy)
+        with suppress(OSError):
+            beside.unlink()
+
+
+def _regular(path: Path) -> bool:
+    """Whether a real file is there: no link, no folder."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def _said(entry: FileEntry) -> str:
     return f"{entry.size:,} bytes sha256:{entry.sha256}"
 
@@ -313,10 +378,7 @@ def _said(entry: FileEntry) -> str:
 def _checked(manifest: Manifest) -> tuple[FileEntry, ...]:
     """The files and extras of a manifest, which may come from anywhere, with paths that can be used."""
     entries = manifest.files + manifest.extras
-    paths = [check_relative(entry.path) for entry in entries]
-    folders = {"/".join(path.split("/")[:n]) for path in paths for n in range(1, path.count("/") + 1)}
-    if len(set(paths)) < len(paths) or folders & set(paths):
-        raise StoreError(f"the file list of {manifest.digest} contradicts itself", why="a path stands there twice")
+    check_paths([entry.path for entry in entries])
     return entries
 
 

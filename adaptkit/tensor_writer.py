@@ -10,11 +10,11 @@ import json
 import os
 import struct
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from adaptkit.errors import NotFound, StoreError
-from adaptkit.files import explained, fsync_directory, open_temp, write_all
+from adaptkit.files import copy_range, explained, fsync_directory, open_temp, write_all
 from adaptkit.tensors import DTYPES, LARGEST_HEADER, Entry, check_name, dtype_name, read_header, size_of
 
 if TYPE_CHECKING:
@@ -90,6 +90,15 @@ class TensorWriter:
             with self._lock:
                 self._missing.remove(key)
 
+    def copy(self, key: str, file: Path, begin: int) -> None:
+        """Write one tensor with the bytes that stand in another file from `begin`; the system copies where it can."""
+        place = self._claim(key)
+        with explained("write", self.path), file.open("rb") as source:
+            if copy_range(source.fileno(), self._descriptor, place.nbytes, begin, place.begin) != place.nbytes:
+                raise StoreError(f"the tensor '{key}' cannot be copied from {file}", why="the file is too short")
+        with self._lock:
+            self._missing.remove(key)
+
     def commit(self) -> None:
         """Make the file appear, whole; `StoreError` names what was not written."""
         if self._missing:
@@ -119,7 +128,8 @@ class TensorWriter:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-            self._temp.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._temp.unlink()
 
     def __enter__(self) -> Self:
         return self

@@ -218,6 +218,7 @@ class Version:
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    description: str = ""  # of the adapter, all its versions
 
     @property
     def ref(self) -> str:
@@ -228,6 +229,28 @@ class Version:
         data = {name: getattr(self, name) for name in self.__slots__}
         return data | {"base": self.base.to_json(), "aliases": list(self.aliases), "tags": list(self.tags),
                        "metrics": dict(self.metrics)}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a search asks of a figure: `accuracy >= 0.9`."""
+
+    name: str
+    op: str  # one of CONDITION_OPS
+    value: float
+
+
+CONDITION_OPS = (">=", "<=", "!=", ">", "<", "=")
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Everything an artifact comes from: each ancestor's own parents, and what the ancestors are called here."""
+
+    digest: str
+    parents: Mapping[str, tuple[Parent, ...]]
+    versions: Mapping[str, tuple[Version, ...]]
+    manifests: Mapping[str, Manifest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +314,10 @@ class PlacedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a push did: `naval@3 → …@7`; `sent` bytes crossed, `unchanged` when the digest was there already."""
+    """What a push did: `naval@3 → …@7`; `sent` bytes crossed, `unchanged` when the digest was there already.
+
+    `note` says what the place does not promise, where it promises less than others do.
+    """
 
     place: str
     number: int
@@ -299,6 +325,7 @@ class Receipt:
     sent: int
     unchanged: bool = False
     state: str = "published"  # published | proposed; what is proposed has the number 0
+    note: str = ""
     link: str = ""  # where people can look at it
 
 
@@ -333,12 +360,17 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class MoveAlias:
-    """About to point an alias at another version; `new` None drops it."""
+    """About to point an alias at another version; `new` None drops it.
+
+    `protected` says that the configuration names the alias so, `confirmed` that the person said --yes.
+    """
 
     name: str
     alias: str
     old: int | None
     new: int | None
+    protected: bool = False
+    confirmed: bool = False
 
 
 Action = Merge | Publish | Delete | MoveAlias
@@ -372,4 +404,4 @@ class Event:
 
 
 VERBS = ("added", "merged", "pulled", "published", "proposed", "alias-moved", "noted", "deleted", "restored", "renamed",
-         "base-added", "rebuilt")  # fmt: skip
+         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired", "swept", "base-forgotten")  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from adaptkit.errors import BadBase
+from adaptkit.errors import BadBase, MissingExtra
 from adaptkit.identity.layout import read_layout
 from adaptkit.tensors import LARGEST_HEADER, TensorFile
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from adaptkit.extend import Array, Module
+    from adaptkit.extend import Array, Model, Module
     from adaptkit.identity.layout import Layout
+    from adaptkit.skeleton import Piece, Skeleton
 
 
 def tensors_called(name: str, names: Mapping[str, object]) -> list[str]:
@@ -30,9 +31,12 @@ def tensors_called(name: str, names: Mapping[str, object]) -> list[str]:
 
 
 def as_matrix(stored: Array, module: Module) -> Array:
-    """A stored weight as the m×n matrix that updates are added to: a view, rows of one part of a grouped convolution."""
+    """A stored weight as the m×n matrix that updates are added to: a view of one group, or of one expert."""
     if module.kind == "conv1d":
         return stored.T
+    if module.kind == "expert":
+        slab = stored[module.part] if stored.ndim == 3 else stored
+        return slab.T if module.transposed else slab
     rows = module.shape[0]
     return stored.reshape(stored.shape[0], -1)[module.part * rows : (module.part + 1) * rows]
 
@@ -43,6 +47,7 @@ class BaseWeights:
 
     layout: Layout
     _files: dict[Path, TensorFile]
+    _skeleton: Skeleton | None = None
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -58,6 +63,18 @@ class BaseWeights:
         """Every tensor's shape."""
         return {name: place.entry.shape for name, place in (self.layout.tensors or {}).items()}
 
+    def skeleton(self) -> Skeleton:
+        """The model that the base's configuration describes, and how these tensors become its parameters."""
+        if self._skeleton is None:
+            from adaptkit.skeleton import skeleton_of
+
+            self._skeleton = skeleton_of(self.layout.directory, self.shapes)
+        return self._skeleton
+
+    def model(self) -> Model:
+        """As an `AdapterView` hands it to methods."""
+        return self.skeleton().model
+
     def name_of(self, wanted: str) -> str | None:
         """The one tensor that a name means; None when there is none. `BadBase` when there are several."""
         found = tensors_called(wanted, self.layout.tensors or {})
@@ -66,14 +83,49 @@ class BaseWeights:
                           why=", ".join(found[:4]), fix="give the base that the adapter was trained on")  # fmt: skip
         return found[0] if found else None
 
-    def weight_of(self, module: Module) -> str:
-        """The tensor that holds a module's weight; `BadBase` when there is none, or one of another shape."""
-        found = self.name_of(f"{module.name}.weight")
-        if found is None or self.shapes[found] != module.stored:
-            shown = f"it is {list(self.shapes[found])}, not {list(module.stored)}" if found else "there is none"
+    def pieces(self, module: Module) -> tuple[Piece, ...]:
+        """Where a module's weight lies; empty when the base has none. Usually one tensor, whole.
+
+        A name that no tensor has is looked up in the model that the base's configuration describes.
+        """
+        from adaptkit.skeleton import Piece
+
+        if (found := self.name_of(module.tensor)) is not None:
+            return (Piece(found, 0, 0, self.shapes[found][0] if self.shapes[found] else 1),)
+        try:
+            skeleton = self.skeleton()
+        except (BadBase, MissingExtra):
+            return ()  # the base's own names are all there is
+        names = tensors_called(module.tensor, skeleton.model.parameters)
+        if len(names) == 1 and names[0] in skeleton.altered:
+            raise BadBase(f"the base {self.layout.directory} keeps '{names[0]}' in another form than the model",
+                          why=f"it is loaded through {skeleton.altered[names[0]]}, which adaptkit does not follow",
+                          fix="save the base again with the installed transformers, or keep the adapter apart")  # fmt: skip
+        pieces = skeleton.pieces.get(names[0], ()) if len(names) == 1 else ()
+        return tuple(p for p in pieces if p.expert in {None, module.part})
+
+    def matrix(self, module: Module) -> Array:
+        """A module's weight as the m×n matrix that updates are added to; `BadBase` when there is none that fits."""
+        import numpy as np
+
+        pieces = self.pieces(module)
+        whole = len(pieces) == 1 and pieces[0].expert is None and self.shapes[pieces[0].tensor] == module.stored
+        if whole:
+            return as_matrix(self.read(pieces[0].tensor), module)
+        rows = [self.read(p.tensor)[p.at : p.at + p.count] for p in pieces if len(self.shapes[p.tensor]) == 2]
+        if (
+            len(rows) != len(pieces)
+            or sum(map(len, rows)) != module.shape[0]
+            or {r.shape[1] for r in rows} != {module.shape[1]}
+        ):
+            shown = (
+                f"it is {[list(self.shapes[p.tensor]) for p in pieces]}, not {list(module.stored)}"
+                if pieces
+                else "there is none"
+            )
             raise BadBase(f"the base {self.layout.directory} has no fitting weight for '{module.name}'", why=shown,
                           fix="give the base that the adapter was trained on")  # fmt: skip
-        return found
+        return np.concatenate(rows) if len(rows) > 1 else rows[0]
 
     def read(self, name: str) -> Array:
         """One tensor, mapped, not copied: read only."""

@@ -13,6 +13,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 warnings.simplefilter("ignore")
 
 WEIGHT = 0.8
+PICTURES = {
+    "similarity": "`plot similarity`: the cosine of the updates. Near 0, as here, a sum disturbs neither; near 1 they say the same, "
+                  "and a sum says it twice as loudly; below 0 they undo each other.",
+    "spectrum": "`plot spectrum`: the singular values of every module. Where the curves fall fast, a merge can be cut to a low "
+                "rank; a flat curve loses what is cut.",
+    "conflict": "`plot conflict`: the share of entries whose signs are opposite, module by module. One half is chance, as of updates that have nothing to do with each other; the nearer to it, the more "
+                "strategies that elect signs (TIES and its kin) have to decide.",
+}  # fmt: skip
 PAGE = Path(__file__).parent.parent / "docs" / "strategies.md"
 
 
@@ -21,6 +29,7 @@ def main() -> None:
     from peft import PeftModel
 
     from adaptkit import Workspace
+    from adaptkit.plots import draw
     from fleet.cache import story
     from fleet.models import load
     from fleet.score import score
@@ -36,6 +45,9 @@ def main() -> None:
             Workspace.init(folder, notify=lambda _: None) as ws:  # fmt: skip
         ws.add(made.naval, "naval", base=str(made.base))
         ws.add(made.medic, "medic", base=str(made.base))
+        (PAGE.parent / "pictures").mkdir(exist_ok=True)
+        for kind in PICTURES:
+            draw(kind, ws.diff([f"naval={WEIGHT}", f"medic={WEIGHT}"]), PAGE.parent / "pictures" / f"{kind}.png")
         for name in ws.plugins.names("strategies"):
             for space in ws.plugins.strategy(name).spaces:
                 if space != "dense" and ws.plugins.strategy(name).coefficients(
@@ -69,7 +81,10 @@ def main() -> None:
             for n, s, r, e, f in rows
         ),
     ]
-    PAGE.write_text("\n".join(lines) + "\n")
+    lines += ["", "## The two adapters side by side", "", "Drawn by `adaptkit plot` from their factors alone.", ""]
+    for kind, what in PICTURES.items():
+        lines += [f"![{kind}](pictures/{kind}.png)", "", what, ""]
+    PAGE.write_text("\n".join(lines).rstrip() + "\n")
     print(PAGE.read_text())
 
 

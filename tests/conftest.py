@@ -40,6 +40,21 @@ def lora_pair(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return one, two
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A real PostgreSQL server, started when the first test asks."""
+    from postgres import started
+
+    with started() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
+    """Where a new registry may be: a path, and then the same test again with the URL of a database in PostgreSQL."""
+    return tmp_path / "registry.db" if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+
+
 @pytest.fixture
 def workspace(tmp_path: Path):
     """A fresh workspace; what it notices is collected in `.noticed`."""

@@ -11,7 +11,7 @@ from adaptkit.cli.session import Session, complete_ref, json_option, pass_sessio
 
 if TYPE_CHECKING:
     from adaptkit.results import Shown
-    from adaptkit.types import Version
+    from adaptkit.types import Quantisation, Version
 
 REF = click.argument("ref", shell_complete=complete_ref)
 NAME = click.argument("name", shell_complete=complete_ref)
@@ -28,12 +28,29 @@ def init(session: Session, folder: str) -> None:
         session.out.say(f"workspace in {workspace.home.path}")
 
 
+def _quantisation(_context: click.Context, _option: click.Parameter, text: str | None) -> Quantisation | None:
+    from adaptkit.types import Quantisation
+
+    if text is None:
+        return None
+    method, _, rest = text.partition(":")
+    bits, _, dtype = rest.partition(":")
+    if not method or not bits.isdigit():
+        raise click.BadParameter(f"'{text}' is not METHOD:BITS[:DTYPE], such as bitsandbytes:4:nf4")
+    return Quantisation(method, int(bits), dtype)
+
+
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="The adapter's name; a new version of it if it exists.")
 @click.option("--base", metavar="BASE", help="Its base model: a folder (measured), a known name or a tm1:… level.")
 @click.option("-m", "--message", default="", help="What this version is.")
 @click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
+@click.option(
+    "--from", "dialect", metavar="TOOL", help="Who wrote it, where the file does not tell: kohya, diffusers or unsloth."
+)
+@click.option("--quantised", metavar="METHOD:BITS[:DTYPE]", callback=_quantisation,
+              help="How its base was quantised when loaded for training, such as bitsandbytes:4:nf4.")  # fmt: skip
 @click.option("--include", multiple=True, metavar="GLOB", help="Take further files in; may be repeated.")
 @click.option(
     "--allow-pickle", is_flag=True, help="Read a .bin pickle (with torch's safe loader) and store safetensors."
@@ -43,30 +60,17 @@ def init(session: Session, folder: str) -> None:
 @json_option
 @pass_session
 def add(session: Session, path: Path, name: str, base: str | None, message: str, alias: str | None,
-        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool) -> None:  # fmt: skip
-    """Register the adapter in folder PATH as the next version of NAME."""
+        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool, dialect: str | None,
+        quantised: Quantisation | None) -> None:  # fmt: skip
+    """Register the adapter in folder (or file) PATH as the next version of NAME."""
     added = session.workspace.add(path, name, base=base, message=message, alias=alias, include=include,
-                                  allow_pickle=allow_pickle, new_version=new_version, force=force)  # fmt: skip
+                                  allow_pickle=allow_pickle, new_version=new_version, force=force, dialect=dialect,
+                                  quantised=quantised)  # fmt: skip
     session.out.data(added.to_json(), f"{added.version.ref}  {_short(added.version)}" + _unchanged(added.created))
     if added.skipped:
         session.out.say(f"left out: {', '.join(added.skipped)} (take in with --include GLOB)")
     if added.version.base.status == "unverified":
         session.out.say(f"base unverified: adaptkit base verify {added.version.ref} --base DIR")
-
-
-@click.command("list")
-@click.option("--base", metavar="BASE", help="Only those made for this base: a folder, a name or a level.")
-@click.option("--method", metavar="METHOD", help="Only those of this method, such as lora.")
-@click.option("--all", "every", is_flag=True, help="Every version, not only the latest of each name.")
-@json_option
-@pass_session
-def list_(session: Session, base: str | None, method: str | None, every: bool) -> None:
-    """List the latest version of each adapter."""
-    versions = session.workspace.list(base=base, method=method, every=every)
-    rows = [(v.ref, v.method, str(v.rank or ""), _base(v), " ".join(v.aliases), v.created[:16], v.message)
-            for v in versions]  # fmt: skip
-    session.out.table([v.to_json() for v in versions], ("VERSION", "METHOD", "RANK", "BASE", "ALIASES", "CREATED", "MESSAGE"),
-                      rows, "no adapters yet: adaptkit add PATH --name NAME")  # fmt: skip
 
 
 @click.command()
@@ -89,21 +93,6 @@ def show(session: Session, ref: str, recipe: bool) -> None:
 
 
 @click.command()
-@NAME
-@json_option
-@pass_session
-def log(session: Session, name: str) -> None:
-    """Show the versions of NAME, newest first, and the moves of its aliases."""
-    logged = session.workspace.log(name)
-    lines = [f"{v.ref:<16} {v.created[:19]}  {v.origin:<7} {v.digest[7:19]}  {' '.join('@' + a for a in v.aliases)} "
-             f"{v.message}".rstrip() for v in logged.versions]  # fmt: skip
-    lines += [
-        f"  @{m.alias}: {m.old or 'nothing'} → {m.new or 'nothing'}  {m.when[:19]}  {m.author}" for m in logged.moves
-    ]
-    session.out.data(logged.to_json(), "\n".join(lines))
-
-
-@click.command()
 @REF
 @pass_session
 def path(session: Session, ref: str) -> None:
@@ -117,12 +106,14 @@ def path(session: Session, ref: str) -> None:
 @click.option("-m", "--message", help="Replace the message.")
 @click.option("--tag", "tags", multiple=True, help="Add a tag; may be repeated.")
 @click.option("--metric", "metrics", multiple=True, metavar="K=V", help="Record a measured figure; may be repeated.")
+@click.option("--describe", metavar="TEXT", help="Say what the adapter is, all its versions.")
 @json_option
 @pass_session
-def note(session: Session, ref: str, message: str | None, tags: tuple[str, ...], metrics: tuple[str, ...]) -> None:
+def note(session: Session, ref: str, message: str | None, tags: tuple[str, ...], metrics: tuple[str, ...],
+         describe: str | None) -> None:  # fmt: skip
     """Write down what was learned of a version later."""
     figures = dict(_metric(text) for text in metrics)
-    version = session.workspace.note(ref, message=message, tags=tags, metrics=figures)
+    version = session.workspace.note(ref, message=message, tags=tags, metrics=figures, description=describe)
     session.out.data(version.to_json(), f"noted on {version.ref}")
 
 
@@ -157,10 +148,11 @@ def restore(session: Session, ref: str | None) -> None:
 @click.command()
 @REF
 @click.argument("out", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--to", "dialect", metavar="TOOL", help="Write what kohya or diffusers reads instead.")
 @pass_session
-def export(session: Session, ref: str, out: Path) -> None:
-    """Copy REF into a new folder DIR, as a PEFT directory of its own."""
-    target = session.workspace.export(ref, out)
+def export(session: Session, ref: str, out: Path, dialect: str | None) -> None:
+    """Copy REF into a new folder DIR: a PEFT directory of its own, or the one file that another tool reads."""
+    target = session.workspace.export(ref, out, dialect=dialect)
     session.out.data(str(target), str(target))
 
 
@@ -175,10 +167,10 @@ def _metric(text: str) -> tuple[str, float]:
 
 
 def _short(version: Version) -> str:
-    return f"{version.digest[:19]}…  {version.method} rank {version.rank or '-'}  base {_base(version)}"
+    return f"{version.digest[:19]}…  {version.method} rank {version.rank or '-'}  base {base_shown(version)}"
 
 
-def _base(version: Version) -> str:
+def base_shown(version: Version) -> str:
     return f"{version.base.name or '?'} ({version.base.status})"
 
 
@@ -190,9 +182,10 @@ def _describe(shown: Shown) -> str:
     version, manifest = shown.version, shown.manifest
     lines = [
         f"{version.ref}  {version.message}".rstrip(),
+        *([f"  {version.description}"] if version.description else []),
         f"  digest    {version.digest}",
         f"  method    {version.method}, rank {version.rank or '-'}",
-        f"  base      {_base(version)}",
+        f"  base      {base_shown(version)}",
         *(
             f"            {level.value} ({'measured' if level.measured else 'claimed'})"
             for level in version.base.levels

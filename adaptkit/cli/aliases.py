@@ -7,35 +7,56 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.adapters import NAME
-from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
     from adaptkit.types import AliasMove
 
 
+_YES = click.option("--yes", is_flag=True, help="Even when config.toml protects the alias.")
+
+
 @click.command()
 @NAME
 @click.argument("alias_", metavar="ALIAS")
-@click.argument("version", type=int)
+@click.argument("version", type=int, required=False)
 @click.option("--expect", type=int, metavar="N", help="Only if the alias points at version N now (0: nowhere).")
+@click.option("--drop", is_flag=True, help="Take the alias away instead.")
+@_YES
 @json_option
 @pass_session
-def alias(session: Session, name: str, alias_: str, version: int, expect: int | None) -> None:
+def alias(
+    session: Session, name: str, alias_: str, version: int | None, expect: int | None, drop: bool, yes: bool
+) -> None:
     """Point ALIAS of NAME at VERSION."""
+    if drop == (version is not None):
+        raise click.UsageError("give the VERSION to point at, or --drop")
     swap = -1 if expect is None else expect or None
-    _tell(session, name, session.workspace.alias(name, alias_, version, expect=swap))
+    _tell(session, name, session.workspace.alias(name, alias_, version, expect=swap, confirmed=yes))
 
 
 @click.command()
 @NAME
 @click.argument("alias_", metavar="ALIAS")
+@_YES
 @json_option
 @pass_session
-def rollback(session: Session, name: str, alias_: str) -> None:
+def rollback(session: Session, name: str, alias_: str, yes: bool) -> None:
     """Point ALIAS of NAME at where it pointed before its last move."""
-    _tell(session, name, session.workspace.rollback(name, alias_))
+    _tell(session, name, session.workspace.rollback(name, alias_, confirmed=yes))
+
+
+@click.command()
+@click.argument("old", metavar="NAME", shell_complete=complete_ref)
+@click.argument("new", metavar="NEW")
+@json_option
+@pass_session
+def rename(session: Session, old: str, new: str) -> None:
+    """Call the adapter NAME, with all its versions, NEW; the old name leads to it from now on."""
+    session.workspace.rename(old, new)
+    session.out.data({"old": old, "new": new}, f"{old} is called {new} now; {old} leads there too")
 
 
 def _tell(session: Session, name: str, move: AliasMove) -> None:
     data = {"name": name, "alias": move.alias, "old": move.old, "new": move.new, "when": move.when}
-    session.out.data(data, f"{name}@{move.alias}: {move.old or 'nothing'} → {move.new}")
+    session.out.data(data, f"{name}@{move.alias}: {move.old or 'nothing'} → {move.new or 'nothing'}")

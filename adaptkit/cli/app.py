@@ -12,14 +12,15 @@ from adaptkit.cli.session import Session, pass_session
 
 # command -> module; the function has the command's name, or that name with an underscore behind it.
 COMMANDS = {
-    "init": "adapters", "add": "adapters", "list": "adapters", "show": "adapters", "log": "adapters",
+    "init": "adapters", "add": "adapters", "list": "looking", "show": "adapters", "log": "looking",
+    "lineage": "looking",
     "path": "adapters", "note": "adapters", "rm": "adapters", "restore": "adapters", "export": "adapters",
-    "alias": "aliases", "rollback": "aliases",
+    "alias": "aliases", "rollback": "aliases", "rename": "aliases",
     "merge": "merging", "compose": "merging", "bake": "baking",
     "resize": "shaping", "convert": "shaping", "extract": "shaping", "diff": "shaping", "plot": "shaping",
     "push": "sharing", "pull": "sharing", "remote": "sharing",
     "base": "bases",
-    "verify": "upkeep", "registry": "upkeep",
+    "verify": "upkeep", "fsck": "upkeep", "gc": "upkeep", "info": "upkeep", "registry": "upkeep",
     "plugins": "plugins",
 }  # fmt: skip
 

@@ -35,10 +35,11 @@ def bake(
     """
     baked = session.workspace.bake(ref, base, out, dtype=dtype, check=check, clean=clean, allow_pickle=allow_pickle,
                                    force=force)  # fmt: skip
-    session.out.data(baked.to_json(), lambda: _describe(baked))
+    session.out.data(baked.to_json(), lambda: baked_lines(baked))
 
 
-def _describe(baked: Baked) -> str:
+def baked_lines(baked: Baked) -> str:
+    """A bake, for people."""
     report = baked.report
     lines = [
         f"{report.out}",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write the result into a new folder instead."
 )
+@click.option("--into", nargs=2, type=(click.Choice(["bake"]), click.Path(path_type=Path)), metavar="bake DIR",
+              help="Write the base (--base) with the whole merge in its weights instead.")  # fmt: skip
 @click.option("--strategy", default="linear", show_default=True, help="How to combine; adaptkit plugins lists them.")
 @click.option("--space", help="Where the strategy works: core, knots, dense or factors.  [default: the strategy's own]")
 @click.option("--base", metavar="DIR", help="The base's folder, for methods whose update needs its weights.")
@@ -52,7 +54,8 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Make nothing: show how the adapters differ and what a rank would lose.")
 @json_option
 @pass_session
-def merge(session: Session, sources: tuple[str, ...], params: tuple[str, ...], dry_run: bool, **choices: Any) -> None:
+def merge(session: Session, sources: tuple[str, ...], params: tuple[str, ...], dry_run: bool,
+          into: tuple[str, Path] | None, **choices: Any) -> None:  # fmt: skip
     """Merge adapters, each weighted by =W (1 by default), without loading the base."""
     if dry_run:
         from adaptkit.cli.shaping import compared
@@ -61,8 +64,26 @@ def merge(session: Session, sources: tuple[str, ...], params: tuple[str, ...], d
         session.out.data(found.to_json(), lambda: compared(found))
         return
     given = dict(_pair(text) for text in params)
+    if into is not None:
+        _merge_into_model(session, sources, into[1], choices | {"params": given})
+        return
     merged = session.workspace.merge(sources, params=given, **choices)
     session.out.data(merged.to_json(), lambda: describe(merged))
+
+
+def _merge_into_model(session: Session, sources: tuple[str, ...], out: Path, choices: dict[str, Any]) -> None:
+    from adaptkit.cli.baking import baked_lines
+
+    base = choices.pop("base")
+    if base is None:
+        raise click.UsageError("--into bake writes a full model: give the base it starts from, --base DIR")
+    if given := [f"--{name.replace('_', '-')}" for name in _NO_ADAPTER if choices.pop(name)]:
+        raise click.UsageError(f"--into bake makes a model, not an adapter: {', '.join(given)} has no meaning there")
+    baked = session.workspace.merge_into_model(sources, base, out, **choices)
+    session.out.data(baked.to_json(), lambda: baked_lines(baked))
+
+
+_NO_ADAPTER = ("name", "out", "message", "alias", "new_version")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadBase, StoreError
 from adaptkit.files import atomic_write
+from adaptkit.machine import cores
 from adaptkit.types import canonical_json
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _run(jobs: list[tuple[Path, str | None, int, int]], notes: Mapping[Path, _No
 
     with ExitStack() as stack:
         views = {file: stack.enter_context(_mapped(notes[file])) for file in {job[0] for job in jobs}}
-        pool = stack.enter_context(ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)))
+        pool = stack.enter_context(ThreadPoolExecutor(min(len(jobs), cores())))
         stack.callback(pool.shutdown, cancel_futures=True)
         running = {pool.submit(_hash, file, views[file], name, begin, end, told): (file, name)
                    for file, name, begin, end in jobs}  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from adaptkit.extend import AdapterView, Array, Delta
+    from adaptkit.extend import AdapterView, Array, Delta, Model
 
 
 class MethodConformance:
@@ -87,7 +87,7 @@ class MethodConformance:
                 assert delta.W.shape == (m, n), module.key
             assert delta.bias is None or delta.bias.shape == (m,), module.key
             assert np.isfinite(_dense(delta)).all(), module.key
-        ranks = [module.rank * module.parts for module in _readable(method, view)]
+        ranks = [module.saved_rank for module in _readable(method, view)]
         told = method.rank(view)
         assert told is None or not ranks or told == max(ranks), "the rank of an adapter is its modules' largest"
 
@@ -151,6 +151,9 @@ class _Memory:
 
     label, base_shapes = "the adapter in memory", None
 
+    def model(self) -> Model | None:
+        return None
+
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
         self.config, self._tensors = config, tensors
         self.header = {key: TensorInfo(f"F{8 * array.dtype.itemsize}", tuple(array.shape), array.nbytes)
@@ -166,6 +169,7 @@ class _Watched:
     def __init__(self, view: AdapterView) -> None:
         self._view, self.asked = view, set[str]()
         self.label, self.config, self.header, self.base_shapes = view.label, view.config, view.header, view.base_shapes
+        self.model = view.model
 
     def read(self, key: str) -> Array:
         self.asked.add(key)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import identity, refs
 from adaptkit.contents import MANIFEST
 from adaptkit.errors import BadRecipe, BadReference, BaseMismatch, Unmergeable
-from adaptkit.files import atomic_write, user_path
+from adaptkit.files import atomic_write, explained, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
+from adaptkit.machine import machine
 from adaptkit.results import Baked, Extracted, Merged
 from adaptkit.types import Merge, Parent
 from adaptkit.verbs.shelf import Shelf
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adaptkit.analysis import Comparison
+    from adaptkit.bake import BakeReport
+    from adaptkit.outcome import Source
+    from adaptkit.types import BaseIdentity
+    from adaptkit.weights import BaseWeights
 
 
 class Making(Shelf):
@@ -64,26 +69,24 @@ class Making(Shelf):
         weighted = [refs.split_weight(text) for text in sources]
         with ExitStack() as stack, staging(self._tmp if target is None else target.parent) as work:
             weights = None if base is None else stack.enter_context(BaseWeights.open(user_path(base)))
-            opened = [self._sources.for_merge(text, work, stack, self.version, allow_pickle=allow_pickle, weights=weights)
-                      for text, _ in weighted]  # fmt: skip
-            parents = [Parent(source.digest, weight, "merged", text)
-                       for (source, _), (text, weight) in zip(opened, weighted, strict=True)]  # fmt: skip
+            opened, parents = self._open(weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
             made = recipe.resolve(plan, parents, **choices)
             bases = [(parent.label, known) for parent, (_, known) in zip(parents, opened, strict=True)]
             if base is not None:
                 bases.insert(0, (str(base), self._bases.measured(user_path(base)).identity))
-            facts = admit_together(bases, force=force)
+            facts = admit_together(bases, self._pairs, force=force)
             for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
                 self.notify(text)
             self._review(Merge(made.sources, tuple(known for _, known in opened), made.canonical(), name))
             folder = work / "merged"
-            folder.mkdir()
+            with explained("write", folder):
+                folder.mkdir()
             with self._watch("merging", None) as step:
                 report = merge.run(made, plan, [source for source, _ in opened], folder, workers=workers,
                                    method=self.plugins.packing_method(), into_lora=into_lora,
                                    done=lambda *_: step(1))  # fmt: skip
             facts["loss"] = {"error": report.error.total, "from_sum": report.from_sum, "dropped": list(report.dropped)}
-            facts["made_with"] = merge.machine()
+            facts["made_with"] = machine()
             known = Base(best_known([found for _, found in bases]))
             intake = self._sources.made(folder, known, work)
             manifest = replace(intake.manifest, parents=made.sources, recipe=made.canonical(), facts=facts)
@@ -136,7 +139,8 @@ class Making(Shelf):
         found = self._bases.measured(user_path(base))
         with staging(self._tmp if target is None else target.parent) as work:
             folder = work / "extracted"
-            folder.mkdir()
+            with explained("write", folder):
+                folder.mkdir()
             with self._watch("extracting", None) as step:
                 report = extract.run(user_path(tuned), user_path(base), folder, method, rank=rank,
                                      name=found.identity.name or "base", done=step)  # fmt: skip
@@ -181,26 +185,70 @@ class Making(Shelf):
 
         `check` is a prompt whose logits are compared with those of the live adapter (needs torch and PEFT).
         """
-        from adaptkit import bake
-
         folder = user_path(base)
-        found = self._bases.measured(folder)
         with ExitStack() as stack, staging(self._tmp) as work:
             source, told = self._sources.for_merge(ref, work, stack, self.version, allow_pickle=allow_pickle)
-            verdict = identity.compare(told, found.identity)
-            ruling = identity.admits(verdict, told, found.identity, "bake")
-            if not ruling.allowed and not force:
-                raise BaseMismatch(f"cannot bake {ref} into {base}", why=ruling.reason,
-                                   fix="give the base it was trained on, or --force")  # fmt: skip
-            for text in filter(None, (ruling.reason, ruling.warning)):
-                self.notify(f"{ref} and {base}: {text}")
-            size = sum(file.stat().st_size for file in identity.weight_files(folder))
-            with self._watch(f"baking {ref}", size) as progress:
-                report = bake.run(source, folder, Path(out), dtype=dtype, clean=clean, workers=workers, done=progress)
-            for text in report.remarks:
-                self.notify(text)
+            report = self._bake(
+                [(ref, told)], source, folder, Path(out), dtype=dtype, force=force, clean=clean, workers=workers
+            )
             if check is None:
                 return Baked(report)
             from adaptkit.live import check_logits
 
             return Baked(report, check_logits(folder, source.adapter.path, report.out, check))
+
+    def merge_into_model(
+        self, sources: Sequence[str], base: str | os.PathLike[str], out: str | os.PathLike[str], *,
+        strategy: str = "linear", dtype: str | None = None, force: bool = False, clean: bool = False,
+        allow_pickle: bool = False, workers: int | None = None, **choices: Any,
+    ) -> Baked:  # fmt: skip
+        """Merge `REF[=W]…` straight into the weights of `base`, as a full model in `out`: nothing is cut to a rank.
+
+        `choices` are those of `recipe.resolve`, as in `merge`.
+        """
+        from adaptkit import recipe
+        from adaptkit.blend import blended
+        from adaptkit.weights import BaseWeights
+
+        folder, plan = user_path(base), self.plugins.strategy(strategy)
+        weighted = [refs.split_weight(text) for text in sources]
+        with ExitStack() as stack, staging(self._tmp) as work:
+            weights = stack.enter_context(BaseWeights.open(folder))
+            opened, parents = self._open(weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
+            made = recipe.resolve(plan, parents, **choices)
+            self._review(Merge(made.sources, tuple(known for _, known in opened), made.canonical(), None))
+            companions = work / "companions"
+            companions.mkdir()
+            source = blended(made, plan, [source for source, _ in opened], weights, companions)
+            told = [(text, known) for (text, _), (_, known) in zip(weighted, opened, strict=True)]
+            return Baked(
+                self._bake(told, source, folder, Path(out), dtype=dtype, force=force, clean=clean, workers=workers)
+            )
+
+    def _open(self, weighted: Sequence[tuple[str, float]], work: Path, stack: ExitStack, *, allow_pickle: bool,
+              weights: BaseWeights | None) -> tuple[list[tuple[Source, BaseIdentity]], list[Parent]]:  # fmt: skip
+        """The sources of a merge with what is known of their bases, and as the parents that its recipe names."""
+        opened = [self._sources.for_merge(text, work, stack, self.version, allow_pickle=allow_pickle, weights=weights)
+                  for text, _ in weighted]  # fmt: skip
+        return opened, [Parent(source.digest, weight, "merged", text)
+                        for (source, _), (text, weight) in zip(opened, weighted, strict=True)]  # fmt: skip
+
+    def _bake(self, told: Sequence[tuple[str, BaseIdentity]], source: Source, base: Path, out: Path, *, dtype: str | None,
+              force: bool, clean: bool, workers: int | None) -> BakeReport:  # fmt: skip
+        """Bake when the base is that of every adapter, by what is `told` of each."""
+        from adaptkit import bake
+
+        found = self._bases.measured(base).identity
+        for ref, known in told:
+            ruling = identity.admits(self._bases.same(known, found), known, found, "bake")
+            if not ruling.allowed and not force:
+                raise BaseMismatch(f"cannot bake {ref} into {base}", why=ruling.reason,
+                                   fix="give the base it was trained on, or --force")  # fmt: skip
+            for text in filter(None, (ruling.reason, ruling.warning)):
+                self.notify(f"{ref} and {base}: {text}")
+        size = sum(file.stat().st_size for file in identity.weight_files(base))
+        with self._watch(f"baking {source.label}", size) as progress:
+            report = bake.run(source, base, out, dtype=dtype, clean=clean, workers=workers, done=progress)
+        for text in report.remarks:
+            self.notify(text)
+        return report

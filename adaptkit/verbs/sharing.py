@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
+from adaptkit.adapter import Adapter
 from adaptkit.admission import admit_next
 from adaptkit.contents import MANIFEST, README
+from adaptkit.dialects import to_dialect
 from adaptkit.errors import AdaptkitError
 from adaptkit.extend import Bundle, PushOptions
 from adaptkit.files import atomic_write, explained
@@ -31,13 +33,19 @@ if TYPE_CHECKING:
 class Sharing(Shelf):
     """Shares adapters."""
 
-    def export(self, ref: str, out: str | os.PathLike[str]) -> Path:
-        """Copy a version into a folder of its own, with its README and `adaptkit.json`."""
+    def export(self, ref: str, out: str | os.PathLike[str], *, dialect: str | None = None) -> Path:
+        """Copy a version into a folder of its own, with its README and `adaptkit.json`; in a `dialect`, its one file."""
         target = empty_target(Path(out))
         version = self.version(ref)
-        tree, manifest = self.store.tree(version.digest), self._manifest(version)
+        tree, manifest = self._tree(version.digest), self._manifest(version)
         with staging(self._tmp if target is None else target.parent) as work:
             folder = work / "copy"
+            if dialect is not None:
+                folder.mkdir()
+                with Adapter.open(tree, ref) as adapter:
+                    file = to_dialect(adapter, self.plugins.method_for(adapter), dialect, folder)
+                rename_into(folder, target)
+                return target / file.name
             with explained("write", folder):
                 shutil.copytree(tree, folder, copy_function=shutil.copyfile)
             atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
@@ -54,7 +62,7 @@ class Sharing(Shelf):
         parsed = refs.parse(ref)
         version = self.version(ref)
         place = self.places.to_push(to, version.name).asked(options or PushOptions())
-        self.store.verify(version.digest)
+        self._present(version.digest)
         manifest = self._manifest(version)
         self._review(Publish(version, manifest, place.url))
         paths = {entry.path: self.store.blob(entry.sha256) for entry in manifest.files + manifest.extras}
@@ -71,6 +79,8 @@ class Sharing(Shelf):
             self.registry.record_placement(Placement(place.url, receipt.number, receipt.digest, self._now()),
                                            author=self.config.author, detail=asdict(receipt))  # fmt: skip
         self._emit(receipt.state, version.ref, version.digest, asdict(receipt))
+        if receipt.note:
+            self.notify(f"{place.url}: {receipt.note}")
         return Pushed(version, receipt)
 
     def _dressed(self, bundle: Bundle, version: Version, url: str, standing: str, work: Path) -> Bundle:
@@ -132,21 +142,24 @@ class Sharing(Shelf):
               new_version: bool = False, allow_pickle: bool = False) -> Added:  # fmt: skip
         from adaptkit import publish
 
-        size = sum(entry.size for entry in placed.manifest.files)
+        if alias is not None:
+            self._review_move(name, alias, self.registry.next_number(name))
+        size, pairs = sum(entry.size for entry in placed.manifest.files), dict(self._pairs)
         if not placed.described:
             with staging(self._tmp) as work, self._watch(f"pulling {name}", size) as progress:
                 intake = self._sources.pulled(place, placed, work, allow_pickle=allow_pickle, progress=progress)
                 return self._register(intake, name, alias=alias, new_version=new_version, origin=origin)
-        with self._watch(f"pulling {name}", size) as progress:
+        with self.store.working(), self._watch(f"pulling {name}", size) as progress:
             manifest = publish.fetch(place, placed, self.store, progress)
-        version, created = self.registry.add_version(
-            name, manifest, message=placed.message, author=placed.author, origin=origin, alias=alias,
-            number=placed.number or None,
-            admit=None if new_version else lambda latest: admit_next(name, latest, manifest),
-        )  # fmt: skip
+            version, created = self.registry.add_version(
+                name, manifest, message=placed.message, author=placed.author, origin=origin, alias=alias,
+                number=placed.number or None,
+                admit=None if new_version else lambda latest: admit_next(name, latest, manifest, pairs),
+            )  # fmt: skip
         if placed.number:
             self.registry.record_placement(Placement(place.url, placed.number, manifest.digest, self._now()),
                                            author=self.config.author)  # fmt: skip
+        self._learn(manifest.base, placed.author)
         if created:
             told = {"place": place.url, "number": placed.number, "revision": placed.revision}
             self._emit(origin, version.ref, version.digest, told)

@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import or_, select
 
-from adaptkit.errors import NotFound
 from adaptkit.types import Event, Parent, Placement
-from adaptkit_registry.ledger import Ledger
-from adaptkit_registry.rows import LIVE, read_bases, write_base
+from adaptkit_registry.ledger import Ledger, once_more
 from adaptkit_registry.schema import (
-    artifacts,
     events,
     lineage,
     placements,
-    versions,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-    from adaptkit.types import BaseIdentity, Version
+    from adaptkit.types import Version
 
 
 class Facts(Ledger):
@@ -39,6 +35,7 @@ class Facts(Ledger):
         with self._reading() as connection:
             return self._children(connection, digest)
 
+    @once_more
     def record_placement(self, placement: Placement, *, author: str = "", detail: Mapping[str, Any] | None = None,
                          subject: str = "", verb: str = "published") -> None:  # fmt: skip
         """Remember that an artifact lies at a place under a number."""
@@ -56,31 +53,12 @@ class Facts(Ledger):
         with self._reading() as connection:
             return tuple(Placement(r.place, r.number, r.digest, r.when) for r in connection.execute(query))
 
-    def bases(self) -> list[tuple[BaseIdentity, int]]:
-        """Every base that a live version is for, with the number of such versions."""
-        query = (
-            select(artifacts.c.base_id, func.count())
-            .join(versions, versions.c.digest == artifacts.c.digest)
-            .where(LIVE)
-            .group_by(artifacts.c.base_id)
-        )
-        with self._reading() as connection:
-            counts = {base_id: count for base_id, count in connection.execute(query)}  # noqa: C416
-            known = read_bases(connection, sorted(counts))
-        return sorted(((known[i], counts[i]) for i in counts), key=lambda pair: (pair[0].name or "", -pair[1]))
-
-    def attach_base(self, digest: str, base: BaseIdentity, *, author: str = "") -> None:
-        """Record what is now known of the base of an artifact."""
-        with self._writing() as connection:
-            base_id = write_base(connection, base)
-            known = artifacts.update().where(artifacts.c.digest == digest).values(base_id=base_id)
-            if not connection.execute(known).rowcount:
-                raise NotFound("artifact with digest", digest)
-            self._record(connection, Event("base-added", base.name or "", digest, base.to_json(), author=author))
-
-    def events(self, *, limit: int | None = None) -> list[Event]:
-        """What happened, newest first."""
+    def events(self, *, limit: int | None = None, names: Collection[str] = ()) -> list[Event]:
+        """What happened, newest first; with `names`, only to adapters that are or were called so."""
         query = select(events).order_by(events.c.id.desc()).limit(limit)
+        if names:
+            about = [(events.c.subject == n) | events.c.subject.startswith(f"{n}@", autoescape=True) for n in names]
+            query = query.where(or_(*about))
         with self._reading() as connection:
             return [Event(r.verb, r.subject, r.digest, json.loads(r.detail), r.when, r.author)
                     for r in connection.execute(query)]  # fmt: skip

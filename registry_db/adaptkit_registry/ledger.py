@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeVar
 
 from sqlalchemy import func, select
 
 from adaptkit.errors import Conflict, NotFound
 from adaptkit.types import AliasMove, Event, Manifest, canonical_json
-from adaptkit_registry.opening import WRITE, explained, open_engine
+from adaptkit_registry.opening import open_engine, to_read, to_write
 from adaptkit_registry.rows import LIVE, read_versions, version_query, write_base
 from adaptkit_registry.schema import (
     adapters,
@@ -21,9 +22,11 @@ from adaptkit_registry.schema import (
     files,
     lineage,
     metrics,
+    redirects,
     tags,
     versions,
 )
+from adaptkit_registry.sentences import Overtaken, explained, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +45,31 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def once_more(change: Callable[P, R]) -> Callable[P, R]:
+    """Do a change again, once, when the database undid it whole because of another one."""
+
+    @wraps(change)
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
+        try:
+            return change(*arguments, **named)
+        except Overtaken:
+            return change(*arguments, **named)
+
+    return run
+
+
+class Named(NamedTuple):
+    """An adapter's row."""
+
+    id: int
+    name: str
+    next_number: int
+
+
 class Ledger:
     """A database of adapters. What a method changed, it wrote down as an event in the same transaction."""
 
@@ -52,6 +80,11 @@ class Ledger:
     def open(cls, where: str | Path, clock: Callable[[], str] = utc_now) -> Self:
         """Open a registry by database URL, or by path for SQLite; made or migrated if need be."""
         return cls(open_engine(where), clock)
+
+    @property
+    def shown(self) -> str:
+        """Where the database is, as it may be shown."""
+        return shown(self._engine.url)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -64,13 +97,12 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with explained(self._engine.url), self._engine.begin() as connection:
+        with explained(self._engine.url), to_read(self._engine).begin() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        engine = self._engine.execution_options(**{WRITE: True})
-        with explained(self._engine.url), engine.begin() as connection:
+        with explained(self._engine.url), to_write(self._engine).begin() as connection:
             yield connection
 
     def _list(self, query: Select[tuple[object, ...]], *, live: bool = True) -> list[Version]:
@@ -79,30 +111,33 @@ class Ledger:
         with self._reading() as connection:
             return read_versions(connection, query.order_by(adapters.c.name, versions.c.number))
 
-    def _adapter(self, connection: Connection, name: str, *, create: bool = False) -> tuple[int, int]:
-        query = select(adapters.c.id, adapters.c.next_number).where(adapters.c.name == name)
-        row = connection.execute(query.with_for_update() if create else query).first()
+    def _adapter(self, connection: Connection, name: str, *, create: bool = False) -> Named:
+        """The adapter of a name, or of a name it had before."""
+        query = select(adapters.c.id, adapters.c.name, adapters.c.next_number)
+        former = query.join(redirects, redirects.c.adapter_id == adapters.c.id).where(redirects.c.name == name)
+        row = connection.execute(query.where(adapters.c.name == name)).first() or connection.execute(former).first()
         if row is not None:
-            return row.id, row.next_number
+            return Named(row.id, row.name, row.next_number)
         if not create:
             raise NotFound("adapter", name, self._live_names(connection))
         made = connection.execute(adapters.insert().values(name=name, next_number=1, created=self._now()))
         assert made.inserted_primary_key is not None
-        return int(made.inserted_primary_key[0]), 1
+        return Named(int(made.inserted_primary_key[0]), name, 1)
 
     def _live_names(self, connection: Connection) -> tuple[str, ...]:
         query = select(adapters.c.name).distinct().join(versions, versions.c.adapter_id == adapters.c.id).where(LIVE)
         return tuple(name for (name,) in connection.execute(query.order_by(adapters.c.name)))
 
     def _one(self, connection: Connection, name: str, number: int) -> Version:
-        query = version_query().where(adapters.c.name == name, versions.c.number == number, LIVE)
+        named = self._adapter(connection, name)
+        query = version_query().where(versions.c.adapter_id == named.id, versions.c.number == number, LIVE)
         found = read_versions(connection, query)
         if not found:
-            raise self._missing(connection, self._adapter(connection, name)[0], name, number, None, None)
+            raise self._missing(connection, named.id, named.name, number, None, None)
         return found[0]
 
     def _version_id(self, connection: Connection, name: str, number: int) -> int:
-        adapter_id, _ = self._adapter(connection, name)
+        adapter_id, name, _ = self._adapter(connection, name)
         query = select(versions.c.id).where(versions.c.adapter_id == adapter_id, versions.c.number == number, LIVE)
         found = connection.execute(query).scalar()
         if found is None:

@@ -4,6 +4,8 @@ Notable choices:
 - SQLite in WAL with synchronous=FULL, foreign keys and a 30 s busy timeout; writers `BEGIN IMMEDIATE`
   (deferred ones lose most of their work to "database is locked"), readers `BEGIN`
 - an up-to-date database costs one query; alembic (0.6 s to import) is loaded only to migrate
+- on PostgreSQL a writer first takes an advisory lock of the database, so writers stand in one line there too, migrations
+  included; readers work on one snapshot and wait for nobody
 - the first opening, and a migration, happen inside a lock file: journal_mode cannot be changed in a transaction
 """
 
@@ -13,20 +15,24 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy import URL, Engine, create_engine, event, exc, inspect, make_url, text
 
-from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, RegistryTooNew
+from adaptkit.errors import NotARegistry, RegistryError, RegistryTooNew
+from adaptkit_registry.schema import about
+from adaptkit_registry.sentences import busy_timeout, explained, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
-HEAD = "0001"
+HEAD = "0002"
 WRITE = "adaptkit_write"  # execution option of transactions that will write
-_KNOWN = frozenset({HEAD})
+_KNOWN = frozenset({"0001", HEAD})
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_TURN = 4151402077  # the advisory lock of whoever writes
 _MAGIC = b"SQLite format 3\x00"
 
 
@@ -34,61 +40,53 @@ def open_engine(where: str | Path) -> Engine:
     """An engine on an up-to-date database, made or migrated if need be. `where` is a URL, or a path for SQLite."""
     url = URL.create("sqlite", database=str(where)) if isinstance(where, Path) else _parse(where)
     with explained(url):
-        if url.get_backend_name() != "sqlite" or not url.database:
-            engine = create_engine(url)
-            try:
-                _migrate_if_needed(engine, url)
-            except BaseException:
-                engine.dispose()
-                raise
-            return engine
-        path = Path(url.database)
-        engine = _sqlite_engine(url)
-        try:
-            if _is_settled(path):
-                if _revision(engine, url) != HEAD:
-                    with _lock(path):
-                        _migrate_if_needed(engine, url)
-            else:
-                with _lock(path):
-                    _is_settled(path)
-                    _migrate_if_needed(engine, url)
-                    _use_wal(engine)
-        except BaseException:
-            engine.dispose()
-            raise
+        engine = _opened(url)
+    _ENGINES.add(engine)
     return engine
 
 
-@contextmanager
-def explained(url: URL) -> Iterator[None]:
-    """Turn what the database driver raises inside the block into a sentence; a password is never shown."""
+def _opened(url: URL) -> Engine:
+    path = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    engine = _sqlite_engine(url) if path else _server_engine(url)
     try:
-        yield
-    except (exc.NoSuchModuleError, ImportError) as error:
-        raise RegistryError(f"cannot open the registry {_shown(url)}", why=f"no driver for '{url.drivername}'",
-                            fix="pip install 'adaptkit[postgres]' for postgresql+psycopg://…") from error  # fmt: skip
-    except exc.DBAPIError as error:
-        raise _sentence(url, str(error.orig)) from error
-    except exc.SQLAlchemyError as error:
-        raise RegistryError(f"the registry {_shown(url)} failed", why=str(error).splitlines()[0]) from error
+        if path is None:
+            if _revision(engine, url) != HEAD:
+                _migrate_if_needed(engine, url)
+        elif _is_settled(path):
+            if _revision(engine, url) != HEAD:
+                with _lock(path):
+                    _migrate_if_needed(engine, url)
+        else:
+            with _lock(path):
+                _is_settled(path)
+                _migrate_if_needed(engine, url)
+                _use_wal(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
 
 
-def _sentence(url: URL, said: str) -> RegistryError:
-    what, low = f"the registry {_shown(url)}", said.lower()
-    if "locked" in low or "busy" in low:
-        return RegistryLocked(f"{what} is locked", why=f"another process held it for more than {_timeout():g} s",
-                              fix="try again; if no other adaptkit runs, look for a process that is stuck")  # fmt: skip
-    if "not a database" in low or "malformed" in low:
-        return NotARegistry(f"{what} is not a database", why=said, fix="check --home, or restore a backup")
-    if "full" in low:
-        return RegistryError(f"cannot write {what}", why="disk full", fix="free some space, then try again")
-    if "readonly" in low or "read-only" in low:
-        return RegistryError(f"cannot write {what}", why="it is read-only", fix="check who owns the file")
-    if "unable to open" in low:
-        return RegistryError(f"cannot open {what}", why="its folder is missing or cannot be written",
-                             fix="adaptkit init, or check --home")  # fmt: skip
-    return RegistryError(f"{what} failed", why=said.splitlines()[0])
+def to_write(engine: Engine) -> Engine:
+    """The engine for transactions that write: one at a time."""
+    return engine.execution_options(**{WRITE: True})
+
+
+def to_read(engine: Engine) -> Engine:
+    """The engine for transactions that only read: all their queries see one state, and they wait for nobody."""
+    if engine.dialect.name != "postgresql":
+        return engine  # one snapshot is what SQLite gives anyway
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _forget_in_child() -> None:
+    """A forked child must not talk through its parent's connections."""
+    for engine in list(_ENGINES):
+        engine.dispose(close=False)
+
+
+_ENGINES: WeakSet[Engine] = WeakSet()
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _parse(where: str) -> URL:
@@ -99,26 +97,12 @@ def _parse(where: str) -> URL:
                             fix="for example postgresql+psycopg://user@host/adaptkit") from None  # fmt: skip
 
 
-def _shown(url: URL) -> str:
-    if url.get_backend_name() == "sqlite":
-        return url.database or ":memory:"
-    return url.render_as_string(hide_password=True)
-
-
-def _timeout() -> float:
-    said = os.environ.get("ADAPTKIT_BUSY_TIMEOUT", "30")
-    try:
-        return float(said)
-    except ValueError:
-        raise RegistryError(f"ADAPTKIT_BUSY_TIMEOUT is '{said}'", why="it is a number of seconds",
-                            fix="for example ADAPTKIT_BUSY_TIMEOUT=30") from None  # fmt: skip
-
-
 def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": _timeout(), "isolation_level": None})
+    engine = create_engine(url, connect_args={"timeout": busy_timeout(), "isolation_level": None})
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _record: Any) -> None:
+        connection.create_function("lower", 1, _lower, deterministic=True)  # SQLite's own knows ASCII only
         for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
@@ -126,6 +110,34 @@ def _sqlite_engine(url: URL) -> Engine:
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get(WRITE)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+def _server_engine(url: URL) -> Engine:
+    """PostgreSQL. Writers stand in one line, as in SQLite: then numbers are dense and nothing is lost, whatever is asked."""
+    if url.get_backend_name() != "postgresql":
+        return create_engine(url)
+    url = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+    engine = create_engine(url, pool_pre_ping=True)
+    wait = round(busy_timeout() * 1000)
+
+    @event.listens_for(engine, "connect")
+    def settings(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:  # the second: a laptop that sleeps in a transaction does not stop the team
+            cursor.execute(
+                f"SET lock_timeout = {wait}; SET idle_in_transaction_session_timeout = {2 * max(wait, 1000)}"
+            )
+        connection.commit()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get(WRITE):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
 
     return engine
 
@@ -177,28 +189,30 @@ def _revision(connection: Engine | Connection, url: URL) -> str | None:
     tables = set(inspect(connection).get_table_names())
     if "alembic_version" not in tables:
         if tables:
-            raise NotARegistry(f"the registry {_shown(url)} belongs to another program",
+            raise NotARegistry(f"the registry {shown(url)} belongs to another program",
                                why=f"it holds the tables {', '.join(sorted(tables)[:4])}", fix="check --home")  # fmt: skip
         return None
-    query = text("SELECT version_num FROM alembic_version")
-    if isinstance(connection, Engine):
-        with connection.connect() as opened:
-            found = opened.execute(query).scalar()
-    else:
-        found = connection.execute(query).scalar()
+    found = _asked(connection, "SELECT version_num FROM alembic_version")
     if found is not None and found not in _KNOWN:
         if "artifacts" not in tables:
-            raise NotARegistry(f"the registry {_shown(url)} belongs to another program", why=f"its schema is {found}",
+            raise NotARegistry(f"the registry {shown(url)} belongs to another program", why=f"its schema is {found}",
                                fix="check --home")  # fmt: skip
-        raise RegistryTooNew(f"the registry {_shown(url)} was written by a newer adaptkit",
-                             why=f"its schema is {found}, this version knows {HEAD}", fix="pip install -U adaptkit")  # fmt: skip
+        needed = _asked(connection, "SELECT value FROM about WHERE key = 'adaptkit'") if "about" in tables else None
+        raise RegistryTooNew(f"the registry {shown(url)} was written by a newer adaptkit",
+                             why=f"its schema is {found}, this version knows {HEAD}",
+                             fix=f"pip install 'adaptkit>={needed}'" if needed else "pip install -U adaptkit")  # fmt: skip
     return str(found) if found is not None else None
 
 
+def _asked(connection: Engine | Connection, query: str) -> Any:
+    if isinstance(connection, Engine):
+        with connection.connect() as opened:
+            return opened.execute(text(query)).scalar()
+    return connection.execute(text(query)).scalar()
+
+
 def _migrate_if_needed(engine: Engine, url: URL) -> None:
-    with engine.execution_options(**{WRITE: True}).begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(4151402077)"))
+    with to_write(engine).begin() as connection:
         if _revision(connection, url) == HEAD:
             return
         from alembic import command
@@ -208,3 +222,12 @@ def _migrate_if_needed(engine: Engine, url: URL) -> None:
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        _sign(connection)
+
+
+def _sign(connection: Connection) -> None:
+    """Write down which adaptkit made this schema, for the sentence that an older one will show."""
+    from importlib.metadata import version
+
+    connection.execute(about.delete().where(about.c.key == "adaptkit"))
+    connection.execute(about.insert().values(key="adaptkit", value=version("adaptkit")))

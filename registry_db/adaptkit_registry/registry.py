@@ -7,35 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from adaptkit.errors import BadReference, NotFound, Refused
+from adaptkit.errors import BadReference, Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, Manifest
+from adaptkit_registry.ancestry import Ancestry
 from adaptkit_registry.facts import Facts
-from adaptkit_registry.ledger import ANY
+from adaptkit_registry.known_bases import KnownBases
+from adaptkit_registry.ledger import ANY, once_more
 from adaptkit_registry.rows import LIVE, read_versions, version_query
-from adaptkit_registry.schema import (
-    adapters,
-    alias_moves,
-    aliases,
-    artifacts,
-    base_levels,
-    bases,
-    tags,
-    versions,
-)
+from adaptkit_registry.schema import adapters, alias_moves, aliases, artifacts, redirects, versions
+from adaptkit_registry.search import filtered, starts
+from adaptkit_registry.transfer import Transfer
+from adaptkit_registry.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-
-    from sqlalchemy import Select
+    from collections.abc import Callable, Mapping, Sequence
 
     from adaptkit.types import Version
 
 
-class Registry(Facts):
+class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
     """Adapters, versions, aliases, bases, lineage, placements and events in one database."""
 
     # ------------------------------------------------------------ versions
 
+    @once_more
     def add_version(
         self,
         name: str,
@@ -54,7 +49,7 @@ class Registry(Facts):
         version, inside the transaction, and may raise to refuse.
         """
         with self._writing() as connection:
-            adapter_id, next_number = self._adapter(connection, name, create=True)
+            adapter_id, name, next_number = self._adapter(connection, name, create=True)
             live = version_query().where(versions.c.adapter_id == adapter_id, LIVE).order_by(versions.c.number.desc())
             latest = next(iter(read_versions(connection, live.limit(1))), None)
             held = live.where(versions.c.digest == manifest.digest).limit(1)
@@ -83,7 +78,7 @@ class Registry(Facts):
     ) -> Version:
         """One live version: by number, alias or digest prefix, else the highest number."""
         with self._reading() as connection:
-            adapter_id, _ = self._adapter(connection, name)
+            adapter_id, name, _ = self._adapter(connection, name)
             query = version_query().where(versions.c.adapter_id == adapter_id, LIVE).order_by(versions.c.number.desc())
             if number is not None:
                 query = query.where(versions.c.number == number)
@@ -92,7 +87,7 @@ class Registry(Facts):
                     aliases.c.adapter_id == adapter_id, aliases.c.alias == alias
                 )
             elif digest is not None:
-                query = query.where(versions.c.digest.startswith(digest, autoescape=True))
+                query = query.where(starts(versions.c.digest, digest))
                 found = read_versions(connection, query)
                 if len({version.digest for version in found}) > 1:
                     raise _ambiguous(digest, found)
@@ -104,7 +99,7 @@ class Registry(Facts):
     def find_digest(self, prefix: str) -> tuple[Version, ...]:
         """Every live version of the one digest that starts so, oldest first."""
         with self._reading() as connection:
-            query = version_query().where(versions.c.digest.startswith(prefix, autoescape=True), LIVE)
+            query = version_query().where(starts(versions.c.digest, prefix), LIVE)
             found = read_versions(connection, query.order_by(versions.c.id))
         if not found:
             raise NotFound("artifact with digest", prefix, (), fix="adaptkit list --all --json shows the digests")
@@ -113,8 +108,8 @@ class Registry(Facts):
         return tuple(found)
 
     def versions(self, **filters: Any) -> list[Version]:
-        """All live versions by name and number; filters are name, method, level_values, base_name, tag."""
-        return self._list(_filtered(version_query(), **filters))
+        """All live versions by name and number; filters are those of `search.filtered`."""
+        return self._list(filtered(version_query(), **filters))
 
     def latest_versions(self, **filters: Any) -> list[Version]:
         """The highest live version of each name; filters as for `versions`."""
@@ -127,7 +122,7 @@ class Registry(Facts):
         query = version_query().join(
             highest, (highest.c.adapter_id == versions.c.adapter_id) & (highest.c.number == versions.c.number)
         )
-        return self._list(_filtered(query, **filters))
+        return self._list(filtered(query, **filters))
 
     def names(self) -> tuple[str, ...]:
         """Every name that has a live version, sorted."""
@@ -142,22 +137,29 @@ class Registry(Facts):
             raise NotFound("artifact with digest", digest)
         return Manifest.from_json(json.loads(text))
 
+    @once_more
     def annotate(self, name: str, number: int, *, message: str | None = None, tags: Sequence[str] = (),
-                 metrics: Mapping[str, float] | None = None, author: str = "") -> Version:  # fmt: skip
-        """Replace the message, add tags, set metrics."""
+                 metrics: Mapping[str, float] | None = None, description: str | None = None,
+                 author: str = "") -> Version:  # fmt: skip
+        """Replace the message, add tags, set metrics; `description` is that of the adapter, all its versions."""
         with self._writing() as connection:
             version_id = self._version_id(connection, name, number)
             if message is not None:
                 connection.execute(versions.update().where(versions.c.id == version_id).values(message=message))
+            if description is not None:
+                mine = adapters.c.id == self._adapter(connection, name).id
+                connection.execute(adapters.update().where(mine).values(description=description))
             for tag in tags:
                 self._replace(connection, "tags", version_id, tag=tag)
             for key, value in (metrics or {}).items():
                 self._replace(connection, "metrics", version_id, name=key, value=value)
             detail = {"message": message, "tags": list(tags), "metrics": dict(metrics or {})}
+            detail |= {} if description is None else {"description": description}
             noted = self._one(connection, name, number)
             self._record(connection, Event("noted", noted.ref, noted.digest, detail, author=author))
             return noted
 
+    @once_more
     def delete(self, name: str, number: int, *, author: str = "") -> None:
         """To the trash; `Refused` while an alias, or a descendant that lives here, points at it."""
         with self._writing() as connection:
@@ -174,10 +176,11 @@ class Registry(Facts):
             connection.execute(versions.update().where(versions.c.id == version_id).values(deleted=self._now()))
             self._record(connection, Event("deleted", version.ref, version.digest, author=author))
 
+    @once_more
     def restore(self, name: str, number: int, *, author: str = "") -> Version:
         """Out of the trash, under the number it had."""
         with self._writing() as connection:
-            adapter_id, _ = self._adapter(connection, name)
+            adapter_id, name, _ = self._adapter(connection, name)
             gone = (versions.c.adapter_id == adapter_id) & versions.c.deleted.is_not(None)
             if not connection.execute(
                 versions.update().where(gone, versions.c.number == number).values(deleted=None)
@@ -193,45 +196,47 @@ class Registry(Facts):
         """What `restore` can bring back."""
         return self._list(version_query().where(versions.c.deleted.is_not(None)), live=False)
 
+    @once_more
+    def rename(self, old: str, new: str, *, author: str = "") -> str:
+        """Another name for an adapter; the old one leads to it from now on. Answers the name it had."""
+        with self._writing() as connection:
+            adapter_id, name, _ = self._adapter(connection, old)
+            if name == new:
+                return name
+            former = select(redirects.c.adapter_id).where(redirects.c.name == new)
+            taken = connection.execute(select(adapters.c.id).where(adapters.c.name == new)).scalar()
+            if taken is not None or connection.execute(former).scalar() not in {None, adapter_id}:
+                why = "that name is taken" if taken is not None else "that name leads to an adapter that had it before"
+                raise Conflict(f"cannot rename {name} to {new}", why=why, fix="choose another name")
+            connection.execute(redirects.delete().where(redirects.c.name == new))
+            connection.execute(redirects.insert().values(name=name, adapter_id=adapter_id, when=self._now()))
+            connection.execute(adapters.update().where(adapters.c.id == adapter_id).values(name=new))
+            self._record(connection, Event("renamed", new, "", {"old": name, "new": new}, author=author))
+            return name
+
     # ------------------------------------------------------------ aliases
 
+    @once_more
     def move_alias(self, name: str, alias: str, number: int | None, *, expect: int | None = ANY,
                    author: str = "") -> AliasMove:  # fmt: skip
         """Compare-and-swap: `Conflict` unless the alias points at `expect` (None: nowhere; ANY: do not ask)."""
         with self._writing() as connection:
-            adapter_id, _ = self._adapter(connection, name)
+            adapter_id, name, _ = self._adapter(connection, name)
             return self._point(connection, adapter_id, name, alias, number, expect, author)
 
     def aliases(self, name: str) -> dict[str, int]:
         """Where each alias of a name points."""
         with self._reading() as connection:
-            return self._aliases(connection, self._adapter(connection, name)[0])
+            return self._aliases(connection, self._adapter(connection, name).id)
 
     def alias_history(self, name: str, alias: str | None = None) -> tuple[AliasMove, ...]:
         """The moves of a name's aliases, oldest first."""
         with self._reading() as connection:
-            adapter_id, _ = self._adapter(connection, name)
+            adapter_id, name, _ = self._adapter(connection, name)
             query = select(alias_moves).where(alias_moves.c.adapter_id == adapter_id).order_by(alias_moves.c.id)
             if alias is not None:
                 query = query.where(alias_moves.c.alias == alias)
             return tuple(AliasMove(r.alias, r.old, r.new, r.when, r.author) for r in connection.execute(query))
-
-
-def _filtered(query: Select[tuple[object, ...]], *, name: str | None = None, method: str | None = None,
-              level_values: Collection[str] | None = None, base_name: str | None = None,
-              tag: str | None = None) -> Select[tuple[object, ...]]:  # fmt: skip
-    if name is not None:
-        query = query.where(adapters.c.name == name)
-    if method is not None:
-        query = query.where(artifacts.c.method == method)
-    if level_values is not None:
-        query = query.where(artifacts.c.base_id.in_(
-            select(base_levels.c.base_id).where(base_levels.c.value.in_(level_values))))  # fmt: skip
-    if base_name is not None:
-        query = query.where(artifacts.c.base_id.in_(select(bases.c.id).where(bases.c.name == base_name)))
-    if tag is not None:
-        query = query.where(versions.c.id.in_(select(tags.c.version_id).where(tags.c.tag == tag)))
-    return query
 
 
 def _ambiguous(prefix: str, found: Sequence[Version]) -> BadReference:

@@ -24,7 +24,9 @@ _FEW = 200  # below this many rows, ask for their tags by id; above, by the same
 def version_query() -> Select[tuple[object, ...]]:
     """Versions with what their adapter and artifact say."""
     return (
-        select(versions, adapters.c.name, artifacts.c.method, artifacts.c.rank, artifacts.c.base_id)
+        select(
+            versions, adapters.c.name, adapters.c.description, artifacts.c.method, artifacts.c.rank, artifacts.c.base_id
+        )
         .join(adapters, adapters.c.id == versions.c.adapter_id)
         .join(artifacts, artifacts.c.digest == versions.c.digest)
     )
@@ -47,6 +49,7 @@ def read_versions(connection: Connection, query: Select[tuple[object, ...]]) -> 
             row.name, row.number, row.digest, row.method, row.rank, known[row.base_id], row.created, row.author,
             row.message, row.origin, tuple(sorted(r[1] for r in named[row.id])),
             tuple(sorted(r[1] for r in tagged[row.id])), {r[1]: r[2] for r in sorted(measured[row.id])},
+            row.description,
         )
         for row in rows
     ]  # fmt: skip

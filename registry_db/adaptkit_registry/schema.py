@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -25,12 +27,34 @@ metadata = MetaData(
     }
 )
 
+BYTES = BigInteger().with_variant(Integer, "sqlite")  # SQLite's INTEGER has 64 bits anyway
+
+
+def key(length: int) -> String:
+    """A name or a digest: PostgreSQL orders it by its bytes, as SQLite does, and finds prefixes by its index."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+about = Table(
+    "about", metadata,
+    Column("key", String(40), primary_key=True),
+    Column("value", String(200), nullable=False),
+)  # fmt: skip
+
 adapters = Table(
     "adapters", metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", String(200), nullable=False, unique=True),
+    Column("name", key(200), nullable=False, unique=True),
     Column("next_number", Integer, nullable=False),  # never goes back, so that a number is never used twice
     Column("created", String(32), nullable=False),
+    Column("description", Text, nullable=False, server_default=text("''")),
+)  # fmt: skip
+
+redirects = Table(
+    "redirects", metadata,
+    Column("name", key(200), primary_key=True),  # a name that an adapter had; never also the name of another
+    Column("adapter_id", ForeignKey("adapters.id"), nullable=False, index=True),
+    Column("when", String(32), nullable=False),
 )  # fmt: skip
 
 bases = Table(
@@ -46,13 +70,29 @@ base_levels = Table(
     "base_levels", metadata,
     Column("base_id", ForeignKey("bases.id"), primary_key=True),
     Column("kind", String(8), primary_key=True),
-    Column("value", String(80), nullable=False, index=True),
+    Column("value", key(80), nullable=False, index=True),
     Column("measured", Boolean, nullable=False),
+)  # fmt: skip
+
+base_names = Table(
+    "base_names", metadata,
+    Column("name", key(200), primary_key=True),  # what people here call a base
+    Column("base_id", ForeignKey("bases.id"), nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("when", String(32), nullable=False),
+)  # fmt: skip
+
+pairs = Table(
+    "pairs", metadata,
+    Column("fs1", key(80), primary_key=True),  # these files
+    Column("tm1", key(80), nullable=False),  # hold these tensors, as
+    Column("author", String(200), nullable=False),  # measured
+    Column("when", String(32), nullable=False),
 )  # fmt: skip
 
 artifacts = Table(
     "artifacts", metadata,
-    Column("digest", String(80), primary_key=True),
+    Column("digest", key(80), primary_key=True),
     Column("method", String(64), nullable=False, index=True),
     Column("rank", Integer),
     Column("base_id", ForeignKey("bases.id"), nullable=False, index=True),
@@ -61,9 +101,9 @@ artifacts = Table(
 
 files = Table(
     "files", metadata,
-    Column("digest", ForeignKey("artifacts.digest"), primary_key=True),
+    Column("digest", key(80), ForeignKey("artifacts.digest"), primary_key=True),
     Column("path", String(400), primary_key=True),
-    Column("size", Integer, nullable=False),
+    Column("size", BYTES, nullable=False),
     Column("sha256", String(64), nullable=False, index=True),
 )  # fmt: skip
 
@@ -72,7 +112,7 @@ versions = Table(
     Column("id", Integer, primary_key=True),
     Column("adapter_id", ForeignKey("adapters.id"), nullable=False),
     Column("number", Integer, nullable=False),
-    Column("digest", ForeignKey("artifacts.digest"), nullable=False, index=True),
+    Column("digest", key(80), ForeignKey("artifacts.digest"), nullable=False, index=True),
     Column("message", Text, nullable=False),
     Column("author", String(200), nullable=False),
     Column("origin", String(16), nullable=False),
@@ -114,9 +154,9 @@ alias_moves = Table(
 
 lineage = Table(
     "lineage", metadata,
-    Column("child", ForeignKey("artifacts.digest"), primary_key=True),
+    Column("child", key(80), ForeignKey("artifacts.digest"), primary_key=True),
     Column("position", Integer, primary_key=True),
-    Column("parent", String(80), nullable=False, index=True),  # may be known elsewhere only
+    Column("parent", key(80), nullable=False, index=True),  # may be known elsewhere only
     Column("weight", Float, nullable=False),
     Column("role", String(32), nullable=False),
     Column("label", String(400), nullable=False),
@@ -126,7 +166,7 @@ placements = Table(
     "placements", metadata,
     Column("place", String(800), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("digest", String(80), nullable=False, index=True),
+    Column("digest", key(80), nullable=False, index=True),
     Column("when", String(32), nullable=False),
 )  # fmt: skip
 
@@ -135,7 +175,7 @@ events = Table(
     Column("id", Integer, primary_key=True),
     Column("verb", String(32), nullable=False),
     Column("subject", String(400), nullable=False, index=True),
-    Column("digest", String(80), nullable=False),
+    Column("digest", key(80), nullable=False),
     Column("detail", Text, nullable=False),
     Column("when", String(32), nullable=False),
     Column("author", String(200), nullable=False),
@@ -143,3 +183,4 @@ events = Table(
 
 # The latest live version of each name, and the list of one name, come from this index alone.
 Index(None, versions.c.adapter_id, versions.c.deleted, versions.c.number)
+Index(None, metrics.c.name, metrics.c.value)

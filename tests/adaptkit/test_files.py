@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptkit.errors import Conflict, StoreError
-from adaptkit.files import atomic_write, check_relative, sha256_file
+from adaptkit.files import atomic_write, check_paths, check_relative, sha256_file
 
 
 def test_a_file_is_replaced_whole_and_no_temp_stays(tmp_path):
@@ -43,7 +43,7 @@ def test_sha256_of_a_file_is_that_of_its_bytes(tmp_path):
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-@pytest.mark.parametrize("path", ["a", "a/b.json", "..a/b..", "tokenizer.json", "ä/ü", "a b"])
+@pytest.mark.parametrize("path", ["a", "a/b.json", "..a/..b", "tokenizer.json", "ä/ü", "a b"])
 def test_relative_posix_paths_pass(path):
     assert check_relative(path) == path
 
@@ -52,11 +52,42 @@ def test_relative_posix_paths_pass(path):
     ("path", "why"),
     [("", "empty"), ("/a", "absolute"), ("a/../b", r"'\.\.'"), ("..", r"'\.\.'"), ("a//b", "empty"), ("./a", r"'\.'"),
      ("a/", "empty"), ("a\\b", "Windows"), ("C:/a", "Windows"), ("c:a", "Windows"), ("a\0b", "control"),
-     ("a\nb", "control"), ("a\x9bb", "control"), ("\ud800", "control")],
+     ("a\nb", "control"), ("a\x9bb", "control"), ("\ud800", "control"),
+     ("\u202egpj.exe", "control"), ("\\\\host\\share", "Windows"), ("a./b", "Windows drops"), ("a/b ", "Windows drops"),
+     (".git/config", "git"), ("a/.GIT/hooks/x", "git"), ("git~1/config", "git"), ("ab:c", "stream"), ("NUL", "device"),
+     ("a/com1.json", "device"), ("a" * 256, "longer"), ("a/" * 512 + "a", "longer")],
 )  # fmt: skip
 def test_paths_that_could_lead_elsewhere_are_refused(path, why):
     with pytest.raises(StoreError, match=why):
         check_relative(path)
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [["a", "a"], ["a", "A"], ["caf\u00e9", "cafe\u0301"], ["a", "a/b"], ["A", "a/b"], ["a/b", "A/c"], ["\u00df", "ss"],
+     ["\u212a", "k"]],
+    ids=["twice", "case", "nfd", "file-and-folder", "folded-folder", "folders", "sharp-s", "kelvin"],
+)  # fmt: skip
+def test_two_paths_that_are_one_on_some_file_system_are_refused(paths):
+    for order in (paths, paths[::-1]):
+        with pytest.raises(StoreError, match="not allowed in one artifact: a path stands there twice, or is one with"):
+            check_paths(order)
+
+
+def test_files_of_several_folders_pass_together():
+    assert check_paths(["a/b", "a/c", "d/b", "b", "c"]) == ("a/b", "a/c", "d/b", "b", "c")
+
+
+def test_a_million_files_are_refused_before_any_is_looked_at():
+    with pytest.raises(StoreError, match=r"a list of 1,000,000 files is not allowed: an artifact has at most 10,000"):
+        check_paths(["../x"] * 1_000_000)
+
+
+def test_a_refused_path_is_shown_inert_and_short():
+    with pytest.raises(StoreError) as caught:
+        check_relative("\x1b[31m" + "x" * 5000)
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 @given(st.text(alphabet="ab./\\:\0\n~"))

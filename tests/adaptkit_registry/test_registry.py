@@ -15,8 +15,8 @@ BOAT = BaseIdentity("fleet/boat", (Level("fs1:" + "b" * 64, False),), Quantisati
 
 
 @pytest.fixture
-def registry(tmp_path):
-    with Registry.open(tmp_path / "registry.db") as opened:
+def registry(database):
+    with Registry.open(database) as opened:
         yield opened
 
 
@@ -27,10 +27,10 @@ def _digests(registry, name="naval"):
 # ---------------------------------------------------------------- numbers
 
 
-def test_eight_processes_number_two_hundred_versions_without_a_gap(tmp_path):
+def test_eight_processes_number_two_hundred_versions_without_a_gap(database):
     def adds(worker):
         def work():
-            with Registry.open(tmp_path / "registry.db") as registry:
+            with Registry.open(database) as registry:
                 made = [registry.add_version("naval", manifest((worker, i))) for i in range(25)]
                 return [(version.number, version.digest) for version, new in made if new]
 
@@ -40,14 +40,14 @@ def test_eight_processes_number_two_hundred_versions_without_a_gap(tmp_path):
     numbered = sorted(pair for answer in answers for pair in answer)
     assert [number for number, _ in numbered] == list(range(1, 201))
     assert all(answer == sorted(answer) for answer in answers)
-    with Registry.open(tmp_path / "registry.db") as registry:
+    with Registry.open(database) as registry:
         assert _digests(registry) == numbered
         assert sorted(event.subject for event in registry.events()) == sorted(f"naval@{n}" for n in range(1, 201))
 
 
-def test_eight_processes_adding_the_same_get_one_version(tmp_path):
+def test_eight_processes_adding_the_same_get_one_version(database):
     def work():
-        with Registry.open(tmp_path / "registry.db") as registry:
+        with Registry.open(database) as registry:
             version, new = registry.add_version("naval", manifest("same"))
             return version.number, new
 
@@ -252,16 +252,15 @@ def test_an_alias_moves_only_from_where_it_is_expected(registry):
     assert registry.version("naval", alias="prod").number == 3
 
 
-def test_of_two_processes_that_expect_the_same_one_moves_the_alias(tmp_path):
-    path = tmp_path / "registry.db"
-    with Registry.open(path) as registry:
+def test_of_two_processes_that_expect_the_same_one_moves_the_alias(database):
+    with Registry.open(database) as registry:
         for content in range(9):
             registry.add_version("naval", manifest(content))
         registry.move_alias("naval", "prod", 1)
 
     def mover(number):
         def work():
-            with Registry.open(path) as registry:
+            with Registry.open(database) as registry:
                 return registry.move_alias("naval", "prod", number, expect=1).new
 
         return work
@@ -270,7 +269,7 @@ def test_of_two_processes_that_expect_the_same_one_moves_the_alias(tmp_path):
     moved = [answer for answer in answers if isinstance(answer, int)]
     assert len(moved) == 1
     assert [type(answer) for answer in answers].count(Conflict) == 7
-    with Registry.open(path) as registry:
+    with Registry.open(database) as registry:
         assert registry.aliases("naval") == {"prod": moved[0]}
         assert [(m.old, m.new) for m in registry.alias_history("naval")] == [(None, 1), (1, moved[0])]
 
@@ -449,8 +448,8 @@ def test_every_write_leaves_one_event_and_every_failed_one_none(registry):
     assert [event.verb for event in registry.events(limit=2)] == ["base-added", "published"]
 
 
-def test_the_clock_that_is_given_is_the_one_that_is_written(tmp_path):
-    with Registry.open(tmp_path / "registry.db", clock=lambda: "2026-02-03T04:05:06.000007+00:00") as registry:
+def test_the_clock_that_is_given_is_the_one_that_is_written(database):
+    with Registry.open(database, clock=lambda: "2026-02-03T04:05:06.000007+00:00") as registry:
         version, _ = registry.add_version("naval", manifest(1), alias="prod")
         times = {version.created, registry.alias_history("naval")[0].when, *(e.when for e in registry.events())}
     assert times == {"2026-02-03T04:05:06.000007+00:00"}

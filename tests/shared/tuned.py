@@ -30,6 +30,8 @@ def save(base: Path, folder: Path, peft_type: str, seed: int = 0, **options: Any
     from transformers import LlamaForCausalLM
 
     torch.manual_seed(seed)
+    if "kasa_config" in options:
+        options = options | {"kasa_config": peft.KasaConfig()}
     config = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(peft_type)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

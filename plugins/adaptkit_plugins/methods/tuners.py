@@ -46,6 +46,8 @@ class Kind:
     """Options under which the update needs the weights although the type as such does not."""
     single: bool = False
     """Whether PEFT computes it in float32 only."""
+    ordered: Callable[[Mapping[str, Any]], bool] = lambda header: False
+    """Whether what modules share goes by their order in the model, which the base's configuration tells."""
 
 
 def _factors(b: str, a: str) -> Callable[[Shapes], tuple[int, int]]:
@@ -74,7 +76,9 @@ KINDS = (
     Kind("ROAD", "road_", "weights"),
     Kind("SHIRA", "shira_", "shapes"),
     Kind("SUPERTUNING", "supertuning_", "shapes"),
-    Kind("TINYLORA", "tinylora_", "nothing", shared=True, shape=_factors("tinylora_B", "tinylora_A")),
+    Kind("TINYLORA", "tinylora_", "nothing", shared=True, shape=_factors("tinylora_B", "tinylora_A"),
+         ordered=lambda header: sum(key.startswith("base_model.tinylora_v.") for key in header) > 1),
+    Kind("UNILORA", "unilora_", "shapes", shared=True, ordered=lambda header: True),
     Kind("VBLORA", "vblora_", "shapes", shared=True),
     Kind("VERA", "vera_lambda_", "shapes", shared=True),
     Kind("WAVEFT", "waveft_", "shapes"),
@@ -95,12 +99,16 @@ class Tuner(AdapterMethod):
         return view.config.get("peft_type") == self.kind.peft_type
 
     def unmergeable(self, view: AdapterView) -> str:
-        if sum(key.startswith("base_model.tinylora_v.") for key in view.header) > 1:
-            return "its vectors are shared in the order of the model's modules, which the file does not tell"
+        odd = [field for field in ("layers_to_transform", "exclude_modules") if view.config.get(field)]
+        if self._names_in_config(view) and (odd or not isinstance(view.config.get("target_modules"), list)):
+            named = odd[0] if odd else "target_modules"
+            return f"its file names no modules, and its {named} is {view.config.get(named)!r}, not a list of names"
         return ""
 
     def needs(self, view: AdapterView) -> Literal["nothing", "shapes", "weights"]:
-        return "weights" if self.kind.changes_weights(view.config) else self.kind.needs
+        if self.kind.changes_weights(view.config):
+            return "weights"
+        return "shapes" if self.kind.ordered(view.header) else self.kind.needs
 
     def by_rows(self, view: AdapterView) -> bool:
         return False
@@ -110,8 +118,8 @@ class Tuner(AdapterMethod):
         return rank if isinstance(rank, int) and rank > 0 else None
 
     def modules(self, view: AdapterView) -> tuple[Module, ...]:
-        if not self.kind.shape and view.base_shapes is None:
-            return ()  # only the base can tell their shapes
+        if self.needs(view) != "nothing" and view.base_shapes is None:
+            return ()  # only the base can tell their shapes, or their order
         if view.config.get("fan_in_fan_out"):  # GPT-2's Conv1D keeps its weights transposed
             return tuple(
                 Module(name, "conv1d", (m, n), min(m, n), (n, m)) for name, (m, n) in self._shapes(view).items()
@@ -153,10 +161,29 @@ class Tuner(AdapterMethod):
             if match := self._key.fullmatch(key):
                 tail = match["tail"].removesuffix(".weight")
                 tails.setdefault(match["module"], {})[tail] = info.shape
+        if self._names_in_config(view):
+            tails = {name: {} for name in self._targets(view)}
         if not tails:
             raise BadWeights(f"{view.label} changes no module", why=f"its file holds no {self.kind.prefix}… tensors",
                              fix="save the adapter again with model.save_pretrained(DIR)")  # fmt: skip
-        return {name: self._shape(view, name, shapes) for name, shapes in sorted(tails.items())}
+        order = sorted(tails)
+        if self.kind.ordered(view.header) and (model := view.model()) is not None:
+            known = [name.removesuffix(".weight") for name in model.parameters]
+            order.sort(key=lambda name: next((at for at, k in enumerate(known) if _same(k, name)), len(known)))
+        return {name: self._shape(view, name, tails[name]) for name in order}
+
+    def _names_in_config(self, view: AdapterView) -> bool:
+        """Whether the file holds what all modules share and nothing of any one of them."""
+        return self.kind.shared and not any(self._key.fullmatch(key) for key in view.header)
+
+    def _targets(self, view: AdapterView) -> list[str]:
+        """The modules of the base's model that `target_modules` names."""
+        model = view.model()
+        names = [name.removesuffix(".weight") for name, shape in (model.parameters if model else {}).items()
+                 if name.endswith(".weight") and len(shape) == 2]  # fmt: skip
+        return [
+            name for name in names if any(f".{name}".endswith(f".{target}") for target in view.config["target_modules"])
+        ]
 
     def _shape(self, view: AdapterView, name: str, shapes: Shapes) -> tuple[int, int]:
         if self.kind.shape:
@@ -198,7 +225,7 @@ class Tuner(AdapterMethod):
         state = {key: _tensor(torch, view.read(key)) for key in keys if key not in set(self.extras(view))}
         with _ONE_AT_A_TIME, warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # PEFT's remarks about a model that is no transformer
-            model = peft.get_peft_model(holder, self._config(view, peft, sorted(names)), autocast_adapter_dtype=False)
+            model = peft.get_peft_model(holder, self._config(view, peft, list(names)), autocast_adapter_dtype=False)
             peft.set_peft_model_state_dict(model, state)
             layer = model.base_model.model.get_submodule(module.name)
             (model if self.kind.shared else layer).to(precision)
@@ -239,6 +266,10 @@ def _libraries(view: AdapterView) -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtra(f"cannot compute the update of {view.label}", "train") from error
     return torch, peft
+
+
+def _same(known: str, wanted: str) -> bool:
+    return known == wanted or known.endswith(f".{wanted}") or wanted.endswith(f".{known}")
 
 
 def _put(torch: Any, holder: Any, name: str, layer: Any) -> None:

@@ -61,11 +61,14 @@ class FilePlace(NumberedPlace):
     def taken(self) -> int:
         return max((n for n in self._folders() if any((self.folder / f"v{n}").iterdir())), default=0)
 
-    def read(self, path: str, largest: int) -> bytes:
+    def manifest_of(self, number: int) -> bytes:
+        return self._small_file(f"v{number}/{MANIFEST}")
+
+    def _small_file(self, path: str) -> bytes:
         with self._explained("read"), (self.folder / path).open("rb") as file:
-            data = file.read(largest + 1)
-        if len(data) > largest:
-            raise Corrupt(f"{self.url}/{path} is too large", why=f"more than {largest:,} bytes")
+            data = file.read(LARGEST_MANIFEST + 1)
+        if len(data) > LARGEST_MANIFEST:
+            raise Corrupt(f"{self.url}/{path} is too large", why=f"more than {LARGEST_MANIFEST:,} bytes")
         return data
 
     def publish(self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress) -> int | None:
@@ -120,7 +123,7 @@ class FilePlace(NumberedPlace):
         if not (self.folder / ALIASES).is_file():
             return {}
         try:
-            table = json.loads(self.read(ALIASES, LARGEST_MANIFEST))
+            table = json.loads(self._small_file(ALIASES))
             return {str(alias): int(number) for alias, number in table.items()}
         except (ValueError, TypeError, AttributeError) as error:
             raise StorageError(f"{ALIASES} of {self.url} cannot be read", why=str(error),

@@ -10,9 +10,9 @@ from adaptkit import Workspace
 from adaptkit.adapter import Adapter
 from adaptkit.errors import Unmergeable
 from adaptkit.extend import LowRank
-from adaptkit.identity import base_shapes
 from adaptkit.lowrank import matrix
 from adaptkit.manager import Plugins
+from adaptkit.weights import BaseWeights
 from adaptkit_plugins.methods.tuners import KINDS
 
 PLUGINS = Plugins.from_environment()
@@ -20,6 +20,10 @@ CASES = [(kind.peft_type, {}) for kind in KINDS] + [
     ("MISS", {"init_weights": "bat"}),
     ("ADALORA", {}),
     ("LORA", {"use_dora": True}),
+    ("LORA", {"init_lora_weights": "pissa", "r": 4}),
+    ("LORA", {"init_lora_weights": "olora", "r": 4, "lora_alpha": 4}),
+    ("LORA", {"init_lora_weights": "mica", "r": 4}),
+    ("LORA", {"kasa_config": {}, "r": 4}),
     ("LOHA", {"r": 2}),
     ("LOHA", {"r": 8}),
     ("LOKR", {"r": 4}),
@@ -28,6 +32,9 @@ CASES = [(kind.peft_type, {}) for kind in KINDS] + [
     ("IA3", {}),
     ("VERA", {"save_projection": False}),
     ("HIRA", {"r": 4}),
+    ("TINYLORA", {"weight_tying": 0.0}),
+    ("TINYLORA", {"weight_tying": 0.5, "save_projection": False}),
+    ("UNILORA", {"save_indices": True, "target_modules": ["v_proj", "up_proj"]}),
 ]
 
 
@@ -36,7 +43,8 @@ def test_the_update_is_pefts_and_needs_what_it_says(peft_type, options, tiny_lla
     folder = tuned.save(tiny_llama, tmp_path / "a", peft_type, **options)
     before, after = tuned.weights(tiny_llama), tuned.merged_by_peft(tiny_llama, folder)
     touched = {key for key in after if key in before and not np.array_equal(after[key], before[key])}
-    with Adapter.open(folder, base_shapes=base_shapes(tiny_llama)) as adapter:
+    with Adapter.open(folder) as adapter, BaseWeights.open(tiny_llama) as base:
+        adapter.rest_on(base)
         method = PLUGINS.method_for(adapter)
         method.check(adapter)
         assert method.unmergeable(adapter) == ""
@@ -76,14 +84,18 @@ def test_lokr_is_low_rank_when_a_factor_is(tiny_llama, tmp_path):
         assert {method.delta(adapter, module).rank for module in method.modules(adapter)} == {1}
 
 
-def test_what_depends_on_the_order_of_the_model_is_refused_by_name(tiny_llama, tmp_path):
-    with Adapter.open(tuned.save(tiny_llama, tmp_path / "a", "TINYLORA", weight_tying=0.0)) as adapter:
-        assert "order of the model's modules" in PLUGINS.method_for(adapter).unmergeable(adapter)
+def test_what_names_its_modules_by_a_pattern_is_refused_by_name(tiny_llama, tmp_path):
+    folder = tuned.save(tiny_llama, tmp_path / "a", "UNILORA", target_modules=".*q_proj")
+    with Adapter.open(folder) as adapter:
+        assert "names no modules, and its target_modules is '.*q_proj'" in PLUGINS.method_for(adapter).unmergeable(
+            adapter
+        )
 
 
-@pytest.mark.parametrize("peft_type", ["LOHA", "OFT", "IA3", "VERA", "LN_TUNING", "LORA"])
+@pytest.mark.parametrize("peft_type", ["LOHA", "OFT", "IA3", "VERA", "LN_TUNING", "LORA-DORA", "LORA-PISSA"])
 def test_baking_is_pefts_own_merge(peft_type, tiny_llama, tmp_path):
-    options = {"use_dora": True} if peft_type == "LORA" else {}
+    peft_type, _, kind = peft_type.partition("-")
+    options = {"": {}, "DORA": {"use_dora": True}, "PISSA": {"init_lora_weights": "pissa", "r": 4}}[kind]
     folder = tuned.save(tiny_llama, tmp_path / "a", peft_type, **options)
     with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
         ws.bake(str(folder), tiny_llama, tmp_path / "out", force=True)

@@ -119,7 +119,8 @@ def test_a_broken_manifest_is_a_sentence_that_names_the_place(text, place, packe
     assert publish.push(place, packed("b", 2)).number == 2  # the others are not lost with it
 
 
-@pytest.mark.parametrize("path", ["../../evil", "/etc/evil", "a/../../evil", "con\0trol"])
+@pytest.mark.parametrize("path", ["../../evil", "/etc/evil", "a/../../evil", "con\0trol", "C:\\evil",
+                                  "\\\\host\\evil", ".git/hooks/post-checkout", "evil.", "ADAPTER_config.json", "adaptkit.json"])  # fmt: skip
 def test_a_hostile_path_in_a_manifest_writes_nothing_outside(path, place, packed, tmp_path):
     publish.push(place, packed("a"))
     manifest = place.folder / "v1" / "adaptkit.json"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SETS = (("model.safetensors.index.json", "model.safetensors"), ("pytorch_model.bin.index.json", "pytorch_model.bin"))
 _LARGEST_JSON = 64 << 20  # bytes
+_LARGEST_CARD = 1 << 20  # bytes
 _LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself allows
 _FIRST = 64 << 10  # bytes; the header of most files, and little when it is longer
 
@@ -26,6 +27,10 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
     tree = history.tree(commit)
     if "config.json" in tree:
         (into / "config.json").write_bytes(client.read(commit, "config.json", _LARGEST_JSON))
+    if (
+        "README.md" in tree and tree["README.md"].size <= _LARGEST_CARD
+    ):  # a quantised copy says there what it was made from
+        (into / "README.md").write_bytes(client.read(commit, "README.md", _LARGEST_CARD))
     for index, single in _SETS:
         if index in tree:
             data = client.read(commit, index, _LARGEST_JSON)

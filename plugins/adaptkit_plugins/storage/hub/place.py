@@ -97,6 +97,14 @@ class HubPlace(StorageBackend):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._client.fetch(commit, entry.path, entry.size, target, progress)
 
+    def copy_here(self, revision: str) -> Path | None:
+        from pathlib import Path
+
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.repo, "config.json", revision=revision or None)
+        return Path(found).parent if isinstance(found, str) else None
+
     def outline(self, revision: str, into: Path) -> Mapping[str, str]:
         return outline(self._client, self._history, self._history.resolve(revision or "main"), into)
 

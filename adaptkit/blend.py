@@ -1,0 +1,156 @@
+"""Several adapters as one, for a bake: each module's merged update as it is, not cut to a rank and not rounded.
+
+This is where methods meet that no adapter file can hold together (DoRA with OFT with LN tuning): all of them are
+changes of the base's weights, and their weighted combination is one too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from adaptkit.adapter import Adapter
+from adaptkit.errors import BadRecipe, Unmergeable
+from adaptkit.extend import AdapterMethod, Dense
+from adaptkit.extras import Party, settle, write_companions
+from adaptkit.jobs import plan, whole_update
+from adaptkit.lowrank import work
+from adaptkit.outcome import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from adaptkit.extend import AdapterView, Applier, Array, Delta, MergeStrategy, Module, Rows, TensorInfo
+    from adaptkit.extras import SettledTensors
+    from adaptkit.recipe import Recipe
+    from adaptkit.weights import BaseWeights
+
+
+def blended(
+    recipe: Recipe, strategy: MergeStrategy[Any], sources: Sequence[Source], base: BaseWeights, folder: Path
+) -> Source:
+    """One source that stands for a merge; `folder` takes the tokenizer files that were settled."""
+    if recipe.rank is not None or recipe.energy is not None:
+        raise BadRecipe("a merge into full weights has no rank", why="the whole update is added to the weights",
+                        fix="drop --rank and --energy")  # fmt: skip
+    for source in sources:
+        if reason := source.method.unbakeable(source.adapter):
+            raise Unmergeable(f"cannot bake {source.label}", why=reason)
+    weights = {parent.digest: parent.weight for parent in recipe.sources}
+    parties = [Party(s.adapter, s.digest, weights[s.digest], dict(s.method.row_replacements(s.adapter).values()))
+               for s in sources]  # fmt: skip
+    settled = settle(recipe.extras, parties, [s.method.extras(s.adapter) for s in sources], ("layer_replication",))
+    write_companions(folder, {}, settled.files)
+    method = Blend(recipe, strategy, sources, base, settled.tensors)
+    label = " + ".join(f"{weights[s.digest]:g}·{s.label}" for s in sources)
+    return Source(
+        Adapter(folder, label, settled.settings, _Combined(method, settled.tensors)), method, recipe.digest, base
+    )
+
+
+class Blend(AdapterMethod):
+    """The merged update of every module, computed when the bake comes to it."""
+
+    name: ClassVar[str] = "blend"
+
+    def __init__(self, recipe: Recipe, strategy: MergeStrategy[Any], sources: Sequence[Source], base: BaseWeights,
+                 settled: SettledTensors) -> None:  # fmt: skip
+        self._recipe, self._strategy, self._sources, self._base, self._settled = (
+            recipe,
+            strategy,
+            sources,
+            base,
+            settled,
+        )
+        self._weights = {parent.digest: parent.weight for parent in recipe.sources}
+        with_modules = [source for source in sources if source.method.modules(source.adapter)]
+        jobs = plan(recipe, strategy, with_modules, any_rank=True) if with_modules else []
+        self._jobs = {job.module.key: job for job in jobs}
+        self.vectors = self._own_replacements()
+
+    def recognises(self, view: AdapterView) -> bool:
+        return False  # it is made, never found
+
+    def unmergeable(self, view: AdapterView) -> str:
+        return ""  # what cannot be merged was refused when it was made
+
+    def modules(self, view: AdapterView) -> tuple[Module, ...]:
+        return tuple(job.module for job in self._jobs.values())
+
+    def delta(self, view: AdapterView, module: Module) -> Delta:
+        return whole_update(self._recipe, self._strategy, self._jobs[module.key])[0]
+
+    def applier(self, view: AdapterView, module: Module) -> Applier:
+        delta = self.delta(view, module)
+        left = None if isinstance(delta, Dense) else delta.B * delta.scale
+
+        def apply(weight: Array, rows: slice) -> Array:
+            if isinstance(delta, Dense):
+                total: Array = weight + delta.W[rows].astype(weight.dtype)
+                return total
+            assert left is not None
+            total = left[rows].astype(weight.dtype) @ delta.A.astype(weight.dtype)
+            total += weight
+            return total
+
+        return apply
+
+    def needs_bias(self, view: AdapterView, module: Module) -> bool:
+        return any(source.method.needs_bias(source.adapter, part) for source, part in self._jobs[module.key].parts)
+
+    def bias_applier(self, view: AdapterView, module: Module) -> Callable[[Array], Array] | None:
+        parts = self._jobs[module.key].parts
+        if not any(source.method.bias_applier(source.adapter, part) for source, part in parts):
+            return None
+
+        def apply(bias: Array) -> Array:
+            added = self.delta(view, module).bias
+            if added is None:
+                return bias
+            total: Array = bias + added.astype(bias.dtype)
+            return total
+
+        return apply
+
+    def replacements(self, view: AdapterView) -> Mapping[str, str]:
+        kept = {name: key for source in self._sources for name, key in source.method.replacements(source.adapter).items()
+                if key in self._settled.layout}  # fmt: skip
+        return kept | {name: name for name in self.vectors}
+
+    def row_replacements(self, view: AdapterView) -> Mapping[str, Rows]:
+        return {name: (key, self._settled.rows[key]) for source in self._sources
+                for name, (key, _) in source.method.row_replacements(source.adapter).items() if key in self._settled.rows}  # fmt: skip
+
+    def vector(self, name: str) -> Array:
+        """A tensor that adapters bring whole, as the base's plus the weighted changes."""
+        found = self._base.name_of(name)
+        assert found is not None
+        before = work(self._base.read(found))
+        total: Array = before + sum(self._weights[source.digest] * (work(source.adapter.read(key)) - before)
+                                    for source, key in self.vectors[name])  # fmt: skip
+        return total
+
+    def _own_replacements(self) -> dict[str, list[tuple[Source, str]]]:
+        """Tensors that are a method's very update, such as trained norms: whole, and no extras."""
+        found: dict[str, list[tuple[Source, str]]] = {}
+        for source in self._sources:
+            extras = set(source.method.extras(source.adapter))
+            for name, key in source.method.replacements(source.adapter).items():
+                if key not in extras and self._base.name_of(name):
+                    found.setdefault(name, []).append((source, key))
+        return found
+
+
+class _Combined:
+    """The tensors of a blend: what was settled, and what is combined when it is asked for."""
+
+    def __init__(self, method: Blend, settled: SettledTensors) -> None:
+        self._method, self._settled = method, settled
+        combined = {name: source.adapter.header[key] for name, ((source, key), *_) in method.vectors.items()}
+        self.infos: Mapping[str, TensorInfo] = {**settled.layout, **combined}
+
+    def read(self, key: str) -> Array:
+        return self._method.vector(key) if key in self._method.vectors else self._settled.read(key)
+
+    def close(self) -> None:
+        return

@@ -1,0 +1,243 @@
+"""What a place does with its bucket: small objects, large ones in parts, copies, listings; every failure a sentence."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypeVar
+
+from adaptkit.errors import Corrupt, StorageError
+from adaptkit_plugins.storage.objects import faults
+from adaptkit_plugins.storage.objects.patience import persist
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from obstore import ObjectMeta, PutMode
+
+    from adaptkit.extend import Progress
+    from adaptkit.types import FileEntry
+    from adaptkit_plugins.storage.objects.address import Address, Store
+
+T = TypeVar("T")
+PART = 8 << 20  # bytes; what is larger goes up in parts, some at a time
+_PARTS_AT_ONCE = 8
+_PIECE = 1 << 20
+_MOST_KEYS = 1_000_000
+BROKEN = "kind: Body"  # as obstore names a connection that broke in the middle
+
+
+class Taken(Exception):
+    """A conditional write lost: the object is there already, or is no longer what it was."""
+
+
+class Bucket:
+    """The objects below one place. Paths are relative to the place."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        # one client that leaves trying again to `persist`, and one that repeats a part by itself
+        self._store: Store = address.store(retries=0)
+        self._parts: Store = address.store(retries=5)
+
+    def entries(self, prefix: str = "") -> dict[str, ObjectMeta]:
+        """Everything below the place (or a folder of it), by path."""
+        import obstore
+
+        root = f"{self.address.prefix}/" if self.address.prefix else ""
+
+        def work() -> dict[str, ObjectMeta]:
+            found: dict[str, ObjectMeta] = {}
+            below = self.address.key(prefix)
+            for page in obstore.list(self._store, below or None, chunk_size=1000):
+                found.update((meta["path"].removeprefix(root), meta) for meta in page)
+                if len(found) > _MOST_KEYS:
+                    raise StorageError(f"cannot list {self.address.url}", why=f"more than {_MOST_KEYS:,} objects lie there",
+                                       fix="give the adapter a folder of its own")  # fmt: skip
+            return found
+
+        try:
+            return self._explained("read", prefix, work)
+        except FileNotFoundError:
+            return {}
+
+    def get(self, path: str, largest: int) -> tuple[bytes, str]:
+        """A small object and its ETag; `FileNotFoundError` when it is not there, `Corrupt` when it is larger."""
+        import obstore
+
+        def work() -> tuple[bytes, str]:
+            answer = obstore.get(self._store, self.address.key(path))
+            if answer.meta["size"] > largest:
+                raise Corrupt(f"{self.address.url}/{path} is too large", why=f"more than {largest:,} bytes")
+            return bytes(answer.bytes()), answer.meta["e_tag"] or ""
+
+        return self._explained("read", path, work)
+
+    def attributes(self, path: str) -> Mapping[str, str]:
+        """What was noted beside an object when it was put."""
+        import obstore
+
+        return self._explained(
+            "read",
+            path,
+            lambda: {str(k): str(v) for k, v in obstore.get(self._store, self.address.key(path)).attributes.items()},
+        )
+
+    def put(
+        self, path: str, data: bytes, mode: PutMode = "overwrite", note: Mapping[str, str] | None = None
+    ) -> PutMode:
+        """Put a small object; answers what a conditional write that replaces it must name. `Taken` when one lost."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        def work() -> PutMode:
+            try:
+                done = obstore.put(self._store, self.address.key(path), data, mode=mode, attributes=dict(note or {}),
+                                   use_multipart=False)  # fmt: skip
+            except (AlreadyExistsError, PreconditionError):
+                raise Taken(path) from None
+            except FileNotFoundError as error:
+                raise _vanished(error) from None
+            return {name: value for name, value in done.items() if value}  # type: ignore[return-value]
+
+        return self._explained("write", path, work)
+
+    def upload(self, path: str, entry: FileEntry, source: Path, progress: Progress) -> None:
+        """Put a file, a large one in parts; what is not what `entry` says never becomes an object."""
+        from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+        import obstore
+
+        told = 0
+
+        def pieces() -> Iterator[bytes]:
+            nonlocal told
+            hashed, sent = sha256(), 0
+            with source.open("rb") as file, ThreadPoolExecutor(1) as beside:  # hashing costs as much as sending
+                hashing: deque[Future[None]] = deque()
+                while piece := file.read(_PIECE):
+                    hashing.append(beside.submit(hashed.update, piece))
+                    if len(hashing) > _PARTS_AT_ONCE:
+                        hashing.popleft().result()
+                    sent += len(piece)
+                    if sent >= entry.size:
+                        wait(hashing)
+                        _check(entry, sent, hashed.hexdigest())
+                    yield piece
+                    if sent > told:  # a file that is sent again is counted once
+                        progress(sent - told)
+                        told = sent
+                wait(hashing)
+            _check(entry, sent, hashed.hexdigest())
+
+        def work() -> None:
+            key = self.address.key(path)
+            try:
+                if entry.size > PART:
+                    obstore.put(self._parts, key, pieces(), use_multipart=True, chunk_size=PART,
+                                max_concurrency=_PARTS_AT_ONCE)  # fmt: skip
+                    return
+                data = source.read_bytes()
+                _check(entry, len(data), sha256(data).hexdigest())
+                obstore.put(self._store, key, data, use_multipart=False)
+            except FileNotFoundError as error:
+                raise _vanished(error) from None
+            progress(entry.size)
+
+        self._explained("write", path, work)
+
+    def copy(self, source: str, target: str) -> bool:
+        """Copy within the bucket, where the store can; False when it cannot, or the source is gone."""
+        import obstore
+
+        try:
+            self._explained(
+                "copy", target,
+                lambda: obstore.copy(self._store, self.address.key(source), self.address.key(target)),
+            )  # fmt: skip
+        except (StorageError, FileNotFoundError):
+            return False
+        return True
+
+    def download(self, path: str, size: int, target: Path, progress: Progress) -> None:
+        """Write an object to a file, going on where a broken connection stopped; never more than `size` bytes and one."""
+        import obstore
+        from obstore.exceptions import BaseError
+
+        key, done, told, ranges = self.address.key(path), 0, 0, True
+        with target.open("xb") as file:
+
+            def work() -> None:
+                nonlocal done, told, ranges
+                if not ranges:
+                    done = file.seek(0)
+                    file.truncate()
+                try:
+                    answer = obstore.get(self._parts, key, options={"range": {"offset": done}} if done else {})
+                    for piece in answer.stream(4 * _PIECE):
+                        kept = bytes(piece)[: size + 1 - done]
+                        done += file.write(kept)
+                        if done > told:  # what comes again is counted once
+                            progress(done - told)
+                            told = done
+                        if done > size:
+                            return
+                except BaseError as error:
+                    if not faults.ranges_unknown(error):
+                        raise
+                    ranges = False  # from the start, then
+                    raise ConnectionError(BROKEN) from None
+                if done < answer.meta["size"]:
+                    raise ConnectionError(BROKEN)
+
+            self._explained("read", path, work)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects; one that is gone already is no failure."""
+        import obstore
+
+        for path in paths:  # each by itself: not every store answers to a request for many
+
+            def work(path: str = path) -> None:
+                obstore.delete(self._store, [self.address.key(path)])
+
+            try:
+                self._explained("delete from", path, work)
+            except FileNotFoundError:
+                continue
+
+    def _explained(self, doing: str, path: str, work: Callable[[], T]) -> T:
+        with self._sentences(doing):
+            return persist(work, self._store, self.address.key(path))
+
+    @contextmanager
+    def _sentences(self, doing: str) -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, FileNotFoundError, ConnectionError, ValueError) as error:
+            if faults.missing_key(error):
+                raise FileNotFoundError from None
+            failed = faults.sentence(doing, self.address, error)
+            if faults.not_supported(error):
+                raise Unsupported(failed.what, why=failed.why, fix=failed.fix) from None
+            raise failed from None
+
+
+class Unsupported(StorageError):
+    """The store says that it does not do this."""
+
+
+def _vanished(error: FileNotFoundError) -> Exception:
+    """What a write that finds no place to write to means: rclone removes a folder that is empty for a moment."""
+    here = error.errno is not None  # the file to send is gone
+    return error if here or not faults.missing_key(error) else ConnectionError(BROKEN)
+
+
+def _check(entry: FileEntry, size: int, digest: str) -> None:
+    if (size, digest) != (entry.size, entry.sha256):
+        raise Corrupt(f"the file '{entry.path}' changed while it was pushed", why=f"{size:,} bytes of {entry.size:,} came, "
+                      "or others than its manifest says", fix="push it again")  # fmt: skip

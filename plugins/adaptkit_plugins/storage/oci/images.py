@@ -1,0 +1,119 @@
+"""An adapter as an OCI image manifest: the media types of CNCF ModelPack, one layer for each file.
+
+https://github.com/modelpack/model-spec, https://github.com/opencontainers/image-spec
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import Corrupt
+from adaptkit.numbered import MANIFEST, manifest_bytes
+from adaptkit.types import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adaptkit.types import PlacedVersion
+
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
+CONFIG = "application/vnd.cncf.model.config.v1+json"
+WEIGHTS = "application/vnd.cncf.model.weight.v1.raw"
+SETTINGS = "application/vnd.cncf.model.weight.config.v1.raw"
+DOCUMENT = "application/vnd.cncf.model.doc.v1.raw"
+EMPTY = "application/vnd.oci.empty.v1+json"
+TITLE = "org.opencontainers.image.title"
+FILEPATH = "org.cncf.model.filepath"
+PREFIX = "io.adaptkit."
+_TENSORS = (".safetensors", ".bin", ".pt", ".gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image manifest, ready to be put, with the two small blobs that it names beside the files."""
+
+    data: bytes
+    blobs: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.data)
+
+
+def digest_of(data: bytes) -> str:
+    """`sha256:…` of bytes."""
+    return f"sha256:{sha256(data).hexdigest()}"
+
+
+def image(placed: PlacedVersion, nonce: str) -> Image:
+    """The image of a version. `nonce` tells two pushes of the same version apart, for a lost race to show."""
+    manifest, own = placed.manifest, manifest_bytes(placed)
+    layers = [_layer(entry.path, f"sha256:{entry.sha256}", entry.size) for entry in (*manifest.files, *manifest.extras)]
+    layers.append(_layer(MANIFEST, digest_of(own), len(own)))
+    config = canonical_json({
+        "descriptor": {"name": placed.name, "version": str(placed.number), **({"createdAt": manifest.created} if manifest.created else {})},
+        "config": {"format": "safetensors", "precision": "", "architecture": manifest.method},
+        "modelfs": {"type": "layers", "diffIds": [layer["digest"] for layer in layers]},
+    }).encode()  # fmt: skip
+    body = {
+        "schemaVersion": 2,
+        "mediaType": IMAGE,
+        "artifactType": ARTIFACT,
+        "config": {"mediaType": CONFIG, "digest": digest_of(config), "size": len(config)},
+        "layers": layers,
+        "annotations": _annotations(placed) | {f"{PREFIX}push": nonce},
+    }
+    return Image(canonical_json(body).encode(), {digest_of(own): own, digest_of(config): config})
+
+
+def parse(data: bytes, label: str) -> Mapping[str, Any]:
+    """An image manifest or index that came from elsewhere, with what we read of it checked; `Corrupt` says why not."""
+    try:
+        body = json.loads(data)
+        for descriptor in body.get("layers") or body.get("manifests") or ():
+            if not str(descriptor["digest"]).startswith("sha256:") or type(descriptor["size"]) is not int:
+                raise ValueError("a layer has no sha256 or size")  # noqa: TRY301
+        return dict(body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Corrupt(f"the image manifest of {label} cannot be believed", why=str(error) or type(error).__name__,
+                      fix="ask who pushed it to push it again as a new version") from error  # fmt: skip
+
+
+def manifest_layer(body: Mapping[str, Any], label: str) -> str:
+    """The digest of the layer that holds `adaptkit.json`."""
+    for layer in body.get("layers") or ():
+        if (layer.get("annotations") or {}).get(TITLE) == MANIFEST:
+            return str(layer["digest"])
+    raise Corrupt(f"{label} is not an adapter that adaptkit pushed", why=f"no layer is called {MANIFEST}",
+                  fix="fetch it with: oras pull, then adaptkit add")  # fmt: skip
+
+
+def _layer(path: str, digest: str, size: int) -> dict[str, Any]:
+    kind = DOCUMENT if path.endswith(".md") else WEIGHTS if path.endswith(_TENSORS) else SETTINGS
+    return {"mediaType": kind, "digest": digest, "size": size, "annotations": {TITLE: path, FILEPATH: path}}
+
+
+def _annotations(placed: PlacedVersion) -> dict[str, str]:
+    """What a registry's page shows without fetching a layer: whose, of which base, made from what."""
+    manifest = placed.manifest
+    told = {
+        "org.opencontainers.image.title": placed.name,
+        "org.opencontainers.image.version": str(placed.number),
+        "org.opencontainers.image.description": placed.message,
+        "org.opencontainers.image.authors": placed.author,
+        "org.opencontainers.image.created": manifest.created,
+        "org.opencontainers.image.base.name": manifest.base.name or "",
+        f"{PREFIX}digest": manifest.digest,
+        f"{PREFIX}method": manifest.method,
+        f"{PREFIX}rank": str(manifest.rank or ""),
+        f"{PREFIX}base.status": manifest.base.status,
+        **{f"{PREFIX}base.{level.kind}": level.value for level in manifest.base.levels},
+        f"{PREFIX}lineage": canonical_json([{"digest": p.digest, "weight": p.weight, "role": p.role} for p in manifest.parents])
+        if manifest.parents else "",
+    }  # fmt: skip
+    return {name: value for name, value in told.items() if value}

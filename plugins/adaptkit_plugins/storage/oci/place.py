@@ -1,0 +1,238 @@
+"""One adapter's repository: tags `v1`, `v2`, …, each an image whose layers are the files."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import replace
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING, ClassVar
+
+from adaptkit.errors import NotFound, StorageError
+from adaptkit.extend import Promise, no_progress
+from adaptkit.files import check_relative
+from adaptkit.numbered import LARGEST_MANIFEST, NumberedPlace
+from adaptkit_plugins.storage.oci import images
+from adaptkit_plugins.storage.oci.address import Address
+from adaptkit_plugins.storage.oci.blobs import Blobs
+from adaptkit_plugins.storage.oci.manifests import Manifests, MissingBlob
+from adaptkit_plugins.storage.oci.requests import Requests
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from adaptkit.extend import Bundle, Progress
+    from adaptkit.types import FileEntry, PlacedVersion
+
+_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_AT_ONCE = 4
+_LOOKS = 8
+_SETTLE = 0.1  # seconds, at least, after which the tag is read back once more
+NOTE = (
+    "a registry moves tags for whoever asks: two pushes at the same moment are told apart by reading back, "
+    "and a tag can be overwritten later; pin digests where that matters"
+)
+
+
+class OciPlace(NumberedPlace):
+    """One adapter's repository in an OCI registry."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("oci",)
+    readers: ClassVar[int] = 8
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.address = Address.parse(url)
+
+    @cached_property
+    def requests(self) -> Requests:
+        """The registry's HTTP side."""
+        return Requests(self.address)
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        """The repository's blobs."""
+        return Blobs(self.requests)
+
+    @cached_property
+    def manifests(self) -> Manifests:
+        """The repository's manifests, tags and what refers to them."""
+        return Manifests(self.requests, self.blobs)
+
+    # ------------------------------------------------------------ reading
+
+    def numbers(self) -> tuple[int, ...]:
+        self._needs_repository()
+        if self.address.tag:
+            number = self._tagged()
+            return () if number is None else (number,)
+        return tuple(sorted(int(match[1]) for tag in self.manifests.tags() if (match := _VERSION.fullmatch(tag))))
+
+    def taken(self) -> int:
+        return max(self.numbers(), default=0)
+
+    def manifest_of(self, number: int) -> bytes:
+        label, reference, data = f"{self.url}@{number}", self.address.tag or f"v{number}", None
+        for attempt in range(_LOOKS):  # docker-registry lists a tag a moment before it answers to it
+            data = self.manifests.get(reference)
+            if data is not None:
+                break
+            self.requests.pause(0.05 * attempt)
+        if data is None:
+            raise StorageError(f"cannot read {label}", why="its tag is gone", fix="list what is there again")
+        return self.blobs.small(images.manifest_layer(images.parse(data, label), label), LARGEST_MANIFEST)
+
+    def pull(
+        self, version: PlacedVersion, files: Sequence[FileEntry], into: Path, progress: Progress = no_progress
+    ) -> None:
+        told = _one_at_a_time(progress)
+
+        def fetch(entry: FileEntry) -> None:
+            target = into / check_relative(entry.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.blobs.fetch(f"sha256:{entry.sha256}", entry.size, target, told)
+
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for done in [pool.submit(fetch, entry) for entry in files]:
+                done.result()
+
+    def aliases(self) -> Mapping[str, int]:
+        self._needs_repository()
+        tags = self.manifests.tags()
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(self.readers) as pool:
+            digests = dict(zip(tags, pool.map(self.manifests.digest, tags), strict=True))
+        versions = {digest: int(match[1]) for tag, digest in digests.items() if (match := _VERSION.fullmatch(tag))}
+        return {
+            tag: versions[digest]
+            for tag, digest in digests.items()
+            if digest in versions and not _VERSION.fullmatch(tag)
+        }
+
+    def find(self, digest: str) -> PlacedVersion | None:
+        """The version whose image has this digest, whatever its tag points at now."""
+        if not _DIGEST.fullmatch(digest):
+            return None
+        pinned = OciPlace(self.url)
+        pinned.address = replace(self.address, tag=digest)
+        return pinned.version() if pinned.numbers() else None
+
+    def names(self) -> tuple[str, ...]:
+        root = f"{self.address.repository}/" if self.address.repository else ""
+        found = [name.removeprefix(root) for name in self.manifests.repositories() if name.startswith(root)]
+        return tuple(sorted(name for name in found if name.count("/") < 2))
+
+    # ------------------------------------------------------------ writing
+
+    def publish(self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress) -> int | None:
+        self._needs_repository()
+        if self.address.tag:
+            raise StorageError(f"cannot push to {self.url}", why="the place gives the number, nobody chooses the tag",
+                               fix=f"push to {self.url.removesuffix(':' + self.address.tag)}")  # fmt: skip
+        told = _one_at_a_time(progress)
+        image = images.image(placed, secrets.token_hex(8))
+        sent = self._send(bundle, image, told)
+        try:
+            return sent if self._tag(placed.number, image) else None
+        except MissingBlob:  # it had said that it holds them: send them all
+            sent = self._send(bundle, image, no_progress, anew=True)
+        try:
+            return sent if self._tag(placed.number, image) else None
+        except MissingBlob:
+            raise StorageError(f"cannot write {self.url}", why="the registry loses what it was sent (MANIFEST_BLOB_UNKNOWN)",
+                               fix=f"ask who runs {self.address.host} to check its storage") from None  # fmt: skip
+
+    def set_alias(self, alias: str, number: int) -> None:
+        if _VERSION.fullmatch(alias):
+            raise StorageError(f"cannot call a version '{alias}' in {self.url}", why="tags of this form are its numbers",
+                               fix="choose another alias")  # fmt: skip
+        data = self.manifests.get(f"v{number}")
+        if data is None:
+            raise NotFound(f"version in {self.url}", str(number), map(str, self.numbers()))
+        self.manifests.put(alias, data)
+
+    def probe(self) -> Promise:
+        self._needs_repository()
+        self.manifests.tags()
+        self.blobs.trial()
+        return Promise(create_only=False, compare_and_swap=False, note=NOTE)
+
+    # ------------------------------------------------------------ signatures
+
+    def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
+        """Put files, such as a signature, as an artifact of type `kind` that refers to a version; its digest."""
+        return self.manifests.attach(f"v{number}", kind, files)
+
+    def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
+        """The files of every artifact of type `kind` that refers to a version."""
+        return self.manifests.referrers(f"v{number}", kind)
+
+    # ------------------------------------------------------------ how
+
+    def _send(self, bundle: Bundle, image: images.Image, progress: Progress, *, anew: bool = False) -> int:
+        unique = {entry.sha256: entry for entry in bundle.files}
+        for entry in bundle.files:
+            if unique[entry.sha256] is not entry:
+                progress(entry.size)
+
+        def put(entry: FileEntry) -> int:
+            return self.blobs.put(f"sha256:{entry.sha256}", bundle.paths[entry.path], entry.size, progress, anew=anew)
+
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            running = [pool.submit(put, entry) for entry in unique.values()]
+            try:
+                sent = sum(done.result() for done in running)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        for digest, data in image.blobs.items():
+            self.blobs.put(digest, data, len(data), no_progress, anew=anew)
+        return sent
+
+    def _tag(self, number: int, image: images.Image) -> bool:
+        """Point `vN` at the image, if nobody has it; whether it is ours after another has had time to overwrite it.
+
+        A writer looks, then puts; ours was there to be seen by all who look later, so what is waited for is only the
+        time between looking and putting of one who looked before.
+        """
+        tag, began = f"v{number}", time.monotonic()
+        if self.manifests.digest(tag) is not None:
+            return False
+        self.manifests.put(tag, image.data)
+        took = time.monotonic() - began
+        if self.manifests.digest(tag) != image.digest:
+            return False
+        self.requests.pause(max(_SETTLE, 5 * took))
+        return self.manifests.digest(tag) == image.digest
+
+    def _tagged(self) -> int | None:
+        """The number of the version that the URL's own tag points at."""
+        data = self.manifests.get(self.address.tag)
+        if data is None:
+            return None
+        version = (images.parse(data, self.url).get("annotations") or {}).get("org.opencontainers.image.version", "")
+        return int(version) if re.fullmatch(r"[1-9][0-9]{0,8}", str(version)) else None
+
+    def _needs_repository(self) -> None:
+        if not self.address.repository:
+            raise StorageError(f"cannot open {self.url}", why="it names a registry, not a repository in it",
+                               fix=f"for example {self.url.rstrip('/')}/fleet/naval")  # fmt: skip
+
+
+def _one_at_a_time(progress: Progress) -> Progress:
+    lock = Lock()
+
+    def told(count: int) -> None:
+        with lock:
+            progress(count)
+
+    return told

