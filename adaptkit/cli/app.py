@@ -18,7 +18,7 @@ COMMANDS = {
     "alias": "aliases", "rollback": "aliases", "rename": "aliases",
     "merge": "merging", "compose": "merging", "bake": "baking",
     "resize": "shaping", "convert": "shaping", "extract": "shaping", "diff": "shaping", "plot": "shaping",
-    "push": "sharing", "pull": "sharing", "remote": "sharing",
+    "push": "sharing", "pull": "sharing", "remote": "remotes", "mirror": "remotes",
     "lock": "locking", "sync": "locking", "outdated": "locking",
     "base": "bases",
     "verify": "upkeep", "fsck": "upkeep", "gc": "upkeep", "info": "upkeep", "registry": "upkeep",

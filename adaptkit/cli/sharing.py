@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from adaptkit.cli.adapters import REF
 from adaptkit.cli.session import Session, json_option, pass_session
 
+if TYPE_CHECKING:
+    from adaptkit.results import Pushed
+
 
 @click.command()
 @REF
-@click.argument("to", metavar="URL|REMOTE")
+@click.argument("to", metavar="URL|REMOTE...", nargs=-1, required=True)
 @json_option
 @pass_session
-def push(session: Session, ref: str, to: str) -> None:
-    """Publish REF at a URL or in a named remote."""
-    pushed = session.workspace.push(ref, to)
-    receipt = pushed.receipt
-    sent = "unchanged, nothing sent" if receipt.unchanged else f"{receipt.sent:,} bytes sent"
-    session.out.data(pushed.to_json(), f"{pushed.version.ref} → {receipt.place}@{receipt.number}  {sent}")
+def push(session: Session, ref: str, to: tuple[str, ...]) -> None:
+    """Publish REF at a URL or in a named remote, or in several. NAME@ALIAS carries the alias along."""
+    if len(to) == 1:
+        pushed = session.workspace.push(ref, to[0])
+        session.out.data(pushed.to_json(), _receipt(pushed))
+        return
+    done = session.workspace.push_to_all(ref, to)
+    session.out.data([one.to_json() for one in done], "\n".join(map(_receipt, done)))
 
 
 @click.command()
@@ -35,35 +42,7 @@ def pull(session: Session, source: str, name: str | None, alias: str | None, new
     session.out.data(pulled.to_json(), f"{pulled.version.ref}  {pulled.version.digest[:19]}…  verified{told}")
 
 
-@click.group()
-def remote() -> None:
-    """Names for places where adapters are shared."""
-
-
-@remote.command("add")
-@click.argument("name")
-@click.argument("url")
-@pass_session
-def add_remote(session: Session, name: str, url: str) -> None:
-    """Call the root of places at URL by NAME."""
-    session.workspace.set_remote(name, url)
-    session.out.say(f"{name} is {url}: adaptkit push REF {name}")
-
-
-@remote.command("list")
-@json_option
-@pass_session
-def list_remotes(session: Session) -> None:
-    """List the named remotes."""
-    remotes = session.workspace.config.remotes
-    session.out.table([{"name": n, "url": u} for n, u in sorted(remotes.items())], ("NAME", "URL"),
-                      sorted(remotes.items()), "no remotes yet: adaptkit remote add NAME URL")  # fmt: skip
-
-
-@remote.command("remove")
-@click.argument("name")
-@pass_session
-def remove_remote(session: Session, name: str) -> None:
-    """Forget a remote; what is there stays there."""
-    session.workspace.set_remote(name, None)
-    session.out.say(f"{name} is forgotten")
+def _receipt(pushed: Pushed) -> str:
+    receipt = pushed.receipt
+    sent = "unchanged, nothing sent" if receipt.unchanged else f"{receipt.sent:,} bytes sent"
+    return f"{pushed.version.ref} → {receipt.place}@{receipt.number}  {sent}"

@@ -11,6 +11,7 @@ from adaptkit import refs
 from adaptkit.adapter import MANIFEST, Adapter
 from adaptkit.admission import admit_next
 from adaptkit.dialects import to_dialect
+from adaptkit.errors import AdaptkitError, BadReference, StorageError
 from adaptkit.extend import Bundle
 from adaptkit.files import atomic_write, explained
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
@@ -20,6 +21,7 @@ from adaptkit.verbs.shelf import Shelf
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from adaptkit.extend import StorageBackend
 
@@ -70,6 +72,54 @@ class Sharing(Shelf):
             self.notify(f"{place.url}: {receipt.note}")
         return Pushed(version, receipt)
 
+    def push_to_all(self, ref: str, to: Sequence[str]) -> tuple[Pushed, ...]:
+        """Publish a version in several places; all are known before anything is sent, and one that fails stops no other."""
+        version = self.version(ref)
+        for place in to:
+            self.places.to_push(place, version.name)
+        done, failures = list[Pushed](), list[str]()
+        for place in to:
+            try:
+                done.append(self.push(ref, place))
+            except AdaptkitError as error:
+                failures.append(error.what + (f" ({error.why})" if error.why else ""))
+        if failures:
+            there = ", ".join(f"{one.receipt.place}@{one.receipt.number}" for one in done) or "nowhere"
+            raise StorageError(f"{version.ref} could not be pushed to {len(failures)} of {len(to)} places", why="; ".join(failures),
+                               fix=f"it is in {there}; the same command sends only what is missing")  # fmt: skip
+        return tuple(done)
+
+    def add(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        base: str | None = None,
+        message: str = "",
+        alias: str | None = None,
+        include: Sequence[str] = (),
+        allow_pickle: bool = False,
+        new_version: bool = False,
+        force: bool = False,
+        dialect: str | None = None,
+    ) -> Added:
+        """Take in an adapter folder (see `Shelf.add`); a URL or `REMOTE:NAME` is pulled, under the name it has there.
+
+        What is pulled says itself what it is: of the options of a folder only `alias` and `new_version` mean something.
+        """
+        how = {"base": base, "message": message, "include": include, "allow_pickle": allow_pickle, "force": force,
+               "dialect": dialect}  # fmt: skip
+        if not _is_elsewhere(path):
+            if name is None:
+                raise BadReference(f"cannot add {path}", why="a folder does not say what it is called",
+                                   fix=f"adaptkit add {path} --name NAME")  # fmt: skip
+            return super().add(path, name, base=base, message=message, alias=alias, include=include, force=force,
+                               allow_pickle=allow_pickle, new_version=new_version, dialect=dialect)  # fmt: skip
+        if unfit := next((key for key, value in how.items() if value), ""):
+            raise BadReference(f"cannot add {path} with another {unfit.replace('_', ' ')}",
+                               why="what is pulled says itself what it is", fix=f"adaptkit add {path}")  # fmt: skip
+        return self.pull(str(path), name=name, alias=alias, new_version=new_version)
+
     def pull(self, source: str, *, name: str | None = None, alias: str | None = None,
              new_version: bool = False) -> Added:  # fmt: skip
         """Fetch a version from a URL or `REMOTE:NAME`, verify every byte, and register it."""
@@ -111,3 +161,15 @@ class Sharing(Shelf):
         if created:
             self._emit(origin, version.ref, version.digest, {"place": place.url, "number": placed.number})
         return Added(version, created)
+
+
+def _is_elsewhere(path: str | os.PathLike[str]) -> bool:
+    """Whether a URL or `REMOTE:NAME` is meant, and no file of that name is there."""
+    if not isinstance(path, str) or Path(path).exists():
+        return False
+    if "://" in path:
+        return True
+    try:
+        return isinstance(refs.parse(path), refs.RemoteRef)
+    except BadReference:
+        return False
