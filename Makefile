@@ -30,6 +30,7 @@ bench: .venv/.test
 	$(PY) benchmarks/tools.py
 	$(PY) benchmarks/cost.py
 	$(PY) benchmarks/transfer.py
+	$(PY) benchmarks/registry.py
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

@@ -10,6 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
+from adaptkit.contents import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
 from adaptkit.errors import BadAdapter, BadConfig, BadWeights, MissingExtra
 from adaptkit.extend import TensorInfo
 from adaptkit.tensors import TensorFile
@@ -22,17 +23,8 @@ if TYPE_CHECKING:
     from adaptkit.extend import Array, Model
     from adaptkit.weights import BaseWeights
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-PICKLE = "adapter_model.bin"
-README = "README.md"
-MANIFEST = "adaptkit.json"
 LARGEST_CONFIG = 4 << 20  # bytes; PEFT writes a few kilobytes, a rank_pattern for 1,000 modules about 100
 
-_COMPANIONS = frozenset(
-    """tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json vocab.txt merges.txt
-    spiece.model tokenizer.model sentencepiece.bpe.model chat_template.jinja chat_template.json""".split()
-)
 _NEVER = frozenset({"optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth", "training_args.bin"})
 _WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _STRAY = re.compile(r"\.(lora_(?:A|B))\.(?!weight$|bias$)[^.]+\.(weight|bias)$")
@@ -154,12 +146,7 @@ def artifact_paths(folder: Path, include: Sequence[str] = ()) -> tuple[list[str]
     kept, skipped = [], []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        wanted = (
-            name in {CONFIG, WEIGHTS, PICKLE}
-            or name in _COMPANIONS
-            or fnmatch(name, "additional_chat_templates/*.jinja")
-        )
-        if path.name not in _NEVER and (wanted or any(fnmatch(name, glob) for glob in include)):
+        if path.name not in _NEVER and (belongs(name) or any(fnmatch(name, glob) for glob in include)):
             kept.append(name)
         elif name not in {README, MANIFEST}:
             skipped.append(name)

@@ -8,27 +8,32 @@ from adaptkit import identity
 from adaptkit.errors import BaseMismatch, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from adaptkit.types import BaseIdentity, Manifest, Version
 
 
-def admit_next(name: str, latest: Version, manifest: Manifest) -> None:
+def admit_next(name: str, latest: Version, manifest: Manifest, pairs: Mapping[str, str]) -> None:
     """A name stays what it is: one method, one base. `Refused` says which of them would change."""
     fix = "choose another name, or --new-version to change what this one is"
     if latest.method != manifest.method:
         raise Refused(f"'{name}' holds {latest.method} adapters", why=f"this one is {manifest.method}", fix=fix)
-    verdict = identity.compare(latest.base, manifest.base)
+    verdict = identity.compare(latest.base, manifest.base, pairs)
     if not identity.admits(verdict, latest.base, manifest.base, "merge").allowed:
         raise Refused(f"'{name}' holds adapters of another base", why=verdict.reason, fix=fix)
 
 
-def admit_together(bases: Sequence[tuple[str, BaseIdentity]], *, force: bool) -> dict[str, Any]:
-    """Refuse labelled adapters of different bases, unless forced; answers what was forced or is unknown, to record."""
+def admit_together(
+    bases: Sequence[tuple[str, BaseIdentity]], pairs: Mapping[str, str], *, force: bool
+) -> dict[str, Any]:
+    """Refuse labelled adapters of different bases, unless forced; answers what was forced or is unknown, to record.
+
+    `pairs` maps the files (`fs1`) to the tensors (`tm1`) that were measured in them.
+    """
     facts: dict[str, Any] = {}
     (first_label, first), *others = bases
     for label, base in others:
-        verdict = identity.compare(first, base)
+        verdict = identity.compare(first, base, pairs)
         ruling = identity.admits(verdict, first, base, "merge")
         pair = f"{first_label} and {label}"
         if not ruling.allowed and not force:

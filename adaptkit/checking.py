@@ -9,6 +9,7 @@ from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from adaptkit.extend import Progress
     from adaptkit.places import Places
@@ -84,7 +85,7 @@ def _check(manifest: Manifest, store: Store, labels: Callable[[str], str], place
     return None
 
 
-def check_orphans(store: Store, digests: Collection[str], blobs: Collection[str]) -> Iterator[Finding]:
+def check_orphans(store: Store, digests: AbstractSet[str], blobs: AbstractSet[str]) -> Iterator[Finding]:
     """What lies in the store and belongs to nothing that the registry knows."""
     held = store.leases.held()
     for digest in store.digests():
@@ -93,7 +94,7 @@ def check_orphans(store: Store, digests: Collection[str], blobs: Collection[str]
                 "orphaned", f"the manifest {digest[:19]}…", "no version has it (an add that was killed?): gc takes it"
             )
     for path in sorted((store.root / "objects").glob("??/*")):
-        if path.name not in blobs and path.name not in held:
+        if path.name not in blobs | held and not path.name.startswith("."):
             yield Finding("orphaned", f"the blob {path.name[:12]}…", "no version has it: gc takes it")
     for path in sorted((store.root / "quarantine").glob("*")):
         yield Finding(

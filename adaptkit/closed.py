@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptkit.adapter import WEIGHTS
+from adaptkit.contents import WEIGHTS
 from adaptkit.errors import MergeError, Unmergeable
 from adaptkit.extras import Party, settle, write_companions
 from adaptkit.outcome import Loss, MergeReport, promote, relative

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.adapter import CONFIG, README, WEIGHTS, Adapter, artifact_paths, read_config
+from adaptkit.adapter import Adapter, artifact_paths, read_config
+from adaptkit.contents import CONFIG, README, WEIGHTS
 from adaptkit.errors import BadAdapter, NotFound
 from adaptkit.files import atomic_write, explained, sha256_file
 from adaptkit.tensor_writer import TensorWriter

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
-from adaptkit.errors import NotFound, StorageError, Unmergeable
+from adaptkit.bundle import Bundle as Bundle
+from adaptkit.bundle import Progress as Progress
+from adaptkit.bundle import Promise as Promise
+from adaptkit.bundle import PushOptions as PushOptions
+from adaptkit.bundle import no_progress as no_progress
+from adaptkit.errors import BadReference, NotFound, StorageError, Unmergeable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
 
-    from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt
+    from adaptkit.types import FileEntry, PlacedVersion, Receipt
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -338,47 +343,13 @@ class MergeStrategy(ABC, Generic[P]):
 # ---------------------------------------------------------------- storage
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """What a push carries: the version as this registry knows it, and where each file's bytes lie.
-
-    `placed.number` is the number here; the place may have to give another (DESIGN section 2).
-    """
-
-    placed: PlacedVersion
-    paths: Mapping[str, Path]
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.placed.manifest
-
-    @property
-    def files(self) -> tuple[FileEntry, ...]:
-        return self.manifest.files + self.manifest.extras
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What a place guarantees, learned by trying: shown by `remote check` and recorded with a push."""
-
-    create_only: bool
-    compare_and_swap: bool
-    note: str = ""
-
-
-Progress = Callable[[int], None]
-"""Called with the number of bytes that just crossed."""
-
-
-def no_progress(count: int) -> None:
-    """For work that nobody watches."""
-
-
 class StorageBackend(ABC):
     """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in the sentence."""
 
     schemes: ClassVar[tuple[str, ...]]
     """URL schemes it answers to, such as ("file",)."""
+    shows_card: ClassVar[bool] = False
+    """Whether people read a version's README.md there as its page: a model card is then made when it is pushed."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -406,6 +377,37 @@ class StorageBackend(ABC):
     def probe(self) -> Promise:
         """Really try what the place guarantees, and leave nothing behind."""
 
+    def at(self, endpoint: str) -> Self:
+        """The place on another server than the scheme's usual one, for backends to which that means something."""
+        scheme = self.url.partition("://")[0]
+        raise StorageError(f"{self.url} knows no other server", why=f"config.toml sets endpoints.{scheme} = '{endpoint}'",
+                           fix="take that line out")  # fmt: skip
+
+    def asked(self, options: PushOptions) -> Self:
+        """The place to push to as a person asked; by default every option is refused, by its name."""
+        for option in fields(options):
+            if getattr(options, option.name) != option.default:
+                raise StorageError(f"{self.url} knows no --{option.name.replace('_', '-')}",
+                                   why="this kind of place has nothing of the sort", fix="push without it")  # fmt: skip
+        return self
+
+    def card(self) -> str:
+        """The README.md that stands there now, for places with `shows_card`; empty when there is none."""
+        return ""
+
+    def at_revision(self, revision: str) -> PlacedVersion:
+        """What stands there at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
+        raise BadReference(f"cannot pull '@rev:{revision}' from {self.url}", why="revisions are for hf:// places",
+                           fix=f"{self.url}@3 takes version 3")  # fmt: skip
+
+    def outline(self, revision: str, into: Path) -> Mapping[str, str]:
+        """Write what a base model there is known by without its weights; answers each weight file's sha256 as told there.
+
+        `into` gets config and index, and each weight file in its full size, sparse, with nothing but its header.
+        """
+        raise StorageError(f"cannot look at the base {self.url}", why="bases are looked at on hf:// places",
+                           fix="download it, and give the folder: --base DIR")  # fmt: skip
+
     def version(self, number: int | None = None) -> PlacedVersion:
         """One committed version, the highest by default; `NotFound` lists the numbers there."""
         found = {version.number: version for version in self.list()}
@@ -424,6 +426,10 @@ class StorageBackend(ABC):
     def set_alias(self, alias: str, number: int) -> None:
         """Point an alias at a version, by compare-and-swap where the place can."""
         raise StorageError(f"{self.url} keeps no aliases", why="this kind of place has nowhere to put them")
+
+    def copy_here(self, revision: str) -> Path | None:
+        """The folder in which a client of this place keeps its copy of a base model on this machine; None without one."""
+        return None
 
     def names(self) -> tuple[str, ...]:
         """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""

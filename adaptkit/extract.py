@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from adaptkit.adapter import WEIGHTS
+from adaptkit.contents import WEIGHTS
 from adaptkit.errors import BadBase, BadRecipe
 from adaptkit.extend import Dense, LowRank, Module
 from adaptkit.extras import write_companions

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptkit.adapter import CONFIG, PICKLE, WEIGHTS, artifact_paths
+from adaptkit.adapter import artifact_paths
+from adaptkit.contents import CONFIG, PICKLE, WEIGHTS
 from adaptkit.errors import ExtrasConflict
 from adaptkit.files import atomic_write
 from adaptkit.lowrank import work

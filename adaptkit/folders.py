@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import contextmanager
-from tempfile import mkdtemp
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import Refused
@@ -30,12 +30,11 @@ def empty_target(out: Path) -> Path:
 @contextmanager
 def staging(parent: Path) -> Iterator[Path]:
     """A folder for work in progress inside `parent`, gone afterwards."""
-    with explained("write", parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        from pathlib import Path
-
-        folder = Path(mkdtemp(prefix=".adaptkit-", dir=parent))
-    try:
+    folder = parent / f".adaptkit-{token_hex(6)}"
+    try:  # from before it is there, so that no signal can come between
+        with explained("write", parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,12 +6,13 @@ database.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from adaptkit.errors import Corrupt, Refused, StoreError
+from adaptkit.errors import Conflict, Corrupt, Refused, StoreError
 from adaptkit.files import user_path
 from adaptkit.home import FOLDER, Home
 from adaptkit.manager import Plugins
@@ -22,14 +23,36 @@ from adaptkit.watching import nobody_watches, warn_in_python
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
     from adaptkit.bases import Bases
     from adaptkit.home import Config
     from adaptkit.sources import Sources
-    from adaptkit.types import Action
+    from adaptkit.types import Action, BaseIdentity
     from adaptkit.watching import Watch
     from adaptkit_registry import Registry
+
+
+class _Pairs(Mapping[str, str]):
+    """A table that is read from the registry when something is first looked up in it."""
+
+    def __init__(self, read: Callable[[], dict[str, str]]) -> None:
+        self._read = read
+        self._table: dict[str, str] | None = None
+
+    def _known(self) -> dict[str, str]:
+        if self._table is None:
+            self._table = self._read()
+        return self._table
+
+    def __getitem__(self, key: str) -> str:
+        return self._known()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known())
+
+    def __len__(self) -> int:
+        return len(self._known())
 
 
 class Holdings:
@@ -61,9 +84,13 @@ class Holdings:
         if path.exists() and not path.is_dir():
             raise StoreError(f"cannot make a workspace in {folder}", why="it is a file", fix="give a folder")
         workspace = cls.open(path / FOLDER, **how)
-        workspace.home.create()
-        workspace.registry  # noqa: B018  (makes the database, so that a home that exists is whole)
+        workspace.create()
         return workspace
+
+    def create(self) -> None:
+        """Make the home with all that belongs to it, where it is not there yet."""
+        self.home.create()
+        self.registry  # noqa: B018  (makes the database, so that a home that exists is whole)
 
     @cached_property
     def config(self) -> Config:
@@ -79,7 +106,13 @@ class Holdings:
     def _bases(self) -> Bases:
         from adaptkit.bases import Bases  # reads headers, which a look at the registry does not need
 
-        return Bases(self.home.cache, self._watch, lambda: [base for base, _ in self.registry.bases()])
+        return Bases(self.home.cache, self._watch, lambda: [base for base, _ in self.registry.bases()],
+                     lambda: self.registry.base_names(), self._pairs, self.places)  # noqa: PLW0108  # fmt: skip
+
+    @cached_property
+    def _pairs(self) -> Mapping[str, str]:
+        """Which tensors (`tm1`) were measured in which files (`fs1`), by anybody here; asked for when first needed."""
+        return _Pairs(lambda: {fs1: pair.tm1 for fs1, pair in self.registry.pairs().items()})
 
     @property
     def _sources(self) -> Sources:
@@ -160,6 +193,17 @@ class Holdings:
         refusals = [f"{plugin}: {o.text}" for plugin, o in objections if o.severity is Severity.REFUSE]
         if refusals:
             raise Refused(f"{type(action).__name__} was refused by a plugin", why="; ".join(refusals))
+
+    def _learn(self, base: BaseIdentity, author: str = "") -> None:
+        """Remember which tensors were measured in which files; a contradiction is told, and changes nothing."""
+        files, tensors = base.level("fs1"), base.level("tm1")
+        if files is None or tensors is None or not (files.measured and tensors.measured):
+            return
+        try:
+            self.registry.record_pair(files.value, tensors.value, author=author or self.config.author)
+        except Conflict as error:
+            self.notify(f"{error.what}: {error.why}")
+        self.__dict__.pop("_pairs", None)
 
     def _emit(self, verb: str, subject: str, digest: str = "", detail: Mapping[str, Any] | None = None) -> None:
         facts = dict(detail or {})

@@ -31,6 +31,7 @@ class Config:
     registry_url: str = ""
     protected: tuple[str, ...] = ()  # aliases that move only when a person says --yes
     quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
+    endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
 
     def remote(self, name: str) -> str:
         """The URL of a named remote."""
@@ -88,6 +89,7 @@ class Home:
             try:
                 table = tomllib.loads(self.config_file.read_text("utf-8"))
                 remotes = {check_name(k): str(v) for k, v in table.get("remotes", {}).items()}
+                endpoints = {str(k): str(v) for k, v in table.get("endpoints", {}).items()}
             except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
                 raise AdaptkitError(
                     f"cannot read {self.config_file}", why=str(error), fix="mend or delete it"
@@ -97,7 +99,7 @@ class Home:
                 raise AdaptkitError(f"cannot read {self.config_file}", why="protected is a list of aliases",
                                     fix='for example protected = ["prod"]')  # fmt: skip
             config = Config(remotes, str(table.get("author", "")), str(table.get("registry_url", "")), tuple(protected),
-                            {str(k): str(v) for k, v in table.get("quotas", {}).items()})  # fmt: skip
+                            {str(k): str(v) for k, v in table.get("quotas", {}).items()}, endpoints)  # fmt: skip
         else:
             config = Config()
         return replace(

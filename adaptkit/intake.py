@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.adapter import CONFIG, PICKLE, README, WEIGHTS, Adapter, artifact_paths
+from adaptkit.adapter import Adapter, artifact_paths
+from adaptkit.contents import CONFIG, PICKLE, README, WEIGHTS
 from adaptkit.errors import BaseMismatch, MissingExtra, Unmergeable
 from adaptkit.files import check_relative, explained, user_path
 from adaptkit.replication import Layers
 from adaptkit.tensor_writer import TensorWriter
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, artifact_digest
-from adaptkit.weights import BaseWeights
+from adaptkit.weights import BaseWeights, tensors_called
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,7 +85,7 @@ def prepare(
     method.check(adapter)
     adapter.check_tensors()
     gathered = _Gathered()
-    if base.shapes is not None and base.folder is not None and not method.unmergeable(adapter):
+    if base.shapes is not None and not method.unmergeable(adapter):
         _check_fit(adapter, method, base, gathered, force=force)
     paths, skipped = artifact_paths(adapter.path, include)
     for path in paths:
@@ -148,11 +150,15 @@ def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> Non
 
 def _check_fit(adapter: Adapter, method: AdapterMethod, base: Base, gathered: _Gathered, *, force: bool) -> None:
     """Every module must find its weight in the base, in the shape it was trained for."""
-    assert base.folder is not None
+    assert base.shapes is not None
     wrong, label = [], adapter.label
-    with BaseWeights.open(base.folder) as weights:
-        adapter.rest_on(weights)
-        layers = Layers.of(adapter.config.get("layer_replication"), weights.layout.config, label)
+    with ExitStack() as stack:
+        weights = stack.enter_context(BaseWeights.open(base.folder)) if base.folder else None
+        if weights is not None:
+            adapter.rest_on(weights)
+        layers = (
+            Layers.of(adapter.config.get("layer_replication"), weights.layout.config, label) if weights else Layers()
+        )
         modules: tuple[Module, ...] = ()
         try:
             modules = method.modules(adapter)
@@ -161,14 +167,13 @@ def _check_fit(adapter: Adapter, method: AdapterMethod, base: Base, gathered: _G
         except MissingExtra as error:
             gathered.warnings.append(f"not checked against the base: {error.why or error.what}")
         for module in modules:
-            pieces = weights.pieces(
-                replace(module, name=layers.old_name(module.name), weight=layers.old_name(module.weight))
-            )
-            shapes = [weights.shapes[piece.tensor] for piece in pieces]
-            whole = len(shapes) == 1 and pieces[0].expert is None
+            if weights is None and (module.kind == "expert" or adapter.config.get("layer_replication")):
+                continue  # only the base itself tells where these lie
+            asked = replace(module, name=layers.old_name(module.name), weight=layers.old_name(module.weight))
+            shapes, whole = _places(asked, weights, base.shapes)
             if not shapes:
                 wrong.append(f"'{module.name}' is not in the base")
-            elif whole and base.identity.quantised is None and module.stored != shapes[0]:
+            elif whole and base.identity.quantised is None and module.stored not in shapes:
                 wrong.append(f"'{module.name}' is {list(module.stored)} here and {list(shapes[0])} in the base")
     if not wrong:
         return
@@ -178,3 +183,13 @@ def _check_fit(adapter: Adapter, method: AdapterMethod, base: Base, gathered: _G
                            fix="give the base it was trained on, or --force to record it all the same")  # fmt: skip
     gathered.warnings.append(f"forced: {shown}")
     gathered.facts["forced"] = [shown]
+
+
+def _places(
+    module: Module, weights: BaseWeights | None, known: Mapping[str, tuple[int, ...]]
+) -> tuple[list[tuple[int, ...]], bool]:
+    """The shapes of the tensors that a module's weight lies in, and whether it is one of them whole."""
+    if weights is None:
+        return [known[name] for name in tensors_called(module.tensor, known)], True
+    pieces = weights.pieces(module)
+    return [weights.shapes[piece.tensor] for piece in pieces], len(pieces) == 1 and pieces[0].expert is None

@@ -48,7 +48,7 @@ class Leases:
             with self._lock:
                 self._depth -= 1
                 if not self._depth:
-                    with suppress(FileNotFoundError):
+                    with suppress(OSError):  # whoever looks at a lease that nobody holds clears it away
                         self._path.unlink()
                     os.close(self._descriptor)
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from adaptkit.adapter import WEIGHTS
 from adaptkit.closed import run_closed, stays_itself
+from adaptkit.contents import WEIGHTS
 from adaptkit.errors import BadRecipe, MergeError, Unmergeable
 from adaptkit.extend import Dense, LowRank
 from adaptkit.extras import Party, settle, write_companions

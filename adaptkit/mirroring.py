@@ -107,7 +107,7 @@ def pairs(
 def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector | None) -> Plan:
     """Look at both sides; nothing is written."""
     listed = publish.placed_versions(source) if selector is None else (publish.choose(source, selector),)
-    there = {placed.manifest.digest: placed.number for placed in reversed(publish.placed_versions(target))}
+    there = {p.manifest.digest: p.number for p in reversed(publish.placed_versions(target)) if p.number}
     broken = []
     if isinstance(source, NumberedPlace) and selector is None:
         for number in sorted(set(source.numbers()) - {placed.number for placed in listed}):
@@ -115,6 +115,9 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
                 source.version(number)
             except AdaptkitError as error:
                 broken.append(_sentence(error))
+    broken += [f"{source.url} has a version without a number, which adaptkit did not make: pull it, and push that"
+               for placed in listed if not _numbered(placed)]  # fmt: skip
+    listed = tuple(placed for placed in listed if _numbered(placed))
     if not listed and not broken:
         raise NotFound(f"version in {source.url}", "latest")
     once = {placed.manifest.digest: placed for placed in reversed(listed) if placed.manifest.digest not in there}
@@ -207,6 +210,10 @@ def _apart(source: StorageBackend, target: StorageBackend, selector: refs.Select
     if source.url == target.url:
         raise Refused(f"cannot mirror {source.url} to itself", why="both are one place", fix="name another place")
     return source, target, selector
+
+
+def _numbered(placed: PlacedVersion) -> bool:
+    return placed.described and placed.number > 0
 
 
 def _holds_versions(place: StorageBackend) -> bool:

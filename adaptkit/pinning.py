@@ -112,6 +112,9 @@ def fetch_pinned(locked: Locked, place: StorageBackend, store: Store, progress: 
 
 def _placed(asked: Asked, place: StorageBackend, placed: PlacedVersion) -> Locked:
     manifest = placed.manifest
+    if not placed.described or not placed.number:
+        raise Refused(f"cannot lock '{asked.name}': {place.url} has no numbered version", why="adaptkit did not make it",
+                      fix=f"adaptkit pull {place.url} --name {asked.name}, push it to a place of yours, and name that")  # fmt: skip
     return Locked(asked.name, str(asked), asked.name, manifest.digest, manifest.method, manifest.base, place.url,
                   placed.number)  # fmt: skip
 

@@ -23,7 +23,9 @@ class Places:
 
     def open(self, url: str) -> StorageBackend:
         """The place at a URL; nothing is touched yet."""
-        return self.plugins.backend_for(url).open(url.rstrip("/"))
+        place = self.plugins.backend_for(url).open(url.rstrip("/"))
+        endpoint = self.config.endpoints.get(url.partition("://")[0])
+        return place.at(endpoint) if endpoint else place
 
     def root(self, to: str) -> StorageBackend:
         """A remote's root by its name, or a place by its URL."""

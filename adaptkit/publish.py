@@ -7,12 +7,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import BadReference, Conflict, Corrupt, NotFound
+from adaptkit.errors import Conflict, Corrupt, NotFound
 from adaptkit.extend import no_progress
 from adaptkit.files import explained, sha256_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from adaptkit.extend import Bundle, Progress, StorageBackend
     from adaptkit.refs import Selector
@@ -23,17 +23,28 @@ _TRIES = 3
 
 
 def push(
-    place: StorageBackend, bundle: Bundle, progress: Progress = no_progress, *, alias: str | None = None
+    place: StorageBackend,
+    bundle: Bundle,
+    progress: Progress = no_progress,
+    *,
+    alias: str | None = None,
+    dress: Callable[[Bundle, str], Bundle] | None = None,
 ) -> Receipt:
-    """Publish, expecting what is there now; a conflict is looked at again a few times. Carries an alias if given."""
+    """Publish, expecting what is there now; a conflict is looked at again a few times. Carries an alias if given.
+
+    `dress` puts a model card into the bundle, given the one that stands there, for places that show one.
+    """
     for attempt in range(1, _TRIES + 1):
         try:
-            receipt = place.push(bundle, place.list(), progress)
+            there = place.list()
+            new = all(placed.manifest.digest != bundle.manifest.digest or not placed.number for placed in there)
+            dressed = dress(bundle, place.card()) if dress and place.shows_card and new else bundle
+            receipt = place.push(dressed, there, progress)
             break
         except Conflict:
             if attempt == _TRIES:
                 raise
-    if alias is not None and place.aliases().get(alias) != receipt.number:
+    if alias is not None and receipt.number and place.aliases().get(alias) != receipt.number:
         place.set_alias(alias, receipt.number)
     return receipt
 
@@ -61,8 +72,7 @@ def choose(place: StorageBackend, selector: Selector | None) -> PlacedVersion:
         if len({p.manifest.digest for p in found}) != 1:
             raise NotFound(f"digest in {place.url}", selector.value, [p.manifest.digest[:23] for p in place.list()])
         return found[-1]
-    raise BadReference(f"cannot pull '@{selector}' from {place.url}", why="revisions are for hf:// places",
-                       fix=f"{place.url}@3 takes version 3")  # fmt: skip
+    return place.at_revision(selector.value)
 
 
 def fetch(place: StorageBackend, placed: PlacedVersion, store: Store, progress: Progress = no_progress) -> Manifest:
@@ -100,6 +110,13 @@ def _fetch(place: StorageBackend, placed: PlacedVersion, store: Store, progress:
         shutil.rmtree(into, ignore_errors=True)
 
 
+def download(place: StorageBackend, placed: PlacedVersion, store: Store, into: Path, progress: Progress) -> None:
+    """The files of a version as a folder, every byte verified; for what adaptkit did not make, and has to look at."""
+    entries = placed.manifest.files + placed.manifest.extras
+    place.pull(placed, entries, into, progress)
+    _check(place, placed, entries, into, store)
+
+
 def _check(
     place: StorageBackend, placed: PlacedVersion, entries: Sequence[FileEntry], into: Path, store: Store
 ) -> None:
@@ -112,6 +129,7 @@ def _check(
         quarantine.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             path.replace(quarantine / found)
-        raise Corrupt(f"'{entry.path}' of {place.url}@{placed.number} is corrupt",
+        said = placed.number or f"rev:{placed.revision[:12]}"
+        raise Corrupt(f"'{entry.path}' of {place.url}@{said} is corrupt",
                       why=f"expected sha256 {entry.sha256[:12]}…, found {found[:12]}…",
                       fix=f"what came is in {quarantine}; nothing was registered. Pull another version, or ask for a new push")  # fmt: skip

@@ -11,6 +11,7 @@ from adaptkit import publish, refs
 from adaptkit.adapter import Adapter
 from adaptkit.dialects import foreign_file, from_dialect
 from adaptkit.errors import BadAdapter
+from adaptkit.extend import no_progress
 from adaptkit.intake import prepare
 from adaptkit.outcome import Source
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from adaptkit.bases import Bases
+    from adaptkit.extend import Progress, StorageBackend
     from adaptkit.intake import Base, Intake
     from adaptkit.manager import Plugins
     from adaptkit.places import Places
     from adaptkit.store import Store
-    from adaptkit.types import BaseIdentity, Version
+    from adaptkit.types import BaseIdentity, PlacedVersion, Quantisation, Version
     from adaptkit.weights import BaseWeights
 
 
@@ -43,19 +45,39 @@ class Sources:
     now: Callable[[], str]
     tree: Callable[[str], Path]
 
-    def folder(self, folder: Path, base: str | None, work: Path, *, allow_pickle: bool = False,
-               dialect: str | None = None, **how: Any) -> Intake:  # fmt: skip
-        """A folder as the artifact it becomes, its base settled by `Bases.of`; in a dialect, the folder it stands for."""
+    def folder(self, folder: Path, base: str | None, work: Path, *, label: str = "",
+               allow_pickle: bool = False, dialect: str | None = None, quantised: Quantisation | None = None, **how: Any) -> Intake:  # fmt: skip
+        """A folder as the artifact it becomes, its base settled by `Bases.of`; in a dialect, the folder it stands for.
+
+        Errors call it by its label.
+        """
         shapes = None if base is None else self.bases.find(base).shapes
         readable, facts = self._in_peft(folder, work, dialect, shapes)
-        with Adapter.open(readable, str(folder), allow_pickle=allow_pickle) as adapter:
-            intake = self._prepare(adapter, self.bases.of(adapter, base), work, **how)
+        with Adapter.open(readable, label or str(folder), allow_pickle=allow_pickle) as adapter:
+            found = self.bases.of(adapter, base)
+            known = (
+                found if quantised is None else replace(found, identity=replace(found.identity, quantised=quantised))
+            )
+            intake = self._prepare(adapter, known, work, **how)
         return replace(intake, manifest=replace(intake.manifest, facts={**intake.manifest.facts, **facts}))
 
     def made(self, folder: Path, base: Base, work: Path, **how: Any) -> Intake:
         """A folder whose base is known, such as the result of a merge."""
         with Adapter.open(folder) as adapter:
             return self._prepare(adapter, base, work, **how)
+
+    def pulled(self, place: StorageBackend, placed: PlacedVersion, work: Path, *, allow_pickle: bool = False,
+               progress: Progress = no_progress) -> Intake:  # fmt: skip
+        """What adaptkit did not make, brought from a place and read as the folder that it is; where from is recorded."""
+        folder = Path(mkdtemp(dir=work))
+        publish.download(place, placed, self.store, folder, progress)
+        try:
+            intake = self.folder(folder, None, work, label=place.url, allow_pickle=allow_pickle)
+        except BadAdapter as error:  # it may name the folder, which nobody will find any more
+            what, why, fix = (text.replace(str(folder), place.url) for text in (error.what, error.why, error.fix))
+            raise type(error)(what, why=why, fix=fix) from error
+        facts = dict(placed.manifest.facts) | dict(intake.manifest.facts)
+        return replace(intake, manifest=replace(intake.manifest, facts=facts))
 
     def for_merge(
         self, text: str, work: Path, stack: ExitStack, version: Callable[[str], Version], *,
@@ -76,7 +98,12 @@ class Sources:
             return Source(adapter, intake.method, intake.manifest.digest, weights), intake.manifest.base
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, selector = self.places.to_pull(text)
-            manifest = publish.fetch(place, publish.choose(place, selector), self.store)
+            placed = publish.choose(place, selector)
+            if placed.described:
+                manifest = publish.fetch(place, placed, self.store)
+            else:
+                intake = self.pulled(place, placed, work, allow_pickle=allow_pickle)
+                manifest = self.store.add(intake.manifest, intake.sources)
             digest, base = manifest.digest, manifest.base
         else:
             found = version(text)

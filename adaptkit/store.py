@@ -207,7 +207,8 @@ class Store:
             finally:
                 os.close(descriptor)
         finally:
-            temp.unlink(missing_ok=True)
+            with suppress(OSError):  # gc clears it away
+                temp.unlink()
         return entry
 
     def _link(self, descriptor: int, temp: Path, entry: FileEntry) -> None:
@@ -226,7 +227,10 @@ class Store:
             except OSError as error:
                 if not links_unknown(error):
                     raise
-                temp.replace(target)
+                if error.errno == errno.EXDEV:  # tmp/ is another file system
+                    _copy_across(descriptor, target)
+                else:
+                    temp.replace(target)
 
     def _sync(self, entries: Iterable[FileEntry]) -> None:
         """Make the names of blobs durable, those of a process that was first included."""
@@ -290,7 +294,7 @@ class Store:
             os.close(descriptor)
 
     def _build(self, path: Path, manifest: Manifest) -> None:
-        temp = self._folder(self.root / "tmp") / f"tree.{secrets.token_hex(8)}"
+        temp = path.parent / f".tree.{secrets.token_hex(8)}"
         temp.mkdir()
         try:
             for entry in _checked(manifest):
@@ -313,7 +317,7 @@ class Store:
 
     def _discard(self, path: Path) -> None:
         """Take a broken tree away in one step."""
-        temp = self._folder(self.root / "tmp") / f"old.{secrets.token_hex(8)}"
+        temp = path.parent / f".old.{secrets.token_hex(8)}"
         with suppress(FileNotFoundError):
             path.rename(temp)
             if temp.is_dir():
@@ -341,6 +345,22 @@ def _hex(digest: str) -> str:
     if kind != "sha256" or not _HEX.fullmatch(digits):
         raise StoreError(f"'{digest}' is not a digest", why="a digest is sha256: and 64 lower-case hex digits")
     return digits
+
+
+def _copy_across(descriptor: int, target: Path) -> None:
+    """Make a finished file appear in another file system: copied beside its place, then renamed."""
+    copy, beside = open_temp(target.parent, "blob")
+    try:
+        size = os.fstat(descriptor).st_size
+        for offset in range(0, size, _CHUNK):
+            write_all(copy, os.pread(descriptor, _CHUNK, offset), offset)
+        os.fchmod(copy, 0o444)
+        os.fsync(copy)
+        beside.replace(target)
+    finally:
+        os.close(copy)
+        with suppress(OSError):
+            beside.unlink()
 
 
 def _regular(path: Path) -> bool:

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 from adaptkit.files import explained, fsync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from adaptkit.store import Store
 
 GRACE = 24 * 3600.0
+HOUR = 3600.0  # no running work leaves its temporary files alone for so long
 TRASH = 30 * 24 * 3600.0
 
 
@@ -44,10 +45,10 @@ class Swept:
 
 
 def sweep(store: Store, kept: Callable[[], set[str]], *, grace: float = GRACE, trash: float = TRASH,
-          dry_run: bool = False, now: Callable[[], float] = time.time) -> Swept:  # fmt: skip
+          dry_run: bool = False, now: Callable[[], float] = time.time, work: Sequence[Path] = ()) -> Swept:  # fmt: skip
     """Move what nobody needs to the trash, and delete what has been there for longer than `trash` seconds.
 
-    `kept` answers, freshly each time, the hex digits of every artifact and of every blob that a registry needs.
+    `work` are folders where killed work may have left something. `kept` answers, freshly each time, the hex digits of every artifact and of every blob that a registry needs.
     """
     if not store.root.is_dir():
         return Swept(dry_run=dry_run)
@@ -68,8 +69,10 @@ def sweep(store: Store, kept: Callable[[], set[str]], *, grace: float = GRACE, t
         needed |= kept()
         returned = _put_back(store, needed)
         swept = [path.stem for path in unneeded if path.stem not in returned]
-        _clear_trees(store, kept_trees={path.stem for path in (store.root / "manifests").glob("*.json")})
-        _clear_work(store, young)
+        _clear_trees(store, kept_trees={path.stem for path in (store.root / "manifests").glob("*.json")},
+                     old=now() - max(grace, HOUR))  # fmt: skip
+        if not store.leases.held():
+            _clear_work((store.root / "tmp", *(store.root / "objects").glob("??"), *work), now() - max(grace, HOUR))
         freed, freed_bytes = _delete(expired if trash > 0 else _runs(store))
         if run is not None and not returned and trash > 0:
             fsync_directory(run)
@@ -94,9 +97,9 @@ def _alone(store: Store) -> Iterator[None]:
 
 
 def _things(store: Store) -> Iterator[Path]:
-    yield from (store.root / "manifests").glob("*.json")
-    for folder in sorted((store.root / "objects").glob("??")):
-        yield from sorted(folder.iterdir())
+    for path in (*(store.root / "manifests").glob("*.json"), *sorted((store.root / "objects").glob("??/*"))):
+        if not path.name.startswith("."):
+            yield path
 
 
 def _runs(store: Store) -> list[Path]:
@@ -138,7 +141,7 @@ def _put_back(store: Store, needed: set[str]) -> set[str]:
         folder = store.root / "manifests" if path.suffix == ".json" else store.root / "objects" / path.name[:2]
         with explained("write", folder):
             folder.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
+            with suppress(FileExistsError, FileNotFoundError):  # somebody was faster: it is there
                 os.link(path, folder / path.name)
                 back.add(path.stem)
             path.unlink(missing_ok=True)
@@ -146,21 +149,22 @@ def _put_back(store: Store, needed: set[str]) -> set[str]:
     return back
 
 
-def _clear_trees(store: Store, kept_trees: set[str]) -> None:
+def _clear_trees(store: Store, kept_trees: set[str], old: float) -> None:
     """Trees are copies of artifacts; those of artifacts that are gone are of no use."""
     for tree in (store.root / "trees").glob("*"):
-        if tree.name not in kept_trees:
+        if tree.name not in kept_trees and not (tree.name.startswith(".") and not _older(tree, old)):
             shutil.rmtree(tree, ignore_errors=True)
 
 
-def _clear_work(store: Store, young: float) -> None:
+def _clear_work(folders: Sequence[Path], young: float) -> None:
     """What killed work left behind."""
-    for path in (store.root / "tmp").glob("*"):
-        if _older(path, young):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+    for folder in folders:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if (folder.parent.name != "objects" or path.name.startswith(".")) and _older(path, young):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def _delete(runs: list[Path]) -> tuple[int, int]:

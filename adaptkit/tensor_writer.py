@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from adaptkit.errors import NotFound, StoreError
@@ -128,7 +128,8 @@ class TensorWriter:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-            self._temp.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._temp.unlink()
 
     def __enter__(self) -> Self:
         return self

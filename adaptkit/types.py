@@ -279,13 +279,22 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class PlacedVersion:
-    """A version found in a place: its number there, and the manifest that its `adaptkit.json` holds."""
+    """A version found in a place: its number there, and the manifest that its `adaptkit.json` holds.
+
+    What nobody gave a number has 0. `revision` is what the place itself calls this state, such as a commit.
+    """
 
     number: int
     manifest: Manifest
     name: str = ""
     message: str = ""
     author: str = ""
+    revision: str = field(default="", compare=False)
+
+    @property
+    def described(self) -> bool:
+        """Whether adaptkit made it, so that its manifest says what it is; else it is a folder like any other."""
+        return bool(self.manifest.method)
 
     def to_json(self) -> dict[str, Any]:
         """The whole `adaptkit.json` of a placed version."""
@@ -315,8 +324,9 @@ class Receipt:
     digest: str
     sent: int
     unchanged: bool = False
-    state: str = "published"  # published | proposed
+    state: str = "published"  # published | proposed; what is proposed has the number 0
     note: str = ""
+    link: str = ""  # where people can look at it
 
 
 # ---------------------------------------------------------------- actions, objections, events
@@ -393,5 +403,5 @@ class Event:
     author: str = ""
 
 
-VERBS = ("added", "merged", "pulled", "published", "alias-moved", "noted", "deleted", "restored", "renamed",
-         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired", "swept")  # fmt: skip
+VERBS = ("added", "merged", "pulled", "published", "proposed", "alias-moved", "noted", "deleted", "restored", "renamed",
+         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired", "swept", "base-forgotten")  # fmt: skip

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; answers the exit code: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted."""
+    """Run one command; the exit code: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated."""
     from adaptkit.cli.app import app
 
     debug = os.environ.get("ADAPTKIT_DEBUG") == "1"
+    asked = _Signals()
     try:
         code = app.main(args=arguments, prog_name="adaptkit", standalone_mode=False)
         sys.stdout.flush()
@@ -30,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return 1
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        return 130
+        click.echo("interrupted: what was done stands whole, what was not can be done again", err=True)
+        return 143 if asked.to_end else 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -46,3 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {type(error).__name__}: {error}\n"
                    "  this is a bug in adaptkit or a plugin; ADAPTKIT_DEBUG=1 shows where", err=True)  # fmt: skip
         return 1
+    finally:
+        asked.give_back()
+
+
+class _Signals:
+    """SIGTERM ends a command as Ctrl-C does, so that it clears away what it has begun."""
+
+    def __init__(self) -> None:
+        self.to_end = False
+        self._before: Any = None
+        with suppress(ValueError):  # not the main thread
+            self._before = signal.signal(signal.SIGTERM, self._end)
+
+    def _end(self, *_: object) -> None:
+        self.to_end = True
+        raise KeyboardInterrupt
+
+    def give_back(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)

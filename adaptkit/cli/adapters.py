@@ -11,21 +11,37 @@ from adaptkit.cli.session import Session, complete_ref, json_option, pass_sessio
 
 if TYPE_CHECKING:
     from adaptkit.results import Shown
-    from adaptkit.types import Version
+    from adaptkit.types import Quantisation, Version
 
 REF = click.argument("ref", shell_complete=complete_ref)
 NAME = click.argument("name", shell_complete=complete_ref)
 
 
 @click.command()
-@click.argument("folder", default=".", metavar="[DIR]")
+@click.argument("folder", required=False, metavar="[DIR]")
 @pass_session
-def init(session: Session, folder: str) -> None:
-    """Make a workspace in DIR/.adaptkit (here by default)."""
+def init(session: Session, folder: str | None) -> None:
+    """Make a workspace in DIR/.adaptkit (here by default), or where --home says."""
     from adaptkit.workspace import Workspace
 
-    with Workspace.init(folder) as workspace:
+    if folder is None and session.home is not None:
+        session.workspace.create()
+        session.out.say(f"workspace in {session.workspace.home.path}")
+        return
+    with Workspace.init(folder or ".") as workspace:
         session.out.say(f"workspace in {workspace.home.path}")
+
+
+def _quantisation(_context: click.Context, _option: click.Parameter, text: str | None) -> Quantisation | None:
+    from adaptkit.types import Quantisation
+
+    if text is None:
+        return None
+    method, _, rest = text.partition(":")
+    bits, _, dtype = rest.partition(":")
+    if not method or not bits.isdigit():
+        raise click.BadParameter(f"'{text}' is not METHOD:BITS[:DTYPE], such as bitsandbytes:4:nf4")
+    return Quantisation(method, int(bits), dtype)
 
 
 @click.command()
@@ -37,6 +53,8 @@ def init(session: Session, folder: str) -> None:
 @click.option(
     "--from", "dialect", metavar="TOOL", help="Who wrote it, where the file does not tell: kohya, diffusers or unsloth."
 )
+@click.option("--quantised", metavar="METHOD:BITS[:DTYPE]", callback=_quantisation,
+              help="How its base was quantised when loaded for training, such as bitsandbytes:4:nf4.")  # fmt: skip
 @click.option("--include", multiple=True, metavar="GLOB", help="Take further files in; may be repeated.")
 @click.option(
     "--allow-pickle", is_flag=True, help="Read a .bin pickle (with torch's safe loader) and store safetensors."
@@ -46,12 +64,14 @@ def init(session: Session, folder: str) -> None:
 @json_option
 @pass_session
 def add(session: Session, path: str, name: str | None, base: str | None, message: str, alias: str | None,
-        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool, dialect: str | None) -> None:  # fmt: skip
+        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool, dialect: str | None,
+        quantised: Quantisation | None) -> None:  # fmt: skip
     """Register the adapter in folder (or file) PATH as the next version of NAME; one at a URL is pulled."""
     if name is None and ":" not in path:
         raise click.UsageError("Missing option '--name': a folder does not say what it is called.")
     added = session.workspace.add(path, name, base=base, message=message, alias=alias, include=include,
-                                  allow_pickle=allow_pickle, new_version=new_version, force=force, dialect=dialect)  # fmt: skip
+                                  allow_pickle=allow_pickle, new_version=new_version, force=force, dialect=dialect,
+                                  quantised=quantised)  # fmt: skip
     session.out.data(added.to_json(), f"{added.version.ref}  {_short(added.version)}" + _unchanged(added.created))
     if added.skipped:
         session.out.say(f"left out: {', '.join(added.skipped)} (take in with --include GLOB)")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from adaptkit.cli.adapters import REF
-from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
+
+if TYPE_CHECKING:
+    from adaptkit.types import BaseIdentity
 
 
 @click.group()
@@ -13,28 +17,67 @@ def base() -> None:
     """Base models: measure, compare, and verify what an adapter was made for."""
 
 
+@base.command("add")
+@click.argument("base_", metavar="BASE")
+@click.option("--name", help="What to call it.  [default: the last part of its own name]")
+@click.option("--derived-from", metavar="BASE", help="The base that this quantised copy was made from.")
+@click.option("--claim", is_flag=True, help="Believe the file names in the Hub cache instead of reading the weights.")
+@click.option("--move", is_flag=True, help="Even when the name means another base now.")
+@json_option
+@pass_session
+def add_base(session: Session, base_: str, name: str | None, derived_from: str | None, claim: bool, move: bool) -> None:
+    """Know a base by a name: a folder (measured), or hf://OWNER/NAME (by its metadata, nothing downloaded)."""
+    called, found = session.workspace.add_base(base_, name=name, derived_from=derived_from, claim=claim, move=move)
+    session.out.data({"called": called} | found.to_json(), f"{called}  {_described(found)}")
+
+
+@base.command("alias")
+@click.argument("name")
+@click.argument("base_", metavar="[BASE]", required=False)
+@click.option("--move", is_flag=True, help="Even when the name means another base now.")
+@pass_session
+def alias_base(session: Session, name: str, base_: str | None, move: bool) -> None:
+    """Call BASE by a further NAME; without BASE, by this one no more."""
+    session.workspace.alias_base(name, base_, move=move)
+    session.out.say(f"{name} is {base_}" if base_ else f"{name} is no base any more")
+
+
 @base.command("list")
 @json_option
 @pass_session
 def list_bases(session: Session) -> None:
-    """List the bases that registered adapters are for."""
-    bases = session.workspace.bases()
-    rows = [(b.name or "?", b.status, str(count), " ".join(level.value[:16] + "…" for level in b.levels))
-            for b, count in bases]  # fmt: skip
-    session.out.table([b.to_json() | {"versions": count} for b, count in bases],
-                      ("NAME", "STATUS", "VERSIONS", "LEVELS"), rows, "no bases yet")  # fmt: skip
+    """List the bases that adapters are for, and those that have a name here."""
+    bases, names = session.workspace.bases(), session.workspace.base_names()
+    called = {b: [n for n, known in names.items() if known == b] for b, _ in bases}
+    rows = [(", ".join(called[b]) or "-", b.name or "?", b.status, str(count),
+             " ".join(level.value[:16] + "…" for level in b.levels)) for b, count in bases]  # fmt: skip
+    session.out.table([b.to_json() | {"called": called[b], "versions": count} for b, count in bases],
+                      ("CALLED", "NAME", "STATUS", "VERSIONS", "LEVELS"), rows, "no bases yet")  # fmt: skip
 
 
 @base.command("show")
 @click.argument("base_", metavar="BASE")
+@click.option("--claim", is_flag=True, help="Believe the file names in the Hub cache instead of reading the weights.")
 @json_option
 @pass_session
-def show_base(session: Session, base_: str) -> None:
-    """Measure a base folder, or show a known base by name or level."""
-    found = session.workspace.base(base_).identity
+def show_base(session: Session, base_: str, claim: bool) -> None:
+    """Measure a base folder, or show a base by name, level or hf:// URL."""
+    found = session.workspace.base(base_, claim=claim).identity
+    pair = session.workspace.measured_by(found)
     lines = [f"{found.name or '?'} ({found.status})"]
-    lines += [f"  {level.value} ({'measured' if level.measured else 'claimed'})" for level in found.levels]
-    session.out.data(found.to_json(), "\n".join(lines))
+    for level in found.levels:
+        by = f", measured by {pair.author or 'somebody'} on {pair.when[:10]}" if pair and level.kind == "tm1" else ""
+        lines.append(f"  {level.value} ({'measured' if level.measured else 'claimed'}{by})")
+    if found.quantised:
+        told = found.quantised
+        lines.append(f"  quantised: {told.method}, {told.bits} bits{f', {told.dtype}' if told.dtype else ''}")
+    if found.derived_from:
+        lines.append(f"  made from {found.derived_from}")
+    session.out.data(found.to_json() | {"measured_by": pair.author if pair else None}, "\n".join(lines))
+
+
+def _described(found: BaseIdentity) -> str:
+    return f"{found.name or '?'} ({found.status})  " + " ".join(f"{level.value[:16]}…" for level in found.levels)
 
 
 @base.command("compare")
@@ -51,12 +94,12 @@ def compare_bases(session: Session, one: str, other: str) -> None:
 
 
 @base.command("verify")
-@REF
+@click.argument("ref", metavar="REF|BASE", shell_complete=complete_ref)
 @click.option("--base", "folder", required=True, metavar="DIR", help="The base model's folder.")
 @click.option("--force", is_flag=True, help="Even when it contradicts what was recorded.")
 @json_option
 @pass_session
 def verify_base(session: Session, ref: str, folder: str, force: bool) -> None:
-    """Measure the base of REF, check that REF fits it, and record it."""
-    version = session.workspace.verify_base(ref, folder, force=force)
-    session.out.data(version.to_json(), f"{version.ref}: base {version.base.name} ({version.base.status})")
+    """Measure what was claimed of a base: that of the version REF (and that REF fits it), or a base by its name."""
+    found = session.workspace.verify_base(ref, folder, force=force)
+    session.out.data(found.to_json(), f"{ref}: base {found.name} ({found.status})")

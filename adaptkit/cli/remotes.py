@@ -70,14 +70,20 @@ def check_remote(session: Session, name: str) -> None:
 @click.argument("target", metavar="TO")
 @click.option("--dry-run", is_flag=True, help="Send nothing: show what is missing there.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="How many adapters at once.")
+@click.option("--create", is_flag=True, help="Make repositories that are not there (hf://).")
+@click.option("--private", is_flag=True, help="Make them so that only their members may read them (hf://).")
 @json_option
 @pass_session
-def mirror(session: Session, source: str, target: str, dry_run: bool, jobs: int) -> None:
+def mirror(session: Session, source: str, target: str, *, dry_run: bool, jobs: int, create: bool,
+           private: bool) -> None:  # fmt: skip
     """Copy every version of a remote, or of one adapter (REMOTE:NAME, URL), to another; no registry is asked.
 
     What is there already is not sent, so an interrupted mirror goes on by running it again.
     """
-    report = session.workspace.mirror(source, target, dry_run=dry_run, jobs=jobs)
+    from adaptkit.extend import PushOptions
+
+    options = PushOptions(create=create, private=private)
+    report = session.workspace.mirror(source, target, dry_run=dry_run, jobs=jobs, options=options)
     missing = [one for one in report.versions if not one.unchanged]
     session.out.table(report.to_json(), ("FROM", "TO", "DIGEST", "SENT"), [_row(one, dry_run) for one in missing],
                       f"nothing to send: all {len(report.versions)} versions are there")  # fmt: skip

@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from adaptkit.identity.claims import claimed_by_cache
     from adaptkit.identity.comparison import Purpose, Ruling, admits, compare
     from adaptkit.identity.layout import weight_files
-    from adaptkit.identity.levels import LEVELS, base_shapes, measure, tensor_hashes
+    from adaptkit.identity.levels import LEVELS, base_shapes, claimed, measure, tensor_hashes
 
 __all__ = [
     "LEVELS",
@@ -20,6 +21,8 @@ __all__ = [
     "Ruling",
     "admits",
     "base_shapes",
+    "claimed",
+    "claimed_by_cache",
     "compare",
     "measure",
     "tensor_hashes",
@@ -28,7 +31,8 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Purpose", "Ruling", "admits", "compare"), "comparison"),
-    **dict.fromkeys(("LEVELS", "base_shapes", "measure", "tensor_hashes"), "levels"),
+    **dict.fromkeys(("LEVELS", "base_shapes", "claimed", "measure", "tensor_hashes"), "levels"),
+    "claimed_by_cache": "claims",
     "weight_files": "layout",
 }
 

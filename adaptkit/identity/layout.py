@@ -24,7 +24,13 @@ _AGAIN = "download the model again, or give another folder"
 _LARGEST_JSON = 100_000_000  # bytes; the index of a model with 100,000 tensors has about 10 MB
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 # https://huggingface.co/docs/huggingface_hub/guides/manage-cache: models--OWNER--NAME/snapshots/REVISION
+_LARGEST_CARD = 1 << 20
+_BASE_MODEL = re.compile(r"^base_model:[ \t]*(?:\n\s*-\s*)?([^\s#]+)", re.MULTILINE)
 _CACHE_FOLDER = re.compile(r"models--(.+)")
+
+
+Form = tuple[str, tuple[int, ...]]
+"""A tensor's dtype and shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,10 @@ class Place:
 
     file: Path
     entry: Entry
+
+    @property
+    def form(self) -> Form:
+        return self.entry.dtype, self.entry.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,23 @@ def declared_name(layout: Layout) -> str:
     if isinstance(name, str) and _HUB_ID.fullmatch(name) and not Path(name).exists():
         return name
     return directory.name
+
+
+def declared_origin(layout: Layout) -> str | None:
+    """The repository that a quantised copy says it was made from, in the front matter of its README."""
+    readme = layout.directory / "README.md"
+    if declared_quantisation(layout.config) is None or not readme.is_file():
+        return None
+    with readme.open(encoding="utf-8", errors="replace") as file:
+        return origin_in_card(file.read(_LARGEST_CARD))
+
+
+def origin_in_card(text: str) -> str | None:
+    """The first `base_model` in a model card's front matter, as `hf://owner/name`. Nothing of the card is evaluated."""
+    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    found = _BASE_MODEL.search(front[1]) if front else None
+    name = found[1].strip("'\"") if found else ""
+    return f"hf://{name}" if _HUB_ID.fullmatch(name) else None
 
 
 def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from adaptkit.errors import BadBase, NotFound
 from adaptkit.extend import no_progress
 from adaptkit.identity.hashing import hash_all
-from adaptkit.identity.layout import declared_name, declared_quantisation, read_layout
+from adaptkit.identity.layout import declared_name, declared_origin, declared_quantisation, read_layout
 from adaptkit.identity.tied import candidates
 from adaptkit.types import BaseIdentity, Level, canonical_json
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.extend import Progress
-    from adaptkit.identity.layout import Layout, Place
+    from adaptkit.identity.layout import Form, Layout, Place
 
 LEVELS = ("as1", "fs1", "tm1")
 
@@ -45,12 +45,30 @@ def measure(directory: Path, levels: Iterable[str] = LEVELS, cache: Path | None 
     found: list[Level] = []
     kept = {name: place for name, place in (layout.tensors or {}).items() if name not in left_out}
     if kept and "as1" in wanted:
-        found.append(Level(as1(kept), measured=True))
+        found.append(Level(as1({name: place.form for name, place in kept.items()}), measured=True))
     if files:
         found.append(Level(fs1(shas.values()), measured=True))
     if kept and "tm1" in wanted:
         found.append(Level(tm1(_leaves(kept, hashes)), measured=True))
-    return BaseIdentity(declared_name(layout), tuple(found), declared_quantisation(layout.config))
+    return BaseIdentity(
+        declared_name(layout), tuple(found), declared_quantisation(layout.config), declared_origin(layout)
+    )
+
+
+def claimed(outline: Path, shas: Mapping[str, str], name: str) -> BaseIdentity:
+    """The identity of a base of which only config, index and headers are here, by what its place says of its files.
+
+    `shas` are sha256 by file name. `as1` is left out where only the bytes tell whether a tensor is tied.
+    """
+    layout = read_layout(outline)
+    told = [shas.get(file.relative_to(outline).as_posix(), "") for file in layout.files]
+    found: list[Level] = []
+    forms = {tensor: place.form for tensor, place in (layout.tensors or {}).items()}
+    if forms and not candidates(forms, layout.config):
+        found.append(Level(as1(forms), measured=False))
+    if all(told):
+        found.append(Level(fs1(told), measured=False))
+    return BaseIdentity(name, tuple(found), declared_quantisation(layout.config), declared_origin(layout))
 
 
 def tensor_hashes(directory: Path, cache: Path | None = None, progress: Progress | None = None) -> dict[str, str]:
@@ -73,9 +91,9 @@ def base_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     return {name: place.entry.shape for name, place in sorted(layout.tensors.items())}
 
 
-def as1(tensors: Mapping[str, Place]) -> str:
+def as1(tensors: Mapping[str, Form]) -> str:
     """The architecture level."""
-    rows = [[name, place.entry.dtype, list(place.entry.shape)] for name, place in sorted(tensors.items())]
+    rows = [[name, dtype, list(shape)] for name, (dtype, shape) in sorted(tensors.items())]
     return "as1:" + sha256(canonical_json(rows).encode()).hexdigest()
 
 
@@ -93,7 +111,7 @@ def _hash(layout: Layout, files: Sequence[Path], every: bool, cache: Path | None
           progress: Progress) -> tuple[dict[Path, str], dict[str, str], set[str]]:  # fmt: skip
     """Hash what is needed: whole files, every tensor or only those that may be tied; and what is left out as tied."""
     tensors = layout.tensors or {}
-    pairs = candidates(tensors, layout.config)
+    pairs = candidates({name: place.form for name, place in tensors.items()}, layout.config)
     needed = tensors if every else {name: tensors[name] for pair in pairs for name in pair}
     shas, hashes = hash_all(files, needed, cache, progress)
     return shas, hashes, {tied for tied, partner in pairs if hashes[tied] == hashes[partner]}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from adaptkit.identity.layout import Place
+    from adaptkit.identity.layout import Form
 
 # Each group is tied to those behind it; the last one that is there stays.
 _HEADS = ("lm_head", "lm_head.out_proj", "head", "decoder", "proj_out", "output_projection", "embed_out", "lm_loss",
@@ -20,10 +20,11 @@ _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "tok_embeddings", "toke
 _BIASES = (("lm_head.decoder.bias", "lm_head.bias"), ("predictions.decoder.bias", "predictions.bias"))
 
 
-def candidates(tensors: Mapping[str, Place], config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def candidates(tensors: Mapping[str, Form], config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Pairs (left out, stays) that the config declares tied and whose dtype and shape agree; bytes are the caller's."""
-    return tuple((tied, partner) for tied, partner in _declared(sorted(tensors), config)
-                 if _form(tensors[tied]) == _form(tensors[partner]))  # fmt: skip
+    return tuple(
+        (tied, partner) for tied, partner in _declared(sorted(tensors), config) if tensors[tied] == tensors[partner]
+    )
 
 
 def _declared(names: list[str], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -55,7 +56,3 @@ def _ties_words(config: Mapping[str, Any]) -> bool:
 def _ending(names: list[str], modules: tuple[str, ...]) -> list[str]:
     ends = tuple(f".{module}.weight" for module in modules)
     return [name for name in names if f".{name}".endswith(ends)]
-
-
-def _form(place: Place) -> tuple[str, tuple[int, ...]]:
-    return place.entry.dtype, place.entry.shape

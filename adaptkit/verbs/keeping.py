@@ -57,7 +57,8 @@ class Keeping(Shelf):
         now = self._clock()
         before = (now - timedelta(seconds=trash)).isoformat(timespec="microseconds")
         gone = self.registry.purgeable(before) if dry_run else self.registry.purge(before, author=self.config.author)
-        done = sweeping.sweep(self.store, self._needed, grace=grace, trash=trash, dry_run=dry_run, now=now.timestamp)
+        done = sweeping.sweep(self.store, self._needed, grace=grace, trash=trash, dry_run=dry_run, now=now.timestamp,
+                              work=[self._tmp])  # fmt: skip
         done = replace(done, purged=tuple(version.ref for version in gone))
         if not dry_run:
             for version in gone:

@@ -168,6 +168,7 @@ class Locking(Shelf):
                 locked.adapter, manifest, message=placed.message if placed else "", author=placed.author if placed else "",
                 origin="pulled", number=locked.number,
             )  # fmt: skip
+            self._learn(manifest.base, placed.author if placed else "")
             detail = {"place": locked.place, "number": locked.number, "locked": locked.name}
             self._emit("pulled", version.ref, version.digest, detail)
         if came and locked.place:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import identity, refs
-from adaptkit.adapter import MANIFEST
+from adaptkit.contents import MANIFEST
 from adaptkit.errors import BadRecipe, BadReference, BaseMismatch, Unmergeable
-from adaptkit.files import atomic_write, user_path
+from adaptkit.files import atomic_write, explained, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
 from adaptkit.machine import machine
 from adaptkit.results import Baked, Extracted, Merged
@@ -74,12 +74,13 @@ class Making(Shelf):
             bases = [(parent.label, known) for parent, (_, known) in zip(parents, opened, strict=True)]
             if base is not None:
                 bases.insert(0, (str(base), self._bases.measured(user_path(base)).identity))
-            facts = admit_together(bases, force=force)
+            facts = admit_together(bases, self._pairs, force=force)
             for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
                 self.notify(text)
             self._review(Merge(made.sources, tuple(known for _, known in opened), made.canonical(), name))
             folder = work / "merged"
-            folder.mkdir()
+            with explained("write", folder):
+                folder.mkdir()
             with self._watch("merging", None) as step:
                 report = merge.run(made, plan, [source for source, _ in opened], folder, workers=workers,
                                    method=self.plugins.packing_method(), into_lora=into_lora,
@@ -138,7 +139,8 @@ class Making(Shelf):
         found = self._bases.measured(user_path(base))
         with staging(self._tmp if target is None else target.parent) as work:
             folder = work / "extracted"
-            folder.mkdir()
+            with explained("write", folder):
+                folder.mkdir()
             with self._watch("extracting", None) as step:
                 report = extract.run(user_path(tuned), user_path(base), folder, method, rank=rank,
                                      name=found.identity.name or "base", done=step)  # fmt: skip
@@ -238,7 +240,7 @@ class Making(Shelf):
 
         found = self._bases.measured(base).identity
         for ref, known in told:
-            ruling = identity.admits(identity.compare(known, found), known, found, "bake")
+            ruling = identity.admits(self._bases.same(known, found), known, found, "bake")
             if not ruling.allowed and not force:
                 raise BaseMismatch(f"cannot bake {ref} into {base}", why=ruling.reason,
                                    fix="give the base it was trained on, or --force")  # fmt: skip

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import StorageError
+from adaptkit.extend import PushOptions
 from adaptkit.folders import staging
 from adaptkit.holdings import Holdings
 from adaptkit.results import Probed
@@ -28,7 +29,8 @@ class Placing(Holdings):
         with self._watch(f"trying {place.url}", None):
             return Probed(place.url, place.probe())
 
-    def mirror(self, source: str, target: str, *, dry_run: bool = False, jobs: int = 4) -> Mirrored:
+    def mirror(self, source: str, target: str, *, dry_run: bool = False, jobs: int = 4,
+               options: PushOptions | None = None) -> Mirrored:  # fmt: skip
         """Copy every version of a remote, or of one adapter in it, to another, `jobs` adapters at a time.
 
         Digests are verified on the way, numbers stay where they are free, aliases come along. Run again, it sends what
@@ -36,7 +38,8 @@ class Placing(Holdings):
         """
         from adaptkit import mirroring
 
-        pairs = mirroring.pairs(self.places, source, target)
+        pairs = [(one, other.asked(options or PushOptions()), selector)
+                 for one, other, selector in mirroring.pairs(self.places, source, target)]  # fmt: skip
         with ThreadPoolExecutor(jobs) as pool, staging(self._tmp) as work:
             plans = list(pool.map(lambda pair: mirroring.plan(*pair), pairs))
             for plan in plans:

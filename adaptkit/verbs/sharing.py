@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.adapter import MANIFEST, Adapter
+from adaptkit.adapter import Adapter
 from adaptkit.admission import admit_next
+from adaptkit.contents import MANIFEST, README
 from adaptkit.dialects import to_dialect
 from adaptkit.errors import AdaptkitError, BadReference, StorageError
-from adaptkit.extend import Bundle
+from adaptkit.extend import Bundle, PushOptions
 from adaptkit.files import atomic_write, explained
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
 from adaptkit.results import Added, Pushed
-from adaptkit.types import PlacedVersion, Placement, Publish
+from adaptkit.types import FileEntry, PlacedVersion, Placement, Publish
 from adaptkit.verbs.shelf import Shelf
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from adaptkit.card import Ancestor
     from adaptkit.extend import StorageBackend
+    from adaptkit.types import Parent, Quantisation, Version
 
 
 class Sharing(Shelf):
@@ -48,13 +53,16 @@ class Sharing(Shelf):
             rename_into(folder, target)
         return target
 
-    def push(self, ref: str, to: str) -> Pushed:
-        """Publish a version at a URL or in a named remote; a digest that is there already sends nothing."""
+    def push(self, ref: str, to: str, *, options: PushOptions | None = None) -> Pushed:
+        """Publish a version at a URL or in a named remote; a digest that is there already sends nothing.
+
+        Where people look at a version's README.md, it gets a model card.
+        """
         from adaptkit import publish
 
         parsed = refs.parse(ref)
         version = self.version(ref)
-        place = self.places.to_push(to, version.name)
+        place = self.places.to_push(to, version.name).asked(options or PushOptions())
         self._present(version.digest)
         manifest = self._manifest(version)
         self._review(Publish(version, manifest, place.url))
@@ -63,24 +71,28 @@ class Sharing(Shelf):
         alias = parsed.selector.value if isinstance(parsed, refs.NameRef) and parsed.selector \
             and parsed.selector.kind == "alias" else None  # fmt: skip
         size = sum(entry.size for entry in manifest.files)
-        with self._watch(f"pushing {version.ref}", size) as progress:
-            receipt = publish.push(place, Bundle(placed, paths), progress, alias=alias)
-        self.registry.record_placement(Placement(place.url, receipt.number, receipt.digest, self._now()),
-                                       author=self.config.author, detail=asdict(receipt))  # fmt: skip
-        self._emit("published", version.ref, version.digest, asdict(receipt))
+        with staging(self._tmp) as work, self._watch(f"pushing {version.ref}", size) as progress:
+            receipt = publish.push(
+                place, Bundle(placed, paths), progress, alias=alias,
+                dress=lambda bundle, standing: self._dressed(bundle, version, place.url, standing, work),
+            )  # fmt: skip
+        if receipt.number:
+            self.registry.record_placement(Placement(place.url, receipt.number, receipt.digest, self._now()),
+                                           author=self.config.author, detail=asdict(receipt))  # fmt: skip
+        self._emit(receipt.state, version.ref, version.digest, asdict(receipt))
         if receipt.note:
             self.notify(f"{place.url}: {receipt.note}")
         return Pushed(version, receipt)
 
-    def push_to_all(self, ref: str, to: Sequence[str]) -> tuple[Pushed, ...]:
+    def push_to_all(self, ref: str, to: Sequence[str], *, options: PushOptions | None = None) -> tuple[Pushed, ...]:
         """Publish a version in several places; all are known before anything is sent, and one that fails stops no other."""
         version = self.version(ref)
         for place in to:
-            self.places.to_push(place, version.name)
+            self.places.to_push(place, version.name).asked(options or PushOptions())
         done, failures = list[Pushed](), list[str]()
         for place in to:
             try:
-                done.append(self.push(ref, place))
+                done.append(self.push(ref, place, options=options))
             except AdaptkitError as error:
                 failures.append(error.what + (f" ({error.why})" if error.why else ""))
         if failures:
@@ -102,33 +114,68 @@ class Sharing(Shelf):
         new_version: bool = False,
         force: bool = False,
         dialect: str | None = None,
+        quantised: Quantisation | None = None,
     ) -> Added:
         """Take in an adapter folder (see `Shelf.add`); a URL or `REMOTE:NAME` is pulled, under the name it has there.
 
-        What is pulled says itself what it is: of the options of a folder only `alias` and `new_version` mean something.
+        What is pulled says itself what it is: only `alias`, `new_version` and `allow_pickle` mean something then.
         """
-        how = {"base": base, "message": message, "include": include, "allow_pickle": allow_pickle, "force": force,
-               "dialect": dialect}  # fmt: skip
+        how = {"base": base, "message": message, "include": include, "force": force, "dialect": dialect,
+               "quantised": quantised}  # fmt: skip
         if not _is_elsewhere(path):
             if name is None:
                 raise BadReference(f"cannot add {path}", why="a folder does not say what it is called",
                                    fix=f"adaptkit add {path} --name NAME")  # fmt: skip
             return super().add(path, name, base=base, message=message, alias=alias, include=include, force=force,
-                               allow_pickle=allow_pickle, new_version=new_version, dialect=dialect)  # fmt: skip
+                               allow_pickle=allow_pickle, new_version=new_version, dialect=dialect,
+                               quantised=quantised)  # fmt: skip
         if unfit := next((key for key, value in how.items() if value), ""):
             raise BadReference(f"cannot add {path} with another {unfit.replace('_', ' ')}",
                                why="what is pulled says itself what it is", fix=f"adaptkit add {path}")  # fmt: skip
-        return self.pull(str(path), name=name, alias=alias, new_version=new_version)
+        return self.pull(str(path), name=name, alias=alias, new_version=new_version, allow_pickle=allow_pickle)
+
+    def _dressed(self, bundle: Bundle, version: Version, url: str, standing: str, work: Path) -> Bundle:
+        """A bundle whose README.md is its model card, around what people wrote there."""
+        from adaptkit import card
+        from adaptkit.adapter import read_config
+
+        readme = bundle.paths.get(README)
+        own = readme.read_text("utf-8", errors="replace") if readme else ""
+        config = read_config(self.store.tree(version.digest), version.ref)
+        parents = [self._ancestor(parent) for parent in bundle.manifest.parents]
+        subject = card.Subject(version.name, url, bundle.manifest, config, version.metrics, version.message, parents)
+        data = card.render(subject, standing or own).encode()
+        path = work / README
+        atomic_write(path, data)
+        entry = FileEntry(README, len(data), sha256(data).hexdigest())
+        extras = (*(extra for extra in bundle.manifest.extras if extra.path != README), entry)
+        placed = replace(bundle.placed, manifest=replace(bundle.manifest, extras=extras))
+        return replace(bundle, placed=placed, paths={**bundle.paths, README: path})
+
+    def _ancestor(self, parent: Parent) -> Ancestor:
+        """What a card says of a parent: what its own card says, as far as it is here, and where it lies."""
+        from adaptkit import card
+
+        text = ""
+        with suppress(AdaptkitError):
+            extras = {entry.path: entry for entry in self.store.manifest(parent.digest).extras}
+            if README in extras:
+                text = self.store.blob(extras[README].sha256).read_text("utf-8", errors="replace")
+        return card.Ancestor(parent, text, tuple(p.place for p in self.registry.placements(parent.digest)))
 
     def pull(self, source: str, *, name: str | None = None, alias: str | None = None,
-             new_version: bool = False) -> Added:  # fmt: skip
-        """Fetch a version from a URL or `REMOTE:NAME`, verify every byte, and register it."""
+             new_version: bool = False, allow_pickle: bool = False) -> Added:  # fmt: skip
+        """Fetch a version from a URL or `REMOTE:NAME`, verify every byte, and register it.
+
+        What adaptkit did not make is looked at as `add` looks at a folder.
+        """
         from adaptkit import publish
 
         place, selector = self.places.to_pull(source)
         placed = publish.choose(place, selector)
         name = refs.check_name(name or placed.name or place.url.rstrip("/").rpartition("/")[2])
-        return self._take(place, placed, name, origin="pulled", alias=alias, new_version=new_version)
+        return self._take(place, placed, name, origin="pulled", alias=alias, new_version=new_version,
+                          allow_pickle=allow_pickle)  # fmt: skip
 
     def rebuild(self, source: str) -> tuple[Added, ...]:
         """Register every version of a place, or of every adapter in a remote, under the number it has there."""
@@ -143,23 +190,30 @@ class Sharing(Shelf):
         )
 
     def _take(self, place: StorageBackend, placed: PlacedVersion, name: str, *, origin: str, alias: str | None = None,
-              new_version: bool = False) -> Added:  # fmt: skip
+              new_version: bool = False, allow_pickle: bool = False) -> Added:  # fmt: skip
         from adaptkit import publish
 
         if alias is not None:
             self._review_move(name, alias, self.registry.next_number(name))
-        size = sum(entry.size for entry in placed.manifest.files)
+        size, pairs = sum(entry.size for entry in placed.manifest.files), dict(self._pairs)
+        if not placed.described:
+            with staging(self._tmp) as work, self._watch(f"pulling {name}", size) as progress:
+                intake = self._sources.pulled(place, placed, work, allow_pickle=allow_pickle, progress=progress)
+                return self._register(intake, name, alias=alias, new_version=new_version, origin=origin)
         with self.store.working(), self._watch(f"pulling {name}", size) as progress:
             manifest = publish.fetch(place, placed, self.store, progress)
             version, created = self.registry.add_version(
                 name, manifest, message=placed.message, author=placed.author, origin=origin, alias=alias,
-                number=placed.number,
-                admit=None if new_version else lambda latest: admit_next(name, latest, manifest),
+                number=placed.number or None,
+                admit=None if new_version else lambda latest: admit_next(name, latest, manifest, pairs),
             )  # fmt: skip
-        self.registry.record_placement(Placement(place.url, placed.number, manifest.digest, self._now()),
-                                       author=self.config.author)  # fmt: skip
+        if placed.number:
+            self.registry.record_placement(Placement(place.url, placed.number, manifest.digest, self._now()),
+                                           author=self.config.author)  # fmt: skip
+        self._learn(manifest.base, placed.author)
         if created:
-            self._emit(origin, version.ref, version.digest, {"place": place.url, "number": placed.number})
+            told = {"place": place.url, "number": placed.number, "revision": placed.revision}
+            self._emit(origin, version.ref, version.digest, told)
         return Added(version, created)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptkit import identity, refs
+from adaptkit import refs
 from adaptkit.admission import admit_next
 from adaptkit.conditions import parse_condition, parse_rank
 from adaptkit.errors import BadReference, MissingExtra, NotFound, StoreError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adaptkit.intake import Intake
-    from adaptkit.types import Event, Lineage, Manifest, Version
+    from adaptkit.types import Event, Lineage, Manifest, Quantisation, Version
 
 
 class Shelf(Holdings):
@@ -41,11 +41,13 @@ class Shelf(Holdings):
         new_version: bool = False,
         force: bool = False,
         dialect: str | None = None,
+        quantised: Quantisation | None = None,
     ) -> Added:
         """Take in an adapter folder as the next version of `name`; `created` is False when it already is the latest.
 
         What kohya's scripts or diffusers wrote is recognised and turned into a PEFT directory; `dialect` says who
-        wrote it where the file does not tell.
+        wrote it where the file does not tell. `quantised` says how the base was quantised when it was loaded for
+        training (QLoRA): its identity stays that of its files.
         """
         refs.check_name(name)
         if alias is not None:
@@ -53,7 +55,7 @@ class Shelf(Holdings):
         folder = user_path(path)
         with staging(self._tmp) as work:
             intake = self._sources.folder(folder, base, work, include=include, allow_pickle=allow_pickle, force=force,
-                                          dialect=dialect)  # fmt: skip
+                                          dialect=dialect, quantised=quantised)  # fmt: skip
             return self._register(intake, name, message=message, alias=alias, new_version=new_version, origin="added")
 
     def list(self, *, base: str | None = None, method: str | None = None, every: bool = False, rank: str | None = None,
@@ -65,14 +67,15 @@ class Shelf(Holdings):
         the name, the names it had, the description, the message or a tag.
         """
         find = self.registry.versions if every else self.registry.latest_versions
-        found = tuple(find(method=method, tag=tag, team=team and refs.check_name(team), words=tuple(words),
-                           rank=None if rank is None else parse_rank(rank),
-                           figures=tuple(parse_condition(text) for text in metrics)))  # fmt: skip
-        if base is None:
-            return found
-        wanted = self._bases.find(base).identity
-        return tuple(v for v in found if identity.compare(v.base, wanted).sameness in _FITTING
-                     or (not wanted.levels and v.base.name == wanted.name))  # fmt: skip
+        fitting = None
+        if base is not None:
+            wanted = self._bases.find(base).identity
+            fitting = [known for known in self.registry.known_bases()
+                       if self._bases.same(known, wanted).sameness in _FITTING
+                       or (not wanted.levels and known.name == wanted.name)]  # fmt: skip
+        return tuple(find(method=method, tag=tag, team=team and refs.check_name(team), words=tuple(words),
+                          rank=None if rank is None else parse_rank(rank), fitting=fitting,
+                          figures=tuple(parse_condition(text) for text in metrics)))  # fmt: skip
 
     def version(self, ref: str) -> Version:
         """The registered version that a reference means."""
@@ -183,12 +186,14 @@ class Shelf(Holdings):
             intake = replace(intake, manifest=replace(intake.manifest, facts=facts))
         if alias is not None:
             self._review_move(name, alias, self.registry.next_number(name))
+        pairs = dict(self._pairs)
         with self.store.working():  # until the row is there, only the lease keeps a gc away
             manifest = self.store.add(intake.manifest, intake.sources)
             version, created = self.registry.add_version(
                 name, manifest, message=message, author=self.config.author, origin=origin, alias=alias, number=number,
-                admit=None if new_version else lambda latest: admit_next(name, latest, manifest),
+                admit=None if new_version else lambda latest: admit_next(name, latest, manifest, pairs),
             )  # fmt: skip
+        self._learn(manifest.base)
         if created:
             self._emit(origin, version.ref, version.digest)
         return Added(version, created, intake.skipped)

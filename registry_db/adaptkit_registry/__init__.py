@@ -5,6 +5,7 @@ SQLAlchemy Core on SQLite, or on another database a URL away. Knows adaptkit.typ
 
 from __future__ import annotations
 
+from adaptkit_registry.known_bases import Pair
 from adaptkit_registry.registry import Registry
 
-__all__ = ["Registry"]
+__all__ = ["Pair", "Registry"]

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from adaptkit.types import Version
 
 
+_CHUNK = 500
+
+
 class Ancestry(Ledger):
     """Reads lineage: one query for all the edges, however deep."""
 
@@ -30,16 +33,19 @@ class Ancestry(Ledger):
             edges = select(lineage).where(lineage.c.child.in_(select(above.c.child)))
             for row in connection.execute(edges.order_by(lineage.c.child, lineage.c.position)):
                 parents[row.child].append(Parent(row.parent, row.weight, row.role, row.label))
-            involved = select(above.c.child).union(select(above.c.parent))
-            digests = {found for (found,) in connection.execute(involved)} | {digest}
-            there = versions.c.digest.in_(involved) | (versions.c.digest == digest)
-            for version in read_versions(connection, version_query().where(there, LIVE).order_by(versions.c.id)):
-                named[version.digest].append(version)
-            told = select(artifacts.c.digest, artifacts.c.manifest).where(
-                artifacts.c.digest.in_(involved) | (artifacts.c.digest == digest))  # fmt: skip
-            manifests = {row.digest: Manifest.from_json(json.loads(row.manifest)) for row in connection.execute(told)}
-        return Lineage(digest, {d: tuple(parents[d]) for d in sorted(digests)},
-                       {d: tuple(named[d]) for d in sorted(digests)}, manifests)  # fmt: skip
+            digests = sorted({digest, *parents, *(p.digest for found in parents.values() for p in found)})
+            manifests: dict[str, Manifest] = {}
+            for start in range(0, len(digests), _CHUNK):  # by value: a planner cannot guess how few they are
+                some = digests[start : start + _CHUNK]
+                query = version_query().where(versions.c.digest.in_(some), LIVE).order_by(versions.c.id)
+                for version in read_versions(connection, query):
+                    named[version.digest].append(version)
+                told = select(artifacts.c.digest, artifacts.c.manifest).where(artifacts.c.digest.in_(some))
+                manifests |= {
+                    row.digest: Manifest.from_json(json.loads(row.manifest)) for row in connection.execute(told)
+                }
+        return Lineage(digest, {d: tuple(parents[d]) for d in digests},
+                       {d: tuple(named[d]) for d in digests}, manifests)  # fmt: skip
 
     def former_names(self, name: str) -> tuple[str, ...]:
         """What an adapter was called before, oldest first."""

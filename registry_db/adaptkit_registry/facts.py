@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import or_, select
 
-from adaptkit.errors import NotFound
 from adaptkit.types import Event, Parent, Placement
 from adaptkit_registry.ledger import Ledger, once_more
-from adaptkit_registry.rows import LIVE, read_bases, write_base
 from adaptkit_registry.schema import (
-    artifacts,
     events,
     lineage,
     placements,
-    versions,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from adaptkit.types import BaseIdentity, Version
+    from adaptkit.types import Version
 
 
 class Facts(Ledger):
@@ -56,29 +52,6 @@ class Facts(Ledger):
         query = select(placements).where(placements.c.digest == digest).order_by(placements.c.when)
         with self._reading() as connection:
             return tuple(Placement(r.place, r.number, r.digest, r.when) for r in connection.execute(query))
-
-    def bases(self) -> list[tuple[BaseIdentity, int]]:
-        """Every base that a live version is for, with the number of such versions."""
-        query = (
-            select(artifacts.c.base_id, func.count())
-            .join(versions, versions.c.digest == artifacts.c.digest)
-            .where(LIVE)
-            .group_by(artifacts.c.base_id)
-        )
-        with self._reading() as connection:
-            counts = {base_id: count for base_id, count in connection.execute(query)}  # noqa: C416
-            known = read_bases(connection, sorted(counts))
-        return sorted(((known[i], counts[i]) for i in counts), key=lambda pair: (pair[0].name or "", -pair[1]))
-
-    @once_more
-    def attach_base(self, digest: str, base: BaseIdentity, *, author: str = "") -> None:
-        """Record what is now known of the base of an artifact."""
-        with self._writing() as connection:
-            base_id = write_base(connection, base)
-            known = artifacts.update().where(artifacts.c.digest == digest).values(base_id=base_id)
-            if not connection.execute(known).rowcount:
-                raise NotFound("artifact with digest", digest)
-            self._record(connection, Event("base-added", base.name or "", digest, base.to_json(), author=author))
 
     def events(self, *, limit: int | None = None, names: Collection[str] = ()) -> list[Event]:
         """What happened, newest first; with `names`, only to adapters that are or were called so."""

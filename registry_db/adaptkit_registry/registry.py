@@ -11,10 +11,11 @@ from adaptkit.errors import BadReference, Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, Manifest
 from adaptkit_registry.ancestry import Ancestry
 from adaptkit_registry.facts import Facts
+from adaptkit_registry.known_bases import KnownBases
 from adaptkit_registry.ledger import ANY, once_more
 from adaptkit_registry.rows import LIVE, read_versions, version_query
 from adaptkit_registry.schema import adapters, alias_moves, aliases, artifacts, redirects, versions
-from adaptkit_registry.search import filtered
+from adaptkit_registry.search import filtered, starts
 from adaptkit_registry.transfer import Transfer
 from adaptkit_registry.upkeep import Upkeep
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from adaptkit.types import Version
 
 
-class Registry(Facts, Ancestry, Upkeep, Transfer):
+class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
     """Adapters, versions, aliases, bases, lineage, placements and events in one database."""
 
     # ------------------------------------------------------------ versions
@@ -86,7 +87,7 @@ class Registry(Facts, Ancestry, Upkeep, Transfer):
                     aliases.c.adapter_id == adapter_id, aliases.c.alias == alias
                 )
             elif digest is not None:
-                query = query.where(versions.c.digest.startswith(digest, autoescape=True))
+                query = query.where(starts(versions.c.digest, digest))
                 found = read_versions(connection, query)
                 if len({version.digest for version in found}) > 1:
                     raise _ambiguous(digest, found)
@@ -98,7 +99,7 @@ class Registry(Facts, Ancestry, Upkeep, Transfer):
     def find_digest(self, prefix: str) -> tuple[Version, ...]:
         """Every live version of the one digest that starts so, oldest first."""
         with self._reading() as connection:
-            query = version_query().where(versions.c.digest.startswith(prefix, autoescape=True), LIVE)
+            query = version_query().where(starts(versions.c.digest, prefix), LIVE)
             found = read_versions(connection, query.order_by(versions.c.id))
         if not found:
             raise NotFound("artifact with digest", prefix, (), fix="adaptkit list --all --json shows the digests")

@@ -74,6 +74,22 @@ base_levels = Table(
     Column("measured", Boolean, nullable=False),
 )  # fmt: skip
 
+base_names = Table(
+    "base_names", metadata,
+    Column("name", key(200), primary_key=True),  # what people here call a base
+    Column("base_id", ForeignKey("bases.id"), nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("when", String(32), nullable=False),
+)  # fmt: skip
+
+pairs = Table(
+    "pairs", metadata,
+    Column("fs1", key(80), primary_key=True),  # these files
+    Column("tm1", key(80), nullable=False),  # hold these tensors, as
+    Column("author", String(200), nullable=False),  # measured
+    Column("when", String(32), nullable=False),
+)  # fmt: skip
+
 artifacts = Table(
     "artifacts", metadata,
     Column("digest", key(80), primary_key=True),

@@ -28,9 +28,11 @@ from adaptkit_registry.schema import (
     aliases,
     artifacts,
     base_levels,
+    base_names,
     bases,
     events,
     metrics,
+    pairs,
     placements,
     redirects,
     tags,
@@ -89,6 +91,10 @@ def _lines(connection: Connection) -> Iterator[Line]:
         keys[row.id] = row.key
         yield {"base": row.key, "name": row.name, "quantised": row.quantised, "derived_from": row.derived_from,
                "levels": levels.get(row.id, [])}  # fmt: skip
+    for row in connection.execute(select(base_names).order_by(base_names.c.name)):
+        yield {"base_name": row.name, "of": keys[row.base_id], "author": row.author, "when": row.when}
+    for row in connection.execute(select(pairs).order_by(pairs.c.fs1)):
+        yield {"pair": row.fs1, "tm1": row.tm1, "author": row.author, "when": row.when}
     former: dict[int, list[list[str]]] = {}
     for row in connection.execute(select(redirects).order_by(redirects.c.name)):
         former.setdefault(row.adapter_id, []).append([row.name, row.when])
@@ -181,6 +187,30 @@ class _Import:
         quantised = Quantisation(**json.loads(line["quantised"])) if line["quantised"] else None
         levels = tuple(Level(value, bool(measured)) for value, measured in line["levels"])
         self.bases[line["base"]] = BaseIdentity(line["name"], levels, quantised, line["derived_from"])
+
+    def _base_name(self, line: Line) -> None:
+        known = write_base(self.sql, self.bases[line["of"]])
+        there = self.sql.execute(select(base_names.c.base_id).where(base_names.c.name == line["base_name"])).scalar()
+        if there is None:
+            self._insert(
+                "base_names",
+                base_names,
+                name=line["base_name"],
+                base_id=known,
+                author=line["author"],
+                when=line["when"],
+            )
+        elif there != known:
+            raise Conflict(f"cannot import {self.source}", why=f"the base name '{line['base_name']}' means another base here",
+                           fix="adaptkit base alias it to another name first; nothing was changed")  # fmt: skip
+
+    def _pair(self, line: Line) -> None:
+        there = self.sql.execute(select(pairs.c.tm1).where(pairs.c.fs1 == line["pair"])).scalar()
+        if there is None:
+            self._insert("pairs", pairs, fs1=line["pair"], tm1=line["tm1"], author=line["author"], when=line["when"])
+        elif there != line["tm1"]:
+            raise Conflict(f"cannot import {self.source}", why=f"other tensors were measured in the files {line['pair'][:20]}… here",
+                           fix="hash them again where they lie: one of the two measured a damaged copy")  # fmt: skip
 
     def _adapter(self, line: Line) -> None:
         name = line["adapter"]
@@ -279,6 +309,8 @@ class _Import:
 
 _KINDS = (
     "artifact",
+    "base_name",
+    "pair",
     "base",
     "adapter",
     "version",

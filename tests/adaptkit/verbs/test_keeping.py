@@ -265,10 +265,12 @@ def test_gc_clears_the_trees_of_what_is_gone_and_the_work_of_the_killed(filled):
     filled.path("medic")
     filled.remove("medic")
     (filled.store.root / "tmp" / "tree.x").mkdir()
+    (filled.home.path / "tmp" / ".adaptkit-killed").mkdir()
     with later(filled, 31) as future:
         future.gc()
     assert list((filled.store.root / "trees").iterdir()) == []
     assert list((filled.store.root / "tmp").iterdir()) == []
+    assert list((filled.home.path / "tmp").iterdir()) == []
 
 
 def test_gc_of_an_empty_workspace_does_nothing(workspace):

@@ -111,13 +111,14 @@ def test_a_version_that_rotted_is_not_copied_and_the_others_are(team, tmp_path):
 def test_a_mirror_that_was_killed_goes_on(team, tmp_path):
     def work():
         with Workspace.open(team.home.path, notify=lambda _: None) as ws:
-            while True:
+            for number in range(10**6):
                 ws.mirror("team", "spare")
-                shutil.rmtree(tmp_path / "spare")
+                (tmp_path / "spare").rename(tmp_path / f"made-before-{number}")
 
     for delay in (0.02, 0.05, 0.1):
-        shutil.rmtree(tmp_path / "spare", ignore_errors=True)
-        killed(work, delay)
+        for old in (tmp_path / "spare", *tmp_path.glob("made-before-*")):
+            shutil.rmtree(old, ignore_errors=True)
+        assert killed(work, delay)
         team.mirror("team", "spare")
         left = {path: data for path, data in files(tmp_path / "spare").items() if "/.adaptkit-" not in path}
         assert left == files(tmp_path / "team")

@@ -7,17 +7,22 @@ import shutil
 
 import pytest
 import tiny
+from hubs import hub
 
 from adaptkit import Workspace
 from adaptkit.errors import Refused
+from adaptkit.extend import PushOptions
 from adaptkit.project import PROJECT
+
+__all__ = ["hub"]
+CREATE = PushOptions(create=True)
 
 
 @pytest.fixture
-def roots(tmp_path, moto, registry, use):
+def roots(tmp_path, moto, registry, hub, use):
     """A root of places of each kind, by scheme."""
     return {"file": f"file://{tmp_path}/team", "s3": f"s3://{use(moto)}",
-            "oci": f"oci://{registry.host}/team-{secrets.token_hex(4)}"}  # fmt: skip
+            "oci": f"oci://{registry.host}/team-{secrets.token_hex(4)}", "hf": "hf://fleet"}  # fmt: skip
 
 
 @pytest.fixture
@@ -39,19 +44,19 @@ def held(ws, url):
 
 def test_versions_numbers_and_aliases_go_around_through_every_kind_of_place(team, roots, tmp_path):
     team.set_remote("back", f"file://{tmp_path}/back")
-    for source, target in [("file", "s3"), ("s3", "oci"), ("oci", "back")]:
-        report = team.mirror(source, target)
+    for source, target in [("file", "s3"), ("s3", "oci"), ("oci", "hf"), ("hf:naval", "back")]:
+        report = team.mirror(source, target, options=CREATE if target == "hf" else None)
         assert [(one.number, one.became) for one in report.versions] == [(1, 1), (2, 2), (3, 3)]
         assert all(one.unchanged for one in team.mirror(source, target).versions)
     numbers, aliases = held(team, f"{roots['file']}/naval")
     assert aliases == {"prod": 2}
-    for url in (f"{roots['s3']}/naval", f"{roots['oci']}/naval", f"file://{tmp_path}/back/naval"):
+    for url in (*(f"{roots[scheme]}/naval" for scheme in ("s3", "oci", "hf")), f"file://{tmp_path}/back/naval"):
         assert held(team, url) == (numbers, aliases)
 
 
-@pytest.mark.parametrize("scheme", ["s3", "oci"])
+@pytest.mark.parametrize("scheme", ["s3", "oci", "hf"])
 def test_a_lock_of_a_server_is_synced_by_a_machine_that_knows_nothing_and_survives_moves(team, roots, tmp_path, scheme):
-    team.mirror("file", scheme)
+    team.mirror("file", scheme, options=CREATE if scheme == "hf" else None)
     project = tmp_path / "project"
     project.mkdir()
     (project / PROJECT).write_text(
@@ -113,10 +118,10 @@ def test_a_check_of_a_registry_deletes_its_blob(team, roots, registry):
     assert blobs() == before
 
 
-@pytest.mark.parametrize("scheme", ["file", "s3", "oci"])
+@pytest.mark.parametrize("scheme", ["file", "s3", "oci", "hf"])
 def test_merge_bake_and_add_take_the_urls_of_every_scheme(team, roots, tmp_path, tiny_llama, lora_pair, scheme):
     if scheme != "file":
-        team.mirror("file", scheme)
+        team.mirror("file", scheme, options=CREATE if scheme == "hf" else None)
     team.add(lora_pair[1], "medic")
     url = f"{roots[scheme]}/naval"
     merged = team.merge([f"{url}@2=0.5", "medic=0.5"], out=tmp_path / "merged")
@@ -130,7 +135,8 @@ def test_merge_bake_and_add_take_the_urls_of_every_scheme(team, roots, tmp_path,
         assert other.merge([f"{scheme}:naval@1", f"{scheme}:naval@3=0.5"], name="both").version.ref == "both@1"
 
 
-def test_a_push_carries_its_alias_to_every_kind_of_place(team, roots):
+def test_a_push_carries_its_alias_to_every_kind_of_place(team, roots, hub):
+    hub.create("fleet/naval")
     done = team.push_to_all("naval@prod", list(roots))
     for pushed in done:
         assert held(team, pushed.receipt.place)[1] == {"prod": pushed.receipt.number}

@@ -1,4 +1,4 @@
-"""Renames, descriptions, figures to search by; large files and bytewise order in PostgreSQL."""
+"""Renames, descriptions, figures to search by, names and pairs of bases; large files and bytewise order in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -33,6 +33,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_redirects")),
     )
     op.create_index(op.f("ix_redirects_adapter_id"), "redirects", ["adapter_id"], unique=False)
+    op.create_table(
+        "base_names",
+        sa.Column("name", key(200), nullable=False),
+        sa.Column("base_id", sa.Integer(), nullable=False),
+        sa.Column("author", sa.String(length=200), nullable=False),
+        sa.Column("when", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(["base_id"], ["bases.id"], name=op.f("fk_base_names_base_id")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_base_names")),
+    )
+    op.create_table(
+        "pairs",
+        sa.Column("fs1", key(80), nullable=False),
+        sa.Column("tm1", key(80), nullable=False),
+        sa.Column("author", sa.String(length=200), nullable=False),
+        sa.Column("when", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("fs1", name=op.f("pk_pairs")),
+    )
     op.add_column("adapters", sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False))
     op.create_index(op.f("ix_metrics_name_value"), "metrics", ["name", "value"], unique=False)
     if op.get_bind().dialect.name == "postgresql":

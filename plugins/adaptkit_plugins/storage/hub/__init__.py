@@ -1,0 +1,20 @@
+"""`hf://org/repo`: the Hugging Face Hub, through huggingface_hub (the extra `hf`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptkit.hookspecs import hookimpl
+from adaptkit_plugins.storage.hub.place import HubPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from adaptkit.extend import StorageBackend
+
+__all__ = ["HubPlace"]
+
+
+@hookimpl
+def register_storage_backends(register: Callable[[type[StorageBackend]], None]) -> None:
+    register(HubPlace)

@@ -1,0 +1,267 @@
+"""Talking to one repository of a Hub: every call bounded in time and tries, every failure a sentence.
+
+Notable choices:
+- reading is tried again when the Hub is busy; writing never blindly: who writes looks first whether it landed
+- files come over plain HTTP with our own redirects, because huggingface_hub neither bounds a slow answer nor
+  says where it was sent; nothing goes through its cache, which anybody who may write there can poison
+- a redirect to another origin loses the token, one to a machine's own neighbourhood is refused
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import time
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+from adaptkit.errors import AdaptkitError, Corrupt, MissingExtra, StorageError
+from adaptkit_plugins.storage.hub.troubles import LONGEST_WAIT, passing, sentence, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import httpx2
+    from huggingface_hub import HfApi
+
+    from adaptkit.extend import Progress
+
+T = TypeVar("T")
+pause = time.sleep
+"""How it waits between tries."""
+TRIES = 5
+_REDIRECTS = 5
+_CONNECT, _SILENCE = 10.0, 60.0  # seconds to connect, and without a byte
+_SLOWEST = 1024  # bytes a second, over a whole try: less is a server that keeps us busy with nothing
+_GRACE = 60.0  # seconds in which it may be slower
+
+
+class Client:
+    """One repository of the Hub at HF_ENDPOINT, else at a configured endpoint, else huggingface_hub's own."""
+
+    def __init__(self, url: str, repo: str, endpoint: str = "") -> None:
+        self.url, self.repo = url, repo
+        try:
+            import huggingface_hub
+        except ImportError as error:
+            raise MissingExtra(f"cannot reach {url}", "hf") from error
+        said = os.environ.get("HF_ENDPOINT") or endpoint or huggingface_hub.constants.ENDPOINT
+        self.endpoint = said.rstrip("/")
+        self._silence = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SILENCE)
+
+    @property
+    def host(self) -> str:
+        """The endpoint as it may be shown: without a user's name or password."""
+        parts = urlsplit(self.endpoint)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def api(self) -> HfApi:
+        """huggingface_hub's client for this endpoint; it finds the token where everybody keeps it."""
+        from huggingface_hub import HfApi
+
+        self._session()
+        return HfApi(endpoint=self.endpoint, library_name="adaptkit")
+
+    def ask(self, doing: str, call: Callable[[], T], advanced: Callable[[], int] = int) -> T:
+        """A call that may be made again, tried again while the Hub is busy; tries count from where it last advanced."""
+        with self.explained(doing):
+            attempt, reached = 0, advanced()
+            while True:
+                try:
+                    return call()
+                except Exception as error:
+                    if advanced() > reached:
+                        attempt, reached = 0, advanced()
+                    if attempt + 1 == TRIES or not self.worth_waiting(error, attempt):
+                        raise
+                    attempt += 1
+
+    def worth_waiting(self, error: Exception, attempt: int) -> bool:
+        """Wait, if it may be gone then; False when it will not be, or not in the time anybody waits."""
+        wait = wait_for(error, attempt)
+        if isinstance(error, AdaptkitError) or not passing(error) or wait > LONGEST_WAIT:
+            return False
+        pause(wait)
+        return True
+
+    @contextmanager
+    def explained(self, doing: str) -> Iterator[None]:
+        """Turn what huggingface_hub and the network raise into sentences, and keep them from printing bars."""
+        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+        loud = not are_progress_bars_disabled()
+        if loud:
+            disable_progress_bars()
+        try:
+            yield
+        except AdaptkitError:
+            raise
+        except Exception as error:
+            raise sentence(doing, self.url, self.repo, self.host, cause(error)) from error
+        finally:
+            if loud:
+                enable_progress_bars()
+
+    def xet(self, revision: str) -> bool:
+        """Whether large files go to Xet: hf_xet is here and not switched off, and this Hub has it for this repository."""
+        from huggingface_hub import constants
+        from huggingface_hub.utils import build_hf_headers
+
+        if constants.HF_HUB_DISABLE_XET or find_spec("hf_xet") is None:
+            return False
+        url = f"{self.endpoint}/api/models/{self.repo}/xet-write-token/{quote(revision, safe='')}"
+        return bool(self._session().get(url, headers=build_hf_headers()).status_code == 200)
+
+    # ------------------------------------------------------------ files
+
+    def read(self, commit: str, path: str, largest: int) -> bytes:
+        """A small file of a commit."""
+
+        def call() -> bytes:
+            kept = bytearray()
+            begun = time.monotonic()
+            with self._stream(commit, path, 0) as answer:
+                for piece in answer.iter_bytes():
+                    kept.extend(piece)
+                    self._not_too_slow(path, len(kept), time.monotonic() - begun)
+                    if len(kept) > largest:
+                        raise Corrupt(f"{path} of {self.url} is too large", why=f"more than {largest:,} bytes")
+                self._whole(path, answer, len(kept))
+            return bytes(kept)
+
+        return self.ask("read", call)
+
+    def begin(self, commit: str, path: str, count: int) -> bytes:
+        """The first bytes of a file, as many as there are up to `count`; no more of it crosses than that, or little."""
+
+        def call() -> bytes:
+            kept = bytearray()
+            with self._stream(commit, path, 0, count) as answer:
+                for piece in answer.iter_bytes():
+                    kept.extend(piece)
+                    if len(kept) >= count:
+                        break
+            return bytes(kept[:count])
+
+        return self.ask("read", call)
+
+    def fetch(self, commit: str, path: str, size: int, target: Path, progress: Progress) -> None:
+        """A file of a commit, of a known size; what breaks off is resumed. The caller verifies the bytes."""
+        with target.open("xb") as file:
+
+            def call() -> None:
+                begun = time.monotonic()
+                with self._stream(commit, path, file.tell()) as answer:
+                    if file.tell() and answer.status_code != 206:  # it gives the whole file, whatever was asked for
+                        progress(-file.tell())
+                        file.seek(0)
+                        file.truncate()
+                    came = 0
+                    for piece in answer.iter_bytes():  # as they come: of what breaks off nothing is lost
+                        came += len(piece)
+                        if file.tell() + len(piece) > size:
+                            raise Corrupt(f"'{path}' of {self.url} is longer than it should be", why=f"more than {size:,} bytes came",
+                                          fix="ask who pushed it to push it again as a new version")  # fmt: skip
+                        file.write(piece)
+                        progress(len(piece))
+                        self._not_too_slow(path, came, time.monotonic() - begun)
+                if file.tell() < size:
+                    raise _broke_off(f"{size - file.tell():,} of {size:,} bytes are missing")
+
+            self.ask("read", call, file.tell)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @contextmanager
+    def _stream(self, commit: str, path: str, begin: int, end: int | None = None) -> Iterator[httpx2.Response]:
+        """The answer to a GET of a file from some byte on, wherever the Hub sends us for it."""
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+        url = f"{self.endpoint}/{self.repo}/resolve/{quote(commit, safe='')}/{quote(path)}"
+        headers = build_hf_headers(library_name="adaptkit") | {"Accept-Encoding": "identity"}
+        if begin or end:
+            headers["Range"] = f"bytes={begin}-{end - 1 if end else ''}"
+        for _ in range(_REDIRECTS):
+            with self._session().stream("GET", url, headers=headers, follow_redirects=False) as answer:
+                where = answer.headers.get("Location")
+                if answer.status_code not in {301, 302, 303, 307, 308} or where is None:
+                    if answer.status_code == 416 and headers.get(
+                        "Range"
+                    ):  # so it will not resume: from the beginning, then
+                        del headers["Range"]
+                        continue
+                    if answer.status_code >= 400:
+                        answer.read()
+                    hf_raise_for_status(answer)
+                    yield answer
+                    return
+                moved = urljoin(url, where)
+                if _origin(moved) != _origin(url):
+                    headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
+                    self._refuse_neighbours(moved)
+                url = moved
+        raise StorageError(
+            f"cannot read {self.url}", why="the Hub sends us from one address to the next", fix="try again later"
+        )
+
+    def _refuse_neighbours(self, url: str) -> None:
+        """A Hub has no business sending us to files, or to what only this machine can reach."""
+        parts = urlsplit(url)
+        why = "" if parts.scheme in {"http", "https"} else f"to a {parts.scheme or 'nameless'}: address"
+        try:
+            address = ipaddress.ip_address(parts.hostname or "")
+        except ValueError:
+            address = None
+        if address is not None and (address.is_link_local or address.is_unspecified or address.is_multicast):
+            why = f"to {address}, which only this machine can reach"
+        if (
+            address is not None
+            and address.is_loopback
+            and urlsplit(self.endpoint).hostname not in {"127.0.0.1", "::1", "localhost"}
+        ):
+            why = f"to {address}, which is this machine"
+        if why:
+            raise StorageError(f"cannot read {self.url}", why=f"the Hub sends us {why}", fix="do not trust that Hub")
+
+    def _whole(self, path: str, answer: httpx2.Response, came: int) -> None:
+        said = answer.headers.get("Content-Length")
+        if said is not None and came < int(said):
+            raise _broke_off(f"{path} broke off")
+
+    def _not_too_slow(self, path: str, came: int, seconds: float) -> None:
+        if seconds > _GRACE and came < _SLOWEST * seconds:
+            raise StorageError(f"cannot read {self.url}", why=f"'{path}' comes at {came / seconds:,.0f} bytes a second",
+                               fix="try again later")  # fmt: skip
+
+    def _session(self) -> httpx2.Client:
+        """huggingface_hub's own client (hooks for offline mode, proxies), which by itself waits for ever."""
+        import httpx2
+        from huggingface_hub.utils import get_session
+
+        session = get_session()
+        if session.timeout.read is None:
+            session.timeout = httpx2.Timeout(self._silence, connect=_CONNECT)
+        return session
+
+
+def _broke_off(text: str) -> Exception:
+    """An answer that ended too early, as the network library itself calls it: it may be whole next time."""
+    import httpx2
+
+    return httpx2.RemoteProtocolError(text)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def cause(error: Exception) -> Exception:
+    """What is behind an error that only says that something failed."""
+    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error

@@ -1,0 +1,76 @@
+"""A base model on the Hub, looked at without its weights: config, index, and the header of each file."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from adaptkit.errors import StorageError
+from adaptkit.files import check_relative
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from adaptkit_plugins.storage.hub.client import Client
+    from adaptkit_plugins.storage.hub.history import History
+
+_SETS = (("model.safetensors.index.json", "model.safetensors"), ("pytorch_model.bin.index.json", "pytorch_model.bin"))
+_LARGEST_JSON = 64 << 20  # bytes
+_LARGEST_CARD = 1 << 20  # bytes
+_LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself allows
+_FIRST = 64 << 10  # bytes; the header of most files, and little when it is longer
+
+
+def outline(client: Client, history: History, commit: str, into: Path) -> Mapping[str, str]:
+    """Write the model's outline; answers the sha256 that the Hub states of each weight file."""
+    tree = history.tree(commit)
+    if "config.json" in tree:
+        (into / "config.json").write_bytes(client.read(commit, "config.json", _LARGEST_JSON))
+    if (
+        "README.md" in tree and tree["README.md"].size <= _LARGEST_CARD
+    ):  # a quantised copy says there what it was made from
+        (into / "README.md").write_bytes(client.read(commit, "README.md", _LARGEST_CARD))
+    for index, single in _SETS:
+        if index in tree:
+            data = client.read(commit, index, _LARGEST_JSON)
+            (into / index).write_bytes(data)
+            names = _named(client, index, data)
+            break
+        if single in tree:
+            names = [single]
+            break
+    else:
+        raise StorageError(f"{client.url} is no base model", why=f"it holds neither {_SETS[0][0]} nor {_SETS[0][1]}",
+                           fix="give the repository of the model itself")  # fmt: skip
+    told: dict[str, str] = {}
+    for name in names:
+        if name not in tree:
+            raise StorageError(f"the base {client.url} is incomplete", why=f"its index names {name}, which is missing",
+                               fix="ask whoever made the repository")  # fmt: skip
+        target = into / check_relative(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            if name.endswith(".safetensors"):
+                file.write(_header(client, commit, name))
+            file.truncate(tree[name].size)
+        told[name] = tree[name].lfs.sha256 if tree[name].lfs else ""
+    return told
+
+
+def _header(client: Client, commit: str, name: str) -> bytes:
+    first = client.begin(commit, name, _FIRST)
+    size = 8 + int.from_bytes(first[:8], "little")
+    if size > _LARGEST_HEADER:
+        raise StorageError(f"{name} of {client.url} cannot be read", why=f"its header would have {size:,} bytes",
+                           fix="do not trust this model")  # fmt: skip
+    return (first if size <= len(first) else client.begin(commit, name, size))[:size]
+
+
+def _named(client: Client, index: str, data: bytes) -> list[str]:
+    try:
+        return sorted(set(json.loads(data)["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StorageError(
+            f"{index} of {client.url} cannot be read", why=str(error), fix="do not trust this model"
+        ) from error
