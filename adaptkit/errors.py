@@ -13,6 +13,7 @@
     │   ├── BadRecipe       … because of a weight, a parameter or a rank
     │   └── ExtrasConflict  … because tensors that are no deltas disagree
     ├── BakeError           an adapter that cannot become part of a base's weights
+    ├── BadProject          adaptkit.toml or adaptkit.lock that cannot be read; the line is named
     ├── Refused             a rule or a reviewing plugin said no
     ├── Conflict            somebody else was first (compare-and-swap, a lost race)
     ├── StoreError          the local content store
@@ -118,6 +119,10 @@ class ExtrasConflict(MergeError):
 
 class BakeError(AdaptkitError):
     """An adapter that cannot become part of a base's weights."""
+
+
+class BadProject(AdaptkitError):
+    """`adaptkit.toml` or `adaptkit.lock` cannot be read; the line is named."""
 
 
 class Refused(AdaptkitError):

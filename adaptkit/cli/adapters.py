@@ -45,8 +45,8 @@ def _quantisation(_context: click.Context, _option: click.Parameter, text: str |
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", required=True, help="The adapter's name; a new version of it if it exists.")
+@click.argument("path", metavar="PATH|URL")
+@click.option("--name", help="The adapter's name; a new version of it if it exists.  [of a URL: the one it has there]")
 @click.option("--base", metavar="BASE", help="Its base model: a folder (measured), a known name or a tm1:… level.")
 @click.option("-m", "--message", default="", help="What this version is.")
 @click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
@@ -63,10 +63,12 @@ def _quantisation(_context: click.Context, _option: click.Parameter, text: str |
 @click.option("--force", is_flag=True, help="Even when its modules do not fit the base; recorded.")
 @json_option
 @pass_session
-def add(session: Session, path: Path, name: str, base: str | None, message: str, alias: str | None,
+def add(session: Session, path: str, name: str | None, base: str | None, message: str, alias: str | None,
         include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool, dialect: str | None,
         quantised: Quantisation | None) -> None:  # fmt: skip
-    """Register the adapter in folder (or file) PATH as the next version of NAME."""
+    """Register the adapter in folder (or file) PATH as the next version of NAME; one at a URL is pulled."""
+    if name is None and ":" not in path:
+        raise click.UsageError("Missing option '--name': a folder does not say what it is called.")
     added = session.workspace.add(path, name, base=base, message=message, alias=alias, include=include,
                                   allow_pickle=allow_pickle, new_version=new_version, force=force, dialect=dialect,
                                   quantised=quantised)  # fmt: skip

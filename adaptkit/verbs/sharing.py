@@ -14,7 +14,7 @@ from adaptkit.adapter import Adapter
 from adaptkit.admission import admit_next
 from adaptkit.contents import MANIFEST, README
 from adaptkit.dialects import to_dialect
-from adaptkit.errors import AdaptkitError
+from adaptkit.errors import AdaptkitError, BadReference, StorageError
 from adaptkit.extend import Bundle, PushOptions
 from adaptkit.files import atomic_write, explained
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
@@ -24,10 +24,11 @@ from adaptkit.verbs.shelf import Shelf
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from adaptkit.card import Ancestor
     from adaptkit.extend import StorageBackend
-    from adaptkit.types import Parent, Version
+    from adaptkit.types import Parent, Quantisation, Version
 
 
 class Sharing(Shelf):
@@ -82,6 +83,56 @@ class Sharing(Shelf):
         if receipt.note:
             self.notify(f"{place.url}: {receipt.note}")
         return Pushed(version, receipt)
+
+    def push_to_all(self, ref: str, to: Sequence[str], *, options: PushOptions | None = None) -> tuple[Pushed, ...]:
+        """Publish a version in several places; all are known before anything is sent, and one that fails stops no other."""
+        version = self.version(ref)
+        for place in to:
+            self.places.to_push(place, version.name).asked(options or PushOptions())
+        done, failures = list[Pushed](), list[str]()
+        for place in to:
+            try:
+                done.append(self.push(ref, place, options=options))
+            except AdaptkitError as error:
+                failures.append(error.what + (f" ({error.why})" if error.why else ""))
+        if failures:
+            there = ", ".join(f"{one.receipt.place}@{one.receipt.number}" for one in done) or "nowhere"
+            raise StorageError(f"{version.ref} could not be pushed to {len(failures)} of {len(to)} places", why="; ".join(failures),
+                               fix=f"it is in {there}; the same command sends only what is missing")  # fmt: skip
+        return tuple(done)
+
+    def add(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        base: str | None = None,
+        message: str = "",
+        alias: str | None = None,
+        include: Sequence[str] = (),
+        allow_pickle: bool = False,
+        new_version: bool = False,
+        force: bool = False,
+        dialect: str | None = None,
+        quantised: Quantisation | None = None,
+    ) -> Added:
+        """Take in an adapter folder (see `Shelf.add`); a URL or `REMOTE:NAME` is pulled, under the name it has there.
+
+        What is pulled says itself what it is: only `alias`, `new_version` and `allow_pickle` mean something then.
+        """
+        how = {"base": base, "message": message, "include": include, "force": force, "dialect": dialect,
+               "quantised": quantised}  # fmt: skip
+        if not _is_elsewhere(path):
+            if name is None:
+                raise BadReference(f"cannot add {path}", why="a folder does not say what it is called",
+                                   fix=f"adaptkit add {path} --name NAME")  # fmt: skip
+            return super().add(path, name, base=base, message=message, alias=alias, include=include, force=force,
+                               allow_pickle=allow_pickle, new_version=new_version, dialect=dialect,
+                               quantised=quantised)  # fmt: skip
+        if unfit := next((key for key, value in how.items() if value), ""):
+            raise BadReference(f"cannot add {path} with another {unfit.replace('_', ' ')}",
+                               why="what is pulled says itself what it is", fix=f"adaptkit add {path}")  # fmt: skip
+        return self.pull(str(path), name=name, alias=alias, new_version=new_version, allow_pickle=allow_pickle)
 
     def _dressed(self, bundle: Bundle, version: Version, url: str, standing: str, work: Path) -> Bundle:
         """A bundle whose README.md is its model card, around what people wrote there."""
@@ -164,3 +215,15 @@ class Sharing(Shelf):
             told = {"place": place.url, "number": placed.number, "revision": placed.revision}
             self._emit(origin, version.ref, version.digest, told)
         return Added(version, created)
+
+
+def _is_elsewhere(path: str | os.PathLike[str]) -> bool:
+    """Whether a URL or `REMOTE:NAME` is meant, and no file of that name is there."""
+    if not isinstance(path, str) or Path(path).exists():
+        return False
+    if "://" in path:
+        return True
+    try:
+        return isinstance(refs.parse(path), refs.RemoteRef)
+    except BadReference:
+        return False

@@ -37,6 +37,9 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _WORK = ".adaptkit-"
 _STALE = 24 * 3600  # seconds after which a hidden folder was certainly abandoned
 _CHUNK = 1 << 20
+HOLDS = "a version appears by one rename; aliases move under a lock"
+UNLINKED = "this file system has no hard links: unchanged files are copied, and a file can be overwritten by a racer"
+UNLOCKED = "this file system does not lock files: an alias moved twice at once may keep either value"
 
 
 class FilePlace(NumberedPlace):
@@ -107,17 +110,12 @@ class FilePlace(NumberedPlace):
             self.folder.mkdir(parents=True, exist_ok=True)
             nonce = self.folder / f"{_WORK}probe-{secrets.token_hex(8)}"
             try:
-                atomic_write(nonce, b"one", create_only=True)
-                try:
-                    atomic_write(nonce, b"two", create_only=True)
-                    create_only = False
-                except Conflict:
-                    create_only = nonce.read_bytes() == b"one"
+                create_only, swaps = _creates_once(nonce), _locks(nonce)
             finally:
                 nonce.unlink(missing_ok=True)
                 if not existed:
                     self.folder.rmdir()
-        return Promise(create_only, compare_and_swap=True, note="a version appears by one rename")
+        return Promise(create_only, swaps, HOLDS if create_only and swaps else UNLOCKED if create_only else UNLINKED)
 
     def aliases(self) -> Mapping[str, int]:
         if not (self.folder / ALIASES).is_file():
@@ -189,6 +187,40 @@ class FilePlace(NumberedPlace):
         named = f" ({Path(error.filename).name})" if isinstance(error.filename, str) else ""
         return StorageError(f"cannot {doing} {self.url}", why=f"{why}{named}",
                             fix=f"check that {self.folder} is mounted and that you may {doing} there")  # fmt: skip
+
+
+def _creates_once(nonce: Path) -> bool:
+    """Whether a file that is there is not created again; what was written is read back."""
+    data = secrets.token_bytes(32)
+    try:
+        atomic_write(nonce, data, create_only=True)
+    except StoreError:  # no hard links
+        nonce.write_bytes(data)
+        return False
+    try:
+        atomic_write(nonce, b"two", create_only=True)
+    except Conflict:
+        if nonce.read_bytes() == data:
+            return True
+        raise StorageError(f"cannot write {nonce.parent}", why="what is read back there is not what was written",
+                           fix="check that disk, or how it is mounted") from None  # fmt: skip
+    return False
+
+
+def _locks(nonce: Path) -> bool:
+    """Whether a file that is locked cannot be locked again."""
+    import fcntl
+
+    with nonce.open("rb") as one, nonce.open("rb") as other:
+        try:
+            fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _copy(source: Path, target: Path, progress: Progress, *, follow: bool = True) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from secrets import token_bytes
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
 from adaptkit.errors import Corrupt, StorageError
+from adaptkit.extend import no_progress
 from adaptkit_plugins.storage.oci.requests import TRIES, Broken
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 SMALL = 8 << 20  # bytes; what is not larger goes in one PUT
 PIECE = 64 << 20  # bytes of one PATCH; smaller ones cost a round trip each
 _READ = 1 << 20
+_DELETED, _NOT_ALLOWED = (200, 202, 204, 404), (400, 401, 403, 405, 501)
 _seen: dict[tuple[str, str], str] = {}
 """(host, digest) → a repository there in which this process has seen the blob: it can be mounted from it."""
 
@@ -95,13 +98,18 @@ class Blobs:
                 file.write(piece)
                 progress(len(piece))
 
-    def trial(self) -> None:
-        """Begin an upload and take it back: whether we may write here."""
-        location = self._begin("", mount=False)
-        if location:
-            self._requests.send(
-                "DELETE", location, doing="write", scope=self._requests.writing, accept=(202, 204, 404, 405)
-            )
+    def trial(self) -> bool:
+        """Write a few bytes nobody else has, read them back, compare, and delete them; False when that is not allowed."""
+        data = token_bytes(32)
+        digest = f"sha256:{sha256(data).hexdigest()}"
+        self.put(digest, data, len(data), no_progress)
+        try:
+            self.small(digest, len(data))  # compares
+        finally:
+            _seen.pop((self._host, digest), None)
+            gone = self._requests.send("DELETE", self._requests.url(f"blobs/{digest}"), doing="write",
+                                       scope=self._requests.writing, accept=_DELETED + _NOT_ALLOWED)  # fmt: skip
+        return gone.status_code in _DELETED
 
     # ------------------------------------------------------------ how
 

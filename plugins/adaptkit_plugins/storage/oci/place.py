@@ -36,6 +36,7 @@ NOTE = (
     "a registry moves tags for whoever asks: two pushes at the same moment are told apart by reading back, "
     "and a tag can be overwritten later; pin digests where that matters"
 )
+UNDELETED = "; it deletes no blobs: the 32 bytes of the probe stay until its garbage collection"
 
 
 class OciPlace(NumberedPlace):
@@ -161,8 +162,8 @@ class OciPlace(NumberedPlace):
     def probe(self) -> Promise:
         self._needs_repository()
         self.manifests.tags()
-        self.blobs.trial()
-        return Promise(create_only=False, compare_and_swap=False, note=NOTE)
+        left = "" if self.blobs.trial() else UNDELETED
+        return Promise(create_only=False, compare_and_swap=False, note=NOTE + left)
 
     # ------------------------------------------------------------ signatures
 

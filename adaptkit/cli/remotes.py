@@ -1,0 +1,102 @@
+"""Commands on remotes: names for places where adapters are shared, and copies between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptkit.cli.session import Session, json_option, pass_session
+
+if TYPE_CHECKING:
+    from adaptkit.mirroring import Copied
+
+
+@click.group()
+def remote() -> None:
+    """Names for places where adapters are shared."""
+
+
+@remote.command("add")
+@click.argument("name")
+@click.argument("url")
+@pass_session
+def add_remote(session: Session, name: str, url: str) -> None:
+    """Call the root of places at URL by NAME."""
+    session.workspace.set_remote(name, url)
+    session.out.say(f"{name} is {url}: adaptkit push REF {name}")
+
+
+@remote.command("list")
+@json_option
+@pass_session
+def list_remotes(session: Session) -> None:
+    """List the named remotes."""
+    remotes = session.workspace.config.remotes
+    session.out.table([{"name": n, "url": u} for n, u in sorted(remotes.items())], ("NAME", "URL"),
+                      sorted(remotes.items()), "no remotes yet: adaptkit remote add NAME URL")  # fmt: skip
+
+
+@remote.command("remove")
+@click.argument("name")
+@pass_session
+def remove_remote(session: Session, name: str) -> None:
+    """Forget a remote; what is there stays there."""
+    session.workspace.set_remote(name, None)
+    session.out.say(f"{name} is forgotten")
+
+
+@remote.command("check")
+@click.argument("name", metavar="REMOTE[:NAME]|URL")
+@json_option
+@pass_session
+def check_remote(session: Session, name: str) -> None:
+    """Try what a remote promises: write a probe there, read it back, compare, and delete it."""
+    probed = session.workspace.check_remote(name)
+    promise = probed.promise
+    lines = [
+        f"{probed.url}: written, read back, deleted",
+        f"  a version is only ever created  {_said(promise.create_only)}",
+        f"  aliases move by compare-and-swap  {_said(promise.compare_and_swap)}",
+        *([f"  {promise.note}"] if promise.note else []),
+    ]
+    session.out.data(probed.to_json(), "\n".join(lines))
+    if not (promise.create_only and promise.compare_and_swap):
+        session.out.warn(f"{probed.url} promises less than others: docs/sharing.md says what follows from that")
+
+
+@click.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--dry-run", is_flag=True, help="Send nothing: show what is missing there.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="How many adapters at once.")
+@click.option("--create", is_flag=True, help="Make repositories that are not there (hf://).")
+@click.option("--private", is_flag=True, help="Make them so that only their members may read them (hf://).")
+@json_option
+@pass_session
+def mirror(session: Session, source: str, target: str, *, dry_run: bool, jobs: int, create: bool,
+           private: bool) -> None:  # fmt: skip
+    """Copy every version of a remote, or of one adapter (REMOTE:NAME, URL), to another; no registry is asked.
+
+    What is there already is not sent, so an interrupted mirror goes on by running it again.
+    """
+    from adaptkit.extend import PushOptions
+
+    options = PushOptions(create=create, private=private)
+    report = session.workspace.mirror(source, target, dry_run=dry_run, jobs=jobs, options=options)
+    missing = [one for one in report.versions if not one.unchanged]
+    session.out.table(report.to_json(), ("FROM", "TO", "DIGEST", "SENT"), [_row(one, dry_run) for one in missing],
+                      f"nothing to send: all {len(report.versions)} versions are there")  # fmt: skip
+    for text in report.aliases:
+        session.out.say(text)
+    for text in report.failures:
+        session.out.warn(text)
+
+
+def _row(one: Copied, dry_run: bool) -> tuple[str, ...]:
+    sent = "-" if dry_run else f"{one.sent:,} bytes"
+    return f"{one.source}@{one.number}", f"{one.target}@{one.became}", one.digest[:19], sent
+
+
+def _said(holds: bool) -> str:
+    return "yes" if holds else "NO"
