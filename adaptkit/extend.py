@@ -425,6 +425,17 @@ class StorageBackend(ABC):
         """Point an alias at a version, by compare-and-swap where the place can."""
         raise StorageError(f"{self.url} keeps no aliases", why="this kind of place has nowhere to put them")
 
+    def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
+        """Put a few small files, such as a signature, beside a version that never changes; answers what they are called.
+
+        `kind` is a media type. The same files twice are there once; the last file makes the attachment appear.
+        """
+        raise StorageError(f"{self.url} keeps no signatures", why="this kind of place has nowhere to put them")
+
+    def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
+        """What was attached to a version, of one kind; whoever reads it checks it."""
+        return ()
+
     def names(self) -> tuple[str, ...]:
         """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""
         return ()
