@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from adaptkit.bases import Bases
+    from adaptkit.extend import StorageBackend
     from adaptkit.intake import Base, Intake
     from adaptkit.manager import Plugins
     from adaptkit.places import Places
     from adaptkit.store import Store
-    from adaptkit.types import BaseIdentity, Version
+    from adaptkit.types import BaseIdentity, PlacedVersion, Version
     from adaptkit.weights import BaseWeights
 
 
@@ -32,7 +33,7 @@ class Sources:
     """Opens adapters.
 
     `notify` hears what was noticed in one, `now` is the time of what becomes of it,
-    `tree` answers a registered artifact as a verified folder.
+    `tree` answers a registered artifact as a verified folder, `admit` refuses what the policy does not let in.
     """
 
     plugins: Plugins
@@ -42,6 +43,7 @@ class Sources:
     notify: Callable[[str], None]
     now: Callable[[], str]
     tree: Callable[[str], Path]
+    admit: Callable[[StorageBackend, PlacedVersion, str | None], object]
 
     def folder(self, folder: Path, base: str | None, work: Path, *, allow_pickle: bool = False,
                dialect: str | None = None, **how: Any) -> Intake:  # fmt: skip
@@ -76,7 +78,9 @@ class Sources:
             return Source(adapter, intake.method, intake.manifest.digest, weights), intake.manifest.base
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, selector = self.places.to_pull(text)
-            manifest = publish.fetch(place, publish.choose(place, selector), self.store)
+            placed = publish.choose(place, selector)
+            self.admit(place, placed, parsed.name if isinstance(parsed, refs.RemoteRef) else None)
+            manifest = publish.fetch(place, placed, self.store)
             digest, base = manifest.digest, manifest.base
         else:
             found = version(text)

@@ -7,7 +7,8 @@ from adaptkit.verbs.keeping import Keeping
 from adaptkit.verbs.making import Making
 from adaptkit.verbs.naming import Naming
 from adaptkit.verbs.sharing import Sharing
+from adaptkit.verbs.signing import Signing
 
 
-class Workspace(Naming, Making, Sharing, Basing, Keeping):
+class Workspace(Naming, Making, Signing, Sharing, Basing, Keeping):
     """A home with its adapters. Open one with `Workspace.open()`; use it in a `with`, or close it."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "merge": "merging", "compose": "merging", "bake": "baking",
     "resize": "shaping", "convert": "shaping", "extract": "shaping", "diff": "shaping", "plot": "shaping",
     "push": "sharing", "pull": "sharing", "remote": "sharing",
+    "sign": "signing",
     "base": "bases",
     "verify": "upkeep", "fsck": "upkeep", "gc": "upkeep", "info": "upkeep", "registry": "upkeep",
     "plugins": "plugins",
