@@ -105,6 +105,17 @@ class StorageBackend(ABC):
         """The folder in which a client of this place keeps its copy of a base model on this machine; None without one."""
         return None
 
+    def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
+        """Put a few small files, such as a signature, beside a version that never changes; answers what they are called.
+
+        `kind` is a media type. The same files twice are there once; the last file makes the attachment appear.
+        """
+        raise StorageError(f"{self.url} keeps no signatures", why="this kind of place has nowhere to put them")
+
+    def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
+        """What was attached to a version, of one kind; whoever reads it checks it."""
+        return ()
+
     def names(self) -> tuple[str, ...]:
         """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""
         return ()

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from adaptkit.errors import Conflict, Corrupt, Refused, StoreError
+from adaptkit.errors import Conflict, Corrupt, Refused, StorageError, StoreError
 from adaptkit.files import user_path
 from adaptkit.home import FOLDER, Home
 from adaptkit.manager import Plugins
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from adaptkit.bases import Bases
+    from adaptkit.extend import StorageBackend
     from adaptkit.home import Config
+    from adaptkit.signing.policy import Policy
+    from adaptkit.signing.signatures import Kept, Signature
     from adaptkit.sources import Sources
-    from adaptkit.types import Action, BaseIdentity
+    from adaptkit.types import Action, BaseIdentity, PlacedVersion
     from adaptkit.watching import Watch
     from adaptkit_registry import Registry
 
@@ -118,7 +121,9 @@ class Holdings:
     def _sources(self) -> Sources:
         from adaptkit.sources import Sources  # brings numpy, which a look at the registry does not need
 
-        return Sources(self.plugins, self._bases, self.places, self.store, self.notify, self._now, self._tree)
+        return Sources(
+            self.plugins, self._bases, self.places, self.store, self.notify, self._now, self._tree, self._admit
+        )
 
     def set_remote(self, name: str, url: str | None) -> None:
         """Call the root of places at `url` by a name, or (None) forget it; what is there stays there."""
@@ -183,6 +188,41 @@ class Holdings:
             raise error
         known = self.registry.versions(digest=digest)
         bring_back(digest, placements, self.places, self.store, known, self.notify)
+
+    @cached_property
+    def _policy(self) -> Policy | None:
+        """The policy that config.toml names; one that cannot be read lets nothing in."""
+        if self.config.policy is None:
+            return None
+        from adaptkit.signing.policy import Policy
+
+        return Policy.read(self.config.policy)
+
+    @property
+    def _signatures(self) -> Kept:
+        from adaptkit.signing.signatures import Kept
+
+        return Kept(self.store.root)
+
+    def _admit(self, place: StorageBackend, placed: PlacedVersion, asked: str | None = None) -> tuple[Signature, ...]:
+        """The signatures of a version in a place, before a byte of it is fetched; `Refused` when the policy says so."""
+        from adaptkit.signing.signatures import KIND, Signature
+
+        try:
+            found = tuple(filter(None, map(Signature.parse, place.attached(placed.number, KIND))))
+        except (StorageError, StoreError) as error:
+            if self._policy is not None:
+                raise
+            self.notify(f"the signatures of {place.url}@{placed.number} cannot be read: {error.what}")
+            return ()
+        if self._policy is not None:
+            try:
+                self._policy.judge(placed, f"{place.url}@{placed.number}", place.url, found, asked)
+            except Refused as error:
+                if self._policy.require:
+                    raise
+                self.notify(f"{error.what}: {error.why}")
+        return found
 
     def _review(self, action: Action) -> None:
         """Ask every plugin; all objections are shown, and one that refuses stops the action."""

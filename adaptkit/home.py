@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import AdaptkitError, NotFound, StorageError
 from adaptkit.files import atomic_write, explained, user_path
 from adaptkit.refs import check_name
+from adaptkit.types import Reviews
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,8 @@ class Config:
     author: str = ""
     registry_url: str = ""
     protected: tuple[str, ...] = ()  # aliases that move only when a person says --yes
+    policy: Path | None = None  # who must have signed what is pulled; a path relative to config.toml is made whole
+    reviews: Reviews = field(default_factory=Reviews)
     quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
     endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
 
@@ -98,7 +101,11 @@ class Home:
             if not isinstance(protected, list) or not all(isinstance(alias, str) for alias in protected):
                 raise AdaptkitError(f"cannot read {self.config_file}", why="protected is a list of aliases",
                                     fix='for example protected = ["prod"]')  # fmt: skip
+            policy = self._table(table, "policy", {"file": str}).get("file")
+            review = self._table(table, "review", {"enable": list, "disable": list})
+            reviews = Reviews(*(tuple(map(str, review.get(part, ()))) for part in ("enable", "disable")))
             config = Config(remotes, str(table.get("author", "")), str(table.get("registry_url", "")), tuple(protected),
+                            self.path / user_path(policy) if policy else None, reviews,
                             {str(k): str(v) for k, v in table.get("quotas", {}).items()}, endpoints)  # fmt: skip
         else:
             config = Config()
@@ -107,6 +114,19 @@ class Home:
             author=environment.get("ADAPTKIT_AUTHOR", "") or config.author or environment.get("USER", ""),
             registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
         )
+
+    def _table(self, table: Mapping[str, Any], name: str, kinds: Mapping[str, type]) -> Mapping[str, Any]:
+        """One table of the file. What a rule depends on must not be passed over for a slip of the pen."""
+        found = table.get(name, {})
+        told = " and ".join(kinds)
+        if not isinstance(found, dict) or not found.keys() <= kinds.keys():
+            raise AdaptkitError(f"cannot read {self.config_file}", why=f"[{name}] has {told}, and nothing else",
+                                fix="mend it: docs/signing.md")  # fmt: skip
+        for key, value in found.items():
+            if not isinstance(value, kinds[key]):
+                raise AdaptkitError(f"cannot read {self.config_file}", why=f"{key} of [{name}] is not a {kinds[key].__name__}",
+                                    fix="mend it: docs/signing.md")  # fmt: skip
+        return found
 
     def set_remote(self, name: str, url: str | None) -> None:
         """Write or (None) remove one remote; comments and other settings in the file stay."""

@@ -89,9 +89,11 @@ def refuse_rewritten(old: Locked, new: Locked) -> None:
                                           f"adaptkit lock --update {old.name} --force")  # fmt: skip
 
 
-def fetch_pinned(locked: Locked, place: StorageBackend, store: Store, progress: Progress = no_progress
-                 ) -> tuple[Manifest, PlacedVersion]:  # fmt: skip
+def fetch_pinned(locked: Locked, place: StorageBackend, store: Store, admit: Callable[[StorageBackend, PlacedVersion], object],
+                 progress: Progress = no_progress) -> tuple[Manifest, PlacedVersion]:  # fmt: skip
     """Bring what is pinned into the store; `Refused` when the place has something else under that number.
+
+    `admit` is asked before a byte is fetched, and raises when the policy does not let it in.
 
     Only the digest counts: the same artifact under another number of the place will do.
     """
@@ -107,6 +109,7 @@ def fetch_pinned(locked: Locked, place: StorageBackend, store: Store, progress: 
                                             f"and lock it: adaptkit lock --update {locked.name}")  # fmt: skip
         placed = others[-1]
     _check_base(locked, placed)
+    admit(place, placed)
     return publish.fetch(place, placed, store, progress), placed
 
 

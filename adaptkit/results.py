@@ -257,3 +257,17 @@ class Info:
         quotas = {name: {"used": used, "limit": limit} for name, (used, limit) in self.quotas.items()}
         return {"home": self.home, "registry": self.registry, "counts": dict(self.counts), "store": dict(self.store),
                 "teams": dict(self.teams), "quotas": quotas}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signature made or accepted: of what, by which key; `created` is False when that key had signed just this before."""
+
+    label: str
+    digest: str
+    key: str
+    fingerprint: str
+    created: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

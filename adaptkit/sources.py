@@ -34,7 +34,7 @@ class Sources:
     """Opens adapters.
 
     `notify` hears what was noticed in one, `now` is the time of what becomes of it,
-    `tree` answers a registered artifact as a verified folder.
+    `tree` answers a registered artifact as a verified folder, `admit` refuses what the policy does not let in.
     """
 
     plugins: Plugins
@@ -44,6 +44,7 @@ class Sources:
     notify: Callable[[str], None]
     now: Callable[[], str]
     tree: Callable[[str], Path]
+    admit: Callable[[StorageBackend, PlacedVersion, str | None], object]
 
     def folder(self, folder: Path, base: str | None, work: Path, *, label: str = "",
                allow_pickle: bool = False, dialect: str | None = None, quantised: Quantisation | None = None, **how: Any) -> Intake:  # fmt: skip
@@ -99,6 +100,7 @@ class Sources:
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, selector = self.places.to_pull(text)
             placed = publish.choose(place, selector)
+            self.admit(place, placed, parsed.name if isinstance(parsed, refs.RemoteRef) else None)
             if placed.described:
                 manifest = publish.fetch(place, placed, self.store)
             else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 MANIFEST_SCHEMA = 1
 
@@ -343,12 +344,29 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
+class Reviews:
+    """What the configuration says of reviews: those to be made that are off by themselves, and the other way round."""
+
+    enable: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+
+    def on(self, name: str, *, default: bool) -> bool:
+        """Whether to make the review of that name; `disable` counts more than `enable`."""
+        return name not in self.disable and (default or name in self.enable)
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
-    """About to push a version to a place."""
+    """About to push a version to a place.
+
+    `paths` says where the bytes of each file of `manifest` lie, by the path that it has there; only read them.
+    """
 
     version: Version
     manifest: Manifest
     place: str
+    paths: Mapping[str, Path] = field(default_factory=dict)
+    reviews: Reviews = field(default_factory=Reviews)
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,4 +422,5 @@ class Event:
 
 
 VERBS = ("added", "merged", "pulled", "published", "proposed", "alias-moved", "noted", "deleted", "restored", "renamed",
-         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired", "swept", "base-forgotten")  # fmt: skip
+         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired", "swept", "base-forgotten",
+         "signed")  # fmt: skip

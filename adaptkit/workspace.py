@@ -9,7 +9,8 @@ from adaptkit.verbs.making import Making
 from adaptkit.verbs.naming import Naming
 from adaptkit.verbs.placing import Placing
 from adaptkit.verbs.sharing import Sharing
+from adaptkit.verbs.signing import Signing
 
 
-class Workspace(Naming, Making, Sharing, Locking, Placing, Basing, Keeping):
+class Workspace(Naming, Making, Signing, Sharing, Locking, Placing, Basing, Keeping):
     """A home with its adapters. Open one with `Workspace.open()`; use it in a `with`, or close it."""

@@ -20,6 +20,7 @@ COMMANDS = {
     "resize": "shaping", "convert": "shaping", "extract": "shaping", "diff": "shaping", "plot": "shaping",
     "push": "sharing", "pull": "sharing", "remote": "remotes", "mirror": "remotes",
     "lock": "locking", "sync": "locking", "outdated": "locking",
+    "sign": "signing",
     "base": "bases",
     "verify": "upkeep", "fsck": "upkeep", "gc": "upkeep", "info": "upkeep", "registry": "upkeep",
     "plugins": "plugins",

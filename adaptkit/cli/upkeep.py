@@ -17,10 +17,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("ref", required=False, shell_complete=complete_ref)
+@click.option("--policy", metavar="FILE", help="Also demand a signature that this policy accepts.")
+@click.option("--key", metavar="PUBLIC", help="Also demand a signature by this public key.")
 @json_option
 @pass_session
-def verify(session: Session, ref: str | None) -> None:
-    """Hash the files of REF again, or those of everything."""
+def verify(session: Session, ref: str | None, policy: str | None, key: str | None) -> None:
+    """Hash the files of REF again, or those of everything.
+
+    With --policy or --key, also check who signed REF; it may then be a URL or REMOTE:NAME, of which nothing is fetched.
+    """
+    if policy is not None or key is not None:
+        if ref is None or (policy is not None and key is not None):
+            raise click.UsageError("give one REF, and either --policy or --key")
+        signed = session.workspace.verify_signature(ref, policy=policy, key=key)
+        session.out.data(signed.to_json(), f"{signed.label}  {signed.digest[:19]}…  signed by {signed.key} "
+                         f"({signed.fingerprint[:19]}…)")  # fmt: skip
+        return
     found = session.workspace.verify(ref)
     for sentence in found.damaged:
         session.out.warn(sentence)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import pytest
 
 from adaptkit.errors import Conflict, NotFound, StorageError
-from adaptkit.extend import Bundle, Promise, no_progress
+from adaptkit.extend import Bundle, Promise, StorageBackend, no_progress
 from adaptkit.types import BaseIdentity, FileEntry, Level, Manifest, Parent, PlacedVersion, artifact_digest
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    from adaptkit.extend import Progress, StorageBackend
+    from adaptkit.extend import Progress
     from adaptkit.types import Receipt
 
 CONFIG, WEIGHTS, TOKENIZER = "adapter_config.json", "adapter_model.safetensors", "tokenizer/vocab.txt"
+KIND = "application/vnd.example.signature.v1+json"
 _LARGE = (3 << 19) + 7  # bytes: more than the buffers through which backends copy
 _RACERS = 4
 _TRIES = 50
@@ -198,6 +199,33 @@ class StorageConformance:
             place.set_alias(alias, number)
         assert dict(type(place).open(place.url).aliases()) == {"prod": 2, "canary": 2}
         assert [placed.number for placed in place.list()] == [1, 2]
+
+    def test_what_is_attached_to_a_version_is_read_back_and_changes_nothing_else(
+        self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        bundle = make()
+        place.push(bundle, ())
+        if type(place).attach is StorageBackend.attach:  # it has nowhere to put them, and says so
+            with pytest.raises(StorageError):
+                place.attach(1, KIND, {"model.sig": b"one"})
+            assert place.attached(1, KIND) == ()
+            return
+        assert place.attached(1, KIND) == ()
+        one, two = {"key.pub": b"key", "model.sig": b"one"}, {"key.pub": b"key", "model.sig": bytes(range(256))}
+        names = [place.attach(1, KIND, files) for files in (one, two, one)]
+        assert names[0] == names[2] != names[1]
+        place.attach(1, "application/vnd.example.sbom+json", {"sbom.json": b"{}"})
+        other = type(place).open(place.url)
+        assert sorted(map(sorted, map(dict.items, map(dict, other.attached(1, KIND))))) == sorted(
+            map(sorted, map(dict.items, (one, two)))
+        )
+        with pytest.raises(StorageError):
+            place.attach(2, KIND, one)
+        place.push(make(2, seed=2), place.list())
+        assert place.attached(2, KIND) == ()
+        assert [placed.number for placed in place.list()] == [1, 2]
+        assert place.version(1) == bundle.placed
+        assert _pulled(place, bundle.placed, tmp_path / "pulled") == _contents(bundle)
 
     def test_a_probe_tells_what_holds_and_changes_nothing(
         self, place: StorageBackend, make: Callable[..., Bundle]

@@ -153,7 +153,7 @@ class Locking(Shelf):
             self.store.keep(self.store.manifest(locked.digest))
             self.store.verify(locked.digest)
         except StoreError:
-            return fetch_pinned(locked, places.open(locked.place), self.store)
+            return fetch_pinned(locked, places.open(locked.place), self.store, self._admit)
         return None
 
     def _registered(self, locked: Locked, came: tuple[Manifest, PlacedVersion] | None) -> Ready:

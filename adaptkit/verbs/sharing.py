@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
@@ -14,7 +15,7 @@ from adaptkit.adapter import Adapter
 from adaptkit.admission import admit_next
 from adaptkit.contents import MANIFEST, README
 from adaptkit.dialects import to_dialect
-from adaptkit.errors import AdaptkitError, BadReference, StorageError
+from adaptkit.errors import AdaptkitError, BadReference, NotFound, StorageError
 from adaptkit.extend import Bundle, PushOptions
 from adaptkit.files import atomic_write, explained
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
@@ -65,8 +66,9 @@ class Sharing(Shelf):
         place = self.places.to_push(to, version.name).asked(options or PushOptions())
         self._present(version.digest)
         manifest = self._manifest(version)
-        self._review(Publish(version, manifest, place.url))
         paths = {entry.path: self.store.blob(entry.sha256) for entry in manifest.files + manifest.extras}
+        self._check_reviews()
+        self._review(Publish(version, manifest, place.url, MappingProxyType(paths), self.config.reviews))
         placed = PlacedVersion(version.number, manifest, version.name, version.message, version.author)
         alias = parsed.selector.value if isinstance(parsed, refs.NameRef) and parsed.selector \
             and parsed.selector.kind == "alias" else None  # fmt: skip
@@ -82,6 +84,8 @@ class Sharing(Shelf):
         self._emit(receipt.state, version.ref, version.digest, asdict(receipt))
         if receipt.note:
             self.notify(f"{place.url}: {receipt.note}")
+        if receipt.number:
+            self._send_signatures(placed, place, receipt.number)
         return Pushed(version, receipt)
 
     def push_to_all(self, ref: str, to: Sequence[str], *, options: PushOptions | None = None) -> tuple[Pushed, ...]:
@@ -174,8 +178,9 @@ class Sharing(Shelf):
         place, selector = self.places.to_pull(source)
         placed = publish.choose(place, selector)
         name = refs.check_name(name or placed.name or place.url.rstrip("/").rpartition("/")[2])
+        parsed = refs.parse(source)
         return self._take(place, placed, name, origin="pulled", alias=alias, new_version=new_version,
-                          allow_pickle=allow_pickle)  # fmt: skip
+                          allow_pickle=allow_pickle, asked=parsed.name if isinstance(parsed, refs.RemoteRef) else None)  # fmt: skip
 
     def rebuild(self, source: str) -> tuple[Added, ...]:
         """Register every version of a place, or of every adapter in a remote, under the number it has there.
@@ -185,7 +190,7 @@ class Sharing(Shelf):
         from adaptkit import publish
 
         root = self.places.root(source)
-        taken = []
+        taken: list[Added] = []
         for place in [self.places.open(f"{root.url}/{name}") for name in root.names()] or [root]:
             found = {
                 placed.number: self._take(place, placed, placed.name or place.url.rpartition("/")[2], origin="rebuilt",
@@ -202,9 +207,11 @@ class Sharing(Shelf):
         return tuple(taken)
 
     def _take(self, place: StorageBackend, placed: PlacedVersion, name: str, *, origin: str, alias: str | None = None,
-              new_version: bool = False, allow_pickle: bool = False) -> Added:  # fmt: skip
+              new_version: bool = False, allow_pickle: bool = False, asked: str | None = None) -> Added:  # fmt: skip
+        """Fetch and register a version that the policy lets in; `asked` is the name it was asked for by."""
         from adaptkit import publish
 
+        signatures = self._admit(place, placed, asked)
         if alias is not None:
             self._review_move(name, alias, self.registry.next_number(name))
         size, pairs = sum(entry.size for entry in placed.manifest.files), dict(self._pairs)
@@ -219,6 +226,9 @@ class Sharing(Shelf):
                 number=placed.number or None,
                 admit=None if new_version else lambda latest: admit_next(name, latest, manifest, pairs),
             )  # fmt: skip
+        for signature in signatures:
+            if signature.statement.manifest.digest == manifest.digest:
+                self._signatures.keep(signature)
         if placed.number:
             self.registry.record_placement(Placement(place.url, placed.number, manifest.digest, self._now()),
                                            author=self.config.author)  # fmt: skip
@@ -227,6 +237,42 @@ class Sharing(Shelf):
             told = {"place": place.url, "number": placed.number, "revision": placed.revision}
             self._emit(origin, version.ref, version.digest, told)
         return Added(version, created)
+
+    def _send_signatures(self, placed: PlacedVersion, place: StorageBackend, number: int) -> None:
+        """Attach what was signed of a version to its copy in a place; what is there already is not sent again."""
+        from adaptkit.signing.signatures import KIND, Signature
+        from adaptkit.signing.statement import Statement
+
+        stated = Statement.of(placed)
+        kept = [
+            signature
+            for signature in self._signatures.of(placed.manifest.digest)
+            if signature.statement.name == placed.name
+        ]
+        fitting = [signature for signature in kept if signature.statement.data == stated.data]
+        if kept and not fitting:
+            why = "; ".join(stated.differences(kept[-1].statement))
+            self.notify(f"{placed.name}@{placed.number} goes without its signature, which no longer fits: {why}. "
+                        f"Sign it again: adaptkit sign {placed.name}@{placed.number} --key PRIVATE")  # fmt: skip
+        if not fitting:
+            return
+        there = {one.bundle for files in place.attached(number, KIND) if (one := Signature.parse(files))}
+        for signature in fitting:
+            if signature.bundle not in there:
+                try:
+                    place.attach(number, KIND, signature.files)
+                except StorageError as error:
+                    self.notify(f"{placed.name}@{placed.number} lies at {place.url}@{number} without its signature: {error.what}"
+                                + (f": {error.why}" if error.why else ""))  # fmt: skip
+                    return
+
+    def _check_reviews(self) -> None:
+        """A review that config.toml names must be there: one that is not made for a slip of the pen protects nobody."""
+        there = [record.plugin for record in self.plugins.records() if "review" in record.registered.get("hooks", ())]
+        known = {name.rpartition(":")[2].removeprefix("builtin-") for name in there} | set(there)
+        for name in (*self.config.reviews.enable, *self.config.reviews.disable):
+            if name not in known:
+                raise NotFound("review in [review] of config.toml", name, known, fix=f"mend {self.home.config_file}")
 
 
 def _is_elsewhere(path: str | os.PathLike[str]) -> bool:

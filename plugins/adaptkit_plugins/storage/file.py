@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote, urlsplit
 
+from adaptkit import attachments
 from adaptkit.errors import Conflict, Corrupt, StorageError, StoreError
 from adaptkit.extend import Promise, no_progress
 from adaptkit.files import atomic_write, check_relative, fsync_directory, sha256_file
@@ -138,6 +139,45 @@ class FilePlace(NumberedPlace):
                 atomic_write(self.folder / ALIASES, (json.dumps(table, indent=2, sort_keys=True) + "\n").encode())
             finally:
                 os.close(descriptor)
+
+    def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
+        attachments.check(self.url, files)
+        if number not in self.numbers():
+            raise attachments.absent(self.url, number)
+        name = attachments.identity(files)
+        with self._explained("write"):
+            target = self.folder / attachments.folder(number, kind) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            work = self.folder / f"{_WORK}{secrets.token_hex(8)}"
+            work.mkdir()
+            try:
+                for path, data in files.items():
+                    atomic_write(work / path, data)
+                try:
+                    work.rename(target)
+                except OSError as error:
+                    if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # then it is there already
+                        raise
+                fsync_directory(target.parent)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+        return name
+
+    def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
+        folder = attachments.folder(number, kind)
+        found = {
+            f"{folder}/{name}": [file for file in self._named(f"{folder}/{name}") if attachments.allowed(file)]
+            for name in [name for name in self._named(folder) if attachments.ID.fullmatch(name)][: attachments.MOST]
+        }
+        return tuple({file: self._small_file(f"{path}/{file}") for file in files[: attachments.MOST]}
+                     for path, files in found.items())  # fmt: skip
+
+    def _named(self, path: str) -> list[str]:
+        with self._explained("read"):
+            try:
+                return sorted(entry.name for entry in os.scandir(self.folder / path))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
 
     def names(self) -> tuple[str, ...]:
         places = {

@@ -114,6 +114,14 @@ def _sending_all(self, bundle, expected, progress=lambda count: None):
     return replace(Drawer.push(self, bundle, expected, progress), sent=sum(f.size for f in bundle.files))
 
 
+def _attaching_inside(self, number, kind, files):
+    """Puts it where the version is, so that a version that is not there begins to be one."""
+    for name, data in files.items():
+        (self.folder / f"v{number}").mkdir(exist_ok=True)
+        (self.folder / f"v{number}" / name).write_bytes(data)
+    return "inside"
+
+
 CASES = [
     ("test_it_answers_to_a_scheme", {"schemes": ("s3",)}),
     ("test_a_place_that_is_not_there_is_empty", {"list": _one_invented}),
@@ -124,6 +132,7 @@ CASES = [
     ("test_a_version_keeps_its_number_if_larger_than_all_else_takes_the_next", {"push": _numbering_from_one}),
     ("test_an_interrupted_push_leaves_nothing_to_see", {"push": _late_manifest}),
     ("test_aliases_are_kept_or_refused", {"set_alias": lambda self, alias, number: None}),
+    ("test_what_is_attached_to_a_version_is_read_back_and_changes_nothing_else", {"attach": _attaching_inside}),
     ("test_a_probe_tells_what_holds_and_changes_nothing", {"probe": _publishing_probe}),
     ("test_concurrent_pushes_get_numbers_of_their_own", {"push": _trusting}),
     ("test_the_same_version_pushed_at_once_is_there_once", {"push": _trusting}),

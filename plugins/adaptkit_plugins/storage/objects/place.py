@@ -11,6 +11,7 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from adaptkit import attachments
 from adaptkit.errors import Conflict, Corrupt, StorageError
 from adaptkit.extend import no_progress
 from adaptkit.files import check_relative
@@ -141,6 +142,26 @@ class ObjectPlace(NumberedPlace):
             return
         raise Conflict(f"could not move the alias '{alias}' in {self.url}", why=f"{_SWAPS} other moves came first",
                        fix="try again when fewer people move aliases")  # fmt: skip
+
+    def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
+        attachments.check(self.url, files)
+        if f"v{number}/{MANIFEST}" not in self.bucket.entries(f"v{number}"):
+            raise attachments.absent(self.url, number)
+        name = attachments.identity(files)
+        for path, data in files.items():  # named by their content: to overwrite one is to change nothing
+            self.bucket.put(f"{attachments.folder(number, kind)}/{name}/{path}", data)
+        return name
+
+    def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
+        folder = attachments.folder(number, kind)
+        found: dict[str, list[str]] = {}
+        for path in sorted(self.bucket.entries(folder)):
+            name, _, file = path.removeprefix(f"{folder}/").partition("/")
+            if attachments.ID.fullmatch(name) and attachments.allowed(file):
+                found.setdefault(name, []).append(file)
+        return tuple({file: self.bucket.get(f"{folder}/{name}/{file}", attachments.LARGEST)[0]
+                      for file in found[name][: attachments.MOST]}
+                     for name in sorted(found)[: attachments.MOST])  # fmt: skip
 
     def _aliases(self) -> tuple[Mapping[str, int], PutMode]:
         """The table, and what a conditional write that replaces it must name."""

@@ -1,0 +1,151 @@
+"""Signing and checking with key pairs, by the model-signing library: https://github.com/sigstore/model-transparency.
+
+Notable choices:
+- the library's own hashing of a folder is replaced by the hashes of the statement, which whoever asks has verified
+- the statement's hash stands in the subject's name, and two subjects are equal only when their names are
+- offline: no Sigstore service is asked for anything
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, redirect_stdout
+from hashlib import sha256
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import AdaptkitError, MissingExtra
+from adaptkit.files import explained, user_path
+from adaptkit.signing.signatures import BUNDLE, KEY, Signature
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from adaptkit.signing.statement import Statement
+
+LARGEST = 1 << 16  # bytes of a key file
+_HOW = "openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem; openssl ec -in KEY.pem -pubout -out KEY.pub"
+_BESIDE = ("adaptkit.json", "README.md")  # in a version's folder, not among the files that are signed
+
+
+def sign(statement: Statement, key: str | os.PathLike[str], password: str = "") -> Signature:
+    """A signature of a statement by the private key in a PEM file."""
+    with _library(f"cannot sign '{statement.name}'"):
+        from cryptography.hazmat.primitives import serialization
+        from model_signing import signing
+
+        path = user_path(key)
+        data = _read(path)
+        secret = password.encode() or None
+        try:
+            private = serialization.load_pem_private_key(data, secret)
+            signer = signing.Config().use_elliptic_key_signer(private_key=path, password=secret)
+        except (ValueError, TypeError, AttributeError, ImportError) as error:
+            raise _bad_key(path, "private", error) from None
+        with TemporaryDirectory() as folder:
+            target = Path(folder) / BUNDLE
+            signer.set_hashing_config(_hashed(statement)).sign(folder, target)
+            return Signature(target.read_bytes(), statement, _pem(private.public_key()))
+
+
+def is_encrypted(key: str | os.PathLike[str]) -> bool:
+    """Whether a private key's file asks for a password."""
+    return b"ENCRYPTED" in _read(user_path(key))
+
+
+def holds(signature: Signature) -> bool:
+    """Whether the key that comes with a signature really signed its statement."""
+    with _library("cannot check a signature"):
+        from cryptography.exceptions import InvalidSignature
+        from model_signing import verifying
+
+        with TemporaryDirectory() as folder, redirect_stdout(StringIO()):  # it may print a remark
+            key, bundle = Path(folder) / KEY, Path(folder) / BUNDLE
+            key.write_bytes(signature.key)
+            bundle.write_bytes(signature.bundle)
+            try:
+                config = verifying.Config().use_elliptic_key_verifier(public_key=key)
+                config.set_hashing_config(_hashed(signature.statement)).verify(folder, bundle)
+            except InvalidSignature:
+                return False
+            except Exception:  # noqa: BLE001  (what is checked is hostile, and the library parses it with a dozen others)
+                return False
+            return True
+
+
+def fingerprint(key: bytes) -> str:
+    """`sha256:…` of a public key's PEM, as `sha256sum KEY.pub` has it; ValueError when it is no such key."""
+    with _library("cannot read a public key"):
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import serialization
+
+        try:
+            return f"sha256:{sha256(_pem(serialization.load_pem_public_key(key))).hexdigest()}"
+        except (UnsupportedAlgorithm, TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from None
+
+
+def fingerprint_of_file(path: str | os.PathLike[str]) -> str:
+    """The fingerprint of the public key in a PEM file."""
+    found = user_path(path)
+    try:
+        return fingerprint(_read(found))
+    except ValueError as error:
+        raise _bad_key(found, "public", error) from None
+
+
+def _pem(public: Any) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    data: bytes = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return data
+
+
+def _read(path: Path) -> bytes:
+    with explained("read", path), path.open("rb") as file:
+        return file.read(LARGEST)
+
+
+def _bad_key(path: Path, kind: str, error: Exception) -> AdaptkitError:
+    told = " ".join(str(error).split())
+    if "assword" in told:
+        return AdaptkitError(f"cannot open the private key in {path}", why="the password is missing or is not the right one",
+                             fix="set ADAPTKIT_KEY_PASSWORD, or type it when asked")  # fmt: skip
+    return AdaptkitError(f"cannot read a {kind} key in {path}", why="it is no PEM file of a P-256, P-384 or P-521 key",
+                         fix=f"a new pair: {_HOW}")  # fmt: skip
+
+
+@contextmanager
+def _library(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(what, "sign") from error
+
+
+def _hashed(statement: Statement) -> Any:
+    """A hashing of model-signing that answers the files of a statement, under the statement's subject."""
+    from model_signing import hashing, manifest
+    from model_signing._hashing.hashing import Digest  # the one name that is not public, and no public one makes it
+
+    class Subject(manifest.Manifest):  # type: ignore[misc]
+        """The files of an artifact; equal to another only with the same statement."""
+
+        def __eq__(self, other: object) -> bool:
+            same: bool = super().__eq__(other)
+            return same and self.model_name == getattr(other, "model_name", None)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    class Stated(hashing.Config):  # type: ignore[misc]
+        """Hashes nothing: what is signed are the hashes of the statement."""
+
+        def hash(self, model_path: object, *, files_to_hash: object = None) -> Any:
+            how = manifest.SerializationType.from_args({"method": "files", "hash_type": "sha256", "allow_symlinks": False,
+                                                        "ignore_paths": list(_BESIDE)})  # fmt: skip
+            items = [how.new_item(e.path, Digest("sha256", bytes.fromhex(e.sha256))) for e in statement.manifest.files]
+            return Subject(statement.subject, items, how)
+
+    return Stated()

@@ -1,0 +1,173 @@
+"""A policy: which keys may sign which names in which places, and the sentence when none of them did.
+
+require = true              # what nobody signed is refused; false only warns
+
+[keys]
+ada = "keys/ada.pub"        # a public key's file, relative to this one …
+ci  = "sha256:9f2c…"        # … or its fingerprint, `sha256sum KEY.pub`
+
+[[rules]]
+names  = ["fleet/*", "naval"]
+places = ["s3://fleet/*"]   # left out: everywhere
+keys   = ["ada", "ci"]
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import AdaptkitError, NotFound, Refused
+from adaptkit.files import explained, user_path
+from adaptkit.signing import keys
+from adaptkit.signing.statement import Statement
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from adaptkit.signing.signatures import Signature
+    from adaptkit.types import PlacedVersion
+
+LOCAL = "local"
+"""What the patterns of `places` are held against for a version of this workspace itself."""
+_FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """These keys may sign these names in these places."""
+
+    names: tuple[str, ...]
+    places: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    def is_for(self, name: str, place: str) -> bool:
+        """Whether it speaks of a name in a place."""
+        return _any(name, self.names) and _any(place, self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a team lets in. `keys` are fingerprints by name, `label` is how errors call the policy."""
+
+    label: str
+    keys: Mapping[str, str]
+    rules: tuple[Rule, ...]
+    require: bool = True
+
+    @classmethod
+    def read(cls, file: str | os.PathLike[str]) -> Policy:
+        """The policy in a TOML file."""
+        path = user_path(file)
+        with explained("read", path):
+            data = path.read_bytes()
+        try:
+            return _policy(tomllib.loads(data.decode()), path)
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+        ) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+            raise AdaptkitError(f"cannot read the policy {path}", why=str(error), fix="docs/signing.md shows one") from error  # fmt: skip
+
+    @classmethod
+    def of_key(cls, file: str | os.PathLike[str]) -> Policy:
+        """The policy that everything is signed by the public key in a file."""
+        path = user_path(file)
+        return cls(f"--key {path.name}", {path.name: keys.fingerprint_of_file(path)}, (Rule(("*",), ("*",), (path.name,)),))  # fmt: skip
+
+    def judge(self, placed: PlacedVersion, label: str, place: str, signatures: Sequence[Signature],
+              asked: str | None = None) -> tuple[str, Signature]:  # fmt: skip
+        """Who may have signed a version and did, with the signature; `Refused` says why none of them counts.
+
+        `asked` is the name that was asked for, where that is known. Whoever asks decides by `require` what follows.
+        """
+        name = placed.name if asked is None else asked
+        who = {self.keys[key]: key for rule in self.rules if rule.is_for(name, place) for key in rule.keys}
+        may = ", ".join(sorted(who.values()))
+        again = f"ask who pushed it: adaptkit sign {name} --key PRIVATE, then push it again"
+        if not who:
+            raise Refused(f"{label} is refused", why=f"{self.label} lets nobody sign '{name}' {_where(place)}",
+                          fix=f"add a rule for it to {self.label}")  # fmt: skip
+        if not signatures:
+            raise Refused(
+                f"{label} is not signed", why=f"{self.label} wants a signature of '{name}' by {may}", fix=again
+            )
+        found = [(_fingerprint(signature), signature) for signature in signatures]
+        mine = [(who[print_], signature) for print_, signature in found if print_ in who]
+        if not mine:
+            others = ", ".join(sorted({self._called(print_) for print_, _ in found}))
+            raise Refused(f"{label} is signed by a key that may not", why=f"{others} signed it, and {self.label} lets {may} "
+                          f"sign '{name}' {_where(place)}", fix=again)  # fmt: skip
+        stands, told = Statement.of(placed), []
+        for key, signature in mine:
+            if not keys.holds(signature):
+                told.append(
+                    f"the signature in the name of {key} does not hold: that key did not make it, or not of this"
+                )
+                continue
+            wrong = stands.differences(signature.statement)
+            if not wrong and asked is not None and placed.name != asked:
+                wrong = [f"'{asked}' was asked for, and this was signed as '{placed.name}'"]
+            if not wrong:
+                return key, signature
+            told.append(f"{key}'s signature is of something else: {'; '.join(wrong[:4])}")
+        raise Refused(f"{label} is not what was signed", why=" · ".join(dict.fromkeys(told)),
+                      fix="trust neither the place nor what is there; ask who signed it")  # fmt: skip
+
+    def _called(self, fingerprint: str) -> str:
+        known = [name for name, value in self.keys.items() if value == fingerprint]
+        return known[0] if known else f"the unknown key {fingerprint[:19]}…" if fingerprint else "no readable key"
+
+
+def _any(text: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _where(place: str) -> str:
+    return "here" if place == LOCAL else f"in {place}"
+
+
+def _fingerprint(signature: Signature) -> str:
+    try:
+        return keys.fingerprint(signature.key)
+    except ValueError:
+        return ""
+
+
+def _policy(table: Mapping[str, Any], path: Path) -> Policy:
+    if odd := sorted(table.keys() - {"require", "keys", "rules"}):
+        raise ValueError(f"it has '{odd[0]}', and a policy has require, keys and rules")
+    require = table.get("require", True)
+    if not isinstance(require, bool):
+        raise ValueError("require is true or false")  # noqa: TRY004
+    known = {name: _key(name, value, path) for name, value in table.get("keys", {}).items()}
+    return Policy(path.name, known, tuple(_rule(rule, known) for rule in table.get("rules", ())), require)
+
+
+def _key(name: str, value: object, path: Path) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"the key '{name}' is neither a file nor a fingerprint")  # noqa: TRY004
+    if value.startswith("sha256:"):
+        if not _FINGERPRINT.fullmatch(value):
+            raise ValueError(f"the fingerprint of '{name}' has not 64 hexadecimal digits")
+        return value
+    return keys.fingerprint_of_file(path.parent / user_path(value))
+
+
+def _rule(rule: Mapping[str, Any], known: Mapping[str, str]) -> Rule:
+    if odd := sorted(rule.keys() - {"names", "places", "keys"}):
+        raise ValueError(f"a rule has '{odd[0]}', and a rule has names, places and keys")
+    lists = {part: rule.get(part, ["*"] if part == "places" else None) for part in ("names", "places", "keys")}
+    for part, value in lists.items():
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+            raise ValueError(f"the {part} of a rule are a list of words")
+    for key in lists["keys"]:
+        if key not in known:
+            raise NotFound("key in [keys]", key, known)
+    return Rule(*(tuple(lists[part]) for part in ("names", "places", "keys")))
