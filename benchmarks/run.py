@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hub
 import llama
 from timing import NO_TARGET, Row, command, faster, within
 
@@ -214,6 +215,7 @@ def main() -> None:
         folder = Path(name)
         llama.build(folder)
         rows = startup(folder) + fingerprint(folder) + bake(folder) + merge_step(folder) + merge_cold(folder)
+        rows += hub.throughput(folder)
     text = report(rows)
     REPORT.write_text(text)
     print(text)

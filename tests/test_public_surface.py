@@ -11,7 +11,7 @@ import pytest
 
 import adaptkit
 
-PUBLIC = ["adaptkit.bundle", "adaptkit.contents", "adaptkit.errors", "adaptkit.extend", "adaptkit.files", "adaptkit.hookspecs", "adaptkit.lowrank",
+PUBLIC = ["adaptkit.backend", "adaptkit.bundle", "adaptkit.contents", "adaptkit.errors", "adaptkit.extend", "adaptkit.files", "adaptkit.hookspecs", "adaptkit.lowrank",
           "adaptkit.numbered", "adaptkit.refs", "adaptkit.testing", "adaptkit.types", "adaptkit.workspace",
           "adaptkit.results", "adaptkit.recipe"]  # fmt: skip
 

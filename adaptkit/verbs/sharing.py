@@ -178,16 +178,28 @@ class Sharing(Shelf):
                           allow_pickle=allow_pickle)  # fmt: skip
 
     def rebuild(self, source: str) -> tuple[Added, ...]:
-        """Register every version of a place, or of every adapter in a remote, under the number it has there."""
+        """Register every version of a place, or of every adapter in a remote, under the number it has there.
+
+        Aliases that lie there come too, where the registry has none of that name.
+        """
         from adaptkit import publish
 
         root = self.places.root(source)
-        places = [self.places.open(f"{root.url}/{name}") for name in root.names()] or [root]
-        return tuple(
-            self._take(place, placed, placed.name or place.url.rpartition("/")[2], origin="rebuilt", new_version=True)
-            for place in places
-            for placed in publish.placed_versions(place)
-        )
+        taken = []
+        for place in [self.places.open(f"{root.url}/{name}") for name in root.names()] or [root]:
+            found = {
+                placed.number: self._take(place, placed, placed.name or place.url.rpartition("/")[2], origin="rebuilt",
+                                          new_version=True)
+                for placed in publish.placed_versions(place)
+            }  # fmt: skip
+            for alias, number in sorted(place.aliases().items()):
+                version = found[number].version if number in found else None
+                if version is not None and alias not in self.registry.aliases(version.name):
+                    self.registry.move_alias(
+                        version.name, alias, version.number, expect=None, author=self.config.author
+                    )
+            taken += found.values()
+        return tuple(taken)
 
     def _take(self, place: StorageBackend, placed: PlacedVersion, name: str, *, origin: str, alias: str | None = None,
               new_version: bool = False, allow_pickle: bool = False) -> Added:  # fmt: skip

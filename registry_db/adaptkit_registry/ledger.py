@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from adaptkit.errors import Conflict, NotFound
 from adaptkit.types import AliasMove, Event, Manifest, canonical_json
-from adaptkit_registry.opening import open_engine, to_read, to_write
+from adaptkit_registry.opening import close_engine, open_engine, to_read, to_write
 from adaptkit_registry.rows import LIVE, read_versions, version_query, write_base
 from adaptkit_registry.schema import (
     adapters,
@@ -87,7 +87,7 @@ class Ledger:
         return shown(self._engine.url)
 
     def close(self) -> None:
-        self._engine.dispose()
+        close_engine(self._engine)
 
     def __enter__(self) -> Self:
         return self

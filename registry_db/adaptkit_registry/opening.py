@@ -15,7 +15,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Engine, create_engine, event, exc, inspect, make_url, text
 
@@ -41,7 +41,7 @@ def open_engine(where: str | Path) -> Engine:
     url = URL.create("sqlite", database=str(where)) if isinstance(where, Path) else _parse(where)
     with explained(url):
         engine = _opened(url)
-    _ENGINES.add(engine)
+    _ENGINES[engine] = _inode(Path(url.database)) if url.get_backend_name() == "sqlite" and url.database else None
     return engine
 
 
@@ -56,6 +56,7 @@ def _opened(url: URL) -> Engine:
             if _revision(engine, url) != HEAD:
                 with _lock(path):
                     _migrate_if_needed(engine, url)
+                    _use_wal(engine)
         else:
             with _lock(path):
                 _is_settled(path)
@@ -79,14 +80,26 @@ def to_read(engine: Engine) -> Engine:
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
-def _forget_in_child() -> None:
-    """A forked child must not talk through its parent's connections."""
+def close_engine(engine: Engine) -> None:
+    """Close what `open_engine` opened."""
+    engine.dispose()
+    _ENGINES.pop(engine, None)
+
+
+def _before_fork() -> None:
+    """No idle connection crosses a fork: SQLite's locks, and a server's protocol, belong to one process."""
+    for engine in list(_ENGINES):
+        engine.dispose()
+
+
+def _in_child() -> None:
+    """What a thread of the parent was using is the parent's; the child never touches it."""
     for engine in list(_ENGINES):
         engine.dispose(close=False)
 
 
-_ENGINES: WeakSet[Engine] = WeakSet()
-os.register_at_fork(after_in_child=_forget_in_child)
+_ENGINES: WeakKeyDictionary[Engine, tuple[int, int] | None] = WeakKeyDictionary()  # with the file's device and inode
+os.register_at_fork(before=_before_fork, after_in_child=_in_child)
 
 
 def _parse(where: str) -> URL:
@@ -151,8 +164,22 @@ def _use_wal(engine: Engine) -> None:
         connection.close()
 
 
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _is_settled(path: Path) -> bool:
-    """Whether this is a SQLite file in WAL mode, which only a finished first opening leaves behind."""
+    """Whether this is a SQLite file in WAL mode, which only a finished first opening leaves behind.
+
+    A file that is open here already is not opened again to look: closing it would drop the locks that this process
+    has on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    if (inode := _inode(path)) is not None and inode in _ENGINES.values():
+        return True
     try:
         with path.open("rb") as file:
             start = file.read(20)

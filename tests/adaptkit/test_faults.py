@@ -106,11 +106,13 @@ def gc(prepared):
     return partial(at_home, lambda ws: ws.gc(grace=0), days=31)
 
 
-VERBS = [add, alias, rm, rename, gc]
+VERBS = [(add, 3), (alias, 1), (rm, 1), (rename, 1), (gc, 1), pytest.param(add, 1, marks=pytest.mark.soak)]
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.__name__)
-def test_killed_at_any_point_the_old_state_stands_or_the_new_one_and_the_verb_can_be_done_again(verb, fresh, prepared):
+@pytest.mark.parametrize(("verb", "step"), VERBS)
+def test_killed_at_any_point_the_old_state_stands_or_the_new_one_and_the_verb_can_be_done_again(
+    verb, step, fresh, prepared
+):
     work, home = verb(prepared), fresh()
     old = state(home)
     work(home)
@@ -124,10 +126,10 @@ def test_killed_at_any_point_the_old_state_stands_or_the_new_one_and_the_verb_ca
             work(home)
             assert state(home) == new, f"done again after a kill at {at} ({point})"
         visited.append(point)
-        at += 1
+        at += step
     print(f"{verb.__name__}: killed at {len(visited)} points")
-    assert len(visited) > 8
-    assert {"COMMIT"} <= set(visited)
+    assert len(visited) * step > 8
+    assert step > 1 or {"COMMIT"} <= set(visited)
 
 
 @pytest.mark.parametrize("step", EVERY)
@@ -496,9 +498,9 @@ def test_an_interrupted_add_says_so_and_can_be_done_again(fresh, prepared, sent,
         pass  # until it is at work
     process.send_signal(sent)
     said = process.communicate()[1]
-    assert process.returncode in {code, 0}
-    assert "Traceback" not in said
-    assert process.returncode == 0 or "interrupted" in said
+    assert process.returncode in {code, 0, -sent}  # -sent: Python itself was starting or ending, and died of the signal
+    assert process.returncode == -sent or "Traceback" not in said
+    assert process.returncode != code or "interrupted" in said
     assert not list((home / "tmp").glob(".adaptkit-*"))
     subprocess.run(command, check=True, capture_output=True)
     assert "naval@3" in [ref for ref, *_ in state(home)[0]]

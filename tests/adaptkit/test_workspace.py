@@ -344,7 +344,8 @@ def test_a_merge_takes_places_and_pins_them_by_digest(filled, team, tmp_path):
 def test_the_registry_is_rebuilt_from_a_remote(filled, team, tmp_path):
     filled.set_remote("team", team)
     filled.merge(["naval", "medic"], name="fleet/bridge")
-    for name in ("naval", "medic", "fleet/bridge"):
+    filled.alias("naval", "prod", 1, confirmed=True)
+    for name in ("naval@prod", "medic", "fleet/bridge"):
         filled.push(name, "team")
     before = {v.ref: v.digest for v in filled.list()}
     filled.close()
@@ -354,6 +355,8 @@ def test_the_registry_is_rebuilt_from_a_remote(filled, team, tmp_path):
     filled.rebuild("team")
     assert {v.ref: v.digest for v in filled.list()} == before
     assert [p.label for p in filled.show("fleet/bridge").parents] == ["naval", "medic"]
+    assert filled.version("naval@prod").ref == "naval@1"
+    filled.rebuild("team")
     assert filled.verify().damaged == ()
 
 

@@ -93,6 +93,43 @@ def test_an_up_to_date_database_is_opened_without_alembic(database):
         assert done.stdout.strip() == loaded
 
 
+def test_opening_a_registry_twice_in_one_process_keeps_its_locks(database):
+    """A second opening must not open and close the file beside SQLite: that would drop the locks of the first one."""
+    import fcntl
+
+    def a_lock_is_held():
+        with database.open("r+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)  # SQLite's shared lock
+            except OSError:
+                return True
+            return False
+
+    with Registry.open(database) as first:
+        first.add_version("naval", manifest(1))
+        assert at_once([a_lock_is_held]) == [False]  # no idle connection crosses a fork, so none is open now
+        first.names()
+        other = subprocess.run([sys.executable, "-c", _LOCKED, database], capture_output=True, text=True, check=True)
+        assert other.stdout.strip() == "True"
+        with Registry.open(database) as second:
+            other = subprocess.run(
+                [sys.executable, "-c", _LOCKED, database], capture_output=True, text=True, check=True
+            )
+            assert other.stdout.strip() == "True"
+            assert second.names() == ("naval",)
+
+
+_LOCKED = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
+        print(False)
+    except OSError:
+        print(True)
+"""
+
+
 # ---------------------------------------------------------------- writers that are killed
 
 

@@ -532,12 +532,15 @@ def test_a_manifest_that_cannot_be_believed_is_refused_with_its_reason(place, re
     assert "cannot be believed" in said(fresh.version, 2)
 
 
-@pytest.mark.parametrize("path", ["../evil", "/etc/x", "a\\b", "C:/x", "a\0b"])
+@pytest.mark.parametrize("path", [
+    "../evil", "/etc/x", "a\\b", "C:/x", "a\0b", ".git/config", "x.", "x ", "//unc/x", "README.MD/x/../y", "adaptkit.json",
+    "ADAPTER_config.json",
+])  # fmt: skip
 def test_a_path_that_leads_out_is_refused_before_anything_is_written(place, repo, packed, tmp_path, path):
     told = packed("a").placed.to_json()
     told["extras"] = [{"path": path, "size": 1, "sha256": "0" * 64}]
     repo.tags["v1"] = repo.commit({"adaptkit.json": json.dumps(told).encode(), CONFIG: b"{}"})
-    assert "is not allowed in an artifact" in said(place.version, 1)
+    assert "cannot be believed" in said(place.version, 1)
     assert list(tmp_path.rglob("evil")) == []
 
 
@@ -562,3 +565,30 @@ def test_a_file_that_shrank_on_the_server_is_said_to_be_broken(hub, place, repo,
     into = tmp_path / "into"
     into.mkdir()
     assert "RemoteProtocolError" in said(place.pull, placed, placed.manifest.files, into, no_progress)
+
+
+def test_a_file_that_is_gone_from_its_commit_is_named_as_missing(hub, place, repo, packed, tmp_path):
+    publish.push(place, packed("a"))
+    placed = place.version()
+    hub.faults.add(Fault(r"GET .*/resolve/", status=404, headers={"X-Error-Code": "EntryNotFound"}))
+    assert "a file that should be there is not" in said(publish.fetch, place, placed, Store(tmp_path / "store"))
+
+
+def test_a_disk_that_cannot_be_written_is_not_blamed_on_the_hub(place, packed, tmp_path):
+    publish.push(place, packed("a"))
+    placed = place.version()
+    (tmp_path / WEIGHTS).touch()
+    text = said(place.pull, placed, placed.manifest.files, tmp_path, no_progress)
+    assert "cannot save what comes from hf://fleet/naval: File exists" in text
+    assert "see that the disk has room" in text
+
+
+@pytest.mark.parametrize(("fault", "words"), [
+    (Fault("GET .*/refs", status=418, headers={"X-Error-Message": "I am a\tteapot \x1b[31m"}), "the Hub answers 418: I am a teapot [31m"),
+    (Fault("GET .*/refs", redirect="file:///etc/passwd"), "sends us to something that is no web address"),
+    (Fault("GET .*/refs", status=403), "your token may not do that (403)"),
+    (Fault("GET .*/refs", status=200, body=b"{}"), "answers what no Hub answers (KeyError)"),
+])  # fmt: skip
+def test_what_else_a_hub_may_say_is_one_sentence(hub, place, fault, words):
+    hub.faults.add(fault)
+    assert words in said(place.list)

@@ -151,7 +151,7 @@ class Client:
 
     def fetch(self, commit: str, path: str, size: int, target: Path, progress: Progress) -> None:
         """A file of a commit, of a known size; what breaks off is resumed. The caller verifies the bytes."""
-        with target.open("xb") as file:
+        with self.explained("save what comes from"), target.open("xb") as file:
 
             def call() -> None:
                 begun = time.monotonic()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.contents import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError, StoreError
 from adaptkit.files import check_relative
+from adaptkit.numbered import check_entries
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, PlacedVersion, artifact_digest
 from adaptkit_plugins.storage.hub.troubles import NoFile
 
@@ -141,8 +142,7 @@ class History:
             said = json.loads(self._client.read(commit, MANIFEST, LARGEST_MANIFEST))
             proposed = "number" not in said  # somebody merged a proposal: a version without a number
             placed = PlacedVersion.from_json(said | {"number": 1} if proposed else said)
-            for entry in placed.manifest.files + placed.manifest.extras:
-                check_relative(entry.path)
+            check_entries(placed.manifest.files + placed.manifest.extras)
             return replace(placed, number=0 if proposed else placed.number, revision=commit)
         except NoFile:
             return None

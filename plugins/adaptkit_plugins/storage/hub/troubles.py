@@ -32,7 +32,9 @@ def passing(error: BaseException) -> bool:
     import httpx2
 
     status = status_of(error)
-    return isinstance(error, httpx2.TransportError) if status is None else status in _BUSY
+    if status is not None:
+        return status in _BUSY
+    return isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol)
 
 
 def wait_for(error: BaseException, attempt: int) -> float:
@@ -53,8 +55,6 @@ def sentence(doing: str, url: str, repo: str, host: str, error: BaseException) -
         return StorageError(
             what, why="HF_HUB_OFFLINE is set, so nothing is asked of the Hub", fix="unset HF_HUB_OFFLINE"
         )
-    if isinstance(error, hub.LocalTokenNotFoundError):
-        return StorageError(what, why="it needs a token and there is none", fix=LOGIN)
     if isinstance(error, hub.GatedRepoError):
         return StorageError(
             what, why="it is gated: its owners let in whom they choose", fix=f"ask for access at {page}, then {LOGIN}"
