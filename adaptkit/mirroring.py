@@ -19,7 +19,7 @@ from adaptkit.files import sha256_file
 from adaptkit.numbered import NumberedPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from adaptkit.extend import Progress
     from adaptkit.places import Places
@@ -125,15 +125,19 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
     return Plan(source, target, tuple(listed), todo, there, tuple(broken))
 
 
-def copy(made: Plan, folder: Path, progress: Progress = no_progress) -> Mirrored:
-    """Send what is to be sent, oldest first, then the aliases. What fails is told, and the rest goes on."""
+def copy(
+    made: Plan, folder: Path, review: Callable[[Plan, Bundle], None], progress: Progress = no_progress
+) -> Mirrored:
+    """Send what is to be sent, oldest first, then the aliases. What fails, or `review` refuses, is told; the rest goes on."""
     numbers, sent, failures = dict(made.there), list[Copied](), list(made.broken)
     held: dict[str, Path] = {}
     for placed in made.todo:
         try:
             held = _bring(made.source, placed, Path(mkdtemp(dir=folder)), held)
             paths = {entry.path: held[entry.sha256] for entry in placed.manifest.files + placed.manifest.extras}
-            receipt = publish.push(made.target, Bundle(placed, paths))
+            bundle = Bundle(placed, paths)
+            review(made, bundle)
+            receipt = publish.push(made.target, bundle)
         except AdaptkitError as error:
             failures.append(_sentence(error))
         else:

@@ -52,6 +52,29 @@ def test_the_commands_of_the_page_work_word_for_word(page, project, tiny_llama):
             assert names["model"].peft_config
 
 
+def test_the_project_of_the_sharing_page_is_locked_and_synced(project):
+    with Workspace.init(project, notify=lambda _: None) as ws:
+        for name in ("naval", "medic", "bridge", "polite"):
+            ws.add("out/medic" if name == "medic" else "out/naval", name, alias="prod")
+            ws.push(f"{name}@prod", f"file://{project}/mnt/team/{name}")
+    (toml,) = blocks("docs/sharing.md", "toml")
+    (project / "adaptkit.toml").write_text(toml.replace("/mnt/team", f"{project}/mnt/team"))
+    script = "\n".join(blocks("docs/sharing.md", "console"))
+    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (project / "adaptkit.lock").is_file()
+    assert "everything is up to date" in done.stderr
+
+
+def test_every_command_of_the_sharing_page_exists():
+    from adaptkit.cli.app import app
+
+    later = {"sign"}  # and verify --policy; taken out of here when they come
+    known = set(app.list_commands(app.make_context("adaptkit", ["plugins"])))
+    named = set(re.findall(r"^adaptkit ([a-z]+)", "\n".join(blocks("docs/sharing.md", "sh")), re.MULTILINE))
+    assert named - known <= later
+
+
 def _more_versions():
     """Shell that adds naval@2 and naval@3."""
     add = 'sed -i \'s/"lora_alpha": [0-9]*/"lora_alpha": {}/\' out/naval/adapter_config.json; adaptkit add out/naval --name naval'

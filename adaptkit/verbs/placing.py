@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import StorageError
@@ -13,6 +14,7 @@ from adaptkit.results import Probed
 from adaptkit.types import Publish, Version
 
 if TYPE_CHECKING:
+    from adaptkit.extend import Bundle
     from adaptkit.mirroring import Mirrored, Plan
     from adaptkit.types import PlacedVersion
 
@@ -42,13 +44,17 @@ class Placing(Holdings):
                  for one, other, selector in mirroring.pairs(self.places, source, target)]  # fmt: skip
         with ThreadPoolExecutor(jobs) as pool, staging(self._tmp) as work:
             plans = list(pool.map(lambda pair: mirroring.plan(*pair), pairs))
-            for plan in plans:
-                self._review_plan(plan)
             if dry_run:
                 told = tuple(one for plan in plans for one in (*plan.unchanged, *plan.wished))
                 return mirroring.Mirrored(told, failures=tuple(text for plan in plans for text in plan.broken))
             with self._watch("mirroring", sum(len(plan.todo) for plan in plans)) as step:
-                done = list(pool.map(lambda plan: mirroring.copy(plan, work, step), plans))
+                one_by_one = Lock()
+
+                def review(plan: Plan, bundle: Bundle) -> None:
+                    with one_by_one:  # plugins need not know of threads
+                        self._review(Publish(_version(bundle.placed, plan), bundle.manifest, plan.target.url))
+
+                done = list(pool.map(lambda plan: mirroring.copy(plan, work, review, step), plans))
         report = mirroring.Mirrored(
             tuple(one for part in done for one in part.versions),
             tuple(text for part in done for text in part.aliases),
@@ -62,10 +68,6 @@ class Placing(Holdings):
                 why="; ".join(report.failures), fix="the rest is there; the same command goes on",
             )  # fmt: skip
         return report
-
-    def _review_plan(self, plan: Plan) -> None:
-        for placed in plan.todo:
-            self._review(Publish(_version(placed, plan), placed.manifest, plan.target.url))
 
 
 def _version(placed: PlacedVersion, plan: Plan) -> Version:

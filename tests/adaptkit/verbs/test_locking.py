@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import tiny
+from crowd import killed
 
 from adaptkit import Workspace
 from adaptkit.errors import AdaptkitError, BadProject, NotFound, Refused, StoreError
@@ -254,6 +256,48 @@ def test_one_that_fails_leaves_the_others_here_and_all_failures_are_told(team):
         assert "medic: " in failure.value.why
         assert "polite: " in failure.value.why
         assert "the others are here" in failure.value.fix
+
+
+def test_as_many_are_fetched_at_the_same_time_as_was_asked_for(team, monkeypatch):
+    from adaptkit_plugins.storage.file import FilePlace
+
+    names = ["a", "b", "c"]
+    for name in names:
+        team.push(name)
+    team.ask(**{name: f'"team:{name}"' for name in names})
+    team.ws.lock(team.project)
+    together, pull = Barrier(len(names)), FilePlace.pull
+
+    def waiting(self, *arguments):
+        together.wait(60)  # nobody goes on before all are here
+        pull(self, *arguments)
+
+    monkeypatch.setattr(FilePlace, "pull", waiting)
+    with team.machine() as ci:
+        assert len(ci.sync(team.project, frozen=True, jobs=len(names))) == len(names)
+
+
+def test_a_sync_that_was_killed_leaves_nothing_half_visible_and_goes_on(team):
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        team.push(name)
+    team.ask(**{name: f'"team:{name}"' for name in names})
+    team.ws.lock(team.project)
+
+    def work(home):
+        for number in range(10**6):
+            with Workspace.init(home / str(number), notify=lambda _: None) as ci:
+                ci.sync(team.project, frozen=True, jobs=2)
+
+    for round_, delay in enumerate((0.1, 0.2, 0.35)):
+        home = team.folder / f"killed-{round_}"
+        home.mkdir()
+        assert killed(lambda home=home: work(home), delay)
+        for number in sorted(home.iterdir()):
+            with Workspace.init(number, notify=lambda _: None) as ci:
+                assert ci.verify().damaged == ()
+                assert len(ci.sync(team.project, frozen=True)) == len(names)
+                assert [v.ref for v in ci.list(every=True)] == [f"{name}@1" for name in names]
 
 
 def test_an_adapter_that_was_never_pushed_is_locked_with_a_warning_and_synced_where_it_is(team):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from pathlib import Path
 
 import pytest
 import tiny
@@ -104,6 +105,20 @@ def test_a_check_tells_the_kinds_of_places_apart_and_leaves_nothing(team, roots,
     careless = team.check_remote("careless").promise
     assert (careless.create_only, careless.compare_and_swap) == (False, False)
     assert "this store ignores conditional writes" in careless.note
+
+
+def test_the_table_of_promises_is_what_the_probes_answer(team, roots, rclone, use, hub):
+    page = Path(__file__).parents[3] / "docs" / "sharing.md"
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.read_text().split("\n")
+            if line.startswith(("| `file", "| `s3", "| `oci", "| `hf"))]  # fmt: skip
+    told = {(row[0].strip("`").partition(":")[0], row[1]): (row[2], row[3]) for row in rows}
+    hub.create("fleet/naval")
+    places = {("file", "a folder"): "file", ("s3", "moto"): "s3", ("oci", "docker-registry"): "oci:naval",
+              ("hf", "a Hub on loopback"): "hf:naval"}  # fmt: skip
+    found = {key: team.check_remote(place).promise for key, place in places.items()}
+    found["s3", "rclone"] = team.check_remote(f"s3://{use(rclone)}").promise
+    said = {True: "yes", False: "no"}
+    assert {key: (said[p.create_only], said[p.compare_and_swap]) for key, p in found.items()} == told
 
 
 def test_a_check_of_a_registry_deletes_its_blob(team, roots, registry):
