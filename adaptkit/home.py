@@ -123,7 +123,7 @@ class Home:
             raise AdaptkitError(f"cannot read {self.config_file}", why=f"[{name}] has {told}, and nothing else",
                                 fix="mend it: docs/signing.md")  # fmt: skip
         for key, value in found.items():
-            if not isinstance(value, kinds[key]):
+            if not isinstance(value, kinds[key]) or value == "":
                 raise AdaptkitError(f"cannot read {self.config_file}", why=f"{key} of [{name}] is not a {kinds[key].__name__}",
                                     fix="mend it: docs/signing.md")  # fmt: skip
         return found

@@ -146,8 +146,11 @@ def _policy(table: Mapping[str, Any], path: Path) -> Policy:
     require = table.get("require", True)
     if not isinstance(require, bool):
         raise ValueError("require is true or false")  # noqa: TRY004
-    known = {name: _key(name, value, path) for name, value in table.get("keys", {}).items()}
-    return Policy(path.name, known, tuple(_rule(rule, known) for rule in table.get("rules", ())), require)
+    named, rules = table.get("keys", {}), table.get("rules", [])
+    if not isinstance(named, dict) or not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise ValueError("[keys] is one table, and [[rules]] are tables")
+    known = {name: _key(name, value, path) for name, value in named.items()}
+    return Policy(path.name, known, tuple(_rule(rule, known) for rule in rules), require)
 
 
 def _key(name: str, value: object, path: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from adaptkit import AdaptkitError
@@ -68,3 +70,27 @@ def test_names_of_remotes_are_checked_and_unknown_ones_show_the_known(tmp_path):
         home.set_remote("a/b", "file:///x")
     with pytest.raises(NotFound, match="no remote called 'tame': known are team"):
         home.read_config({}).remote("tame")
+
+
+def test_the_policy_and_the_reviews_are_read_and_a_relative_file_is_beside_the_configuration(tmp_path):
+    home = Home(tmp_path)
+    assert (home.read_config({}).policy, home.read_config({}).reviews.enable) == (None, ())
+    home.config_file.write_text(
+        '[policy]\nfile = "../policy.toml"\n[review]\nenable = ["licence"]\ndisable = ["paths"]\n'
+    )
+    config = home.read_config({})
+    assert config.policy == tmp_path / ".." / "policy.toml"
+    assert (config.reviews.enable, config.reviews.disable) == (("licence",), ("paths",))
+    assert config.reviews.on("licence", default=False)
+    assert not config.reviews.on("paths", default=True)
+    home.config_file.write_text('[policy]\nfile = "/etc/adaptkit/policy.toml"\n')
+    assert home.read_config({}).policy == Path("/etc/adaptkit/policy.toml")
+
+
+@pytest.mark.parametrize("text", ['policy = "x"', '[policy]\nfiles = "x"', "[policy]\nfile = 3", '[review]\nenable = "licence"',
+                                  '[review]\nenabled = ["licence"]', "review = 3", '[policy]\nfile = ""'])  # fmt: skip
+def test_a_rule_is_not_passed_over_for_a_slip_of_the_pen(text, tmp_path):
+    home = Home(tmp_path)
+    home.config_file.write_text(text)
+    with pytest.raises(AdaptkitError, match="cannot read .*config.toml: .*\n  mend it: docs/signing.md"):
+        home.read_config({})

@@ -1,0 +1,25 @@
+"""What is published is for a base whose weights were hashed. Off until `[review] enable = ["base-verified"]`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptkit.hookspecs import hookimpl
+from adaptkit.types import Objection, Publish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adaptkit.types import Action
+
+
+@hookimpl
+def review(action: Action) -> Iterable[Objection] | None:
+    """Object to publishing an adapter whose base is only claimed, or not known at all."""
+    if not isinstance(action, Publish) or not action.reviews.on("base-verified", default=False):
+        return None
+    base = action.manifest.base
+    if base.status == "verified":
+        return None
+    return [Objection(f"the base of {action.version.ref} ('{base.name or 'unnamed'}') is {base.status}: "
+                      f"adaptkit base verify {action.version.ref} --base PATH")]  # fmt: skip

@@ -1,0 +1,30 @@
+"""The base was hashed when somebody asked for that."""
+
+from __future__ import annotations
+
+import pytest
+from publishing import publish, sentences
+
+from adaptkit.types import BaseIdentity, Delete, Level
+from adaptkit_plugins.reviews.base_verified import review
+
+ON = ("base-verified",)
+
+
+def base(*, measured):
+    return BaseIdentity("fleet/ship", (Level("fs1:" + "0" * 64, measured),))
+
+
+@pytest.mark.parametrize(
+    ("known", "status"), [(BaseIdentity("fleet/ship"), "unverified"), (base(measured=False), "claimed")]
+)
+def test_a_base_that_nobody_hashed_is_refused(known, status, tmp_path):
+    assert sentences(review(publish(tmp_path, {}, enable=ON, base=known))) == [
+        f"the base of naval@1 ('fleet/ship') is {status}: adaptkit base verify naval@1 --base PATH"
+    ]
+
+
+def test_a_verified_base_passes_and_the_review_is_off_unless_asked_for(tmp_path):
+    assert review(publish(tmp_path, {}, enable=ON, base=base(measured=True))) is None
+    assert review(publish(tmp_path, {})) is None
+    assert review(Delete(())) is None
