@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from adaptkit.errors import Conflict, Corrupt, Refused, StorageError, StoreError
+from adaptkit.errors import Conflict, Corrupt, NotFound, Refused, StorageError, StoreError
 from adaptkit.files import user_path
 from adaptkit.home import FOLDER, Home
 from adaptkit.manager import Plugins
@@ -233,6 +233,14 @@ class Holdings:
         refusals = [f"{plugin}: {o.text}" for plugin, o in objections if o.severity is Severity.REFUSE]
         if refusals:
             raise Refused(f"{type(action).__name__} was refused by a plugin", why="; ".join(refusals))
+
+    def _check_reviews(self) -> None:
+        """A review that config.toml names must be there: one that is not made for a slip of the pen protects nobody."""
+        there = [record.plugin for record in self.plugins.records() if "review" in record.registered.get("hooks", ())]
+        known = {name.rpartition(":")[2].removeprefix("builtin-") for name in there} | set(there)
+        for name in (*self.config.reviews.enable, *self.config.reviews.disable):
+            if name not in known:
+                raise NotFound("review in [review] of config.toml", name, known, fix=f"mend {self.home.config_file}")
 
     def _learn(self, base: BaseIdentity, author: str = "") -> None:
         """Remember which tensors were measured in which files; a contradiction is told, and changes nothing."""

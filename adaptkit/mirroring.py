@@ -17,6 +17,7 @@ from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageEr
 from adaptkit.extend import Bundle, StorageBackend, no_progress
 from adaptkit.files import sha256_file
 from adaptkit.numbered import NumberedPlace
+from adaptkit.signing.signatures import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -145,8 +146,23 @@ def copy(
             sent.append(Copied(made.source.url, placed.number, made.target.url, receipt.number, receipt.digest,
                                receipt.sent, receipt.unchanged))  # fmt: skip
         progress(1)
+    _carry_signatures(made, numbers, failures)
     aliases, remarks = _carry_aliases(made, numbers, failures)
     return Mirrored((*made.unchanged, *sent), aliases, tuple(failures), remarks)
+
+
+def _carry_signatures(made: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
+    """Signatures lie beside a version, and go where its copy went; one that is there is not sent again."""
+    for placed in made.listed:
+        number = numbers.get(placed.manifest.digest)
+        try:
+            signed = made.source.attached(placed.number, KIND) if number is not None else ()
+            there = made.target.attached(number, KIND) if signed and number is not None else ()
+            for files in signed:
+                if number is not None and dict(files) not in [dict(one) for one in there]:
+                    made.target.attach(number, KIND, files)
+        except AdaptkitError as error:
+            failures.append(_sentence(error))
 
 
 def _carry_aliases(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import StorageError
@@ -40,6 +41,7 @@ class Placing(Holdings):
         """
         from adaptkit import mirroring
 
+        self._check_reviews()
         pairs = [(one, other.asked(options or PushOptions()), selector)
                  for one, other, selector in mirroring.pairs(self.places, source, target)]  # fmt: skip
         with ThreadPoolExecutor(jobs) as pool, staging(self._tmp) as work:
@@ -52,7 +54,8 @@ class Placing(Holdings):
 
                 def review(plan: Plan, bundle: Bundle) -> None:
                     with one_by_one:  # plugins need not know of threads
-                        self._review(Publish(_version(bundle.placed, plan), bundle.manifest, plan.target.url))
+                        self._review(Publish(_version(bundle.placed, plan), bundle.manifest, plan.target.url,
+                                             MappingProxyType(dict(bundle.paths)), self.config.reviews))  # fmt: skip
 
                 done = list(pool.map(lambda plan: mirroring.copy(plan, work, review, step), plans))
         report = mirroring.Mirrored(

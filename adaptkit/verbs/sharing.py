@@ -15,7 +15,7 @@ from adaptkit.adapter import Adapter
 from adaptkit.admission import admit_next
 from adaptkit.contents import MANIFEST, README
 from adaptkit.dialects import to_dialect
-from adaptkit.errors import AdaptkitError, BadReference, NotFound, StorageError
+from adaptkit.errors import AdaptkitError, BadReference, StorageError
 from adaptkit.extend import Bundle, PushOptions
 from adaptkit.files import atomic_write, explained
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
@@ -265,14 +265,6 @@ class Sharing(Shelf):
                     self.notify(f"{placed.name}@{placed.number} lies at {place.url}@{number} without its signature: {error.what}"
                                 + (f": {error.why}" if error.why else ""))  # fmt: skip
                     return
-
-    def _check_reviews(self) -> None:
-        """A review that config.toml names must be there: one that is not made for a slip of the pen protects nobody."""
-        there = [record.plugin for record in self.plugins.records() if "review" in record.registered.get("hooks", ())]
-        known = {name.rpartition(":")[2].removeprefix("builtin-") for name in there} | set(there)
-        for name in (*self.config.reviews.enable, *self.config.reviews.disable):
-            if name not in known:
-                raise NotFound("review in [review] of config.toml", name, known, fix=f"mend {self.home.config_file}")
 
 
 def _is_elsewhere(path: str | os.PathLike[str]) -> bool:

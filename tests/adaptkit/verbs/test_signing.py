@@ -12,7 +12,7 @@ from keypairs import key_pair
 
 from adaptkit import Workspace
 from adaptkit.attachments import folder
-from adaptkit.errors import AdaptkitError, Refused
+from adaptkit.errors import AdaptkitError, Refused, StorageError
 from adaptkit.signing.signatures import BUNDLE, KIND
 from adaptkit.types import FileEntry, artifact_digest
 
@@ -176,6 +176,28 @@ def test_a_sync_brings_only_what_the_policy_lets_in(filled, reader, pairs, tmp_p
     published(filled, pairs, ref="medic")
     reader.sync(project)
     assert {version.name for version in reader.list()} == {"naval", "medic"}
+
+
+def test_a_mirror_takes_the_signatures_along(filled, reader, pairs, tmp_path):
+    published(filled, pairs)
+    mirror = (tmp_path / "mirror").as_uri()
+    filled.mirror("team", mirror)
+    filled.mirror("team", mirror)
+    reader.pull(f"{mirror}/naval")
+    assert reader.verify_signature("naval", key=pairs["ada"].public).key == "ada.pub"
+
+
+def test_a_mirror_reviews_what_it_sends(filled, team, tmp_path, lora_pair):
+    folder = shutil.copytree(lora_pair[0], tmp_path / "leaky")
+    (folder / "README.md").write_text("# naval\ntoken: hf_" + "a1B2" * 9 + "\n")
+    home = tmp_path / "careless" / ".adaptkit"
+    home.mkdir(parents=True)
+    (home / "config.toml").write_text('[review]\ndisable = ["secrets", "paths"]\n')
+    with Workspace.open(home, notify=lambda _: None) as careless:
+        careless.add(folder, "leak")
+        careless.push("leak", f"{team}/leak")
+    with pytest.raises(StorageError, match="line 2 of README.md holds a Hugging Face token"):
+        filled.mirror("team:leak", (tmp_path / "mirror").as_uri() + "/leak")
 
 
 def test_the_wrong_key_is_refused(filled, reader, pairs):
