@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import fields
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -119,3 +120,19 @@ class StorageBackend(ABC):
     def names(self) -> tuple[str, ...]:
         """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""
         return ()
+
+
+def retry_after(value: str | None) -> float | None:
+    """The seconds of a Retry-After header, which holds seconds or a date; None when it holds neither."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None

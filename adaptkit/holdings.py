@@ -12,26 +12,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from adaptkit.actions import Severity
 from adaptkit.errors import Conflict, Corrupt, NotFound, Refused, StorageError, StoreError
 from adaptkit.files import user_path
 from adaptkit.home import FOLDER, Home
 from adaptkit.manager import Plugins
 from adaptkit.places import Places
 from adaptkit.store import Store
-from adaptkit.types import Event, Severity
+from adaptkit.types import Event
 from adaptkit.watching import nobody_watches, warn_in_python
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
+    from adaptkit.actions import Action
     from adaptkit.bases import Bases
     from adaptkit.extend import StorageBackend
     from adaptkit.home import Config
     from adaptkit.signing.policy import Policy
     from adaptkit.signing.signatures import Kept, Signature
     from adaptkit.sources import Sources
-    from adaptkit.types import Action, BaseIdentity, PlacedVersion
+    from adaptkit.types import BaseIdentity, PlacedVersion
     from adaptkit.watching import Watch
     from adaptkit_registry import Registry
 

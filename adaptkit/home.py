@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.actions import Reviews
 from adaptkit.errors import AdaptkitError, NotFound, StorageError
 from adaptkit.files import atomic_write, explained, user_path
 from adaptkit.refs import check_name
-from adaptkit.types import Reviews
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,19 +19,20 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from adaptkit import hookspecs
+from adaptkit.actions import Objection, Severity
 from adaptkit.catalogue import KINDS, Catalogue, by_name
 from adaptkit.entrypoints import installed, qualified
 from adaptkit.errors import BadAdapter, NotFound, PluginError, nearest
-from adaptkit.types import Objection, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import click
 
+    from adaptkit.actions import Action
     from adaptkit.entrypoints import EntryPoint
     from adaptkit.extend import AdapterMethod, AdapterView, Engine, MergeStrategy, StorageBackend, Trainer
-    from adaptkit.types import Action, Event
+    from adaptkit.types import Event
 
 GROUP = hookspecs.PROJECT
 FOLLOWERS = ("review", "on_event")

@@ -16,7 +16,6 @@ Notable choices:
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -24,9 +23,9 @@ import secrets
 import shutil
 import stat
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptkit.copying import copy_across, copy_hashing, files_below, is_regular
 from adaptkit.errors import Conflict, Corrupt, StoreError
 from adaptkit.files import (
     atomic_write,
@@ -38,7 +37,6 @@ from adaptkit.files import (
     links_unknown,
     open_temp,
     sha256_file,
-    write_all,
 )
 from adaptkit.leases import Leases
 from adaptkit.types import FileEntry, Manifest, canonical_json
@@ -46,6 +44,7 @@ from adaptkit.types import FileEntry, Manifest, canonical_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
 _CHUNK = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -83,7 +82,7 @@ class Store:
 
     def has(self, sha256: str) -> bool:
         """Whether a blob is there (not whether it is sound)."""
-        return _regular(self._object(sha256))
+        return is_regular(self._object(sha256))
 
     def revive(self, sha256: str) -> bool:
         """Take a blob back out of the trash; whether one was there."""
@@ -99,7 +98,7 @@ class Store:
     def blob(self, sha256: str) -> Path:
         """Where a blob's bytes lie; `StoreError` when it is missing. Not hashed: see `tree` and `verify`."""
         path = self._object(sha256)
-        if not _regular(path):
+        if not is_regular(path):
             raise StoreError(f"the blob {sha256} is missing", why=f"{path} does not exist",
                              fix="add or pull the adapter again")  # fmt: skip
         return path
@@ -197,7 +196,7 @@ class Store:
             descriptor, temp = open_temp(folder, "blob")
         try:
             try:
-                size, sha256 = _copy(source, descriptor, self.root)
+                size, sha256 = copy_hashing(source, descriptor, self.root)
                 entry = FileEntry(path, size, sha256)
                 if expected is not None and entry != expected:
                     raise Corrupt(f"the file '{path}' is not what its manifest says",
@@ -228,7 +227,7 @@ class Store:
                 if not links_unknown(error):
                     raise
                 if error.errno == errno.EXDEV:  # tmp/ is another file system
-                    _copy_across(descriptor, target)
+                    copy_across(descriptor, target)
                 else:
                     temp.replace(target)
 
@@ -271,7 +270,9 @@ class Store:
             return False
 
     def _holds(self, path: Path, entries: Iterable[FileEntry]) -> bool:
-        if not path.is_dir() or {p.relative_to(path).as_posix() for p in _files(path)} != {e.path for e in entries}:
+        if not path.is_dir() or {p.relative_to(path).as_posix() for p in files_below(path)} != {
+            e.path for e in entries
+        }:
             return False
         return all(self._same(path / entry.path, entry) for entry in entries)
 
@@ -347,30 +348,6 @@ def _hex(digest: str) -> str:
     return digits
 
 
-def _copy_across(descriptor: int, target: Path) -> None:
-    """Make a finished file appear in another file system: copied beside its place, then renamed."""
-    copy, beside = open_temp(target.parent, "blob")
-    try:
-        size = os.fstat(descriptor).st_size
-        for offset in range(0, size, _CHUNK):
-            write_all(copy, os.pread(descriptor, _CHUNK, offset), offset)
-        os.fchmod(copy, 0o444)
-        os.fsync(copy)
-        beside.replace(target)
-    finally:
-        os.close(copy)
-        with suppress(OSError):
-            beside.unlink()
-
-
-def _regular(path: Path) -> bool:
-    """Whether a real file is there: no link, no folder."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
 def _said(entry: FileEntry) -> str:
     return f"{entry.size:,} bytes sha256:{entry.sha256}"
 
@@ -380,31 +357,3 @@ def _checked(manifest: Manifest) -> tuple[FileEntry, ...]:
     entries = manifest.files + manifest.extras
     check_paths([entry.path for entry in entries])
     return entries
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, links included and not followed."""
-    for root, folders, names in os.walk(folder):
-        yield from (Path(root) / name for name in names)
-        yield from (Path(root) / name for name in folders if (Path(root) / name).is_symlink())
-
-
-def _copy(source: Path | bytes, descriptor: int, root: Path) -> tuple[int, str]:
-    """Copy into an open file, hashing on the way: size and sha256."""
-    if isinstance(source, bytes):
-        with explained("write", root):
-            write_all(descriptor, source, 0)
-        return len(source), hashlib.sha256(source).hexdigest()
-    size, hashed, chunk = 0, hashlib.sha256(), memoryview(bytearray(_CHUNK))
-    with explained("read", source):
-        file = source.open("rb", buffering=0)
-    with file:
-        while True:
-            with explained("read", source):
-                count = file.readinto(chunk)
-            if not count:
-                return size, hashed.hexdigest()
-            hashed.update(chunk[:count])
-            with explained("write", root):
-                write_all(descriptor, chunk[:count], size)
-            size += count

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 MANIFEST_SCHEMA = 1
 
@@ -330,83 +329,7 @@ class Receipt:
     link: str = ""  # where people can look at it
 
 
-# ---------------------------------------------------------------- actions, objections, events
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """About to merge: the labels, digests and bases of the sources, and the recipe in canonical form."""
-
-    sources: tuple[Parent, ...]
-    bases: tuple[BaseIdentity, ...]
-    recipe: Mapping[str, Any]
-    name: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reviews:
-    """What the configuration says of reviews: those to be made that are off by themselves, and the other way round."""
-
-    enable: tuple[str, ...] = ()
-    disable: tuple[str, ...] = ()
-
-    def on(self, name: str, *, default: bool) -> bool:
-        """Whether to make the review of that name; `disable` counts more than `enable`."""
-        return name not in self.disable and (default or name in self.enable)
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """About to push a version to a place.
-
-    `paths` says where the bytes of each file of `manifest` lie, by the path that it has there; only read them.
-    """
-
-    version: Version
-    manifest: Manifest
-    place: str
-    paths: Mapping[str, Path] = field(default_factory=dict)
-    reviews: Reviews = field(default_factory=Reviews)
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """About to move versions to the trash."""
-
-    versions: tuple[Version, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MoveAlias:
-    """About to point an alias at another version; `new` None drops it.
-
-    `protected` says that the configuration names the alias so, `confirmed` that the person said --yes.
-    """
-
-    name: str
-    alias: str
-    old: int | None
-    new: int | None
-    protected: bool = False
-    confirmed: bool = False
-
-
-Action = Merge | Publish | Delete | MoveAlias
-
-
-class Severity(StrEnum):
-    """A `warn` is shown and recorded; a `refuse` stops the action."""
-
-    WARN = "warn"
-    REFUSE = "refuse"
-
-
-@dataclass(frozen=True, slots=True)
-class Objection:
-    """What a reviewing plugin has against an action."""
-
-    text: str
-    severity: Severity = Severity.REFUSE
+# ---------------------------------------------------------------- events
 
 
 @dataclass(frozen=True, slots=True)

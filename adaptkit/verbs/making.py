@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import identity, refs
+from adaptkit.actions import Merge
 from adaptkit.contents import MANIFEST
 from adaptkit.errors import BadRecipe, BadReference, BaseMismatch, Unmergeable
 from adaptkit.files import atomic_write, explained, user_path
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
 from adaptkit.machine import machine
 from adaptkit.results import Baked, Extracted, Merged
-from adaptkit.types import Merge, Parent
+from adaptkit.types import Parent
 from adaptkit.verbs.shelf import Shelf
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
+from adaptkit.actions import Delete
 from adaptkit.errors import BadReference, NotFound, Refused
-from adaptkit.types import Delete
 from adaptkit.verbs.shelf import Shelf
 
 if TYPE_CHECKING:

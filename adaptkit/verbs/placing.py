@@ -7,12 +7,13 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from adaptkit.actions import Publish
 from adaptkit.errors import StorageError
 from adaptkit.extend import PushOptions
 from adaptkit.folders import staging
 from adaptkit.holdings import Holdings
 from adaptkit.results import Probed
-from adaptkit.types import Publish, Version
+from adaptkit.types import Version
 
 if TYPE_CHECKING:
     from adaptkit.extend import Bundle

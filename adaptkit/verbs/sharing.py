@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
+from adaptkit.actions import Publish
 from adaptkit.adapter import Adapter
 from adaptkit.admission import admit_next
 from adaptkit.contents import MANIFEST, README
@@ -20,7 +21,7 @@ from adaptkit.extend import Bundle, PushOptions
 from adaptkit.files import atomic_write, explained
 from adaptkit.folders import empty_target, pretty_json, rename_into, staging
 from adaptkit.results import Added, Pushed
-from adaptkit.types import FileEntry, PlacedVersion, Placement, Publish
+from adaptkit.types import FileEntry, PlacedVersion, Placement
 from adaptkit.verbs.shelf import Shelf
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
+from adaptkit.actions import MoveAlias
 from adaptkit.admission import admit_next
 from adaptkit.conditions import parse_condition, parse_rank
 from adaptkit.errors import BadReference, MissingExtra, NotFound, StoreError
@@ -15,7 +16,7 @@ from adaptkit.files import user_path
 from adaptkit.folders import staging
 from adaptkit.holdings import Holdings
 from adaptkit.results import Added, Logged, Shown, Verified
-from adaptkit.types import MoveAlias, Sameness
+from adaptkit.types import Sameness
 
 if TYPE_CHECKING:
     import os

@@ -18,10 +18,11 @@ import pytest
 from click.testing import CliRunner
 
 from adaptkit import hookimpl, hookspecs
+from adaptkit.actions import Delete, Objection, Severity
 from adaptkit.entrypoints import EntryPoint
 from adaptkit.extend import Engine, Trainer
 from adaptkit.manager import Plugins
-from adaptkit.types import Delete, Event, Objection, Severity
+from adaptkit.types import Event
 from adaptkit_plugins.methods.lora import Lora
 from adaptkit_plugins.storage.file import FilePlace
 from adaptkit_plugins.strategies.linear import Cat, Linear

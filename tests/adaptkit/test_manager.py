@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 from scratch import BROKEN, EVERYTHING
 
+from adaptkit.actions import Delete, MoveAlias, Objection, Severity
 from adaptkit.entrypoints import EntryPoint
 from adaptkit.errors import BadAdapter, BadWeights, NotFound, PluginError
 from adaptkit.manager import Plugins
-from adaptkit.types import Delete, Event, MoveAlias, Objection, Severity
+from adaptkit.types import Event
 
 BUILT_INS = tuple(sorted(point.name for point in entry_points(group="adaptkit") if point.name.startswith("builtin-")))
 
@@ -176,7 +177,7 @@ def test_disabled_plugins_are_recorded_in_events(scratch, tmp_path, lora_pair):
 
 def test_a_review_that_raises_refuses_and_names_its_plugin(scratch):
     script = """
-        from adaptkit.types import MoveAlias
+        from adaptkit.actions import MoveAlias
         found = plugins.review(MoveAlias("naval", "prod", None, 1))
         print(json.dumps([[name, one.text, one.severity] for name, one in found]))
     """
@@ -345,7 +346,7 @@ def test_an_unreadable_adapter_is_not_the_plugins_fault(plugin):
     ],
 )
 def test_whatever_a_review_answers_it_never_passes_for_consent_by_mistake(plugin, answer, expected):
-    body = f"from adaptkit.types import Objection\n@hookimpl\ndef review(action):\n    {answer}\n"
+    body = f"from adaptkit.actions import Objection\n@hookimpl\ndef review(action):\n    {answer}\n"
     found = Plugins([plugin("judge", body)]).review(Delete(()))
     assert found == tuple(("judge", objection) for objection in expected)
 
@@ -397,7 +398,7 @@ def test_a_plugin_sees_only_its_own_hooks(plugin):
     """A wrapper of one plugin does not change what another answers."""
     strong = plugin("strong", "@hookimpl(wrapper=True, tryfirst=True)\ndef review(action):\n    yield\n    return []\n")
     plain = plugin(
-        "plain", "from adaptkit.types import Objection\n@hookimpl\ndef review(action): return [Objection('no')]\n"
+        "plain", "from adaptkit.actions import Objection\n@hookimpl\ndef review(action): return [Objection('no')]\n"
     )
     assert Plugins([strong, plain]).review(Delete(())) == (("plain", Objection("no")),)
 

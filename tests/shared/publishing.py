@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import artifacts
 
-from adaptkit.types import Publish, Reviews, Version
+from adaptkit.actions import Publish, Reviews
+from adaptkit.types import Version
 
 if TYPE_CHECKING:
     from pathlib import Path

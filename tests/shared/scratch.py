@@ -36,7 +36,7 @@ GOOD = """
 print("a plugin that talks while it is imported")
 import os
 import click
-from adaptkit.types import Objection
+from adaptkit.actions import Objection
 
 class Method(AdapterMethod):
     name, summary = "good-method", "reads nothing"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adaptkit.actions import Objection, Publish
 from adaptkit.hookspecs import hookimpl
-from adaptkit.types import Objection, Publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adaptkit.types import Action
+    from adaptkit.actions import Action
 
 
 @hookimpl

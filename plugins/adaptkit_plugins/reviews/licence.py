@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from adaptkit.actions import Objection, Publish
 from adaptkit.hookspecs import hookimpl
 from adaptkit.texts import text_lines
-from adaptkit.types import Objection, Publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from adaptkit.types import Action
+    from adaptkit.actions import Action
 
 _FILE = re.compile(r"(?i)(?:licen[cs]e|copying)(?:\.(?:md|txt|rst))?")
 _SAID = re.compile(r"(?:license|license_name)\s*:\s*[\"']?(?!null\b|unknown\b|~)[A-Za-z0-9]")

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from adaptkit.actions import Objection, Publish, Severity
 from adaptkit.hookspecs import hookimpl
 from adaptkit.texts import text_lines
-from adaptkit.types import Objection, Publish, Severity, canonical_json
+from adaptkit.types import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from adaptkit.types import Action
+    from adaptkit.actions import Action
 
 _NOBODY = r"(?!(?i:users?|username|you|your[-_]?(?:user)?name|me|name|someone)\b)"  # as examples are written
 _PART = r"[\w.@+-]+"

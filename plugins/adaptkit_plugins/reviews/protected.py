@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adaptkit.actions import MoveAlias, Objection
 from adaptkit.hookspecs import hookimpl
-from adaptkit.types import MoveAlias, Objection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adaptkit.types import Action
+    from adaptkit.actions import Action
 
 
 @hookimpl

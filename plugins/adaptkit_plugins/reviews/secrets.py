@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from adaptkit.actions import Objection, Publish
 from adaptkit.hookspecs import hookimpl
 from adaptkit.texts import text_lines
-from adaptkit.types import Objection, Publish, canonical_json
+from adaptkit.types import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from adaptkit.types import Action
+    from adaptkit.actions import Action
 
 _ALONE = r"(?<![A-Za-z0-9_-])"
 KINDS = {

@@ -125,7 +125,7 @@ def test_a_mirror_that_was_killed_goes_on(team, tmp_path):
 
 
 def test_what_a_plugin_refuses_to_publish_is_not_mirrored(team, tmp_path, monkeypatch):
-    from adaptkit.types import Objection
+    from adaptkit.actions import Objection
 
     seen = []
 

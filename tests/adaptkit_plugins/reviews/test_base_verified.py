@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from publishing import publish, sentences
 
-from adaptkit.types import BaseIdentity, Delete, Level
+from adaptkit.actions import Delete
+from adaptkit.types import BaseIdentity, Level
 from adaptkit_plugins.reviews.base_verified import review
 
 ON = ("base-verified",)

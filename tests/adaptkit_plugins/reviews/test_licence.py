@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from publishing import publish, sentences
 
-from adaptkit.types import Delete
+from adaptkit.actions import Delete
 from adaptkit_plugins.reviews.licence import review
 
 ON = ("licence",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from publishing import publish, sentences
 
-from adaptkit.types import Delete, Severity
+from adaptkit.actions import Delete, Severity
 from adaptkit_plugins.reviews.paths import review
 
 ADA = "the home folder of 'ada'"

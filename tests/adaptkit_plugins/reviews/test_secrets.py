@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from publishing import publish, sentences
 
-from adaptkit.types import Delete, Severity
+from adaptkit.actions import Delete, Severity
 from adaptkit_plugins.reviews.secrets import KINDS, review
 
 LETTERS = "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF"  # 32; put together here, so that no scanner takes this page for a leak

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from adaptkit.backend import retry_after
 from adaptkit_plugins.storage.objects import faults
 
 if TYPE_CHECKING:
@@ -39,22 +40,6 @@ def persist(work: Callable[[], T], store: Store, key: str, pause: Callable[[floa
                 raise
         pause(wait if asked is None else asked)
     raise AssertionError("the last try returns or raises")
-
-
-def retry_after(value: str | None) -> float | None:
-    """The seconds of a Retry-After header, which holds seconds or a date; None when it holds neither."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
 
 
 def _asked_to_wait(store: Store, key: str) -> float | None:

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
+from adaptkit.backend import retry_after
 from adaptkit.errors import MissingExtra, StorageError
 from adaptkit_plugins.storage.oci import login
 from adaptkit_plugins.storage.oci.address import Address, may_be_asked
@@ -184,22 +185,6 @@ class Requests:
 
     def _failed(self, doing: str, why: str, fix: str = "") -> StorageError:
         return StorageError(f"cannot {doing} {self.address.url}", why=why, fix=fix)
-
-
-def retry_after(value: str | None) -> float | None:
-    """The seconds of a Retry-After header, which holds seconds or a date; None when it holds neither."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
 
 
 def _same_origin(url: str, origin: str) -> bool:
