@@ -302,9 +302,9 @@ def test_a_version_that_changed_since_it_was_signed_goes_without_and_says_so(
     filled, pairs, tiny_llama, lora_pair, tmp_path
 ):
     source = shutil.copytree(lora_pair[0], tmp_path / "source")
+    (source / "README.md").unlink()  # it names the folder of the base, which a review keeps from leaving
     config = json.loads((source / "adapter_config.json").read_text()) | {"base_model_name_or_path": "fleet/ship"}
     (source / "adapter_config.json").write_text(json.dumps(config))
-    (source / "README.md").unlink()  # PEFT wrote the base's local path into it
     assert filled.add(source, "naval", new_version=True).version.number == 2
     filled.sign("naval", pairs["ada"].private)
     filled.verify_base("naval", tiny_llama)
