@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from adaptkit.signing.statement import Statement
 
 LARGEST = 1 << 16  # bytes of a key file
+_ENCRYPTED = b"ENCRYPTED"  # in its first lines, as PEM has it
 _HOW = "openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem; openssl ec -in KEY.pem -pubout -out KEY.pub"
 _BESIDE = ("adaptkit.json", "README.md")  # in a version's folder, not among the files that are signed
 
@@ -33,6 +34,7 @@ _BESIDE = ("adaptkit.json", "README.md")  # in a version's folder, not among the
 def sign(statement: Statement, key: str | os.PathLike[str], password: str = "") -> Signature:
     """A signature of a statement by the private key in a PEM file."""
     with _library(f"cannot sign '{statement.name}'"):
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
         from model_signing import signing
 
@@ -42,8 +44,8 @@ def sign(statement: Statement, key: str | os.PathLike[str], password: str = "") 
         try:
             private = serialization.load_pem_private_key(data, secret)
             signer = signing.Config().use_elliptic_key_signer(private_key=path, password=secret)
-        except (ValueError, TypeError, AttributeError, ImportError) as error:
-            raise _bad_key(path, "private", error) from None
+        except (ValueError, TypeError, AttributeError, UnsupportedAlgorithm):
+            raise (_locked(path) if _ENCRYPTED in data else _bad_key(path, "private")) from None
         with TemporaryDirectory() as folder:
             target = Path(folder) / BUNDLE
             signer.set_hashing_config(_hashed(statement)).sign(folder, target)
@@ -52,7 +54,7 @@ def sign(statement: Statement, key: str | os.PathLike[str], password: str = "") 
 
 def is_encrypted(key: str | os.PathLike[str]) -> bool:
     """Whether a private key's file asks for a password."""
-    return b"ENCRYPTED" in _read(user_path(key))
+    return _ENCRYPTED in _read(user_path(key))
 
 
 def holds(signature: Signature) -> bool:
@@ -92,8 +94,8 @@ def fingerprint_of_file(path: str | os.PathLike[str]) -> str:
     found = user_path(path)
     try:
         return fingerprint(_read(found))
-    except ValueError as error:
-        raise _bad_key(found, "public", error) from None
+    except ValueError:
+        raise _bad_key(found, "public") from None
 
 
 def _pem(public: Any) -> bytes:
@@ -108,11 +110,13 @@ def _read(path: Path) -> bytes:
         return file.read(LARGEST)
 
 
-def _bad_key(path: Path, kind: str, error: Exception) -> AdaptkitError:
-    told = " ".join(str(error).split())
-    if "assword" in told:
-        return AdaptkitError(f"cannot open the private key in {path}", why="the password is missing or is not the right one",
-                             fix="set ADAPTKIT_KEY_PASSWORD, or type it when asked")  # fmt: skip
+def _locked(path: Path) -> AdaptkitError:
+    """One time in some hundred a wrong password opens to rubbish, so what the cryptography says of it does not count."""
+    return AdaptkitError(f"cannot open the private key in {path}", why="the password is missing or is not the right one",
+                         fix="set ADAPTKIT_KEY_PASSWORD, or type it when asked")  # fmt: skip
+
+
+def _bad_key(path: Path, kind: str) -> AdaptkitError:
     return AdaptkitError(f"cannot read a {kind} key in {path}", why="it is no PEM file of a P-256, P-384 or P-521 key",
                          fix=f"a new pair: {_HOW}")  # fmt: skip
 

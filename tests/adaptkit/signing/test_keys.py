@@ -123,6 +123,22 @@ def test_an_encrypted_key_wants_its_password(tmp_path):
         assert "nay-nay" not in str(caught.value)
 
 
+def test_a_wrong_password_that_opens_a_key_to_rubbish_gets_the_same_sentence(tmp_path):
+    pair = key_pair(tmp_path, "locked", password=b"aye aye")
+
+    def said(password):
+        try:
+            serialization.load_pem_private_key(pair.private.read_bytes(), password.encode())
+        except ValueError as error:
+            return str(error)
+
+    wrong = next(word for word in map("nay {}".format, range(20_000)) if "password" not in said(word))
+    with pytest.raises(
+        AdaptkitError, match="cannot open the private key in .*: the password is missing or is not the right"
+    ):
+        keys.sign(statement(), pair.private, wrong)
+
+
 def test_without_the_library_the_sentence_installs_it(ada, monkeypatch):
     made = keys.sign(statement(), ada.private)
     monkeypatch.setitem(sys.modules, "model_signing", None)
