@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import unicodedata
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,7 +64,7 @@ def fsync_directory(path: Path) -> None:
 
 def open_temp(folder: Path, name: str, mode: int = 0o666) -> tuple[int, Path]:
     """A new file, open for reading and writing, of a name nobody else has; hidden and ending in `.tmp`."""
-    temp = folder / f".{name[:100]}.{secrets.token_hex(8)}.tmp"
+    temp = folder / f".{name[:100]}.{os.urandom(8).hex()}.tmp"
     return os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode), temp
 
 

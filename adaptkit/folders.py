@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import contextmanager
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import Refused
@@ -30,7 +30,7 @@ def empty_target(out: Path) -> Path:
 @contextmanager
 def staging(parent: Path) -> Iterator[Path]:
     """A folder for work in progress inside `parent`, gone afterwards."""
-    folder = parent / f".adaptkit-{token_hex(6)}"
+    folder = parent / f".adaptkit-{os.urandom(6).hex()}"
     try:  # from before it is there, so that no signal can come between
         with explained("write", parent):
             parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -83,7 +82,7 @@ def _taken(folder: Path) -> tuple[int, Path]:
     with explained("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
         while True:
-            path = folder / f"{os.getpid()}-{secrets.token_hex(6)}{_SUFFIX}"
+            path = folder / f"{os.getpid()}-{os.urandom(6).hex()}{_SUFFIX}"
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             with suppress(FileNotFoundError):

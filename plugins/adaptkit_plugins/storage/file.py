@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import re
-import secrets
 import shutil
 import time
 from contextlib import contextmanager, suppress
@@ -79,7 +78,7 @@ class FilePlace(NumberedPlace):
         with self._explained("write"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            work = self.folder / f"{_WORK}{secrets.token_hex(8)}"
+            work = self.folder / f"{_WORK}{os.urandom(8).hex()}"
             work.mkdir()
             try:
                 sent = sum(self._place(entry, bundle.paths[entry.path], work, held, progress) for entry in bundle.files)
@@ -109,7 +108,7 @@ class FilePlace(NumberedPlace):
         with self._explained("write"):
             existed = self.folder.is_dir()
             self.folder.mkdir(parents=True, exist_ok=True)
-            nonce = self.folder / f"{_WORK}probe-{secrets.token_hex(8)}"
+            nonce = self.folder / f"{_WORK}probe-{os.urandom(8).hex()}"
             try:
                 create_only, swaps = _creates_once(nonce), _locks(nonce)
             finally:
@@ -148,7 +147,7 @@ class FilePlace(NumberedPlace):
         with self._explained("write"):
             target = self.folder / attachments.folder(number, kind) / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            work = self.folder / f"{_WORK}{secrets.token_hex(8)}"
+            work = self.folder / f"{_WORK}{os.urandom(8).hex()}"
             work.mkdir()
             try:
                 for path, data in files.items():
@@ -231,7 +230,7 @@ class FilePlace(NumberedPlace):
 
 def _creates_once(nonce: Path) -> bool:
     """Whether a file that is there is not created again; what was written is read back."""
-    data = secrets.token_bytes(32)
+    data = os.urandom(32)
     try:
         atomic_write(nonce, data, create_only=True)
     except StoreError:  # no hard links

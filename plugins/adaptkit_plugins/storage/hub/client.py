@@ -9,7 +9,6 @@ Notable choices:
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import time
 from contextlib import contextmanager
@@ -213,7 +212,9 @@ class Client:
         parts = urlsplit(url)
         why = "" if parts.scheme in {"http", "https"} else f"to a {parts.scheme or 'nameless'}: address"
         try:
-            address = ipaddress.ip_address(parts.hostname or "")
+            from ipaddress import ip_address
+
+            address = ip_address(parts.hostname or "")
         except ValueError:
             address = None
         if address is not None and (address.is_link_local or address.is_unspecified or address.is_multicast):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +62,8 @@ class History:
         heads = {ref.name: ref.target_commit for ref in refs.branches}
         tags = {ref.name: ref.target_commit for ref in refs.tags}
         numbered = [tag for tag in tags if _TAG.fullmatch(tag)]
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(_READERS) as pool:  # each is a request; what they say is remembered
             list(pool.map(self.at, {tags[tag] for tag in numbered} | set(heads.values())))
         found: dict[int, PlacedVersion] = {}

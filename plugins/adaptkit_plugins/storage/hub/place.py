@@ -11,8 +11,8 @@ Notable choices:
 from __future__ import annotations
 
 import json
+import os
 import re
-import secrets
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptkit.contents import README
@@ -155,7 +155,7 @@ class HubPlace(StorageBackend):
         )
 
     def probe(self) -> Promise:
-        client, nonce = self._client, f"adaptkit-probe-{secrets.token_hex(8)}"
+        client, nonce = self._client, f"adaptkit-probe-{os.urandom(8).hex()}"
         look = self._history.look()
         head = look.heads[self._branch] if self._branch in look.heads else next(iter(look.heads.values()))
         with client.explained("write"):

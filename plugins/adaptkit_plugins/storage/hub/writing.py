@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import secrets
+import os
 from contextlib import ExitStack, contextmanager
 from hashlib import sha1
 from typing import TYPE_CHECKING
@@ -157,7 +156,7 @@ class Writer:
     def _commit(self, operations: list[CommitOperationAdd | CommitOperationDelete], title: str, mark: str, head: str, *,
                 proposed: bool = False) -> str:  # fmt: skip
         """One commit on top of `head`, however often it takes to hear that it is there."""
-        client, word = self._client, f"adaptkit-push: {secrets.token_hex(16)}"
+        client, word = self._client, f"adaptkit-push: {os.urandom(16).hex()}"
         message = f"{mark}\n{word}".strip()
 
         def call() -> CommitInfo:
@@ -250,6 +249,8 @@ def _git_name(path: Path, entry: FileEntry) -> str:
 @contextmanager
 def _no_xet_warning() -> Iterator[None]:
     """It warns that a stream does not go by Xet, which is what we want of it."""
+    import logging
+
     logger = logging.getLogger("huggingface_hub._commit_api")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -12,8 +12,8 @@ A claim is taken away once `adaptkit.json` is there. A writer that comes late cr
 from __future__ import annotations
 
 import json
+import os
 import random
-import secrets
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ def _create(bucket: Bucket, number: int, content: str) -> Claim | None:
 
 def _compete(bucket: Bucket, number: int, content: str, pause: Callable[[float], None]) -> Claim | None:
     for attempt in range(_PATIENCE):
-        path = f"v{number}/{CLAIM}-{secrets.token_hex(8)}"
+        path = f"v{number}/{CLAIM}-{os.urandom(8).hex()}"
         bucket.put(path, _body(content))
         there = bucket.entries(f"v{number}")
         others = [p for p in there if p.startswith(f"v{number}/{CLAIM}") and p != path]

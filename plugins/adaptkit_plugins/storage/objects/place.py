@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
-import secrets
 import time
 from functools import cached_property
 from threading import Lock
@@ -209,7 +209,7 @@ class ObjectPlace(NumberedPlace):
 
     def _commit(self, placed: PlacedVersion, *, creates: bool) -> bool:
         """Write `adaptkit.json`; whether it is ours that stands there."""
-        path, data, nonce = f"v{placed.number}/{MANIFEST}", manifest_bytes(placed), secrets.token_hex(8)
+        path, data, nonce = f"v{placed.number}/{MANIFEST}", manifest_bytes(placed), os.urandom(8).hex()
         try:
             self.bucket.put(path, data, "create" if creates else "overwrite", {_PUSH: nonce})
         except Taken:  # by another, or by this very push whose answer was lost

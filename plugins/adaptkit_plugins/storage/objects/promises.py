@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ def known(bucket: Bucket) -> Promise | None:
 
 def probe(bucket: Bucket) -> Promise:
     """Create one key twice, then replace it by compare-and-swap with a stale value; leave nothing."""
-    path = f"{PROBE}{secrets.token_hex(12)}"
+    path = f"{PROBE}{os.urandom(12).hex()}"
     try:
         create_only, swap = _creates_once(bucket, path), _swaps(bucket, path)
     finally:

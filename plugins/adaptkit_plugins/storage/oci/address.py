@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -54,7 +53,9 @@ def loopback(host: str) -> bool:
     if name == "localhost":
         return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        from ipaddress import ip_address
+
+        return ip_address(name).is_loopback
     except ValueError:
         return False
 
@@ -67,7 +68,9 @@ def may_be_asked(url: str, origin: str) -> bool:
     parts = urlsplit(url)
     if parts.scheme == "https":
         try:
-            address = ipaddress.ip_address(parts.hostname or "")
+            from ipaddress import ip_address
+
+            address = ip_address(parts.hostname or "")
         except ValueError:
             return bool(parts.hostname)
         return not address.is_link_local and not (address.is_loopback and not loopback(urlsplit(origin).netloc))

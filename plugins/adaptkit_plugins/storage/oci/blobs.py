@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
-from secrets import token_bytes
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
@@ -100,7 +100,7 @@ class Blobs:
 
     def trial(self) -> bool:
         """Write a few bytes nobody else has, read them back, compare, and delete them; False when that is not allowed."""
-        data = token_bytes(32)
+        data = os.urandom(32)
         digest = f"sha256:{sha256(data).hexdigest()}"
         self.put(digest, data, len(data), no_progress)
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from dataclasses import replace
 from functools import cached_property
@@ -138,7 +138,7 @@ class OciPlace(NumberedPlace):
             raise StorageError(f"cannot push to {self.url}", why="the place gives the number, nobody chooses the tag",
                                fix=f"push to {self.url.removesuffix(':' + self.address.tag)}")  # fmt: skip
         told = _one_at_a_time(progress)
-        image = images.image(placed, secrets.token_hex(8))
+        image = images.image(placed, os.urandom(8).hex())
         sent = self._send(bundle, image, told)
         try:
             return sent if self._tag(placed.number, image) else None
