@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,6 +114,8 @@ class Locking(Shelf):
         return LockReport(project.lock, entries, tuple(changes))
 
     def _sync(self, project: Project, entries: Sequence[Locked], jobs: int) -> tuple[Ready, ...]:
+        from concurrent.futures import ThreadPoolExecutor
+
         from adaptkit.pinning import told_of
 
         once = {locked.digest: locked for locked in entries}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -40,6 +39,8 @@ class Placing(Holdings):
         Digests are verified on the way, numbers stay where they are free, aliases come along. Run again, it sends what
         is missing. `StorageError` at the end when something could not be copied.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         from adaptkit import mirroring
 
         self._check_reviews()
