@@ -141,6 +141,7 @@ def test_a_remote_of_an_organisation_pushes_and_pulls_by_name(hub, shell, adapte
     (["pull", "hf://fleet/secret"], {"HF_TOKEN": ""}, "or it is private and your token may not see it"),
     (["pull", "hf://fleet/secret"], {"HF_TOKEN": "hf_wrong"}, "the Hub does not accept the token (401)"),
     (["pull", "hf://fleet/secret"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+    (["pull", "hf://fleet/secret"], {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": ""}, "HF_HUB_OFFLINE is set"),
     (["pull", "hf://fleet/secret"], {"HF_ENDPOINT": "http://127.0.0.1:1"}, "the way to http://127.0.0.1:1 is broken"),
     (["pull", "hf://fleet/secret@rev:nowhere"], {}, "revision"),
     (["pull", "hf://fleet"], {}, "it names an organisation or a person"),

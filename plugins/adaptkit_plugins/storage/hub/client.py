@@ -44,10 +44,10 @@ class Client:
     def __init__(self, url: str, repo: str, endpoint: str = "") -> None:
         self.url, self.repo = url, repo
         try:
-            import huggingface_hub
+            from huggingface_hub import constants
         except ImportError as error:
             raise MissingExtra(f"cannot reach {url}", "hf") from error
-        said = os.environ.get("HF_ENDPOINT") or endpoint or huggingface_hub.constants.ENDPOINT
+        said = os.environ.get("HF_ENDPOINT") or endpoint or constants.ENDPOINT
         self.endpoint = said.rstrip("/")
         self._silence = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SILENCE)
 
