@@ -5,16 +5,22 @@ from __future__ import annotations
 import secrets
 
 import pytest
+from hubs import hub
 from keypairs import key_pair
 
 from adaptkit import Workspace
 from adaptkit.errors import Refused
 
+__all__ = ["hub"]
 
-@pytest.fixture(params=["file", "moto", "ministack", "rclone", "oci"])
+
+@pytest.fixture(params=["file", "moto", "ministack", "rclone", "oci", "hf"])
 def url(request, tmp_path):
     if request.param == "file":
         return (tmp_path / "team" / "naval").as_uri()
+    if request.param == "hf":
+        request.getfixturevalue("hub").create("fleet/naval")
+        return "hf://fleet/naval"
     if request.param == "oci":
         return f"oci://{request.getfixturevalue('registry').host}/team-{secrets.token_hex(4)}/naval"
     return f"s3://{request.getfixturevalue('use')(request.getfixturevalue(request.param))}/naval"

@@ -15,6 +15,7 @@ import os
 import re
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from adaptkit import attachments
 from adaptkit.contents import README
 from adaptkit.errors import Corrupt, NotFound, StorageError
 from adaptkit.extend import Promise, PushOptions, StorageBackend, no_progress
@@ -146,13 +147,41 @@ class HubPlace(StorageBackend):
         return self._aliases(head)
 
     def set_alias(self, alias: str, number: int) -> None:
-        def table(head: str) -> bytes:
+        def table(head: str) -> dict[str, bytes]:
             said = dict(self._aliases(head)) | {alias: number}
-            return (json.dumps(said, indent=2, sort_keys=True) + "\n").encode()
+            return {ALIASES: (json.dumps(said, indent=2, sort_keys=True) + "\n").encode()}
 
         Writer(self._client, self._history, self._history.look(), self._branch).rewrite(
-            ALIASES, table, f"{alias} is version {number}"
+            table, f"{alias} is version {number}"
         )
+
+    def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
+        attachments.check(self.url, files)
+        try:
+            look = self._history.look()
+        except NoRepository:
+            raise attachments.absent(self.url, number) from None
+        if number not in look.versions:
+            raise attachments.absent(self.url, number)
+        name = attachments.identity(files)
+        placed = {f"{attachments.folder(number, kind)}/{name}/{path}": data for path, data in files.items()}
+        if not placed.keys() <= self._history.tree(look.heads[self._branch]).keys():
+            Writer(self._client, self._history, look, self._branch).rewrite(lambda _: placed, f"attached to v{number}")
+        return name
+
+    def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
+        try:
+            head = self._history.look().heads.get(self._branch)
+        except NoRepository:
+            return ()
+        found: dict[str, dict[str, bytes]] = {}
+        for path in sorted(self._history.tree(head)) if head else ():
+            folder, _, file = path.rpartition("/")
+            name = folder.removeprefix(f"{attachments.folder(number, kind)}/")
+            if folder != name and attachments.ID.fullmatch(name) and attachments.allowed(file) and \
+                    (name in found or len(found) < attachments.MOST):  # fmt: skip
+                found.setdefault(name, {})[file] = self._client.read(head or "", path, attachments.LARGEST)
+        return tuple(found.values())
 
     def probe(self) -> Promise:
         client, nonce = self._client, f"adaptkit-probe-{os.urandom(8).hex()}"

@@ -70,19 +70,21 @@ class Writer:
         sent, link = self._send(bundle, data, title, mark, progress, proposed=True)
         return self.receipt(0, bundle, sent, state="proposed", link=link)
 
-    def rewrite(self, path: str, content: Callable[[str], bytes], title: str) -> None:
-        """One small file, made from the head it goes on top of; a head that moves is looked at again."""
+    def rewrite(self, content: Callable[[str], Mapping[str, bytes]], title: str) -> None:
+        """A few small files in one commit, made from the head it goes on top of; a head that moves is looked at again."""
         from huggingface_hub import CommitOperationAdd
 
         for _ in range(_LOOKS):
             head = self._look.heads[self._branch]
+            files = content(head)
             try:
-                self._commit([CommitOperationAdd(path, content(head))], title, "", head)
+                self._commit([CommitOperationAdd(path, data) for path, data in files.items()], title, "", head)
             except Conflict:
                 self._look = self._history.look()
             else:
                 return
-        raise Conflict(f"could not write {path} of {self._client.url}", why="others were always first", fix="try again")
+        raise Conflict(f"could not write {', '.join(files)} of {self._client.url}", why="others were always first",
+                       fix="try again")  # fmt: skip
 
     def would_overwrite(self, nonce: str) -> bool:
         """Whether the Hub takes a commit on top of a head that never was; what it took is taken away again."""
