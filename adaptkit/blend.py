@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from adaptkit.adapter import Adapter
 from adaptkit.errors import BadRecipe, Unmergeable
-from adaptkit.extend import AdapterMethod, Dense
+from adaptkit.extend import AdapterMethod
 from adaptkit.extras import Party, settle, write_companions
 from adaptkit.jobs import plan, whole_update
 from adaptkit.lowrank import work
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from adaptkit.extend import AdapterView, Applier, Array, Delta, MergeStrategy, Module, Rows, TensorInfo
+    from adaptkit.extend import AdapterView, Array, Delta, MergeStrategy, Module, Rows, TensorInfo
     from adaptkit.extras import SettledTensors
     from adaptkit.recipe import Recipe
     from adaptkit.weights import BaseWeights
@@ -79,21 +79,6 @@ class Blend(AdapterMethod):
 
     def delta(self, view: AdapterView, module: Module) -> Delta:
         return whole_update(self._recipe, self._strategy, self._jobs[module.key])[0]
-
-    def applier(self, view: AdapterView, module: Module) -> Applier:
-        delta = self.delta(view, module)
-        left = None if isinstance(delta, Dense) else delta.B * delta.scale
-
-        def apply(weight: Array, rows: slice) -> Array:
-            if isinstance(delta, Dense):
-                total: Array = weight + delta.W[rows].astype(weight.dtype)
-                return total
-            assert left is not None
-            total = left[rows].astype(weight.dtype) @ delta.A.astype(weight.dtype)
-            total += weight
-            return total
-
-        return apply
 
     def needs_bias(self, view: AdapterView, module: Module) -> bool:
         return any(source.method.needs_bias(source.adapter, part) for source, part in self._jobs[module.key].parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from adaptkit.errors import BadBase, MissingExtra
@@ -47,7 +47,10 @@ class BaseWeights:
 
     layout: Layout
     _files: dict[Path, TensorFile]
+    shapes: Mapping[str, tuple[int, ...]]
+    """Every tensor's shape."""
     _skeleton: Skeleton | None = None
+    _places: dict[str, tuple[Piece, ...]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -56,12 +59,8 @@ class BaseWeights:
         if layout.tensors is None:
             raise BadBase(f"the base {directory} holds pickles", why="their tensors cannot be read one at a time",
                           fix="save it as safetensors: model.save_pretrained(DIR)")  # fmt: skip
-        return cls(layout, {file: TensorFile(file, LARGEST_HEADER) for file in layout.files})
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor's shape."""
-        return {name: place.entry.shape for name, place in (self.layout.tensors or {}).items()}
+        return cls(layout, {file: TensorFile(file, LARGEST_HEADER) for file in layout.files},
+                   {name: place.entry.shape for name, place in layout.tensors.items()})  # fmt: skip
 
     def skeleton(self) -> Skeleton:
         """The model that the base's configuration describes, and how these tensors become its parameters."""
@@ -88,21 +87,25 @@ class BaseWeights:
 
         A name that no tensor has is looked up in the model that the base's configuration describes.
         """
+        if module.tensor not in self._places:
+            self._places[module.tensor] = self._find(module.tensor)
+        return tuple(p for p in self._places[module.tensor] if p.expert in {None, module.part})
+
+    def _find(self, wanted: str) -> tuple[Piece, ...]:
         from adaptkit.skeleton import Piece
 
-        if (found := self.name_of(module.tensor)) is not None:
+        if (found := self.name_of(wanted)) is not None:
             return (Piece(found, 0, 0, self.shapes[found][0] if self.shapes[found] else 1),)
         try:
             skeleton = self.skeleton()
         except (BadBase, MissingExtra):
             return ()  # the base's own names are all there is
-        names = tensors_called(module.tensor, skeleton.model.parameters)
+        names = tensors_called(wanted, skeleton.model.parameters)
         if len(names) == 1 and names[0] in skeleton.altered:
             raise BadBase(f"the base {self.layout.directory} keeps '{names[0]}' in another form than the model",
                           why=f"it is loaded through {skeleton.altered[names[0]]}, which adaptkit does not follow",
                           fix="save the base again with the installed transformers, or keep the adapter apart")  # fmt: skip
-        pieces = skeleton.pieces.get(names[0], ()) if len(names) == 1 else ()
-        return tuple(p for p in pieces if p.expert in {None, module.part})
+        return skeleton.pieces.get(names[0], ()) if len(names) == 1 else ()
 
     def matrix(self, module: Module) -> Array:
         """A module's weight as the m×n matrix that updates are added to; `BadBase` when there is none that fits."""

@@ -141,13 +141,13 @@ class _Finder:
         pieces = self.weights.pieces(old)
         if not pieces or (len(pieces) == 1 and pieces[0].expert is None):
             found = self._untied(module.tensor, pieces[0].tensor if pieces else None)
-            if found is not None and (not pieces or self.plan_shape(found) == module.stored):
+            if found is not None and (not pieces or self._shape(found) == module.stored):
                 return [(self.layers.new_name(found, module.tensor), Change(module, 0, 0, module.shape[0], whole=True))]
         return [(self.layers.new_name(p.tensor, module.tensor), Change(module, p.at, p.row, p.count, whole=False))
                 for p in pieces]  # fmt: skip
 
-    def plan_shape(self, name: str) -> tuple[int, ...]:
-        return next(t.shape for n, t in self.plan.tensors.items() if name in {n, t.source})
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.plan.tensors[name].shape if name in self.plan.tensors else self.weights.shapes[name]
 
     def _untied(self, wanted: str, found: str | None) -> str | None:
         """A change to one of two tied tensors makes two of them."""
