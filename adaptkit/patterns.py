@@ -24,3 +24,8 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
         return re.compile(rf"(.*\.)?({pattern})$")
     except re.error:
         return None
+
+
+def same_name(known: str, wanted: str) -> bool:
+    """Whether two dotted names may mean one thing: equal, or equal up to leading parts that one of them lacks."""
+    return known == wanted or known.endswith(f".{wanted}") or wanted.endswith(f".{known}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from adaptkit.errors import BadBase, MissingExtra
 from adaptkit.identity.layout import read_layout
+from adaptkit.patterns import same_name
 from adaptkit.tensors import LARGEST_HEADER, TensorFile
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def tensors_called(name: str, names: Mapping[str, object]) -> list[str]:
     """
     if name in names:
         return [name]
-    return [known for known in names if known.endswith(f".{name}") or name.endswith(f".{known}")]
+    return [known for known in names if same_name(known, name)]
 
 
 def as_matrix(stored: Array, module: Module) -> Array:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adaptkit.errors import BadConfig, BadWeights, MissingExtra, Unmergeable
 from adaptkit.extend import AdapterMethod, Dense, Module
 from adaptkit.hookspecs import hookimpl
+from adaptkit.patterns import same_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -169,7 +170,7 @@ class Tuner(AdapterMethod):
         order = sorted(tails)
         if self.kind.ordered(view.header) and (model := view.model()) is not None:
             known = [name.removesuffix(".weight") for name in model.parameters]
-            order.sort(key=lambda name: next((at for at, k in enumerate(known) if _same(k, name)), len(known)))
+            order.sort(key=lambda name: next((at for at, k in enumerate(known) if same_name(k, name)), len(known)))
         return {name: self._shape(view, name, tails[name]) for name in order}
 
     def _names_in_config(self, view: AdapterView) -> bool:
@@ -266,10 +267,6 @@ def _libraries(view: AdapterView) -> tuple[Any, Any]:
     except ImportError as error:
         raise MissingExtra(f"cannot compute the update of {view.label}", "train") from error
     return torch, peft
-
-
-def _same(known: str, wanted: str) -> bool:
-    return known == wanted or known.endswith(f".{wanted}") or wanted.endswith(f".{known}")
 
 
 def _put(torch: Any, holder: Any, name: str, layer: Any) -> None:

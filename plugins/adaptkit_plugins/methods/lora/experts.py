@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit.errors import BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import Module
-from adaptkit.patterns import matches
+from adaptkit.patterns import matches, same_name
 from adaptkit_plugins.methods.lora.files import PREFIX, checked_shapes
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool
         only = targets(view)
         return (f"{name}.{only[0].rpartition('.')[2]}" if len(only) == 1 else "", (), False)
     bare = name.replace(_INNER, "")
-    here = [p for p in model.parameters if _same(p.rpartition(".")[0], bare)
+    here = [p for p in model.parameters if same_name(p.rpartition(".")[0], bare)
             and any(f".{p}".endswith(f".{target}") for target in targets(view))]  # fmt: skip
     wrappers = {key.removeprefix(PREFIX).partition(".lora_")[0] for key in view.header}
     nested = sorted((w for w in wrappers if w.replace(_INNER, "") == bare), key=lambda w: -w.count(_INNER))
@@ -115,7 +115,3 @@ def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool
                          f"the base's model has {len(here)} of them", fix="give the base it was trained on")  # fmt: skip
     weight = here[nested.index(name)]
     return weight, model.parameters[weight], weight.rpartition(".")[0] in model.transposed
-
-
-def _same(known: str, wanted: str) -> bool:
-    return known == wanted or known.endswith(f".{wanted}") or wanted.endswith(f".{known}")
