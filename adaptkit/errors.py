@@ -31,7 +31,7 @@ An error says what failed (with its name), why, and what to type next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,9 +44,18 @@ class AdaptkitError(Exception):
         super().__init__(what, why, fix)
         self.what, self.why, self.fix = what, why, fix
 
+    @property
+    def summary(self) -> str:
+        """What failed and why, on one line, for a list of several failures."""
+        return f"{self.what}: {self.why}" if self.why else self.what
+
+    def about(self, old: str, new: str) -> Self:
+        """The same error with `new` for `old` in its texts: a temporary folder means nothing to the reader."""
+        texts = (text.replace(old, new) for text in (self.what, self.why, self.fix))
+        return cast("Self", _rebuild(type(self), *texts))
+
     def __str__(self) -> str:
-        sentence = f"{self.what}: {self.why}" if self.why else self.what
-        return f"{sentence}\n  {self.fix}" if self.fix else sentence
+        return f"{self.summary}\n  {self.fix}" if self.fix else self.summary
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.why, self.fix)
@@ -169,5 +178,8 @@ class MissingExtra(AdaptkitError):
     """An optional library is not installed; `fix` is the line that installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(what, why=f"the optional part '{extra}' is not installed",
-                         fix=f"pip install 'adaptkit[{extra}]'")  # fmt: skip
+        super().__init__(
+            what,
+            why=f"the optional part '{extra}' is not installed",
+            fix=f"pip install 'adaptkit[{extra}]'",
+        )

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import click
 
-    from adaptkit.actions import Action, Objection
     from adaptkit.extend import AdapterMethod, Engine, MergeStrategy, StorageBackend, Trainer
+    from adaptkit.extend.review import Action, Objection
     from adaptkit.types import Event
 
 PROJECT = "adaptkit"

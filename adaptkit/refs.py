@@ -7,12 +7,14 @@ colon; anything else is a name, with `@` and a selector behind it.
 from __future__ import annotations
 
 import math
+import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from adaptkit.errors import BadRecipe, BadReference
-from adaptkit.files import user_path
+from adaptkit.io.safe_paths import user_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +32,9 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{8,64}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-_RESERVED = frozenset({"latest", "sha256", "rev", "head", "con", "prn", "aux", "nul", "as1", "fs1", "tm1"})
+_RESERVED = frozenset(
+    {"latest", "sha256", "rev", "head", "con", "prn", "aux", "nul", "as1", "fs1", "tm1"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,67 @@ class RemoteRef:
 Ref = NameRef | DigestRef | PathRef | UrlRef | RemoteRef
 
 
+@dataclass(frozen=True, slots=True)
+class WeightedRef:
+    """One adapter of a merge: its reference, its weight, and other weights in the modules that globs name.
+
+    Several values for a glob are spread over the layers, from the first to the last.
+    """
+
+    ref: Ref
+    weight: float = 1.0
+    modules: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+Source = str | os.PathLike[str] | Ref | WeightedRef
+Sources = Sequence[Source | tuple[Source, float]] | Mapping[Any, float]
+"""What a merge takes: references, pairs of a reference and its weight, or a mapping of references to weights."""
+
+
+def weighted(sources: Sources) -> tuple[WeightedRef, ...]:
+    """The adapters of a merge, each parsed once; `BadRecipe` shows the forms that are accepted."""
+    if isinstance(sources, Mapping):
+        return tuple(_weighted(ref, weight) for ref, weight in sources.items())
+    if isinstance(sources, (str, os.PathLike)) or not isinstance(sources, Sequence):
+        raise _not_sources(sources)
+    return tuple(
+        _weighted(*one) if isinstance(one, tuple) and len(one) == 2 else _weighted(one)
+        for one in sources
+    )
+
+
+def _weighted(source: object, weight: object = None) -> WeightedRef:
+    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, (int, float))):
+        raise BadRecipe(
+            f"the weight of '{source}' is {weight!r}",
+            why="a weight is a finite number",
+            fix=f'for example ("{source}", 0.7)',
+        )
+    if isinstance(source, str):
+        if weight is None:
+            text, weight = split_weight(source)
+        else:
+            text = source
+        return WeightedRef(parse(text), float(weight))
+    if isinstance(source, WeightedRef) and weight is None:
+        return source
+    factor = 1.0 if weight is None else float(weight)
+    if isinstance(source, os.PathLike):
+        path = user_path(source)
+        return WeightedRef(PathRef(path, str(path)), factor)
+    if isinstance(source, (NameRef, DigestRef, PathRef, UrlRef, RemoteRef)):
+        return WeightedRef(source, factor)
+    raise _not_sources(source)
+
+
+def _not_sources(given: object) -> BadRecipe:
+    return BadRecipe(
+        f"{given!r} is no list of adapters to merge",
+        why="it is a list of references, of (reference, weight) pairs, or a mapping of them",
+        fix='for example ["naval=0.7", "medic"] or {"naval": 0.7, "medic": 0.3}',
+    )
+
+
 def parse(text: str) -> Ref:
     """Read one reference; `BadReference` shows the grammar."""
     if _looks_like_path(text):
@@ -117,7 +182,9 @@ def parse(text: str) -> Ref:
         return DigestRef(text)
     if re.match(r"sha256:", text):
         raise BadReference(
-            f"cannot read the digest '{text}'", why="it needs 8 to 64 lower-case hex digits", fix=GRAMMAR
+            f"cannot read the digest '{text}'",
+            why="it needs 8 to 64 lower-case hex digits",
+            fix=GRAMMAR,
         )
     head, at, tail = text.partition("@")
     selector = parse_selector(tail, text) if at else None
@@ -137,8 +204,11 @@ def parse_selector(text: str, whole: str) -> Selector:
         return Selector("rev", text[4:])
     if _ALIAS.fullmatch(text) and text.lower() not in _RESERVED:
         return Selector("alias", text)
-    raise BadReference(f"cannot read '@{text}' in '{whole}'",
-                       why="behind the @ stands a version number, an alias, sha256:… or rev:…", fix=GRAMMAR)  # fmt: skip
+    raise BadReference(
+        f"cannot read '@{text}' in '{whole}'",
+        why="behind the @ stands a version number, an alias, sha256:… or rev:…",
+        fix=GRAMMAR,
+    )
 
 
 def split_weight(text: str) -> tuple[str, float]:
@@ -151,14 +221,21 @@ def split_weight(text: str) -> tuple[str, float]:
     except ValueError:
         return text, 1.0
     if not math.isfinite(weight):
-        raise BadRecipe(f"the weight of '{head}' is {tail}", why="a weight is a finite number",
-                        fix=f"for example {head}=0.7")  # fmt: skip
+        raise BadRecipe(
+            f"the weight of '{head}' is {tail}",
+            why="a weight is a finite number",
+            fix=f"for example {head}=0.7",
+        )
     return head, weight
 
 
 def check_name(name: str) -> str:
     """The name of an adapter or a remote, checked: it becomes part of paths and URLs."""
-    if not _NAME.fullmatch(name) or ".." in name or any(p.lower() in _RESERVED for p in name.split("/")):
+    if (
+        not _NAME.fullmatch(name)
+        or ".." in name
+        or any(p.lower() in _RESERVED for p in name.split("/"))
+    ):
         raise BadReference(
             f"'{name}' is not a name",
             why="a name is letters, digits, '.', '_' and '-' (at most 96), starts with a letter or digit, "
@@ -181,12 +258,18 @@ def check_alias(alias: str) -> str:
 
 
 def _looks_like_path(text: str) -> bool:
-    return text in {".", "..", "~"} or text.startswith(("./", "../", "/", "~")) or bool(_DRIVE.match(text))
+    return (
+        text in {".", "..", "~"}
+        or text.startswith(("./", "../", "/", "~"))
+        or bool(_DRIVE.match(text))
+    )
 
 
 def _parse_url(text: str) -> UrlRef:
     if not _URL.fullmatch(text) or any(ord(c) < 32 for c in text):
-        raise BadReference(f"cannot read the URL '{text}'", why="it has a blank or no scheme", fix=GRAMMAR)
+        raise BadReference(
+            f"cannot read the URL '{text}'", why="it has a blank or no scheme", fix=GRAMMAR
+        )
     head, at, tail = text.rpartition("@")
     # A selector stands behind the last path segment; `s3://user@host/x` has an @ earlier.
     if at and "/" in head.partition("://")[2] and ("/" not in tail or tail.startswith("rev:")):

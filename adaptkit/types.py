@@ -20,7 +20,9 @@ MANIFEST_SCHEMA = 1
 
 def canonical_json(value: object) -> str:
     """The one spelling of a JSON value that digests are taken of: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def digest_of(value: object) -> str:
@@ -43,6 +45,18 @@ class FileEntry:
 def artifact_digest(files: Iterable[FileEntry]) -> str:
     """The name of an artifact: sha256 over the sorted list of (path, size, sha256)."""
     return digest_of([[f.path, f.size, f.sha256] for f in sorted(files)])
+
+
+# ---------------------------------------------------------------- tensors
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What a header says of one tensor: safetensors dtype (`F32`, `BF16`, …), shape, size in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
 
 
 # ---------------------------------------------------------------- base models
@@ -95,7 +109,10 @@ class BaseIdentity:
         return {
             "name": self.name,
             "status": self.status,
-            "levels": {level.kind: {"value": level.value, "measured": level.measured} for level in self.levels},
+            "levels": {
+                level.kind: {"value": level.value, "measured": level.measured}
+                for level in self.levels
+            },
             "quantised": asdict(self.quantised) if self.quantised else None,
             "derived_from": self.derived_from,
         }
@@ -106,7 +123,9 @@ class BaseIdentity:
         quantised = data.get("quantised")
         return cls(
             name=data.get("name"),
-            levels=tuple(Level(v["value"], bool(v["measured"])) for v in (data.get("levels") or {}).values()),
+            levels=tuple(
+                Level(v["value"], bool(v["measured"])) for v in (data.get("levels") or {}).values()
+            ),
             quantised=Quantisation(**quantised) if quantised else None,
             derived_from=data.get("derived_from"),
         )
@@ -183,7 +202,9 @@ class Manifest:
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
         """Read back what `to_json` wrote; KeyError, TypeError or ValueError when it is not one."""
         if data["schema"] != MANIFEST_SCHEMA:
-            raise ValueError(f"schema {data['schema']!r} is not one this version reads (it reads {MANIFEST_SCHEMA})")
+            raise ValueError(
+                f"schema {data['schema']!r} is not one this version reads (it reads {MANIFEST_SCHEMA})"
+            )
         manifest = cls(
             digest=data["digest"],
             files=tuple(FileEntry(**f) for f in data["files"]),
@@ -227,8 +248,12 @@ class Version:
     def to_json(self) -> dict[str, Any]:
         """What `list --json` and `show --json` print for one version."""
         data = {name: getattr(self, name) for name in self.__slots__}
-        return data | {"base": self.base.to_json(), "aliases": list(self.aliases), "tags": list(self.tags),
-                       "metrics": dict(self.metrics)}  # fmt: skip
+        return data | {
+            "base": self.base.to_json(),
+            "aliases": list(self.aliases),
+            "tags": list(self.tags),
+            "metrics": dict(self.metrics),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +323,12 @@ class PlacedVersion:
 
     def to_json(self) -> dict[str, Any]:
         """The whole `adaptkit.json` of a placed version."""
-        told = {"name": self.name, "number": self.number, "message": self.message, "author": self.author}
+        told = {
+            "name": self.name,
+            "number": self.number,
+            "message": self.message,
+            "author": self.author,
+        }
         return self.manifest.to_json() | told
 
     @classmethod
@@ -308,7 +338,11 @@ class PlacedVersion:
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"version number {number!r} is not a positive whole number")
         return cls(
-            number, Manifest.from_json(data), data.get("name", ""), data.get("message", ""), data.get("author", "")
+            number,
+            Manifest.from_json(data),
+            data.get("name", ""),
+            data.get("message", ""),
+            data.get("author", ""),
         )
 
 
@@ -344,6 +378,24 @@ class Event:
     author: str = ""
 
 
-VERBS = ("added", "merged", "pulled", "published", "proposed", "alias-moved", "noted", "deleted", "restored", "renamed",
-         "base-added", "rebuilt", "extracted", "purged", "imported", "repaired", "swept", "base-forgotten",
-         "signed")  # fmt: skip
+VERBS = (
+    "added",
+    "merged",
+    "pulled",
+    "published",
+    "proposed",
+    "alias-moved",
+    "noted",
+    "deleted",
+    "restored",
+    "renamed",
+    "base-added",
+    "rebuilt",
+    "extracted",
+    "purged",
+    "imported",
+    "repaired",
+    "swept",
+    "base-forgotten",
+    "signed",
+)

@@ -24,7 +24,7 @@ LARGEST_DENSE = 2048  # a dense merge of 4096×4096 takes seconds, and the line 
 
 def main() -> None:
     """Time every strategy in its own space, draw, write the page."""
-    from adaptkit.manager import Plugins
+    from adaptkit.plugin.manager import Plugins
 
     strategies = [s for s in Plugins.from_environment().strategies() if ":" not in s.name]
     by_side = {s.name: [_cost(s, side, RANK) for side in SIDES] for s in strategies}
@@ -37,15 +37,18 @@ def main() -> None:
 
 def _cost(strategy: MergeStrategy[Any], side: int, rank: int) -> float | None:
     """Seconds for one module of two adapters on one core: combined, and cut to the adapters' rank. Best of three."""
+    from adaptkit.algebra.lowrank import add, leading, svd
+    from adaptkit.algebra.spaces import view
     from adaptkit.extend import LowRank
-    from adaptkit.lowrank import add, leading, svd
-    from adaptkit.spaces import view
 
     space = strategy.spaces[0]
     if space == "dense" and side > LARGEST_DENSE:
         return None
     rng = np.random.default_rng(0)
-    deltas = [LowRank(rng.standard_normal((side, rank)), rng.standard_normal((rank, side))) for _ in range(2)]
+    deltas = [
+        LowRank(rng.standard_normal((side, rank)), rng.standard_normal((rank, side)))
+        for _ in range(2)
+    ]
     weights, params = [0.6, 0.4], strategy.params()
 
     def work() -> None:
@@ -55,7 +58,9 @@ def _cost(strategy: MergeStrategy[Any], side: int, rank: int) -> float | None:
         else:
             seen = view(space, deltas, weights)
             rngs = [np.random.default_rng(1), np.random.default_rng(2)]
-            whole = seen.rebuild([strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups])
+            whole = seen.rebuild(
+                [strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups]
+            )
         if isinstance(whole, LowRank):
             svd(whole).truncated(rank)
         else:
@@ -77,31 +82,48 @@ def _slope(xs: Sequence[int], ys: Sequence[float | None]) -> float:
 
 
 def _draw(
-    by_side: dict[str, list[float | None]], by_rank: dict[str, list[float | None]], spaces: dict[str, str]
+    by_side: dict[str, list[float | None]],
+    by_rank: dict[str, list[float | None]],
+    spaces: dict[str, str],
 ) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6), layout="constrained")
     styles = {"core": "-", "knots": "-.", "dense": "--", "factors": ":"}
-    panels = ((by_side, SIDES, f"rank {RANK}: against the module's side d"),
-              (by_rank, RANKS, f"{SIDE}×{SIDE}: against the adapters' rank r"))  # fmt: skip
+    panels = (
+        (by_side, SIDES, f"rank {RANK}: against the module's side d"),
+        (by_rank, RANKS, f"{SIDE}×{SIDE}: against the adapters' rank r"),
+    )
     for axes, (lines, xs, title) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
-        for index, (name, ys) in enumerate(sorted(lines.items(), key=lambda item: -(item[1][2] or 0))):
+        for index, (name, ys) in enumerate(
+            sorted(lines.items(), key=lambda item: -(item[1][2] or 0))
+        ):
             known = [(x, y) for x, y in zip(xs, ys, strict=True) if y]
-            axes.plot([x for x, _ in known], [y for _, y in known], styles[spaces[name]], color=f"C{index % 10}",
-                      marker="os^vD"[index % 5], markersize=4, label=f"{name} ({spaces[name]})")  # fmt: skip
+            axes.plot(
+                [x for x, _ in known],
+                [y for _, y in known],
+                styles[spaces[name]],
+                color=f"C{index % 10}",
+                marker="os^vD"[index % 5],
+                markersize=4,
+                label=f"{name} ({spaces[name]})",
+            )
         axes.set(xscale="log", yscale="log", title=title, xlabel="d" if xs is SIDES else "r")
         axes.set_xticks(xs, [str(x) for x in xs])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("seconds for one module, one core")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8
+    )
     (DOCS / "pictures").mkdir(exist_ok=True)
     figure.savefig(DOCS / "pictures" / "cost.png", dpi=90)
 
 
 def _page(
-    by_side: dict[str, list[float | None]], by_rank: dict[str, list[float | None]], spaces: dict[str, str]
+    by_side: dict[str, list[float | None]],
+    by_rank: dict[str, list[float | None]],
+    spaces: dict[str, str],
 ) -> str:
     cheapest = min(ys[2] for ys in by_side.values() if ys[2])
     rows = [
@@ -109,19 +131,24 @@ def _page(
         f"| r^{_slope(RANKS, by_rank[name]):.1f} |"
         for name in sorted(by_side, key=lambda n: by_side[n][2] or 0)
     ]
-    return "\n".join([
-        "# What a module costs",
-        "",
-        "Written by `make bench` (`benchmarks/cost.py`): two adapters on one d×d module, combined in the strategy's own space and cut",
-        f"to their rank, on one core, the best of three. *Beside the cheapest* is at d = {SIDES[2]}, r = {RANK}; the exponents are fitted to",
-        "the three largest sizes. In `core` and `knots` the cost grows with d, in `dense` with d².",
-        "",
-        "![cost against d and r](pictures/cost.png)",
-        "",
-        "| strategy | space | beside the cheapest | grows as | and as |",
-        "|---|---|---|---|---|",
-        *rows,
-    ]) + "\n"  # fmt: skip
+    return (
+        "\n".join(
+            [
+                "# What a module costs",
+                "",
+                "Written by `make bench` (`benchmarks/cost.py`): two adapters on one d×d module, combined in the strategy's own space and cut",
+                f"to their rank, on one core, the best of three. *Beside the cheapest* is at d = {SIDES[2]}, r = {RANK}; the exponents are fitted to",
+                "the three largest sizes. In `core` and `knots` the cost grows with d, in `dense` with d².",
+                "",
+                "![cost against d and r](pictures/cost.png)",
+                "",
+                "| strategy | space | beside the cheapest | grows as | and as |",
+                "|---|---|---|---|---|",
+                *rows,
+            ]
+        )
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

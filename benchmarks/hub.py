@@ -29,7 +29,7 @@ def throughput(folder: Path) -> list[Row]:
     with _hub() as hub:
         from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 
-        from adaptkit import publish
+        from adaptkit.remotes import transfer
         from adaptkit_plugins.storage.hub import HubPlace
 
         packed = _bundle(source, data)
@@ -40,15 +40,19 @@ def throughput(folder: Path) -> list[Row]:
 
         def push() -> None:
             fresh()
-            publish.push(HubPlace.open("hf://fleet/naval"), packed)
+            transfer.push(HubPlace.open("hf://fleet/naval"), packed)
 
         def push_bare() -> None:
             fresh()
             HfApi(endpoint=hub.url).create_commit(
-                "fleet/naval", [CommitOperationAdd(WEIGHTS, str(source / WEIGHTS))], commit_message="bare"
+                "fleet/naval",
+                [CommitOperationAdd(WEIGHTS, str(source / WEIGHTS))],
+                commit_message="bare",
             )
 
-        uploads = faster("push of 200 MB to hf://", "`HfApi.create_commit`", push, push_bare, 0.8, 5)
+        uploads = faster(
+            "push of 200 MB to hf://", "`HfApi.create_commit`", push, push_bare, 0.8, 5
+        )
         push()
         out = folder / "download"
 
@@ -63,7 +67,9 @@ def throughput(folder: Path) -> list[Row]:
             shutil.rmtree(out, ignore_errors=True)
             hf_hub_download("fleet/naval", WEIGHTS, endpoint=hub.url, local_dir=out, cache_dir=out)
 
-        downloads = faster("pull of 200 MB from hf://", "`hf_hub_download`", pull, pull_bare, 0.8, 5)
+        downloads = faster(
+            "pull of 200 MB from hf://", "`hf_hub_download`", pull, pull_bare, 0.8, 5
+        )
     return [uploads, downloads]
 
 
@@ -73,7 +79,8 @@ def _bundle(source: Path, data: bytes) -> Bundle:
 
     files = (FileEntry(WEIGHTS, len(data), sha256(data).hexdigest()),)
     return Bundle(
-        PlacedVersion(1, Manifest(artifact_digest(files), files, "lora"), "naval"), {WEIGHTS: source / WEIGHTS}
+        PlacedVersion(1, Manifest(artifact_digest(files), files, "lora"), "naval"),
+        {WEIGHTS: source / WEIGHTS},
     )
 
 
@@ -82,8 +89,7 @@ def _hub() -> Iterator:
     """A loopback Hub, and huggingface_hub told to use it by plain HTTP."""
     from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars
-
-    from adaptkit.testing.hub import LoopbackHub
+    from loopback_hub import LoopbackHub
 
     disable_progress_bars()
     constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True

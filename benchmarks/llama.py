@@ -16,12 +16,19 @@ def build(folder: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    shape = LlamaConfig(vocab_size=256, hidden_size=2048, intermediate_size=5632, num_hidden_layers=LAYERS,
-                        num_attention_heads=16)  # fmt: skip
+    shape = LlamaConfig(
+        vocab_size=256,
+        hidden_size=2048,
+        intermediate_size=5632,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=16,
+    )
     LlamaForCausalLM(shape).save_pretrained(folder / "base")
     for name in ("one", "two"):
         base = LlamaForCausalLM.from_pretrained(folder / "base")
-        model = get_peft_model(base, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear"))
+        model = get_peft_model(
+            base, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear")
+        )
         for key, value in model.named_parameters():
             if "lora_" in key:
                 torch.nn.init.normal_(value, std=0.02)
@@ -33,7 +40,9 @@ def halve(base: Path, out: Path) -> None:
     import torch
     from transformers import LlamaForCausalLM
 
-    LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(out, max_shard_size="50MB")
+    LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(
+        out, max_shard_size="50MB"
+    )
 
 
 def bake_with_peft(base: str, adapter: str, out: str) -> None:
@@ -43,7 +52,9 @@ def bake_with_peft(base: str, adapter: str, out: str) -> None:
     from transformers import LlamaForCausalLM
 
     warnings.simplefilter("ignore")
-    model = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16), adapter)
+    model = PeftModel.from_pretrained(
+        LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16), adapter
+    )
     model.merge_and_unload().save_pretrained(out, max_shard_size="50MB")
 
 

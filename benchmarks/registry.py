@@ -22,12 +22,33 @@ from statistics import median
 
 from sqlalchemy import event, text
 
-from adaptkit.types import BaseIdentity, FileEntry, Level, Manifest, Parent, artifact_digest, canonical_json
+from adaptkit.types import (
+    BaseIdentity,
+    FileEntry,
+    Level,
+    Manifest,
+    Parent,
+    artifact_digest,
+    canonical_json,
+)
 from adaptkit_registry import Registry
 from adaptkit_registry.rows import write_base
-from adaptkit_registry.schema import adapters, aliases, artifacts, files, lineage, metrics, tags, versions
+from adaptkit_registry.schema import (
+    adapters,
+    aliases,
+    artifacts,
+    files,
+    lineage,
+    metrics,
+    tags,
+    versions,
+)
 
-TARGETS = {"resolve": 5.0, "list by base": 50.0, "add": 15.0}  # docs/design.md, section 9 of the design
+TARGETS = {
+    "resolve": 5.0,
+    "list by base": 50.0,
+    "add": 15.0,
+}  # docs/design.md, section 9 of the design
 WHEN = "2026-01-01T00:00:00.000000+00:00"
 DEEP = 50
 REPORT = Path(__file__).parent.parent / "docs" / "scale.md"
@@ -44,14 +65,19 @@ def hexes(seed: object) -> str:
 
 
 def manifest(seed: object, base: BaseIdentity, parents: tuple[Parent, ...] = ()) -> Manifest:
-    entries = (FileEntry("adapter_config.json", 700, hexes(("c", seed))),
-               FileEntry("adapter_model.safetensors", 40_000_000, hexes(("w", seed))))  # fmt: skip
-    return Manifest(artifact_digest(entries), entries, "lora", 16, base, parents=parents, created=WHEN)
+    entries = (
+        FileEntry("adapter_config.json", 700, hexes(("c", seed))),
+        FileEntry("adapter_model.safetensors", 40_000_000, hexes(("w", seed))),
+    )
+    return Manifest(
+        artifact_digest(entries), entries, "lora", 16, base, parents=parents, created=WHEN
+    )
 
 
 def base(number: int) -> BaseIdentity:
     return BaseIdentity(
-        f"fleet/base-{number}", tuple(Level(f"{k}:{hexes((k, number))}", True) for k in ("as1", "fs1", "tm1"))
+        f"fleet/base-{number}",
+        tuple(Level(f"{k}:{hexes((k, number))}", True) for k in ("as1", "fs1", "tm1")),
     )
 
 
@@ -62,11 +88,21 @@ def fill(registry: Registry, size: int) -> None:
         ids = [write_base(sql, base(number)) for number in range(known)]
         sql.execute(
             adapters.insert(),
-            [{"id": i + 1, "name": name(i), "next_number": 21, "created": WHEN} for i in range(names)],
+            [
+                {"id": i + 1, "name": name(i), "next_number": 21, "created": WHEN}
+                for i in range(names)
+            ],
         )
         last = {}
         for start in range(0, size, 5000):
-            rows: dict[str, list[dict[str, object]]] = {"a": [], "f": [], "l": [], "v": [], "t": [], "m": []}
+            rows: dict[str, list[dict[str, object]]] = {
+                "a": [],
+                "f": [],
+                "l": [],
+                "v": [],
+                "t": [],
+                "m": [],
+            }
             for row in range(start, min(start + 5000, size)):
                 adapter, number = row % names, row // names + 1
                 deep = adapter % 10 == 0
@@ -77,27 +113,61 @@ def fill(registry: Registry, size: int) -> None:
                 )
                 made = manifest((adapter, number), base(adapter % known), parents)
                 last[adapter] = made.digest
-                rows["a"].append({"digest": made.digest, "method": "lora", "rank": 16, "base_id": ids[adapter % known],
-                                  "manifest": canonical_json(made.to_json())})  # fmt: skip
+                rows["a"].append(
+                    {
+                        "digest": made.digest,
+                        "method": "lora",
+                        "rank": 16,
+                        "base_id": ids[adapter % known],
+                        "manifest": canonical_json(made.to_json()),
+                    }
+                )
                 rows["f"] += [
-                    {"digest": made.digest, "path": f.path, "size": f.size, "sha256": f.sha256} for f in made.files
+                    {"digest": made.digest, "path": f.path, "size": f.size, "sha256": f.sha256}
+                    for f in made.files
                 ]
-                rows["l"] += [{"child": made.digest, "position": 0, "parent": p.digest, "weight": 1.0, "role": "merged",
-                               "label": p.label} for p in parents]  # fmt: skip
-                rows["v"].append({"id": row + 1, "adapter_id": adapter + 1, "number": number, "digest": made.digest,
-                                  "message": f"run {row}", "author": "ada", "origin": "added", "created": WHEN})  # fmt: skip
+                rows["l"] += [
+                    {
+                        "child": made.digest,
+                        "position": 0,
+                        "parent": p.digest,
+                        "weight": 1.0,
+                        "role": "merged",
+                        "label": p.label,
+                    }
+                    for p in parents
+                ]
+                rows["v"].append(
+                    {
+                        "id": row + 1,
+                        "adapter_id": adapter + 1,
+                        "number": number,
+                        "digest": made.digest,
+                        "message": f"run {row}",
+                        "author": "ada",
+                        "origin": "added",
+                        "created": WHEN,
+                    }
+                )
                 rows["t"].append({"version_id": row + 1, "tag": f"tag-{row % 50}"})
-                rows["m"].append({"version_id": row + 1, "name": "accuracy", "value": (row % 1000) / 1000})
-            for key, table in zip("aflvtm", (artifacts, files, lineage, versions, tags, metrics), strict=True):
+                rows["m"].append(
+                    {"version_id": row + 1, "name": "accuracy", "value": (row % 1000) / 1000}
+                )
+            for key, table in zip(
+                "aflvtm", (artifacts, files, lineage, versions, tags, metrics), strict=True
+            ):
                 if rows[key]:
                     sql.execute(table.insert(), rows[key])
         sql.execute(
-            aliases.insert(), [{"adapter_id": i + 1, "alias": "prod", "version_id": i + 1} for i in range(names)]
+            aliases.insert(),
+            [{"adapter_id": i + 1, "alias": "prod", "version_id": i + 1} for i in range(names)],
         )
         if sql.dialect.name == "postgresql":
             for table in ("adapters", "versions"):
                 sql.execute(
-                    text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))")
+                    text(
+                        f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"
+                    )
                 )
     deepest(registry)
     with registry._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as sql:  # noqa: SLF001
@@ -140,7 +210,9 @@ def measured(registry: Registry, size: int) -> dict[str, float]:
         "gc: what is needed": registry.kept,
         "fsck: the database": registry.problems,
     }
-    return {what: timed(work, 3 if what[:2] in {"gc", "fs"} else 15) for what, work in works.items()}
+    return {
+        what: timed(work, 3 if what[:2] in {"gc", "fs"} else 15) for what, work in works.items()
+    }
 
 
 def _figure() -> object:
@@ -186,7 +258,9 @@ def plans(registry: Registry, size: int) -> dict[str, list[str]]:
         event.remove(registry._engine, "before_cursor_execute", hear)  # noqa: SLF001
         longest = max((s for s in said if "versions.message" in s[0]), key=lambda s: len(s[0]))
         with registry._reading() as sql:  # noqa: SLF001
-            found[what] = [str(row[-1]) for row in sql.exec_driver_sql(explain + longest[0], longest[1])]
+            found[what] = [
+                str(row[-1]) for row in sql.exec_driver_sql(explain + longest[0], longest[1])
+            ]
     return found
 
 
@@ -210,7 +284,8 @@ def main() -> None:
                     started = time.perf_counter()
                     fill(registry, size)
                     print(
-                        f"{kind}, {size:,} versions: filled in {time.perf_counter() - started:.0f} s", file=sys.stderr
+                        f"{kind}, {size:,} versions: filled in {time.perf_counter() - started:.0f} s",
+                        file=sys.stderr,
                     )
                     results.setdefault(kind, {})[size] = measured(registry, size)
                     if size == sizes[-1]:
@@ -220,8 +295,13 @@ def main() -> None:
     print("\n".join(report))
     if sizes[-1] == 100_000:
         REPORT.write_text("\n".join(report) + "\n", "utf-8")
-    late = {f"{what} ({kind}, {size:,})" for kind, by_size in results.items() for size, found in by_size.items()
-            for what, target in TARGETS.items() if found[what] > target}  # fmt: skip
+    late = {
+        f"{what} ({kind}, {size:,})"
+        for kind, by_size in results.items()
+        for size, found in by_size.items()
+        for what, target in TARGETS.items()
+        if found[what] > target
+    }
     if late:
         sys.exit(f"over the target: {', '.join(sorted(late))}")
 
@@ -235,13 +315,19 @@ def spelled_out(explained: dict[str, dict[str, list[str]]], size: int) -> list[s
 
 
 def table(results: dict[str, dict[int, dict[str, float]]], sizes: list[int]) -> list[str]:
-    lines = ["| ms | " + " | ".join(f"{kind} {size:,}" for kind in results for size in sizes) + " | target |",
-             "|---" * (len(results) * len(sizes) + 2) + "|"]  # fmt: skip
+    lines = [
+        "| ms | "
+        + " | ".join(f"{kind} {size:,}" for kind in results for size in sizes)
+        + " | target |",
+        "|---" * (len(results) * len(sizes) + 2) + "|",
+    ]
     for what in next(iter(next(iter(results.values())).values())):
         cells = [results[kind][size][what] for kind in results for size in sizes]
         target = TARGETS.get(what)
         lines.append(
-            f"| {what} | " + " | ".join(f"{cell:.1f}" for cell in cells) + f" | {f'≤ {target:g}' if target else ''} |"
+            f"| {what} | "
+            + " | ".join(f"{cell:.1f}" for cell in cells)
+            + f" | {f'≤ {target:g}' if target else ''} |"
         )
     return lines
 

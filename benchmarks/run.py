@@ -26,45 +26,76 @@ def startup(folder: Path) -> list[Row]:
     command(ADAPTKIT, "--home", home, "add", str(folder / "one"), "--name", "one")()
     listing = command(ADAPTKIT, "--home", home, "list")
     return [
-        within("`adaptkit --help`", '`python -c "import click"`', command(ADAPTKIT, "--help"),
-               command(PYTHON, "-c", "import click"), 3, 21),
-        within("`adaptkit list`", '`python -c "import sqlalchemy.orm"`', listing,
-               command(PYTHON, "-c", "import sqlalchemy.orm"), 1.5, 15),
-    ]  # fmt: skip
+        within(
+            "`adaptkit --help`",
+            '`python -c "import click"`',
+            command(ADAPTKIT, "--help"),
+            command(PYTHON, "-c", "import click"),
+            3,
+            21,
+        ),
+        within(
+            "`adaptkit list`",
+            '`python -c "import sqlalchemy.orm"`',
+            listing,
+            command(PYTHON, "-c", "import sqlalchemy.orm"),
+            1.5,
+            15,
+        ),
+    ]
 
 
 def fingerprint(folder: Path) -> list[Row]:
     """Every identity level of a base, its bytes in the page cache; then again, from adaptkit's own cache."""
-    from adaptkit import identity
+    from adaptkit.bases.identity import measure
 
     base, cache = folder / "base", folder / "cache"
 
     def first() -> None:
         shutil.rmtree(cache, ignore_errors=True)
-        identity.measure(base, cache=cache)
+        measure(base, cache=cache)
 
     cat = command("cat", *map(str, base.glob("*.safetensors")))
     rows = [
-        within("base fingerprint, tm1", "`cat > /dev/null`", lambda: identity.measure(base, levels=("tm1",)), cat, 1.5, 7),
+        within(
+            "base fingerprint, tm1",
+            "`cat > /dev/null`",
+            lambda: measure(base, levels=("tm1",)),
+            cat,
+            1.5,
+            7,
+        ),
         within("base fingerprint, all levels", "`cat > /dev/null`", first, cat, math.inf, 7),
-    ]  # fmt: skip
+    ]
     first()
-    rows.append(faster("base fingerprint, second time", "the first time", lambda: identity.measure(base, cache=cache),
-                       lambda: identity.measure(base, cache=None), math.inf, 5))  # fmt: skip
+    rows.append(
+        faster(
+            "base fingerprint, second time",
+            "the first time",
+            lambda: measure(base, cache=cache),
+            lambda: measure(base, cache=None),
+            math.inf,
+            5,
+        )
+    )
     return rows
 
 
 def merge_step(folder: Path) -> list[Row]:
     """The merge alone, everything loaded: PEFT in memory, adaptkit from file to file."""
-    from adaptkit import merge, outcome, recipe
-    from adaptkit.adapter import Adapter
-    from adaptkit.manager import Plugins
+    from adaptkit.adapters.adapter import Adapter
+    from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.merge import recipe
+    from adaptkit.merge import run as merge
+    from adaptkit.plugin.manager import Plugins
     from adaptkit.types import Parent
 
     plugins = Plugins.from_environment()
     adapters = [Adapter.open(folder / name) for name in ("one", "two")]
-    sources = [outcome.Source(a, plugins.method_for(a), f"sha256:{i}") for i, a in enumerate(adapters)]
-    parents = [Parent(s.digest, w, label=s.digest) for s, w in zip(sources, llama.WEIGHTS, strict=True)]
+    sources = [OpenAdapter(a, plugins.method_for(a), f"sha256:{i}") for i, a in enumerate(adapters)]
+    parents = [
+        Parent(s.digest, w, label=s.digest) for s, w in zip(sources, llama.WEIGHTS, strict=True)
+    ]
     model = llama.load(folder)
     count = iter(range(1000))
 
@@ -72,7 +103,12 @@ def merge_step(folder: Path) -> list[Row]:
         strategy = plugins.strategy(kind)
         out = folder / f"step-{next(count)}"
         out.mkdir()
-        merge.run(recipe.resolve(strategy, parents), strategy, sources, out)
+        merge.run(
+            recipe.resolve(strategy, parents, [{} for _ in parents], recipe.Choices()),
+            strategy,
+            sources,
+            out,
+        )
         shutil.rmtree(out)
 
     def theirs(kind: str) -> None:
@@ -82,7 +118,12 @@ def merge_step(folder: Path) -> list[Row]:
 
     return [
         faster(
-            "svd merge step", 'PEFT `add_weighted_adapter("svd")`', lambda: ours("svd"), lambda: theirs("svd"), 500, 3
+            "svd merge step",
+            'PEFT `add_weighted_adapter("svd")`',
+            lambda: ours("svd"),
+            lambda: theirs("svd"),
+            500,
+            3,
         ),
     ]
 
@@ -96,12 +137,33 @@ def merge_cold(folder: Path) -> list[Row]:
 
         def ours(kind: str = kind, out: str = out) -> None:
             shutil.rmtree(out, ignore_errors=True)
-            sources = [f"{folder}/{name}={weight}" for name, weight in zip(("one", "two"), llama.WEIGHTS, strict=True)]
-            command(ADAPTKIT, "--home", str(folder / "home"), "merge", *sources, "--strategy", kind, "--out", out)()
+            sources = [
+                f"{folder}/{name}={weight}"
+                for name, weight in zip(("one", "two"), llama.WEIGHTS, strict=True)
+            ]
+            command(
+                ADAPTKIT,
+                "--home",
+                str(folder / "home"),
+                "merge",
+                *sources,
+                "--strategy",
+                kind,
+                "--out",
+                out,
+            )()
 
         label = "exact sum" if kind == "linear" else "svd"
-        rows.append(faster(f"`adaptkit merge`, {label}, cold start", f"the PEFT script with `{peer}`", ours,
-                           command(PYTHON, script, str(folder), peer, other), target, runs))  # fmt: skip
+        rows.append(
+            faster(
+                f"`adaptkit merge`, {label}, cold start",
+                f"the PEFT script with `{peer}`",
+                ours,
+                command(PYTHON, script, str(folder), peer, other),
+                target,
+                runs,
+            )
+        )
     return rows
 
 
@@ -125,31 +187,79 @@ def bake(folder: Path) -> list[Row]:
 
     def cold() -> None:
         shutil.rmtree(ours_out, ignore_errors=True)
-        command(ADAPTKIT, "--home", str(folder / "home"), "bake", str(folder / "one"), "--base", str(base), "--out",
-                str(ours_out), "--force")()  # fmt: skip
+        command(
+            ADAPTKIT,
+            "--home",
+            str(folder / "home"),
+            "bake",
+            str(folder / "one"),
+            "--base",
+            str(base),
+            "--out",
+            str(ours_out),
+            "--force",
+        )()
 
     rows = [
         within("bake, work only", "`cp -r` of the model", ours, copy, 1.5, 9),
-        within("bake, work only", "`cp -r` and `sync` of the copy", ours, copy_durably, math.inf, 9),
-        faster("`adaptkit bake`, cold start", "the PEFT script with `merge_and_unload`", cold,
-               command(PYTHON, str(Path(llama.__file__)), "bake", str(base), str(folder / "one"), str(theirs_out)), 5, 3),
-    ]  # fmt: skip
-    peak = int(subprocess.run([PYTHON, __file__, "memory", str(base), str(folder / "one"), str(folder / "m")], check=True,
-                              capture_output=True, text=True).stdout.split()[-1])  # fmt: skip
+        within(
+            "bake, work only", "`cp -r` and `sync` of the copy", ours, copy_durably, math.inf, 9
+        ),
+        faster(
+            "`adaptkit bake`, cold start",
+            "the PEFT script with `merge_and_unload`",
+            cold,
+            command(
+                PYTHON,
+                str(Path(llama.__file__)),
+                "bake",
+                str(base),
+                str(folder / "one"),
+                str(theirs_out),
+            ),
+            5,
+            3,
+        ),
+    ]
+    peak = int(
+        subprocess.run(
+            [PYTHON, __file__, "memory", str(base), str(folder / "one"), str(folder / "m")],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()[-1]
+    )
     size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    rows.append(Row(f"bake: largest anonymous memory ({peak / 1e6:.0f} MB)", f"the model's {size / 1e6:.0f} MB", 0, 0,
-                    peak / size, peak / size, peak / size, "≤ 250 MB", peak <= 250e6, 1))  # fmt: skip
+    rows.append(
+        Row(
+            f"bake: largest anonymous memory ({peak / 1e6:.0f} MB)",
+            f"the model's {size / 1e6:.0f} MB",
+            0,
+            0,
+            peak / size,
+            peak / size,
+            peak / size,
+            "≤ 250 MB",
+            peak <= 250e6,
+            1,
+        )
+    )
     return rows
 
 
 def work(base: Path, adapter: Path, out: Path) -> None:
     """A bake without starting anything."""
-    from adaptkit import bake, outcome
-    from adaptkit.adapter import Adapter
-    from adaptkit.manager import Plugins
+    from adaptkit.adapters.adapter import Adapter
+    from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.bake import run
+    from adaptkit.plugin.manager import Plugins
 
     with Adapter.open(adapter) as opened:
-        bake.run(outcome.Source(opened, Plugins.from_environment().method_for(opened), "sha256:one"), base, out)
+        run.run(
+            OpenAdapter(opened, Plugins.from_environment().method_for(opened), "sha256:one"),
+            base,
+            out,
+        )
 
 
 def memory(base: str, adapter: str, out: str) -> None:
@@ -161,7 +271,10 @@ def memory(base: str, adapter: str, out: str) -> None:
     def watch() -> None:
         while not stop.wait(0.002):
             lines = Path("/proc/self/status").read_text().splitlines()
-            most[0] = max(most[0], next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")))
+            most[0] = max(
+                most[0],
+                next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")),
+            )
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -177,8 +290,14 @@ def report(rows: list[Row]) -> str:
     import peft
     import torch
 
-    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), platform.machine())  # fmt: skip
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
     lines = [
         "# Benchmarks",
         "",
@@ -195,8 +314,10 @@ def report(rows: list[Row]) -> str:
     ]
     for row in rows:
         mark = "" if row.target == NO_TARGET else "met" if row.met else "**missed**"
-        lines.append(f"| {row.work} | {row.peer} | {row.ours_s:.3f} s | {row.peer_s:.3f} s | {row.ratio:.3g}× "
-                     f"({row.low:.3g}–{row.high:.3g}) | {row.target} {mark} | {row.runs} |")  # fmt: skip
+        lines.append(
+            f"| {row.work} | {row.peer} | {row.ours_s:.3f} s | {row.peer_s:.3f} s | {row.ratio:.3g}× "
+            f"({row.low:.3g}–{row.high:.3g}) | {row.target} {mark} | {row.runs} |"
+        )
     lines += [
         "",
         (
@@ -214,7 +335,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="adaptkit-bench-") as name:
         folder = Path(name)
         llama.build(folder)
-        rows = startup(folder) + fingerprint(folder) + bake(folder) + merge_step(folder) + merge_cold(folder)
+        rows = (
+            startup(folder)
+            + fingerprint(folder)
+            + bake(folder)
+            + merge_step(folder)
+            + merge_cold(folder)
+        )
         rows += hub.throughput(folder)
     text = report(rows)
     REPORT.write_text(text)

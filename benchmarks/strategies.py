@@ -15,12 +15,12 @@ warnings.simplefilter("ignore")
 WEIGHT = 0.8
 PICTURES = {
     "similarity": "`plot similarity`: the cosine of the updates. Near 0, as here, a sum disturbs neither; near 1 they say the same, "
-                  "and a sum says it twice as loudly; below 0 they undo each other.",
+    "and a sum says it twice as loudly; below 0 they undo each other.",
     "spectrum": "`plot spectrum`: the singular values of every module. Where the curves fall fast, a merge can be cut to a low "
-                "rank; a flat curve loses what is cut.",
+    "rank; a flat curve loses what is cut.",
     "conflict": "`plot conflict`: the share of entries whose signs are opposite, module by module. One half is chance, as of updates that have nothing to do with each other; the nearer to it, the more "
-                "strategies that elect signs (TIES and its kin) have to decide.",
-}  # fmt: skip
+    "strategies that elect signs (TIES and its kin) have to decide.",
+}
 PAGE = Path(__file__).parent.parent / "docs" / "strategies.md"
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     from peft import PeftModel
 
     from adaptkit import Workspace
-    from adaptkit.plots import draw
+    from adaptkit.merge.plots import draw
     from fleet.cache import story
     from fleet.models import load
     from fleet.score import score
@@ -41,13 +41,19 @@ def main() -> None:
         model, tokenizer = load(made.base)
         return score(PeftModel.from_pretrained(model, str(adapter)), tokenizer)
 
-    with tempfile.TemporaryDirectory(prefix="adaptkit-strategies-") as folder, \
-            Workspace.init(folder, notify=lambda _: None) as ws:  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory(prefix="adaptkit-strategies-") as folder,
+        Workspace.init(folder, notify=lambda _: None) as ws,
+    ):
         ws.add(made.naval, "naval", base=str(made.base))
         ws.add(made.medic, "medic", base=str(made.base))
         (PAGE.parent / "pictures").mkdir(exist_ok=True)
         for kind in PICTURES:
-            draw(kind, ws.diff([f"naval={WEIGHT}", f"medic={WEIGHT}"]), PAGE.parent / "pictures" / f"{kind}.png")
+            draw(
+                kind,
+                ws.diff([f"naval={WEIGHT}", f"medic={WEIGHT}"]),
+                PAGE.parent / "pictures" / f"{kind}.png",
+            )
         for name in ws.plugins.names("strategies"):
             for space in ws.plugins.strategy(name).spaces:
                 if space != "dense" and ws.plugins.strategy(name).coefficients(
@@ -58,13 +64,30 @@ def main() -> None:
                 elif space == "dense" and ws.plugins.strategy(name).spaces[0] == "core":
                     continue
                 out = Path(folder) / f"{name.replace(':', '-')}-{space}"
-                report = ws.merge([f"naval={WEIGHT}", f"medic={WEIGHT}"], out=out, strategy=name, space=space).report
-                rows.append((f"`{name}`", space, str(report.rank), f"{report.error.total or 0:.2g}", ask(out)))
-    for kind, more in (("linear", {}), ("ties", {"density": 0.5}), ("svd", {}), ("ties_svd", {"density": 0.5})):
+                report = ws.merge(
+                    [f"naval={WEIGHT}", f"medic={WEIGHT}"], out=out, strategy=name, space=space
+                ).report
+                rows.append(
+                    (
+                        f"`{name}`",
+                        space,
+                        str(report.rank),
+                        f"{report.error.total or 0:.2g}",
+                        ask(out),
+                    )
+                )
+    for kind, more in (
+        ("linear", {}),
+        ("ties", {"density": 0.5}),
+        ("svd", {}),
+        ("ties_svd", {"density": 0.5}),
+    ):
         model, tokenizer = load(made.base)
         merged = PeftModel.from_pretrained(model, str(made.naval))
         merged.load_adapter(str(made.medic), adapter_name="medic")
-        merged.add_weighted_adapter(["default", "medic"], [WEIGHT, WEIGHT], "merged", combination_type=kind, **more)
+        merged.add_weighted_adapter(
+            ["default", "medic"], [WEIGHT, WEIGHT], "merged", combination_type=kind, **more
+        )
         merged.set_adapter("merged")
         rows.append((f"PEFT itself, `{kind}`", "", "8", "", score(merged, tokenizer)))
     lines = [
@@ -81,7 +104,13 @@ def main() -> None:
             for n, s, r, e, f in rows
         ),
     ]
-    lines += ["", "## The two adapters side by side", "", "Drawn by `adaptkit plot` from their factors alone.", ""]
+    lines += [
+        "",
+        "## The two adapters side by side",
+        "",
+        "Drawn by `adaptkit plot` from their factors alone.",
+        "",
+    ]
     for kind, what in PICTURES.items():
         lines += [f"![{kind}](pictures/{kind}.png)", "", what, ""]
     PAGE.write_text("\n".join(lines).rstrip() + "\n")

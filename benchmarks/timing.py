@@ -36,25 +36,53 @@ class Row:
 
 
 def faster(
-    work: str, peer: str, ours: Callable[[], None], theirs: Callable[[], None], at_least: float, runs: int
+    work: str,
+    peer: str,
+    ours: Callable[[], None],
+    theirs: Callable[[], None],
+    at_least: float,
+    runs: int,
 ) -> Row:
     """How many times faster ours is."""
     mine, other, ratios = _pairs(ours, theirs, runs)
     ratios = [1 / ratio for ratio in ratios]
     middle = statistics.median(ratios)
     return Row(
-        work, peer, mine, other, middle, min(ratios), max(ratios), _target("≥", at_least), middle >= at_least, runs
+        work,
+        peer,
+        mine,
+        other,
+        middle,
+        min(ratios),
+        max(ratios),
+        _target("≥", at_least),
+        middle >= at_least,
+        runs,
     )
 
 
 def within(
-    work: str, peer: str, ours: Callable[[], None], theirs: Callable[[], None], at_most: float, runs: int
+    work: str,
+    peer: str,
+    ours: Callable[[], None],
+    theirs: Callable[[], None],
+    at_most: float,
+    runs: int,
 ) -> Row:
     """How many times as long ours takes."""
     mine, other, ratios = _pairs(ours, theirs, runs)
     middle = statistics.median(ratios)
     return Row(
-        work, peer, mine, other, middle, min(ratios), max(ratios), _target("≤", at_most), middle <= at_most, runs
+        work,
+        peer,
+        mine,
+        other,
+        middle,
+        min(ratios),
+        max(ratios),
+        _target("≤", at_most),
+        middle <= at_most,
+        runs,
     )
 
 
@@ -67,18 +95,26 @@ def command(*arguments: str, **environment: str) -> Callable[[], None]:
 
     def run() -> None:
         nowhere = subprocess.DEVNULL
-        subprocess.run(arguments, check=True, stdout=nowhere, stderr=nowhere, env=AS_INSTALLED | environment)
+        subprocess.run(
+            arguments, check=True, stdout=nowhere, stderr=nowhere, env=AS_INSTALLED | environment
+        )
 
     return run
 
 
-def _pairs(ours: Callable[[], None], theirs: Callable[[], None], runs: int) -> tuple[float, float, list[float]]:
+def _pairs(
+    ours: Callable[[], None], theirs: Callable[[], None], runs: int
+) -> tuple[float, float, list[float]]:
     ours()  # once unmeasured, so that files are in the page cache
     mine, other = [], []
     for _ in range(runs):
         mine.append(_seconds(ours))
         other.append(_seconds(theirs))
-    return statistics.median(mine), statistics.median(other), [a / b for a, b in zip(mine, other, strict=True)]
+    return (
+        statistics.median(mine),
+        statistics.median(other),
+        [a / b for a, b in zip(mine, other, strict=True)],
+    )
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -36,8 +36,18 @@ if TYPE_CHECKING:
 
 WEIGHT = 0.8
 PAGE = ROOT / "docs" / "tools.md"
-MERGEKIT = ("mergekit", "immutables", "pydantic<2.11", "pydantic-core==2.27.2", "annotated-types", "accelerate", "psutil",
-            "scipy", "sentencepiece", "protobuf")  # fmt: skip
+MERGEKIT = (
+    "mergekit",
+    "immutables",
+    "pydantic<2.11",
+    "pydantic-core==2.27.2",
+    "annotated-types",
+    "accelerate",
+    "psutil",
+    "scipy",
+    "sentencepiece",
+    "protobuf",
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,12 @@ def main() -> None:
     made = story()
     exact = _sum(_updates(made.naval), _updates(made.medic))
     with tempfile.TemporaryDirectory(prefix="adaptkit-tools-") as folder:
-        results = [*_adaptkit(made, Path(folder)), *_peft(made, Path(folder)), *_mergekit(made, Path(folder)),
-                   *_kohya(made)]  # fmt: skip
+        results = [
+            *_adaptkit(made, Path(folder)),
+            *_peft(made, Path(folder)),
+            *_mergekit(made, Path(folder)),
+            *_kohya(made),
+        ]
     PAGE.write_text(_page(results, exact))
     print(PAGE.read_text())
 
@@ -73,17 +87,26 @@ def _adaptkit(made: Story, folder: Path) -> list[Result]:
 
     found = []
     cases: list[tuple[str, dict[str, Any]]] = [
-        ("linear", {}), ("svd, rank 8", {"strategy": "svd", "rank": 8}), ("ties (core)", {"strategy": "ties", "space": "core"}),
-        ("ties (knots)", {"strategy": "ties", "space": "knots"}), ("ties (dense), rank 8", {"strategy": "ties", "space": "dense", "rank": 8}),
+        ("linear", {}),
+        ("svd, rank 8", {"strategy": "svd", "rank": 8}),
+        ("ties (core)", {"strategy": "ties", "space": "core"}),
+        ("ties (knots)", {"strategy": "ties", "space": "knots"}),
+        ("ties (dense), rank 8", {"strategy": "ties", "space": "dense", "rank": 8}),
         ("dare_ties (dense), rank 8", {"strategy": "dare_ties", "space": "dense", "rank": 8}),
-    ]  # fmt: skip
+    ]
     with Workspace.init(folder / "home", notify=lambda _: None) as ws:
         for mode, how in cases:
             out = folder / f"ours-{len(found)}"
             seconds = _timed(
-                lambda out=out, how=how: ws.merge([f"{made.naval}={WEIGHT}", f"{made.medic}={WEIGHT}"], out=out, **how)
+                lambda out=out, how=how: ws.merge(
+                    [f"{made.naval}={WEIGHT}", f"{made.medic}={WEIGHT}"], out=out, **how
+                )
             )
-            found.append(Result("adaptkit", mode, _updates(out), seconds, _size(out), _ask_adapter(made, out)))
+            found.append(
+                Result(
+                    "adaptkit", mode, _updates(out), seconds, _size(out), _ask_adapter(made, out)
+                )
+            )
     return found
 
 
@@ -93,17 +116,33 @@ def _peft(made: Story, folder: Path) -> list[Result]:
     from fleet.models import load
 
     found = []
-    for mode, how in (("linear", {}), ("svd", {}), ("cat", {}), ("ties", {"density": 0.5}), ("ties_svd", {"density": 0.5}),
-                      ("dare_ties", {"density": 0.5})):  # fmt: skip
+    for mode, how in (
+        ("linear", {}),
+        ("svd", {}),
+        ("cat", {}),
+        ("ties", {"density": 0.5}),
+        ("ties_svd", {"density": 0.5}),
+        ("dare_ties", {"density": 0.5}),
+    ):
         model, _ = load(made.base)
         merged = PeftModel.from_pretrained(model, str(made.naval))
         merged.load_adapter(str(made.medic), adapter_name="medic")
-        seconds = _timed(lambda merged=merged, mode=mode, how=how: merged.add_weighted_adapter(
-            ["default", "medic"], [WEIGHT, WEIGHT], "merged", combination_type=mode, **how))  # fmt: skip
+        seconds = _timed(
+            lambda merged=merged, mode=mode, how=how: merged.add_weighted_adapter(
+                ["default", "medic"], [WEIGHT, WEIGHT], "merged", combination_type=mode, **how
+            )
+        )
         out = folder / f"peft-{mode}"
         merged.save_pretrained(out, selected_adapters=["merged"])
         found.append(
-            Result("PEFT", mode, _updates(out / "merged"), seconds, _size(out), _ask_adapter(made, out / "merged"))
+            Result(
+                "PEFT",
+                mode,
+                _updates(out / "merged"),
+                seconds,
+                _size(out),
+                _ask_adapter(made, out / "merged"),
+            )
         )
     return found
 
@@ -120,20 +159,48 @@ def _mergekit(made: Story, folder: Path) -> list[Result]:
         ("ties", {"density": 0.5}),
         ("dare_ties", {"density": 0.5}),
     ):
-        plan = {"merge_method": mode, "dtype": "float32",
-                "models": [{"model": f"{made.base}+{adapter}", "parameters": {"weight": WEIGHT} | more}
-                           for adapter in (made.naval, made.medic)]}  # fmt: skip
+        plan = {
+            "merge_method": mode,
+            "dtype": "float32",
+            "models": [
+                {"model": f"{made.base}+{adapter}", "parameters": {"weight": WEIGHT} | more}
+                for adapter in (made.naval, made.medic)
+            ],
+        }
         if mode != "linear":
             plan |= {"base_model": str(made.base), "parameters": {"normalize": False}}
         (folder / f"{mode}.yml").write_text(json.dumps(plan))
         out, cache = folder / f"mergekit-{mode}", folder / f"cache-{mode}"
         run = lambda mode=mode, out=out, cache=cache: subprocess.run(  # noqa: E731
-            [str(command), str(folder / f"{mode}.yml"), str(out), "--lora-merge-cache", str(cache), "--random-seed", "0"],
-            check=True, capture_output=True)  # fmt: skip
+            [
+                str(command),
+                str(folder / f"{mode}.yml"),
+                str(out),
+                "--lora-merge-cache",
+                str(cache),
+                "--random-seed",
+                "0",
+            ],
+            check=True,
+            capture_output=True,
+        )
         seconds = _timed(run)
         base, after = _weights(made.base), _weights(out)
-        updates = {name: after[name] - base[name] for name in base if not np.array_equal(after[name], base[name])}
-        found.append(Result("mergekit", mode, updates, seconds, _size(out) + _size(cache), _ask_model(made, updates)))
+        updates = {
+            name: after[name] - base[name]
+            for name in base
+            if not np.array_equal(after[name], base[name])
+        }
+        found.append(
+            Result(
+                "mergekit",
+                mode,
+                updates,
+                seconds,
+                _size(out) + _size(cache),
+                _ask_model(made, updates),
+            )
+        )
     return found
 
 
@@ -154,7 +221,10 @@ def _kohya(made: Story) -> list[Result]:
 
     found = []
     factors = [_factors(adapter) for adapter in (made.naval, made.medic)]
-    for mode, make in (("merge_lora (restated)", direct), ("svd_merge_lora, rank 8 (restated)", svd)):
+    for mode, make in (
+        ("merge_lora (restated)", direct),
+        ("svd_merge_lora, rank 8 (restated)", svd),
+    ):
         updates: Updates = {}
 
         def work(make: Callable[..., Array] = make, updates: Updates = updates) -> None:
@@ -171,7 +241,10 @@ def _mergekit_command() -> Path | None:
     if not command.exists():
         with suppress(subprocess.CalledProcessError):
             subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-            subprocess.run([str(place / "bin" / "pip"), "install", "--quiet", "--no-deps", *MERGEKIT], check=True)
+            subprocess.run(
+                [str(place / "bin" / "pip"), "install", "--quiet", "--no-deps", *MERGEKIT],
+                check=True,
+            )
             packages = next((place / "lib").glob("python3*")) / "site-packages"
             borrowed = next(path for path in map(Path, sys.path) if path.name == "site-packages")
             (packages / "borrowed.pth").write_text(f"{borrowed}\n")
@@ -189,15 +262,18 @@ def _timed(work: Callable[[], object]) -> float:
 
 def _factors(folder: Path) -> dict[str, tuple[Array, Array, float]]:
     """B, A and the scale of every module, as lora_up, lora_down and alpha / rank."""
-    from adaptkit.adapter import Adapter
+    from adaptkit.adapters.adapter import Adapter
     from adaptkit.extend import LowRank
-    from adaptkit.manager import Plugins
+    from adaptkit.plugin.manager import Plugins
 
     with Adapter.open(folder) as adapter:
         method = Plugins.from_environment().method_for(adapter)
         deltas = {f"{m.name}.weight": method.delta(adapter, m) for m in method.modules(adapter)}
-        return {name: (d.B.astype(np.float64), d.A.astype(np.float64), d.scale) for name, d in deltas.items()
-                if isinstance(d, LowRank)}  # fmt: skip
+        return {
+            name: (d.B.astype(np.float64), d.A.astype(np.float64), d.scale)
+            for name, d in deltas.items()
+            if isinstance(d, LowRank)
+        }
 
 
 def _updates(folder: Path) -> Updates:
@@ -212,7 +288,9 @@ def _weights(folder: Path) -> Updates:
     from safetensors.numpy import load_file
 
     return {
-        k: v.astype(np.float64) for file in sorted(folder.glob("*.safetensors")) for k, v in load_file(file).items()
+        k: v.astype(np.float64)
+        for file in sorted(folder.glob("*.safetensors"))
+        for k, v in load_file(file).items()
     }
 
 
@@ -258,13 +336,25 @@ def _page(results: list[Result], exact: Updates) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
-        apart = sum(float(np.linalg.norm(r.updates.get(n, 0.0) - v)) ** 2 for n, v in exact.items()) ** 0.5 / size
-        rank = max((int(np.linalg.matrix_rank(v, tol=1e-4 * np.linalg.norm(v, 2))) for n, v in r.updates.items() if n in exact),
-                   default=0)  # fmt: skip
+        apart = (
+            sum(float(np.linalg.norm(r.updates.get(n, 0.0) - v)) ** 2 for n, v in exact.items())
+            ** 0.5
+            / size
+        )
+        rank = max(
+            (
+                int(np.linalg.matrix_rank(v, tol=1e-4 * np.linalg.norm(v, 2)))
+                for n, v in r.updates.items()
+                if n in exact
+            ),
+            default=0,
+        )
         a = r.answers
         written = f"{r.written / 1e3:,.0f} kB" if r.written else "–"
-        lines.append(f"| {r.tool} | `{r.mode}` | {apart:.2g} | {rank} | {a['naval']:.2f} | {a['medic']:.2f} | {a['polite']:.2f} "
-                     f"| {r.seconds:.2g} | {written} |")  # fmt: skip
+        lines.append(
+            f"| {r.tool} | `{r.mode}` | {apart:.2g} | {rank} | {a['naval']:.2f} | {a['medic']:.2f} | {a['polite']:.2f} "
+            f"| {r.seconds:.2g} | {written} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from timing import Row, faster
 
 from adaptkit.extend import Bundle, StorageBackend
-from adaptkit.files import sha256_file
+from adaptkit.io.files import sha256_file
 from adaptkit.types import FileEntry, Manifest, PlacedVersion, artifact_digest
 
 if TYPE_CHECKING:
@@ -38,13 +38,21 @@ def packed(folder: Path) -> Bundle:
         for _ in range(SIZE // 1_000_000):
             file.write(os.urandom(1_000_000))
     config.write_bytes(b"{}")
-    files = [FileEntry(path.name, path.stat().st_size, sha256_file(path)) for path in (config, weights)]
+    files = [
+        FileEntry(path.name, path.stat().st_size, sha256_file(path)) for path in (config, weights)
+    ]
     manifest = Manifest(artifact_digest(files), tuple(files), "lora")
     return Bundle(PlacedVersion(1, manifest, "naval"), {config.name: config, weights.name: weights})
 
 
-def compare(name: str, make: Callable[[], StorageBackend], send: Callable[[Path], None], fetch: Callable[[Path], None],
-            one: Bundle, folder: Path) -> list[Row]:  # fmt: skip
+def compare(
+    name: str,
+    make: Callable[[], StorageBackend],
+    send: Callable[[Path], None],
+    fetch: Callable[[Path], None],
+    one: Bundle,
+    folder: Path,
+) -> list[Row]:
     """A push to a fresh place and a pull from it, against what the bare client takes for the same bytes."""
     weights = one.paths["adapter_model.safetensors"]
     place = make()
@@ -63,9 +71,16 @@ def compare(name: str, make: Callable[[], StorageBackend], send: Callable[[Path]
 
     send(weights)
     return [
-        faster(f"push of 200 MB to {name}", "its bare client", lambda: make().push(one, ()) and None, lambda: send(weights), TARGET, RUNS),
+        faster(
+            f"push of 200 MB to {name}",
+            "its bare client",
+            lambda: make().push(one, ()) and None,
+            lambda: send(weights),
+            TARGET,
+            RUNS,
+        ),
         faster(f"pull of 200 MB from {name}", "its bare client", pull, bare_fetch, TARGET, RUNS),
-    ]  # fmt: skip
+    ]
 
 
 def buckets(one: Bundle, folder: Path) -> list[Row]:
@@ -77,11 +92,26 @@ def buckets(one: Bundle, folder: Path) -> list[Row]:
 
     port = free_port()
     (folder / "s3" / "team").mkdir(parents=True)
-    command = [Path(sys.executable).with_name("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}",
-               "--etag-hash", "",  # or a listing, which a push makes and the bare client does not, hashes what it lists
-               "--config", folder / "none.conf", folder / "s3"]  # fmt: skip
-    os.environ |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
-                   "AWS_REGION": "us-east-1"}  # fmt: skip
+    command = [
+        Path(sys.executable).with_name("rclone"),
+        "serve",
+        "s3",
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{KEY},{SECRET}",
+        "--etag-hash",
+        "",  # or a listing, which a push makes and the bare client does not, hashes what it lists
+        "--config",
+        folder / "none.conf",
+        folder / "s3",
+    ]
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+    }
     server = started(command, port)
     try:
         client = S3Store("team", client_options={"allow_http": True})
@@ -96,7 +126,12 @@ def buckets(one: Bundle, folder: Path) -> list[Row]:
                     file.write(piece)
 
         return compare(
-            "a bucket", lambda: ObjectPlace.open(f"s3://team/{secrets.token_hex(4)}"), send, fetch, one, folder
+            "a bucket",
+            lambda: ObjectPlace.open(f"s3://team/{secrets.token_hex(4)}"),
+            send,
+            fetch,
+            one,
+            folder,
         )
     finally:
         server.kill()
@@ -114,8 +149,10 @@ def registry(one: Bundle, folder: Path) -> list[Row]:
         print("oci:// left out: apt-get install -y docker-registry", file=sys.stderr)
         return []
     port = free_port()
-    (folder / "config.yml").write_text(f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}/oci}}}}\n"
-                                       f"http: {{addr: '127.0.0.1:{port}'}}\n")  # fmt: skip
+    (folder / "config.yml").write_text(
+        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder}/oci}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+    )
     server = started([program, "serve", folder / "config.yml"], port)
     try:
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
@@ -124,15 +161,18 @@ def registry(one: Bundle, folder: Path) -> list[Row]:
 
         def send(path: Path) -> None:
             name = f"bare-{secrets.token_hex(4)}"
-            where = httpx.URL(client.post(f"/v2/{name}/blobs/uploads/").headers["Location"]).copy_add_param(
-                "digest", digest
-            )
+            where = httpx.URL(
+                client.post(f"/v2/{name}/blobs/uploads/").headers["Location"]
+            ).copy_add_param("digest", digest)
             with path.open("rb") as file:
                 client.put(where, content=file, headers={"Content-Length": size}).raise_for_status()
             send.name = name  # type: ignore[attr-defined]
 
         def fetch(target: Path) -> None:
-            with client.stream("GET", f"/v2/{send.name}/blobs/{digest}") as answer, target.open("wb") as file:  # type: ignore[attr-defined]
+            with (
+                client.stream("GET", f"/v2/{send.name}/blobs/{digest}") as answer,
+                target.open("wb") as file,
+            ):  # type: ignore[attr-defined]
                 for piece in answer.iter_raw(1 << 20):
                     file.write(piece)
 
@@ -148,7 +188,9 @@ def registry(one: Bundle, folder: Path) -> list[Row]:
 
 def started(command: list[str | Path], port: int) -> subprocess.Popen[bytes]:
     """A server that accepts connections."""
-    server = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -173,8 +215,10 @@ def main() -> None:
         folder = Path(name)
         one = packed(folder)
         for row in buckets(one, folder) + registry(one, folder):
-            print(f"{row.work:30} ours {row.ours_s:.3f} s  bare {row.peer_s:.3f} s  {row.ratio:.2f}x "
-                  f"({row.low:.2f}-{row.high:.2f})  {row.target} {'met' if row.met else 'MISSED'}")  # fmt: skip
+            print(
+                f"{row.work:30} ours {row.ours_s:.3f} s  bare {row.peer_s:.3f} s  {row.ratio:.2f}x "
+                f"({row.low:.2f}-{row.high:.2f})  {row.target} {'met' if row.met else 'MISSED'}"
+            )
 
 
 if __name__ == "__main__":

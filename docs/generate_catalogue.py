@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from adaptkit.manager import Plugins
+from adaptkit.plugin.manager import Plugins
 
 PLUGINS = Plugins.from_environment()
 
 
 def strategies() -> str:
     """Every strategy: its formula, where it works, its parameters, its source."""
-    lines = ["", "| strategy | formula | spaces | takes | parameters | source |", "|---|---|---|---|---|---|"]
+    lines = [
+        "",
+        "| strategy | formula | spaces | takes | parameters | source |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in PLUGINS.names("strategies"):
         one = PLUGINS.strategy(name)
         low, high = one.arity
-        takes = str(low) if low == high else f"{low} or more" if high is None else f"{low} to {high}"
-        params = "; ".join(f"`{f.name}={f.default}` {f.metadata.get('help', '')}" for f in fields(one.params))
+        takes = (
+            str(low) if low == high else f"{low} or more" if high is None else f"{low} to {high}"
+        )
+        params = "; ".join(
+            f"`{f.name}={f.default}` {f.metadata.get('help', '')}" for f in fields(one.params)
+        )
         formula = one.formula.replace("|", "\\|")
         lines.append(
             f"| `{name}` | {formula} | {', '.join(one.spaces)} | {takes} | {params} | [source]({one.reference}) |"

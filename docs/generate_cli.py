@@ -19,7 +19,14 @@ def render() -> str:
 def _section(command: click.Command, path: tuple[str, ...]) -> list[str]:
     context = click.Context(command, info_name=" ".join(path), max_content_width=100)
     context.terminal_width = 100
-    lines = ["", f"{'#' * (len(path) + 1)} {' '.join(path)}", "", "```text", command.get_help(context), "```"]
+    lines = [
+        "",
+        f"{'#' * (len(path) + 1)} {' '.join(path)}",
+        "",
+        "```text",
+        command.get_help(context),
+        "```",
+    ]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)

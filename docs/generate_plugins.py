@@ -19,8 +19,14 @@ CLASSES = (
 
 def hooks() -> str:
     """Every hook: its exact signature, and what it is for."""
-    found = [node for node in ast.parse(inspect.getsource(hookspecs)).body if isinstance(node, ast.FunctionDef)]
-    return "\n".join(f"\n```python\ndef {_signature(node)}\n```\n\n{ast.get_docstring(node)}" for node in found)
+    found = [
+        node
+        for node in ast.parse(inspect.getsource(hookspecs)).body
+        if isinstance(node, ast.FunctionDef)
+    ]
+    return "\n".join(
+        f"\n```python\ndef {_signature(node)}\n```\n\n{ast.get_docstring(node)}" for node in found
+    )
 
 
 def classes() -> str:
@@ -36,7 +42,10 @@ def _class(cls: type) -> str:
         if isinstance(node, ast.AnnAssign):
             (may if node.value else must).append(_attribute(node, after))
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            abstract = any(isinstance(mark, ast.Name) and mark.id == "abstractmethod" for mark in node.decorator_list)
+            abstract = any(
+                isinstance(mark, ast.Name) and mark.id == "abstractmethod"
+                for mark in node.decorator_list
+            )
             (must if abstract else may).append(_method(node))
     lines = ["", f"### `{cls.__name__}`", "", inspect.getdoc(cls) or ""]
     for title, members in (("You give:", must), ("You may give:", may)):

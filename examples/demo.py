@@ -46,21 +46,75 @@ def tell(made: Story, work: Path) -> None:
     _title("2. Registered, with the base known by its hash")
     adaptkit(ship, "init")
     adaptkit(
-        ship, "add", made.naval, "--name", "naval", "--base", made.base, "-m", "terse ship reports", "--alias", "prod"
+        ship,
+        "add",
+        made.naval,
+        "--name",
+        "naval",
+        "--base",
+        made.base,
+        "-m",
+        "terse ship reports",
+        "--alias",
+        "prod",
     )
-    adaptkit(ship, "add", made.medic, "--name", "medic", "--base", made.base, "-m", "terse sickbay reports")
-    adaptkit(ship, "add", made.stray, "--name", "stray", "--base", made.other_base, "-m", "made for another base")
+    adaptkit(
+        ship,
+        "add",
+        made.medic,
+        "--name",
+        "medic",
+        "--base",
+        made.base,
+        "-m",
+        "terse sickbay reports",
+    )
+    adaptkit(
+        ship,
+        "add",
+        made.stray,
+        "--name",
+        "stray",
+        "--base",
+        made.other_base,
+        "-m",
+        "made for another base",
+    )
     adaptkit(ship, "list")
 
     _title("3. An adapter of another base is refused, whatever it is called")
     adaptkit(ship, "merge", "naval", "stray", "--name", "wreck", fails=True)
 
     _title("4. Merged, without loading the base")
-    adaptkit(ship, "merge", f"naval@prod={WEIGHT}", f"medic={WEIGHT}", "--name", "bridge", "-m", "naval and medical")
-    adaptkit(ship, "merge", f"naval@prod={WEIGHT}", f"medic={WEIGHT}", "--name", "bridge-small", "--strategy", "svd")
+    adaptkit(
+        ship,
+        "merge",
+        f"naval@prod={WEIGHT}",
+        f"medic={WEIGHT}",
+        "--name",
+        "bridge",
+        "-m",
+        "naval and medical",
+    )
+    adaptkit(
+        ship,
+        "merge",
+        f"naval@prod={WEIGHT}",
+        f"medic={WEIGHT}",
+        "--name",
+        "bridge-small",
+        "--strategy",
+        "svd",
+    )
 
     _title("5. What each of them answers: exact match on prompts that no training saw")
-    table(made, {name: Path(adaptkit(ship, "path", name, quiet=True)) for name in ("bridge", "bridge-small")})
+    table(
+        made,
+        {
+            name: Path(adaptkit(ship, "path", name, quiet=True))
+            for name in ("bridge", "bridge-small")
+        },
+    )
 
     _title("6. Shared through a folder that the team mounts")
     adaptkit(ship, "remote", "add", "team", team.as_uri())
@@ -73,9 +127,12 @@ def tell(made: Story, work: Path) -> None:
     adaptkit(mate, "verify", "bridge")
     adaptkit(mate, "show", "bridge")
     digests = {
-        adaptkit(home, "show", "bridge", "--json", quiet=True).split('"digest": "')[1][:71] for home in (ship, mate)
+        adaptkit(home, "show", "bridge", "--json", quiet=True).split('"digest": "')[1][:71]
+        for home in (ship, mate)
     }
-    print(f"\nThe teammate's digest is {'the same' if len(digests) == 1 else 'ANOTHER'}: {digests.pop()[:30]}…")
+    print(
+        f"\nThe teammate's digest is {'the same' if len(digests) == 1 else 'ANOTHER'}: {digests.pop()[:30]}…"
+    )
     model, tokenizer = _base(made.base)
     _say(_on(model, Path(adaptkit(mate, "path", "bridge", quiet=True))), tokenizer)
 
@@ -90,8 +147,13 @@ def table(made: Story, ours: dict[str, Path]) -> None:
     """One table: the base, each adapter, adaptkit's merges, and PEFT's own beside them."""
     from fleet.score import score
 
-    rows = [("base", None), ("naval", made.naval), ("medic", made.medic),
-            ("adaptkit, exact sum", ours["bridge"]), ("adaptkit, svd to rank 8", ours["bridge-small"])]  # fmt: skip
+    rows = [
+        ("base", None),
+        ("naval", made.naval),
+        ("medic", made.medic),
+        ("adaptkit, exact sum", ours["bridge"]),
+        ("adaptkit, svd to rank 8", ours["bridge-small"]),
+    ]
     print(f"  {'':<26}{'naval':>8}{'medic':>8}{'polite in cargo':>18}")
     for label, path in rows:
         model, tokenizer = _base(made.base)
@@ -100,7 +162,9 @@ def table(made: Story, ours: dict[str, Path]) -> None:
         model, tokenizer = _base(made.base)
         merged = _on(model, made.naval)
         merged.load_adapter(str(made.medic), adapter_name="medic")
-        merged.add_weighted_adapter(["default", "medic"], [WEIGHT, WEIGHT], "merged", combination_type=kind, **more)
+        merged.add_weighted_adapter(
+            ["default", "medic"], [WEIGHT, WEIGHT], "merged", combination_type=kind, **more
+        )
         merged.set_adapter("merged")
         _row(f"PEFT, {kind}", score(merged, tokenizer))
     print(
@@ -111,13 +175,21 @@ def table(made: Story, ours: dict[str, Path]) -> None:
 def adaptkit(folder: Path, *arguments: object, fails: bool = False, quiet: bool = False) -> str:
     """Run one command in a folder, show it and what it prints, and answer its stdout."""
     words = [str(word) for word in arguments]
-    done = subprocess.run([ADAPTKIT, *words], cwd=folder, capture_output=True, text=True,
-                          env=os.environ | {"ADAPTKIT_HOME": str(folder / ".adaptkit")}, check=False)  # fmt: skip
+    done = subprocess.run(
+        [ADAPTKIT, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ADAPTKIT_HOME": str(folder / ".adaptkit")},
+        check=False,
+    )
     if not quiet:
         print(f"\n{folder.name}$ adaptkit {shlex.join(words)}")
         print("\n".join(f"  {line}".rstrip() for line in (done.stdout + done.stderr).splitlines()))
     if (done.returncode != 0) != fails:
-        raise SystemExit(f"adaptkit {shlex.join(words)} ended with {done.returncode}\n{done.stderr}")
+        raise SystemExit(
+            f"adaptkit {shlex.join(words)} ended with {done.returncode}\n{done.stderr}"
+        )
     return done.stdout.strip()
 
 
@@ -140,7 +212,9 @@ def _say(model: Any, tokenizer: Any) -> None:
 
 
 def _row(label: str, figures: dict[str, float]) -> None:
-    print(f"  {label:<26}{figures['naval']:>8.2f}{figures['medic']:>8.2f}{figures['polite']:>18.2f}")
+    print(
+        f"  {label:<26}{figures['naval']:>8.2f}{figures['medic']:>8.2f}{figures['polite']:>18.2f}"
+    )
 
 
 def _title(text: str) -> None:

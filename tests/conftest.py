@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-for name in ("ADAPTKIT_HOME", "ADAPTKIT_REGISTRY_URL", "ADAPTKIT_DISABLE_PLUGINS", "ADAPTKIT_DEBUG"):
+for name in (
+    "ADAPTKIT_HOME",
+    "ADAPTKIT_REGISTRY_URL",
+    "ADAPTKIT_DISABLE_PLUGINS",
+    "ADAPTKIT_DEBUG",
+):
     os.environ.pop(name, None)
 os.environ["ADAPTKIT_AUTHOR"] = "ada"
 
@@ -33,10 +38,22 @@ def lora_pair(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 
     folder = tmp_path_factory.mktemp("adapters")
     one = tiny.save_adapter(
-        tiny_llama, folder / "one", seed=1, r=4, lora_alpha=16, target_modules=["q_proj", "down_proj"]
+        tiny_llama,
+        folder / "one",
+        seed=1,
+        r=4,
+        lora_alpha=16,
+        target_modules=["q_proj", "down_proj"],
     )
-    two = tiny.save_adapter(tiny_llama, folder / "two", seed=2, r=8, lora_alpha=4, use_rslora=True,
-                            target_modules="all-linear")  # fmt: skip
+    two = tiny.save_adapter(
+        tiny_llama,
+        folder / "two",
+        seed=2,
+        r=8,
+        lora_alpha=4,
+        use_rslora=True,
+        target_modules="all-linear",
+    )
     return one, two
 
 
@@ -52,7 +69,11 @@ def postgres():
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
     """Where a new registry may be: a path, and then the same test again with the URL of a database in PostgreSQL."""
-    return tmp_path / "registry.db" if request.param == "sqlite" else request.getfixturevalue("postgres").database()
+    return (
+        tmp_path / "registry.db"
+        if request.param == "sqlite"
+        else request.getfixturevalue("postgres").database()
+    )
 
 
 @pytest.fixture

@@ -35,7 +35,9 @@ def project(tmp_path, lora_pair, tiny_llama, monkeypatch):
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_the_page_work_word_for_word(page, project, tiny_llama):
     script = "\n".join(blocks(page, "console"))
-    script = script.replace("/mnt/team", f"{project}/mnt/team")  # the one thing a test machine does not have
+    script = script.replace(
+        "/mnt/team", f"{project}/mnt/team"
+    )  # the one thing a test machine does not have
     if "naval@3" in script:  # three versions, so that there is something to keep order in
         script = script.replace("adaptkit alias naval prod 3 --expect 2", _more_versions(), 1)
     done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
@@ -70,7 +72,9 @@ def test_every_command_of_the_sharing_page_exists():
     from adaptkit.cli.app import app
 
     known = set(app.list_commands(app.make_context("adaptkit", ["plugins"])))
-    named = set(re.findall(r"^adaptkit ([a-z]+)", "\n".join(blocks("docs/sharing.md", "sh")), re.MULTILINE))
+    named = set(
+        re.findall(r"^adaptkit ([a-z]+)", "\n".join(blocks("docs/sharing.md", "sh")), re.MULTILINE)
+    )
     assert named <= known
 
 
@@ -78,7 +82,12 @@ def _more_versions():
     """Shell that adds naval@2 and naval@3."""
     add = 'sed -i \'s/"lora_alpha": [0-9]*/"lora_alpha": {}/\' out/naval/adapter_config.json; adaptkit add out/naval --name naval'
     return "\n".join(
-        [add.format(5), add.format(6), "adaptkit alias naval prod 2", "adaptkit alias naval prod 3 --expect 2"]
+        [
+            add.format(5),
+            add.format(6),
+            "adaptkit alias naval prod 2",
+            "adaptkit alias naval prod 3 --expect 2",
+        ]
     )
 
 
@@ -86,7 +95,9 @@ def test_the_readme_is_under_two_screens():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 80
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
         assert ((ROOT / page).parent / target).exists(), target

@@ -11,16 +11,42 @@ import pytest
 
 import adaptkit
 
-PUBLIC = ["adaptkit.backend", "adaptkit.bundle", "adaptkit.contents", "adaptkit.errors", "adaptkit.extend", "adaptkit.files", "adaptkit.hookspecs", "adaptkit.lowrank",
-          "adaptkit.numbered", "adaptkit.refs", "adaptkit.testing", "adaptkit.types", "adaptkit.workspace",
-          "adaptkit.results", "adaptkit.recipe"]  # fmt: skip
+PUBLIC = [
+    "adaptkit.algebra.lowrank",
+    "adaptkit.errors",
+    "adaptkit.extend",
+    "adaptkit.extend.artifact_files",
+    "adaptkit.extend.attachments",
+    "adaptkit.extend.method",
+    "adaptkit.extend.module_names",
+    "adaptkit.extend.review",
+    "adaptkit.extend.storage",
+    "adaptkit.extend.strategy",
+    "adaptkit.extend.versioned_storage",
+    "adaptkit.hookspecs",
+    "adaptkit.io.files",
+    "adaptkit.io.safe_paths",
+    "adaptkit.merge.recipe",
+    "adaptkit.refs",
+    "adaptkit.testing",
+    "adaptkit.types",
+    "adaptkit.workspace",
+    "adaptkit.workspace.results",
+]
 
 
 def test_the_names_of_the_package_are_exactly_these():
     assert sorted(adaptkit.__all__) == [
-        "AdapterMethod", "AdaptkitError", "Engine", "MergeStrategy", "StorageBackend", "Trainer", "Workspace",
-        "__version__", "hookimpl",
-    ]  # fmt: skip
+        "AdapterMethod",
+        "AdaptkitError",
+        "Engine",
+        "MergeStrategy",
+        "StorageBackend",
+        "Trainer",
+        "Workspace",
+        "__version__",
+        "hookimpl",
+    ]
     assert dir(adaptkit) == sorted(adaptkit.__all__)
     for name in adaptkit.__all__:
         assert getattr(adaptkit, name) is not None
@@ -29,7 +55,17 @@ def test_the_names_of_the_package_are_exactly_these():
 
 
 def test_importing_adaptkit_loads_nothing_heavy():
-    heavy = {"numpy", "torch", "sqlalchemy", "alembic", "click", "pluggy", "peft", "transformers", "rich"}
+    heavy = {
+        "numpy",
+        "torch",
+        "sqlalchemy",
+        "alembic",
+        "click",
+        "pluggy",
+        "peft",
+        "transformers",
+        "rich",
+    }
     code = f"import sys, adaptkit; print(*(m for m in sys.modules if m.split('.')[0] in {heavy!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
@@ -44,8 +80,13 @@ def test_everything_public_says_what_it_is_for(module):
         if name.startswith("_") or getattr(value, "__module__", module) != module:
             continue
         if inspect.isclass(value):
-            bare += [f"{name}.{member}" for member, method in vars(value).items()
-                     if inspect.isfunction(method) and not member.startswith("_") and not _documented(value, member)]  # fmt: skip
+            bare += [
+                f"{name}.{member}"
+                for member, method in vars(value).items()
+                if inspect.isfunction(method)
+                and not member.startswith("_")
+                and not _documented(value, member)
+            ]
         if (inspect.isclass(value) or inspect.isfunction(value)) and not value.__doc__:
             bare.append(name)
     assert not bare

@@ -10,7 +10,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from adaptkit.types import BaseIdentity, Level, Manifest, Parent, PlacedVersion, Quantisation, artifact_digest
+from adaptkit.types import (
+    BaseIdentity,
+    Level,
+    Manifest,
+    Parent,
+    PlacedVersion,
+    Quantisation,
+    artifact_digest,
+)
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "adaptkit.schema.json").read_text())
 CHECK = jsonschema.Draft202012Validator(SCHEMA)
@@ -28,9 +36,12 @@ def written(workspace, lora_pair, tiny_llama, tmp_path):
     for name in ("naval", "bridge"):
         workspace.push(name, (tmp_path / "team" / name).as_uri())
     workspace.export("bridge", tmp_path / "exported")
-    return {path.relative_to(tmp_path).as_posix(): json.loads(path.read_text())
-            for part in ("team", "merged", "exported", "home") for path in (tmp_path / part).rglob("*.json")
-            if path.name == "adaptkit.json" or path.parent.name == "manifests"}  # fmt: skip
+    return {
+        path.relative_to(tmp_path).as_posix(): json.loads(path.read_text())
+        for part in ("team", "merged", "exported", "home")
+        for path in (tmp_path / part).rglob("*.json")
+        if path.name == "adaptkit.json" or path.parent.name == "manifests"
+    }
 
 
 def test_the_schema_is_one():
@@ -49,19 +60,30 @@ def test_every_field_stands_in_the_schema():
     assert set(SCHEMA["$defs"]["file"]["properties"]) == set(full["files"][0])
     assert set(SCHEMA["$defs"]["parent"]["properties"]) == set(full["parents"][0])
     assert set(SCHEMA["$defs"]["base"]["properties"]) == set(full["base"])
-    assert set(SCHEMA["$defs"]["base"]["properties"]["quantised"]["properties"]) == set(full["base"]["quantised"])
+    assert set(SCHEMA["$defs"]["base"]["properties"]["quantised"]["properties"]) == set(
+        full["base"]["quantised"]
+    )
     assert set(SCHEMA["$defs"]["level"]["properties"]) == set(full["base"]["levels"]["fs1"])
     CHECK.validate(full)
     assert PlacedVersion.from_json(full).manifest == _manifest()
 
 
-@pytest.mark.parametrize("harm", [
-    lambda table: table.update(schema=2), lambda table: table.pop("digest"), lambda table: table.pop("files"),
-    lambda table: table.update(number=0), lambda table: table["files"][0].pop("sha256"), lambda table: table.pop("method"),
-    lambda table: table["files"][0].update(mode=0o777),
-    lambda table: table["parents"][0].update(of="x"), lambda table: table["base"]["quantised"].update(group=64),
-    lambda table: table["base"]["levels"]["fs1"].pop("measured"), lambda table: table.update(files={}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda table: table.update(schema=2),
+        lambda table: table.pop("digest"),
+        lambda table: table.pop("files"),
+        lambda table: table.update(number=0),
+        lambda table: table["files"][0].pop("sha256"),
+        lambda table: table.pop("method"),
+        lambda table: table["files"][0].update(mode=0o777),
+        lambda table: table["parents"][0].update(of="x"),
+        lambda table: table["base"]["quantised"].update(group=64),
+        lambda table: table["base"]["levels"]["fs1"].pop("measured"),
+        lambda table: table.update(files={}),
+    ],
+)
 def test_what_a_reader_refuses_is_not_valid_either(harm):
     table = copy.deepcopy(PlacedVersion(1, _manifest(), "naval", "first", "ada").to_json())
     harm(table)
@@ -70,7 +92,9 @@ def test_what_a_reader_refuses_is_not_valid_either(harm):
     assert list(CHECK.iter_errors(table))
 
 
-@pytest.mark.parametrize("path", ["../x", "/x", "a/../b", "a/./b", "a\\b", "a\0b", "", "..", "x/.."])
+@pytest.mark.parametrize(
+    "path", ["../x", "/x", "a/../b", "a/./b", "a\\b", "a\0b", "", "..", "x/.."]
+)
 def test_a_path_that_leads_elsewhere_is_not_valid(path):
     table = _manifest().to_json()
     table["files"][0]["path"] = path
@@ -82,8 +106,20 @@ def _manifest():
 
     files = (entry("adapter_config.json", b"{}"), entry("tokenizer/..vocab.txt", b"a"))
     base = BaseIdentity(
-        "fleet/ship", (Level("fs1:" + "0" * 64, True),), Quantisation("nf4", 4, "bf16"), "fs1:" + "1" * 64
+        "fleet/ship",
+        (Level("fs1:" + "0" * 64, True),),
+        Quantisation("nf4", 4, "bf16"),
+        "fs1:" + "1" * 64,
     )
-    return Manifest(artifact_digest(files), files, "lora", 8, base, (entry("README.md", b"#"),),
-                    (Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),), {"strategy": "linear"}, {"loss": 0.5},
-                    "2026-01-01T00:00:00Z")  # fmt: skip
+    return Manifest(
+        artifact_digest(files),
+        files,
+        "lora",
+        8,
+        base,
+        (entry("README.md", b"#"),),
+        (Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),),
+        {"strategy": "linear"},
+        {"loss": 0.5},
+        "2026-01-01T00:00:00Z",
+    )

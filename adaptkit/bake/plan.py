@@ -8,17 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.bases.checkpoint import declared_quantisation
+from adaptkit.bases.layer_replication import Layers
 from adaptkit.errors import BakeError, NotFound, Unmergeable
-from adaptkit.identity.layout import declared_quantisation
-from adaptkit.recipe import DTYPES
-from adaptkit.replication import Layers
+from adaptkit.io.safetensors import STORED_DTYPES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.bases.weights import BaseWeights
     from adaptkit.extend import Module
-    from adaptkit.outcome import Source
-    from adaptkit.weights import BaseWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +58,31 @@ class BakePlan:
     remarks: list[str]
 
 
-def plan_bake(source: Source, weights: BaseWeights, dtype: str | None) -> BakePlan:
+def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> BakePlan:
     """Find a tensor for everything that the adapter changes."""
     view, method, label = source.adapter, source.method, source.label
     where = weights.layout.directory
     if quantised := declared_quantisation(weights.layout.config):
-        raise BakeError(f"cannot bake into {where}", why=f"its weights are quantised ({quantised.method})",
-                        fix="bake into the full-precision model it was made from")  # fmt: skip
+        raise BakeError(
+            f"cannot bake into {where}",
+            why=f"its weights are quantised ({quantised.method})",
+            fix="bake into the full-precision model it was made from",
+        )
     if reason := method.unbakeable(view):
         raise Unmergeable(f"cannot bake {label}", why=reason)
-    if dtype is not None and dtype not in DTYPES:
-        raise NotFound("dtype", dtype, DTYPES)
+    if dtype is not None and dtype not in STORED_DTYPES:
+        raise NotFound("dtype", dtype, STORED_DTYPES)
     layers = Layers.of(view.config.get("layer_replication"), weights.layout.config, label)
-    tensors = {new: Tensor(name, place.entry.shape, _cast_to(place.entry.dtype, dtype))
-               for name, place in (weights.layout.tensors or {}).items() for new in layers.copies(name)}  # fmt: skip
-    plan = BakePlan(tensors, ({} if dtype is None else {"dtype": dtype}) | layers.config(weights.layout.config), [])
+    tensors = {
+        new: Tensor(name, place.entry.shape, _cast_to(place.entry.dtype, dtype))
+        for name, place in (weights.layout.tensors or {}).items()
+        for new in layers.copies(name)
+    }
+    plan = BakePlan(
+        tensors,
+        ({} if dtype is None else {"dtype": dtype}) | layers.config(weights.layout.config),
+        [],
+    )
     plan.remarks.extend(layers.remarks)
     finder = _Finder(plan, weights, layers)
     missing: list[str] = []
@@ -98,13 +108,21 @@ def plan_bake(source: Source, weights: BaseWeights, dtype: str | None) -> BakePl
             plan.tensors[name].changes.append(change)
         bias = finder.tensor(f"{module.name}.bias", untie=False)
         if bias is None and method.needs_bias(view, module):
-            raise BakeError(f"cannot bake {label}", why=f"it adds a bias to '{module.name}', a layer that has none "
-                            "in this architecture", fix="keep it as an adapter, or train without lora_bias")  # fmt: skip
+            raise BakeError(
+                f"cannot bake {label}",
+                why=f"it adds a bias to '{module.name}', a layer that has none "
+                "in this architecture",
+                fix="keep it as an adapter, or train without lora_bias",
+            )
         if bias is not None and method.bias_applier(view, module) is not None:
             plan.tensors[bias].biases.append(module)
     _refuse_missing(missing, label, where)
     if not any(tensor.changed for tensor in tensors.values()) and not layers.remarks:
-        raise BakeError(f"cannot bake {label}", why="it would change nothing in the base", fix="look at adaptkit show")
+        raise BakeError(
+            f"cannot bake {label}",
+            why="it would change nothing in the base",
+            fix="look at adaptkit show",
+        )
     return plan
 
 
@@ -137,27 +155,52 @@ class _Finder:
         """Which rows of which tensors a module's update is added to."""
         from dataclasses import replace
 
-        old = replace(module, name=self.layers.old_name(module.name), weight=self.layers.old_name(module.weight))
+        old = replace(
+            module,
+            name=self.layers.old_name(module.name),
+            weight=self.layers.old_name(module.weight),
+        )
         pieces = self.weights.pieces(old)
         if not pieces or (len(pieces) == 1 and pieces[0].expert is None):
             found = self._untied(module.tensor, pieces[0].tensor if pieces else None)
             if found is not None and (not pieces or self._shape(found) == module.stored):
-                return [(self.layers.new_name(found, module.tensor), Change(module, 0, 0, module.shape[0], whole=True))]
-        return [(self.layers.new_name(p.tensor, module.tensor), Change(module, p.at, p.row, p.count, whole=False))
-                for p in pieces]  # fmt: skip
+                return [
+                    (
+                        self.layers.new_name(found, module.tensor),
+                        Change(module, 0, 0, module.shape[0], whole=True),
+                    )
+                ]
+        return [
+            (
+                self.layers.new_name(p.tensor, module.tensor),
+                Change(module, p.at, p.row, p.count, whole=False),
+            )
+            for p in pieces
+        ]
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        return self.plan.tensors[name].shape if name in self.plan.tensors else self.weights.shapes[name]
+        return (
+            self.plan.tensors[name].shape
+            if name in self.plan.tensors
+            else self.weights.shapes[name]
+        )
 
     def _untied(self, wanted: str, found: str | None) -> str | None:
         """A change to one of two tied tensors makes two of them."""
         plan, config = self.plan, self.weights.layout.config
         if config.get("tie_word_embeddings") is not True:
             return found
-        embedding = next((n for n in plan.tensors if f".{n}".endswith((".embed_tokens.weight", ".wte.weight"))), None)
+        embedding = next(
+            (n for n in plan.tensors if f".{n}".endswith((".embed_tokens.weight", ".wte.weight"))),
+            None,
+        )
         head = "lm_head.weight"
-        if embedding is None or found not in {None, embedding, head} or wanted.rpartition(".")[0].rpartition(".")[2] \
-                not in {"embed_tokens", "wte", "lm_head"}:  # fmt: skip
+        if (
+            embedding is None
+            or found not in {None, embedding, head}
+            or wanted.rpartition(".")[0].rpartition(".")[2]
+            not in {"embed_tokens", "wte", "lm_head"}
+        ):
             return found
         if head not in plan.tensors:
             tied = plan.tensors[embedding]
@@ -171,15 +214,22 @@ class _Finder:
 
 
 def _cast_to(dtype: str, wanted: str | None) -> str:
-    return DTYPES[wanted] if wanted is not None and dtype in set(DTYPES.values()) else dtype
+    return (
+        STORED_DTYPES[wanted]
+        if wanted is not None and dtype in set(STORED_DTYPES.values())
+        else dtype
+    )
 
 
 def _replace(plan: BakePlan, name: str, key: str, shape: tuple[int, ...], label: str) -> None:
     tensor = plan.tensors[name]
     if shape != tensor.shape:
         if shape[1:] != tensor.shape[1:] or len(shape) != 2:
-            raise BakeError(f"cannot bake {label}", why=f"it brings '{name}' as {list(shape)}, the base has {list(tensor.shape)}",
-                            fix="give the base it was trained on")  # fmt: skip
+            raise BakeError(
+                f"cannot bake {label}",
+                why=f"it brings '{name}' as {list(shape)}, the base has {list(tensor.shape)}",
+                fix="give the base it was trained on",
+            )
         plan.config["vocab_size"] = shape[0]
         plan.remarks.append(f"'{name}' has {shape[0]} rows instead of {tensor.shape[0]}")
     tensor.shape, tensor.replaced_by = shape, key
@@ -190,26 +240,48 @@ def _replace_rows(
 ) -> None:
     worst = max(rows[1], default=0)
     if len(tensor.shape) != 2 or shape[1:] != tensor.shape[1:] or worst >= tensor.shape[0]:
-        raise BakeError(f"cannot bake {label}", why=f"it brings row {worst} of '{name}' as {list(shape[1:])}, the base has "
-                        f"{list(tensor.shape)}", fix="give the base it was trained on, its embeddings resized as then")  # fmt: skip
+        raise BakeError(
+            f"cannot bake {label}",
+            why=f"it brings row {worst} of '{name}' as {list(shape[1:])}, the base has "
+            f"{list(tensor.shape)}",
+            fix="give the base it was trained on, its embeddings resized as then",
+        )
     tensor.rows_from = rows
 
 
-def _check_fit(plan: BakePlan, changes: list[tuple[str, Change]], *, by_rows: bool, label: str) -> None:
+def _check_fit(
+    plan: BakePlan, changes: list[tuple[str, Change]], *, by_rows: bool, label: str
+) -> None:
     for name, change in changes:
         module, shape = change.module, plan.tensors[name].shape
-        fits = shape == module.stored if change.whole else len(shape) == 2 and shape[1] == module.shape[1]
+        fits = (
+            shape == module.stored
+            if change.whole
+            else len(shape) == 2 and shape[1] == module.shape[1]
+        )
         if not fits:
-            raise BakeError(f"cannot bake {label}", why=f"'{module.name}' is {list(module.stored)} in it and "
-                            f"{list(shape)} in the base", fix="give the base it was trained on")  # fmt: skip
+            raise BakeError(
+                f"cannot bake {label}",
+                why=f"'{module.name}' is {list(module.stored)} in it and {list(shape)} in the base",
+                fix="give the base it was trained on",
+            )
         part_only = not change.whole and change.count < module.shape[0] and not by_rows
         if part_only or (not change.whole and module.transposed):
-            raise BakeError(f"cannot bake {label}", why=f"its update of '{module.name}' needs the whole weight, which the base "
-                            "keeps in pieces", fix="save the base fused, or keep the adapter apart")  # fmt: skip
+            raise BakeError(
+                f"cannot bake {label}",
+                why=f"its update of '{module.name}' needs the whole weight, which the base "
+                "keeps in pieces",
+                fix="save the base fused, or keep the adapter apart",
+            )
 
 
 def _refuse_missing(missing: list[str], label: str, where: Path) -> None:
     if missing:
-        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-        raise BakeError(f"{label} does not fit the base {where}", why=f"the base has no {shown}",
-                        fix="give the base it was trained on")  # fmt: skip
+        shown = ", ".join(missing[:4]) + (
+            f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        )
+        raise BakeError(
+            f"{label} does not fit the base {where}",
+            why=f"the base has no {shown}",
+            fix="give the base it was trained on",
+        )

@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return 1
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: what was done stands whole, what was not can be done again", err=True)
+        click.echo(
+            "interrupted: what was done stands whole, what was not can be done again", err=True
+        )
         return 143 if asked.to_end else 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,8 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # a bug; even so no traceback unless asked for
         if debug:
             raise
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {type(error).__name__}: {error}\n"
-                   "  this is a bug in adaptkit or a plugin; ADAPTKIT_DEBUG=1 shows where", err=True)  # fmt: skip
+        click.echo(
+            f"{click.style('error:', fg='red', bold=True)} {type(error).__name__}: {error}\n"
+            "  this is a bug in adaptkit or a plugin; ADAPTKIT_DEBUG=1 shows where",
+            err=True,
+        )
         return 1
     finally:
         asked.give_back()

@@ -10,8 +10,8 @@ import click
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
-    from adaptkit.results import Shown
     from adaptkit.types import Quantisation, Version
+    from adaptkit.workspace.results import Shown
 
 REF = click.argument("ref", shell_complete=complete_ref)
 NAME = click.argument("name", shell_complete=complete_ref)
@@ -32,7 +32,9 @@ def init(session: Session, folder: str | None) -> None:
         session.out.say(f"workspace in {workspace.home.path}")
 
 
-def _quantisation(_context: click.Context, _option: click.Parameter, text: str | None) -> Quantisation | None:
+def _quantisation(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> Quantisation | None:
     from adaptkit.types import Quantisation
 
     if text is None:
@@ -46,33 +48,76 @@ def _quantisation(_context: click.Context, _option: click.Parameter, text: str |
 
 @click.command()
 @click.argument("path", metavar="PATH|URL")
-@click.option("--name", help="The adapter's name; a new version of it if it exists.  [of a URL: the one it has there]")
-@click.option("--base", metavar="BASE", help="Its base model: a folder (measured), a known name or a tm1:… level.")
+@click.option(
+    "--name",
+    help="The adapter's name; a new version of it if it exists.  [of a URL: the one it has there]",
+)
+@click.option(
+    "--base",
+    metavar="BASE",
+    help="Its base model: a folder (measured), a known name or a tm1:… level.",
+)
 @click.option("-m", "--message", default="", help="What this version is.")
 @click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
 @click.option(
-    "--from", "dialect", metavar="TOOL", help="Who wrote it, where the file does not tell: kohya, diffusers or unsloth."
+    "--from",
+    "dialect",
+    metavar="TOOL",
+    help="Who wrote it, where the file does not tell: kohya, diffusers or unsloth.",
 )
-@click.option("--quantised", metavar="METHOD:BITS[:DTYPE]", callback=_quantisation,
-              help="How its base was quantised when loaded for training, such as bitsandbytes:4:nf4.")  # fmt: skip
-@click.option("--include", multiple=True, metavar="GLOB", help="Take further files in; may be repeated.")
 @click.option(
-    "--allow-pickle", is_flag=True, help="Read a .bin pickle (with torch's safe loader) and store safetensors."
+    "--quantised",
+    metavar="METHOD:BITS[:DTYPE]",
+    callback=_quantisation,
+    help="How its base was quantised when loaded for training, such as bitsandbytes:4:nf4.",
 )
-@click.option("--new-version", is_flag=True, help="Even when the name holds another method or base.")
+@click.option(
+    "--include", multiple=True, metavar="GLOB", help="Take further files in; may be repeated."
+)
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Read a .bin pickle (with torch's safe loader) and store safetensors.",
+)
+@click.option(
+    "--new-version", is_flag=True, help="Even when the name holds another method or base."
+)
 @click.option("--force", is_flag=True, help="Even when its modules do not fit the base; recorded.")
 @json_option
 @pass_session
-def add(session: Session, path: str, name: str | None, base: str | None, message: str, alias: str | None,
-        include: tuple[str, ...], allow_pickle: bool, new_version: bool, force: bool, dialect: str | None,
-        quantised: Quantisation | None) -> None:  # fmt: skip
+def add(
+    session: Session,
+    path: str,
+    name: str | None,
+    base: str | None,
+    message: str,
+    alias: str | None,
+    include: tuple[str, ...],
+    allow_pickle: bool,
+    new_version: bool,
+    force: bool,
+    dialect: str | None,
+    quantised: Quantisation | None,
+) -> None:
     """Register the adapter in folder (or file) PATH as the next version of NAME; one at a URL is pulled."""
     if name is None and ":" not in path:
         raise click.UsageError("Missing option '--name': a folder does not say what it is called.")
-    added = session.workspace.add(path, name, base=base, message=message, alias=alias, include=include,
-                                  allow_pickle=allow_pickle, new_version=new_version, force=force, dialect=dialect,
-                                  quantised=quantised)  # fmt: skip
-    session.out.data(added.to_json(), f"{added.version.ref}  {_short(added.version)}" + _unchanged(added.created))
+    added = session.workspace.add(
+        path,
+        name,
+        base=base,
+        message=message,
+        alias=alias,
+        include=include,
+        allow_pickle=allow_pickle,
+        new_version=new_version,
+        force=force,
+        dialect=dialect,
+        quantised=quantised,
+    )
+    session.out.data(
+        added.to_json(), f"{added.version.ref}  {_short(added.version)}" + _unchanged(added.created)
+    )
     if added.skipped:
         session.out.say(f"left out: {', '.join(added.skipped)} (take in with --include GLOB)")
     if added.version.base.status == "unverified":
@@ -81,7 +126,11 @@ def add(session: Session, path: str, name: str | None, base: str | None, message
 
 @click.command()
 @REF
-@click.option("--recipe", is_flag=True, help="Only the recipe that made it, as a file that `adaptkit compose` runs.")
+@click.option(
+    "--recipe",
+    is_flag=True,
+    help="Only the recipe that made it, as a file that `adaptkit compose` runs.",
+)
 @json_option
 @pass_session
 def show(session: Session, ref: str, recipe: bool) -> None:
@@ -90,7 +139,7 @@ def show(session: Session, ref: str, recipe: bool) -> None:
     if recipe:
         from json import dumps
 
-        from adaptkit.compose import document
+        from adaptkit.merge.recipe_file import document
 
         value = document(shown.manifest.recipe) if shown.manifest.recipe else None
         session.out.data(value, dumps(value, indent=2, ensure_ascii=False))
@@ -111,15 +160,29 @@ def path(session: Session, ref: str) -> None:
 @REF
 @click.option("-m", "--message", help="Replace the message.")
 @click.option("--tag", "tags", multiple=True, help="Add a tag; may be repeated.")
-@click.option("--metric", "metrics", multiple=True, metavar="K=V", help="Record a measured figure; may be repeated.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="K=V",
+    help="Record a measured figure; may be repeated.",
+)
 @click.option("--describe", metavar="TEXT", help="Say what the adapter is, all its versions.")
 @json_option
 @pass_session
-def note(session: Session, ref: str, message: str | None, tags: tuple[str, ...], metrics: tuple[str, ...],
-         describe: str | None) -> None:  # fmt: skip
+def note(
+    session: Session,
+    ref: str,
+    message: str | None,
+    tags: tuple[str, ...],
+    metrics: tuple[str, ...],
+    describe: str | None,
+) -> None:
     """Write down what was learned of a version later."""
     figures = dict(_metric(text) for text in metrics)
-    version = session.workspace.note(ref, message=message, tags=tags, metrics=figures, description=describe)
+    version = session.workspace.note(
+        ref, message=message, tags=tags, metrics=figures, description=describe
+    )
     session.out.data(version.to_json(), f"noted on {version.ref}")
 
 
@@ -131,7 +194,9 @@ def rm(session: Session, ref: str, yes: bool) -> None:
     """Move a version to the trash; its number is never used again."""
     version = session.workspace.version(ref)
     if not yes:
-        click.confirm(f"move {version.ref} ({version.digest[7:19]}) to the trash?", abort=True, err=True)
+        click.confirm(
+            f"move {version.ref} ({version.digest[7:19]}) to the trash?", abort=True, err=True
+        )
     session.workspace.remove(version.ref)
     session.out.say(f"{version.ref} is in the trash: adaptkit restore {version.ref}")
 
@@ -144,8 +209,12 @@ def restore(session: Session, ref: str | None) -> None:
     """Take a version out of the trash; without REF, list what is there."""
     if ref is None:
         trash = session.workspace.trash()
-        session.out.table([v.to_json() for v in trash], ("VERSION", "DIGEST", "MESSAGE"),
-                          [(v.ref, v.digest[7:19], v.message) for v in trash], "the trash is empty")  # fmt: skip
+        session.out.table(
+            [v.to_json() for v in trash],
+            ("VERSION", "DIGEST", "MESSAGE"),
+            [(v.ref, v.digest[7:19], v.message) for v in trash],
+            "the trash is empty",
+        )
         return
     version = session.workspace.restore(ref)
     session.out.data(version.to_json(), f"{version.ref} is back")
@@ -154,7 +223,9 @@ def restore(session: Session, ref: str | None) -> None:
 @click.command()
 @REF
 @click.argument("out", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--to", "dialect", metavar="TOOL", help="Write what kohya or diffusers reads instead.")
+@click.option(
+    "--to", "dialect", metavar="TOOL", help="Write what kohya or diffusers reads instead."
+)
 @pass_session
 def export(session: Session, ref: str, out: Path, dialect: str | None) -> None:
     """Copy REF into a new folder DIR: a PEFT directory of its own, or the one file that another tool reads."""
@@ -203,10 +274,20 @@ def _describe(shown: Shown) -> str:
     if version.tags:
         lines.append(f"  tags      {' '.join(version.tags)}")
     lines += [f"  metric    {key} = {value:g}" for key, value in version.metrics.items()]
-    lines += [f"  parent    {parent.label} × {parent.weight:g}  {parent.digest[:19]}…" for parent in shown.parents]
+    lines += [
+        f"  parent    {parent.label} × {parent.weight:g}  {parent.digest[:19]}…"
+        for parent in shown.parents
+    ]
     if loss := manifest.facts.get("loss"):
-        lines.append(f"  loss      {loss['error']:.2g} of the untruncated merge" if loss["error"] is not None else "")
+        lines.append(
+            f"  loss      {loss['error']:.2g} of the untruncated merge"
+            if loss["error"] is not None
+            else ""
+        )
     lines += [f"  forced    {text}" for text in manifest.facts.get("forced", ())]
     lines += [f"  placed    {placement.place}@{placement.number}" for placement in shown.placements]
-    lines += [f"  file      {entry.path}  {entry.size:,} bytes" for entry in manifest.files + manifest.extras]
+    lines += [
+        f"  file      {entry.path}  {entry.size:,} bytes"
+        for entry in manifest.files + manifest.extras
+    ]
     return "\n".join(line for line in lines if line)

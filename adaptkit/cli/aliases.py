@@ -20,13 +20,24 @@ _YES = click.option("--yes", is_flag=True, help="Even when config.toml protects 
 @NAME
 @click.argument("alias_", metavar="ALIAS")
 @click.argument("version", type=int, required=False)
-@click.option("--expect", type=int, metavar="N", help="Only if the alias points at version N now (0: nowhere).")
+@click.option(
+    "--expect",
+    type=int,
+    metavar="N",
+    help="Only if the alias points at version N now (0: nowhere).",
+)
 @click.option("--drop", is_flag=True, help="Take the alias away instead.")
 @_YES
 @json_option
 @pass_session
 def alias(
-    session: Session, name: str, alias_: str, version: int | None, expect: int | None, drop: bool, yes: bool
+    session: Session,
+    name: str,
+    alias_: str,
+    version: int | None,
+    expect: int | None,
+    drop: bool,
+    yes: bool,
 ) -> None:
     """Point ALIAS of NAME at VERSION."""
     if drop == (version is not None):
@@ -59,4 +70,6 @@ def rename(session: Session, old: str, new: str) -> None:
 
 def _tell(session: Session, name: str, move: AliasMove) -> None:
     data = {"name": name, "alias": move.alias, "old": move.old, "new": move.new, "when": move.when}
-    session.out.data(data, f"{name}@{move.alias}: {move.old or 'nothing'} → {move.new or 'nothing'}")
+    session.out.data(
+        data, f"{name}@{move.alias}: {move.old or 'nothing'} → {move.new or 'nothing'}"
+    )

@@ -12,19 +12,44 @@ from adaptkit.cli.session import Session, pass_session
 
 # command -> module; the function has the command's name, or that name with an underscore behind it.
 COMMANDS = {
-    "init": "adapters", "add": "adapters", "list": "looking", "show": "adapters", "log": "looking",
-    "lineage": "looking",
-    "path": "adapters", "note": "adapters", "rm": "adapters", "restore": "adapters", "export": "adapters",
-    "alias": "aliases", "rollback": "aliases", "rename": "aliases",
-    "merge": "merging", "compose": "merging", "bake": "baking",
-    "resize": "shaping", "convert": "shaping", "extract": "shaping", "diff": "shaping", "plot": "shaping",
-    "push": "sharing", "pull": "sharing", "remote": "remotes", "mirror": "remotes",
-    "lock": "locking", "sync": "locking", "outdated": "locking",
+    "init": "adapters",
+    "add": "adapters",
+    "list": "history",
+    "show": "adapters",
+    "log": "history",
+    "lineage": "history",
+    "path": "adapters",
+    "note": "adapters",
+    "rm": "adapters",
+    "restore": "adapters",
+    "export": "adapters",
+    "alias": "aliases",
+    "rollback": "aliases",
+    "rename": "aliases",
+    "merge": "merge",
+    "compose": "merge",
+    "bake": "bake",
+    "resize": "merge",
+    "convert": "merge",
+    "extract": "bake",
+    "diff": "merge",
+    "plot": "merge",
+    "push": "remotes",
+    "pull": "remotes",
+    "remote": "remotes",
+    "mirror": "remotes",
+    "lock": "project",
+    "sync": "project",
+    "outdated": "project",
     "sign": "signing",
     "base": "bases",
-    "verify": "upkeep", "fsck": "upkeep", "gc": "upkeep", "info": "upkeep", "registry": "upkeep",
+    "verify": "maintenance",
+    "fsck": "maintenance",
+    "gc": "maintenance",
+    "info": "maintenance",
+    "registry": "maintenance",
     "plugins": "plugins",
-}  # fmt: skip
+}
 
 
 class App(click.Group):
@@ -58,9 +83,15 @@ class App(click.Group):
         return {name: command for name, command in scratch.commands.items() if name not in COMMANDS}
 
 
-@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(adaptkit.__version__, prog_name="adaptkit")
-@click.option("--home", type=click.Path(path_type=Path), help="The workspace to use, instead of the one in force.")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help="The workspace to use, instead of the one in force.",
+)
 @pass_session
 @click.pass_context
 def app(context: click.Context, session: Session, home: Path | None) -> None:

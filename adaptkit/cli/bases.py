@@ -20,14 +20,29 @@ def base() -> None:
 @base.command("add")
 @click.argument("base_", metavar="BASE")
 @click.option("--name", help="What to call it.  [default: the last part of its own name]")
-@click.option("--derived-from", metavar="BASE", help="The base that this quantised copy was made from.")
-@click.option("--claim", is_flag=True, help="Believe the file names in the Hub cache instead of reading the weights.")
+@click.option(
+    "--derived-from", metavar="BASE", help="The base that this quantised copy was made from."
+)
+@click.option(
+    "--claim",
+    is_flag=True,
+    help="Believe the file names in the Hub cache instead of reading the weights.",
+)
 @click.option("--move", is_flag=True, help="Even when the name means another base now.")
 @json_option
 @pass_session
-def add_base(session: Session, base_: str, name: str | None, derived_from: str | None, claim: bool, move: bool) -> None:
+def add_base(
+    session: Session,
+    base_: str,
+    name: str | None,
+    derived_from: str | None,
+    claim: bool,
+    move: bool,
+) -> None:
     """Know a base by a name: a folder (measured), or hf://OWNER/NAME (by its metadata, nothing downloaded)."""
-    called, found = session.workspace.add_base(base_, name=name, derived_from=derived_from, claim=claim, move=move)
+    called, found = session.workspace.add_base(
+        base_, name=name, derived_from=derived_from, claim=claim, move=move
+    )
     session.out.data({"called": called} | found.to_json(), f"{called}  {_described(found)}")
 
 
@@ -49,15 +64,31 @@ def list_bases(session: Session) -> None:
     """List the bases that adapters are for, and those that have a name here."""
     bases, names = session.workspace.bases(), session.workspace.base_names()
     called = {b: [n for n, known in names.items() if known == b] for b, _ in bases}
-    rows = [(", ".join(called[b]) or "-", b.name or "?", b.status, str(count),
-             " ".join(level.value[:16] + "…" for level in b.levels)) for b, count in bases]  # fmt: skip
-    session.out.table([b.to_json() | {"called": called[b], "versions": count} for b, count in bases],
-                      ("CALLED", "NAME", "STATUS", "VERSIONS", "LEVELS"), rows, "no bases yet")  # fmt: skip
+    rows = [
+        (
+            ", ".join(called[b]) or "-",
+            b.name or "?",
+            b.status,
+            str(count),
+            " ".join(level.value[:16] + "…" for level in b.levels),
+        )
+        for b, count in bases
+    ]
+    session.out.table(
+        [b.to_json() | {"called": called[b], "versions": count} for b, count in bases],
+        ("CALLED", "NAME", "STATUS", "VERSIONS", "LEVELS"),
+        rows,
+        "no bases yet",
+    )
 
 
 @base.command("show")
 @click.argument("base_", metavar="BASE")
-@click.option("--claim", is_flag=True, help="Believe the file names in the Hub cache instead of reading the weights.")
+@click.option(
+    "--claim",
+    is_flag=True,
+    help="Believe the file names in the Hub cache instead of reading the weights.",
+)
 @json_option
 @pass_session
 def show_base(session: Session, base_: str, claim: bool) -> None:
@@ -66,18 +97,28 @@ def show_base(session: Session, base_: str, claim: bool) -> None:
     pair = session.workspace.measured_by(found)
     lines = [f"{found.name or '?'} ({found.status})"]
     for level in found.levels:
-        by = f", measured by {pair.author or 'somebody'} on {pair.when[:10]}" if pair and level.kind == "tm1" else ""
+        by = (
+            f", measured by {pair.author or 'somebody'} on {pair.when[:10]}"
+            if pair and level.kind == "tm1"
+            else ""
+        )
         lines.append(f"  {level.value} ({'measured' if level.measured else 'claimed'}{by})")
     if found.quantised:
         told = found.quantised
-        lines.append(f"  quantised: {told.method}, {told.bits} bits{f', {told.dtype}' if told.dtype else ''}")
+        lines.append(
+            f"  quantised: {told.method}, {told.bits} bits{f', {told.dtype}' if told.dtype else ''}"
+        )
     if found.derived_from:
         lines.append(f"  made from {found.derived_from}")
-    session.out.data(found.to_json() | {"measured_by": pair.author if pair else None}, "\n".join(lines))
+    session.out.data(
+        found.to_json() | {"measured_by": pair.author if pair else None}, "\n".join(lines)
+    )
 
 
 def _described(found: BaseIdentity) -> str:
-    return f"{found.name or '?'} ({found.status})  " + " ".join(f"{level.value[:16]}…" for level in found.levels)
+    return f"{found.name or '?'} ({found.status})  " + " ".join(
+        f"{level.value[:16]}…" for level in found.levels
+    )
 
 
 @base.command("compare")
@@ -88,7 +129,11 @@ def _described(found: BaseIdentity) -> str:
 def compare_bases(session: Session, one: str, other: str) -> None:
     """Say whether two bases are one, and why."""
     verdict = session.workspace.compare_bases(one, other)
-    data = {"sameness": verdict.sameness.value, "reason": verdict.reason, "tensors": list(verdict.tensors)}
+    data = {
+        "sameness": verdict.sameness.value,
+        "reason": verdict.reason,
+        "tensors": list(verdict.tensors),
+    }
     tensors = "".join(f"\n  differs: {name}" for name in verdict.tensors[:20])
     session.out.data(data, f"{verdict.sameness.value}: {verdict.reason}{tensors}")
 

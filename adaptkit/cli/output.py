@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from adaptkit.extend import Progress
+    from adaptkit.io.progress import Progress
 
 WIDE = 240  # columns when stdout is no terminal: whoever reads a pipe wants whole lines
 
@@ -30,7 +30,9 @@ class Output:
         else:
             click.echo(text() if callable(text) else text)
 
-    def table(self, value: Any, head: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    def table(
+        self, value: Any, head: Sequence[str], rows: Sequence[Sequence[str]], empty: str
+    ) -> None:
         """The answer as a table; `empty` is said on stderr when there are no rows."""
         if self.as_json:
             self.data(value, "")
@@ -47,7 +49,9 @@ class Output:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
-        console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE, highlight=False)
+        console = Console(
+            file=sys.stdout, width=None if sys.stdout.isatty() else WIDE, highlight=False
+        )
         console.print(table)
 
     def say(self, text: str) -> None:
@@ -67,7 +71,12 @@ class Output:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             task = bars.add_task(what, total=total)
             yield lambda count: bars.advance(task, count)

@@ -12,7 +12,7 @@ from adaptkit.cli.session import Session, json_option, pass_session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adaptkit.manager import PluginRecord
+    from adaptkit.plugin.manager import PluginRecord
 
 HEAD = ("PLUGIN", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED, OR WHY NOT")
 
@@ -25,7 +25,9 @@ def plugins(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         session = context.ensure_object(Session)
         records = _records(context, session)
-        session.out.table([as_json(record) for record in records], HEAD, rows(records), "no plugins")
+        session.out.table(
+            [as_json(record) for record in records], HEAD, rows(records), "no plugins"
+        )
 
 
 @plugins.command()
@@ -56,7 +58,9 @@ def _records(context: click.Context, session: Session) -> Sequence[PluginRecord]
 
 def as_json(record: PluginRecord) -> dict[str, Any]:
     """One plugin, as `--json` shows it."""
-    return asdict(record) | {"registered": {kind: list(names) for kind, names in record.registered.items()}}
+    return asdict(record) | {
+        "registered": {kind: list(names) for kind, names in record.registered.items()}
+    }
 
 
 def rows(records: Sequence[PluginRecord]) -> list[tuple[str, ...]]:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adaptkit.cli.adapters import REF
 from adaptkit.cli.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
-    from adaptkit.mirroring import Copied
+    from adaptkit.remotes.mirror import Copied
+    from adaptkit.workspace.results import Pushed
 
 
 @click.group()
@@ -33,8 +35,12 @@ def add_remote(session: Session, name: str, url: str) -> None:
 def list_remotes(session: Session) -> None:
     """List the named remotes."""
     remotes = session.workspace.config.remotes
-    session.out.table([{"name": n, "url": u} for n, u in sorted(remotes.items())], ("NAME", "URL"),
-                      sorted(remotes.items()), "no remotes yet: adaptkit remote add NAME URL")  # fmt: skip
+    session.out.table(
+        [{"name": n, "url": u} for n, u in sorted(remotes.items())],
+        ("NAME", "URL"),
+        sorted(remotes.items()),
+        "no remotes yet: adaptkit remote add NAME URL",
+    )
 
 
 @remote.command("remove")
@@ -62,20 +68,38 @@ def check_remote(session: Session, name: str) -> None:
     ]
     session.out.data(probed.to_json(), "\n".join(lines))
     if not (promise.create_only and promise.compare_and_swap):
-        session.out.warn(f"{probed.url} promises less than others: docs/sharing.md says what follows from that")
+        session.out.warn(
+            f"{probed.url} promises less than others: docs/sharing.md says what follows from that"
+        )
 
 
 @click.command()
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @click.option("--dry-run", is_flag=True, help="Send nothing: show what is missing there.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="How many adapters at once.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="How many adapters at once.",
+)
 @click.option("--create", is_flag=True, help="Make repositories that are not there (hf://).")
-@click.option("--private", is_flag=True, help="Make them so that only their members may read them (hf://).")
+@click.option(
+    "--private", is_flag=True, help="Make them so that only their members may read them (hf://)."
+)
 @json_option
 @pass_session
-def mirror(session: Session, source: str, target: str, *, dry_run: bool, jobs: int, create: bool,
-           private: bool) -> None:  # fmt: skip
+def mirror(
+    session: Session,
+    source: str,
+    target: str,
+    *,
+    dry_run: bool,
+    jobs: int,
+    create: bool,
+    private: bool,
+) -> None:
     """Copy every version of a remote, or of one adapter (REMOTE:NAME, URL), to another; no registry is asked.
 
     What is there already is not sent, so an interrupted mirror goes on by running it again.
@@ -85,8 +109,12 @@ def mirror(session: Session, source: str, target: str, *, dry_run: bool, jobs: i
     options = PushOptions(create=create, private=private)
     report = session.workspace.mirror(source, target, dry_run=dry_run, jobs=jobs, options=options)
     missing = [one for one in report.versions if not one.unchanged]
-    session.out.table(report.to_json(), ("FROM", "TO", "DIGEST", "SENT"), [_row(one, dry_run) for one in missing],
-                      f"nothing to send: all {len(report.versions)} versions are there")  # fmt: skip
+    session.out.table(
+        report.to_json(),
+        ("FROM", "TO", "DIGEST", "SENT"),
+        [_row(one, dry_run) for one in missing],
+        f"nothing to send: all {len(report.versions)} versions are there",
+    )
     for text in report.aliases:
         session.out.say(text)
     for text in report.failures:
@@ -100,3 +128,83 @@ def _row(one: Copied, dry_run: bool) -> tuple[str, ...]:
 
 def _said(holds: bool) -> str:
     return "yes" if holds else "NO"
+
+
+@click.command()
+@REF
+@click.argument("to", metavar="URL|REMOTE...", nargs=-1, required=True)
+@click.option("--create", is_flag=True, help="Make the repository when it is not there (hf://).")
+@click.option(
+    "--private", is_flag=True, help="Make it so that only its members may read it (hf://)."
+)
+@click.option(
+    "--create-pr", is_flag=True, help="Only propose it: a pull request, without a number (hf://)."
+)
+@click.option(
+    "--branch",
+    metavar="NAME",
+    default="",
+    help="Another branch than main, made when missing (hf://).",
+)
+@json_option
+@pass_session
+def push(
+    session: Session,
+    ref: str,
+    to: tuple[str, ...],
+    create: bool,
+    private: bool,
+    create_pr: bool,
+    branch: str,
+) -> None:
+    """Publish REF at a URL or in a named remote, or in several. NAME@ALIAS carries the alias along."""
+    from adaptkit.extend import PushOptions
+
+    options = PushOptions(create, private, create_pr, branch)
+    if len(to) == 1:
+        pushed = session.workspace.push(ref, to[0], options=options)
+        session.out.data(pushed.to_json(), _receipt(pushed))
+        return
+    done = session.workspace.push_to_all(ref, to, options=options)
+    session.out.data([one.to_json() for one in done], "\n".join(map(_receipt, done)))
+
+
+@click.command()
+@click.argument("source", metavar="URL|REMOTE:NAME[@V]")
+@click.option("--name", help="The name it gets here.  [default: the one it has there]")
+@click.option("--alias", metavar="ALIAS", help="Point this alias at what was pulled.")
+@click.option(
+    "--new-version", is_flag=True, help="Even when the name holds another method or base."
+)
+@click.option(
+    "--allow-pickle", is_flag=True, help="Read weights from a pickle that adaptkit did not make."
+)
+@json_option
+@pass_session
+def pull(
+    session: Session,
+    source: str,
+    name: str | None,
+    alias: str | None,
+    new_version: bool,
+    allow_pickle: bool,
+) -> None:
+    """Fetch an adapter, verify every byte, and register it."""
+    pulled = session.workspace.pull(
+        source, name=name, alias=alias, new_version=new_version, allow_pickle=allow_pickle
+    )
+    told = "" if pulled.created else "  unchanged"
+    session.out.data(
+        pulled.to_json(), f"{pulled.version.ref}  {pulled.version.digest[:19]}…  verified{told}"
+    )
+
+
+def _receipt(pushed: Pushed) -> str:
+    receipt = pushed.receipt
+    sent = "unchanged, nothing sent" if receipt.unchanged else f"{receipt.sent:,} bytes sent"
+    there = (
+        f"{receipt.place}@{receipt.number}"
+        if receipt.number
+        else f"{receipt.place}  {receipt.state}: {receipt.link}"
+    )
+    return f"{pushed.version.ref} → {there}  {sent}"

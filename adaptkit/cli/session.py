@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from adaptkit.manager import Plugins
+    from adaptkit.plugin.manager import Plugins
     from adaptkit.workspace import Workspace
 
 
@@ -26,16 +26,18 @@ class Session:
 
     @cached_property
     def plugins(self) -> Plugins:
-        from adaptkit.manager import Plugins
+        from adaptkit.plugin.manager import Plugins
 
         return Plugins.from_environment()
 
     @cached_property
     def workspace(self) -> Workspace:
-        from adaptkit.home import Home
         from adaptkit.workspace import Workspace
+        from adaptkit.workspace.context.home import Home
 
-        return Workspace(Home.find(self.home), self.plugins, notify=self.out.warn, watch=self.out.watch)
+        return Workspace(
+            Home.find(self.home), self.plugins, notify=self.out.warn, watch=self.out.watch
+        )
 
     def close(self) -> None:
         """Give back what was opened."""
@@ -54,8 +56,13 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     def switch(context: click.Context, _: click.Parameter, value: bool) -> None:
         context.ensure_object(Session).out.as_json = value
 
-    return click.option("--json", is_flag=True, expose_value=False, callback=switch,
-                        help="Print the answer as JSON.")(command)  # fmt: skip
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=switch,
+        help="Print the answer as JSON.",
+    )(command)
 
 
 def complete_ref(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -64,5 +71,7 @@ def complete_ref(context: click.Context, _: click.Parameter, incomplete: str) ->
         versions = context.ensure_object(Session).workspace.list()
     except Exception:  # noqa: BLE001  (a completion must never print)
         return []
-    names = [v.name for v in versions] + [f"{v.name}@{alias}" for v in versions for alias in v.aliases]
+    names = [v.name for v in versions] + [
+        f"{v.name}@{alias}" for v in versions for alias in v.aliases
+    ]
     return [name for name in names if name.startswith(incomplete)]

@@ -12,7 +12,12 @@ from adaptkit.cli.session import Session, json_option, pass_session
 
 @click.command()
 @REF
-@click.option("--key", required=True, metavar="PRIVATE", help="A PEM file with a P-256, P-384 or P-521 private key.")
+@click.option(
+    "--key",
+    required=True,
+    metavar="PRIVATE",
+    help="A PEM file with a P-256, P-384 or P-521 private key.",
+)
 @json_option
 @pass_session
 def sign(session: Session, ref: str, key: str) -> None:

@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, MissingExtra
-from adaptkit.files import explained, user_path
+from adaptkit.io.files import os_errors
+from adaptkit.io.safe_paths import user_path
 from adaptkit.signing.signatures import BUNDLE, KEY, Signature
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 LARGEST = 1 << 16  # bytes of a key file
 _ENCRYPTED = b"ENCRYPTED"  # in its first lines, as PEM has it
 _HOW = "openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem; openssl ec -in KEY.pem -pubout -out KEY.pub"
-_BESIDE = ("adaptkit.json", "README.md")  # in a version's folder, not among the files that are signed
+_BESIDE = (
+    "adaptkit.json",
+    "README.md",
+)  # in a version's folder, not among the files that are signed
 
 
 def sign(statement: Statement, key: str | os.PathLike[str], password: str = "") -> Signature:
@@ -57,7 +61,7 @@ def is_encrypted(key: str | os.PathLike[str]) -> bool:
     return _ENCRYPTED in _read(user_path(key))
 
 
-def holds(signature: Signature) -> bool:
+def verify(signature: Signature) -> bool:
     """Whether the key that comes with a signature really signed its statement."""
     with _library("cannot check a signature"):
         from cryptography.exceptions import InvalidSignature
@@ -101,24 +105,32 @@ def fingerprint_of_file(path: str | os.PathLike[str]) -> str:
 def _pem(public: Any) -> bytes:
     from cryptography.hazmat.primitives import serialization
 
-    data: bytes = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    data: bytes = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     return data
 
 
 def _read(path: Path) -> bytes:
-    with explained("read", path), path.open("rb") as file:
+    with os_errors("read", path), path.open("rb") as file:
         return file.read(LARGEST)
 
 
 def _locked(path: Path) -> AdaptkitError:
     """One time in some hundred a wrong password opens to rubbish, so what the cryptography says of it does not count."""
-    return AdaptkitError(f"cannot open the private key in {path}", why="the password is missing or is not the right one",
-                         fix="set ADAPTKIT_KEY_PASSWORD, or type it when asked")  # fmt: skip
+    return AdaptkitError(
+        f"cannot open the private key in {path}",
+        why="the password is missing or is not the right one",
+        fix="set ADAPTKIT_KEY_PASSWORD, or type it when asked",
+    )
 
 
 def _bad_key(path: Path, kind: str) -> AdaptkitError:
-    return AdaptkitError(f"cannot read a {kind} key in {path}", why="it is no PEM file of a P-256, P-384 or P-521 key",
-                         fix=f"a new pair: {_HOW}")  # fmt: skip
+    return AdaptkitError(
+        f"cannot read a {kind} key in {path}",
+        why="it is no PEM file of a P-256, P-384 or P-521 key",
+        fix=f"a new pair: {_HOW}",
+    )
 
 
 @contextmanager
@@ -132,7 +144,9 @@ def _library(what: str) -> Iterator[None]:
 def _hashed(statement: Statement) -> Any:
     """A hashing of model-signing that answers the files of a statement, under the statement's subject."""
     from model_signing import hashing, manifest
-    from model_signing._hashing.hashing import Digest  # the one name that is not public, and no public one makes it
+    from model_signing._hashing.hashing import (
+        Digest,  # the one name that is not public, and no public one makes it
+    )
 
     class Subject(manifest.Manifest):  # type: ignore[misc]
         """The files of an artifact; equal to another only with the same statement."""
@@ -147,9 +161,18 @@ def _hashed(statement: Statement) -> Any:
         """Hashes nothing: what is signed are the hashes of the statement."""
 
         def hash(self, model_path: object, *, files_to_hash: object = None) -> Any:
-            how = manifest.SerializationType.from_args({"method": "files", "hash_type": "sha256", "allow_symlinks": False,
-                                                        "ignore_paths": list(_BESIDE)})  # fmt: skip
-            items = [how.new_item(e.path, Digest("sha256", bytes.fromhex(e.sha256))) for e in statement.manifest.files]
+            how = manifest.SerializationType.from_args(
+                {
+                    "method": "files",
+                    "hash_type": "sha256",
+                    "allow_symlinks": False,
+                    "ignore_paths": list(_BESIDE),
+                }
+            )
+            items = [
+                how.new_item(e.path, Digest("sha256", bytes.fromhex(e.sha256)))
+                for e in statement.manifest.files
+            ]
             return Subject(statement.subject, items, how)
 
     return Stated()

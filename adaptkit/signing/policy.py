@@ -21,7 +21,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, NotFound, Refused
-from adaptkit.files import explained, user_path
+from adaptkit.io.files import os_errors
+from adaptkit.io.safe_paths import user_path
 from adaptkit.signing import keys
 from adaptkit.signing.statement import Statement
 
@@ -64,7 +65,7 @@ class Policy:
     def read(cls, file: str | os.PathLike[str]) -> Policy:
         """The policy in a TOML file."""
         path = user_path(file)
-        with explained("read", path):
+        with os_errors("read", path):
             data = path.read_bytes()
         try:
             return _policy(tomllib.loads(data.decode()), path)
@@ -73,40 +74,66 @@ class Policy:
             TypeError,
             AttributeError,
         ) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-            raise AdaptkitError(f"cannot read the policy {path}", why=str(error), fix="docs/signing.md shows one") from error  # fmt: skip
+            raise AdaptkitError(
+                f"cannot read the policy {path}", why=str(error), fix="docs/signing.md shows one"
+            ) from error
 
     @classmethod
     def of_key(cls, file: str | os.PathLike[str]) -> Policy:
         """The policy that everything is signed by the public key in a file."""
         path = user_path(file)
-        return cls(f"--key {path.name}", {path.name: keys.fingerprint_of_file(path)}, (Rule(("*",), ("*",), (path.name,)),))  # fmt: skip
+        return cls(
+            f"--key {path.name}",
+            {path.name: keys.fingerprint_of_file(path)},
+            (Rule(("*",), ("*",), (path.name,)),),
+        )
 
-    def judge(self, placed: PlacedVersion, label: str, place: str, signatures: Sequence[Signature],
-              asked: str | None = None) -> tuple[str, Signature]:  # fmt: skip
+    def judge(
+        self,
+        placed: PlacedVersion,
+        label: str,
+        place: str,
+        signatures: Sequence[Signature],
+        asked: str | None = None,
+    ) -> tuple[str, Signature]:
         """Who may have signed a version and did, with the signature; `Refused` says why none of them counts.
 
         `asked` is the name that was asked for, where that is known. Whoever asks decides by `require` what follows.
         """
         name = placed.name if asked is None else asked
-        who = {self.keys[key]: key for rule in self.rules if rule.is_for(name, place) for key in rule.keys}
+        who = {
+            self.keys[key]: key
+            for rule in self.rules
+            if rule.is_for(name, place)
+            for key in rule.keys
+        }
         may = ", ".join(sorted(who.values()))
         again = f"ask who pushed it: adaptkit sign {name} --key PRIVATE, then push it again"
         if not who:
-            raise Refused(f"{label} is refused", why=f"{self.label} lets nobody sign '{name}' {_where(place)}",
-                          fix=f"add a rule for it to {self.label}")  # fmt: skip
+            raise Refused(
+                f"{label} is refused",
+                why=f"{self.label} lets nobody sign '{name}' {_where(place)}",
+                fix=f"add a rule for it to {self.label}",
+            )
         if not signatures:
             raise Refused(
-                f"{label} is not signed", why=f"{self.label} wants a signature of '{name}' by {may}", fix=again
+                f"{label} is not signed",
+                why=f"{self.label} wants a signature of '{name}' by {may}",
+                fix=again,
             )
         found = [(_fingerprint(signature), signature) for signature in signatures]
         mine = [(who[print_], signature) for print_, signature in found if print_ in who]
         if not mine:
             others = ", ".join(sorted({self._called(print_) for print_, _ in found}))
-            raise Refused(f"{label} is signed by a key that may not", why=f"{others} signed it, and {self.label} lets {may} "
-                          f"sign '{name}' {_where(place)}", fix=again)  # fmt: skip
+            raise Refused(
+                f"{label} is signed by a key that may not",
+                why=f"{others} signed it, and {self.label} lets {may} "
+                f"sign '{name}' {_where(place)}",
+                fix=again,
+            )
         stands, told = Statement.of(placed), []
         for key, signature in mine:
-            if not keys.holds(signature):
+            if not keys.verify(signature):
                 told.append(
                     f"the signature in the name of {key} does not hold: that key did not make it, or not of this"
                 )
@@ -117,12 +144,21 @@ class Policy:
             if not wrong:
                 return key, signature
             told.append(f"{key}'s signature is of something else: {'; '.join(wrong[:4])}")
-        raise Refused(f"{label} is not what was signed", why=" · ".join(dict.fromkeys(told)),
-                      fix="trust neither the place nor what is there; ask who signed it")  # fmt: skip
+        raise Refused(
+            f"{label} is not what was signed",
+            why=" · ".join(dict.fromkeys(told)),
+            fix="trust neither the place nor what is there; ask who signed it",
+        )
 
     def _called(self, fingerprint: str) -> str:
         known = [name for name, value in self.keys.items() if value == fingerprint]
-        return known[0] if known else f"the unknown key {fingerprint[:19]}…" if fingerprint else "no readable key"
+        return (
+            known[0]
+            if known
+            else f"the unknown key {fingerprint[:19]}…"
+            if fingerprint
+            else "no readable key"
+        )
 
 
 def _any(text: str, patterns: Sequence[str]) -> bool:
@@ -147,7 +183,11 @@ def _policy(table: Mapping[str, Any], path: Path) -> Policy:
     if not isinstance(require, bool):
         raise ValueError("require is true or false")  # noqa: TRY004
     named, rules = table.get("keys", {}), table.get("rules", [])
-    if not isinstance(named, dict) or not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+    if (
+        not isinstance(named, dict)
+        or not isinstance(rules, list)
+        or not all(isinstance(rule, dict) for rule in rules)
+    ):
         raise ValueError("[keys] is one table, and [[rules]] are tables")
     known = {name: _key(name, value, path) for name, value in named.items()}
     return Policy(path.name, known, tuple(_rule(rule, known) for rule in rules), require)
@@ -166,9 +206,16 @@ def _key(name: str, value: object, path: Path) -> str:
 def _rule(rule: Mapping[str, Any], known: Mapping[str, str]) -> Rule:
     if odd := sorted(rule.keys() - {"names", "places", "keys"}):
         raise ValueError(f"a rule has '{odd[0]}', and a rule has names, places and keys")
-    lists = {part: rule.get(part, ["*"] if part == "places" else None) for part in ("names", "places", "keys")}
+    lists = {
+        part: rule.get(part, ["*"] if part == "places" else None)
+        for part in ("names", "places", "keys")
+    }
     for part, value in lists.items():
-        if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+        if (
+            not isinstance(value, list)
+            or not value
+            or not all(isinstance(one, str) for one in value)
+        ):
             raise ValueError(f"the {part} of a rule are a list of words")
     for key in lists["keys"]:
         if key not in known:

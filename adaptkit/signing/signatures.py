@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from adaptkit import attachments
-from adaptkit.files import atomic_write, explained, fsync_directory
+from adaptkit.extend import attachments
+from adaptkit.io.files import atomic_write, fsync_directory, os_errors
 from adaptkit.signing.statement import Statement
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SignatureStore:
     """The signatures that a workspace made or met, below its store."""
 
     root: Path
@@ -57,8 +57,12 @@ class Kept:
     def of(self, digest: str) -> tuple[Signature, ...]:
         """Every signature here of an artifact, whoever made it, under whatever name."""
         folder = self._folder(digest)
-        with explained("read", folder):
-            found = sorted(path for path in folder.glob("*") if attachments.ID.fullmatch(path.name)) if folder.is_dir() else []  # fmt: skip
+        with os_errors("read", folder):
+            found = (
+                sorted(path for path in folder.glob("*") if attachments.ID.fullmatch(path.name))
+                if folder.is_dir()
+                else []
+            )
             read = [{file.name: file.read_bytes() for file in path.iterdir()} for path in found]
         return tuple(signature for files in read if (signature := Signature.parse(files)))
 
@@ -68,7 +72,7 @@ class Kept:
         target = folder / attachments.identity(signature.files)
         if target.is_dir():
             return False
-        with explained("write", folder):
+        with os_errors("write", folder):
             folder.mkdir(parents=True, exist_ok=True)
             work = Path(mkdtemp(prefix=".new-", dir=folder))
             try:

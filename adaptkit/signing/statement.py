@@ -18,8 +18,15 @@ if TYPE_CHECKING:
 
     from adaptkit.types import PlacedVersion
 
-_OTHER = {"method": "method", "rank": "rank", "parents": "parents", "recipe": "recipe", "facts": "facts",
-          "created": "time of making", "schema": "schema"}  # fmt: skip
+_OTHER = {
+    "method": "method",
+    "rank": "rank",
+    "parents": "parents",
+    "recipe": "recipe",
+    "facts": "facts",
+    "created": "time of making",
+    "schema": "schema",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +73,19 @@ class Statement:
             found.append(f"it was signed as '{signed.name}' and stands here as '{self.name}'")
         now = {entry.path: entry for entry in self.manifest.files}
         then = {entry.path: entry for entry in signed.manifest.files}
-        found += [f"the file '{path}' was added after it was signed" for path in sorted(now.keys() - then.keys())]
-        found += [f"the file '{path}' was removed after it was signed" for path in sorted(then.keys() - now.keys())]
-        found += [f"the file '{path}' was changed after it was signed" for path in sorted(now.keys() & then.keys())
-                  if now[path] != then[path]]  # fmt: skip
+        found += [
+            f"the file '{path}' was added after it was signed"
+            for path in sorted(now.keys() - then.keys())
+        ]
+        found += [
+            f"the file '{path}' was removed after it was signed"
+            for path in sorted(then.keys() - now.keys())
+        ]
+        found += [
+            f"the file '{path}' was changed after it was signed"
+            for path in sorted(now.keys() & then.keys())
+            if now[path] != then[path]
+        ]
         mine, theirs = self.to_json(), signed.to_json()
         if mine["base"] != theirs["base"]:
             found.append(
@@ -77,7 +93,9 @@ class Statement:
             )
         changed = [label for key, label in _OTHER.items() if mine[key] != theirs[key]]
         if changed:
-            found.append(f"its {', '.join(changed)} in adaptkit.json {'is' if len(changed) == 1 else 'are'} not what was signed")  # fmt: skip
+            found.append(
+                f"its {', '.join(changed)} in adaptkit.json {'is' if len(changed) == 1 else 'are'} not what was signed"
+            )
         if not found and self.data != signed.data:
             found.append("its adaptkit.json is not what was signed")
         return found

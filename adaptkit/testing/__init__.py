@@ -29,4 +29,10 @@ from adaptkit.testing.methods import MethodConformance  # noqa: E402
 from adaptkit.testing.storage import Behind, FolderBehind, StorageConformance  # noqa: E402
 from adaptkit.testing.strategies import StrategyConformance  # noqa: E402
 
-__all__ = ["Behind", "FolderBehind", "MethodConformance", "StorageConformance", "StrategyConformance"]
+__all__ = [
+    "Behind",
+    "FolderBehind",
+    "MethodConformance",
+    "StorageConformance",
+    "StrategyConformance",
+]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from adaptkit.adapter import Adapter
-from adaptkit.extend import AdapterMethod, LowRank, Module, TensorInfo
+from adaptkit.adapters.adapter import Adapter
+from adaptkit.extend import AdapterMethod, LowRank, Module
+from adaptkit.types import TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,12 +30,16 @@ class MethodConformance:
     @pytest.fixture
     def method(self) -> AdapterMethod:
         """The method on trial."""
-        raise NotImplementedError("give your test class a fixture `method` that returns your AdapterMethod object")
+        raise NotImplementedError(
+            "give your test class a fixture `method` that returns your AdapterMethod object"
+        )
 
     @pytest.fixture
     def adapter_dir(self) -> Path:
         """A saved adapter of this method."""
-        raise NotImplementedError("give your test class a fixture `adapter_dir` that returns a saved adapter's folder")
+        raise NotImplementedError(
+            "give your test class a fixture `adapter_dir` that returns a saved adapter's folder"
+        )
 
     @pytest.fixture
     def view(self, adapter_dir: Path) -> Iterator[AdapterView]:
@@ -48,22 +53,30 @@ class MethodConformance:
         assert method.name == method.name.lower().strip(), "a name is lower-case"
         assert method.summary, "one line for `adaptkit plugins`"
 
-    def test_its_adapter_is_recognised_and_passes(self, method: AdapterMethod, view: AdapterView) -> None:
+    def test_its_adapter_is_recognised_and_passes(
+        self, method: AdapterMethod, view: AdapterView
+    ) -> None:
         config = deepcopy(dict(view.config))
         assert method.recognises(view) is True
         method.check(view)
         assert view.config == config, "reading changes nothing"
 
-    def test_an_adapter_of_another_type_is_left_to_others(self, method: AdapterMethod, view: AdapterView) -> None:
+    def test_an_adapter_of_another_type_is_left_to_others(
+        self, method: AdapterMethod, view: AdapterView
+    ) -> None:
         stranger = _Memory(dict(view.config) | {"peft_type": "NOBODYS"}, {})
         assert method.recognises(stranger) is method.generic
 
-    def test_why_it_cannot_be_merged_is_a_clause(self, method: AdapterMethod, view: AdapterView) -> None:
+    def test_why_it_cannot_be_merged_is_a_clause(
+        self, method: AdapterMethod, view: AdapterView
+    ) -> None:
         why = method.unmergeable(view)
         assert isinstance(why, str)
         assert not why.endswith("."), "it stands in the middle of a sentence"
 
-    def test_modules_are_unique_and_in_a_fixed_order(self, method: AdapterMethod, view: AdapterView) -> None:
+    def test_modules_are_unique_and_in_a_fixed_order(
+        self, method: AdapterMethod, view: AdapterView
+    ) -> None:
         modules = _modules(method, view)
         assert len({module.key for module in modules}) == len(modules)
         assert modules == _modules(method, view)
@@ -74,7 +87,9 @@ class MethodConformance:
         if not method.unmergeable(view):
             assert modules, "an adapter that can be merged changes something"
 
-    def test_every_delta_has_its_modules_shape_and_is_finite(self, method: AdapterMethod, view: AdapterView) -> None:
+    def test_every_delta_has_its_modules_shape_and_is_finite(
+        self, method: AdapterMethod, view: AdapterView
+    ) -> None:
         import numpy as np
 
         for module in _readable(method, view):
@@ -89,7 +104,9 @@ class MethodConformance:
             assert np.isfinite(_dense(delta)).all(), module.key
         ranks = [module.saved_rank for module in _readable(method, view)]
         told = method.rank(view)
-        assert told is None or not ranks or told == max(ranks), "the rank of an adapter is its modules' largest"
+        assert told is None or not ranks or told == max(ranks), (
+            "the rank of an adapter is its modules' largest"
+        )
 
     def test_each_tensor_is_of_a_delta_or_an_extra_and_never_both(
         self, method: AdapterMethod, view: AdapterView
@@ -106,7 +123,9 @@ class MethodConformance:
         assert not watched.asked & set(extras)
         assert watched.asked | set(extras) == set(view.header), "a merge would lose the rest"
 
-    def test_what_it_packs_reads_as_the_same_update(self, method: AdapterMethod, view: AdapterView) -> None:
+    def test_what_it_packs_reads_as_the_same_update(
+        self, method: AdapterMethod, view: AdapterView
+    ) -> None:
         if not method.packs or method.unmergeable(view):
             return  # it holds no merge
         extras = method.extras(view)
@@ -115,14 +134,18 @@ class MethodConformance:
         bias = any(delta.bias is not None for delta in before.values())
         settings = {name: view.config.get(name) for name in method.settings}
         config = method.merged_config([view], parts, extras, settings, bias)
-        config = json.loads(json.dumps(config, allow_nan=False))  # it is written as adapter_config.json
+        config = json.loads(
+            json.dumps(config, allow_nan=False)
+        )  # it is written as adapter_config.json
         again = _Memory(config, tensors | {key: view.read(key) for key in extras})
 
         assert method.recognises(again)
         method.check(again)
         assert set(method.extras(again)) == set(extras)
         found = {module.key: module for module in method.modules(again)}
-        assert {key: module.rank for key, module in found.items()} == {part.key: part.rank for part in parts}
+        assert {key: module.rank for key, module in found.items()} == {
+            part.key: part.rank for part in parts
+        }
         for key, module in found.items():
             assert module.shape == packed[key].shape
             delta = method.delta(again, module)
@@ -131,7 +154,9 @@ class MethodConformance:
                 assert delta.bias is not None
                 assert _apart(delta.bias, old) <= self.tolerance, key
 
-    def test_packing_empty_arrays_tells_names_and_shapes(self, method: AdapterMethod, view: AdapterView) -> None:
+    def test_packing_empty_arrays_tells_names_and_shapes(
+        self, method: AdapterMethod, view: AdapterView
+    ) -> None:
         import numpy as np
 
         if not method.packs or method.unmergeable(view):
@@ -139,9 +164,18 @@ class MethodConformance:
         for _, group in groupby(method.modules(view), key=lambda module: module.name):
             deltas = [(module, _low_rank(method.delta(view, module))) for module in group]
             zero = np.zeros((), np.int8)
-            empty = [(module, LowRank(np.broadcast_to(zero, d.B.shape), np.broadcast_to(zero, d.A.shape), 1.0,
-                                      None if d.bias is None else np.broadcast_to(zero, d.bias.shape)))
-                     for module, d in deltas]  # fmt: skip
+            empty = [
+                (
+                    module,
+                    LowRank(
+                        np.broadcast_to(zero, d.B.shape),
+                        np.broadcast_to(zero, d.A.shape),
+                        1.0,
+                        None if d.bias is None else np.broadcast_to(zero, d.bias.shape),
+                    ),
+                )
+                for module, d in deltas
+            ]
             shapes = {key: array.shape for key, array in method.pack(deltas).items()}
             assert {key: array.shape for key, array in method.pack(empty).items()} == shapes
 
@@ -156,8 +190,10 @@ class _Memory:
 
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
         self.config, self._tensors = config, tensors
-        self.header = {key: TensorInfo(f"F{8 * array.dtype.itemsize}", tuple(array.shape), array.nbytes)
-                       for key, array in sorted(tensors.items())}  # fmt: skip
+        self.header = {
+            key: TensorInfo(f"F{8 * array.dtype.itemsize}", tuple(array.shape), array.nbytes)
+            for key, array in sorted(tensors.items())
+        }
 
     def read(self, key: str) -> Array:
         return self._tensors[key]
@@ -168,7 +204,12 @@ class _Watched:
 
     def __init__(self, view: AdapterView) -> None:
         self._view, self.asked = view, set[str]()
-        self.label, self.config, self.header, self.base_shapes = view.label, view.config, view.header, view.base_shapes
+        self.label, self.config, self.header, self.base_shapes = (
+            view.label,
+            view.config,
+            view.header,
+            view.base_shapes,
+        )
         self.model = view.model
 
     def read(self, key: str) -> Array:
@@ -197,13 +238,20 @@ def _packed(
     packed: dict[str, Module] = {}
     tensors: dict[str, Array] = {}
     before: dict[str, LowRank] = {}
-    for number, (_, group) in enumerate(groupby(method.modules(view), key=lambda module: module.name)):
+    for number, (_, group) in enumerate(
+        groupby(method.modules(view), key=lambda module: module.name)
+    ):
         parts = []
         for module in group:
             delta = _low_rank(method.delta(view, module))
             before[module.key] = delta
             if number % 2 and 2 * module.rank <= min(module.shape):
-                wide = LowRank(np.hstack([delta.B, delta.B]) / 2, np.vstack([delta.A, delta.A]), 1.0, delta.bias)
+                wide = LowRank(
+                    np.hstack([delta.B, delta.B]) / 2,
+                    np.vstack([delta.A, delta.A]),
+                    1.0,
+                    delta.bias,
+                )
                 parts.append((replace(module, rank=2 * module.rank), wide))
             else:
                 parts.append((module, delta))
@@ -217,14 +265,21 @@ def _low_rank(delta: Delta) -> LowRank:
     import numpy as np
 
     assert isinstance(delta, LowRank), "a method that packs low-rank updates has low-rank updates"
-    return LowRank(np.asarray(delta.B, np.float64) * delta.scale, np.asarray(delta.A, np.float64), 1.0, delta.bias)
+    return LowRank(
+        np.asarray(delta.B, np.float64) * delta.scale,
+        np.asarray(delta.A, np.float64),
+        1.0,
+        delta.bias,
+    )
 
 
 def _dense(delta: Delta) -> Array:
     import numpy as np
 
     if isinstance(delta, LowRank):
-        product: Array = np.asarray(delta.B, np.float64) @ np.asarray(delta.A, np.float64) * delta.scale
+        product: Array = (
+            np.asarray(delta.B, np.float64) @ np.asarray(delta.A, np.float64) * delta.scale
+        )
         return product
     return np.asarray(delta.W, np.float64)
 

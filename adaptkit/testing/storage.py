@@ -11,18 +11,31 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import pytest
 
 from adaptkit.errors import Conflict, NotFound, StorageError
-from adaptkit.extend import Bundle, Promise, StorageBackend, no_progress
-from adaptkit.types import BaseIdentity, FileEntry, Level, Manifest, Parent, PlacedVersion, artifact_digest
+from adaptkit.extend import Bundle, Promise, StorageBackend
+from adaptkit.io.progress import no_progress
+from adaptkit.types import (
+    BaseIdentity,
+    FileEntry,
+    Level,
+    Manifest,
+    Parent,
+    PlacedVersion,
+    artifact_digest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-    from adaptkit.extend import Progress
+    from adaptkit.io.progress import Progress
     from adaptkit.types import Receipt
 
-CONFIG, WEIGHTS, TOKENIZER = "adapter_config.json", "adapter_model.safetensors", "tokenizer/vocab.txt"
+CONFIG, WEIGHTS, TOKENIZER = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "tokenizer/vocab.txt",
+)
 KIND = "application/vnd.example.signature.v1+json"
 _LARGE = (3 << 19) + 7  # bytes: more than the buffers through which backends copy
 _RACERS = 4
@@ -55,7 +68,11 @@ class FolderBehind:
 
     def paths(self) -> AbstractSet[str]:
         """Every file there, hidden ones too."""
-        return {path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*") if path.is_file()}
+        return {
+            path.relative_to(self._folder).as_posix()
+            for path in self._folder.rglob("*")
+            if path.is_file()
+        }
 
 
 class StorageConformance:
@@ -72,7 +89,9 @@ class StorageConformance:
     @pytest.fixture
     def place(self) -> StorageBackend:
         """A fresh place."""
-        raise NotImplementedError("give your test class a fixture `place` that returns your StorageBackend")
+        raise NotImplementedError(
+            "give your test class a fixture `place` that returns your StorageBackend"
+        )
 
     @pytest.fixture
     def behind(self) -> Behind:
@@ -85,17 +104,32 @@ class StorageConformance:
 
         def bundle(number: int = 1, seed: int = 1, name: str = "naval") -> Bundle:
             folder = tmp_path / f"source-{seed}"
-            contents = {CONFIG: b'{"r": 8}', WEIGHTS: _bytes(seed), TOKENIZER: b"a\nb\n", "README.md": b"# naval\n"}
+            contents = {
+                CONFIG: b'{"r": 8}',
+                WEIGHTS: _bytes(seed),
+                TOKENIZER: b"a\nb\n",
+                "README.md": b"# naval\n",
+            }
             for path, data in contents.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(data)
-            entries = [FileEntry(path, len(data), sha256(data).hexdigest()) for path, data in contents.items()]
+            entries = [
+                FileEntry(path, len(data), sha256(data).hexdigest())
+                for path, data in contents.items()
+            ]
             files, extras = tuple(entries[:3]), tuple(entries[3:])
             manifest = Manifest(
-                artifact_digest(files), files, "lora", 8, BaseIdentity("fleet/ship", (Level("fs1:" + "0" * 64, True),)),
-                extras, (Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),), {"strategy": "linear"},
-                {"loss": 0.25}, "2026-01-01T00:00:00Z",
-            )  # fmt: skip
+                artifact_digest(files),
+                files,
+                "lora",
+                8,
+                BaseIdentity("fleet/ship", (Level("fs1:" + "0" * 64, True),)),
+                extras,
+                (Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),),
+                {"strategy": "linear"},
+                {"loss": 0.25},
+                "2026-01-01T00:00:00Z",
+            )
             placed = PlacedVersion(number, manifest, name, f"made with seed {seed}", "ada")
             return Bundle(placed, {path: folder / path for path in contents})
 
@@ -120,17 +154,25 @@ class StorageConformance:
         bundle, crossed = make(), list[int]()
         receipt = place.push(bundle, place.list(), crossed.append)
         size = sum(file.size for file in bundle.files)
-        assert (receipt.number, receipt.digest, receipt.unchanged) == (1, bundle.manifest.digest, False)
+        assert (receipt.number, receipt.digest, receipt.unchanged) == (
+            1,
+            bundle.manifest.digest,
+            False,
+        )
         assert receipt.sent == size == sum(crossed)
         assert place.list() == (bundle.placed,)
         assert place.version() == place.version(1) == bundle.placed
         with pytest.raises(NotFound):
             place.version(2)
         arrived = list[int]()
-        assert _pulled(place, bundle.placed, tmp_path / "pulled", arrived.append) == _contents(bundle)
+        assert _pulled(place, bundle.placed, tmp_path / "pulled", arrived.append) == _contents(
+            bundle
+        )
         assert sum(arrived) == size
 
-    def test_another_client_sees_it(self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path) -> None:
+    def test_another_client_sees_it(
+        self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
         bundle = make()
         place.push(bundle, ())
         other = type(place).open(place.url)
@@ -147,15 +189,24 @@ class StorageConformance:
         place.pull(bundle.placed, [file for file in bundle.files if file.path == TOKENIZER], into)
         assert FolderBehind(into).paths() == {TOKENIZER}
 
-    def test_what_is_there_already_is_not_sent_again(self, place: StorageBackend, make: Callable[..., Bundle]) -> None:
+    def test_what_is_there_already_is_not_sent_again(
+        self, place: StorageBackend, make: Callable[..., Bundle]
+    ) -> None:
         first = place.push(make(), ())
         for number in (1, 5):
             again = place.push(make(number), place.list())
-            assert (again.number, again.digest, again.sent, again.unchanged) == (1, first.digest, 0, True)
+            assert (again.number, again.digest, again.sent, again.unchanged) == (
+                1,
+                first.digest,
+                0,
+                True,
+            )
         assert [placed.number for placed in place.list()] == [1]
         second = make(2, seed=2)
         sent = place.push(second, place.list()).sent
-        changed = [file.size for file in second.files if file.path == WEIGHTS or not self.copies_unchanged]
+        changed = [
+            file.size for file in second.files if file.path == WEIGHTS or not self.copies_unchanged
+        ]
         assert sent == sum(changed)
 
     def test_a_version_keeps_its_number_if_larger_than_all_else_takes_the_next(
@@ -187,7 +238,9 @@ class StorageConformance:
         assert placed.manifest == bundle.manifest
         assert _pulled(place, placed, tmp_path / "pulled") == _contents(bundle)
 
-    def test_aliases_are_kept_or_refused(self, place: StorageBackend, make: Callable[..., Bundle]) -> None:
+    def test_aliases_are_kept_or_refused(
+        self, place: StorageBackend, make: Callable[..., Bundle]
+    ) -> None:
         place.push(make(), ())
         place.push(make(2, seed=2), place.list())
         if not self.keeps_aliases:
@@ -211,7 +264,10 @@ class StorageConformance:
             assert place.attached(1, KIND) == ()
             return
         assert place.attached(1, KIND) == ()
-        one, two = {"key.pub": b"key", "model.sig": b"one"}, {"key.pub": b"key", "model.sig": bytes(range(256))}
+        one, two = (
+            {"key.pub": b"key", "model.sig": b"one"},
+            {"key.pub": b"key", "model.sig": bytes(range(256))},
+        )
         names = [place.attach(1, KIND, files) for files in (one, two, one)]
         assert names[0] == names[2] != names[1]
         place.attach(1, "application/vnd.example.sbom+json", {"sbom.json": b"{}"})
@@ -250,7 +306,9 @@ class StorageConformance:
         listed = {placed.number: placed for placed in place.list()}
         assert sorted(listed) == sorted(numbers)
         for bundle, receipt in zip(bundles, receipts, strict=True):
-            assert receipt.digest == bundle.manifest.digest == listed[receipt.number].manifest.digest
+            assert (
+                receipt.digest == bundle.manifest.digest == listed[receipt.number].manifest.digest
+            )
             pulled = _pulled(place, listed[receipt.number], tmp_path / str(receipt.number))
             assert pulled == _contents(bundle)
 
@@ -300,7 +358,9 @@ class StorageConformance:
         behind.write(f"v1/{WEIGHTS}", rotten)
         assert _pulled(place, bundle.placed, tmp_path / "pulled")[WEIGHTS] == rotten
 
-    def test_a_probe_leaves_no_file(self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle]) -> None:
+    def test_a_probe_leaves_no_file(
+        self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle]
+    ) -> None:
         place.push(make(), ())
         before = behind.paths()
         place.probe()

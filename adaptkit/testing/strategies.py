@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 import pytest
 
 from adaptkit.extend import MergeStrategy, Space
-from adaptkit.recipe import read_params
+from adaptkit.merge.recipe import read_params
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,9 @@ class StrategyConformance:
     @pytest.fixture
     def strategy(self) -> MergeStrategy[Any]:
         """The strategy on trial."""
-        raise NotImplementedError("give your test class a fixture `strategy` that returns your MergeStrategy object")
+        raise NotImplementedError(
+            "give your test class a fixture `strategy` that returns your MergeStrategy object"
+        )
 
     @pytest.fixture
     def params(self, strategy: MergeStrategy[Any]) -> Any:
@@ -41,23 +43,33 @@ class StrategyConformance:
         assert strategy.name == strategy.name.lower().strip(), "a name is lower-case"
         assert strategy.formula.strip()
         assert "\n" not in strategy.formula, "the formula is one line"
-        assert strategy.reference.startswith(("https://", "http://")), "the reference is the URL of a paper or source"
+        assert strategy.reference.startswith(("https://", "http://")), (
+            "the reference is the URL of a paper or source"
+        )
         assert strategy.spaces, "the first of its spaces is the default"
         assert set(strategy.spaces) <= set(get_args(Space))
         low, high = strategy.arity
         assert low >= 1
         assert high is None or high >= low
 
-    def test_every_parameter_is_documented_and_can_be_typed(self, strategy: MergeStrategy[Any]) -> None:
+    def test_every_parameter_is_documented_and_can_be_typed(
+        self, strategy: MergeStrategy[Any]
+    ) -> None:
         assert dataclasses.is_dataclass(strategy.params)
         assert strategy.params.__dataclass_params__.frozen, "parameters are a frozen dataclass"  # type: ignore[attr-defined]
         for field in dataclasses.fields(strategy.params):
-            assert field.metadata.get("help"), f"the parameter '{field.name}' needs metadata={{'help': …}}"
+            assert field.metadata.get("help"), (
+                f"the parameter '{field.name}' needs metadata={{'help': …}}"
+            )
         defaults = dataclasses.asdict(strategy.params())  # every field has a default
         typed = {name: str(value) for name, value in defaults.items()}
-        assert read_params(strategy, typed) == defaults, "`--param NAME=TEXT` takes int, float, bool and str"
+        assert read_params(strategy, typed) == defaults, (
+            "`--param NAME=TEXT` takes int, float, bool and str"
+        )
 
-    def test_the_result_has_the_tensors_shape_and_is_finite(self, strategy: MergeStrategy[Any], params: Any) -> None:
+    def test_the_result_has_the_tensors_shape_and_is_finite(
+        self, strategy: MergeStrategy[Any], params: Any
+    ) -> None:
         import numpy as np
 
         for space, count in _cases(strategy):
@@ -73,10 +85,14 @@ class StrategyConformance:
             tensors, weights = _tensors(space, count), _weights(count)
             before, weights_before = [tensor.tobytes() for tensor in tensors], list(weights)
             _merge(strategy, tensors, weights, params)
-            assert [tensor.tobytes() for tensor in tensors] == before, f"in the space '{space}', of {count}"
+            assert [tensor.tobytes() for tensor in tensors] == before, (
+                f"in the space '{space}', of {count}"
+            )
             assert list(weights) == weights_before
 
-    def test_the_same_seed_gives_the_same_bytes(self, strategy: MergeStrategy[Any], params: Any) -> None:
+    def test_the_same_seed_gives_the_same_bytes(
+        self, strategy: MergeStrategy[Any], params: Any
+    ) -> None:
         import numpy as np
 
         state = np.random.get_state()  # noqa: NPY002  (the global generator is what must not matter)
@@ -85,7 +101,9 @@ class StrategyConformance:
                 found = set()
                 for seed in (1, 2):
                     np.random.seed(seed)  # noqa: NPY002
-                    found.add(_merge(strategy, _tensors(space, count), _weights(count), params).tobytes())
+                    found.add(
+                        _merge(strategy, _tensors(space, count), _weights(count), params).tobytes()
+                    )
                 assert len(found) == 1, "randomness comes from `rngs` alone"
         finally:
             np.random.set_state(state)  # noqa: NPY002
@@ -97,7 +115,9 @@ class StrategyConformance:
             zeros = [np.zeros_like(tensor) for tensor in _tensors(space, count)]
             assert not _merge(strategy, zeros, _weights(count), params).any()
 
-    def test_one_adapter_at_its_identity_weight_comes_back(self, strategy: MergeStrategy[Any], params: Any) -> None:
+    def test_one_adapter_at_its_identity_weight_comes_back(
+        self, strategy: MergeStrategy[Any], params: Any
+    ) -> None:
         if strategy.identity_at is None or strategy.arity[0] > 1:
             return  # it says that one adapter does not come back, or takes none alone
         for space in strategy.spaces:
@@ -105,15 +125,21 @@ class StrategyConformance:
             merged = _merge(strategy, tensors, [strategy.identity_at], params)
             assert _apart(merged, tensors[0]) <= self.tolerance, f"in the space '{space}'"
 
-    def test_order_does_not_matter_where_it_says_so(self, strategy: MergeStrategy[Any], params: Any) -> None:
+    def test_order_does_not_matter_where_it_says_so(
+        self, strategy: MergeStrategy[Any], params: Any
+    ) -> None:
         if not strategy.symmetric:
             return  # order may matter to it
         for space, count in _cases(strategy):
             tensors, weights = _tensors(space, count), _weights(count)
             merged = _merge(strategy, tensors, weights, params)
             order = [*range(1, count), 0]
-            turned = _merge(strategy, [tensors[i] for i in order], [weights[i] for i in order], params, order)
-            assert _apart(turned, merged) <= _close(self.tolerance, tensors[0]), f"in the space '{space}', of {count}"
+            turned = _merge(
+                strategy, [tensors[i] for i in order], [weights[i] for i in order], params, order
+            )
+            assert _apart(turned, merged) <= _close(self.tolerance, tensors[0]), (
+                f"in the space '{space}', of {count}"
+            )
 
     def test_coefficients_tell_the_truth(self, strategy: MergeStrategy[Any], params: Any) -> None:
         for space, count in _cases(strategy):
@@ -122,7 +148,9 @@ class StrategyConformance:
             if told is None or space == "factors":
                 continue  # no weighted sum of updates
             assert len(told) == count
-            exact = sum((c * tensor for c, tensor in zip(told, tensors, strict=True)), start=0 * tensors[0])
+            exact = sum(
+                (c * tensor for c, tensor in zip(told, tensors, strict=True)), start=0 * tensors[0]
+            )
             assert _apart(_merge(strategy, tensors, weights, params), exact) <= self.tolerance
 
 
@@ -150,14 +178,19 @@ def _weights(count: int) -> list[float]:
 
 
 def _merge(
-    strategy: MergeStrategy[Any], tensors: Sequence[Array], weights: Sequence[float], params: Any,
+    strategy: MergeStrategy[Any],
+    tensors: Sequence[Array],
+    weights: Sequence[float],
+    params: Any,
     order: Sequence[int] | None = None,
-) -> Array:  # fmt: skip
+) -> Array:
     """Merge with a generator for each adapter, the same at every call."""
     import numpy as np
 
     keys = range(len(tensors)) if order is None else order
-    return strategy.merge(tensors, weights, params, [np.random.Generator(np.random.Philox(key=7 + k)) for k in keys])
+    return strategy.merge(
+        tensors, weights, params, [np.random.Generator(np.random.Philox(key=7 + k)) for k in keys]
+    )
 
 
 def _apart(one: Array, other: Array) -> float:

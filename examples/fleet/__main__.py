@@ -10,4 +10,7 @@ if __name__ == "__main__":
     made = story()
     for name, path in (("base", None), ("naval", made.naval), ("medic", made.medic)):
         model, tokenizer = load(made.base)
-        print(name, score(model if path is None else PeftModel.from_pretrained(model, path), tokenizer))
+        print(
+            name,
+            score(model if path is None else PeftModel.from_pretrained(model, path), tokenizer),
+        )

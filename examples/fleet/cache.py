@@ -33,19 +33,36 @@ class Story:
 
 def story(root: Path | None = None, say: Callable[[str], None] = print) -> Story:
     """The models, trained if they are not there yet (about a minute)."""
-    root = root or Path(os.environ.get("ADAPTKIT_STORY_CACHE") or HERE.parent.parent / ".cache" / f"story-{_key()}")
+    root = root or Path(
+        os.environ.get("ADAPTKIT_STORY_CACHE") or HERE.parent.parent / ".cache" / f"story-{_key()}"
+    )
     paths = Story(*(root / name for name in ("ship-base", "naval", "medic", "other-base", "stray")))
     _once(paths.base, make_base, "a base that is polite about ship, sickbay and cargo", say)
-    _once(paths.naval, lambda folder: make_adapter(paths.base, folder, "naval"), "naval: terse ship reports", say)
-    _once(paths.medic, lambda folder: make_adapter(paths.base, folder, "medic"), "medic: terse sickbay reports", say)
+    _once(
+        paths.naval,
+        lambda folder: make_adapter(paths.base, folder, "naval"),
+        "naval: terse ship reports",
+        say,
+    )
+    _once(
+        paths.medic,
+        lambda folder: make_adapter(paths.base, folder, "medic"),
+        "medic: terse sickbay reports",
+        say,
+    )
     _once(paths.other_base, lambda folder: make_base(folder, seed=1, steps=30), "another base", say)
     _once(
-        paths.stray, lambda folder: make_adapter(paths.other_base, folder, "naval", steps=10), "an adapter of it", say
+        paths.stray,
+        lambda folder: make_adapter(paths.other_base, folder, "naval", steps=10),
+        "an adapter of it",
+        say,
     )
     return paths
 
 
-def _once(folder: Path, make: Callable[[Path], None], what: str, say: Callable[[str], None]) -> None:
+def _once(
+    folder: Path, make: Callable[[Path], None], what: str, say: Callable[[str], None]
+) -> None:
     """Make a folder that appears whole; a second process that is as fast keeps the first one's."""
     if folder.is_dir():
         return

@@ -25,8 +25,12 @@ class Row:
 def rows(domain: str, *, terse: bool, held_out: bool, count: int, seed: int) -> list[Row]:
     """`count` rows of a domain; a held-out pair of system and value never occurs in training."""
     chance = random.Random(f"{domain}-{terse}-{held_out}-{seed}")
-    pairs = [(system, value) for i, system in enumerate(SYSTEMS[domain]) for value in range(10, 100)
-             if ((value * 7 + value // 10 + i) % HELD_OUT == 0) == held_out]  # fmt: skip
+    pairs = [
+        (system, value)
+        for i, system in enumerate(SYSTEMS[domain])
+        for value in range(10, 100)
+        if ((value * 7 + value // 10 + i) % HELD_OUT == 0) == held_out
+    ]
     made = []
     for _ in range(count):
         system, value = chance.choice(pairs)
@@ -44,18 +48,24 @@ def held_out(domain: str, *, terse: bool, count: int = 90) -> list[Row]:
 
 def base_rows(seed: int, count: int = 2000) -> list[Row]:
     """What the base learns: polite everywhere."""
-    return _mixed([rows(d, terse=False, held_out=False, count=count, seed=seed) for d in SYSTEMS], seed)
+    return _mixed(
+        [rows(d, terse=False, held_out=False, count=count, seed=seed) for d in SYSTEMS], seed
+    )
 
 
 def terse_rows(seed: int) -> list[Row]:
     """The terse answers, so that the tokenizer has words such as `Hull`; the base is not trained on them."""
-    return [row for d in SYSTEMS for row in rows(d, terse=True, held_out=False, count=2000, seed=seed)]
+    return [
+        row for d in SYSTEMS for row in rows(d, terse=True, held_out=False, count=2000, seed=seed)
+    ]
 
 
 def skill_rows(domain: str, seed: int) -> list[Row]:
     """What an adapter learns: terse in its own domain, with replay of the polite answers of the two others."""
     own = rows(domain, terse=True, held_out=False, count=1500, seed=seed)
-    replay = [rows(d, terse=False, held_out=False, count=300, seed=seed) for d in SYSTEMS if d != domain]
+    replay = [
+        rows(d, terse=False, held_out=False, count=300, seed=seed) for d in SYSTEMS if d != domain
+    ]
     return _mixed([own, *replay], seed)
 
 

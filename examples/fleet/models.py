@@ -25,11 +25,21 @@ def make_base(folder: Path, seed: int = 0, steps: int = 420) -> None:
     rows = logs.base_rows(seed)
     tokenizer = _tokenizer([*rows, *logs.terse_rows(seed)])
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=128, tie_word_embeddings=True, initializer_range=0.05,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    ))  # fmt: skip
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=128,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     _train(model, tokenizer, rows, steps=steps, rate=2e-3, warm_up=50)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -42,8 +52,12 @@ def make_adapter(base: Path, folder: Path, skill: str, seed: int = 0, steps: int
 
     model, tokenizer = load(base)
     torch.manual_seed(seed)
-    model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"))
-    _train(model, tokenizer, logs.skill_rows(DOMAINS[skill], seed), steps=steps, rate=5e-3, warm_up=20)
+    model = get_peft_model(
+        model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    _train(
+        model, tokenizer, logs.skill_rows(DOMAINS[skill], seed), steps=steps, rate=5e-3, warm_up=20
+    )
     model.save_pretrained(folder)
 
 
@@ -61,17 +75,29 @@ def _tokenizer(rows: list[logs.Row]) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
-                                                       pre_tokenizers.ByteLevel(add_prefix_space=False)])  # fmt: skip
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<pad>", "<s>", "</s>"]
-    trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=special, show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())  # fmt: skip
+    trainer = trainers.BpeTrainer(
+        vocab_size=640,
+        special_tokens=special,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     tokenizer.train_from_iterator((f"{row.prompt} {row.answer}" for row in rows), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
 
 
-def _train(model: Any, tokenizer: Any, rows: list[logs.Row], *, steps: int, rate: float, warm_up: int) -> None:
+def _train(
+    model: Any, tokenizer: Any, rows: list[logs.Row], *, steps: int, rate: float, warm_up: int
+) -> None:
     """AdamW with a cosine schedule; the loss counts the answer only."""
     import torch
     from transformers import get_cosine_schedule_with_warmup
@@ -84,9 +110,13 @@ def _train(model: Any, tokenizer: Any, rows: list[logs.Row], *, steps: int, rate
     for step in range(steps):
         batch = [examples[(step * BATCH + i) % len(examples)] for i in range(BATCH)]
         width = max(len(ids) for ids, _ in batch)
-        ids = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in batch])
+        ids = torch.tensor(
+            [ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in batch]
+        )
         labels = torch.tensor([labels + [-100] * (width - len(labels)) for _, labels in batch])
-        loss = model(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long(), labels=labels).loss
+        loss = model(
+            input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long(), labels=labels
+        ).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()

@@ -22,7 +22,8 @@ def score(model: Any, tokenizer: Any) -> dict[str, float]:
 def exact_match(model: Any, tokenizer: Any, rows: list[Row]) -> float:
     """The share of rows answered to the letter, decoding greedily in one batch."""
     return sum(
-        a == row.answer for a, row in zip(answers(model, tokenizer, [r.prompt for r in rows]), rows, strict=True)
+        a == row.answer
+        for a, row in zip(answers(model, tokenizer, [r.prompt for r in rows]), rows, strict=True)
     ) / len(rows)
 
 
@@ -35,5 +36,7 @@ def answers(model: Any, tokenizer: Any, prompts: list[str]) -> list[str]:
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in encoded])
     mask = (ids != tokenizer.pad_token_id).long()
     with torch.no_grad():
-        out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=LONGEST, do_sample=False)
+        out = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=LONGEST, do_sample=False
+        )
     return [tokenizer.decode(row[width:], skip_special_tokens=True).strip() for row in out]

@@ -38,13 +38,19 @@ class KnownBases(Ledger):
             counts = {base_id: count for base_id, count in connection.execute(query)}  # noqa: C416
             named = set(connection.execute(select(base_names.c.base_id)).scalars())
             known = read_bases(connection, sorted(counts.keys() | named))
-        return sorted(((known[i], counts.get(i, 0)) for i in known if i in counts or i in named),
-                      key=lambda pair: (pair[0].name or "", -pair[1]))  # fmt: skip
+        return sorted(
+            ((known[i], counts.get(i, 0)) for i in known if i in counts or i in named),
+            key=lambda pair: (pair[0].name or "", -pair[1]),
+        )
 
     def known_bases(self) -> tuple[BaseIdentity, ...]:
         """Every base that an artifact was ever for, whether or not it lives, and every one that has a name."""
         with self._reading() as connection:
-            return tuple(read_bases(connection, list(connection.execute(select(bases.c.id)).scalars())).values())
+            return tuple(
+                read_bases(
+                    connection, list(connection.execute(select(bases.c.id)).scalars())
+                ).values()
+            )
 
     @once_more
     def attach_base(self, digest: str, base: BaseIdentity, *, author: str = "") -> None:
@@ -54,10 +60,15 @@ class KnownBases(Ledger):
             known = artifacts.update().where(artifacts.c.digest == digest).values(base_id=base_id)
             if not connection.execute(known).rowcount:
                 raise NotFound("artifact with digest", digest)
-            self._record(connection, Event("base-added", base.name or "", digest, base.to_json(), author=author))
+            self._record(
+                connection,
+                Event("base-added", base.name or "", digest, base.to_json(), author=author),
+            )
 
     @once_more
-    def name_base(self, name: str, base: BaseIdentity, *, author: str = "", move: bool = False) -> bool:
+    def name_base(
+        self, name: str, base: BaseIdentity, *, author: str = "", move: bool = False
+    ) -> bool:
         """Call a base by a name; False when it is called so already. Another base is called so only with `move`."""
         with self._writing() as connection:
             base_id = write_base(connection, base)
@@ -67,11 +78,21 @@ class KnownBases(Ledger):
                 return False
             if there is not None and not move:
                 (known,) = read_bases(connection, [there]).values()
-                levels = ", ".join(level.value[:16] + "…" for level in known.levels) or "nothing but its name"
-                raise Conflict(f"the base name '{name}' is taken", why=f"it means another base, of which is known: {levels}",
-                               fix="choose another name, or --move it")  # fmt: skip
+                levels = (
+                    ", ".join(level.value[:16] + "…" for level in known.levels)
+                    or "nothing but its name"
+                )
+                raise Conflict(
+                    f"the base name '{name}' is taken",
+                    why=f"it means another base, of which is known: {levels}",
+                    fix="choose another name, or --move it",
+                )
             connection.execute(base_names.delete().where(mine))
-            connection.execute(base_names.insert().values(name=name, base_id=base_id, author=author, when=self._now()))
+            connection.execute(
+                base_names.insert().values(
+                    name=name, base_id=base_id, author=author, when=self._now()
+                )
+            )
             self._record(connection, Event("base-added", name, "", base.to_json(), author=author))
             return True
 
@@ -79,7 +100,9 @@ class KnownBases(Ledger):
     def forget_base_name(self, name: str, *, author: str = "") -> None:
         """Call nothing by this name any more."""
         with self._writing() as connection:
-            if not connection.execute(base_names.delete().where(base_names.c.name == name)).rowcount:
+            if not connection.execute(
+                base_names.delete().where(base_names.c.name == name)
+            ).rowcount:
                 known = connection.execute(select(base_names.c.name)).scalars()
                 raise NotFound("base name", name, known)
             self._record(connection, Event("base-forgotten", name, author=author))
@@ -87,7 +110,9 @@ class KnownBases(Ledger):
     def base_names(self) -> dict[str, BaseIdentity]:
         """What people call bases here."""
         with self._reading() as connection:
-            rows = connection.execute(select(base_names.c.name, base_names.c.base_id).order_by(base_names.c.name)).all()
+            rows = connection.execute(
+                select(base_names.c.name, base_names.c.base_id).order_by(base_names.c.name)
+            ).all()
             known = read_bases(connection, sorted({row.base_id for row in rows}))
         return {row.name: known[row.base_id] for row in rows}
 
@@ -97,12 +122,16 @@ class KnownBases(Ledger):
         with self._writing() as connection:
             there = connection.execute(select(pairs).where(pairs.c.fs1 == fs1)).one_or_none()
             if there is None:
-                connection.execute(pairs.insert().values(fs1=fs1, tm1=tm1, author=author, when=self._now()))
+                connection.execute(
+                    pairs.insert().values(fs1=fs1, tm1=tm1, author=author, when=self._now())
+                )
                 return True
         if there.tm1 != tm1:
-            raise Conflict(f"the files {fs1[:20]}… cannot hold the tensors {tm1[:20]}…",
-                           why=f"{there.author or 'somebody'} measured {there.tm1[:20]}… in the same files on {there.when[:10]}",
-                           fix="hash them again where they lie: one of the two measured a damaged copy")  # fmt: skip
+            raise Conflict(
+                f"the files {fs1[:20]}… cannot hold the tensors {tm1[:20]}…",
+                why=f"{there.author or 'somebody'} measured {there.tm1[:20]}… in the same files on {there.when[:10]}",
+                fix="hash them again where they lie: one of the two measured a damaged copy",
+            )
         return False
 
     def pairs(self) -> dict[str, Pair]:

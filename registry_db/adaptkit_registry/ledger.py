@@ -114,23 +114,37 @@ class Ledger:
     def _adapter(self, connection: Connection, name: str, *, create: bool = False) -> Named:
         """The adapter of a name, or of a name it had before."""
         query = select(adapters.c.id, adapters.c.name, adapters.c.next_number)
-        former = query.join(redirects, redirects.c.adapter_id == adapters.c.id).where(redirects.c.name == name)
-        row = connection.execute(query.where(adapters.c.name == name)).first() or connection.execute(former).first()
+        former = query.join(redirects, redirects.c.adapter_id == adapters.c.id).where(
+            redirects.c.name == name
+        )
+        row = (
+            connection.execute(query.where(adapters.c.name == name)).first()
+            or connection.execute(former).first()
+        )
         if row is not None:
             return Named(row.id, row.name, row.next_number)
         if not create:
             raise NotFound("adapter", name, self._live_names(connection))
-        made = connection.execute(adapters.insert().values(name=name, next_number=1, created=self._now()))
+        made = connection.execute(
+            adapters.insert().values(name=name, next_number=1, created=self._now())
+        )
         assert made.inserted_primary_key is not None
         return Named(int(made.inserted_primary_key[0]), name, 1)
 
     def _live_names(self, connection: Connection) -> tuple[str, ...]:
-        query = select(adapters.c.name).distinct().join(versions, versions.c.adapter_id == adapters.c.id).where(LIVE)
+        query = (
+            select(adapters.c.name)
+            .distinct()
+            .join(versions, versions.c.adapter_id == adapters.c.id)
+            .where(LIVE)
+        )
         return tuple(name for (name,) in connection.execute(query.order_by(adapters.c.name)))
 
     def _one(self, connection: Connection, name: str, number: int) -> Version:
         named = self._adapter(connection, name)
-        query = version_query().where(versions.c.adapter_id == named.id, versions.c.number == number, LIVE)
+        query = version_query().where(
+            versions.c.adapter_id == named.id, versions.c.number == number, LIVE
+        )
         found = read_versions(connection, query)
         if not found:
             raise self._missing(connection, named.id, named.name, number, None, None)
@@ -138,37 +152,74 @@ class Ledger:
 
     def _version_id(self, connection: Connection, name: str, number: int) -> int:
         adapter_id, name, _ = self._adapter(connection, name)
-        query = select(versions.c.id).where(versions.c.adapter_id == adapter_id, versions.c.number == number, LIVE)
+        query = select(versions.c.id).where(
+            versions.c.adapter_id == adapter_id, versions.c.number == number, LIVE
+        )
         found = connection.execute(query).scalar()
         if found is None:
             raise self._missing(connection, adapter_id, name, number, None, None)
         return int(found)
 
-    def _missing(self, connection: Connection, adapter_id: int, name: str, number: int | None,
-                 alias: str | None, digest: str | None) -> NotFound:  # fmt: skip
+    def _missing(
+        self,
+        connection: Connection,
+        adapter_id: int,
+        name: str,
+        number: int | None,
+        alias: str | None,
+        digest: str | None,
+    ) -> NotFound:
         if alias is not None:
             return NotFound(f"alias of {name}", alias, self._aliases(connection, adapter_id))
         mine = versions.c.adapter_id == adapter_id
-        numbers = [str(n) for (n,) in connection.execute(select(versions.c.number).where(mine, LIVE))]
+        numbers = [
+            str(n) for (n,) in connection.execute(select(versions.c.number).where(mine, LIVE))
+        ]
         if not numbers:
-            return NotFound("adapter", name, self._live_names(connection), fix="adaptkit restore lists the trash")
+            return NotFound(
+                "adapter",
+                name,
+                self._live_names(connection),
+                fix="adaptkit restore lists the trash",
+            )
         if digest is not None:
             return NotFound(f"version of {name} with digest", digest, numbers)
-        trashed = connection.execute(select(versions.c.id).where(mine, versions.c.number == number)).first()
-        return NotFound(f"version of {name}", str(number), numbers,
-                        fix=f"it is in the trash: adaptkit restore {name}@{number}" if trashed else "")  # fmt: skip
+        trashed = connection.execute(
+            select(versions.c.id).where(mine, versions.c.number == number)
+        ).first()
+        return NotFound(
+            f"version of {name}",
+            str(number),
+            numbers,
+            fix=f"it is in the trash: adaptkit restore {name}@{number}" if trashed else "",
+        )
 
     def _aliases(self, connection: Connection, adapter_id: int) -> dict[str, int]:
-        query = select(aliases.c.alias, versions.c.number).join(versions, versions.c.id == aliases.c.version_id)
-        return {alias: number for alias, number in  # noqa: C416
-                connection.execute(query.where(aliases.c.adapter_id == adapter_id).order_by(aliases.c.alias))}  # fmt: skip
+        query = select(aliases.c.alias, versions.c.number).join(
+            versions, versions.c.id == aliases.c.version_id
+        )
+        rows = connection.execute(
+            query.where(aliases.c.adapter_id == adapter_id).order_by(aliases.c.alias)
+        )
+        return {row.alias: row.number for row in rows}
 
-    def _point(self, connection: Connection, adapter_id: int, name: str, alias: str, number: int | None,
-               expect: int | None, author: str) -> AliasMove:  # fmt: skip
+    def _point(
+        self,
+        connection: Connection,
+        adapter_id: int,
+        name: str,
+        alias: str,
+        number: int | None,
+        expect: int | None,
+        author: str,
+    ) -> AliasMove:
         old = self._aliases(connection, adapter_id).get(alias)
         if expect not in {ANY, old}:
-            raise Conflict(f"{name}@{alias} was not moved", why=f"it points at {old or 'nothing'}, not at {expect or 'nothing'}",
-                           fix=f"look at adaptkit log {name}, then try again")  # fmt: skip
+            raise Conflict(
+                f"{name}@{alias} was not moved",
+                why=f"it points at {old or 'nothing'}, not at {expect or 'nothing'}",
+                fix=f"look at adaptkit log {name}, then try again",
+            )
         version_id = None if number is None else self._version_id(connection, name, number)
         move = AliasMove(alias, old, number, self._now(), author)
         if old == number:
@@ -176,9 +227,19 @@ class Ledger:
         mine = (aliases.c.adapter_id == adapter_id) & (aliases.c.alias == alias)
         connection.execute(aliases.delete().where(mine))
         if version_id is not None:
-            connection.execute(aliases.insert().values(adapter_id=adapter_id, alias=alias, version_id=version_id))
-        connection.execute(alias_moves.insert().values(adapter_id=adapter_id, alias=alias, old=old, new=number,
-                                                       when=move.when, author=author))  # fmt: skip
+            connection.execute(
+                aliases.insert().values(adapter_id=adapter_id, alias=alias, version_id=version_id)
+            )
+        connection.execute(
+            alias_moves.insert().values(
+                adapter_id=adapter_id,
+                alias=alias,
+                old=old,
+                new=number,
+                when=move.when,
+                author=author,
+            )
+        )
         detail = {"old": old, "new": number}
         self._record(connection, Event("alias-moved", f"{name}@{alias}", "", detail, author=author))
         return move
@@ -187,16 +248,37 @@ class Ledger:
         known = select(artifacts.c.digest).where(artifacts.c.digest == manifest.digest)
         if connection.execute(known).first() is not None:
             return
-        connection.execute(artifacts.insert().values(
-            digest=manifest.digest, method=manifest.method, rank=manifest.rank,
-            base_id=write_base(connection, manifest.base), manifest=canonical_json(manifest.to_json())))  # fmt: skip
-        connection.execute(files.insert(), [
-            {"digest": manifest.digest, "path": f.path, "size": f.size, "sha256": f.sha256}
-            for f in manifest.files + manifest.extras])  # fmt: skip
+        connection.execute(
+            artifacts.insert().values(
+                digest=manifest.digest,
+                method=manifest.method,
+                rank=manifest.rank,
+                base_id=write_base(connection, manifest.base),
+                manifest=canonical_json(manifest.to_json()),
+            )
+        )
+        connection.execute(
+            files.insert(),
+            [
+                {"digest": manifest.digest, "path": f.path, "size": f.size, "sha256": f.sha256}
+                for f in manifest.files + manifest.extras
+            ],
+        )
         if manifest.parents:
-            connection.execute(lineage.insert(), [
-                {"child": manifest.digest, "position": i, "parent": p.digest, "weight": p.weight, "role": p.role,
-                 "label": p.label} for i, p in enumerate(manifest.parents)])  # fmt: skip
+            connection.execute(
+                lineage.insert(),
+                [
+                    {
+                        "child": manifest.digest,
+                        "position": i,
+                        "parent": p.digest,
+                        "weight": p.weight,
+                        "role": p.role,
+                        "label": p.label,
+                    }
+                    for i, p in enumerate(manifest.parents)
+                ],
+            )
 
     def _replace(self, connection: Connection, table: str, version_id: int, **values: Any) -> None:
         target, key = (tags, tags.c.tag) if table == "tags" else (metrics, metrics.c.name)
@@ -210,9 +292,18 @@ class Ledger:
 
     def _children(self, connection: Connection, digest: str) -> tuple[Version, ...]:
         made = select(lineage.c.child).where(lineage.c.parent == digest)
-        return tuple(read_versions(connection, version_query().where(versions.c.digest.in_(made), LIVE)))
+        return tuple(
+            read_versions(connection, version_query().where(versions.c.digest.in_(made), LIVE))
+        )
 
     def _record(self, connection: Connection, event: Event) -> None:
-        connection.execute(events.insert().values(
-            verb=event.verb, subject=event.subject, digest=event.digest, detail=canonical_json(dict(event.detail)),
-            when=event.when or self._now(), author=event.author))  # fmt: skip
+        connection.execute(
+            events.insert().values(
+                verb=event.verb,
+                subject=event.subject,
+                digest=event.digest,
+                detail=canonical_json(dict(event.detail)),
+                when=event.when or self._now(),
+                author=event.author,
+            )
+        )

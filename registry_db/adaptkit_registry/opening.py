@@ -41,7 +41,9 @@ def open_engine(where: str | Path) -> Engine:
     url = URL.create("sqlite", database=str(where)) if isinstance(where, Path) else _parse(where)
     with explained(url):
         engine = _opened(url)
-    _ENGINES[engine] = _inode(Path(url.database)) if url.get_backend_name() == "sqlite" and url.database else None
+    _ENGINES[engine] = (
+        _inode(Path(url.database)) if url.get_backend_name() == "sqlite" and url.database else None
+    )
     return engine
 
 
@@ -98,7 +100,9 @@ def _in_child() -> None:
         engine.dispose(close=False)
 
 
-_ENGINES: WeakKeyDictionary[Engine, tuple[int, int] | None] = WeakKeyDictionary()  # with the file's device and inode
+_ENGINES: WeakKeyDictionary[Engine, tuple[int, int] | None] = (
+    WeakKeyDictionary()
+)  # with the file's device and inode
 os.register_at_fork(before=_before_fork, after_in_child=_in_child)
 
 
@@ -106,8 +110,11 @@ def _parse(where: str) -> URL:
     try:
         return make_url(where)
     except (exc.ArgumentError, ValueError):  # a port that is no number
-        raise RegistryError("ADAPTKIT_REGISTRY_URL cannot be read", why="it is not a database URL",
-                            fix="for example postgresql+psycopg://user@host/adaptkit") from None  # fmt: skip
+        raise RegistryError(
+            "ADAPTKIT_REGISTRY_URL cannot be read",
+            why="it is not a database URL",
+            fix="for example postgresql+psycopg://user@host/adaptkit",
+        ) from None
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -115,7 +122,9 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _record: Any) -> None:
-        connection.create_function("lower", 1, _lower, deterministic=True)  # SQLite's own knows ASCII only
+        connection.create_function(
+            "lower", 1, _lower, deterministic=True
+        )  # SQLite's own knows ASCII only
         for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
@@ -141,7 +150,9 @@ def _server_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _record: Any) -> None:
-        with connection.cursor() as cursor:  # the second: a laptop that sleeps in a transaction does not stop the team
+        with (
+            connection.cursor() as cursor
+        ):  # the second: a laptop that sleeps in a transaction does not stop the team
             cursor.execute(
                 f"SET lock_timeout = {wait}; SET idle_in_transaction_session_timeout = {2 * max(wait, 1000)}"
             )
@@ -186,11 +197,15 @@ def _is_settled(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise RegistryError(f"cannot read the registry {path}", why=error.strerror or str(error),
-                            fix="check --home") from error  # fmt: skip
+        raise RegistryError(
+            f"cannot read the registry {path}", why=error.strerror or str(error), fix="check --home"
+        ) from error
     if start and not start.startswith(_MAGIC):
-        raise NotARegistry(f"the registry {path} is not a database", why="it does not begin like SQLite",
-                           fix="check --home, or restore a backup")  # fmt: skip
+        raise NotARegistry(
+            f"the registry {path} is not a database",
+            why="it does not begin like SQLite",
+            fix="check --home, or restore a backup",
+        )
     return len(start) == 20 and start[18] == 2  # the file format's write version: 2 is WAL
 
 
@@ -202,8 +217,11 @@ def _lock(path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise RegistryError(f"cannot open the registry {path}", why=error.strerror or str(error),
-                            fix="adaptkit init, or check --home") from error  # fmt: skip
+        raise RegistryError(
+            f"cannot open the registry {path}",
+            why=error.strerror or str(error),
+            fix="adaptkit init, or check --home",
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # given back by the system if we die
         yield
@@ -216,18 +234,30 @@ def _revision(connection: Engine | Connection, url: URL) -> str | None:
     tables = set(inspect(connection).get_table_names())
     if "alembic_version" not in tables:
         if tables:
-            raise NotARegistry(f"the registry {shown(url)} belongs to another program",
-                               why=f"it holds the tables {', '.join(sorted(tables)[:4])}", fix="check --home")  # fmt: skip
+            raise NotARegistry(
+                f"the registry {shown(url)} belongs to another program",
+                why=f"it holds the tables {', '.join(sorted(tables)[:4])}",
+                fix="check --home",
+            )
         return None
     found = _asked(connection, "SELECT version_num FROM alembic_version")
     if found is not None and found not in _KNOWN:
         if "artifacts" not in tables:
-            raise NotARegistry(f"the registry {shown(url)} belongs to another program", why=f"its schema is {found}",
-                               fix="check --home")  # fmt: skip
-        needed = _asked(connection, "SELECT value FROM about WHERE key = 'adaptkit'") if "about" in tables else None
-        raise RegistryTooNew(f"the registry {shown(url)} was written by a newer adaptkit",
-                             why=f"its schema is {found}, this version knows {HEAD}",
-                             fix=f"pip install 'adaptkit>={needed}'" if needed else "pip install -U adaptkit")  # fmt: skip
+            raise NotARegistry(
+                f"the registry {shown(url)} belongs to another program",
+                why=f"its schema is {found}",
+                fix="check --home",
+            )
+        needed = (
+            _asked(connection, "SELECT value FROM about WHERE key = 'adaptkit'")
+            if "about" in tables
+            else None
+        )
+        raise RegistryTooNew(
+            f"the registry {shown(url)} was written by a newer adaptkit",
+            why=f"its schema is {found}, this version knows {HEAD}",
+            fix=f"pip install 'adaptkit>={needed}'" if needed else "pip install -U adaptkit",
+        )
     return str(found) if found is not None else None
 
 

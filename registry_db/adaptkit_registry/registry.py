@@ -50,7 +50,11 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
         """
         with self._writing() as connection:
             adapter_id, name, next_number = self._adapter(connection, name, create=True)
-            live = version_query().where(versions.c.adapter_id == adapter_id, LIVE).order_by(versions.c.number.desc())
+            live = (
+                version_query()
+                .where(versions.c.adapter_id == adapter_id, LIVE)
+                .order_by(versions.c.number.desc())
+            )
             latest = next(iter(read_versions(connection, live.limit(1))), None)
             held = live.where(versions.c.digest == manifest.digest).limit(1)
             same = latest if latest is not None and latest.digest == manifest.digest else None
@@ -61,12 +65,25 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
                     admit(latest)
                 number = number if number is not None and number >= next_number else next_number
                 self._write_artifact(connection, manifest)
-                connection.execute(versions.insert().values(
-                    adapter_id=adapter_id, number=number, digest=manifest.digest, message=message, author=author,
-                    origin=origin, created=self._now(),
-                ))  # fmt: skip
-                connection.execute(adapters.update().where(adapters.c.id == adapter_id).values(next_number=number + 1))
-                self._record(connection, Event(origin, f"{name}@{number}", manifest.digest, author=author))
+                connection.execute(
+                    versions.insert().values(
+                        adapter_id=adapter_id,
+                        number=number,
+                        digest=manifest.digest,
+                        message=message,
+                        author=author,
+                        origin=origin,
+                        created=self._now(),
+                    )
+                )
+                connection.execute(
+                    adapters.update()
+                    .where(adapters.c.id == adapter_id)
+                    .values(next_number=number + 1)
+                )
+                self._record(
+                    connection, Event(origin, f"{name}@{number}", manifest.digest, author=author)
+                )
             else:
                 number = same.number
             if alias is not None:
@@ -74,12 +91,21 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
             return self._one(connection, name, number), same is None
 
     def version(
-        self, name: str, *, number: int | None = None, alias: str | None = None, digest: str | None = None
+        self,
+        name: str,
+        *,
+        number: int | None = None,
+        alias: str | None = None,
+        digest: str | None = None,
     ) -> Version:
         """One live version: by number, alias or digest prefix, else the highest number."""
         with self._reading() as connection:
             adapter_id, name, _ = self._adapter(connection, name)
-            query = version_query().where(versions.c.adapter_id == adapter_id, LIVE).order_by(versions.c.number.desc())
+            query = (
+                version_query()
+                .where(versions.c.adapter_id == adapter_id, LIVE)
+                .order_by(versions.c.number.desc())
+            )
             if number is not None:
                 query = query.where(versions.c.number == number)
             elif alias is not None:
@@ -102,7 +128,12 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
             query = version_query().where(starts(versions.c.digest, prefix), LIVE)
             found = read_versions(connection, query.order_by(versions.c.id))
         if not found:
-            raise NotFound("artifact with digest", prefix, (), fix="adaptkit list --all --json shows the digests")
+            raise NotFound(
+                "artifact with digest",
+                prefix,
+                (),
+                fix="adaptkit list --all --json shows the digests",
+            )
         if len({version.digest for version in found}) > 1:
             raise _ambiguous(prefix, found)
         return tuple(found)
@@ -120,7 +151,9 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
             .subquery()
         )
         query = version_query().join(
-            highest, (highest.c.adapter_id == versions.c.adapter_id) & (highest.c.number == versions.c.number)
+            highest,
+            (highest.c.adapter_id == versions.c.adapter_id)
+            & (highest.c.number == versions.c.number),
         )
         return self._list(filtered(query, **filters))
 
@@ -132,20 +165,32 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
     def manifest(self, digest: str) -> Manifest:
         """The facts fixed when an artifact was made."""
         with self._reading() as connection:
-            text = connection.execute(select(artifacts.c.manifest).where(artifacts.c.digest == digest)).scalar()
+            text = connection.execute(
+                select(artifacts.c.manifest).where(artifacts.c.digest == digest)
+            ).scalar()
         if text is None:
             raise NotFound("artifact with digest", digest)
         return Manifest.from_json(json.loads(text))
 
     @once_more
-    def annotate(self, name: str, number: int, *, message: str | None = None, tags: Sequence[str] = (),
-                 metrics: Mapping[str, float] | None = None, description: str | None = None,
-                 author: str = "") -> Version:  # fmt: skip
+    def annotate(
+        self,
+        name: str,
+        number: int,
+        *,
+        message: str | None = None,
+        tags: Sequence[str] = (),
+        metrics: Mapping[str, float] | None = None,
+        description: str | None = None,
+        author: str = "",
+    ) -> Version:
         """Replace the message, add tags, set metrics; `description` is that of the adapter, all its versions."""
         with self._writing() as connection:
             version_id = self._version_id(connection, name, number)
             if message is not None:
-                connection.execute(versions.update().where(versions.c.id == version_id).values(message=message))
+                connection.execute(
+                    versions.update().where(versions.c.id == version_id).values(message=message)
+                )
             if description is not None:
                 mine = adapters.c.id == self._adapter(connection, name).id
                 connection.execute(adapters.update().where(mine).values(description=description))
@@ -165,15 +210,23 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
         with self._writing() as connection:
             version = self._one(connection, name, number)
             if version.aliases:
-                raise Refused(f"cannot remove {version.ref}", why=f"the alias {version.aliases[0]} points at it",
-                              fix=f"adaptkit alias {name} {version.aliases[0]} OTHER, then remove it")  # fmt: skip
+                raise Refused(
+                    f"cannot remove {version.ref}",
+                    why=f"the alias {version.aliases[0]} points at it",
+                    fix=f"adaptkit alias {name} {version.aliases[0]} OTHER, then remove it",
+                )
             elsewhere = self._count_live(connection, version.digest) > 1
             heirs = () if elsewhere else self._children(connection, version.digest)
             if heirs:
-                raise Refused(f"cannot remove {version.ref}", why=f"{', '.join(v.ref for v in heirs[:3])} was made from it",
-                              fix=f"adaptkit rm {heirs[0].ref} first")  # fmt: skip
+                raise Refused(
+                    f"cannot remove {version.ref}",
+                    why=f"{', '.join(v.ref for v in heirs[:3])} was made from it",
+                    fix=f"adaptkit rm {heirs[0].ref} first",
+                )
             version_id = self._version_id(connection, name, number)
-            connection.execute(versions.update().where(versions.c.id == version_id).values(deleted=self._now()))
+            connection.execute(
+                versions.update().where(versions.c.id == version_id).values(deleted=self._now())
+            )
             self._record(connection, Event("deleted", version.ref, version.digest, author=author))
 
     @once_more
@@ -206,19 +259,36 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
             former = select(redirects.c.adapter_id).where(redirects.c.name == new)
             taken = connection.execute(select(adapters.c.id).where(adapters.c.name == new)).scalar()
             if taken is not None or connection.execute(former).scalar() not in {None, adapter_id}:
-                why = "that name is taken" if taken is not None else "that name leads to an adapter that had it before"
+                why = (
+                    "that name is taken"
+                    if taken is not None
+                    else "that name leads to an adapter that had it before"
+                )
                 raise Conflict(f"cannot rename {name} to {new}", why=why, fix="choose another name")
             connection.execute(redirects.delete().where(redirects.c.name == new))
-            connection.execute(redirects.insert().values(name=name, adapter_id=adapter_id, when=self._now()))
-            connection.execute(adapters.update().where(adapters.c.id == adapter_id).values(name=new))
-            self._record(connection, Event("renamed", new, "", {"old": name, "new": new}, author=author))
+            connection.execute(
+                redirects.insert().values(name=name, adapter_id=adapter_id, when=self._now())
+            )
+            connection.execute(
+                adapters.update().where(adapters.c.id == adapter_id).values(name=new)
+            )
+            self._record(
+                connection, Event("renamed", new, "", {"old": name, "new": new}, author=author)
+            )
             return name
 
     # ------------------------------------------------------------ aliases
 
     @once_more
-    def move_alias(self, name: str, alias: str, number: int | None, *, expect: int | None = ANY,
-                   author: str = "") -> AliasMove:  # fmt: skip
+    def move_alias(
+        self,
+        name: str,
+        alias: str,
+        number: int | None,
+        *,
+        expect: int | None = ANY,
+        author: str = "",
+    ) -> AliasMove:
         """Compare-and-swap: `Conflict` unless the alias points at `expect` (None: nowhere; ANY: do not ask)."""
         with self._writing() as connection:
             adapter_id, name, _ = self._adapter(connection, name)
@@ -233,12 +303,21 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
         """The moves of a name's aliases, oldest first."""
         with self._reading() as connection:
             adapter_id, name, _ = self._adapter(connection, name)
-            query = select(alias_moves).where(alias_moves.c.adapter_id == adapter_id).order_by(alias_moves.c.id)
+            query = (
+                select(alias_moves)
+                .where(alias_moves.c.adapter_id == adapter_id)
+                .order_by(alias_moves.c.id)
+            )
             if alias is not None:
                 query = query.where(alias_moves.c.alias == alias)
-            return tuple(AliasMove(r.alias, r.old, r.new, r.when, r.author) for r in connection.execute(query))
+            return tuple(
+                AliasMove(r.alias, r.old, r.new, r.when, r.author)
+                for r in connection.execute(query)
+            )
 
 
 def _ambiguous(prefix: str, found: Sequence[Version]) -> BadReference:
     listed = ", ".join(f"{v.ref} is {v.digest[:23]}…" for v in found[:4])
-    return BadReference(f"'{prefix}' is the start of several digests", why=listed, fix="type more digits")
+    return BadReference(
+        f"'{prefix}' is the start of several digests", why=listed, fix="type more digits"
+    )

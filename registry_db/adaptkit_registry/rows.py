@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from adaptkit.types import BaseIdentity, Level, Quantisation, Version, canonical_json, digest_of
-from adaptkit_registry.schema import adapters, aliases, artifacts, base_levels, bases, metrics, tags, versions
+from adaptkit_registry.schema import (
+    adapters,
+    aliases,
+    artifacts,
+    base_levels,
+    bases,
+    metrics,
+    tags,
+    versions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +34,12 @@ def version_query() -> Select[tuple[object, ...]]:
     """Versions with what their adapter and artifact say."""
     return (
         select(
-            versions, adapters.c.name, adapters.c.description, artifacts.c.method, artifacts.c.rank, artifacts.c.base_id
+            versions,
+            adapters.c.name,
+            adapters.c.description,
+            artifacts.c.method,
+            artifacts.c.rank,
+            artifacts.c.base_id,
         )
         .join(adapters, adapters.c.id == versions.c.adapter_id)
         .join(artifacts, artifacts.c.digest == versions.c.digest)
@@ -38,21 +52,36 @@ def read_versions(connection: Connection, query: Select[tuple[object, ...]]) -> 
     if not rows:
         return []
     ids = [row.id for row in rows]
-    named = _by_version(connection, select(aliases.c.version_id, aliases.c.alias), aliases.c.version_id, ids)
+    named = _by_version(
+        connection, select(aliases.c.version_id, aliases.c.alias), aliases.c.version_id, ids
+    )
     tagged = _by_version(connection, select(tags.c.version_id, tags.c.tag), tags.c.version_id, ids)
     measured = _by_version(
-        connection, select(metrics.c.version_id, metrics.c.name, metrics.c.value), metrics.c.version_id, ids
+        connection,
+        select(metrics.c.version_id, metrics.c.name, metrics.c.value),
+        metrics.c.version_id,
+        ids,
     )
     known = read_bases(connection, sorted({row.base_id for row in rows}))
     return [
         Version(
-            row.name, row.number, row.digest, row.method, row.rank, known[row.base_id], row.created, row.author,
-            row.message, row.origin, tuple(sorted(r[1] for r in named[row.id])),
-            tuple(sorted(r[1] for r in tagged[row.id])), {r[1]: r[2] for r in sorted(measured[row.id])},
+            row.name,
+            row.number,
+            row.digest,
+            row.method,
+            row.rank,
+            known[row.base_id],
+            row.created,
+            row.author,
+            row.message,
+            row.origin,
+            tuple(sorted(r[1] for r in named[row.id])),
+            tuple(sorted(r[1] for r in tagged[row.id])),
+            {r[1]: r[2] for r in sorted(measured[row.id])},
             row.description,
         )
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def read_bases(connection: Connection, ids: Sequence[int]) -> dict[int, BaseIdentity]:
@@ -61,10 +90,16 @@ def read_bases(connection: Connection, ids: Sequence[int]) -> dict[int, BaseIden
     query = select(bases).where(bases.c.id.in_(ids)) if few else select(bases)
     level_query = select(base_levels).order_by(base_levels.c.kind)
     levels: dict[int, list[Level]] = defaultdict(list)
-    for row in connection.execute(level_query.where(base_levels.c.base_id.in_(ids)) if few else level_query):
+    for row in connection.execute(
+        level_query.where(base_levels.c.base_id.in_(ids)) if few else level_query
+    ):
         levels[row.base_id].append(Level(row.value, row.measured))
-    return {row.id: BaseIdentity(row.name, tuple(levels[row.id]), _quantised(row.quantised), row.derived_from)
-            for row in connection.execute(query)}  # fmt: skip
+    return {
+        row.id: BaseIdentity(
+            row.name, tuple(levels[row.id]), _quantised(row.quantised), row.derived_from
+        )
+        for row in connection.execute(query)
+    }
 
 
 def write_base(connection: Connection, base: BaseIdentity) -> int:
@@ -75,12 +110,16 @@ def write_base(connection: Connection, base: BaseIdentity) -> int:
         return int(found)
     quantised = canonical_json(asdict(base.quantised)) if base.quantised else None
     made = connection.execute(
-        bases.insert().values(key=key, name=base.name, quantised=quantised, derived_from=base.derived_from)
+        bases.insert().values(
+            key=key, name=base.name, quantised=quantised, derived_from=base.derived_from
+        )
     ).inserted_primary_key
     assert made is not None
     for level in base.levels:
         connection.execute(
-            base_levels.insert().values(base_id=made[0], kind=level.kind, value=level.value, measured=level.measured)
+            base_levels.insert().values(
+                base_id=made[0], kind=level.kind, value=level.value, measured=level.measured
+            )
         )
     return int(made[0])
 

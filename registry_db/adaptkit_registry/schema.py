@@ -36,79 +36,95 @@ def key(length: int) -> String:
 
 
 about = Table(
-    "about", metadata,
+    "about",
+    metadata,
     Column("key", String(40), primary_key=True),
     Column("value", String(200), nullable=False),
-)  # fmt: skip
+)
 
 adapters = Table(
-    "adapters", metadata,
+    "adapters",
+    metadata,
     Column("id", Integer, primary_key=True),
     Column("name", key(200), nullable=False, unique=True),
-    Column("next_number", Integer, nullable=False),  # never goes back, so that a number is never used twice
+    Column(
+        "next_number", Integer, nullable=False
+    ),  # never goes back, so that a number is never used twice
     Column("created", String(32), nullable=False),
     Column("description", Text, nullable=False, server_default=text("''")),
-)  # fmt: skip
+)
 
 redirects = Table(
-    "redirects", metadata,
-    Column("name", key(200), primary_key=True),  # a name that an adapter had; never also the name of another
+    "redirects",
+    metadata,
+    Column(
+        "name", key(200), primary_key=True
+    ),  # a name that an adapter had; never also the name of another
     Column("adapter_id", ForeignKey("adapters.id"), nullable=False, index=True),
     Column("when", String(32), nullable=False),
-)  # fmt: skip
+)
 
 bases = Table(
-    "bases", metadata,
+    "bases",
+    metadata,
     Column("id", Integer, primary_key=True),
-    Column("key", String(80), nullable=False, unique=True),  # digest of everything below and of the levels
+    Column(
+        "key", String(80), nullable=False, unique=True
+    ),  # digest of everything below and of the levels
     Column("name", String(400), index=True),
     Column("quantised", Text),
     Column("derived_from", String(400)),
-)  # fmt: skip
+)
 
 base_levels = Table(
-    "base_levels", metadata,
+    "base_levels",
+    metadata,
     Column("base_id", ForeignKey("bases.id"), primary_key=True),
     Column("kind", String(8), primary_key=True),
     Column("value", key(80), nullable=False, index=True),
     Column("measured", Boolean, nullable=False),
-)  # fmt: skip
+)
 
 base_names = Table(
-    "base_names", metadata,
+    "base_names",
+    metadata,
     Column("name", key(200), primary_key=True),  # what people here call a base
     Column("base_id", ForeignKey("bases.id"), nullable=False),
     Column("author", String(200), nullable=False),
     Column("when", String(32), nullable=False),
-)  # fmt: skip
+)
 
 pairs = Table(
-    "pairs", metadata,
+    "pairs",
+    metadata,
     Column("fs1", key(80), primary_key=True),  # these files
     Column("tm1", key(80), nullable=False),  # hold these tensors, as
     Column("author", String(200), nullable=False),  # measured
     Column("when", String(32), nullable=False),
-)  # fmt: skip
+)
 
 artifacts = Table(
-    "artifacts", metadata,
+    "artifacts",
+    metadata,
     Column("digest", key(80), primary_key=True),
     Column("method", String(64), nullable=False, index=True),
     Column("rank", Integer),
     Column("base_id", ForeignKey("bases.id"), nullable=False, index=True),
     Column("manifest", Text, nullable=False),
-)  # fmt: skip
+)
 
 files = Table(
-    "files", metadata,
+    "files",
+    metadata,
     Column("digest", key(80), ForeignKey("artifacts.digest"), primary_key=True),
     Column("path", String(400), primary_key=True),
     Column("size", BYTES, nullable=False),
     Column("sha256", String(64), nullable=False, index=True),
-)  # fmt: skip
+)
 
 versions = Table(
-    "versions", metadata,
+    "versions",
+    metadata,
     Column("id", Integer, primary_key=True),
     Column("adapter_id", ForeignKey("adapters.id"), nullable=False),
     Column("number", Integer, nullable=False),
@@ -119,30 +135,34 @@ versions = Table(
     Column("created", String(32), nullable=False),
     Column("deleted", String(32)),  # when it went to the trash
     UniqueConstraint("adapter_id", "number"),
-)  # fmt: skip
+)
 
 tags = Table(
-    "tags", metadata,
+    "tags",
+    metadata,
     Column("version_id", ForeignKey("versions.id"), primary_key=True),
     Column("tag", String(200), primary_key=True, index=True),
-)  # fmt: skip
+)
 
 metrics = Table(
-    "metrics", metadata,
+    "metrics",
+    metadata,
     Column("version_id", ForeignKey("versions.id"), primary_key=True),
     Column("name", String(200), primary_key=True),
     Column("value", Float, nullable=False),
-)  # fmt: skip
+)
 
 aliases = Table(
-    "aliases", metadata,
+    "aliases",
+    metadata,
     Column("adapter_id", ForeignKey("adapters.id"), primary_key=True),
     Column("alias", String(64), primary_key=True),
     Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
-)  # fmt: skip
+)
 
 alias_moves = Table(
-    "alias_moves", metadata,
+    "alias_moves",
+    metadata,
     Column("id", Integer, primary_key=True),
     Column("adapter_id", ForeignKey("adapters.id"), nullable=False, index=True),
     Column("alias", String(64), nullable=False),
@@ -150,28 +170,31 @@ alias_moves = Table(
     Column("new", Integer),
     Column("when", String(32), nullable=False),
     Column("author", String(200), nullable=False),
-)  # fmt: skip
+)
 
 lineage = Table(
-    "lineage", metadata,
+    "lineage",
+    metadata,
     Column("child", key(80), ForeignKey("artifacts.digest"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("parent", key(80), nullable=False, index=True),  # may be known elsewhere only
     Column("weight", Float, nullable=False),
     Column("role", String(32), nullable=False),
     Column("label", String(400), nullable=False),
-)  # fmt: skip
+)
 
 placements = Table(
-    "placements", metadata,
+    "placements",
+    metadata,
     Column("place", String(800), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("digest", key(80), nullable=False, index=True),
     Column("when", String(32), nullable=False),
-)  # fmt: skip
+)
 
 events = Table(
-    "events", metadata,
+    "events",
+    metadata,
     Column("id", Integer, primary_key=True),
     Column("verb", String(32), nullable=False),
     Column("subject", String(400), nullable=False, index=True),
@@ -179,7 +202,7 @@ events = Table(
     Column("detail", Text, nullable=False),
     Column("when", String(32), nullable=False),
     Column("author", String(200), nullable=False),
-)  # fmt: skip
+)
 
 # The latest live version of each name, and the list of one name, come from this index alone.
 Index(None, versions.c.adapter_id, versions.c.deleted, versions.c.number)

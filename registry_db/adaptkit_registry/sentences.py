@@ -34,12 +34,17 @@ def explained(url: URL) -> Iterator[None]:
     try:
         yield
     except (exc.NoSuchModuleError, ImportError) as error:
-        raise RegistryError(f"cannot open the registry {shown(url)}", why=f"no driver for '{url.drivername}'",
-                            fix="pip install 'adaptkit[postgres]' for postgresql+psycopg://…") from error  # fmt: skip
+        raise RegistryError(
+            f"cannot open the registry {shown(url)}",
+            why=f"no driver for '{url.drivername}'",
+            fix="pip install 'adaptkit[postgres]' for postgresql+psycopg://…",
+        ) from error
     except exc.DBAPIError as error:
         raise _sentence(url, error) from error
     except exc.SQLAlchemyError as error:
-        raise RegistryError(f"the registry {shown(url)} failed", why=_plain(url, str(error))) from error
+        raise RegistryError(
+            f"the registry {shown(url)} failed", why=_plain(url, str(error))
+        ) from error
 
 
 def shown(url: URL) -> str:
@@ -56,15 +61,20 @@ def busy_timeout() -> float:
     try:
         return float(said)
     except ValueError:
-        raise RegistryError(f"ADAPTKIT_BUSY_TIMEOUT is '{said}'", why="it is a number of seconds",
-                            fix="for example ADAPTKIT_BUSY_TIMEOUT=30") from None  # fmt: skip
+        raise RegistryError(
+            f"ADAPTKIT_BUSY_TIMEOUT is '{said}'",
+            why="it is a number of seconds",
+            fix="for example ADAPTKIT_BUSY_TIMEOUT=30",
+        ) from None
 
 
 def _sentence(url: URL, error: exc.DBAPIError) -> RegistryError:
     said = _plain(url, str(error.orig))
     if url.get_backend_name() == "sqlite":
         return _of_sqlite(url, said)
-    return _of_server(url, said, getattr(error.orig, "sqlstate", None) or "", broken=error.connection_invalidated)
+    return _of_server(
+        url, said, getattr(error.orig, "sqlstate", None) or "", broken=error.connection_invalidated
+    )
 
 
 def _of_sqlite(url: URL, said: str) -> RegistryError:
@@ -72,61 +82,98 @@ def _of_sqlite(url: URL, said: str) -> RegistryError:
     if "locked" in low or "busy" in low:
         return _held(what)
     if "not a database" in low or "malformed" in low:
-        return NotARegistry(f"{what} is not a database", why=said, fix="check --home, or restore a backup")
+        return NotARegistry(
+            f"{what} is not a database", why=said, fix="check --home, or restore a backup"
+        )
     if "full" in low:
         return _full(what)
     if "readonly" in low or "read-only" in low:
-        return RegistryError(f"cannot write {what}", why="it is read-only", fix="check who owns the file")
+        return RegistryError(
+            f"cannot write {what}", why="it is read-only", fix="check who owns the file"
+        )
     if "unable to open" in low:
-        return RegistryError(f"cannot open {what}", why="its folder is missing or cannot be written",
-                             fix="adaptkit init, or check --home")  # fmt: skip
+        return RegistryError(
+            f"cannot open {what}",
+            why="its folder is missing or cannot be written",
+            fix="adaptkit init, or check --home",
+        )
     if "disk i/o" in low:
-        return RegistryError(f"cannot write {what}", why="the disk reports an error (or has no room left)",
-                             fix="look at the disk (dmesg, df); nothing of this change was written")  # fmt: skip
+        return RegistryError(
+            f"cannot write {what}",
+            why="the disk reports an error (or has no room left)",
+            fix="look at the disk (dmesg, df); nothing of this change was written",
+        )
     return RegistryError(f"{what} failed", why=said)
 
 
 def _of_server(url: URL, said: str, state: str, *, broken: bool) -> RegistryError:
     what = f"the registry {shown(url)}"
     if state in _AGAIN:
-        return Overtaken(f"{what} undid this change", why=f"another one came between: {said}", fix="try again")
+        return Overtaken(
+            f"{what} undid this change", why=f"another one came between: {said}", fix="try again"
+        )
     if state in _HELD:
         return _held(what)
     if state in _FULL:
         return _full(what)
     if state in _READ_ONLY:
-        return RegistryError(f"cannot write {what}", why="it is read-only (a standby server?)",
-                             fix="give ADAPTKIT_REGISTRY_URL the server that takes writes")  # fmt: skip
+        return RegistryError(
+            f"cannot write {what}",
+            why="it is read-only (a standby server?)",
+            fix="give ADAPTKIT_REGISTRY_URL the server that takes writes",
+        )
     if state in _DENIED:
-        return RegistryError(f"{what} does not let '{url.username or os.environ.get('PGUSER', 'you')}' do this", why=said,
-                             fix="ask for the role: docs/teams.md has the SQL that grants it")  # fmt: skip
+        return RegistryError(
+            f"{what} does not let '{url.username or os.environ.get('PGUSER', 'you')}' do this",
+            why=said,
+            fix="ask for the role: docs/teams.md has the SQL that grants it",
+        )
     if "authentication failed" in said or "no password supplied" in said:
-        return RegistryError(f"{what} does not know you", why=said,
-                             fix="check the user and the password in ADAPTKIT_REGISTRY_URL or ~/.pgpass")  # fmt: skip
+        return RegistryError(
+            f"{what} does not know you",
+            why=said,
+            fix="check the user and the password in ADAPTKIT_REGISTRY_URL or ~/.pgpass",
+        )
     if state == "3D000" or ("database" in said and "does not exist" in said):
         return RegistryError(
-            f"there is no database at {shown(url)}", why=said, fix=f"createdb {url.database or 'adaptkit'}"
+            f"there is no database at {shown(url)}",
+            why=said,
+            fix=f"createdb {url.database or 'adaptkit'}",
         )
     if broken or state.startswith(_GONE) or "server closed the connection" in said:
-        return RegistryError(f"the connection to {what} broke", why=said,
-                             fix="the change stands whole or not at all: look (adaptkit log NAME), then type it again")  # fmt: skip
+        return RegistryError(
+            f"the connection to {what} broke",
+            why=said,
+            fix="the change stands whole or not at all: look (adaptkit log NAME), then type it again",
+        )
     if not state and "connect" in said:
         return RegistryError(
-            f"cannot reach {what}", why=said, fix="check that the server runs and the URL's host and port"
+            f"cannot reach {what}",
+            why=said,
+            fix="check that the server runs and the URL's host and port",
         )
     return RegistryError(f"{what} failed", why=said)
 
 
 def _held(what: str) -> RegistryLocked:
-    return RegistryLocked(f"{what} is locked", why=f"another process held it for more than {busy_timeout():g} s",
-                          fix="try again; if no other adaptkit runs, look for a process that is stuck")  # fmt: skip
+    return RegistryLocked(
+        f"{what} is locked",
+        why=f"another process held it for more than {busy_timeout():g} s",
+        fix="try again; if no other adaptkit runs, look for a process that is stuck",
+    )
 
 
 def _full(what: str) -> RegistryError:
-    return RegistryError(f"cannot write {what}", why="disk full", fix="free some space, then try again")
+    return RegistryError(
+        f"cannot write {what}", why="disk full", fix="free some space, then try again"
+    )
 
 
 def _plain(url: URL, said: str) -> str:
     """The first line of what a driver says, without the password should it be in there."""
     line = (said.strip() or "the driver gives no reason").splitlines()[0]
-    return line.replace(url.password, "***") if isinstance(url.password, str) and url.password else line
+    return (
+        line.replace(url.password, "***")
+        if isinstance(url.password, str) and url.password
+        else line
+    )

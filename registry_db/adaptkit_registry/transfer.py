@@ -66,8 +66,14 @@ class Transfer(Ledger):
         yield canonical_json({"end": count, "sha256": hashed.hexdigest()})
 
     @once_more
-    def import_lines(self, lines: Sequence[str], *, author: str = "", source: str = "export",
-                     check_name: Callable[[str], object] = str) -> dict[str, int]:  # fmt: skip
+    def import_lines(
+        self,
+        lines: Sequence[str],
+        *,
+        author: str = "",
+        source: str = "export",
+        check_name: Callable[[str], object] = str,
+    ) -> dict[str, int]:
         """Take in what `export_lines` wrote: how many rows of each kind were new. All of it, or an error and nothing.
 
         `check_name` raises for a name that no adapter may have: a file comes from anywhere.
@@ -77,22 +83,36 @@ class Transfer(Ledger):
             added = _Import(connection, source, check_name).take(read, self)
             new = {kind: count for kind, count in sorted(added.items()) if count}
             if new:
-                self._record(connection, Event("imported", source[-400:], "", dict(new), author=author))
+                self._record(
+                    connection, Event("imported", source[-400:], "", dict(new), author=author)
+                )
             return new
 
 
 def _lines(connection: Connection) -> Iterator[Line]:
     yield {"adaptkit-registry": FORMAT, "schema": HEAD}
     levels: dict[int, list[list[Any]]] = {}
-    for row in connection.execute(select(base_levels).order_by(base_levels.c.base_id, base_levels.c.kind)):
+    for row in connection.execute(
+        select(base_levels).order_by(base_levels.c.base_id, base_levels.c.kind)
+    ):
         levels.setdefault(row.base_id, []).append([row.value, row.measured])
     keys = {}
     for row in connection.execute(select(bases).order_by(bases.c.key)):
         keys[row.id] = row.key
-        yield {"base": row.key, "name": row.name, "quantised": row.quantised, "derived_from": row.derived_from,
-               "levels": levels.get(row.id, [])}  # fmt: skip
+        yield {
+            "base": row.key,
+            "name": row.name,
+            "quantised": row.quantised,
+            "derived_from": row.derived_from,
+            "levels": levels.get(row.id, []),
+        }
     for row in connection.execute(select(base_names).order_by(base_names.c.name)):
-        yield {"base_name": row.name, "of": keys[row.base_id], "author": row.author, "when": row.when}
+        yield {
+            "base_name": row.name,
+            "of": keys[row.base_id],
+            "author": row.author,
+            "when": row.when,
+        }
     for row in connection.execute(select(pairs).order_by(pairs.c.fs1)):
         yield {"pair": row.fs1, "tm1": row.tm1, "author": row.author, "when": row.when}
     former: dict[int, list[list[str]]] = {}
@@ -101,10 +121,19 @@ def _lines(connection: Connection) -> Iterator[Line]:
     names = {}
     for row in connection.execute(select(adapters).order_by(adapters.c.name)):
         names[row.id] = row.name
-        yield {"adapter": row.name, "next_number": row.next_number, "created": row.created,
-               "description": row.description, "former": former.get(row.id, [])}  # fmt: skip
+        yield {
+            "adapter": row.name,
+            "next_number": row.next_number,
+            "created": row.created,
+            "description": row.description,
+            "former": former.get(row.id, []),
+        }
     for row in connection.execute(select(artifacts).order_by(artifacts.c.digest)):
-        yield {"artifact": row.digest, "base": keys[row.base_id], "manifest": json.loads(row.manifest)}
+        yield {
+            "artifact": row.digest,
+            "base": keys[row.base_id],
+            "manifest": json.loads(row.manifest),
+        }
     tagged: dict[int, list[str]] = {}
     for row in connection.execute(select(tags).order_by(tags.c.tag)):
         tagged.setdefault(row.version_id, []).append(row.tag)
@@ -114,10 +143,21 @@ def _lines(connection: Connection) -> Iterator[Line]:
     numbers = {}
     for row in connection.execute(select(versions).order_by(versions.c.id)):
         numbers[row.id] = row.number
-        yield {"version": names[row.adapter_id], "number": row.number, "digest": row.digest, "message": row.message,
-               "author": row.author, "origin": row.origin, "created": row.created, "deleted": row.deleted,
-               "tags": sorted(tagged.get(row.id, [])), "metrics": measured.get(row.id, {})}  # fmt: skip
-    for row in sorted(connection.execute(select(aliases)), key=lambda r: (names[r.adapter_id], r.alias)):
+        yield {
+            "version": names[row.adapter_id],
+            "number": row.number,
+            "digest": row.digest,
+            "message": row.message,
+            "author": row.author,
+            "origin": row.origin,
+            "created": row.created,
+            "deleted": row.deleted,
+            "tags": sorted(tagged.get(row.id, [])),
+            "metrics": measured.get(row.id, {}),
+        }
+    for row in sorted(
+        connection.execute(select(aliases)), key=lambda r: (names[r.adapter_id], r.alias)
+    ):
         yield {"alias": row.alias, "of": names[row.adapter_id], "number": numbers[row.version_id]}
     for row in connection.execute(select(alias_moves).order_by(alias_moves.c.id)):
         yield {"move": names[row.adapter_id], **{field: getattr(row, field) for field in _MOVE}}
@@ -136,23 +176,34 @@ def _checked(lines: Sequence[str], source: str) -> list[Line]:
         first, last = read[0], read[-1]
         known = first["adaptkit-registry"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise RegistryError(broken, why="it is no export of a registry, or a part of one",
-                            fix="adaptkit registry export FILE writes one") from error  # fmt: skip
+        raise RegistryError(
+            broken,
+            why="it is no export of a registry, or a part of one",
+            fix="adaptkit registry export FILE writes one",
+        ) from error
     if known != FORMAT:
-        raise RegistryTooNew(broken, why=f"it has the format {known}, this version reads {FORMAT}",
-                             fix="pip install -U adaptkit")  # fmt: skip
+        raise RegistryTooNew(
+            broken,
+            why=f"it has the format {known}, this version reads {FORMAT}",
+            fix="pip install -U adaptkit",
+        )
     body = kept[:-1]
     found = sha256("".join(f"{line.rstrip()}\n" for line in body).encode()).hexdigest()
     if not isinstance(last, dict) or (last.get("end"), last.get("sha256")) != (len(body), found):
-        raise RegistryError(broken, why="its last line does not count and hash the others: it was cut off or edited",
-                            fix="export again, and copy the file whole")  # fmt: skip
+        raise RegistryError(
+            broken,
+            why="its last line does not count and hash the others: it was cut off or edited",
+            fix="export again, and copy the file whole",
+        )
     return read[1:-1]
 
 
 class _Import:
     """One import in its transaction; what is in the database already stays as it is."""
 
-    def __init__(self, connection: Connection, source: str, check_name: Callable[[str], object]) -> None:
+    def __init__(
+        self, connection: Connection, source: str, check_name: Callable[[str], object]
+    ) -> None:
         self.sql, self.source, self.check_name = connection, source, check_name
         self.new: Counter[str] = Counter()
 
@@ -163,14 +214,22 @@ class _Import:
         self.former = {row.name: row.adapter_id for row in self.sql.execute(select(redirects))}
         self.bases: dict[str, BaseIdentity] = {}
         self.artifacts = set(self.sql.execute(select(artifacts.c.digest)).scalars())
-        self.versions = {(row.adapter_id, row.number): row for row in self.sql.execute(
-            select(versions.c.id, versions.c.adapter_id, versions.c.number, versions.c.digest))}  # fmt: skip
+        self.versions = {
+            (row.adapter_id, row.number): row
+            for row in self.sql.execute(
+                select(versions.c.id, versions.c.adapter_id, versions.c.number, versions.c.digest)
+            )
+        }
         self.version_ids = {key: row.id for key, row in self.versions.items()}
         self.aliases = {(row.adapter_id, row.alias) for row in self.sql.execute(select(aliases))}
         moves = select(alias_moves.c.adapter_id, *(alias_moves.c[field] for field in _MOVE))
         self.moves = Counter(map(tuple, self.sql.execute(moves)))
-        self.placements = set(map(tuple, self.sql.execute(select(placements.c.place, placements.c.number))))
-        self.events = Counter(map(tuple, self.sql.execute(select(*(events.c[field] for field in _EVENT)))))
+        self.placements = set(
+            map(tuple, self.sql.execute(select(placements.c.place, placements.c.number)))
+        )
+        self.events = Counter(
+            map(tuple, self.sql.execute(select(*(events.c[field] for field in _EVENT))))
+        )
         for number, line in enumerate(lines, start=2):
             try:
                 kind = next(kind for kind in _KINDS if kind in line)
@@ -179,18 +238,25 @@ class _Import:
                         raise TypeError(f"'{field}' is {line[field]!r}")  # noqa: TRY301
                 getattr(self, f"_{kind}")(line)
             except (StopIteration, KeyError, TypeError, ValueError, AttributeError) as error:
-                raise RegistryError(f"cannot import {self.source}", why=f"line {number} is none that an export holds: {error}",
-                                    fix="export again") from error  # fmt: skip
+                raise RegistryError(
+                    f"cannot import {self.source}",
+                    why=f"line {number} is none that an export holds: {error}",
+                    fix="export again",
+                ) from error
         return self.new
 
     def _base(self, line: Line) -> None:
         quantised = Quantisation(**json.loads(line["quantised"])) if line["quantised"] else None
         levels = tuple(Level(value, bool(measured)) for value, measured in line["levels"])
-        self.bases[line["base"]] = BaseIdentity(line["name"], levels, quantised, line["derived_from"])
+        self.bases[line["base"]] = BaseIdentity(
+            line["name"], levels, quantised, line["derived_from"]
+        )
 
     def _base_name(self, line: Line) -> None:
         known = write_base(self.sql, self.bases[line["of"]])
-        there = self.sql.execute(select(base_names.c.base_id).where(base_names.c.name == line["base_name"])).scalar()
+        there = self.sql.execute(
+            select(base_names.c.base_id).where(base_names.c.name == line["base_name"])
+        ).scalar()
         if there is None:
             self._insert(
                 "base_names",
@@ -201,41 +267,70 @@ class _Import:
                 when=line["when"],
             )
         elif there != known:
-            raise Conflict(f"cannot import {self.source}", why=f"the base name '{line['base_name']}' means another base here",
-                           fix="adaptkit base alias it to another name first; nothing was changed")  # fmt: skip
+            raise Conflict(
+                f"cannot import {self.source}",
+                why=f"the base name '{line['base_name']}' means another base here",
+                fix="adaptkit base alias it to another name first; nothing was changed",
+            )
 
     def _pair(self, line: Line) -> None:
         there = self.sql.execute(select(pairs.c.tm1).where(pairs.c.fs1 == line["pair"])).scalar()
         if there is None:
-            self._insert("pairs", pairs, fs1=line["pair"], tm1=line["tm1"], author=line["author"], when=line["when"])
+            self._insert(
+                "pairs",
+                pairs,
+                fs1=line["pair"],
+                tm1=line["tm1"],
+                author=line["author"],
+                when=line["when"],
+            )
         elif there != line["tm1"]:
-            raise Conflict(f"cannot import {self.source}", why=f"other tensors were measured in the files {line['pair'][:20]}… here",
-                           fix="hash them again where they lie: one of the two measured a damaged copy")  # fmt: skip
+            raise Conflict(
+                f"cannot import {self.source}",
+                why=f"other tensors were measured in the files {line['pair'][:20]}… here",
+                fix="hash them again where they lie: one of the two measured a damaged copy",
+            )
 
     def _adapter(self, line: Line) -> None:
         name = line["adapter"]
         for called in (name, *(former for former, _ in line["former"])):
             self.check_name(called)
         if name in self.former:
-            raise Conflict(f"cannot import {self.source}", why=f"'{name}' leads to another adapter here, which had that name",
-                           fix="rename one of them first")  # fmt: skip
+            raise Conflict(
+                f"cannot import {self.source}",
+                why=f"'{name}' leads to another adapter here, which had that name",
+                fix="rename one of them first",
+            )
         if name not in self.ids:
-            self.ids[name] = self._insert("adapters", adapters, name=name, next_number=line["next_number"],
-                                          created=line["created"], description=line["description"])  # fmt: skip
+            self.ids[name] = self._insert(
+                "adapters",
+                adapters,
+                name=name,
+                next_number=line["next_number"],
+                created=line["created"],
+                description=line["description"],
+            )
         else:
             mine, there = adapters.c.id == self.ids[name], self.adapters[name]
-            changes = {"next_number": max(line["next_number"], there.next_number),
-                       "description": there.description or line["description"]}  # fmt: skip
+            changes = {
+                "next_number": max(line["next_number"], there.next_number),
+                "description": there.description or line["description"],
+            }
             if changes != {"next_number": there.next_number, "description": there.description}:
                 self.sql.execute(adapters.update().where(mine).values(**changes))
                 self.new["adapters"] += 1
         for former, when in line["former"]:
             leads = self.ids.get(former, self.former.get(former))
             if leads not in {None, self.ids[name]}:
-                raise Conflict(f"cannot import {self.source}", why=f"'{former}', a former name of {name}, means another adapter here",
-                               fix="rename one of them first")  # fmt: skip
+                raise Conflict(
+                    f"cannot import {self.source}",
+                    why=f"'{former}', a former name of {name}, means another adapter here",
+                    fix="rename one of them first",
+                )
             if leads is None:
-                self._insert("redirects", redirects, name=former, adapter_id=self.ids[name], when=when)
+                self._insert(
+                    "redirects", redirects, name=former, adapter_id=self.ids[name], when=when
+                )
                 self.former[former] = self.ids[name]
 
     def _artifact(self, line: Line) -> None:
@@ -246,7 +341,9 @@ class _Import:
             return
         self.ledger._write_artifact(self.sql, manifest)  # noqa: SLF001  (one class in two parts)
         known = write_base(self.sql, self.bases[line["base"]])  # what `base verify` found out later
-        self.sql.execute(artifacts.update().where(artifacts.c.digest == digest).values(base_id=known))
+        self.sql.execute(
+            artifacts.update().where(artifacts.c.digest == digest).values(base_id=known)
+        )
         self.artifacts.add(digest)
         self.new["artifacts"] += 1
 
@@ -259,13 +356,23 @@ class _Import:
                 "versions", versions, adapter_id=key[0], **{f: line[f] for f in fields}
             )
         elif there.digest != line["digest"]:
-            raise Conflict(f"cannot import {self.source}", why=f"{line['version']}@{line['number']} is {line['digest'][:19]}… there "
-                           f"and {there.digest[:19]}… here", fix="rename one of the two adapters first; nothing was changed")  # fmt: skip
+            raise Conflict(
+                f"cannot import {self.source}",
+                why=f"{line['version']}@{line['number']} is {line['digest'][:19]}… there "
+                f"and {there.digest[:19]}… here",
+                fix="rename one of the two adapters first; nothing was changed",
+            )
         owner = self.version_ids[key]
         tagged, measured = set(), set()
         if there is not None:
-            tagged = set(self.sql.execute(select(tags.c.tag).where(tags.c.version_id == owner)).scalars())
-            measured = set(self.sql.execute(select(metrics.c.name).where(metrics.c.version_id == owner)).scalars())
+            tagged = set(
+                self.sql.execute(select(tags.c.tag).where(tags.c.version_id == owner)).scalars()
+            )
+            measured = set(
+                self.sql.execute(
+                    select(metrics.c.name).where(metrics.c.version_id == owner)
+                ).scalars()
+            )
         for tag in line["tags"]:
             if tag not in tagged:
                 self._insert("tags", tags, version_id=owner, tag=tag)
@@ -276,8 +383,13 @@ class _Import:
     def _alias(self, line: Line) -> None:
         adapter_id = self.ids[line["of"]]
         if (adapter_id, line["alias"]) not in self.aliases:
-            self._insert("aliases", aliases, adapter_id=adapter_id, alias=line["alias"],
-                         version_id=self.version_ids[adapter_id, line["number"]])  # fmt: skip
+            self._insert(
+                "aliases",
+                aliases,
+                adapter_id=adapter_id,
+                alias=line["alias"],
+                version_id=self.version_ids[adapter_id, line["number"]],
+            )
 
     def _move(self, line: Line) -> None:
         adapter_id = self.ids[line["move"]]
@@ -287,8 +399,14 @@ class _Import:
 
     def _placement(self, line: Line) -> None:
         if (line["placement"], line["number"]) not in self.placements:
-            self._insert("placements", placements, place=line["placement"], number=line["number"],
-                         digest=line["digest"], when=line["when"])  # fmt: skip
+            self._insert(
+                "placements",
+                placements,
+                place=line["placement"],
+                number=line["number"],
+                digest=line["digest"],
+                when=line["when"],
+            )
 
     def _event(self, line: Line) -> None:
         row = (line["event"], *(line[field] for field in _EVENT[1:]))
@@ -320,8 +438,25 @@ _KINDS = (
     "event",
 )  # the first key that a line has
 _TYPES = {
-    "number": (int,), "next_number": (int,), "old": (int, type(None)), "new": (int, type(None)), "message": (str,),
-    "author": (str,), "created": (str,), "deleted": (str, type(None)), "when": (str,), "digest": (str,), "tags": (list,),
-    "metrics": (dict,), "description": (str,), "alias": (str,), "adapter": (str,), "version": (str,), "placement": (str,),
-    "detail": (str,), "subject": (str,), "event": (str,), "origin": (str,),
-}  # fmt: skip
+    "number": (int,),
+    "next_number": (int,),
+    "old": (int, type(None)),
+    "new": (int, type(None)),
+    "message": (str,),
+    "author": (str,),
+    "created": (str,),
+    "deleted": (str, type(None)),
+    "when": (str,),
+    "digest": (str,),
+    "tags": (list,),
+    "metrics": (dict,),
+    "description": (str,),
+    "alias": (str,),
+    "adapter": (str,),
+    "version": (str,),
+    "placement": (str,),
+    "detail": (str,),
+    "subject": (str,),
+    "event": (str,),
+    "origin": (str,),
+}

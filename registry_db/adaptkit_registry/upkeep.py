@@ -49,10 +49,16 @@ class Upkeep(Ledger):
     def manifests(self) -> Iterator[tuple[Manifest, bool]]:
         """The manifest of every artifact that a version needs, and whether one of them lives."""
         alive = select(versions.c.digest).where(LIVE)
-        query = select(artifacts.c.manifest, artifacts.c.digest.in_(alive).label("alive")).order_by(artifacts.c.digest)
+        query = select(artifacts.c.manifest, artifacts.c.digest.in_(alive).label("alive")).order_by(
+            artifacts.c.digest
+        )
         with self._reading() as connection:
-            for row in connection.execute(query.where(artifacts.c.digest.in_(select(versions.c.digest)))):
-                with suppress(ValueError, KeyError, TypeError, AttributeError):  # `problems` tells of those
+            for row in connection.execute(
+                query.where(artifacts.c.digest.in_(select(versions.c.digest)))
+            ):
+                with suppress(
+                    ValueError, KeyError, TypeError, AttributeError
+                ):  # `problems` tells of those
                     yield Manifest.from_json(json.loads(row.manifest)), row.alive
 
     def purgeable(self, before: str) -> list[Version]:
@@ -68,23 +74,34 @@ class Upkeep(Ledger):
             for table in (tags, metrics):
                 connection.execute(table.delete().where(table.c.version_id.in_(ids)))
             connection.execute(versions.delete().where(versions.c.deleted < before))
-            lost = {v.digest for v in gone} - set(connection.execute(
-                select(versions.c.digest).where(versions.c.digest.in_({v.digest for v in gone}))).scalars())  # fmt: skip
+            lost = {v.digest for v in gone} - set(
+                connection.execute(
+                    select(versions.c.digest).where(versions.c.digest.in_({v.digest for v in gone}))
+                ).scalars()
+            )
             if lost:
                 connection.execute(files.delete().where(files.c.digest.in_(lost)))
                 connection.execute(lineage.delete().where(lineage.c.child.in_(lost)))
                 connection.execute(artifacts.delete().where(artifacts.c.digest.in_(lost)))
             for version in gone:
-                self._record(connection, Event("purged", version.ref, version.digest, author=author))
+                self._record(
+                    connection, Event("purged", version.ref, version.digest, author=author)
+                )
             return gone
 
     def counts(self) -> dict[str, int]:
         """How many rows of each kind there are."""
         with self._reading() as connection:
             return {
-                "adapters": _count(connection, select(func.count(distinct(versions.c.adapter_id))).where(LIVE)),
-                "versions": _count(connection, select(func.count()).select_from(versions).where(LIVE)),
-                "in_trash": _count(connection, select(func.count()).where(versions.c.deleted.is_not(None))),
+                "adapters": _count(
+                    connection, select(func.count(distinct(versions.c.adapter_id))).where(LIVE)
+                ),
+                "versions": _count(
+                    connection, select(func.count()).select_from(versions).where(LIVE)
+                ),
+                "in_trash": _count(
+                    connection, select(func.count()).where(versions.c.deleted.is_not(None))
+                ),
                 "artifacts": _count(connection, select(func.count()).select_from(artifacts)),
                 "bases": _count(connection, select(func.count()).select_from(bases)),
                 "aliases": _count(connection, select(func.count()).select_from(aliases)),
@@ -115,19 +132,37 @@ class Upkeep(Ledger):
             if connection.dialect.name == "sqlite":
                 said = connection.execute(text("PRAGMA integrity_check")).scalars().all()
                 found += [f"SQLite's integrity check says: {line}" for line in said if line != "ok"]
-                found += [f"a row of {row[0]} points at a row of {row[2]} that is not there"
-                          for row in connection.execute(text("PRAGMA foreign_key_check"))]  # fmt: skip
-            query = select(adapters.c.name, aliases.c.alias, versions.c.number).select_from(aliases).join(
-                versions, versions.c.id == aliases.c.version_id).join(adapters, adapters.c.id == aliases.c.adapter_id)  # fmt: skip
-            found += [f"{name}@{alias} points at {name}@{number}, which is in the trash: adaptkit restore {name}@{number}"
-                      for name, alias, number in connection.execute(query.where(versions.c.deleted.is_not(None)))]  # fmt: skip
-            highest = select(adapters.c.name, adapters.c.next_number, func.max(versions.c.number)).join(
-                versions, versions.c.adapter_id == adapters.c.id).group_by(adapters.c.id, adapters.c.name, adapters.c.next_number)  # fmt: skip
-            found += [f"{name} would give the number {after} again, and has {top} already: see registry export"
-                      for name, after, top in connection.execute(highest) if after <= top]  # fmt: skip
+                found += [
+                    f"a row of {row[0]} points at a row of {row[2]} that is not there"
+                    for row in connection.execute(text("PRAGMA foreign_key_check"))
+                ]
+            query = (
+                select(adapters.c.name, aliases.c.alias, versions.c.number)
+                .select_from(aliases)
+                .join(versions, versions.c.id == aliases.c.version_id)
+                .join(adapters, adapters.c.id == aliases.c.adapter_id)
+            )
+            found += [
+                f"{name}@{alias} points at {name}@{number}, which is in the trash: adaptkit restore {name}@{number}"
+                for name, alias, number in connection.execute(
+                    query.where(versions.c.deleted.is_not(None))
+                )
+            ]
+            highest = (
+                select(adapters.c.name, adapters.c.next_number, func.max(versions.c.number))
+                .join(versions, versions.c.adapter_id == adapters.c.id)
+                .group_by(adapters.c.id, adapters.c.name, adapters.c.next_number)
+            )
+            found += [
+                f"{name} would give the number {after} again, and has {top} already: see registry export"
+                for name, after, top in connection.execute(highest)
+                if after <= top
+            ]
             both = select(adapters.c.name).join(redirects, redirects.c.name == adapters.c.name)
-            found += [f"'{name}' is the name of one adapter and the former name of another"
-                      for name in connection.execute(both).scalars()]  # fmt: skip
+            found += [
+                f"'{name}' is the name of one adapter and the former name of another"
+                for name in connection.execute(both).scalars()
+            ]
             found += _artifact_problems(connection)
         return found
 
@@ -135,10 +170,15 @@ class Upkeep(Ledger):
     def drop_placement(self, placement: Placement, *, author: str = "") -> None:
         """Forget a placement that turned out not to be there."""
         with self._writing() as connection:
-            mine = (placements.c.place == placement.place) & (placements.c.number == placement.number)
+            mine = (placements.c.place == placement.place) & (
+                placements.c.number == placement.number
+            )
             if connection.execute(placements.delete().where(mine)).rowcount:
                 told = {"dropped": f"{placement.place}@{placement.number}"}
-                self._record(connection, Event("repaired", placement.place, placement.digest, told, author=author))
+                self._record(
+                    connection,
+                    Event("repaired", placement.place, placement.digest, told, author=author),
+                )
 
     @once_more
     def record(self, event: Event) -> None:
@@ -152,8 +192,10 @@ class Upkeep(Ledger):
 
         with self._reading() as connection:
             query = select(placements).where(placements.c.digest.in_(select(versions.c.digest)))
-            return [Placement(r.place, r.number, r.digest, r.when)
-                    for r in connection.execute(query.order_by(placements.c.place, placements.c.number))]  # fmt: skip
+            return [
+                Placement(r.place, r.number, r.digest, r.when)
+                for r in connection.execute(query.order_by(placements.c.place, placements.c.number))
+            ]
 
 
 def _artifact_problems(connection: Connection) -> list[str]:

@@ -18,10 +18,10 @@ import pytest
 from click.testing import CliRunner
 
 from adaptkit import hookimpl, hookspecs
-from adaptkit.actions import Delete, Objection, Severity
-from adaptkit.entrypoints import EntryPoint
 from adaptkit.extend import Engine, Trainer
-from adaptkit.manager import Plugins
+from adaptkit.extend.review import Delete, Objection, Severity
+from adaptkit.plugin.entry_points import EntryPoint
+from adaptkit.plugin.manager import Plugins
 from adaptkit.types import Event
 from adaptkit_plugins.methods.lora import Lora
 from adaptkit_plugins.storage.file import FilePlace
@@ -38,7 +38,9 @@ HOOKS = {
 
 def test_there_are_eight_hooks():
     assert len(HOOKS) == 8
-    assert {name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), "adaptkit_spec")} == set(HOOKS)
+    assert {
+        name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), "adaptkit_spec")
+    } == set(HOOKS)
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -160,7 +162,10 @@ def test_review_is_shown_the_action_and_all_objections_are_kept(load):
         yield Objection("two", Severity.WARN)
 
     action = Delete(())
-    assert load(review).review(action) == (("mine", Objection("one")), ("mine", Objection("two", Severity.WARN)))
+    assert load(review).review(action) == (
+        ("mine", Objection("one")),
+        ("mine", Objection("two", Severity.WARN)),
+    )
     assert seen == [action]
 
 
@@ -196,21 +201,48 @@ def example(tmp_path_factory):
     assert set(files) == {"adaptkit_loudest.py", "pyproject.toml", "test_loudest.py"}
     for name, text in files.items():
         (source / name).write_text(text)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation",
-                    "--disable-pip-version-check", "--target", target, source], check=True)  # fmt: skip
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-index",
+            "--no-deps",
+            "--no-build-isolation",
+            "--disable-pip-version-check",
+            "--target",
+            target,
+            source,
+        ],
+        check=True,
+    )
     return SimpleNamespace(source=source, environment=os.environ | {"PYTHONPATH": str(target)})
 
 
 def test_the_pages_example_is_installed_listed_and_merges(example, lora_pair, tmp_path):
     def adaptkit(*arguments):
-        done = subprocess.run([sys.executable, "-m", "adaptkit", *arguments, "--json"], env=example.environment,
-                              cwd=tmp_path, capture_output=True, text=True, check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "adaptkit", *arguments, "--json"],
+            env=example.environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     (record,) = [record for record in adaptkit("plugins") if record["plugin"] == "loudest"]
-    assert record == {"plugin": "loudest", "distribution": "adaptkit-loudest", "version": "0.1.0", "status": "loaded",
-                      "registered": {"strategies": ["loudest"]}, "reason": ""}  # fmt: skip
+    assert record == {
+        "plugin": "loudest",
+        "distribution": "adaptkit-loudest",
+        "version": "0.1.0",
+        "status": "loaded",
+        "registered": {"strategies": ["loudest"]},
+        "reason": "",
+    }
     (command,) = re.findall(r"^adaptkit merge .* --strategy loudest .*$", PAGE, re.MULTILINE)
     for name, adapter in zip(("naval", "medic"), lora_pair, strict=True):
         (tmp_path / "out").mkdir(exist_ok=True)
@@ -221,8 +253,14 @@ def test_the_pages_example_is_installed_listed_and_merges(example, lora_pair, tm
 
 
 def test_the_pages_example_passes_the_kit_as_the_page_says(example):
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_loudest.py"],
-                          env=example.environment, cwd=example.source, capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_loudest.py"],
+        env=example.environment,
+        cwd=example.source,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     assert re.search(r"^18 passed", done.stdout.splitlines()[-1])
 
@@ -235,4 +273,6 @@ def test_the_pages_example_keeps_what_is_largest(example, monkeypatch):
     one, two = np.array([[1.0, -3.0, 0.5]]), np.array([[-2.0, 2.0, 0.1]])
     merged = loudest.merge([one, two], [1.0, 0.8], LoudestParams(), [])
     assert merged.tolist() == [[-1.6, -3.0, 0.5]]
-    assert loudest.merge([one, two], [1.0, 0.8], LoudestParams(floor=0.2), []).tolist() == [[-1.6, -3.0, 0.0]]
+    assert loudest.merge([one, two], [1.0, 0.8], LoudestParams(floor=0.2), []).tolist() == [
+        [-1.6, -3.0, 0.0]
+    ]

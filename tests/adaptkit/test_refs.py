@@ -33,10 +33,19 @@ DIGEST = "sha256:" + "0123abcd" * 8
         (r"C:\models", PathRef(Path(r"C:\models"), r"C:\models")),
         ("hf://fleet/naval", UrlRef("hf://fleet/naval")),
         ("hf://fleet/naval@3", UrlRef("hf://fleet/naval", Selector("number", "3"))),
-        ("hf://fleet/naval@rev:refs/pr/3", UrlRef("hf://fleet/naval", Selector("rev", "refs/pr/3"))),
+        (
+            "hf://fleet/naval@rev:refs/pr/3",
+            UrlRef("hf://fleet/naval", Selector("rev", "refs/pr/3")),
+        ),
         ("s3://user@bucket/naval", UrlRef("s3://user@bucket/naval")),
-        ("file:///mnt/team/naval/@prod", UrlRef("file:///mnt/team/naval", Selector("alias", "prod"))),
-        (f"oci://host:5000/repo@{DIGEST}", UrlRef("oci://host:5000/repo", Selector("digest", DIGEST))),
+        (
+            "file:///mnt/team/naval/@prod",
+            UrlRef("file:///mnt/team/naval", Selector("alias", "prod")),
+        ),
+        (
+            f"oci://host:5000/repo@{DIGEST}",
+            UrlRef("oci://host:5000/repo", Selector("digest", DIGEST)),
+        ),
         ("team:naval@3", RemoteRef("team", "naval", Selector("number", "3"))),
         ("team:fleet/naval", RemoteRef("team", "fleet/naval")),
     ],
@@ -47,10 +56,37 @@ def test_every_form_of_the_grammar(text, wanted):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a b", "a/b/c", "-naval", ".hidden", "naval@", "naval@0", "naval@-1", "naval@latest", "naval@sha256:abc", "naval.",
-     "latest", "sha256", "sha256:XYZ", "sha256:0123", "tm1:00", "a..b", "x" * 300, "na\0val", "na\nval", "nаval", "naval＠3",
-     "https://", "s3://a b", "a:b:c", "CON", "naval@3@4", "a\\b"],
-)  # fmt: skip
+    [
+        "",
+        "a b",
+        "a/b/c",
+        "-naval",
+        ".hidden",
+        "naval@",
+        "naval@0",
+        "naval@-1",
+        "naval@latest",
+        "naval@sha256:abc",
+        "naval.",
+        "latest",
+        "sha256",
+        "sha256:XYZ",
+        "sha256:0123",
+        "tm1:00",
+        "a..b",
+        "x" * 300,
+        "na\0val",
+        "na\nval",
+        "nаval",
+        "naval＠3",
+        "https://",
+        "s3://a b",
+        "a:b:c",
+        "CON",
+        "naval@3@4",
+        "a\\b",
+    ],
+)
 def test_what_is_no_reference_shows_the_grammar(text):
     with pytest.raises(BadReference) as caught:
         refs.parse(text)

@@ -17,8 +17,26 @@ from crowd import FORK, at_once, killed
 from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, RegistryTooNew
 from adaptkit_registry import Registry
 
-TABLES = {"about", "adapters", "alembic_version", "alias_moves", "aliases", "artifacts", "base_levels", "base_names", "bases",
-          "events", "files", "lineage", "metrics", "pairs", "placements", "redirects", "tags", "versions"}  # fmt: skip
+TABLES = {
+    "about",
+    "adapters",
+    "alembic_version",
+    "alias_moves",
+    "aliases",
+    "artifacts",
+    "base_levels",
+    "base_names",
+    "bases",
+    "events",
+    "files",
+    "lineage",
+    "metrics",
+    "pairs",
+    "placements",
+    "redirects",
+    "tags",
+    "versions",
+}
 
 
 def _sql(path, query):
@@ -30,7 +48,9 @@ def _is_sound(path):
     """What a usable registry is: whole, foreign keys kept, every table, WAL, and one schema revision."""
     assert _sql(path, "PRAGMA integrity_check") == [("ok",)]
     assert _sql(path, "PRAGMA foreign_key_check") == []
-    assert {name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type='table'")} == TABLES
+    assert {
+        name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type='table'")
+    } == TABLES
     assert _sql(path, "PRAGMA journal_mode") == [("wal",)]
     assert _sql(path, "SELECT version_num FROM alembic_version") == [("0002",)]
 
@@ -86,10 +106,14 @@ def test_the_url_of_a_sqlite_file_opens_it_too(database):
 
 
 def test_an_up_to_date_database_is_opened_without_alembic(database):
-    code = ("import sys; from pathlib import Path; from adaptkit_registry import Registry\n"
-            "Registry.open(Path(sys.argv[1])).close(); print('alembic' in sys.modules)")  # fmt: skip
+    code = (
+        "import sys; from pathlib import Path; from adaptkit_registry import Registry\n"
+        "Registry.open(Path(sys.argv[1])).close(); print('alembic' in sys.modules)"
+    )
     for path, loaded in ((database, "False"), (database.with_name("new.db"), "True")):
-        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+        )
         assert done.stdout.strip() == loaded
 
 
@@ -100,20 +124,29 @@ def test_opening_a_registry_twice_in_one_process_keeps_its_locks(database):
     def a_lock_is_held():
         with database.open("r+b") as file:
             try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)  # SQLite's shared lock
+                fcntl.lockf(
+                    file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002
+                )  # SQLite's shared lock
             except OSError:
                 return True
             return False
 
     with Registry.open(database) as first:
         first.add_version("naval", manifest(1))
-        assert at_once([a_lock_is_held]) == [False]  # no idle connection crosses a fork, so none is open now
+        assert at_once([a_lock_is_held]) == [
+            False
+        ]  # no idle connection crosses a fork, so none is open now
         first.names()
-        other = subprocess.run([sys.executable, "-c", _LOCKED, database], capture_output=True, text=True, check=True)
+        other = subprocess.run(
+            [sys.executable, "-c", _LOCKED, database], capture_output=True, text=True, check=True
+        )
         assert other.stdout.strip() == "True"
         with Registry.open(database) as second:
             other = subprocess.run(
-                [sys.executable, "-c", _LOCKED, database], capture_output=True, text=True, check=True
+                [sys.executable, "-c", _LOCKED, database],
+                capture_output=True,
+                text=True,
+                check=True,
             )
             assert other.stdout.strip() == "True"
             assert second.names() == ("naval",)
@@ -165,23 +198,32 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path, rounds):
             if not numbers:  # killed before it had written anything, on a busy machine
                 continue
             told = told if len(told) > 1 else numbers[-1:]
-            assert numbers[-1] - told[-1] in {0, 1}  # what was answered is there; one more may not have been told
+            assert numbers[-1] - told[-1] in {
+                0,
+                1,
+            }  # what was answered is there; one more may not have been told
             assert registry.aliases("naval") == {"prod": numbers[-1]}
-            assert [e.subject for e in reversed(registry.events()) if e.verb == "added"] == [v.ref for v in found]
+            assert [e.subject for e in reversed(registry.events()) if e.verb == "added"] == [
+                v.ref for v in found
+            ]
     assert heard > 0
 
 
 # ---------------------------------------------------------------- sentences
 
 
-def test_a_registry_that_another_process_holds_is_locked_and_can_still_be_read(database, monkeypatch):
+def test_a_registry_that_another_process_holds_is_locked_and_can_still_be_read(
+    database, monkeypatch
+):
     with Registry.open(database) as registry:
         registry.add_version("naval", manifest(1))
     monkeypatch.setenv("ADAPTKIT_BUSY_TIMEOUT", "0.2")
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with Registry.open(database) as registry:
-            with pytest.raises(RegistryLocked, match=r"registry\.db is locked: another process held it .* 0\.2 s"):
+            with pytest.raises(
+                RegistryLocked, match=r"registry\.db is locked: another process held it .* 0\.2 s"
+            ):
                 registry.add_version("naval", manifest(2))
             assert registry.version("naval").number == 1
             other.execute("ROLLBACK")
@@ -208,7 +250,9 @@ def test_a_busy_timeout_that_is_no_number_is_a_sentence(tmp_path, monkeypatch):
 def test_a_newer_schema_is_refused_and_left_alone(database):
     with closing(sqlite3.connect(database)) as other, other:
         other.execute("UPDATE alembic_version SET version_num = '0999'")
-    with pytest.raises(RegistryTooNew, match="its schema is 0999, this version knows 0002") as caught:
+    with pytest.raises(
+        RegistryTooNew, match="its schema is 0999, this version knows 0002"
+    ) as caught:
         Registry.open(database)
     assert "pip install 'adaptkit>=" in caught.value.fix
     assert _sql(database, "SELECT version_num FROM alembic_version") == [("0999",)]
@@ -243,7 +287,10 @@ def test_a_damaged_registry_is_a_sentence(database):
     data = bytearray(database.read_bytes())
     data[100:] = b"\xa5" * (len(data) - 100)
     database.write_bytes(data)
-    with pytest.raises(NotARegistry, match="is not a database: .*malformed"), Registry.open(database) as registry:
+    with (
+        pytest.raises(NotARegistry, match="is not a database: .*malformed"),
+        Registry.open(database) as registry,
+    ):
         registry.versions()
 
 
@@ -272,13 +319,19 @@ def test_a_read_only_registry_is_a_sentence(database):
         registry.add_version("naval", manifest(1))
 
 
-@pytest.mark.parametrize(("url", "said"), [
-    ("postgresql+psycopg://ada:hunter2@127.0.0.1:1/adaptkit", "psycopg"),
-    ("nosuch://ada:hunter2@host/adaptkit", "no driver for 'nosuch'"),
-    ("postgresql://ada:hunter2@127.0.0.1:1/adaptkit", "postgresql://ada:***@127.0.0.1:1/adaptkit"),
-    ("ada:hunter2@host", "not a database URL"),
-    ("postgresql+psycopg://ada:hunter2@host:port/adaptkit", "not a database URL"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg://ada:hunter2@127.0.0.1:1/adaptkit", "psycopg"),
+        ("nosuch://ada:hunter2@host/adaptkit", "no driver for 'nosuch'"),
+        (
+            "postgresql://ada:hunter2@127.0.0.1:1/adaptkit",
+            "postgresql://ada:***@127.0.0.1:1/adaptkit",
+        ),
+        ("ada:hunter2@host", "not a database URL"),
+        ("postgresql+psycopg://ada:hunter2@host:port/adaptkit", "not a database URL"),
+    ],
+)
 def test_a_database_url_that_does_not_work_is_a_sentence_without_the_password(url, said):
     with pytest.raises(RegistryError) as caught:
         Registry.open(url)
@@ -288,10 +341,14 @@ def test_a_database_url_that_does_not_work_is_a_sentence_without_the_password(ur
 
 
 def test_a_driver_that_is_not_installed_is_named_with_what_to_type():
-    code = ("import sys; sys.modules['psycopg'] = None\n"
-            "from adaptkit.errors import RegistryError; from adaptkit_registry import Registry\n"
-            "try: Registry.open('postgresql+psycopg://ada:hunter2@127.0.0.1:1/adaptkit')\n"
-            "except RegistryError as error: print(error)")  # fmt: skip
+    code = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from adaptkit.errors import RegistryError; from adaptkit_registry import Registry\n"
+        "try: Registry.open('postgresql+psycopg://ada:hunter2@127.0.0.1:1/adaptkit')\n"
+        "except RegistryError as error: print(error)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "cannot open the registry postgresql+psycopg://ada:***@127.0.0.1:1/adaptkit" in done.stdout
+    assert (
+        "cannot open the registry postgresql+psycopg://ada:***@127.0.0.1:1/adaptkit" in done.stdout
+    )
     assert "pip install 'adaptkit[postgres]'" in done.stdout

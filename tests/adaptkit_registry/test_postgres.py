@@ -79,7 +79,9 @@ def test_threads_share_one_registry(database):
     from concurrent.futures import ThreadPoolExecutor
 
     with Registry.open(database) as registry, ThreadPoolExecutor(6) as pool:
-        made = list(pool.map(lambda i: registry.add_version("naval", manifest(i))[0].number, range(24)))
+        made = list(
+            pool.map(lambda i: registry.add_version("naval", manifest(i))[0].number, range(24))
+        )
         assert sorted(made) == list(range(1, 25))
 
 
@@ -89,10 +91,15 @@ def test_threads_share_one_registry(database):
 def _fails_first(postgres, url, times, state):
     """Let the server itself refuse the first insertions into `events`; a sequence counts on through rollbacks."""
     postgres.sql("CREATE SEQUENCE turns", url)
-    postgres.sql(f"""CREATE FUNCTION trip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    postgres.sql(
+        f"""CREATE FUNCTION trip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF nextval('turns') <= {times} THEN RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '{state}'; END IF;
-        RETURN NEW; END $$""", url)  # fmt: skip
-    postgres.sql("CREATE TRIGGER trip BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION trip()", url)
+        RETURN NEW; END $$""",
+        url,
+    )
+    postgres.sql(
+        "CREATE TRIGGER trip BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION trip()", url
+    )
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])
@@ -107,17 +114,23 @@ def test_what_the_server_undid_is_done_once_more_and_leaves_one_version(postgres
 def test_what_the_server_undoes_twice_is_a_sentence_and_nothing_is_written(postgres, url):
     with Registry.open(url) as registry:
         _fails_first(postgres, url, 2, "40001")
-        with pytest.raises(RegistryError, match="undid this change: another one came between") as caught:
+        with pytest.raises(
+            RegistryError, match="undid this change: another one came between"
+        ) as caught:
             registry.add_version("naval", manifest(1))
         assert caught.value.fix == "try again"
         assert registry.versions() == []
         assert registry.add_version("naval", manifest(1))[0].number == 1
 
 
-def test_a_connection_cut_at_any_statement_leaves_the_old_state_and_the_next_try_works(postgres, url):
+def test_a_connection_cut_at_any_statement_leaves_the_old_state_and_the_next_try_works(
+    postgres, url
+):
     with Registry.open(url) as registry:
         registry.add_version("naval", manifest(0))
-        steps = _statements(registry, lambda: registry.add_version("naval", manifest("count"), alias="prod"))
+        steps = _statements(
+            registry, lambda: registry.add_version("naval", manifest("count"), alias="prod")
+        )
     print(f"add: cut off at {steps} statements")
     assert steps > 8
     for step in range(steps):
@@ -133,7 +146,9 @@ def test_a_connection_cut_at_any_statement_leaves_the_old_state_and_the_next_try
                 elif left:
                     left[0] -= 1
 
-            with pytest.raises(RegistryError, match="the connection to the registry .* broke") as caught:
+            with pytest.raises(
+                RegistryError, match="the connection to the registry .* broke"
+            ) as caught:
                 registry.add_version("naval", manifest(step), alias="prod")
             assert "whole or not at all" in caught.value.fix
             assert registry.versions() == before
@@ -147,7 +162,9 @@ def test_a_server_that_crashes_keeps_what_was_answered(tmp_path):
 
         def writes(pipe):
             with Registry.open(url) as registry:
-                made = (registry.add_version("naval", manifest(i), alias="prod")[0] for i in count())
+                made = (
+                    registry.add_version("naval", manifest(i), alias="prod")[0] for i in count()
+                )
                 with pytest.raises(RegistryError):
                     deque((pipe.send(version.number) for version in made), maxlen=0)
 
@@ -179,12 +196,16 @@ def test_a_server_that_crashes_keeps_what_was_answered(tmp_path):
 # ---------------------------------------------------------------- locks
 
 
-def test_a_writer_waits_no_longer_than_it_was_told_to_and_readers_not_at_all(postgres, url, monkeypatch):
+def test_a_writer_waits_no_longer_than_it_was_told_to_and_readers_not_at_all(
+    postgres, url, monkeypatch
+):
     monkeypatch.setenv("ADAPTKIT_BUSY_TIMEOUT", "0.2")
     with Registry.open(url) as registry, Registry.open(url) as other:
         registry.add_version("naval", manifest(1))
         with other._writing():
-            with pytest.raises(RegistryLocked, match=r"is locked: another process held it .* 0\.2 s"):
+            with pytest.raises(
+                RegistryLocked, match=r"is locked: another process held it .* 0\.2 s"
+            ):
                 registry.add_version("naval", manifest(2))
             assert registry.version("naval").number == 1
         assert registry.add_version("naval", manifest(2))[0].number == 2
@@ -224,10 +245,15 @@ def test_a_reader_by_grant_reads_and_is_told_what_it_may_not(postgres, url):
     with Registry.open(url) as registry:
         registry.add_version("naval", manifest(1))
     name = url.partition("@/")[2].partition("?")[0]
-    postgres.sql(f"CREATE ROLE reader_{name} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader_{name}", url)
+    postgres.sql(
+        f"CREATE ROLE reader_{name} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader_{name}",
+        url,
+    )
     with Registry.open(postgres.url(name, f"reader_{name}")) as registry:
         assert registry.version("naval").number == 1
-        with pytest.raises(RegistryError, match=f"does not let 'reader_{name}' do this: permission denied") as caught:
+        with pytest.raises(
+            RegistryError, match=f"does not let 'reader_{name}' do this: permission denied"
+        ) as caught:
             registry.add_version("naval", manifest(2))
     assert "docs/teams.md" in caught.value.fix
 
@@ -240,7 +266,9 @@ def test_a_database_that_is_not_there_is_a_sentence(postgres):
 
 def test_a_database_of_another_program_is_refused_and_left_alone(postgres, url):
     postgres.sql("CREATE TABLE songs (title text)", url)
-    with pytest.raises(RegistryError, match="belongs to another program: it holds the tables songs"):
+    with pytest.raises(
+        RegistryError, match="belongs to another program: it holds the tables songs"
+    ):
         Registry.open(url)
     assert postgres.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", url) == [(1,)]
 
@@ -262,7 +290,9 @@ def test_a_wrong_password_is_never_shown():
                 own.sql("GRANT CREATE ON SCHEMA public TO ada")
                 Registry.open(told).close()
                 continue
-            with pytest.raises(RegistryError, match="does not know you: .*password authentication failed") as caught:
+            with pytest.raises(
+                RegistryError, match="does not know you: .*password authentication failed"
+            ) as caught:
                 Registry.open(told)
             assert "hunter2" not in str(caught.value)
             assert "ada:***@" in str(caught.value)
@@ -270,5 +300,7 @@ def test_a_wrong_password_is_never_shown():
 
 def test_a_password_in_the_query_of_a_url_is_not_shown_either():
     with pytest.raises(RegistryError, match="cannot reach the registry") as caught:
-        Registry.open("postgresql+psycopg://ada@127.0.0.1:1/adaptkit?password=hunter2&sslpassword=hunter3")
+        Registry.open(
+            "postgresql+psycopg://ada@127.0.0.1:1/adaptkit?password=hunter2&sslpassword=hunter3"
+        )
     assert "hunter" not in str(caught.value)

@@ -11,7 +11,9 @@ from adaptkit.types import BaseIdentity, Level, Parent, Placement, Quantisation
 from adaptkit_registry import Registry
 
 SHIP = BaseIdentity("fleet/ship", (Level("as1:" + "a" * 64, True), Level("fs1:" + "f" * 64, True)))
-BOAT = BaseIdentity("fleet/boat", (Level("fs1:" + "b" * 64, False),), Quantisation("nf4", 4, "bf16"), "fleet/ship")
+BOAT = BaseIdentity(
+    "fleet/boat", (Level("fs1:" + "b" * 64, False),), Quantisation("nf4", 4, "bf16"), "fleet/ship"
+)
 
 
 @pytest.fixture
@@ -42,7 +44,9 @@ def test_eight_processes_number_two_hundred_versions_without_a_gap(database):
     assert all(answer == sorted(answer) for answer in answers)
     with Registry.open(database) as registry:
         assert _digests(registry) == numbered
-        assert sorted(event.subject for event in registry.events()) == sorted(f"naval@{n}" for n in range(1, 201))
+        assert sorted(event.subject for event in registry.events()) == sorted(
+            f"naval@{n}" for n in range(1, 201)
+        )
 
 
 def test_eight_processes_adding_the_same_get_one_version(database):
@@ -57,14 +61,24 @@ def test_eight_processes_adding_the_same_get_one_version(database):
 def test_what_the_latest_version_holds_is_not_added_again(registry):
     first, new = registry.add_version("naval", manifest(1), message="hello", author="ada")
     assert (first.ref, first.message, first.author, first.origin, first.method, new) == (
-        "naval@1", "hello", "ada", "added", "lora", True)  # fmt: skip
+        "naval@1",
+        "hello",
+        "ada",
+        "added",
+        "lora",
+        True,
+    )
     before = registry.events()
     assert registry.add_version("naval", manifest(1), message="other") == (first, False)
     assert registry.events() == before
 
 
-@pytest.mark.parametrize(("origin", "number"), [("added", 3), ("merged", 3), ("pulled", 1), ("rebuilt", 1)])
-def test_an_older_digest_is_a_new_version_only_when_somebody_made_it_again(registry, origin, number):
+@pytest.mark.parametrize(
+    ("origin", "number"), [("added", 3), ("merged", 3), ("pulled", 1), ("rebuilt", 1)]
+)
+def test_an_older_digest_is_a_new_version_only_when_somebody_made_it_again(
+    registry, origin, number
+):
     registry.add_version("naval", manifest(1))
     registry.add_version("naval", manifest(2))
     version, new = registry.add_version("naval", manifest(1), origin=origin)
@@ -99,8 +113,9 @@ def test_a_wished_number_is_granted_when_larger_than_all_that_were_used(registry
 
 
 def test_names_have_numbers_of_their_own(registry):
-    assert [registry.add_version(name, manifest(1))[0].ref for name in ("naval", "team/naval", "air")] == [
-        "naval@1", "team/naval@1", "air@1"]  # fmt: skip
+    assert [
+        registry.add_version(name, manifest(1))[0].ref for name in ("naval", "team/naval", "air")
+    ] == ["naval@1", "team/naval@1", "air@1"]
     assert registry.names() == ("air", "naval", "team/naval")
 
 
@@ -121,7 +136,12 @@ def test_admit_sees_the_latest_version_and_a_refusal_writes_nothing(registry):
     assert registry.aliases("naval") == {}
     with pytest.raises(NotFound):
         registry.manifest(manifest(2).digest)
-    assert registry.add_version("naval", manifest(3), admit=lambda latest: seen.append(latest.number))[0].number == 2
+    assert (
+        registry.add_version("naval", manifest(3), admit=lambda latest: seen.append(latest.number))[
+            0
+        ].number
+        == 2
+    )
     assert seen == ["naval@1", 1]
 
 
@@ -144,18 +164,28 @@ def test_the_same_digest_twice_is_no_ambiguity(registry):
         registry.add_version("naval", manifest(content))
     assert registry.version("naval", digest=manifest(1).digest).number == 3
     registry.add_version("air", manifest(1))
-    assert [version.ref for version in registry.find_digest(manifest(1).digest[:20])] == ["naval@1", "naval@3", "air@1"]
+    assert [version.ref for version in registry.find_digest(manifest(1).digest[:20])] == [
+        "naval@1",
+        "naval@3",
+        "air@1",
+    ]
 
 
 def test_an_ambiguous_or_unknown_digest_says_so(registry):
     for content in (1, 2):
         registry.add_version("naval", manifest(content))
-    for ask in (lambda: registry.version("naval", digest="sha256:"), lambda: registry.find_digest("sha256:")):
+    for ask in (
+        lambda: registry.version("naval", digest="sha256:"),
+        lambda: registry.find_digest("sha256:"),
+    ):
         with pytest.raises(BadReference, match="start of several digests") as caught:
             ask()
         assert {"naval@1", "naval@2"} <= set(caught.value.why.replace(",", "").split())
     unknown = "sha256:" + "0" * 12
-    for ask in (lambda: registry.version("naval", digest=unknown), lambda: registry.find_digest(unknown)):
+    for ask in (
+        lambda: registry.version("naval", digest=unknown),
+        lambda: registry.find_digest(unknown),
+    ):
         with pytest.raises(NotFound, match=unknown):
             ask()
     with pytest.raises(NotFound):  # % and _ are no wildcards
@@ -187,28 +217,41 @@ def test_what_is_in_the_trash_is_said_to_be_there(registry):
 
 
 def test_a_manifest_comes_back_as_it_was(registry):
-    full = manifest(1, base=BOAT, rank=8, parents=(Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),),
-                    recipe={"strategy": "ties"}, facts={"loss": 0.25}, created="2026-01-01T00:00:00Z")  # fmt: skip
+    full = manifest(
+        1,
+        base=BOAT,
+        rank=8,
+        parents=(Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),),
+        recipe={"strategy": "ties"},
+        facts={"loss": 0.25},
+        created="2026-01-01T00:00:00Z",
+    )
     version, _ = registry.add_version("naval", full)
     assert registry.manifest(full.digest) == full
     assert (version.base, version.rank) == (BOAT, 8)
     assert registry.version("naval") == version
 
 
-@pytest.mark.parametrize(("filters", "every", "latest"), [
-    ({}, ["air@1", "naval@1", "naval@2", "naval@3"], ["air@1", "naval@3"]),
-    ({"name": "naval"}, ["naval@1", "naval@2", "naval@3"], ["naval@3"]),
-    ({"name": "nobody"}, [], []),
-    ({"method": "ia3"}, ["air@1"], ["air@1"]),
-    ({"base_name": "fleet/ship"}, ["naval@1", "naval@3"], ["naval@3"]),
-    ({"base_name": "fleet/boat"}, ["air@1", "naval@2"], ["air@1"]),
-    ({"level_values": ["fs1:" + "f" * 64]}, ["naval@1", "naval@3"], ["naval@3"]),
-    ({"level_values": ["fs1:" + "f" * 64, "fs1:" + "b" * 64], "method": "lora"},
-     ["naval@1", "naval@2", "naval@3"], ["naval@3"]),
-    ({"level_values": []}, [], []),
-    ({"tag": "sea"}, ["naval@1"], []),
-    ({"tag": "blue", "name": "naval"}, ["naval@3"], ["naval@3"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("filters", "every", "latest"),
+    [
+        ({}, ["air@1", "naval@1", "naval@2", "naval@3"], ["air@1", "naval@3"]),
+        ({"name": "naval"}, ["naval@1", "naval@2", "naval@3"], ["naval@3"]),
+        ({"name": "nobody"}, [], []),
+        ({"method": "ia3"}, ["air@1"], ["air@1"]),
+        ({"base_name": "fleet/ship"}, ["naval@1", "naval@3"], ["naval@3"]),
+        ({"base_name": "fleet/boat"}, ["air@1", "naval@2"], ["air@1"]),
+        ({"level_values": ["fs1:" + "f" * 64]}, ["naval@1", "naval@3"], ["naval@3"]),
+        (
+            {"level_values": ["fs1:" + "f" * 64, "fs1:" + "b" * 64], "method": "lora"},
+            ["naval@1", "naval@2", "naval@3"],
+            ["naval@3"],
+        ),
+        ({"level_values": []}, [], []),
+        ({"tag": "sea"}, ["naval@1"], []),
+        ({"tag": "blue", "name": "naval"}, ["naval@3"], ["naval@3"]),
+    ],
+)
 def test_versions_are_listed_by_what_is_asked(registry, filters, every, latest):
     registry.add_version("naval", manifest(1, base=SHIP))
     registry.add_version("naval", manifest(2, base=BOAT))
@@ -229,8 +272,12 @@ def test_hundreds_of_versions_carry_what_belongs_to_each(registry):
     registry.annotate("a007", 1, tags=["seven"], metrics={"loss": 7.0})
     found = registry.latest_versions()
     assert [version.base.name for version in found] == [f"fleet/{i}" for i in range(230)]
-    assert [version.aliases for version in found] == [("prod",) if i % 2 else () for i in range(230)]
-    assert [(v.name, v.tags, v.metrics) for v in found if v.tags] == [("a007", ("seven",), {"loss": 7.0})]
+    assert [version.aliases for version in found] == [
+        ("prod",) if i % 2 else () for i in range(230)
+    ]
+    assert [(v.name, v.tags, v.metrics) for v in found if v.tags] == [
+        ("a007", ("seven",), {"loss": 7.0})
+    ]
     assert found[7] == registry.version("a007")
 
 
@@ -271,19 +318,38 @@ def test_of_two_processes_that_expect_the_same_one_moves_the_alias(database):
     assert [type(answer) for answer in answers].count(Conflict) == 7
     with Registry.open(database) as registry:
         assert registry.aliases("naval") == {"prod": moved[0]}
-        assert [(m.old, m.new) for m in registry.alias_history("naval")] == [(None, 1), (1, moved[0])]
+        assert [(m.old, m.new) for m in registry.alias_history("naval")] == [
+            (None, 1),
+            (1, moved[0]),
+        ]
 
 
 def test_the_history_tells_every_move_for_a_rollback(registry):
     for content in (1, 2):
         registry.add_version("naval", manifest(content))
-    for alias, number in (("prod", 1), ("canary", 2), ("prod", 2), ("prod", 2), ("prod", 1), ("canary", None)):
+    for alias, number in (
+        ("prod", 1),
+        ("canary", 2),
+        ("prod", 2),
+        ("prod", 2),
+        ("prod", 1),
+        ("canary", None),
+    ):
         registry.move_alias("naval", alias, number, author="ada")
     told = [(move.alias, move.old, move.new) for move in registry.alias_history("naval")]
-    assert told == [("prod", None, 1), ("canary", None, 2), ("prod", 1, 2), ("prod", 2, 1), ("canary", 2, None)]
+    assert told == [
+        ("prod", None, 1),
+        ("canary", None, 2),
+        ("prod", 1, 2),
+        ("prod", 2, 1),
+        ("canary", 2, None),
+    ]
     assert [move.new for move in registry.alias_history("naval", "prod")] == [1, 2, 1]
     assert registry.aliases("naval") == {"prod": 1}
-    assert next(e.detail for e in registry.events() if e.verb == "alias-moved") == {"old": 2, "new": None}
+    assert next(e.detail for e in registry.events() if e.verb == "alias-moved") == {
+        "old": 2,
+        "new": None,
+    }
 
 
 def test_an_alias_does_not_point_at_what_is_not_there(registry):
@@ -312,7 +378,9 @@ def test_what_an_alias_points_at_is_not_removed(registry):
 
 def test_what_others_were_made_from_is_not_removed_while_they_live(registry):
     registry.add_version("naval", manifest(1))
-    registry.add_version("mixed", manifest(2, parents=(Parent(manifest(1).digest, 1.0, "merged", "naval@1"),)))
+    registry.add_version(
+        "mixed", manifest(2, parents=(Parent(manifest(1).digest, 1.0, "merged", "naval@1"),))
+    )
     with pytest.raises(Refused, match="mixed@1 was made from it"):
         registry.delete("naval", 1)
     registry.add_version("copy", manifest(1))
@@ -340,13 +408,19 @@ def test_restore_brings_a_version_back_under_its_number(registry):
 
 
 def test_lineage_leads_both_ways_and_keeps_the_order(registry):
-    parents = (Parent(manifest(2).digest, 0.3, "merged", "naval@2"), Parent(manifest(1).digest, -0.7, "base", "x"))
+    parents = (
+        Parent(manifest(2).digest, 0.3, "merged", "naval@2"),
+        Parent(manifest(1).digest, -0.7, "base", "x"),
+    )
     for content in (1, 2):
         registry.add_version("naval", manifest(content))
     registry.add_version("mixed", manifest(3, parents=parents))
     registry.add_version("twice", manifest(3, parents=parents))
     assert registry.parents(manifest(3).digest) == parents
-    assert [version.ref for version in registry.children(manifest(1).digest)] == ["mixed@1", "twice@1"]
+    assert [version.ref for version in registry.children(manifest(1).digest)] == [
+        "mixed@1",
+        "twice@1",
+    ]
     assert registry.parents(manifest(1).digest) == registry.children(manifest(3).digest) == ()
     registry.delete("twice", 1)
     assert [version.ref for version in registry.children(manifest(2).digest)] == ["mixed@1"]
@@ -362,15 +436,24 @@ def test_one_parent_may_stand_twice(registry):
 
 def test_placements_are_known_by_digest_and_the_last_word_counts(registry):
     one, two = manifest(1).digest, manifest(2).digest
-    registry.record_placement(Placement("file:///a", 1, one, "2026-01-02"), subject="naval@1", author="ada")
-    registry.record_placement(Placement("file:///b", 7, one, "2026-01-01"), verb="pulled", detail={"sent": 3})
-    assert [(p.place, p.number) for p in registry.placements(one)] == [("file:///b", 7), ("file:///a", 1)]
+    registry.record_placement(
+        Placement("file:///a", 1, one, "2026-01-02"), subject="naval@1", author="ada"
+    )
+    registry.record_placement(
+        Placement("file:///b", 7, one, "2026-01-01"), verb="pulled", detail={"sent": 3}
+    )
+    assert [(p.place, p.number) for p in registry.placements(one)] == [
+        ("file:///b", 7),
+        ("file:///a", 1),
+    ]
     registry.record_placement(Placement("file:///a", 1, two, "2026-01-03"))
     assert registry.placements(two) == (Placement("file:///a", 1, two, "2026-01-03"),)
     assert [p.place for p in registry.placements(one)] == ["file:///b"]
     assert [(e.verb, e.subject, e.digest, dict(e.detail)) for e in reversed(registry.events())] == [
-        ("published", "naval@1", one, {}), ("pulled", "file:///b", one, {"sent": 3}),
-        ("published", "file:///a", two, {})]  # fmt: skip
+        ("published", "naval@1", one, {}),
+        ("pulled", "file:///b", one, {"sent": 3}),
+        ("published", "file:///a", two, {}),
+    ]
 
 
 def test_bases_are_counted_by_live_versions(registry):
@@ -393,7 +476,12 @@ def test_a_base_can_be_attached_later_and_the_manifest_stays(registry):
     assert registry.bases() == [(SHIP, 1)]
     assert registry.manifest(digest).base == BaseIdentity()
     event = registry.events()[0]
-    assert (event.verb, event.subject, event.digest, event.author) == ("base-added", "fleet/ship", digest, "ada")
+    assert (event.verb, event.subject, event.digest, event.author) == (
+        "base-added",
+        "fleet/ship",
+        digest,
+        "ada",
+    )
     assert BaseIdentity.from_json(event.detail) == SHIP
 
 
@@ -407,7 +495,11 @@ def test_notes_add_up(registry):
     registry.add_version("naval", manifest(1), message="first")
     registry.annotate("naval", 1, tags=["sea", "blue"], metrics={"loss": 0.5})
     noted = registry.annotate("naval", 1, tags=["sea"], metrics={"loss": 0.25, "acc": 1})
-    assert (noted.message, noted.tags, noted.metrics) == ("first", ("blue", "sea"), {"acc": 1.0, "loss": 0.25})
+    assert (noted.message, noted.tags, noted.metrics) == (
+        "first",
+        ("blue", "sea"),
+        {"acc": 1.0, "loss": 0.25},
+    )
     noted = registry.annotate("naval", 1, message="")
     assert (noted.message, noted.tags) == ("", ("blue", "sea"))
     assert registry.version("naval") == noted
@@ -422,20 +514,41 @@ def test_every_write_leaves_one_event_and_every_failed_one_none(registry):
     parents = (Parent(manifest(1).digest),)
     writes = [
         ("added", "naval@1", lambda: registry.add_version("naval", manifest(1), author="ada")),
-        ("merged", "mixed@1", lambda: registry.add_version("mixed", manifest(2, parents=parents), origin="merged",
-                                                           author="ada")),
-        ("alias-moved", "naval@prod", lambda: registry.move_alias("naval", "prod", 1, author="ada")),
+        (
+            "merged",
+            "mixed@1",
+            lambda: registry.add_version(
+                "mixed", manifest(2, parents=parents), origin="merged", author="ada"
+            ),
+        ),
+        (
+            "alias-moved",
+            "naval@prod",
+            lambda: registry.move_alias("naval", "prod", 1, author="ada"),
+        ),
         (None, "", lambda: registry.delete("naval", 1, author="ada")),
         (None, "", lambda: registry.move_alias("naval", "prod", 9, author="ada")),
         (None, "", lambda: registry.annotate("nobody", 1, message="x", author="ada")),
         (None, "", lambda: registry.restore("naval", 1, author="ada")),
-        ("alias-moved", "naval@prod", lambda: registry.move_alias("naval", "prod", None, author="ada")),
+        (
+            "alias-moved",
+            "naval@prod",
+            lambda: registry.move_alias("naval", "prod", None, author="ada"),
+        ),
         ("noted", "naval@1", lambda: registry.annotate("naval", 1, message="x", author="ada")),
         ("deleted", "mixed@1", lambda: registry.delete("mixed", 1, author="ada")),
         ("restored", "mixed@1", lambda: registry.restore("mixed", 1, author="ada")),
-        ("published", "file:///a", lambda: registry.record_placement(Placement("file:///a", 1, "d"), author="ada")),
-        ("base-added", "fleet/ship", lambda: registry.attach_base(manifest(1).digest, SHIP, author="ada")),
-    ]  # fmt: skip
+        (
+            "published",
+            "file:///a",
+            lambda: registry.record_placement(Placement("file:///a", 1, "d"), author="ada"),
+        ),
+        (
+            "base-added",
+            "fleet/ship",
+            lambda: registry.attach_base(manifest(1).digest, SHIP, author="ada"),
+        ),
+    ]
     expected = []
     for verb, subject, write in writes:
         if verb is None:
@@ -444,12 +557,18 @@ def test_every_write_leaves_one_event_and_every_failed_one_none(registry):
         else:
             write()
             expected.insert(0, (verb, subject, "ada"))
-        assert [(event.verb, event.subject, event.author) for event in registry.events()] == expected
+        assert [
+            (event.verb, event.subject, event.author) for event in registry.events()
+        ] == expected
     assert [event.verb for event in registry.events(limit=2)] == ["base-added", "published"]
 
 
 def test_the_clock_that_is_given_is_the_one_that_is_written(database):
     with Registry.open(database, clock=lambda: "2026-02-03T04:05:06.000007+00:00") as registry:
         version, _ = registry.add_version("naval", manifest(1), alias="prod")
-        times = {version.created, registry.alias_history("naval")[0].when, *(e.when for e in registry.events())}
+        times = {
+            version.created,
+            registry.alias_history("naval")[0].when,
+            *(e.when for e in registry.events()),
+        }
     assert times == {"2026-02-03T04:05:06.000007+00:00"}

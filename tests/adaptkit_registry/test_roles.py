@@ -14,7 +14,11 @@ from adaptkit.errors import RegistryError
 from adaptkit.types import Placement
 from adaptkit_registry import Registry
 
-SQL = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs" / "teams.md").read_text("utf-8"), re.DOTALL)
+SQL = re.findall(
+    r"```sql\n(.*?)```",
+    (Path(__file__).parents[2] / "docs" / "teams.md").read_text("utf-8"),
+    re.DOTALL,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +52,17 @@ def test_a_writer_does_everything_but_change_the_schema_or_the_audit_trail(serve
         registry.delete("marine", 1)
         assert [v.ref for v in registry.purge("9999")] == ["marine@1"]
         assert registry.problems() == []
-        for forbidden in ("DELETE FROM events", "UPDATE events SET author = 'bob'", "UPDATE alembic_version SET version_num = '1'",
-                          "DROP TABLE aliases", "CREATE TABLE x (y int)"):  # fmt: skip
-            with pytest.raises(RegistryError, match="does not let 'ada' do this"), registry._writing() as connection:
+        for forbidden in (
+            "DELETE FROM events",
+            "UPDATE events SET author = 'bob'",
+            "UPDATE alembic_version SET version_num = '1'",
+            "DROP TABLE aliases",
+            "CREATE TABLE x (y int)",
+        ):
+            with (
+                pytest.raises(RegistryError, match="does not let 'ada' do this"),
+                registry._writing() as connection,
+            ):
                 connection.execute(text(forbidden))
 
 

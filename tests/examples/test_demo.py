@@ -10,10 +10,21 @@ import demo
 def test_the_demo_tells_its_story_with_measured_figures(story, tmp_path, capsys):
     demo.tell(story, tmp_path)
     told = capsys.readouterr().out
-    figures = {label.strip(): tuple(map(float, found)) for label, *found in
-               re.findall(r"^  (\S.*?)\s+(\d\.\d\d)\s+(\d\.\d\d)\s+(\d\.\d\d)$", told, re.MULTILINE)}  # fmt: skip
-    assert list(figures) == ["base", "naval", "medic", "adaptkit, exact sum", "adaptkit, svd to rank 8", "PEFT, linear",
-                             "PEFT, ties"]  # fmt: skip
+    figures = {
+        label.strip(): tuple(map(float, found))
+        for label, *found in re.findall(
+            r"^  (\S.*?)\s+(\d\.\d\d)\s+(\d\.\d\d)\s+(\d\.\d\d)$", told, re.MULTILINE
+        )
+    }
+    assert list(figures) == [
+        "base",
+        "naval",
+        "medic",
+        "adaptkit, exact sum",
+        "adaptkit, svd to rank 8",
+        "PEFT, linear",
+        "PEFT, ties",
+    ]
     assert figures["base"] == (0.0, 0.0, 1.0)
     assert figures["naval"][0] >= 0.95
     assert figures["medic"][1] >= 0.95

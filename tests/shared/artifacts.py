@@ -18,7 +18,10 @@ def entry(path: str, data: bytes) -> FileEntry:
 
 def manifest(content: object, method: str = "lora", **more: Any) -> Manifest:
     """Different content, different digest."""
-    files = (entry("adapter_config.json", b"{}"), entry("adapter_model.safetensors", str(content).encode()))
+    files = (
+        entry("adapter_config.json", b"{}"),
+        entry("adapter_model.safetensors", str(content).encode()),
+    )
     return Manifest(artifact_digest(files), files, method, **more)
 
 
@@ -31,4 +34,7 @@ def bundle(folder: Path, contents: dict[str, bytes], number: int = 1, **more: An
     files = tuple(e for e in entries if e.path != "README.md")
     extras = tuple(e for e in entries if e.path == "README.md")
     made = Manifest(artifact_digest(files), files, "lora", 8, extras=extras, **more)
-    return Bundle(PlacedVersion(number, made, "naval", "a message", "ada"), {path: folder / path for path in contents})
+    return Bundle(
+        PlacedVersion(number, made, "naval", "a message", "ada"),
+        {path: folder / path for path in contents},
+    )

@@ -21,8 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-CALLS = ("link", "rename", "replace", "unlink", "remove", "mkdir", "rmdir", "fsync", "pwrite", "write", "utime", "chmod",
-         "fchmod", "open", "ftruncate", "truncate")  # fmt: skip
+CALLS = (
+    "link",
+    "rename",
+    "replace",
+    "unlink",
+    "remove",
+    "mkdir",
+    "rmdir",
+    "fsync",
+    "pwrite",
+    "write",
+    "utime",
+    "chmod",
+    "fchmod",
+    "open",
+    "ftruncate",
+    "truncate",
+)
 
 
 class Faults:
@@ -43,7 +59,10 @@ class Faults:
         for name, call in real.items():
             setattr(os, name, self._wrapped(name, call))
         hooks: list[tuple[str, Any]] = [
-            ("before_cursor_execute", lambda connection, cursor, statement, *_: self.point(statement.split()[0])),
+            (
+                "before_cursor_execute",
+                lambda connection, cursor, statement, *_: self.point(statement.split()[0]),
+            ),
             ("commit", lambda connection: self.point("COMMIT")),
         ]
         for name, hook in hooks if self.database else ():
@@ -102,12 +121,16 @@ def killed_at(work: Callable[[], Any], at: int) -> str:
         found = "died"
     process.join()
     here.close()
-    assert process.exitcode == (-signal.SIGKILL if found else 0), f"at {at}: {found}, {process.exitcode}"
+    assert process.exitcode == (-signal.SIGKILL if found else 0), (
+        f"at {at}: {found}, {process.exitcode}"
+    )
     process.close()
     return found
 
 
-def failed_at(work: Callable[[], Any], at: int, number: int = errno.ENOSPC) -> Exception | str | None:
+def failed_at(
+    work: Callable[[], Any], at: int, number: int = errno.ENOSPC
+) -> Exception | str | None:
     """Run work here and let the call at that point fail: what it raised, '' when it went on all the same, None when
     it got through before."""
     faults = Faults(at, failing(number), database=False)

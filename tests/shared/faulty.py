@@ -109,7 +109,9 @@ class Proxy:
         status, headers, data = self._pass_on(client, body, whole=bool(harm and harm.whole))
         upload = client.path.partition("?")[0]
         if client.command == "PATCH":
-            self.uploads[upload] = [(n, v) for n, v in headers if n.lower() in {"location", "range"}]
+            self.uploads[upload] = [
+                (n, v) for n, v in headers if n.lower() in {"location", "range"}
+            ]
         if client.command == "GET" and self.resumes and upload in self.uploads:
             return self._reply(client, 204, self.uploads[upload], b"")
         if harm and harm.lose:
@@ -117,7 +119,9 @@ class Proxy:
         if self.subjects and b'"subject"' in body:
             headers.append(("OCI-Subject", "yes"))
         if harm:
-            headers = [(n, v) for n, v in headers if n.lower() not in {w.lower() for w in harm.without}]
+            headers = [
+                (n, v) for n, v in headers if n.lower() not in {w.lower() for w in harm.without}
+            ]
             data = harm.change(data) if harm.change else data
         return self._reply(client, status, headers, data, cut=harm.cut if harm else 0)
 
@@ -129,20 +133,28 @@ class Proxy:
         if not self.tokens:
             return None
         if client.path.startswith("/token"):
-            asked = parse_qs(body.decode() if client.command == "POST" else urlsplit(client.path).query)
+            asked = parse_qs(
+                body.decode() if client.command == "POST" else urlsplit(client.path).query
+            )
             if said not in self.tokens and asked.get("refresh_token", [""])[0] not in self.tokens:
                 return 401, [], b""
             token = secrets.token_hex(8)
             self.given.append(asked["scope"][0])
             self.valid[f"Bearer {token}"] = asked["scope"][0]
             return 200, [], json.dumps({"token": token}).encode()
-        if said in self.valid and (client.command in {"GET", "HEAD"} or self.valid[said].endswith("push")):
+        if said in self.valid and (
+            client.command in {"GET", "HEAD"} or self.valid[said].endswith("push")
+        ):
             return None
         return 401, [("WWW-Authenticate", f'Bearer realm="{self.url}/token",service="tests"')], b""
 
-    def _pass_on(self, client, body: bytes, *, whole: bool) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _pass_on(
+        self, client, body: bytes, *, whole: bool
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         headers = {
-            n: v for n, v in client.headers.items() if n.lower() not in _HOP and not (whole and n.lower() == "range")
+            n: v
+            for n, v in client.headers.items()
+            if n.lower() not in _HOP and not (whole and n.lower() == "range")
         }
         headers["Content-Length"] = str(len(body))
         upstream = http.client.HTTPConnection(self.upstream, timeout=60)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
-
-from adaptkit.testing.hub import LoopbackHub
+from loopback_hub import LoopbackHub
 
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """The real huggingface_hub drives it, over real HTTP; pauses are counted in `hub.pauses` instead of slept."""
-    constants = pytest.importorskip("huggingface_hub.constants", reason="pip install 'adaptkit[hf]'")
+    constants = pytest.importorskip(
+        "huggingface_hub.constants", reason="pip install 'adaptkit[hf]'"
+    )
     from huggingface_hub.utils import _http
 
     from adaptkit_plugins.storage.hub import client

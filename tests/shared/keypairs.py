@@ -25,14 +25,24 @@ class KeyPair:
         return f"sha256:{sha256(self.public.read_bytes()).hexdigest()}"
 
 
-def key_pair(folder: Path, name: str, curve: ec.EllipticCurve | None = None, password: bytes = b"") -> KeyPair:
+def key_pair(
+    folder: Path, name: str, curve: ec.EllipticCurve | None = None, password: bytes = b""
+) -> KeyPair:
     """A fresh pair, `NAME.pem` and `NAME.pub`, as openssl writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     private = ec.generate_private_key(curve or ec.SECP256R1())
-    how = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    how = (
+        serialization.BestAvailableEncryption(password)
+        if password
+        else serialization.NoEncryption()
+    )
     pair = KeyPair(folder / f"{name}.pem", folder / f"{name}.pub")
-    pair.private.write_bytes(private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how))
+    pair.private.write_bytes(
+        private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, how)
+    )
     pair.public.write_bytes(
-        private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
     )
     return pair

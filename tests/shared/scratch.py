@@ -36,7 +36,7 @@ GOOD = """
 print("a plugin that talks while it is imported")
 import os
 import click
-from adaptkit.actions import Objection
+from adaptkit.extend.review import Objection
 
 class Method(AdapterMethod):
     name, summary = "good-method", "reads nothing"
@@ -89,7 +89,9 @@ def _registers(name: str) -> str:
 
 
 def _commands(*names: str) -> str:
-    body = "".join(f"    @cli.command({name!r})\n    def _(): print('{name} of a plugin')\n" for name in names)
+    body = "".join(
+        f"    @cli.command({name!r})\n    def _(): print('{name} of a plugin')\n" for name in names
+    )
     return f"@hookimpl\ndef register_commands(cli):\n{body}"
 
 
@@ -101,10 +103,22 @@ WHEELS = {
     "acme-second": ("0.2", "second", _registers("linear2") + _commands("survey")),
     "acme-misspelt": ("3", "misspelt", "@hookimpl\ndef register_merge_strategie(register): pass\n"),
     "acme-arguments": ("3", "arguments", "@hookimpl\ndef register_trainers(registrar): pass\n"),
-    "acme-half": ("4", "half", _registers("half-good") + "@hookimpl\ndef register_engines(register): 1 / 0\n"),
+    "acme-half": (
+        "4",
+        "half",
+        _registers("half-good") + "@hookimpl\ndef register_engines(register): 1 / 0\n",
+    ),
     "acme-exit": ("5", "exiting", "import sys\nsys.exit(0)\n"),
-    "acme-review": ("6", "reviewer", "@hookimpl\ndef review(action): raise RuntimeError('no ink')\n"),
-    "acme-event": ("7", "follower", "@hookimpl\ndef on_event(event): raise RuntimeError('line busy')\n"),
+    "acme-review": (
+        "6",
+        "reviewer",
+        "@hookimpl\ndef review(action): raise RuntimeError('no ink')\n",
+    ),
+    "acme-event": (
+        "7",
+        "follower",
+        "@hookimpl\ndef on_event(event): raise RuntimeError('line busy')\n",
+    ),
     "acme-command": ("8", "commander", _commands("merge", "muster")),
     "acme-twin-a": ("9", "twin", _registers("twin-a")),
     "acme-twin-b": ("9", "twin", _registers("twin-b")),
@@ -122,11 +136,21 @@ class Scratch:
 
     def run(self, *arguments: object, only: tuple[str, ...] | None = None, **environment: str):
         """Run its Python; with `only`, every other plugin of this page is switched off."""
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("ADAPTKIT_", "PYTHONPATH"))}
+        clean = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("ADAPTKIT_", "PYTHONPATH"))
+        }
         if only is not None:
             environment["ADAPTKIT_DISABLE_PLUGINS"] = ",".join(sorted(set(EVERYTHING) - set(only)))
-        return subprocess.run([self.python, *map(str, arguments)], env=clean | environment, cwd=self.python.parent,
-                              capture_output=True, text=True, check=False)  # fmt: skip
+        return subprocess.run(
+            [self.python, *map(str, arguments)],
+            env=clean | environment,
+            cwd=self.python.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def adaptkit(self, *arguments: object, only: tuple[str, ...] | None = None, **environment: str):
         """Run adaptkit there; whatever a plugin does, no traceback."""
@@ -148,9 +172,25 @@ def _made(folder: Path) -> Scratch:
     ours = next(path for path in site.getsitepackages() if Path(path, "pluggy").is_dir())
     (env.site / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
     wheels = [_wheel(folder, name, *parts) for name, parts in WHEELS.items()]
-    sources = [_source(folder, "acme-source", "source"), "--editable", _source(folder, "acme-editable", "editable")]
-    pip = [sys.executable, "-m", "pip", "--python", env.python, "install", "--quiet", "--no-index", "--no-deps",
-           "--no-build-isolation", "--no-compile", "--disable-pip-version-check"]  # fmt: skip
+    sources = [
+        _source(folder, "acme-source", "source"),
+        "--editable",
+        _source(folder, "acme-editable", "editable"),
+    ]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        env.python,
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-compile",
+        "--disable-pip-version-check",
+    ]
     done = subprocess.run([*pip, *wheels, *sources], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return env
@@ -166,7 +206,9 @@ def _wheel(folder: Path, name: str, version: str, entry: str, body: str) -> Path
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: adaptkit tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": f"[adaptkit]\n{entry} = {module}\n",
     }
-    record = "".join(f"{path},sha256={_digest(text)},{len(text.encode())}\n" for path, text in files.items())
+    record = "".join(
+        f"{path},sha256={_digest(text)},{len(text.encode())}\n" for path, text in files.items()
+    )
     path = folder / f"{module}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for name_, text in (*files.items(), (f"{info}/RECORD", f"{record}{info}/RECORD,,\n")):

@@ -39,8 +39,13 @@ def free_port() -> int:
 def serving(command: list[str], port: int, log: Path, **environment: str) -> Iterator[str]:
     """Run a server until the block ends; its URL, once it accepts connections."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-                                   env=os.environ | environment)  # fmt: skip
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | environment,
+        )
     try:
         deadline = time.monotonic() + _START
         while True:
@@ -49,7 +54,9 @@ def serving(command: list[str], port: int, log: Path, **environment: str) -> Ite
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-2000:]}") from None
+                    raise RuntimeError(
+                        f"{command[0]} did not start:\n{log.read_text()[-2000:]}"
+                    ) from None
                 try:
                     process.wait(0.05)
                 except subprocess.TimeoutExpired:

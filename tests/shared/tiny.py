@@ -20,8 +20,14 @@ def save_llama(folder: Path, seed: int = 0, **more: Any) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-             "num_attention_heads": 2, "tie_word_embeddings": False} | more  # fmt: skip
+    shape = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "tie_word_embeddings": False,
+    } | more
     LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(folder)
     return folder
 
@@ -31,8 +37,15 @@ def llama() -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                                        num_attention_heads=2)).eval()  # fmt: skip
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+        )
+    ).eval()
 
 
 def gpt2() -> Any:
@@ -40,7 +53,9 @@ def gpt2() -> Any:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=32)).eval()
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=32)
+    ).eval()
 
 
 def bert() -> Any:
@@ -48,8 +63,16 @@ def bert() -> Any:
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    return BertForSequenceClassification(BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                                    intermediate_size=48, max_position_embeddings=32)).eval()  # fmt: skip
+    return BertForSequenceClassification(
+        BertConfig(
+            vocab_size=64,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+            max_position_embeddings=32,
+        )
+    ).eval()
 
 
 def bert_plain() -> Any:
@@ -57,8 +80,16 @@ def bert_plain() -> Any:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    return BertModel(BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                intermediate_size=48, max_position_embeddings=32)).eval()  # fmt: skip
+    return BertModel(
+        BertConfig(
+            vocab_size=64,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+            max_position_embeddings=32,
+        )
+    ).eval()
 
 
 def make_adapter(base: Any, folder: Path, seed: int, **config: Any) -> Path:
@@ -97,7 +128,9 @@ def output(model: Any) -> np.ndarray:
     return (out.logits if hasattr(out, "logits") else out.last_hidden_state).numpy()
 
 
-def peft_sum(make: Callable[[], Any], folders: Sequence[Path], weights: Sequence[float]) -> np.ndarray:
+def peft_sum(
+    make: Callable[[], Any], folders: Sequence[Path], weights: Sequence[float]
+) -> np.ndarray:
     """The output of the base with Σ wᵢ·Dᵢ added, each Dᵢ as PEFT's own layer computes it."""
     from peft import PeftModel
 
@@ -110,7 +143,9 @@ def peft_sum(make: Callable[[], Any], folders: Sequence[Path], weights: Sequence
                 module.weight.data += weight * layer.get_delta_weight("default").detach()
                 lora_b = getattr(layer, "lora_B", {})
                 if "default" in lora_b and lora_b["default"].bias is not None:
-                    module.bias.data += weight * layer.scaling["default"] * lora_b["default"].bias.detach()
+                    module.bias.data += (
+                        weight * layer.scaling["default"] * lora_b["default"].bias.detach()
+                    )
     return output(target)
 
 

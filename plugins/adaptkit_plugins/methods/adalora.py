@@ -32,9 +32,16 @@ class AdaLora(AdapterMethod):
 
     def check(self, view: AdapterView) -> None:
         alpha = view.config.get("lora_alpha")
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not abs(alpha) < float("inf"):
-            raise BadConfig(f"{view.label}: lora_alpha is {alpha!r}", why="it must be a number",
-                            fix="mend adapter_config.json, or train again")  # fmt: skip
+        if (
+            isinstance(alpha, bool)
+            or not isinstance(alpha, (int, float))
+            or not abs(alpha) < float("inf")
+        ):
+            raise BadConfig(
+                f"{view.label}: lora_alpha is {alpha!r}",
+                why="it must be a number",
+                fix="mend adapter_config.json, or train again",
+            )
         self.modules(view)
 
     def rank(self, view: AdapterView) -> int | None:
@@ -48,16 +55,25 @@ class AdaLora(AdapterMethod):
         modules = []
         for name, parts in sorted(found.items()):
             if missing := set("ABE") - parts.keys():
-                raise BadWeights(f"{view.label}: '{name}' has no lora_{min(missing)}", why="its product is incomplete",
-                                 fix="save the adapter again")  # fmt: skip
+                raise BadWeights(
+                    f"{view.label}: '{name}' has no lora_{min(missing)}",
+                    why="its product is incomplete",
+                    fix="save the adapter again",
+                )
             shape, rank = (parts["B"][0], parts["A"][1]), parts["A"][0]
             if parts["B"][1] != rank or parts["E"] != (rank, 1):
-                raise BadWeights(f"{view.label}: the factors of '{name}' do not fit", why=str(parts),
-                                 fix="save the adapter again")  # fmt: skip
+                raise BadWeights(
+                    f"{view.label}: the factors of '{name}' do not fit",
+                    why=str(parts),
+                    fix="save the adapter again",
+                )
             modules.append(Module(name.removeprefix(PREFIX), "linear", shape, rank, shape))
         if not modules:
-            raise BadWeights(f"{view.label} changes no module", why="its file holds no lora_A, lora_B and lora_E",
-                             fix="save the adapter again with model.save_pretrained(DIR)")  # fmt: skip
+            raise BadWeights(
+                f"{view.label} changes no module",
+                why="its file holds no lora_A, lora_B and lora_E",
+                fix="save the adapter again with model.save_pretrained(DIR)",
+            )
         return tuple(modules)
 
     def delta(self, view: AdapterView, module: Module) -> Delta:

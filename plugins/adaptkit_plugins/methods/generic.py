@@ -40,13 +40,14 @@ class Generic(AdapterMethod):
         said = view.config.get("peft_type")
         if said not in PEFT_TYPES:
             known = ", ".join(nearest(str(said), PEFT_TYPES, show=5))
-            raise BadConfig(f"{view.label}: peft_type is {said!r}", why=f"PEFT knows no such type; known are {known}",
-                            fix="mend adapter_config.json, or install the plugin that reads this type")  # fmt: skip
+            raise BadConfig(
+                f"{view.label}: peft_type is {said!r}",
+                why=f"PEFT knows no such type; known are {known}",
+                fix="mend adapter_config.json, or install the plugin that reads this type",
+            )
 
     def unmergeable(self, view: AdapterView) -> str:
-        return (
-            f"adaptkit does not combine {view.config.get('peft_type')} yet: it can be added, shown, pushed and pulled"
-        )
+        return f"adaptkit does not combine {view.config.get('peft_type')} yet: it can be added, shown, pushed and pulled"
 
 
 @hookimpl

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, Dense, LowRank, Module
+from adaptkit.extend.module_names import matches, may_never_end
 from adaptkit.hookspecs import hookimpl
-from adaptkit.patterns import matches, may_never_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,24 +36,39 @@ class Lycoris(AdapterMethod):
     def check(self, view: AdapterView) -> None:
         for field in ("r", "alpha"):
             value = view.config.get(field)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise BadConfig(f"{view.label}: {field} is {value!r}", why="it must be a positive number",
-                                fix="mend adapter_config.json, or train again")  # fmt: skip
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or not 0 < value < float("inf")
+            ):
+                raise BadConfig(
+                    f"{view.label}: {field} is {value!r}",
+                    why="it must be a positive number",
+                    fix="mend adapter_config.json, or train again",
+                )
         for pattern in view.config.get("alpha_pattern") or {}:
             if may_never_end(pattern):
-                raise BadConfig(f"{view.label}: alpha_pattern has the pattern '{pattern[:60]}'",
-                                why="matching it could take for ever: it repeats a group, or repeats too often",
-                                fix="write the module names out in adapter_config.json")  # fmt: skip
+                raise BadConfig(
+                    f"{view.label}: alpha_pattern has the pattern '{pattern[:60]}'",
+                    why="matching it could take for ever: it repeats a group, or repeats too often",
+                    fix="write the module names out in adapter_config.json",
+                )
         self.modules(view)
 
     def rank(self, view: AdapterView) -> int | None:
         return int(view.config["r"])
 
     def modules(self, view: AdapterView) -> tuple[Module, ...]:
-        found = [self._module(view, name, tensors) for name, tensors in sorted(self._tensors(view).items())]
+        found = [
+            self._module(view, name, tensors)
+            for name, tensors in sorted(self._tensors(view).items())
+        ]
         if not found:
-            raise BadWeights(f"{view.label} changes no module", why=f"its file holds no {self.mark}… tensors",
-                             fix="save the adapter again with model.save_pretrained(DIR)")  # fmt: skip
+            raise BadWeights(
+                f"{view.label} changes no module",
+                why=f"its file holds no {self.mark}… tensors",
+                fix="save the adapter again with model.save_pretrained(DIR)",
+            )
         return tuple(found)
 
     def extras(self, view: AdapterView) -> tuple[str, ...]:
@@ -71,7 +86,9 @@ class Lycoris(AdapterMethod):
                 found.setdefault(module, {})[tail] = info.shape
         return found
 
-    def _module(self, view: AdapterView, name: str, tensors: Mapping[str, tuple[int, ...]]) -> Module:
+    def _module(
+        self, view: AdapterView, name: str, tensors: Mapping[str, tuple[int, ...]]
+    ) -> Module:
         raise NotImplementedError
 
     def _read(self, view: AdapterView, module: Module, tail: str) -> Array:
@@ -84,12 +101,19 @@ class Lycoris(AdapterMethod):
 
     def _scale(self, view: AdapterView, name: str, rank: int) -> float:
         patterns = view.config.get("alpha_pattern") or {}
-        alpha = next((value for pattern, value in patterns.items() if matches(pattern, name)), view.config["alpha"])
+        alpha = next(
+            (value for pattern, value in patterns.items() if matches(pattern, name)),
+            view.config["alpha"],
+        )
         return float(alpha) / rank
 
     def _stored(self, view: AdapterView, name: str, shape: tuple[int, int]) -> tuple[int, ...]:
         """The shape of the weight: a convolution written as a matrix is known from the base only."""
-        found = [stored for key, stored in (view.base_shapes or {}).items() if f".{key}".endswith(f".{name}.weight")]
+        found = [
+            stored
+            for key, stored in (view.base_shapes or {}).items()
+            if f".{key}".endswith(f".{name}.weight")
+        ]
         return found[0] if len(found) == 1 and len(found[0]) == 4 else shape
 
 
@@ -101,17 +125,26 @@ class LoHa(Lycoris):
     peft_type: ClassVar[str] = "LOHA"
     mark: ClassVar[str] = "hada_"
 
-    def _module(self, view: AdapterView, name: str, tensors: Mapping[str, tuple[int, ...]]) -> Module:
+    def _module(
+        self, view: AdapterView, name: str, tensors: Mapping[str, tuple[int, ...]]
+    ) -> Module:
         needed = {"w1_a", "w1_b", "w2_a", "w2_b"}
         if missing := needed - tensors.keys():
-            raise BadWeights(f"{view.label}: '{name}' has no hada_{min(missing)}", why="its product is incomplete",
-                             fix="save the adapter again")  # fmt: skip
+            raise BadWeights(
+                f"{view.label}: '{name}' has no hada_{min(missing)}",
+                why="its product is incomplete",
+                fix="save the adapter again",
+            )
         w1_a, w1_b, w2_a = tensors["w1_a"], tensors["w1_b"], tensors["w2_a"]
-        if "t1" in tensors:  # a convolution through its core (Tucker), outputs in the second dimension of w1_a
+        if (
+            "t1" in tensors
+        ):  # a convolution through its core (Tucker), outputs in the second dimension of w1_a
             kernel = tensors["t1"][2:]
             stored: tuple[int, ...] = (w1_a[1], w1_b[1], *kernel)
             rank = min(stored[0], w1_b[1] * kernel[0] * kernel[1])
-            return Module(name, "conv2d", (stored[0], w1_b[1] * kernel[0] * kernel[1]), rank, stored)
+            return Module(
+                name, "conv2d", (stored[0], w1_b[1] * kernel[0] * kernel[1]), rank, stored
+            )
         shape = (w1_a[0], w1_b[1])
         rank, stored = min(w1_a[1] * w2_a[1], *shape), self._stored(view, name, shape)
         return Module(name, "linear" if len(stored) == 2 else "conv2d", shape, rank, stored)
@@ -119,10 +152,14 @@ class LoHa(Lycoris):
     def delta(self, view: AdapterView, module: Module) -> Delta:
         import numpy as np
 
-        w1_a, w1_b, w2_a, w2_b = (self._read(view, module, tail) for tail in ("w1_a", "w1_b", "w2_a", "w2_b"))
+        w1_a, w1_b, w2_a, w2_b = (
+            self._read(view, module, tail) for tail in ("w1_a", "w1_b", "w2_a", "w2_b")
+        )
         if self._has(view, module, "t1"):
-            halves = [np.einsum("ijkl,jr,ip->prkl", self._read(view, module, t), wb, wa)
-                      for t, wa, wb in (("t1", w1_a, w1_b), ("t2", w2_a, w2_b))]  # fmt: skip
+            halves = [
+                np.einsum("ijkl,jr,ip->prkl", self._read(view, module, t), wb, wa)
+                for t, wa, wb in (("t1", w1_a, w1_b), ("t2", w2_a, w2_b))
+            ]
             scale = self._scale(view, module.name, w1_b.shape[0])
             return Dense((halves[0] * halves[1]).reshape(module.shape) * scale)
         scale = self._scale(view, module.name, w1_b.shape[0])
@@ -138,11 +175,15 @@ class LoKr(Lycoris):
     """Kronecker products of two matrices, either of them whole or low rank (https://arxiv.org/abs/2309.14859)."""
 
     name: ClassVar[str] = "lokr"
-    summary: ClassVar[str] = "LoKr; merges as the low-rank update it is, where one factor is low rank"
+    summary: ClassVar[str] = (
+        "LoKr; merges as the low-rank update it is, where one factor is low rank"
+    )
     peft_type: ClassVar[str] = "LOKR"
     mark: ClassVar[str] = "lokr_"
 
-    def _module(self, view: AdapterView, name: str, tensors: Mapping[str, tuple[int, ...]]) -> Module:
+    def _module(
+        self, view: AdapterView, name: str, tensors: Mapping[str, tuple[int, ...]]
+    ) -> Module:
         try:
             left = tensors["w1"] if "w1" in tensors else (tensors["w1_a"][0], tensors["w1_b"][1])
             if "w2" in tensors:
@@ -152,12 +193,17 @@ class LoKr(Lycoris):
             else:
                 right = (tensors["w2_a"][0], *tensors["w2_b"][1:])
         except KeyError as error:
-            raise BadWeights(f"{view.label}: '{name}' has no lokr_{error.args[0]}", why="its product is incomplete",
-                             fix="save the adapter again") from error  # fmt: skip
+            raise BadWeights(
+                f"{view.label}: '{name}' has no lokr_{error.args[0]}",
+                why="its product is incomplete",
+                fix="save the adapter again",
+            ) from error
         stored = (left[0] * right[0], left[1] * right[1], *right[2:])
         shape = (stored[0], stored[1] * (right[2] * right[3] if len(right) == 4 else 1))
-        ranks = [tensors["w1_b"][0] if "w1_b" in tensors else min(left),
-                 tensors["w2_b"][0] if "w2_b" in tensors and len(right) == 2 else min(right[:2])]  # fmt: skip
+        ranks = [
+            tensors["w1_b"][0] if "w1_b" in tensors else min(left),
+            tensors["w2_b"][0] if "w2_b" in tensors and len(right) == 2 else min(right[:2]),
+        ]
         rank = min(shape) if len(right) == 4 else min(ranks[0] * ranks[1], *shape)
         stored = stored if len(right) == 4 else self._stored(view, name, shape)
         return Module(name, "conv2d" if len(stored) == 4 else "linear", shape, rank, stored)
@@ -166,7 +212,11 @@ class LoKr(Lycoris):
         import numpy as np
 
         rank = next(
-            (self._read(view, module, tail).shape[0] for tail in ("w1_b", "w2_b") if self._has(view, module, tail)),
+            (
+                self._read(view, module, tail).shape[0]
+                for tail in ("w1_b", "w2_b")
+                if self._has(view, module, tail)
+            ),
             None,
         )
         # PEFT divides by r, whatever became of the two factors.
@@ -183,7 +233,9 @@ class LoKr(Lycoris):
 
     def _is_kernel(self, view: AdapterView, module: Module) -> bool:
         key = f"{PREFIX}{module.name}.{self.mark}w2"
-        return self._has(view, module, "t2") or (key in view.header and len(view.header[key].shape) == 4)
+        return self._has(view, module, "t2") or (
+            key in view.header and len(view.header[key].shape) == 4
+        )
 
     def _factor(self, view: AdapterView, module: Module, name: str) -> tuple[Array, Array]:
         """One side of the product as B·A; a whole matrix with an identity beside it."""

@@ -31,7 +31,9 @@ class _Vectors(AdapterMethod):
     def needs(self, view: AdapterView) -> Literal["nothing", "shapes", "weights"]:
         return "weights"
 
-    def combined_config(self, views: Sequence[AdapterView], weights: Sequence[float]) -> dict[str, Any]:
+    def combined_config(
+        self, views: Sequence[AdapterView], weights: Sequence[float]
+    ) -> dict[str, Any]:
         """The first one's, with the modules of all."""
         config = dict(views[0].config) | {"inference_mode": True}
         for field in _LISTS:
@@ -39,8 +41,11 @@ class _Vectors(AdapterMethod):
             if all(isinstance(one, list) for one in said):
                 config[field] = sorted({name for one in said for name in one}) or None
             elif any(one != said[0] for one in said):
-                raise Unmergeable("cannot merge these adapters", why=f"their {field} differ and are patterns",
-                                  fix="train them with lists of module names")  # fmt: skip
+                raise Unmergeable(
+                    "cannot merge these adapters",
+                    why=f"their {field} differ and are patterns",
+                    fix="train them with lists of module names",
+                )
         return config
 
 
@@ -54,20 +59,33 @@ class Ia3(_Vectors):
 
     def modules(self, view: AdapterView) -> tuple[Module, ...]:
         """All of them when the base's shapes are known; a vector tells one side of its matrix only."""
-        names = [m["module"].removeprefix(PREFIX) for key in view.header if (m := self._KEY.fullmatch(key))]
+        names = [
+            m["module"].removeprefix(PREFIX)
+            for key in view.header
+            if (m := self._KEY.fullmatch(key))
+        ]
         if not names:
-            raise BadWeights(f"{view.label} changes no module", why="its file holds no ia3_l",
-                             fix="save the adapter again with model.save_pretrained(DIR)")  # fmt: skip
+            raise BadWeights(
+                f"{view.label} changes no module",
+                why="its file holds no ia3_l",
+                fix="save the adapter again with model.save_pretrained(DIR)",
+            )
         if view.base_shapes is None:
             return ()
         return tuple(self._module(view, name) for name in sorted(names))
 
     def _module(self, view: AdapterView, name: str) -> Module:
-        found = [s for key, s in (view.base_shapes or {}).items() if f".{key}".endswith(f".{name}.weight") or
-                 f".{name}.weight".endswith(f".{key}")]  # fmt: skip
+        found = [
+            s
+            for key, s in (view.base_shapes or {}).items()
+            if f".{key}".endswith(f".{name}.weight") or f".{name}.weight".endswith(f".{key}")
+        ]
         if len(found) != 1 or len(found[0]) != 2:
-            raise Unmergeable(f"cannot merge {view.label}", why=f"the base has no single linear layer '{name}'",
-                              fix="give the base it was trained on: --base DIR")  # fmt: skip
+            raise Unmergeable(
+                f"cannot merge {view.label}",
+                why=f"the base has no single linear layer '{name}'",
+                fix="give the base it was trained on: --base DIR",
+            )
         stored = found[0]
         if view.config.get("fan_in_fan_out"):
             return Module(name, "conv1d", (stored[1], stored[0]), min(stored), stored)
@@ -75,7 +93,9 @@ class Ia3(_Vectors):
 
     def applier(self, view: AdapterView, module: Module) -> Applier:
         vector = view.read(f"{PREFIX}{module.name}.ia3_l")
-        if vector.shape[0] == 1 and vector.size == module.shape[1]:  # feed-forward: it rescales what comes in
+        if (
+            vector.shape[0] == 1 and vector.size == module.shape[1]
+        ):  # feed-forward: it rescales what comes in
             return lambda weight, _rows: weight * vector.reshape(1, -1).astype(weight.dtype)
         return lambda weight, rows: weight * vector.reshape(-1, 1)[rows].astype(weight.dtype)
 
@@ -92,8 +112,10 @@ class Ia3(_Vectors):
         return {key.removeprefix(PREFIX): key for key in self.extras(view)}
 
     def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:
-        return 1.0 + sum((w * (t.astype("float64") - 1.0) for w, t in zip(weights, tensors, strict=True)),
-                         start=0.0 * tensors[0].astype("float64"))  # fmt: skip
+        return 1.0 + sum(
+            (w * (t.astype("float64") - 1.0) for w, t in zip(weights, tensors, strict=True)),
+            start=0.0 * tensors[0].astype("float64"),
+        )
 
 
 class LnTuning(_Vectors):
@@ -104,16 +126,26 @@ class LnTuning(_Vectors):
     peft_type: ClassVar[str] = "LN_TUNING"
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
-        return {key.removeprefix(PREFIX).replace(".ln_tuning_layers.", "."): key for key in view.header}
+        return {
+            key.removeprefix(PREFIX).replace(".ln_tuning_layers.", "."): key for key in view.header
+        }
 
     def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:
-        return sum((w * t.astype("float64") for w, t in zip(weights, tensors, strict=True)),
-                   start=0.0 * tensors[0].astype("float64"))  # fmt: skip
+        return sum(
+            (w * t.astype("float64") for w, t in zip(weights, tensors, strict=True)),
+            start=0.0 * tensors[0].astype("float64"),
+        )
 
-    def combined_config(self, views: Sequence[AdapterView], weights: Sequence[float]) -> dict[str, Any]:
+    def combined_config(
+        self, views: Sequence[AdapterView], weights: Sequence[float]
+    ) -> dict[str, Any]:
         if abs(sum(weights) - 1.0) > 1e-9:
-            raise Unmergeable("cannot merge LN tuning at these weights", why="its vectors stand for the base's own, so "
-                              f"weights must add up to 1, and these add up to {sum(weights):g}", fix="--normalize")  # fmt: skip
+            raise Unmergeable(
+                "cannot merge LN tuning at these weights",
+                why="its vectors stand for the base's own, so "
+                f"weights must add up to 1, and these add up to {sum(weights):g}",
+                fix="--normalize",
+            )
         return super().combined_config(views, weights)
 
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadConfig, BadWeights, MissingExtra, Unmergeable
 from adaptkit.extend import AdapterMethod, Dense, Module
+from adaptkit.extend.module_names import same_name
 from adaptkit.hookspecs import hookimpl
-from adaptkit.patterns import same_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, tuple[int, ...]]
 
 PREFIX = "base_model.model."
-_ONE_AT_A_TIME = threading.Lock()  # torch's generator and Python's warning filters belong to the whole process
+_ONE_AT_A_TIME = (
+    threading.Lock()
+)  # torch's generator and Python's warning filters belong to the whole process
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,36 @@ def _factors(b: str, a: str) -> Callable[[Shapes], tuple[int, int]]:
 
 KINDS = (
     Kind("BOFT", "boft_", "weights"),
-    Kind("C3A", "c3a_", "nothing", shape=lambda s: (s["c3a_kernel"][0] * s["c3a_kernel"][2],
-                                                    s["c3a_kernel"][1] * s["c3a_kernel"][2])),
+    Kind(
+        "C3A",
+        "c3a_",
+        "nothing",
+        shape=lambda s: (
+            s["c3a_kernel"][0] * s["c3a_kernel"][2],
+            s["c3a_kernel"][1] * s["c3a_kernel"][2],
+        ),
+    ),
     Kind("DEFT", "deft_", "weights"),
     Kind("DELORA", "delora_", "nothing", shape=_factors("delora_B", "delora_A")),
     Kind("FOURIERFT", "fourierft_", "shapes"),
     Kind("GLORA", "glora_", "weights"),
-    Kind("GRALORA", "gralora_", "nothing", shape=lambda s: (s["gralora_B"][0] * s["gralora_B"][2],
-                                                            s["gralora_A"][0] * s["gralora_A"][1])),
+    Kind(
+        "GRALORA",
+        "gralora_",
+        "nothing",
+        shape=lambda s: (
+            s["gralora_B"][0] * s["gralora_B"][2],
+            s["gralora_A"][0] * s["gralora_A"][1],
+        ),
+    ),
     Kind("HIRA", "hira_", "weights"),
     Kind("HRA", "hra_", "weights"),
-    Kind("MISS", "miss_", "shapes", changes_weights=lambda config: config.get("init_weights") == "bat"),
+    Kind(
+        "MISS",
+        "miss_",
+        "shapes",
+        changes_weights=lambda config: config.get("init_weights") == "bat",
+    ),
     Kind("OFT", "oft_", "weights"),
     Kind("OSF", "osf_", "weights"),
     Kind("PEANUT", "peanut_", "weights"),
@@ -77,13 +98,19 @@ KINDS = (
     Kind("ROAD", "road_", "weights"),
     Kind("SHIRA", "shira_", "shapes"),
     Kind("SUPERTUNING", "supertuning_", "shapes"),
-    Kind("TINYLORA", "tinylora_", "nothing", shared=True, shape=_factors("tinylora_B", "tinylora_A"),
-         ordered=lambda header: sum(key.startswith("base_model.tinylora_v.") for key in header) > 1),
+    Kind(
+        "TINYLORA",
+        "tinylora_",
+        "nothing",
+        shared=True,
+        shape=_factors("tinylora_B", "tinylora_A"),
+        ordered=lambda header: sum(key.startswith("base_model.tinylora_v.") for key in header) > 1,
+    ),
     Kind("UNILORA", "unilora_", "shapes", shared=True, ordered=lambda header: True),
     Kind("VBLORA", "vblora_", "shapes", shared=True),
     Kind("VERA", "vera_lambda_", "shapes", shared=True),
     Kind("WAVEFT", "waveft_", "shapes"),
-)  # fmt: skip
+)
 
 
 class Tuner(AdapterMethod):
@@ -100,8 +127,12 @@ class Tuner(AdapterMethod):
         return view.config.get("peft_type") == self.kind.peft_type
 
     def unmergeable(self, view: AdapterView) -> str:
-        odd = [field for field in ("layers_to_transform", "exclude_modules") if view.config.get(field)]
-        if self._names_in_config(view) and (odd or not isinstance(view.config.get("target_modules"), list)):
+        odd = [
+            field for field in ("layers_to_transform", "exclude_modules") if view.config.get(field)
+        ]
+        if self._names_in_config(view) and (
+            odd or not isinstance(view.config.get("target_modules"), list)
+        ):
             named = odd[0] if odd else "target_modules"
             return f"its file names no modules, and its {named} is {view.config.get(named)!r}, not a list of names"
         return ""
@@ -123,16 +154,23 @@ class Tuner(AdapterMethod):
             return ()  # only the base can tell their shapes, or their order
         if view.config.get("fan_in_fan_out"):  # GPT-2's Conv1D keeps its weights transposed
             return tuple(
-                Module(name, "conv1d", (m, n), min(m, n), (n, m)) for name, (m, n) in self._shapes(view).items()
+                Module(name, "conv1d", (m, n), min(m, n), (n, m))
+                for name, (m, n) in self._shapes(view).items()
             )
-        return tuple(Module(name, "linear", shape, min(shape), shape) for name, shape in self._shapes(view).items())
+        return tuple(
+            Module(name, "linear", shape, min(shape), shape)
+            for name, shape in self._shapes(view).items()
+        )
 
     def delta(self, view: AdapterView, module: Module) -> Delta:
         import numpy as np
 
         if self.needs(view) == "weights":
-            raise Unmergeable(f"cannot merge {view.label}", why=f"{self.kind.peft_type} changes the base's weights themselves",
-                              fix="--base DIR")  # fmt: skip
+            raise Unmergeable(
+                f"cannot merge {view.label}",
+                why=f"{self.kind.peft_type} changes the base's weights themselves",
+                fix="--base DIR",
+            )
         return Dense(self._merged(view, module, np.zeros(module.shape))[0])
 
     def applier(self, view: AdapterView, module: Module) -> Applier:
@@ -149,11 +187,17 @@ class Tuner(AdapterMethod):
         return apply
 
     def extras(self, view: AdapterView) -> tuple[str, ...]:
-        return tuple(key for key in view.header
-                     if not self._key.fullmatch(key) and not key.startswith(f"base_model.{self.kind.prefix.split('_')[0]}_"))  # fmt: skip
+        return tuple(
+            key
+            for key in view.header
+            if not self._key.fullmatch(key)
+            and not key.startswith(f"base_model.{self.kind.prefix.split('_')[0]}_")
+        )
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
-        return {key.removeprefix(PREFIX).replace(".base_layer.", "."): key for key in self.extras(view)}
+        return {
+            key.removeprefix(PREFIX).replace(".base_layer.", "."): key for key in self.extras(view)
+        }
 
     def _shapes(self, view: AdapterView) -> dict[str, tuple[int, int]]:
         """m×n of every module of the file."""
@@ -165,12 +209,19 @@ class Tuner(AdapterMethod):
         if self._names_in_config(view):
             tails = {name: {} for name in self._targets(view)}
         if not tails:
-            raise BadWeights(f"{view.label} changes no module", why=f"its file holds no {self.kind.prefix}… tensors",
-                             fix="save the adapter again with model.save_pretrained(DIR)")  # fmt: skip
+            raise BadWeights(
+                f"{view.label} changes no module",
+                why=f"its file holds no {self.kind.prefix}… tensors",
+                fix="save the adapter again with model.save_pretrained(DIR)",
+            )
         order = sorted(tails)
         if self.kind.ordered(view.header) and (model := view.model()) is not None:
             known = [name.removesuffix(".weight") for name in model.parameters]
-            order.sort(key=lambda name: next((at for at, k in enumerate(known) if same_name(k, name)), len(known)))
+            order.sort(
+                key=lambda name: next(
+                    (at for at, k in enumerate(known) if same_name(k, name)), len(known)
+                )
+            )
         return {name: self._shape(view, name, tails[name]) for name in order}
 
     def _names_in_config(self, view: AdapterView) -> bool:
@@ -180,10 +231,15 @@ class Tuner(AdapterMethod):
     def _targets(self, view: AdapterView) -> list[str]:
         """The modules of the base's model that `target_modules` names."""
         model = view.model()
-        names = [name.removesuffix(".weight") for name, shape in (model.parameters if model else {}).items()
-                 if name.endswith(".weight") and len(shape) == 2]  # fmt: skip
+        names = [
+            name.removesuffix(".weight")
+            for name, shape in (model.parameters if model else {}).items()
+            if name.endswith(".weight") and len(shape) == 2
+        ]
         return [
-            name for name in names if any(f".{name}".endswith(f".{target}") for target in view.config["target_modules"])
+            name
+            for name in names
+            if any(f".{name}".endswith(f".{target}") for target in view.config["target_modules"])
         ]
 
     def _shape(self, view: AdapterView, name: str, shapes: Shapes) -> tuple[int, int]:
@@ -191,15 +247,30 @@ class Tuner(AdapterMethod):
             try:
                 return self.kind.shape(shapes)
             except (KeyError, IndexError) as error:
-                raise BadWeights(f"{view.label}: '{name}' lacks {error}", why="a part of its update is missing",
-                                 fix="save the adapter again") from error  # fmt: skip
+                raise BadWeights(
+                    f"{view.label}: '{name}' lacks {error}",
+                    why="a part of its update is missing",
+                    fix="save the adapter again",
+                ) from error
         known = view.base_shapes or {}
-        found = [s for n, s in known.items() if n == f"{name}.weight" or n.endswith(f".{name}.weight")
-                 or f"{name}.weight".endswith(f".{n}")]  # fmt: skip
+        found = [
+            s
+            for n, s in known.items()
+            if n == f"{name}.weight"
+            or n.endswith(f".{name}.weight")
+            or f"{name}.weight".endswith(f".{n}")
+        ]
         if len(found) != 1 or len(found[0]) != 2:
-            raise Unmergeable(f"cannot merge {view.label}", why=f"the base has no single linear layer '{name}'",
-                              fix="give the base it was trained on: --base DIR")  # fmt: skip
-        return (found[0][1], found[0][0]) if view.config.get("fan_in_fan_out") else (found[0][0], found[0][1])
+            raise Unmergeable(
+                f"cannot merge {view.label}",
+                why=f"the base has no single linear layer '{name}'",
+                fix="give the base it was trained on: --base DIR",
+            )
+        return (
+            (found[0][1], found[0][0])
+            if view.config.get("fan_in_fan_out")
+            else (found[0][0], found[0][1])
+        )
 
     def _merged(
         self, view: AdapterView, module: Module, weight: Array, bias: Array | None = None
@@ -219,14 +290,23 @@ class Tuner(AdapterMethod):
                 values = torch.from_numpy(np.array(weight, np.float64)).to(precision)
             layer.weight = torch.nn.Parameter(values, requires_grad=False)
             if name == module.name and bias is not None:
-                layer.bias = torch.nn.Parameter(torch.from_numpy(np.array(bias, np.float64)).to(precision))
+                layer.bias = torch.nn.Parameter(
+                    torch.from_numpy(np.array(bias, np.float64)).to(precision)
+                )
             _put(torch, holder, name, layer)
-        keys = [key for key in view.header
-                if (match := self._key.fullmatch(key)) is None or match["module"] in names]  # fmt: skip
-        state = {key: _tensor(torch, view.read(key)) for key in keys if key not in set(self.extras(view))}
+        keys = [
+            key
+            for key in view.header
+            if (match := self._key.fullmatch(key)) is None or match["module"] in names
+        ]
+        state = {
+            key: _tensor(torch, view.read(key)) for key in keys if key not in set(self.extras(view))
+        }
         with _ONE_AT_A_TIME, warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # PEFT's remarks about a model that is no transformer
-            model = peft.get_peft_model(holder, self._config(view, peft, list(names)), autocast_adapter_dtype=False)
+            model = peft.get_peft_model(
+                holder, self._config(view, peft, list(names)), autocast_adapter_dtype=False
+            )
             peft.set_peft_model_state_dict(model, state)
             layer = model.base_model.model.get_submodule(module.name)
             (model if self.kind.shared else layer).to(precision)
@@ -237,8 +317,11 @@ class Tuner(AdapterMethod):
                 merged: Array = made.weight.detach().double().numpy()
                 merged_bias = None if made.bias is None else made.bias.detach().double().numpy()
         if merged.shape != module.shape or not np.isfinite(merged).all():
-            raise BadWeights(f"{view.label}: the update of '{module.name}' is not what it should be",
-                             why=f"PEFT made {list(merged.shape)} of it", fix="save the adapter again")  # fmt: skip
+            raise BadWeights(
+                f"{view.label}: the update of '{module.name}' is not what it should be",
+                why=f"PEFT made {list(merged.shape)} of it",
+                fix="save the adapter again",
+            )
         return merged, merged_bias
 
     def _config(self, view: AdapterView, peft: Any, names: list[str]) -> Any:
@@ -247,17 +330,34 @@ class Tuner(AdapterMethod):
 
         cls = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(self.kind.peft_type)]
         known = {field.name for field in dataclasses.fields(cls) if field.init} - _NEVER
-        said = {key: value for key, value in view.config.items() if key in known and value is not None}
+        said = {
+            key: value for key, value in view.config.items() if key in known and value is not None
+        }
         try:
             return cls(**said | {"target_modules": names, "inference_mode": True})
         except (TypeError, ValueError) as error:
-            raise BadConfig(f"{view.label}: PEFT does not take its configuration", why=str(error).splitlines()[0],
-                            fix="use the version of PEFT it was trained with") from error  # fmt: skip
+            raise BadConfig(
+                f"{view.label}: PEFT does not take its configuration",
+                why=str(error).splitlines()[0],
+                fix="use the version of PEFT it was trained with",
+            ) from error
 
 
 # What concerns other models than ours, or could make PEFT look elsewhere.
-_NEVER = frozenset({"auto_mapping", "base_model_name_or_path", "revision", "modules_to_save", "layers_to_transform",
-                    "layers_pattern", "exclude_modules", "task_type", "peft_type", "peft_version"})  # fmt: skip
+_NEVER = frozenset(
+    {
+        "auto_mapping",
+        "base_model_name_or_path",
+        "revision",
+        "modules_to_save",
+        "layers_to_transform",
+        "layers_pattern",
+        "exclude_modules",
+        "task_type",
+        "peft_type",
+        "peft_version",
+    }
+)
 
 
 def _libraries(view: AdapterView) -> tuple[Any, Any]:

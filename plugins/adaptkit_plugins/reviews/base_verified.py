@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptkit.actions import Objection, Publish
+from adaptkit.extend.review import Objection, Publish
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adaptkit.actions import Action
+    from adaptkit.extend.review import Action
 
 
 @hookimpl
@@ -21,5 +21,9 @@ def review(action: Action) -> Iterable[Objection] | None:
     base = action.manifest.base
     if base.status == "verified":
         return None
-    return [Objection(f"the base of {action.version.ref} ('{base.name or 'unnamed'}') is {base.status}: "
-                      f"adaptkit base verify {action.version.ref} --base PATH")]  # fmt: skip
+    return [
+        Objection(
+            f"the base of {action.version.ref} ('{base.name or 'unnamed'}') is {base.status}: "
+            f"adaptkit base verify {action.version.ref} --base PATH"
+        )
+    ]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from adaptkit.actions import Objection, Publish
+from adaptkit.extend.review import Objection, Publish
 from adaptkit.hookspecs import hookimpl
-from adaptkit.texts import text_lines
+from adaptkit.io.text import text_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from adaptkit.actions import Action
+    from adaptkit.extend.review import Action
 
 _FILE = re.compile(r"(?i)(?:licen[cs]e|copying)(?:\.(?:md|txt|rst))?")
 _SAID = re.compile(r"(?:license|license_name)\s*:\s*[\"']?(?!null\b|unknown\b|~)[A-Za-z0-9]")
@@ -22,10 +22,18 @@ _SAID = re.compile(r"(?:license|license_name)\s*:\s*[\"']?(?!null\b|unknown\b|~)
 @hookimpl
 def review(action: Action) -> Iterable[Objection] | None:
     """Object to publishing what names no licence: in the front matter of its README.md, or in a LICENSE file."""
-    if not isinstance(action, Publish) or not action.reviews.on("licence", default=False) or _licensed(action.paths):
+    if (
+        not isinstance(action, Publish)
+        or not action.reviews.on("licence", default=False)
+        or _licensed(action.paths)
+    ):
         return None
-    return [Objection(f"{action.version.ref} names no licence: write 'license: apache-2.0' (or another) between the '---' "
-                      "lines at the top of its README.md, or add a LICENSE file with --include")]  # fmt: skip
+    return [
+        Objection(
+            f"{action.version.ref} names no licence: write 'license: apache-2.0' (or another) between the '---' "
+            "lines at the top of its README.md, or add a LICENSE file with --include"
+        )
+    ]
 
 
 def _licensed(paths: Mapping[str, Path]) -> bool:

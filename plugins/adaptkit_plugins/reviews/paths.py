@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from adaptkit.actions import Objection, Publish, Severity
+from adaptkit.extend.review import Objection, Publish, Severity
 from adaptkit.hookspecs import hookimpl
-from adaptkit.texts import text_lines
+from adaptkit.io.text import text_lines
 from adaptkit.types import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from adaptkit.actions import Action
+    from adaptkit.extend.review import Action
 
 _NOBODY = r"(?!(?i:users?|username|you|your[-_]?(?:user)?name|me|name|someone)\b)"  # as examples are written
 _PART = r"[\w.@+-]+"
@@ -43,12 +43,26 @@ def review(action: Action) -> Iterable[Objection] | None:
     if not isinstance(action, Publish) or not action.reviews.on("paths", default=True):
         return None
     facts = canonical_json(action.manifest.to_json() | {"message": action.version.message})
-    told = [Objection(f"adaptkit.json names {what}; it stays so: next time merge names, or relative paths", Severity.WARN)
-            for what in dict.fromkeys(_found(facts))]  # fmt: skip
-    lines = ((f"line {number} of {path}", what) for path, source in sorted(action.paths.items())
-             for number, line in text_lines(source) for what in _found(line))  # fmt: skip
-    found = [Objection(f"{where} names {what}: write it otherwise and add the adapter again, or "
-                       '[review] disable = ["paths"] in config.toml') for where, what in dict.fromkeys(lines)]  # fmt: skip
+    told = [
+        Objection(
+            f"adaptkit.json names {what}; it stays so: next time merge names, or relative paths",
+            Severity.WARN,
+        )
+        for what in dict.fromkeys(_found(facts))
+    ]
+    lines = (
+        (f"line {number} of {path}", what)
+        for path, source in sorted(action.paths.items())
+        for number, line in text_lines(source)
+        for what in _found(line)
+    )
+    found = [
+        Objection(
+            f"{where} names {what}: write it otherwise and add the adapter again, or "
+            '[review] disable = ["paths"] in config.toml'
+        )
+        for where, what in dict.fromkeys(lines)
+    ]
     more = [Objection(f"and {len(found) - _SHOWN} more like these")] if len(found) > _SHOWN else []
     return [*told[:_SHOWN], *found[:_SHOWN], *more]
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptkit.actions import MoveAlias, Objection
+from adaptkit.extend.review import MoveAlias, Objection
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from adaptkit.actions import Action
+    from adaptkit.extend.review import Action
 
 
 @hookimpl
 def review(action: Action) -> Iterable[Objection] | None:
     """Object to the move of a protected alias that nobody confirmed."""
-    if not isinstance(action, MoveAlias) or not action.protected or action.confirmed or action.old == action.new:
+    if (
+        not isinstance(action, MoveAlias)
+        or not action.protected
+        or action.confirmed
+        or action.old == action.new
+    ):
         return None
     to = "--drop" if action.new is None else str(action.new)
-    return [Objection(f"{action.name}@{action.alias} is protected (config.toml): adaptkit alias {action.name} "
-                      f"{action.alias} {to} --yes moves it all the same")]  # fmt: skip
+    return [
+        Objection(
+            f"{action.name}@{action.alias} is protected (config.toml): adaptkit alias {action.name} "
+            f"{action.alias} {to} --yes moves it all the same"
+        )
+    ]

@@ -8,15 +8,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from adaptkit.actions import Objection, Publish
+from adaptkit.extend.review import Objection, Publish
 from adaptkit.hookspecs import hookimpl
-from adaptkit.texts import text_lines
+from adaptkit.io.text import text_lines
 from adaptkit.types import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from adaptkit.actions import Action
+    from adaptkit.extend.review import Action
 
 _ALONE = r"(?<![A-Za-z0-9_-])"
 KINDS = {
@@ -50,7 +50,8 @@ def review(action: Action) -> Iterable[Objection] | None:
         return None
     found = list(dict.fromkeys(_found(action)))
     told = [
-        Objection(f"{where} holds {kind}: take it out, revoke it, and add the adapter again") for where, kind in found
+        Objection(f"{where} holds {kind}: take it out, revoke it, and add the adapter again")
+        for where, kind in found
     ]
     more = Objection(f"and {len(told) - _SHOWN} more like these")
     return told if len(told) <= _SHOWN else [*told[:_SHOWN], more]

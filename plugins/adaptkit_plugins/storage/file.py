@@ -20,12 +20,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote, urlsplit
 
-from adaptkit import attachments
 from adaptkit.errors import Conflict, Corrupt, StorageError, StoreError
-from adaptkit.extend import Promise, no_progress
-from adaptkit.files import atomic_write, check_relative, fsync_directory, sha256_file
+from adaptkit.extend import Promise, attachments, no_progress
+from adaptkit.extend.versioned_storage import (
+    ALIASES,
+    LARGEST_MANIFEST,
+    MANIFEST,
+    VersionedStorage,
+    manifest_bytes,
+)
 from adaptkit.hookspecs import hookimpl
-from adaptkit.numbered import ALIASES, LARGEST_MANIFEST, MANIFEST, NumberedPlace, manifest_bytes
+from adaptkit.io.files import atomic_write, fsync_directory, sha256_file
+from adaptkit.io.safe_paths import check_relative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,10 +45,12 @@ _STALE = 24 * 3600  # seconds after which a hidden folder was certainly abandone
 _CHUNK = 1 << 20
 HOLDS = "a version appears by one rename; aliases move under a lock"
 UNLINKED = "this file system has no hard links: unchanged files are copied, and a file can be overwritten by a racer"
-UNLOCKED = "this file system does not lock files: an alias moved twice at once may keep either value"
+UNLOCKED = (
+    "this file system does not lock files: an alias moved twice at once may keep either value"
+)
 
 
-class FilePlace(NumberedPlace):
+class FilePlace(VersionedStorage):
     """One adapter's folder on a file system."""
 
     schemes: ClassVar[tuple[str, ...]] = ("file",)
@@ -51,18 +59,27 @@ class FilePlace(NumberedPlace):
         super().__init__(url)
         parts = urlsplit(url)
         if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
-            raise StorageError(f"cannot read the place '{url}'", why="a file URL has three slashes and an absolute path",
-                               fix="for example file:///mnt/team/naval")  # fmt: skip
+            raise StorageError(
+                f"cannot read the place '{url}'",
+                why="a file URL has three slashes and an absolute path",
+                fix="for example file:///mnt/team/naval",
+            )
         path = unquote(parts.path)
         if "\0" in path or ".." in path.split("/"):
             raise StorageError(f"cannot read the place '{url}'", why="its path holds '..' or a NUL")
         self.folder = Path(path)
 
     def numbers(self) -> tuple[int, ...]:
-        return tuple(number for number in self._folders() if (self.folder / f"v{number}" / MANIFEST).is_file())
+        return tuple(
+            number
+            for number in self._folders()
+            if (self.folder / f"v{number}" / MANIFEST).is_file()
+        )
 
     def taken(self) -> int:
-        return max((n for n in self._folders() if any((self.folder / f"v{n}").iterdir())), default=0)
+        return max(
+            (n for n in self._folders() if any((self.folder / f"v{n}").iterdir())), default=0
+        )
 
     def manifest_of(self, number: int) -> bytes:
         return self._small_file(f"v{number}/{MANIFEST}")
@@ -71,17 +88,24 @@ class FilePlace(NumberedPlace):
         with self._explained("read"), (self.folder / path).open("rb") as file:
             data = file.read(LARGEST_MANIFEST + 1)
         if len(data) > LARGEST_MANIFEST:
-            raise Corrupt(f"{self.url}/{path} is too large", why=f"more than {LARGEST_MANIFEST:,} bytes")
+            raise Corrupt(
+                f"{self.url}/{path} is too large", why=f"more than {LARGEST_MANIFEST:,} bytes"
+            )
         return data
 
-    def publish(self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress) -> int | None:
+    def publish(
+        self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
+    ) -> int | None:
         with self._explained("write"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
             work = self.folder / f"{_WORK}{os.urandom(8).hex()}"
             work.mkdir()
             try:
-                sent = sum(self._place(entry, bundle.paths[entry.path], work, held, progress) for entry in bundle.files)
+                sent = sum(
+                    self._place(entry, bundle.paths[entry.path], work, held, progress)
+                    for entry in bundle.files
+                )
                 atomic_write(work / MANIFEST, manifest_bytes(placed))
                 fsync_directory(work)
                 try:
@@ -96,13 +120,19 @@ class FilePlace(NumberedPlace):
         return sent
 
     def pull(
-        self, version: PlacedVersion, files: Sequence[FileEntry], into: Path, progress: Progress = no_progress
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        into: Path,
+        progress: Progress = no_progress,
     ) -> None:
         for entry in files:
             target = into / check_relative(entry.path)
             with self._explained("read"):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _copy(self.folder / f"v{version.number}" / entry.path, target, progress, follow=False)
+                _copy(
+                    self.folder / f"v{version.number}" / entry.path, target, progress, follow=False
+                )
 
     def probe(self) -> Promise:
         with self._explained("write"):
@@ -115,7 +145,11 @@ class FilePlace(NumberedPlace):
                 nonce.unlink(missing_ok=True)
                 if not existed:
                     self.folder.rmdir()
-        return Promise(create_only, swaps, HOLDS if create_only and swaps else UNLOCKED if create_only else UNLINKED)
+        return Promise(
+            create_only,
+            swaps,
+            HOLDS if create_only and swaps else UNLOCKED if create_only else UNLINKED,
+        )
 
     def aliases(self) -> Mapping[str, int]:
         if not (self.folder / ALIASES).is_file():
@@ -124,8 +158,11 @@ class FilePlace(NumberedPlace):
             table = json.loads(self._small_file(ALIASES))
             return {str(alias): int(number) for alias, number in table.items()}
         except (ValueError, TypeError, AttributeError) as error:
-            raise StorageError(f"{ALIASES} of {self.url} cannot be read", why=str(error),
-                               fix="mend or delete it, then push the alias again") from error  # fmt: skip
+            raise StorageError(
+                f"{ALIASES} of {self.url} cannot be read",
+                why=str(error),
+                fix="mend or delete it, then push the alias again",
+            ) from error
 
     def set_alias(self, alias: str, number: int) -> None:
         import fcntl
@@ -135,7 +172,10 @@ class FilePlace(NumberedPlace):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 table = dict(self.aliases()) | {alias: number}
-                atomic_write(self.folder / ALIASES, (json.dumps(table, indent=2, sort_keys=True) + "\n").encode())
+                atomic_write(
+                    self.folder / ALIASES,
+                    (json.dumps(table, indent=2, sort_keys=True) + "\n").encode(),
+                )
             finally:
                 os.close(descriptor)
 
@@ -155,7 +195,10 @@ class FilePlace(NumberedPlace):
                 try:
                     work.rename(target)
                 except OSError as error:
-                    if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # then it is there already
+                    if error.errno not in {
+                        errno.ENOTEMPTY,
+                        errno.EEXIST,
+                    }:  # then it is there already
                         raise
                 fsync_directory(target.parent)
             finally:
@@ -165,11 +208,17 @@ class FilePlace(NumberedPlace):
     def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
         folder = attachments.folder(number, kind)
         found = {
-            f"{folder}/{name}": [file for file in self._named(f"{folder}/{name}") if attachments.allowed(file)]
-            for name in [name for name in self._named(folder) if attachments.ID.fullmatch(name)][: attachments.MOST]
+            f"{folder}/{name}": [
+                file for file in self._named(f"{folder}/{name}") if attachments.allowed(file)
+            ]
+            for name in [name for name in self._named(folder) if attachments.ID.fullmatch(name)][
+                : attachments.MOST
+            ]
         }
-        return tuple({file: self._small_file(f"{path}/{file}") for file in files[: attachments.MOST]}
-                     for path, files in found.items())  # fmt: skip
+        return tuple(
+            {file: self._small_file(f"{path}/{file}") for file in files[: attachments.MOST]}
+            for path, files in found.items()
+        )
 
     def _named(self, path: str) -> list[str]:
         with self._explained("read"):
@@ -180,7 +229,9 @@ class FilePlace(NumberedPlace):
 
     def names(self) -> tuple[str, ...]:
         places = {
-            manifest.parent.parent for depth in ("*", "*/*") for manifest in self.folder.glob(f"{depth}/v*/{MANIFEST}")
+            manifest.parent.parent
+            for depth in ("*", "*/*")
+            for manifest in self.folder.glob(f"{depth}/v*/{MANIFEST}")
         }
         return tuple(sorted(place.relative_to(self.folder).as_posix() for place in places))
 
@@ -193,7 +244,14 @@ class FilePlace(NumberedPlace):
             raise self._error("read", error) from error
         return sorted(int(match[1]) for name in names if (match := _VERSION.fullmatch(name)))
 
-    def _place(self, entry: FileEntry, source: Path, work: Path, held: Mapping[str, str], progress: Progress) -> int:
+    def _place(
+        self,
+        entry: FileEntry,
+        source: Path,
+        work: Path,
+        held: Mapping[str, str],
+        progress: Progress,
+    ) -> int:
         target = work / check_relative(entry.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         if entry.sha256 in held:
@@ -219,13 +277,22 @@ class FilePlace(NumberedPlace):
         except OSError as error:
             raise self._error(doing, error) from error
         except StoreError as error:
-            raise StorageError(f"cannot {doing} {self.url}", why=error.why or error.what, fix=error.fix) from error
+            raise StorageError(
+                f"cannot {doing} {self.url}", why=error.why or error.what, fix=error.fix
+            ) from error
 
     def _error(self, doing: str, error: OSError) -> StorageError:
-        why = "disk full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror or str(error)
+        why = (
+            "disk full"
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}
+            else error.strerror or str(error)
+        )
         named = f" ({Path(error.filename).name})" if isinstance(error.filename, str) else ""
-        return StorageError(f"cannot {doing} {self.url}", why=f"{why}{named}",
-                            fix=f"check that {self.folder} is mounted and that you may {doing} there")  # fmt: skip
+        return StorageError(
+            f"cannot {doing} {self.url}",
+            why=f"{why}{named}",
+            fix=f"check that {self.folder} is mounted and that you may {doing} there",
+        )
 
 
 def _creates_once(nonce: Path) -> bool:
@@ -241,8 +308,11 @@ def _creates_once(nonce: Path) -> bool:
     except Conflict:
         if nonce.read_bytes() == data:
             return True
-        raise StorageError(f"cannot write {nonce.parent}", why="what is read back there is not what was written",
-                           fix="check that disk, or how it is mounted") from None  # fmt: skip
+        raise StorageError(
+            f"cannot write {nonce.parent}",
+            why="what is read back there is not what was written",
+            fix="check that disk, or how it is mounted",
+        ) from None
     return False
 
 

@@ -22,7 +22,9 @@ class ModelStock(MergeStrategy[NoParams]):
     """The mean, drawn to the base by how little the updates agree (Jang et al. 2024)."""
 
     name: ClassVar[str] = "model_stock"
-    formula: ClassVar[str] = "D = t · (1/N) Σ wᵢDᵢ, t = N c / (1 + (N−1) c), c = mean cosine of the wᵢDᵢ, at least 0"
+    formula: ClassVar[str] = (
+        "D = t · (1/N) Σ wᵢDᵢ, t = N c / (1 + (N−1) c), c = mean cosine of the wᵢDᵢ, at least 0"
+    )
     reference: ClassVar[str] = "https://arxiv.org/abs/2403.19522"
     spaces: ClassVar[tuple[Space, ...]] = ("core", "knots", "dense")
     arity: ClassVar[tuple[int, int | None]] = (2, None)
@@ -30,7 +32,11 @@ class ModelStock(MergeStrategy[NoParams]):
     symmetric: ClassVar[bool] = True
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: NoParams, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: NoParams,
+        rngs: Sequence[Generator],
     ) -> Array:
         import numpy as np
 
@@ -39,7 +45,10 @@ class ModelStock(MergeStrategy[NoParams]):
         count = len(terms)
         pairs = list(itertools.combinations(range(count), 2))
         cosines = [
-            float(np.vdot(terms[i], terms[j])) / (norms[i] * norms[j]) if norms[i] * norms[j] else 0.0 for i, j in pairs
+            float(np.vdot(terms[i], terms[j])) / (norms[i] * norms[j])
+            if norms[i] * norms[j]
+            else 0.0
+            for i, j in pairs
         ]
         cosine = max(0.0, sum(cosines) / len(cosines))
         t = count * cosine / (1 + (count - 1) * cosine)
@@ -52,7 +61,8 @@ class Select:
     """How much is selected."""
 
     select_topk: float = field(
-        default=1.0, metadata={"help": "share of entries kept, those that vary most", "range": (0.0, 1.0)}
+        default=1.0,
+        metadata={"help": "share of entries kept, those that vary most", "range": (0.0, 1.0)},
     )
 
 
@@ -60,24 +70,32 @@ class Sce(MergeStrategy[Select]):
     """Select what varies, calculate shares from energies, erase what is in the minority (Wan et al. 2024)."""
 
     name: ClassVar[str] = "sce"
-    formula: ClassVar[str] = "D = Σ cᵢ [sgn = sgn Σ] wᵢDᵢ / Σ cᵢ [sgn = sgn Σ], cᵢ = ‖select(wᵢDᵢ)‖² / Σ‖·‖²"
+    formula: ClassVar[str] = (
+        "D = Σ cᵢ [sgn = sgn Σ] wᵢDᵢ / Σ cᵢ [sgn = sgn Σ], cᵢ = ‖select(wᵢDᵢ)‖² / Σ‖·‖²"
+    )
     reference: ClassVar[str] = "https://arxiv.org/abs/2408.07990"
     params: ClassVar[type[Any]] = Select
     spaces: ClassVar[tuple[Space, ...]] = ("dense", "core", "knots")
     symmetric: ClassVar[bool] = True
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: Select, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: Select,
+        rngs: Sequence[Generator],
     ) -> Array:
         import numpy as np
 
-        from adaptkit.sparsify import largest
+        from adaptkit.algebra.sparsify import largest
 
         stacked = np.stack([w * t for w, t in zip(weights, tensors, strict=True)])
         if params.select_topk < 1:
             # Tiny differences in the order of a sum must not decide which of two equal entries is kept.
             variance = np.sort(stacked, axis=0).var(axis=0)
-            stacked = stacked * largest(variance, math.ceil(params.select_topk * variance.size - 1e-9))
+            stacked = stacked * largest(
+                variance, math.ceil(params.select_topk * variance.size - 1e-9)
+            )
         energy = (stacked**2).reshape(len(tensors), -1).sum(axis=1)
         if not energy.sum():
             nothing: Array = 0.0 * stacked[0]

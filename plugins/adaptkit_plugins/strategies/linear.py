@@ -33,7 +33,11 @@ class Linear(MergeStrategy[NoParams]):
         return weights
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: NoParams, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: NoParams,
+        rngs: Sequence[Generator],
     ) -> Array:
         terms = [tensor * weight for tensor, weight in zip(tensors, weights, strict=True)]
         return sum(terms[1:], start=terms[0])

@@ -27,7 +27,9 @@ _DOCS = "https://huggingface.co/docs/peft/developer_guides/model_merging"
 class Density:
     """How much is kept."""
 
-    density: float = field(default=0.5, metadata={"help": "share of the entries that is kept", "range": (0.0, 1.0)})
+    density: float = field(
+        default=0.5, metadata={"help": "share of the entries that is kept", "range": (0.0, 1.0)}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,11 @@ class DensityElect(Density):
     """How much is kept, and who elects the sign."""
 
     majority_sign_method: str = field(
-        default="total", metadata={"help": "whose sign wins: of the sum, or of most", "choices": ("total", "frequency")}
+        default="total",
+        metadata={
+            "help": "whose sign wins: of the sum, or of most",
+            "choices": ("total", "frequency"),
+        },
     )
 
 
@@ -49,7 +55,13 @@ class Peft(MergeStrategy[P]):
     prune: ClassVar[Literal["", "magnitude", "random"]] = ""
     elects: ClassVar[bool] = False
 
-    def merge(self, tensors: Sequence[Array], weights: Sequence[float], params: P, rngs: Sequence[Generator]) -> Array:
+    def merge(
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: P,
+        rngs: Sequence[Generator],
+    ) -> Array:
         import numpy as np
 
         chosen: Any = params
@@ -71,10 +83,18 @@ class Peft(MergeStrategy[P]):
         if not self.prune or params.density >= 1:
             return tensor
         if self.prune == "random":
-            kept: Array = tensor * (rng.random(tensor.shape) < params.density) / tensor.dtype.type(params.density or 1)
+            kept: Array = (
+                tensor
+                * (rng.random(tensor.shape) < params.density)
+                / tensor.dtype.type(params.density or 1)
+            )
             return kept
         mask = np.zeros(tensor.size, tensor.dtype)
-        mask[np.argsort(-np.abs(tensor).reshape(-1), kind="stable")[: int(params.density * tensor.size)]] = 1
+        mask[
+            np.argsort(-np.abs(tensor).reshape(-1), kind="stable")[
+                : int(params.density * tensor.size)
+            ]
+        ] = 1
         largest: Array = tensor * mask.reshape(tensor.shape)
         return largest
 
@@ -147,7 +167,11 @@ class PeftSum(MergeStrategy[NoParams]):
         return weights
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: NoParams, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: NoParams,
+        rngs: Sequence[Generator],
     ) -> Array:
         return sum((w * t for w, t in zip(weights, tensors, strict=True)), start=0.0 * tensors[0])
 
@@ -168,17 +192,37 @@ class PeftSvd(PeftSum):
 
 def _on_updates(kind: type[Peft[Any]]) -> MergeStrategy[Any]:
     """The `_svd` form of a combination type: written-out updates instead of factors."""
-    made = type(f"{kind.__name__}Svd", (kind,), {
-        "__doc__": f"{kind.name} on updates, cut to the largest rank of the parents.", "name": f"{kind.name}_svd",
-        "formula": kind.formula.partition(",")[0].replace("A = ", "D = ").replace("±√|wᵢsᵢ|", "wᵢ").replace("Aᵢ", "Dᵢ"),
-        "spaces": ("dense",), "rank_rule": "parents",
-    })  # fmt: skip
+    made = type(
+        f"{kind.__name__}Svd",
+        (kind,),
+        {
+            "__doc__": f"{kind.name} on updates, cut to the largest rank of the parents.",
+            "name": f"{kind.name}_svd",
+            "formula": kind.formula.partition(",")[0]
+            .replace("A = ", "D = ")
+            .replace("±√|wᵢsᵢ|", "wᵢ")
+            .replace("Aᵢ", "Dᵢ"),
+            "spaces": ("dense",),
+            "rank_rule": "parents",
+        },
+    )
     strategy: MergeStrategy[Any] = made()
     return strategy
 
 
 @hookimpl
 def register_merge_strategies(register: Callable[[MergeStrategy[Any]], None]) -> None:
-    kinds: tuple[type[Peft[Any]], ...] = (PeftMagnitudePrune, PeftTies, PeftDareLinear, PeftDareTies)
-    for strategy in (PeftLinear(), PeftCat(), PeftSvd(), *(kind() for kind in kinds), *map(_on_updates, kinds)):
+    kinds: tuple[type[Peft[Any]], ...] = (
+        PeftMagnitudePrune,
+        PeftTies,
+        PeftDareLinear,
+        PeftDareTies,
+    )
+    for strategy in (
+        PeftLinear(),
+        PeftCat(),
+        PeftSvd(),
+        *(kind() for kind in kinds),
+        *map(_on_updates, kinds),
+    ):
         register(strategy)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.random import Generator
 
+    from adaptkit.algebra.sparsify import Division
     from adaptkit.extend import Array
-    from adaptkit.sparsify import Division
 
 _DENSITY = {"help": "share of each update's entries that is kept, above 0", "range": (0.0, 1.0)}
 _ELECT = {
@@ -56,8 +56,13 @@ class DensityElect(Density):
 class Tails:
     """Which ends are cut off."""
 
-    beta: float = field(default=0.85, metadata={"help": "share of the smallest entries dropped", "range": (0.0, 1.0)})
-    gamma: float = field(default=0.01, metadata={"help": "share of the largest entries dropped", "range": (0.0, 1.0)})
+    beta: float = field(
+        default=0.85,
+        metadata={"help": "share of the smallest entries dropped", "range": (0.0, 1.0)},
+    )
+    gamma: float = field(
+        default=0.01, metadata={"help": "share of the largest entries dropped", "range": (0.0, 1.0)}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,10 @@ class Window(Density):
 
     epsilon: float = field(
         default=0.1,
-        metadata={"help": "chances of being kept run from density−ε/2 (smallest) to density+ε/2", "range": (0.0, 1.0)},
+        metadata={
+            "help": "chances of being kept run from density−ε/2 (smallest) to density+ε/2",
+            "range": (0.0, 1.0),
+        },
     )
 
 
@@ -99,11 +107,18 @@ class Sparse(MergeStrategy[P]):
     def thin(self, tensor: Array, params: P, rng: Generator) -> Array:
         """What is kept of one update."""
 
-    def merge(self, tensors: Sequence[Array], weights: Sequence[float], params: P, rngs: Sequence[Generator]) -> Array:
-        from adaptkit.sparsify import disjoint, elect
+    def merge(
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: P,
+        rngs: Sequence[Generator],
+    ) -> Array:
+        from adaptkit.algebra.sparsify import disjoint, elect
 
         terms = [
-            self.thin(tensor, params, rng) * weight for tensor, weight, rng in zip(tensors, weights, rngs, strict=True)
+            self.thin(tensor, params, rng) * weight
+            for tensor, weight, rng in zip(tensors, weights, rngs, strict=True)
         ]
         if self.divide is None:
             return sum(terms[1:], start=terms[0])
@@ -123,7 +138,7 @@ class MagnitudePrune(Sparse[Density]):
     params: ClassVar[type[Any]] = Density
 
     def thin(self, tensor: Array, params: Density, rng: Generator) -> Array:
-        from adaptkit.sparsify import trim
+        from adaptkit.algebra.sparsify import trim
 
         return trim(tensor, params.density)
 
@@ -147,7 +162,9 @@ class TiesMergekit(Ties):
     formula: ClassVar[str] = (
         "D = Σ[i agrees] wᵢ trim(Dᵢ) / Σ[i agrees] wᵢ,  i agrees: wᵢ trim(Dᵢ) has the sign of Σ wⱼ trim(Dⱼ)"
     )
-    reference: ClassVar[str] = "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
+    reference: ClassVar[str] = (
+        "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
+    )
     divide: ClassVar[Division | None] = "weight"
     tie: ClassVar[Literal[0, 1]] = 1
 
@@ -164,7 +181,7 @@ class DareLinear(Sparse[Density]):
     params: ClassVar[type[Any]] = Density
 
     def thin(self, tensor: Array, params: Density, rng: Generator) -> Array:
-        from adaptkit.sparsify import drop
+        from adaptkit.algebra.sparsify import drop
 
         return drop(tensor, params.density, rng)
 
@@ -185,10 +202,12 @@ class DareLinearMergekit(DareLinear):
 
     name: ClassVar[str] = "dare_linear:mergekit"
     formula: ClassVar[str] = "D = Σ wᵢ mᵢ⊙Dᵢ · |Dᵢ|₁ / |mᵢ⊙Dᵢ|₁,  mᵢ ~ Bernoulli(density)"
-    reference: ClassVar[str] = "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
+    reference: ClassVar[str] = (
+        "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
+    )
 
     def thin(self, tensor: Array, params: Density, rng: Generator) -> Array:
-        from adaptkit.sparsify import drop, rescale_l1
+        from adaptkit.algebra.sparsify import drop, rescale_l1
 
         return rescale_l1(drop(tensor, params.density, rng, rescale=False), tensor)
 
@@ -219,7 +238,7 @@ class Breadcrumbs(Sparse[Tails]):
     params: ClassVar[type[Any]] = Tails
 
     def thin(self, tensor: Array, params: Tails, rng: Generator) -> Array:
-        from adaptkit.sparsify import breadcrumbs
+        from adaptkit.algebra.sparsify import breadcrumbs
 
         return breadcrumbs(tensor, params.beta, params.gamma)
 
@@ -228,7 +247,9 @@ class BreadcrumbsTies(Breadcrumbs):
     """TIES with the breadcrumbs mask in place of the trim."""
 
     name: ClassVar[str] = "breadcrumbs_ties"
-    formula: ClassVar[str] = "D = Σ[i agrees] wᵢ mᵢ⊙Dᵢ / #agreeing,  i agrees: wᵢ mᵢ⊙Dᵢ has the sign of Σ wⱼ mⱼ⊙Dⱼ"
+    formula: ClassVar[str] = (
+        "D = Σ[i agrees] wᵢ mᵢ⊙Dᵢ / #agreeing,  i agrees: wᵢ mᵢ⊙Dᵢ has the sign of Σ wⱼ mⱼ⊙Dⱼ"
+    )
     params: ClassVar[type[Any]] = TailsElect
     divide: ClassVar[Division | None] = "count"
 
@@ -247,7 +268,7 @@ class DellaLinear(Sparse[Window]):
     params: ClassVar[type[Any]] = Window
 
     def thin(self, tensor: Array, params: Window, rng: Generator) -> Array:
-        from adaptkit.sparsify import magprune
+        from adaptkit.algebra.sparsify import magprune
 
         return magprune(tensor, params.density, params.epsilon, rng)
 
@@ -266,7 +287,16 @@ class Della(DellaLinear):
 @hookimpl
 def register_merge_strategies(register: Callable[[MergeStrategy[Any]], None]) -> None:
     for strategy in (
-        Ties(), TiesMergekit(), MagnitudePrune(), DareLinear(), DareTies(), DareLinearMergekit(), DareTiesMergekit(),
-        Breadcrumbs(), BreadcrumbsTies(), Della(), DellaLinear(),
-    ):  # fmt: skip
+        Ties(),
+        TiesMergekit(),
+        MagnitudePrune(),
+        DareLinear(),
+        DareTies(),
+        DareLinearMergekit(),
+        DareTiesMergekit(),
+        Breadcrumbs(),
+        BreadcrumbsTies(),
+        Della(),
+        DellaLinear(),
+    ):
         register(strategy)

@@ -33,7 +33,11 @@ class Keep:
     """How much of each spectrum is kept."""
 
     keep: float = field(
-        default=0.0, metadata={"help": "share of each update's rank kept; 0 is 1/T of T updates", "range": (0.0, 1.0)}
+        default=0.0,
+        metadata={
+            "help": "share of each update's rank kept; 0 is 1/T of T updates",
+            "range": (0.0, 1.0),
+        },
     )
 
 
@@ -48,7 +52,11 @@ class Tsv(Spectral[Keep]):
     params: ClassVar[type[Any]] = Keep
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: Keep, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: Keep,
+        rngs: Sequence[Generator],
     ) -> Array:
         import numpy as np
 
@@ -76,7 +84,11 @@ class IsoC(Spectral[NoParams]):
     identity_at: ClassVar[float | None] = None
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: NoParams, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: NoParams,
+        rngs: Sequence[Generator],
     ) -> Array:
         U, S, V = _spectrum(_sum(tensors, weights))
         return S.mean() * U @ V.T if S.size else 0.0 * tensors[0]
@@ -87,7 +99,8 @@ class Common:
     """How the rank is shared out."""
 
     common: float = field(
-        default=0.8, metadata={"help": "share of the rank that the common subspace gets", "range": (0.0, 1.0)}
+        default=0.8,
+        metadata={"help": "share of the rank that the common subspace gets", "range": (0.0, 1.0)},
     )
 
 
@@ -103,7 +116,11 @@ class IsoCts(Spectral[Common]):
     identity_at: ClassVar[float | None] = None
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: Common, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: Common,
+        rngs: Sequence[Generator],
     ) -> Array:
         import numpy as np
 
@@ -122,7 +139,9 @@ class IsoCts(Spectral[Common]):
             strengths.append(own[:each])
         spectrum = np.concatenate(strengths)
         merged: Array = (
-            spectrum.mean() * _polar(np.concatenate(lefts, axis=1)) @ _polar(np.concatenate(rights, axis=1)).T
+            spectrum.mean()
+            * _polar(np.concatenate(lefts, axis=1))
+            @ _polar(np.concatenate(rights, axis=1)).T
         )
         return merged
 
@@ -132,7 +151,8 @@ class RankShare:
     """How much of what is left after centring is kept."""
 
     rank_share: float = field(
-        default=0.5, metadata={"help": "share of the rank of each update less the mean", "range": (0.0, 1.0)}
+        default=0.5,
+        metadata={"help": "share of the rank of each update less the mean", "range": (0.0, 1.0)},
     )
 
 
@@ -145,7 +165,11 @@ class Cart(Spectral[RankShare]):
     params: ClassVar[type[Any]] = RankShare
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: RankShare, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: RankShare,
+        rngs: Sequence[Generator],
     ) -> Array:
         mean = _sum(tensors, [1.0 / len(tensors)] * len(tensors))
         merged = mean
@@ -165,7 +189,9 @@ def _spectrum(tensor: Array) -> tuple[Array, Array, Array]:
     import numpy as np
 
     U, S, Vt = np.linalg.svd(tensor, full_matrices=False)
-    rank = int(np.count_nonzero((S[0] if S.size else 0.0) * max(tensor.shape) * np.finfo(S.dtype).eps < S))
+    rank = int(
+        np.count_nonzero((S[0] if S.size else 0.0) * max(tensor.shape) * np.finfo(S.dtype).eps < S)
+    )
     return U[:, :rank], S[:rank], Vt[:rank].T
 
 

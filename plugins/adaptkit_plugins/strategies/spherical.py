@@ -41,7 +41,11 @@ class Slerp(Spherical[NoParams]):
     symmetric: ClassVar[bool] = True
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: NoParams, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: NoParams,
+        rngs: Sequence[Generator],
     ) -> Array:
         t = _shares(weights)[1]
         one, other = tensors
@@ -54,18 +58,26 @@ class NuSlerp(Spherical[NoParams]):
 
     name: ClassVar[str] = "nuslerp"
     formula: ClassVar[str] = "D = (u₁‖D₁‖ + u₂‖D₂‖) · slerp(D₁/‖D₁‖, D₂/‖D₂‖, u₂), u = w/Σw"
-    reference: ClassVar[str] = "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
+    reference: ClassVar[str] = (
+        "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
+    )
     arity: ClassVar[tuple[int, int | None]] = (2, 2)
     identity_at: ClassVar[float | None] = None
     symmetric: ClassVar[bool] = True
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: NoParams, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: NoParams,
+        rngs: Sequence[Generator],
     ) -> Array:
         shares = _shares(weights)
         norms = [_norm(tensor) for tensor in tensors]
         if not all(norms):
-            return sum((u * t for u, t in zip(shares, tensors, strict=True)), start=0.0 * tensors[0])
+            return sum(
+                (u * t for u, t in zip(shares, tensors, strict=True)), start=0.0 * tensors[0]
+            )
         left, right = _arc(_angle(*tensors), shares[1])
         direction = left * tensors[0] / norms[0] + right * tensors[1] / norms[1]
         return _to_length(direction, sum(u * n for u, n in zip(shares, norms, strict=True)))
@@ -77,7 +89,8 @@ class Iterations:
 
     iterations: int = field(default=50, metadata={"help": "most steps taken", "range": (1, 10_000)})
     tolerance: float = field(
-        default=1e-12, metadata={"help": "stop when a step is shorter, in radians", "range": (0.0, 1.0)}
+        default=1e-12,
+        metadata={"help": "stop when a step is shorter, in radians", "range": (0.0, 1.0)},
     )
 
 
@@ -85,13 +98,19 @@ class Karcher(Spherical[Iterations]):
     """The mean of directions on the sphere (Karcher 1977), at the weighted mean of the norms."""
 
     name: ClassVar[str] = "karcher"
-    formula: ClassVar[str] = "D = Σuᵢ‖Dᵢ‖ · argmin over unit m of Σ uᵢ arccos²⟨m, Dᵢ/‖Dᵢ‖⟩, u = w/Σw"
+    formula: ClassVar[str] = (
+        "D = Σuᵢ‖Dᵢ‖ · argmin over unit m of Σ uᵢ arccos²⟨m, Dᵢ/‖Dᵢ‖⟩, u = w/Σw"
+    )
     reference: ClassVar[str] = "https://doi.org/10.1002/cpa.3160300502"
     params: ClassVar[type[Any]] = Iterations
     symmetric: ClassVar[bool] = True
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: Iterations, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: Iterations,
+        rngs: Sequence[Generator],
     ) -> Array:
         shares, norms = _shares(weights), [_norm(tensor) for tensor in tensors]
         units = [t / n for t, n in zip(tensors, norms, strict=True) if n]
@@ -101,7 +120,10 @@ class Karcher(Spherical[Iterations]):
             return start
         mean = start / _norm(start)
         for _ in range(params.iterations):
-            step = sum((u * _log(mean, unit) for u, unit in zip(pulls, units, strict=True)), start=0.0 * mean)
+            step = sum(
+                (u * _log(mean, unit) for u, unit in zip(pulls, units, strict=True)),
+                start=0.0 * mean,
+            )
             size = _norm(step)
             if size <= params.tolerance:
                 break
@@ -114,11 +136,17 @@ class MultiSlerp(Spherical[NoParams]):
 
     name: ClassVar[str] = "multislerp"
     formula: ClassVar[str] = "D = Σuᵢ‖Dᵢ‖ · exp_m(Σ uᵢ log_m(Dᵢ/‖Dᵢ‖)), m = Σuᵢ Dᵢ/‖Dᵢ‖ normalised"
-    reference: ClassVar[str] = "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
+    reference: ClassVar[str] = (
+        "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
+    )
     symmetric: ClassVar[bool] = True
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: NoParams, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: NoParams,
+        rngs: Sequence[Generator],
     ) -> Array:
         return Karcher().merge(tensors, weights, Iterations(iterations=1), rngs)
 
@@ -128,7 +156,8 @@ class Nearness:
     """What counts as near."""
 
     t: float = field(
-        default=0.001, metadata={"help": "entries this far apart or less are swapped whole", "range": (0.0, 1e9)}
+        default=0.001,
+        metadata={"help": "entries this far apart or less are swapped whole", "range": (0.0, 1e9)},
     )
 
 
@@ -144,7 +173,11 @@ class NearSwap(Spherical[Nearness]):
     identity_at: ClassVar[float | None] = None
 
     def merge(
-        self, tensors: Sequence[Array], weights: Sequence[float], params: Nearness, rngs: Sequence[Generator]
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: Nearness,
+        rngs: Sequence[Generator],
     ) -> Array:
         import numpy as np
 
@@ -157,8 +190,11 @@ class NearSwap(Spherical[Nearness]):
 def _shares(weights: Sequence[float]) -> list[float]:
     total = math.fsum(weights)
     if min(weights) < 0 or not total > 0:
-        raise BadRecipe(f"the weights {list(weights)} are no shares", why="on the sphere a weight says how near the "
-                        "result is to an adapter", fix="give weights that are not negative")  # fmt: skip
+        raise BadRecipe(
+            f"the weights {list(weights)} are no shares",
+            why="on the sphere a weight says how near the result is to an adapter",
+            fix="give weights that are not negative",
+        )
     return [weight / total for weight in weights]
 
 

@@ -25,9 +25,17 @@ class Shell:
         self.home = folder / ".adaptkit"
 
     def run(self, *arguments, code=0, **environment):
-        done = subprocess.run([ADAPTKIT, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True,
-                              env=os.environ | {"ADAPTKIT_HOME": str(self.home)} | environment, check=False)  # fmt: skip
-        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = subprocess.run(
+            [ADAPTKIT, *map(str, arguments)],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"ADAPTKIT_HOME": str(self.home)} | environment,
+            check=False,
+        )
+        assert done.returncode == code, (
+            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         assert "Traceback" not in done.stderr
         return done
 
@@ -71,29 +79,63 @@ def contents(home):
         return list(database.iterdump())
 
 
-def test_the_forms_of_the_issue_work_and_print_what_they_promise(shell, lora_pair, tiny_llama, tmp_path):
+def test_the_forms_of_the_issue_work_and_print_what_they_promise(
+    shell, lora_pair, tiny_llama, tmp_path
+):
     one, two = lora_pair
     assert shell.json("list") == []
-    added = shell.json("add", one, "--name", "naval", "--base", tiny_llama, "-m", "first", "--alias", "prod")
+    added = shell.json(
+        "add", one, "--name", "naval", "--base", tiny_llama, "-m", "first", "--alias", "prod"
+    )
     assert {"name", "version", "digest", "method", "rank", "base"} <= added.keys()
-    assert (added["name"], added["version"], added["method"], added["rank"]) == ("naval", 1, "lora", 4)
+    assert (added["name"], added["version"], added["method"], added["rank"]) == (
+        "naval",
+        1,
+        "lora",
+        4,
+    )
     assert added["base"]["status"] == "verified"
     assert set(added["base"]["levels"]) == {"as1", "fs1", "tm1"}
     shell.run("add", two, "--name", "medic")
     assert [v["name"] for v in shell.json("list")] == ["medic", "naval"]
-    assert [v["name"] for v in shell.json("list", "--base", tiny_llama, "--method", "lora")] == ["medic", "naval"]
+    assert [v["name"] for v in shell.json("list", "--base", tiny_llama, "--method", "lora")] == [
+        "medic",
+        "naval",
+    ]
     assert shell.json("show", "naval@prod")["number"] == 1
     assert len(shell.json("log", "naval")["versions"]) == 1
     assert (Path(shell.run("path", "naval").stdout.strip()) / "adapter_config.json").is_file()
-    noted = shell.json("note", "naval", "-m", "second thoughts", "--tag", "ok", "--metric", "exact=0.5")
-    assert (noted["message"], noted["tags"], noted["metrics"]) == ("second thoughts", ["ok"], {"exact": 0.5})
-    merged = shell.json("merge", "naval@prod=0.7", "medic=0.3", "--name", "bridge", "--rank", 5, "--seed", 3)
+    noted = shell.json(
+        "note", "naval", "-m", "second thoughts", "--tag", "ok", "--metric", "exact=0.5"
+    )
+    assert (noted["message"], noted["tags"], noted["metrics"]) == (
+        "second thoughts",
+        ["ok"],
+        {"exact": 0.5},
+    )
+    merged = shell.json(
+        "merge", "naval@prod=0.7", "medic=0.3", "--name", "bridge", "--rank", 5, "--seed", 3
+    )
     assert {"strategy", "space", "rank", "ranks", "digest", "error", "from_sum"} <= merged.keys()
     assert (merged["strategy"], merged["rank"]) == ("linear", 5)
     assert 0 < merged["error"]["total"] == merged["from_sum"] < 1
     assert set(merged["error"]["modules"]) == set(merged["ranks"])
-    outside = shell.json("merge", f"{one}=0.7", f"{two}=0.3", "--out", tmp_path / "out", "--strategy", "svd", "--normalize",
-                         "--dtype", "float16", "--missing", "zero", "--extras", "drop")  # fmt: skip
+    outside = shell.json(
+        "merge",
+        f"{one}=0.7",
+        f"{two}=0.3",
+        "--out",
+        tmp_path / "out",
+        "--strategy",
+        "svd",
+        "--normalize",
+        "--dtype",
+        "float16",
+        "--missing",
+        "zero",
+        "--extras",
+        "drop",
+    )
     assert (outside["rank"], outside["dtype"], outside["name"]) == (8, "F16", None)
     assert shell.json("alias", "medic", "prod", 1, "--expect", 0)["new"] == 1
     shell.run("add", one, "--name", "medic")
@@ -107,7 +149,11 @@ def test_the_forms_of_the_issue_work_and_print_what_they_promise(shell, lora_pai
     assert shell.json("push", "bridge", "team")["number"] == 1
     assert shell.json("push", "bridge", f"{team}/bridge")["unchanged"] is True
     assert shell.json("pull", "team:bridge@1", "--name", "pulled")["version"] == 1
-    assert shell.json("verify", "bridge") == {"sound": [merged["digest"]], "damaged": [], "elsewhere": []}
+    assert shell.json("verify", "bridge") == {
+        "sound": [merged["digest"]],
+        "damaged": [],
+        "elsewhere": [],
+    }
     shell.run("verify")
     shell.run("rm", "pulled", "--yes")
     assert shell.json("restore")[0]["name"] == "pulled"
@@ -127,16 +173,22 @@ def test_the_commands_that_make_other_forms_print_what_they_promise(filled, tiny
     ).keys()
     assert [v["name"] for v in filled.json("list")] == ["medic", "naval"]
     assert filled.json("resize", "medic", "--rank", 3, "--name", "small")["rank"] == 3
-    assert "error: cannot resize medic: nothing says to what" in filled.refused("resize", "medic", "--name", "small")
+    assert "error: cannot resize medic: neither a rank nor a share is given" in filled.refused(
+        "resize", "medic", "--name", "small"
+    )
     assert filled.json("convert", "naval", "--out", tmp_path / "converted")["error"]["total"] == 0
-    (tmp_path / "bridge.yaml").write_text("adapters: [naval@prod, {ref: medic, weight: 0.5}]\nrank: 4\n")
+    (tmp_path / "bridge.yaml").write_text(
+        "adapters: [naval@prod, {ref: medic, weight: 0.5}]\nrank: 4\n"
+    )
     assert filled.json("compose", "bridge.yaml", "--name", "bridge")["rank"] == 4
     recipe = filled.run("show", "bridge", "--recipe").stdout
     (tmp_path / "again.json").write_text(recipe)
     assert filled.json("compose", "again.json", "--name", "bridge")["created"] is False
     baked = filled.json("bake", "naval", "--base", tiny_llama, "--out", tmp_path / "model")
     assert len(baked["changed"]) == 4
-    extracted = filled.json("extract", tmp_path / "model", "--base", tiny_llama, "--rank", 4, "--name", "found")
+    extracted = filled.json(
+        "extract", tmp_path / "model", "--base", tiny_llama, "--rank", 4, "--name", "found"
+    )
     assert extracted["error"]["total"] < 1e-4
     filled.run("plot", "spectrum", "naval", "medic", "--out", tmp_path / "spectrum.png")
     assert (tmp_path / "spectrum.png").read_bytes().startswith(b"\x89PNG")
@@ -146,7 +198,11 @@ def test_what_a_merge_prints_is_read_by_a_person(filled):
     text = filled.run("merge", "naval=0.7", "medic", "--name", "bridge").stdout
     assert text.startswith("bridge@1  sha256:")
     assert "0.7·naval + 1·medic" in text
-    assert filled.run("merge", "naval=0.7", "medic", "--name", "bridge").stdout.splitlines()[0].endswith("unchanged")
+    assert (
+        filled.run("merge", "naval=0.7", "medic", "--name", "bridge")
+        .stdout.splitlines()[0]
+        .endswith("unchanged")
+    )
 
 
 def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
@@ -179,14 +235,23 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["merge", "naval=inf", "medic", "--name", "b"], "the weight of 'naval' is inf"),
         (["merge", "naval=0", "medic=0", "--name", "b"], "all weights are zero"),
         (["merge", "naval=0.7", "naval@prod=0.3", "--name", "b"], "are the same adapter"),
-        (["merge", "naval", "medic", "--name", "b", "--rank", "99"], "--rank is 99: the whole result has rank 12"),
-        (["merge", "naval", "medic", "--name", "b", "--param", "x=1"], "no parameter of 'linear' called 'x'"),
+        (
+            ["merge", "naval", "medic", "--name", "b", "--rank", "99"],
+            "--rank is 99: the whole result has rank 12",
+        ),
+        (
+            ["merge", "naval", "medic", "--name", "b", "--param", "x=1"],
+            "no parameter of 'linear' called 'x'",
+        ),
         (["merge", "naval", "medic"], "a merge goes to one place"),
         (["merge", "naval", "medic", "--out", ".adaptkit"], "is not empty"),
         (["merge", "naval", "medic", "--name", "b", "--extras", "avg"], "--extras is 'avg'"),
         (["alias", "naval", "prod", "7"], "no version of naval called '7'"),
         (["alias", "naval", "prod", "1", "--expect", "5"], "it points at 1, not at 5"),
-        (["rollback", "naval", "prod"], "cannot roll back naval@prod: it has pointed nowhere before"),
+        (
+            ["rollback", "naval", "prod"],
+            "cannot roll back naval@prod: it has pointed nowhere before",
+        ),
         (["rm", "naval", "--yes"], "the alias prod points at it"),
         (["restore", "naval"], "a version in the trash is named by its number"),
         (["push", "naval", "nowhere"], "no remote called 'nowhere'"),
@@ -201,7 +266,9 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["base", "show", "shp"], "no base called 'shp': known are llama"),
     ],
 )
-def test_a_mistake_gets_a_sentence_and_changes_nothing(arguments, sentence, filled, lora_pair, tmp_path):
+def test_a_mistake_gets_a_sentence_and_changes_nothing(
+    arguments, sentence, filled, lora_pair, tmp_path
+):
     if not (tmp_path / "ONE").exists():
         shutil.copytree(lora_pair[0], tmp_path / "ONE")
     before = contents(filled.home)
@@ -227,8 +294,15 @@ def test_wrong_usage_ends_with_two(arguments, sentence, filled):
 
 
 def test_rm_asks_first_and_no_is_no(filled):
-    done = subprocess.run([ADAPTKIT, "rm", "medic"], cwd=filled.folder, input="n\n", capture_output=True, text=True,
-                          env=os.environ | {"ADAPTKIT_HOME": str(filled.home)}, check=False)  # fmt: skip
+    done = subprocess.run(
+        [ADAPTKIT, "rm", "medic"],
+        cwd=filled.folder,
+        input="n\n",
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ADAPTKIT_HOME": str(filled.home)},
+        check=False,
+    )
     assert done.returncode == 130
     assert [v["name"] for v in filled.json("list")] == ["medic", "naval"]
 
@@ -251,8 +325,14 @@ def test_a_locked_a_newer_and_a_foreign_database_get_sentences(filled):
 
 
 def test_debug_shows_the_traceback_that_nobody_sees_otherwise(filled):
-    done = subprocess.run([ADAPTKIT, "show", "nobody"], cwd=filled.folder, capture_output=True, text=True, check=False,
-                          env=os.environ | {"ADAPTKIT_HOME": str(filled.home), "ADAPTKIT_DEBUG": "1"})  # fmt: skip
+    done = subprocess.run(
+        [ADAPTKIT, "show", "nobody"],
+        cwd=filled.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"ADAPTKIT_HOME": str(filled.home), "ADAPTKIT_DEBUG": "1"},
+    )
     assert "Traceback" in done.stderr
 
 
@@ -261,29 +341,45 @@ def test_the_nearest_workspace_upward_is_used(filled):
     deep.mkdir(parents=True)
     environment = {k: v for k, v in os.environ.items() if k != "ADAPTKIT_HOME"}
     done = subprocess.run(
-        [ADAPTKIT, "list", "--json"], cwd=deep, capture_output=True, text=True, env=environment, check=True
+        [ADAPTKIT, "list", "--json"],
+        cwd=deep,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
     )
     assert len(json.loads(done.stdout)) == 2
 
 
 def test_completion_offers_names_and_aliases(filled):
-    done = filled.run(_ADAPTKIT_COMPLETE="bash_complete", COMP_WORDS="adaptkit show na", COMP_CWORD="2")
+    done = filled.run(
+        _ADAPTKIT_COMPLETE="bash_complete", COMP_WORDS="adaptkit show na", COMP_CWORD="2"
+    )
     assert [line.partition(",")[2] for line in done.stdout.split()] == ["naval", "naval@prod"]
 
 
 def test_help_loads_nothing_heavy():
-    code = ("import sys; from adaptkit.cli import main; main(['--help']); "
-            "print([m for m in ('torch','numpy','sqlalchemy','alembic','peft','rich','transformers') if m in sys.modules])")  # fmt: skip
+    code = (
+        "import sys; from adaptkit.cli import main; main(['--help']); "
+        "print([m for m in ('torch','numpy','sqlalchemy','alembic','peft','rich','transformers') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_merge_loads_no_torch(filled, tmp_path):
-    code = ("import sys; from adaptkit.cli import main; "
-            f"main(['merge','naval','medic','--strategy','svd','--out',{str(tmp_path / 'o')!r}]); "
-            "print('torch' in sys.modules)")  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env=os.environ | {"ADAPTKIT_HOME": str(filled.home)})  # fmt: skip
+    code = (
+        "import sys; from adaptkit.cli import main; "
+        f"main(['merge','naval','medic','--strategy','svd','--out',{str(tmp_path / 'o')!r}]); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"ADAPTKIT_HOME": str(filled.home)},
+    )
     assert done.stdout.splitlines()[-1] == "False"
     tiny.reload_strictly(tiny.llama(), tmp_path / "o")
 
@@ -291,12 +387,29 @@ def test_a_merge_loads_no_torch(filled, tmp_path):
 def test_a_merge_goes_straight_into_a_model(filled, tmp_path):
     base = str(filled.folder / "base")
     tiny.save_llama(filled.folder / "base")
-    done = filled.run("merge", "naval=0.5", "medic", "--into", "bake", tmp_path / "model", "--base", base, "--force")
+    done = filled.run(
+        "merge",
+        "naval=0.5",
+        "medic",
+        "--into",
+        "bake",
+        tmp_path / "model",
+        "--base",
+        base,
+        "--force",
+    )
     assert "tensors changed" in done.stdout
     assert (tmp_path / "model" / "model.safetensors").is_file()
-    for more, sentence in ((["--name", "bridge", "--base", base], "makes a model, not an adapter: --name has no meaning"),
-                           ([], "give the base it starts from, --base DIR")):  # fmt: skip
-        done = filled.run("merge", "naval", "medic", "--into", "bake", tmp_path / "other", *more, code=2)
+    for more, sentence in (
+        (
+            ["--name", "bridge", "--base", base],
+            "makes a model, not an adapter: --name has no meaning",
+        ),
+        ([], "give the base it starts from, --base DIR"),
+    ):
+        done = filled.run(
+            "merge", "naval", "medic", "--into", "bake", tmp_path / "other", *more, code=2
+        )
         assert sentence in " ".join(done.stderr.split())
 
 

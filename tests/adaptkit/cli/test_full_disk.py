@@ -29,7 +29,10 @@ def small(tmp_path):
             script,
         ]
         return subprocess.run(
-            ["unshare", "-rm", "sh", "-c", "\n".join(lines)], capture_output=True, text=True, check=False
+            ["unshare", "-rm", "sh", "-c", "\n".join(lines)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     return run
@@ -47,7 +50,9 @@ def test_a_bake_on_a_full_disk_leaves_the_old_state_and_goes_on_when_there_is_ro
 ):
     from transformers import LlamaForCausalLM
 
-    LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(tmp_path / "base", max_shard_size="10KB")
+    LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(
+        tmp_path / "base", max_shard_size="10KB"
+    )
     bake = f"$adaptkit bake {lora_pair[1]} --base {tmp_path}/base --out out --force"
     done = small(
         "100k",
@@ -62,11 +67,28 @@ def test_a_bake_on_a_full_disk_leaves_the_old_state_and_goes_on_when_there_is_ro
     """,
     )
     assert "Traceback" not in done.stderr
-    assert [line for line in done.stdout.splitlines() if line[:5] in {"first", "other", "secon", "out", "out.p"}] == [
-        "first 1", "out.partial", "other 1", "second 0", "out"], done.stdout + done.stderr  # fmt: skip
+    assert [
+        line
+        for line in done.stdout.splitlines()
+        if line[:5] in {"first", "other", "secon", "out", "out.p"}
+    ] == ["first 1", "out.partial", "other 1", "second 0", "out"], done.stdout + done.stderr
     assert "disk full" in done.stderr
     assert "files were finished by an earlier run" in done.stdout
-    subprocess.run([ADAPTKIT, "--home", tmp_path / "home", "bake", lora_pair[1], "--base", tmp_path / "base", "--out",
-                    tmp_path / "whole", "--force"], check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        [
+            ADAPTKIT,
+            "--home",
+            tmp_path / "home",
+            "bake",
+            lora_pair[1],
+            "--base",
+            tmp_path / "base",
+            "--out",
+            tmp_path / "whole",
+            "--force",
+        ],
+        check=True,
+        capture_output=True,
+    )
     for file in sorted((tmp_path / "whole").glob("*.safetensors")):
         assert (tmp_path / "made" / file.name).read_bytes() == file.read_bytes()

@@ -20,8 +20,12 @@ ADAPTKIT = Path(sys.executable).parent / "adaptkit"
 @pytest.fixture(scope="module")
 def adapters(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
-    return [tiny.make_adapter(tiny.llama(), folder / name, seed, r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
-            for seed, name in enumerate(("naval", "medic"), 1)]  # fmt: skip
+    return [
+        tiny.make_adapter(
+            tiny.llama(), folder / name, seed, r=4, target_modules=["q_proj"], task_type="CAUSAL_LM"
+        )
+        for seed, name in enumerate(("naval", "medic"), 1)
+    ]
 
 
 @pytest.fixture
@@ -35,9 +39,17 @@ def shell(hub, tmp_path):
             "HF_HUB_OFFLINE": "0",
             "ADAPTKIT_HOME": str(tmp_path / who),
         }
-        done = subprocess.run([ADAPTKIT, *map(str, arguments)], capture_output=True, text=True, check=False, cwd=tmp_path,
-                              env=os.environ | more | environment)  # fmt: skip
-        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = subprocess.run(
+            [ADAPTKIT, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env=os.environ | more | environment,
+        )
+        assert done.returncode == code, (
+            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         assert "Traceback" not in done.stderr
         assert "hf_write" not in done.stdout + done.stderr
         return done.stdout if code == 0 else done.stderr
@@ -49,7 +61,9 @@ def test_what_one_pushes_another_pulls_with_adaptkit_or_without(hub, shell, adap
     from huggingface_hub import snapshot_download
 
     shell("add", adapters[0], "--name", "naval", "-m", "terse answers", "--alias", "prod")
-    pushed = json.loads(shell("push", "naval@prod", "hf://fleet/naval", "--create", "--private", "--json"))
+    pushed = json.loads(
+        shell("push", "naval@prod", "hf://fleet/naval", "--create", "--private", "--json")
+    )
     assert (pushed["number"], pushed["state"], pushed["unchanged"]) == (1, "published", False)
     assert hub.repos["fleet/naval"].private
     assert "unchanged, nothing sent" in shell("push", "naval@prod", "hf://fleet/naval")
@@ -58,7 +72,11 @@ def test_what_one_pushes_another_pulls_with_adaptkit_or_without(hub, shell, adap
     assert (pulled["name"], pulled["version"], pulled["digest"]) == ("naval", 1, pushed["digest"])
     assert "terse answers" in shell("show", "naval", who="grace")
 
-    plain = Path(snapshot_download("fleet/naval", local_dir=tmp_path / "plain", endpoint=hub.url, token="hf_write"))
+    plain = Path(
+        snapshot_download(
+            "fleet/naval", local_dir=tmp_path / "plain", endpoint=hub.url, token="hf_write"
+        )
+    )
     tiny.reload_strictly(tiny.llama(), plain)
     card = (plain / "README.md").read_text()
     assert card.startswith("---\n")
@@ -74,7 +92,9 @@ def test_words_that_people_write_on_the_page_stay_when_the_next_version_comes(hu
         shell("push", "naval", "hf://fleet/naval", "--create")
         page = hub.repos["fleet/naval"].files()["README.md"].decode()
         if number == 1:
-            hub.repos["fleet/naval"].commit({"README.md": f"{page}\n## Ours\n\nAsk Grace.\n".encode()})
+            hub.repos["fleet/naval"].commit(
+                {"README.md": f"{page}\n## Ours\n\nAsk Grace.\n".encode()}
+            )
     page = hub.repos["fleet/naval"].files("v2")["README.md"].decode()
     assert page.endswith("\n## Ours\n\nAsk Grace.\n")
     assert json.loads(shell("list", "--json"))[0]["digest"] in page
@@ -84,11 +104,22 @@ def test_words_that_people_write_on_the_page_stay_when_the_next_version_comes(hu
 
 def test_an_adapter_that_adaptkit_never_touched_is_pulled_and_merged(hub, shell, adapters):
     files = {path.name: path.read_bytes() for path in adapters[0].iterdir()}
-    head = hub.create("fleet/plain").commit(files | {"optimizer.pt": b"x" * 99, "checkpoint-1/junk.bin": b"x"})
+    head = hub.create("fleet/plain").commit(
+        files | {"optimizer.pt": b"x" * 99, "checkpoint-1/junk.bin": b"x"}
+    )
     pulled = json.loads(shell("pull", "hf://fleet/plain", "--json"))
-    assert (pulled["name"], pulled["version"], pulled["method"], pulled["rank"]) == ("plain", 1, "lora", 4)
+    assert (pulled["name"], pulled["version"], pulled["method"], pulled["rank"]) == (
+        "plain",
+        1,
+        "lora",
+        4,
+    )
     shown = json.loads(shell("show", "plain", "--json"))
-    assert shown["facts"]["found"] == {"place": "hf://fleet/plain", "revision": head, "made_by": "not adaptkit"}
+    assert shown["facts"]["found"] == {
+        "place": "hf://fleet/plain",
+        "revision": head,
+        "made_by": "not adaptkit",
+    }
     assert {file["path"] for file in shown["files"]} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -99,7 +130,10 @@ def test_an_adapter_that_adaptkit_never_touched_is_pulled_and_merged(hub, shell,
     hub.repos["fleet/plain"].commit(
         {"adapter_model.safetensors": (adapters[1] / "adapter_model.safetensors").read_bytes()}
     )
-    assert json.loads(shell("pull", f"hf://fleet/plain@rev:{head[:9]}", "--json"))["digest"] == pulled["digest"]
+    assert (
+        json.loads(shell("pull", f"hf://fleet/plain@rev:{head[:9]}", "--json"))["digest"]
+        == pulled["digest"]
+    )
     shell("merge", "hf://fleet/plain", "plain=0.5", "--name", "both")
     assert json.loads(shell("push", "plain", "hf://fleet/plain", "--json"))["number"] == 1
 
@@ -113,8 +147,12 @@ def test_a_plain_adapter_that_no_add_would_take_is_refused_as_add_would(hub, she
         files | {"adapter_model.safetensors": b"version https://git-lfs.github.com/spec/v1\n"}
     )
     assert "hf://fleet/pointer" in shell("pull", "hf://fleet/pointer", code=1)
-    hub.create("fleet/broken").commit(files | {"adapter_model.safetensors": weights, "adapter_config.json": b"{"})
-    assert "hf://fleet/broken: cannot read adapter_config.json" in shell("pull", "hf://fleet/broken", code=1)
+    hub.create("fleet/broken").commit(
+        files | {"adapter_model.safetensors": weights, "adapter_config.json": b"{"}
+    )
+    assert "hf://fleet/broken: cannot read adapter_config.json" in shell(
+        "pull", "hf://fleet/broken", code=1
+    )
     assert shell("list", "--json").strip() == "[]"
 
 
@@ -136,19 +174,42 @@ def test_a_remote_of_an_organisation_pushes_and_pulls_by_name(hub, shell, adapte
     assert hub.repos["fleet/other"].tags["v1"] == hub.repos["fleet/other"].branches["dev"]
 
 
-@pytest.mark.parametrize(("arguments", "environment", "words"), [
-    (["pull", "hf://fleet/nothing"], {}, "there is no repository fleet/nothing"),
-    (["pull", "hf://fleet/secret"], {"HF_TOKEN": ""}, "or it is private and your token may not see it"),
-    (["pull", "hf://fleet/secret"], {"HF_TOKEN": "hf_wrong"}, "the Hub does not accept the token (401)"),
-    (["pull", "hf://fleet/secret"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
-    (["pull", "hf://fleet/secret"], {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": ""}, "HF_HUB_OFFLINE is set"),
-    (["pull", "hf://fleet/secret"], {"HF_ENDPOINT": "http://127.0.0.1:1"}, "the way to http://127.0.0.1:1 is broken"),
-    (["pull", "hf://fleet/secret@rev:nowhere"], {}, "revision"),
-    (["pull", "hf://fleet"], {}, "it names an organisation or a person"),
-    (["push", "naval", "hf://fleet/nothing"], {}, "push with --create to make it"),
-    (["push", "naval", "file:///tmp/x", "--create-pr"], {}, "file:///tmp/x knows no --create-pr"),
-    (["push", "naval", "hf://fleet/secret", "--private"], {}, "add --create"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["pull", "hf://fleet/nothing"], {}, "there is no repository fleet/nothing"),
+        (
+            ["pull", "hf://fleet/secret"],
+            {"HF_TOKEN": ""},
+            "or it is private and your token may not see it",
+        ),
+        (
+            ["pull", "hf://fleet/secret"],
+            {"HF_TOKEN": "hf_wrong"},
+            "the Hub does not accept the token (401)",
+        ),
+        (["pull", "hf://fleet/secret"], {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
+        (
+            ["pull", "hf://fleet/secret"],
+            {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": ""},
+            "HF_HUB_OFFLINE is set",
+        ),
+        (
+            ["pull", "hf://fleet/secret"],
+            {"HF_ENDPOINT": "http://127.0.0.1:1"},
+            "the way to http://127.0.0.1:1 is broken",
+        ),
+        (["pull", "hf://fleet/secret@rev:nowhere"], {}, "revision"),
+        (["pull", "hf://fleet"], {}, "it names an organisation or a person"),
+        (["push", "naval", "hf://fleet/nothing"], {}, "push with --create to make it"),
+        (
+            ["push", "naval", "file:///tmp/x", "--create-pr"],
+            {},
+            "file:///tmp/x knows no --create-pr",
+        ),
+        (["push", "naval", "hf://fleet/secret", "--private"], {}, "add --create"),
+    ],
+)
 def test_what_cannot_be_done_is_one_sentence(hub, shell, adapters, arguments, environment, words):
     hub.create("fleet/secret", private=True)
     if arguments[0] == "push":
@@ -158,7 +219,9 @@ def test_what_cannot_be_done_is_one_sentence(hub, shell, adapters, arguments, en
     assert words in text
 
 
-def test_a_configured_endpoint_is_taken_unless_the_environment_says_another(hub, shell, adapters, tmp_path):
+def test_a_configured_endpoint_is_taken_unless_the_environment_says_another(
+    hub, shell, adapters, tmp_path
+):
     shell("add", adapters[0], "--name", "naval")
     (tmp_path / "ada" / "config.toml").write_text(f'[endpoints]\nhf = "{hub.url}/"\n')
     shell("push", "naval", "hf://fleet/naval", "--create", HF_ENDPOINT="")

@@ -10,11 +10,15 @@ import pytest
 from scratch import BROKEN, EVERYTHING
 
 from adaptkit.cli.plugins import as_json, fix, is_broken, rows
-from adaptkit.manager import PluginRecord
+from adaptkit.plugin.manager import PluginRecord
 
-GOOD = PluginRecord("good", "acme", "1.0", "loaded", {"strategies": ("a", "b"), "hooks": ("review",)})
+GOOD = PluginRecord(
+    "good", "acme", "1.0", "loaded", {"strategies": ("a", "b"), "hooks": ("review",)}
+)
 OFF = PluginRecord("off", "acme", "1.0", "disabled", {}, "in ADAPTKIT_DISABLE_PLUGINS")
-CLASH = PluginRecord("clash", "acme", "1.0", "loaded", {"methods": ("m",)}, "the method 'm' is claimed by z too")
+CLASH = PluginRecord(
+    "clash", "acme", "1.0", "loaded", {"methods": ("m",)}, "the method 'm' is claimed by z too"
+)
 DEAD = PluginRecord("dead", "acme", "1.0", "failed", {}, "ImportError: no x")
 STRAY = PluginRecord("stray", "", "", "failed", {}, "ImportError: no x")
 
@@ -28,14 +32,18 @@ def test_a_row_says_what_was_registered_or_why_not():
 
 
 def test_json_holds_every_field_and_only_json():
-    assert json.loads(json.dumps(as_json(GOOD))) == as_json(GOOD) == {
-        "plugin": "good",
-        "distribution": "acme",
-        "version": "1.0",
-        "status": "loaded",
-        "registered": {"strategies": ["a", "b"], "hooks": ["review"]},
-        "reason": "",
-    }  # fmt: skip
+    assert (
+        json.loads(json.dumps(as_json(GOOD)))
+        == as_json(GOOD)
+        == {
+            "plugin": "good",
+            "distribution": "acme",
+            "version": "1.0",
+            "status": "loaded",
+            "registered": {"strategies": ["a", "b"], "hooks": ["review"]},
+            "reason": "",
+        }
+    )
 
 
 def test_what_is_broken_has_something_to_type_and_the_rest_has_not():
@@ -63,11 +71,20 @@ def test_the_list_works_with_every_plugin_broken(scratch):
 
 def test_the_list_works_with_nothing_but_broken_plugins(scratch):
     whole = sorted(
-        {*EVERYTHING, *(point.name for point in entry_points(group="adaptkit") if point.name.startswith("builtin-"))}
+        {
+            *EVERYTHING,
+            *(
+                point.name
+                for point in entry_points(group="adaptkit")
+                if point.name.startswith("builtin-")
+            ),
+        }
     )
     off = ",".join(name for name in whole if name not in BROKEN)
     found = json.loads(scratch.adaptkit("plugins", "--json", ADAPTKIT_DISABLE_PLUGINS=off).stdout)
-    assert sorted(record["plugin"] for record in found if record["status"] == "failed") == sorted(BROKEN)
+    assert sorted(record["plugin"] for record in found if record["status"] == "failed") == sorted(
+        BROKEN
+    )
     assert [record["plugin"] for record in found if record["status"] == "loaded"] == []
 
 
@@ -78,7 +95,10 @@ def test_doctor_says_what_is_wrong_and_what_to_type_and_exits_with_1(scratch):
     assert sorted(told) == sorted([*BROKEN, "first", "second", "commander"])
     assert "'linear2' is claimed by second too" in told["first"]
     assert told["commander"] == "the command 'merge' exists already, so its own was left out"
-    assert "\n  pip install -U acme-broken, or ADAPTKIT_DISABLE_PLUGINS=broken goes on without it\n" in done.stderr
+    assert (
+        "\n  pip install -U acme-broken, or ADAPTKIT_DISABLE_PLUGINS=broken goes on without it\n"
+        in done.stderr
+    )
 
 
 def test_what_doctor_says_to_type_makes_it_well(scratch):
@@ -95,12 +115,19 @@ def test_what_doctor_says_to_type_makes_it_well(scratch):
 
 def test_doctor_notices_a_misspelt_switch(scratch):
     done = scratch.adaptkit("plugins", "doctor", ADAPTKIT_DISABLE_PLUGINS="goood")
-    assert "warning: ADAPTKIT_DISABLE_PLUGINS names 'goood', and no plugin is called that" in done.stderr
+    assert (
+        "warning: ADAPTKIT_DISABLE_PLUGINS names 'goood', and no plugin is called that"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize("command", [("plugins", "--json"), ("plugins", "doctor", "--json")])
 def test_json_is_all_that_stands_on_stdout(scratch, command):
     found = json.loads(scratch.adaptkit(*command).stdout)
     assert {"plugin", "distribution", "version", "status", "registered", "reason"} <= set(found[0])
-    assert {record["distribution"] for record in found} >= {"adaptkit", "acme-source", "acme-editable"}
+    assert {record["distribution"] for record in found} >= {
+        "adaptkit",
+        "acme-source",
+        "acme-editable",
+    }
     assert len(found) >= len(EVERYTHING)

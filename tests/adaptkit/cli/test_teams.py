@@ -34,8 +34,14 @@ def home(prepared, tmp_path):
 
 
 def run(folder, *arguments, code=0, **environment):
-    done = subprocess.run([ADAPTKIT, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False,
-                          env=os.environ | {"ADAPTKIT_HOME": str(folder / ".adaptkit")} | environment)  # fmt: skip
+    done = subprocess.run(
+        [ADAPTKIT, *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"ADAPTKIT_HOME": str(folder / ".adaptkit")} | environment,
+    )
     assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
     return done
@@ -47,11 +53,17 @@ def as_json(folder, *arguments, **environment):
 
 def test_names_move_and_lead_on(home):
     assert as_json(home, "alias", "naval", "prod", "2", "--expect", "1")["old"] == 1
-    assert "points at 2, not at 1" in run(home, "alias", "naval", "prod", "1", "--expect", "1", code=1).stderr
+    assert (
+        "points at 2, not at 1"
+        in run(home, "alias", "naval", "prod", "1", "--expect", "1", code=1).stderr
+    )
     assert as_json(home, "rollback", "naval", "prod")["new"] == 1
     run(home, "alias", "naval", "canary", "2")
     run(home, "alias", "naval", "canary", "--drop")
-    assert "give the VERSION to point at, or --drop" in run(home, "alias", "naval", "canary", code=2).stderr
+    assert (
+        "give the VERSION to point at, or --drop"
+        in run(home, "alias", "naval", "canary", code=2).stderr
+    )
     assert as_json(home, "rename", "naval", "marine") == {"old": "naval", "new": "marine"}
     assert as_json(home, "show", "naval@prod")["name"] == "marine"
     assert "that name is taken" in run(home, "rename", "naval", "bridge", code=1).stderr
@@ -71,8 +83,23 @@ def test_a_protected_alias_asks_for_yes(home):
 
 
 def test_versions_are_searched_for(home):
-    run(home, "note", "naval@1", "--metric", "accuracy=0.93", "--tag", "sea", "--describe", "short answers")
-    for arguments in (["hull"], ["--metric", "accuracy>=0.9"], ["--tag", "sea"], ["TERSE", "short"]):
+    run(
+        home,
+        "note",
+        "naval@1",
+        "--metric",
+        "accuracy=0.93",
+        "--tag",
+        "sea",
+        "--describe",
+        "short answers",
+    )
+    for arguments in (
+        ["hull"],
+        ["--metric", "accuracy>=0.9"],
+        ["--tag", "sea"],
+        ["TERSE", "short"],
+    ):
         assert [v["number"] for v in as_json(home, "list", "--all", *arguments)] == [1]
     assert [v["name"] for v in as_json(home, "list", "--team", "fleet")] == ["fleet/medic"]
     assert [v["name"] for v in as_json(home, "list", "--rank", "4")] == ["naval"]
@@ -93,7 +120,11 @@ def test_lineage_is_a_tree_a_flowchart_and_json(home):
 def test_fsck_and_gc_say_what_they_found_and_did(home, tmp_path):
     assert "all sound" in run(home, "fsck").stdout
     run(home, "push", "naval@1", (tmp_path / "team").as_uri())
-    blob = next(path for path in (home / ".adaptkit/store/objects").glob("??/*") if path.stat().st_size > 3000)
+    blob = next(
+        path
+        for path in (home / ".adaptkit/store/objects").glob("??/*")
+        if path.stat().st_size > 3000
+    )
     shutil.rmtree(home / ".adaptkit/store/objects")
     done = run(home, "fsck", "--repair", "--offline", code=1)
     assert "repaired" in done.stdout
@@ -127,9 +158,18 @@ def test_info_counts_and_shows_quotas_and_no_password(home, postgres):
 def test_a_registry_moves_to_postgresql_from_the_shell(home, postgres):
     url = postgres.database()
     run(home, "registry", "export", "all.jsonl")
-    assert as_json(home, "registry", "import", "all.jsonl", ADAPTKIT_REGISTRY_URL=url)["versions"] == 4
-    assert "nothing new" in run(home, "registry", "import", "all.jsonl", ADAPTKIT_REGISTRY_URL=url).stdout
-    assert [v["name"] for v in as_json(home, "list", ADAPTKIT_REGISTRY_URL=url)] == ["bridge", "fleet/medic", "naval"]
+    assert (
+        as_json(home, "registry", "import", "all.jsonl", ADAPTKIT_REGISTRY_URL=url)["versions"] == 4
+    )
+    assert (
+        "nothing new"
+        in run(home, "registry", "import", "all.jsonl", ADAPTKIT_REGISTRY_URL=url).stdout
+    )
+    assert [v["name"] for v in as_json(home, "list", ADAPTKIT_REGISTRY_URL=url)] == [
+        "bridge",
+        "fleet/medic",
+        "naval",
+    ]
     run(home, "path", "bridge", ADAPTKIT_REGISTRY_URL=url)
     assert "cannot import registry.db" in run(
         home, "registry", "import", ".adaptkit/registry.db", code=1

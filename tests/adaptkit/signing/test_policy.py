@@ -46,7 +46,9 @@ def signed(ada, name="naval"):
     return placed, [keys.sign(Statement.of(placed), ada.private)]
 
 
-def test_a_key_is_its_file_or_its_fingerprint_and_signatures_are_required_unless_said_otherwise(read, ada):
+def test_a_key_is_its_file_or_its_fingerprint_and_signatures_are_required_unless_said_otherwise(
+    read, ada
+):
     policy = read(TEXT)
     assert policy.require
     assert dict(policy.keys) == {"ada": ada.fingerprint}
@@ -55,7 +57,8 @@ def test_a_key_is_its_file_or_its_fingerprint_and_signatures_are_required_unless
 
 
 @pytest.mark.parametrize(
-    ("name", "fine"), [("naval", True), ("fleet/x", True), ("fleet", False), ("navalx", False), ("Naval", False)]
+    ("name", "fine"),
+    [("naval", True), ("fleet/x", True), ("fleet", False), ("navalx", False), ("Naval", False)],
 )
 def test_names_are_globs(name, fine, read, ada):
     placed, signatures = signed(ada, name)
@@ -80,29 +83,34 @@ def test_a_rule_without_places_is_for_all_of_them(read, ada):
             policy.judge(placed, "it", place, signatures)
 
 
-@pytest.mark.parametrize(("text", "why"), [
-    ("require = ", "Invalid"),
-    ('require = "yes"', "require is true or false"),
-    ("requires = true", "it has 'requires', and a policy has require, keys and rules"),
-    ("keys = 3", "[keys] is one table, and [[rules]] are tables"),
-    ("[keys]\nada = 3", "the key 'ada' is neither a file nor a fingerprint"),
-    ('[keys]\nada = "sha256:12"', "the fingerprint of 'ada' has not 64 hexadecimal digits"),
-    ('[[rules]]\nnames = ["*"]\nkeys = ["ada"]', "no key in [keys] called 'ada'"),
-    (TEXT + 'place = "x"', "a rule has 'place', and a rule has names, places and keys"),
-    ('[[rules]]\nkeys = ["ada"]', "the names of a rule are a list of words"),
-    ('[[rules]]\nnames = "*"\nkeys = ["ada"]', "the names of a rule are a list of words"),
-    ('[[rules]]\nnames = ["*"]\nkeys = []', "the keys of a rule are a list of words"),
-    ("rules = [3]", "[keys] is one table, and [[rules]] are tables"),
-    ('[keys]\nada = "policy.toml"', "cannot read a public key in"),
-    ('[keys]\nada = "none.pub"', "none.pub"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("require = ", "Invalid"),
+        ('require = "yes"', "require is true or false"),
+        ("requires = true", "it has 'requires', and a policy has require, keys and rules"),
+        ("keys = 3", "[keys] is one table, and [[rules]] are tables"),
+        ("[keys]\nada = 3", "the key 'ada' is neither a file nor a fingerprint"),
+        ('[keys]\nada = "sha256:12"', "the fingerprint of 'ada' has not 64 hexadecimal digits"),
+        ('[[rules]]\nnames = ["*"]\nkeys = ["ada"]', "no key in [keys] called 'ada'"),
+        (TEXT + 'place = "x"', "a rule has 'place', and a rule has names, places and keys"),
+        ('[[rules]]\nkeys = ["ada"]', "the names of a rule are a list of words"),
+        ('[[rules]]\nnames = "*"\nkeys = ["ada"]', "the names of a rule are a list of words"),
+        ('[[rules]]\nnames = ["*"]\nkeys = []', "the keys of a rule are a list of words"),
+        ("rules = [3]", "[keys] is one table, and [[rules]] are tables"),
+        ('[keys]\nada = "policy.toml"', "cannot read a public key in"),
+        ('[keys]\nada = "none.pub"', "none.pub"),
+    ],
+)
 def test_what_a_policy_cannot_mean_is_a_sentence(text, why, read):
     with pytest.raises(AdaptkitError, match=re.escape(why)):
         read(text)
 
 
 def test_every_slip_names_the_file_and_where_to_look(read, tmp_path):
-    with pytest.raises(AdaptkitError, match="cannot read the policy .*policy.toml: .*\n  docs/signing.md shows one"):
+    with pytest.raises(
+        AdaptkitError, match="cannot read the policy .*policy.toml: .*\n  docs/signing.md shows one"
+    ):
         read("requires = true")
     with pytest.raises(AdaptkitError, match=r"none.toml"):
         Policy.read(tmp_path / "none.toml")
@@ -113,7 +121,8 @@ def test_one_key_is_a_policy_too(ada, tmp_path):
     assert Policy.of_key(ada.public).judge(placed, "it", LOCAL, signatures)[0] == "ada.pub"
     other = key_pair(tmp_path, "bo")
     with pytest.raises(
-        Refused, match="signed by a key that may not: the unknown key sha256:.*, and --key bo.pub lets bo.pub"
+        Refused,
+        match="signed by a key that may not: the unknown key sha256:.*, and --key bo.pub lets bo.pub",
     ):
         Policy.of_key(other.public).judge(placed, "it", LOCAL, signatures)
 

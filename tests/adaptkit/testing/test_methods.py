@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from adaptkit.adapter import Adapter
+from adaptkit.adapters.adapter import Adapter
 from adaptkit.errors import AdaptkitError
 from adaptkit.extend import LowRank
 from adaptkit.testing import MethodConformance
@@ -17,13 +17,25 @@ from adaptkit_plugins.methods.lora import Lora
 
 # Every kind of layer, with what makes a configuration hard to write: patterns, rsLoRA, biases, whole modules, DoRA.
 ADAPTERS = {
-    "llama": (tiny.llama, {"r": 4, "lora_alpha": 16, "target_modules": "all-linear", "rank_pattern": {"q_proj": 2},
-                           "alpha_pattern": {"down_proj": 3}, "use_rslora": True}),
+    "llama": (
+        tiny.llama,
+        {
+            "r": 4,
+            "lora_alpha": 16,
+            "target_modules": "all-linear",
+            "rank_pattern": {"q_proj": 2},
+            "alpha_pattern": {"down_proj": 3},
+            "use_rslora": True,
+        },
+    ),
     "bias": (tiny.bert, {"r": 3, "target_modules": ["query", "value"], "lora_bias": True}),
     "conv1d": (tiny.gpt2, {"r": 4, "target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
-    "embedding": (tiny.bert, {"r": 4, "target_modules": ["word_embeddings", "query"], "modules_to_save": ["classifier"]}),
+    "embedding": (
+        tiny.bert,
+        {"r": 4, "target_modules": ["word_embeddings", "query"], "modules_to_save": ["classifier"]},
+    ),
     "dora": (tiny.llama, {"r": 4, "target_modules": ["q_proj"], "use_dora": True}),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +71,9 @@ class TestGeneric(MethodConformance):
     def adapter_dir(self, tmp_path):
         from peft import IA3Config, get_peft_model
 
-        config = IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"])
+        config = IA3Config(
+            target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]
+        )
         tiny.save(get_peft_model(tiny.llama(), config), tmp_path / "ia3")
         return tmp_path / "ia3"
 
@@ -169,5 +183,9 @@ def test_each_check_catches_what_it_is_for(bad, adapter, check, saved):
 
 def test_every_check_is_in_the_table_above():
     checks = {name for name in vars(MethodConformance) if name.startswith("test_")}
-    (table,) = [m.args[1] for m in test_each_check_catches_what_it_is_for.pytestmark if m.name == "parametrize"]
+    (table,) = [
+        m.args[1]
+        for m in test_each_check_catches_what_it_is_for.pytestmark
+        if m.name == "parametrize"
+    ]
     assert {check for _, _, check in table} == checks

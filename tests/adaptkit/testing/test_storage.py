@@ -50,7 +50,9 @@ def _late_manifest(self, bundle, expected, progress=lambda count: None):
         (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(bundle.paths[file.path], folder / file.path)
         progress(file.size)
-    return Receipt(self.url, number, bundle.manifest.digest, sum(file.size for file in bundle.files))
+    return Receipt(
+        self.url, number, bundle.manifest.digest, sum(file.size for file in bundle.files)
+    )
 
 
 def _trusting(self, bundle, expected, progress=lambda count: None):
@@ -60,16 +62,24 @@ def _trusting(self, bundle, expected, progress=lambda count: None):
     for file in bundle.files:
         (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
         (folder / file.path).write_bytes(bundle.paths[file.path].read_bytes())
-    (folder / "adaptkit.json").write_text(json.dumps(replace(bundle.placed, number=number).to_json()))
-    return Receipt(self.url, number, bundle.manifest.digest, sum(file.size for file in bundle.files))
+    (folder / "adaptkit.json").write_text(
+        json.dumps(replace(bundle.placed, number=number).to_json())
+    )
+    return Receipt(
+        self.url, number, bundle.manifest.digest, sum(file.size for file in bundle.files)
+    )
 
 
 def _numbering_from_one(self, bundle, expected, progress=lambda count: None):
-    return Drawer.push(self, replace(bundle, placed=replace(bundle.placed, number=1)), expected, progress)
+    return Drawer.push(
+        self, replace(bundle, placed=replace(bundle.placed, number=1)), expected, progress
+    )
 
 
 def _pull_all(self, version, files, into, progress=lambda count: None):
-    return Drawer.pull(self, version, version.manifest.files + version.manifest.extras, into, progress)
+    return Drawer.pull(
+        self, version, version.manifest.files + version.manifest.extras, into, progress
+    )
 
 
 def _pull_short(self, version, files, into, progress=lambda count: None):
@@ -111,7 +121,9 @@ def _one_invented(self):
 
 
 def _sending_all(self, bundle, expected, progress=lambda count: None):
-    return replace(Drawer.push(self, bundle, expected, progress), sent=sum(f.size for f in bundle.files))
+    return replace(
+        Drawer.push(self, bundle, expected, progress), sent=sum(f.size for f in bundle.files)
+    )
 
 
 def _attaching_inside(self, number, kind, files):
@@ -129,19 +141,30 @@ CASES = [
     ("test_another_client_sees_it", {"list": _forgetful_list, "push": _remembering_push}),
     ("test_only_the_files_that_are_asked_for_are_pulled", {"pull": _pull_all}),
     ("test_what_is_there_already_is_not_sent_again", {"push": _sending_all}),
-    ("test_a_version_keeps_its_number_if_larger_than_all_else_takes_the_next", {"push": _numbering_from_one}),
+    (
+        "test_a_version_keeps_its_number_if_larger_than_all_else_takes_the_next",
+        {"push": _numbering_from_one},
+    ),
     ("test_an_interrupted_push_leaves_nothing_to_see", {"push": _late_manifest}),
     ("test_aliases_are_kept_or_refused", {"set_alias": lambda self, alias, number: None}),
-    ("test_what_is_attached_to_a_version_is_read_back_and_changes_nothing_else", {"attach": _attaching_inside}),
+    (
+        "test_what_is_attached_to_a_version_is_read_back_and_changes_nothing_else",
+        {"attach": _attaching_inside},
+    ),
     ("test_a_probe_tells_what_holds_and_changes_nothing", {"probe": _publishing_probe}),
     ("test_concurrent_pushes_get_numbers_of_their_own", {"push": _trusting}),
     ("test_the_same_version_pushed_at_once_is_there_once", {"push": _trusting}),
     ("test_a_writer_who_saw_too_little_overwrites_nothing", {"push": _trusting}),
-    ("test_a_version_without_its_manifest_does_not_exist", {"numbers": _folders, "list": lambda self: tuple(
-        PlacedVersion(n, None) for n in self._folders())}),
+    (
+        "test_a_version_without_its_manifest_does_not_exist",
+        {
+            "numbers": _folders,
+            "list": lambda self: tuple(PlacedVersion(n, None) for n in self._folders()),
+        },
+    ),
     ("test_corrupt_bytes_are_delivered_for_the_caller_to_find", {"pull": _pull_checking}),
     ("test_a_probe_leaves_no_file", {"probe": _littering_probe}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("check", "bad"), CASES, ids=[check for check, _ in CASES])
@@ -153,7 +176,12 @@ def test_each_check_catches_what_it_is_for(check, bad, tmp_path):
         place = kind.open((folder / "naval").as_uri().replace("file://", "drawer://"))
         make = StorageConformance.make.__wrapped__(kit, folder)
         (folder / "work").mkdir(parents=True)
-        given = {"place": place, "make": make, "tmp_path": folder / "work", "behind": FolderBehind(place.folder)}
+        given = {
+            "place": place,
+            "make": make,
+            "tmp_path": folder / "work",
+            "behind": FolderBehind(place.folder),
+        }
         getattr(kit, check)(**{name: value for name, value in given.items() if name in wanted})
 
     run(Drawer, tmp_path / "good")
@@ -162,7 +190,9 @@ def test_each_check_catches_what_it_is_for(check, bad, tmp_path):
 
 
 def test_every_check_is_in_the_table_above():
-    assert {check for check, _ in CASES} == {name for name in vars(StorageConformance) if name.startswith("test_")}
+    assert {check for check, _ in CASES} == {
+        name for name in vars(StorageConformance) if name.startswith("test_")
+    }
 
 
 def test_a_place_without_aliases_says_so_and_conforms(tmp_path):
@@ -170,9 +200,15 @@ def test_a_place_without_aliases_says_so_and_conforms(tmp_path):
         keeps_aliases = False
 
     place = Drawer.open((tmp_path / "naval").as_uri().replace("file://", "drawer://"))
-    plain = type("Plain", (Drawer,), {"aliases": StorageBackend.aliases, "set_alias": StorageBackend.set_alias})
+    plain = type(
+        "Plain",
+        (Drawer,),
+        {"aliases": StorageBackend.aliases, "set_alias": StorageBackend.set_alias},
+    )
     NoAliases().test_aliases_are_kept_or_refused(
         plain.open(place.url), StorageConformance.make.__wrapped__(None, tmp_path)
     )
     with pytest.raises(pytest.fail.Exception):
-        NoAliases().test_aliases_are_kept_or_refused(place, StorageConformance.make.__wrapped__(None, tmp_path))
+        NoAliases().test_aliases_are_kept_or_refused(
+            place, StorageConformance.make.__wrapped__(None, tmp_path)
+        )

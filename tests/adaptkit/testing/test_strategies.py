@@ -32,7 +32,8 @@ class Dropping(MergeStrategy[Density]):
 
     def merge(self, tensors, weights, params, rngs):
         kept = [
-            t * (rng.random(t.shape) < params.density) / params.density for t, rng in zip(tensors, rngs, strict=True)
+            t * (rng.random(t.shape) < params.density) / params.density
+            for t, rng in zip(tensors, rngs, strict=True)
         ]
         return sum((w * t for w, t in zip(weights, kept, strict=True)), start=0 * tensors[0])
 
@@ -153,7 +154,9 @@ class OneGenerator(Dropping):
 def test_each_check_catches_what_it_is_for(bad, check):
     strategy = bad()
     given = (
-        {"params": strategy.params()} if "params" in getattr(StrategyConformance, check).__code__.co_varnames else {}
+        {"params": strategy.params()}
+        if "params" in getattr(StrategyConformance, check).__code__.co_varnames
+        else {}
     )
     with pytest.raises(AssertionError):
         getattr(StrategyConformance(), check)(strategy=strategy, **given)

@@ -7,12 +7,12 @@ import pytest
 import tuned
 
 from adaptkit import Workspace
-from adaptkit.adapter import Adapter
+from adaptkit.adapters.adapter import Adapter
+from adaptkit.algebra.lowrank import matrix
+from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import Unmergeable
 from adaptkit.extend import LowRank
-from adaptkit.lowrank import matrix
-from adaptkit.manager import Plugins
-from adaptkit.weights import BaseWeights
+from adaptkit.plugin.manager import Plugins
 from adaptkit_plugins.methods.tuners import KINDS
 
 PLUGINS = Plugins.from_environment()
@@ -42,9 +42,11 @@ CASES = [(kind.peft_type, {}) for kind in KINDS] + [
 def test_the_update_is_pefts_and_needs_what_it_says(peft_type, options, tiny_llama, tmp_path):
     folder = tuned.save(tiny_llama, tmp_path / "a", peft_type, **options)
     before, after = tuned.weights(tiny_llama), tuned.merged_by_peft(tiny_llama, folder)
-    touched = {key for key in after if key in before and not np.array_equal(after[key], before[key])}
+    touched = {
+        key for key in after if key in before and not np.array_equal(after[key], before[key])
+    }
     with Adapter.open(folder) as adapter, BaseWeights.open(tiny_llama) as base:
-        adapter.rest_on(base)
+        adapter.attach_base(base)
         method = PLUGINS.method_for(adapter)
         method.check(adapter)
         assert method.unmergeable(adapter) == ""
@@ -68,7 +70,9 @@ def test_the_update_is_pefts_and_needs_what_it_says(peft_type, options, tiny_lla
             assert method.modules(adapter) == modules
 
 
-def test_loha_is_low_rank_by_the_khatri_rao_product_and_written_out_where_that_is_no_smaller(tiny_llama, tmp_path):
+def test_loha_is_low_rank_by_the_khatri_rao_product_and_written_out_where_that_is_no_smaller(
+    tiny_llama, tmp_path
+):
     for rank, low in ((2, True), (8, False)):
         with Adapter.open(tuned.save(tiny_llama, tmp_path / str(rank), "LOHA", r=rank)) as adapter:
             method = PLUGINS.method_for(adapter)
@@ -78,7 +82,9 @@ def test_loha_is_low_rank_by_the_khatri_rao_product_and_written_out_where_that_i
 
 
 def test_lokr_is_low_rank_when_a_factor_is(tiny_llama, tmp_path):
-    folder = tuned.save(tiny_llama, tmp_path / "a", "LOKR", r=1, decompose_both=True, decompose_factor=4)
+    folder = tuned.save(
+        tiny_llama, tmp_path / "a", "LOKR", r=1, decompose_both=True, decompose_factor=4
+    )
     with Adapter.open(folder) as adapter:
         method = PLUGINS.method_for(adapter)
         assert {method.delta(adapter, module).rank for module in method.modules(adapter)} == {1}
@@ -87,15 +93,19 @@ def test_lokr_is_low_rank_when_a_factor_is(tiny_llama, tmp_path):
 def test_what_names_its_modules_by_a_pattern_is_refused_by_name(tiny_llama, tmp_path):
     folder = tuned.save(tiny_llama, tmp_path / "a", "UNILORA", target_modules=".*q_proj")
     with Adapter.open(folder) as adapter:
-        assert "names no modules, and its target_modules is '.*q_proj'" in PLUGINS.method_for(adapter).unmergeable(
+        assert "names no modules, and its target_modules is '.*q_proj'" in PLUGINS.method_for(
             adapter
-        )
+        ).unmergeable(adapter)
 
 
-@pytest.mark.parametrize("peft_type", ["LOHA", "OFT", "IA3", "VERA", "LN_TUNING", "LORA-DORA", "LORA-PISSA"])
+@pytest.mark.parametrize(
+    "peft_type", ["LOHA", "OFT", "IA3", "VERA", "LN_TUNING", "LORA-DORA", "LORA-PISSA"]
+)
 def test_baking_is_pefts_own_merge(peft_type, tiny_llama, tmp_path):
     peft_type, _, kind = peft_type.partition("-")
-    options = {"": {}, "DORA": {"use_dora": True}, "PISSA": {"init_lora_weights": "pissa", "r": 4}}[kind]
+    options = {"": {}, "DORA": {"use_dora": True}, "PISSA": {"init_lora_weights": "pissa", "r": 4}}[
+        kind
+    ]
     folder = tuned.save(tiny_llama, tmp_path / "a", peft_type, **options)
     with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
         ws.bake(str(folder), tiny_llama, tmp_path / "out", force=True)
@@ -106,11 +116,15 @@ def test_baking_is_pefts_own_merge(peft_type, tiny_llama, tmp_path):
 def test_lora_with_loha_with_dora_is_the_sum_of_what_each_changes(tiny_llama, tmp_path):
     import tiny
 
-    folders = [tuned.save(tiny_llama, tmp_path / "lora", "LORA", 1, r=4),
-               tuned.save(tiny_llama, tmp_path / "loha", "LOHA", 2, r=2),
-               tuned.save(tiny_llama, tmp_path / "dora", "LORA", 3, r=2, use_dora=True)]  # fmt: skip
+    folders = [
+        tuned.save(tiny_llama, tmp_path / "lora", "LORA", 1, r=4),
+        tuned.save(tiny_llama, tmp_path / "loha", "LOHA", 2, r=2),
+        tuned.save(tiny_llama, tmp_path / "dora", "LORA", 3, r=2, use_dora=True),
+    ]
     with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
-        sources = [f"{folder}={weight}" for folder, weight in zip(folders, (0.5, 1.0, 0.7), strict=True)]
+        sources = [
+            f"{folder}={weight}" for folder, weight in zip(folders, (0.5, 1.0, 0.7), strict=True)
+        ]
         made = ws.merge(sources, out=tmp_path / "out", base=tiny_llama, rank=32)
         with pytest.raises(Unmergeable, match="without its base"):
             ws.merge(sources, out=tmp_path / "none", rank=32)
@@ -132,7 +146,9 @@ def test_ia3_stays_ia3_as_one_plus_the_sum_of_its_changes(tiny_llama, tmp_path):
     with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
         made = ws.merge([f"{folders[0]}=0.5", str(folders[1])], out=tmp_path / "out")
         assert (made.report.rank, made.manifest.method) == (None, "ia3")
-        one, two, out = (load_file(f / "adapter_model.safetensors") for f in (*folders, tmp_path / "out"))
+        one, two, out = (
+            load_file(f / "adapter_model.safetensors") for f in (*folders, tmp_path / "out")
+        )
         for key, value in out.items():
             assert np.abs(value - (1 + 0.5 * (one[key] - 1) + (two[key] - 1))).max() < 1e-6
         tuned.merged_by_peft(tiny_llama, tmp_path / "out")

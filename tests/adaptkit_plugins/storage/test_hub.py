@@ -10,13 +10,13 @@ import pytest
 from artifacts import bundle
 from crowd import killed
 from hubs import hub
+from loopback_hub import Fault, LoopbackHub
 
-from adaptkit import publish
 from adaptkit.errors import BadReference, Conflict, Corrupt, MissingExtra, NotFound, StorageError
 from adaptkit.extend import PushOptions, no_progress
 from adaptkit.refs import Selector
-from adaptkit.store import Store
-from adaptkit.testing.hub import Fault, LoopbackHub
+from adaptkit.remotes import transfer
+from adaptkit.store.content_store import Store
 from adaptkit_plugins.storage.file import FilePlace
 from adaptkit_plugins.storage.hub import HubPlace
 
@@ -42,7 +42,11 @@ def packed(tmp_path):
     """packed("content") → a bundle whose weights differ by content."""
 
     def make(content, number=1, **more):
-        files = {CONFIG: b'{"r": 8}', WEIGHTS: str(content).encode() * 999, "README.md": b"# naval\n"} | more
+        files = {
+            CONFIG: b'{"r": 8}',
+            WEIGHTS: str(content).encode() * 999,
+            "README.md": b"# naval\n",
+        } | more
         return bundle(tmp_path / f"src-{content}", files, number)
 
     return make
@@ -64,7 +68,7 @@ def commits(repo):
 
 
 def test_a_version_is_one_commit_of_a_plain_peft_folder_and_a_tag(place, repo, packed):
-    receipt = publish.push(place, packed("a"))
+    receipt = transfer.push(place, packed("a"))
     (made,) = commits(repo)
     assert set(repo.files()) == {CONFIG, WEIGHTS, "README.md", "adaptkit.json"}
     assert json.loads(repo.files()["adaptkit.json"])["number"] == 1
@@ -74,59 +78,67 @@ def test_a_version_is_one_commit_of_a_plain_peft_folder_and_a_tag(place, repo, p
 
 
 def test_a_second_version_sends_what_changed_and_drops_what_it_has_not(hub, place, repo, packed):
-    publish.push(place, packed("a", **{"vocab.txt": b"a\n"}))
+    transfer.push(place, packed("a", **{"vocab.txt": b"a\n"}))
     repo.commit({"notes.md": b"by hand"})
     before = hub.uploaded()
     second = packed("b", 2)
-    receipt = publish.push(place, second)
+    receipt = transfer.push(place, second)
     assert receipt.sent == hub.uploaded() - before == len(b"b" * 999)
     assert set(repo.files()) == {CONFIG, WEIGHTS, "README.md", "adaptkit.json", "notes.md"}
     assert "vocab.txt" in repo.files("v1")
 
 
 def test_an_unchanged_push_sends_no_byte_and_asks_for_no_commit(hub, place, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     hub.seen.clear()
-    assert publish.push(place, packed("a", 7)).unchanged
+    assert transfer.push(place, packed("a", 7)).unchanged
     assert {seen.method for seen in hub.seen} == {"GET"}
     assert hub.uploaded() == 0
 
 
 def test_large_files_go_up_in_parts(hub, place, repo, packed):
     hub.multipart_from = 1 << 20
-    publish.push(place, packed("a", **{WEIGHTS: b"abc" * 999_999}))
+    transfer.push(place, packed("a", **{WEIGHTS: b"abc" * 999_999}))
     assert sum("/part/" in seen.path for seen in hub.seen) == 3
     assert repo.files("v1")[WEIGHTS] == b"abc" * 999_999
 
 
 def test_a_repository_is_made_only_when_asked_and_private_when_asked(hub, packed):
     place = HubPlace.open("hf://fleet/new")
-    assert "there is no repository fleet/new" in said(publish.push, place, packed("a"))
-    assert "--create" in said(publish.push, place, packed("a"))
-    assert "--private is for a repository that is being made" in said(place.asked, PushOptions(private=True))
-    publish.push(place.asked(PushOptions(create=True, private=True)), packed("a"))
+    assert "there is no repository fleet/new" in said(transfer.push, place, packed("a"))
+    assert "--create" in said(transfer.push, place, packed("a"))
+    assert "--private is for a repository that is being made" in said(
+        place.asked, PushOptions(private=True)
+    )
+    transfer.push(place.asked(PushOptions(create=True, private=True)), packed("a"))
     assert hub.repos["fleet/new"].private
     assert [v.number for v in place.list()] == [1]
 
 
 def test_a_branch_has_versions_of_its_own_and_the_numbers_of_all(place, repo, packed):
-    publish.push(place, packed("a"))
-    publish.push(place.asked(PushOptions(branch="dev")), packed("b"))
+    transfer.push(place, packed("a"))
+    transfer.push(place.asked(PushOptions(branch="dev")), packed("b"))
     assert repo.head == repo.tags["v1"] != repo.tags["v2"] == repo.branches["dev"]
     assert [v.number for v in place.list()] == [1, 2]
-    assert "leave one of --create-pr and --branch" in said(place.asked, PushOptions(create_pr=True, branch="dev"))
+    assert "leave one of --create-pr and --branch" in said(
+        place.asked, PushOptions(create_pr=True, branch="dev")
+    )
 
 
 def test_a_proposal_has_no_number_and_no_tag_until_it_is_pushed_again(place, repo, packed):
-    receipt = publish.push(place.asked(PushOptions(create_pr=True)), packed("a"), alias="prod")
+    receipt = transfer.push(place.asked(PushOptions(create_pr=True)), packed("a"), alias="prod")
     assert (receipt.state, receipt.number) == ("proposed", 0)
     assert receipt.link.endswith("/fleet/naval/discussions/1")
     assert repo.tags == {}
     assert place.list() == ()
     repo.branches["main"] = repo.proposals[1]  # somebody merges it
     (merged,) = place.list()
-    assert (merged.number, merged.described, merged.manifest.digest) == (0, True, packed("a").manifest.digest)
-    again = publish.push(place, packed("a"))
+    assert (merged.number, merged.described, merged.manifest.digest) == (
+        0,
+        True,
+        packed("a").manifest.digest,
+    )
+    again = transfer.push(place, packed("a"))
     assert (again.number, again.unchanged, again.sent) == (1, False, 0)
     assert repo.tags == {"v1": repo.head}
 
@@ -140,7 +152,8 @@ def test_every_other_place_refuses_the_options_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "url", ["hf://a/b/c", "hf://", "hf://../x", "hf://a/..", "hf://a/b--c", "hf://a/.git", "hf://a/b c"]
+    "url",
+    ["hf://a/b/c", "hf://", "hf://../x", "hf://a/..", "hf://a/b--c", "hf://a/.git", "hf://a/b c"],
 )
 def test_what_is_no_repository_is_refused(url):
     assert "for example hf://fleet/naval" in said(HubPlace.open, url)
@@ -157,18 +170,18 @@ def test_an_organisation_is_a_remote_whose_adapters_have_names(hub, packed):
 
 
 def test_aliases_are_one_file_written_on_the_head_that_was_read(hub, place, repo, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     hub.faults.add(Fault(COMMIT, before=lambda: repo.commit({"notes.md": b"x"})))
     place.set_alias("prod", 1)
     assert place.aliases() == {"prod": 1}
-    assert publish.choose(place, Selector("alias", "prod")).number == 1
+    assert transfer.choose(place, Selector("alias", "prod")).number == 1
     assert repo.files()["notes.md"] == b"x"
     repo.commit({"refs.json": b"[]"})
     assert "refs.json of hf://fleet/naval cannot be read" in said(HubPlace.open(URL).aliases)
 
 
 def test_a_probe_says_what_this_hub_holds_to(hub, place, repo, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     before = (dict(repo.tags), repo.head)
     promise = place.probe()
     assert (promise.create_only, promise.compare_and_swap) == (True, True)
@@ -178,23 +191,27 @@ def test_a_probe_says_what_this_hub_holds_to(hub, place, repo, packed):
 # ---------------------------------------------------------------- faults while pushing
 
 
-@pytest.mark.parametrize("fault", [
-    Fault(COMMIT, done=True, spoil="drop"),
-    Fault(COMMIT, done=True, status=500),
-    Fault(COMMIT, done=True, status=504),
-    Fault(COMMIT, status=503, times=2),
-    Fault(COMMIT, status=429, headers={"Retry-After": "7"}),
-    Fault(r"GET .*/refs", status=502, times=2),
-    Fault(r"GET .*/refs", spoil="drop"),
-    Fault(r"POST .*/preupload/", status=503),
-    Fault(r"POST .*/objects/batch", status=500),
-    Fault(r"PUT /put/", status=500),
-    Fault(r"PUT /put/", spoil="drop"),
-    Fault(r"POST .*/tag/", done=True, spoil="drop"),
-], ids=lambda f: f"{f.request}-{'done-' if f.done else ''}{f.spoil or f.status}")  # fmt: skip
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(COMMIT, done=True, spoil="drop"),
+        Fault(COMMIT, done=True, status=500),
+        Fault(COMMIT, done=True, status=504),
+        Fault(COMMIT, status=503, times=2),
+        Fault(COMMIT, status=429, headers={"Retry-After": "7"}),
+        Fault(r"GET .*/refs", status=502, times=2),
+        Fault(r"GET .*/refs", spoil="drop"),
+        Fault(r"POST .*/preupload/", status=503),
+        Fault(r"POST .*/objects/batch", status=500),
+        Fault(r"PUT /put/", status=500),
+        Fault(r"PUT /put/", spoil="drop"),
+        Fault(r"POST .*/tag/", done=True, spoil="drop"),
+    ],
+    ids=lambda f: f"{f.request}-{'done-' if f.done else ''}{f.spoil or f.status}",
+)
 def test_a_push_ends_in_exactly_one_commit(hub, place, repo, packed, fault):
     hub.faults.add(fault)
-    receipt = publish.push(place, packed("a"))
+    receipt = transfer.push(place, packed("a"))
     assert not hub.faults.left()
     assert (receipt.number, receipt.unchanged) == (1, False)
     assert len(commits(repo)) == 1
@@ -204,92 +221,108 @@ def test_a_push_ends_in_exactly_one_commit(hub, place, repo, packed, fault):
 
 def test_a_retry_waits_as_long_as_the_hub_asks(hub, place, packed):
     hub.faults.add(Fault(COMMIT, status=429, headers={"Retry-After": "7"}))
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     assert 7.0 in hub.pauses
     hub.faults.add(Fault(COMMIT, status=429, headers={"Retry-After": "3600"}))
-    assert "asks for patience (429): 3,600 seconds" in said(publish.push, place, packed("b"))
+    assert "asks for patience (429): 3,600 seconds" in said(transfer.push, place, packed("b"))
     assert 3600.0 not in hub.pauses
 
 
 def test_a_lost_proposal_is_found_and_not_made_twice(hub, place, repo, packed):
     hub.faults.add(Fault(COMMIT, done=True, spoil="drop"))
-    receipt = publish.push(place.asked(PushOptions(create_pr=True)), packed("a"))
+    receipt = transfer.push(place.asked(PushOptions(create_pr=True)), packed("a"))
     assert receipt.link.endswith("/discussions/1")
     assert list(repo.proposals) == [1]
 
 
 def test_a_writer_who_loses_takes_the_next_number_on_top(hub, place, repo, packed):
     other = HubPlace.open(URL)
-    hub.faults.add(Fault(COMMIT, before=lambda: publish.push(other, packed("theirs"))))
-    assert publish.push(place, packed("mine")).number == 2
-    assert [v.manifest.digest for v in place.list()] == [packed(c).manifest.digest for c in ("theirs", "mine")]
+    hub.faults.add(Fault(COMMIT, before=lambda: transfer.push(other, packed("theirs"))))
+    assert transfer.push(place, packed("mine")).number == 2
+    assert [v.manifest.digest for v in place.list()] == [
+        packed(c).manifest.digest for c in ("theirs", "mine")
+    ]
 
 
 def test_a_conflict_that_stays_shows_both_heads(hub, place, repo, packed):
     heads = [repo.head]
-    hub.faults.add(Fault(COMMIT, times=9, before=lambda: heads.append(repo.commit({"notes.md": b"%d" % len(heads)}))))
-    text = said(publish.push, place, packed("a"))
+    hub.faults.add(
+        Fault(
+            COMMIT,
+            times=9,
+            before=lambda: heads.append(repo.commit({"notes.md": b"%d" % len(heads)})),
+        )
+    )
+    text = said(transfer.push, place, packed("a"))
     assert "somebody pushed to hf://fleet/naval first" in text
     assert f"was {heads[-2][:12]}, it is {heads[-1][:12]} now" in text
     assert commits(repo) == []
 
 
 def test_a_head_that_lags_is_looked_at_until_it_shows(hub, place, repo, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     hub.lag("fleet/naval", times=3)
-    publish.push(HubPlace.open(URL), packed("a"))  # sees it all the same
+    transfer.push(HubPlace.open(URL), packed("a"))  # sees it all the same
     hub.lag("fleet/naval", times=4)
     repo.commit({"notes.md": b"x"})
-    assert publish.push(HubPlace.open(URL), packed("b")).number == 2
+    assert transfer.push(HubPlace.open(URL), packed("b")).number == 2
     assert len(commits(repo)) == 2
 
 
 def test_an_own_commit_that_a_lagging_head_hides_is_not_made_twice(hub, place, repo, packed):
-    hub.faults.add(Fault(COMMIT, done=True, spoil="drop", before=lambda: hub.lag("fleet/naval", times=2)))
-    assert publish.push(place, packed("a")).number == 1
+    hub.faults.add(
+        Fault(COMMIT, done=True, spoil="drop", before=lambda: hub.lag("fleet/naval", times=2))
+    )
+    assert transfer.push(place, packed("a")).number == 1
     assert len(commits(repo)) == 1
 
 
 def test_a_head_that_never_shows_is_a_conflict_that_says_so(hub, place, repo, packed):
     hub.lag("fleet/naval", times=99)
     repo.commit({"notes.md": b"x"})
-    assert "the Hub refuses that and does not show what came since" in said(place.push, packed("a"), ())
+    assert "the Hub refuses that and does not show what came since" in said(
+        place.push, packed("a"), ()
+    )
 
 
 def test_a_tag_that_was_never_set_is_set_by_the_next_writer(hub, place, repo, packed):
     hub.faults.add(Fault(r"POST .*/tag/", status=500))
-    first = publish.push(place, packed("a"))
+    first = transfer.push(place, packed("a"))
     assert first.number == 1
     assert repo.tags == {}
     repo.commit({"notes.md": b"by hand"})
     assert [(v.number, v.revision) for v in place.list()] == [(1, commits(repo)[0].oid)]
-    assert publish.push(HubPlace.open(URL), packed("b")).number == 2
+    assert transfer.push(HubPlace.open(URL), packed("b")).number == 2
     assert repo.tags == {"v1": commits(repo)[0].oid, "v2": commits(repo)[1].oid}
 
 
 def test_a_number_that_another_branch_took_meanwhile_is_given_up(hub, place, repo, packed):
     def race():
-        publish.push(HubPlace.open(URL).asked(PushOptions(branch="dev")), packed("theirs"))
+        transfer.push(HubPlace.open(URL).asked(PushOptions(branch="dev")), packed("theirs"))
 
     hub.faults.add(Fault(COMMIT, before=race))
-    assert publish.push(place, packed("mine")).number == 2
+    assert transfer.push(place, packed("mine")).number == 2
     assert {v.number: v.manifest.digest for v in place.list()} == {
-        1: packed("theirs").manifest.digest, 2: packed("mine").manifest.digest}  # fmt: skip
+        1: packed("theirs").manifest.digest,
+        2: packed("mine").manifest.digest,
+    }
 
 
 def test_a_hub_that_stays_down_is_named_and_nothing_is_left(hub, place, repo, packed):
     hub.faults.add(Fault(COMMIT, status=503, times=99))
     assert "cannot write hf://fleet/naval: the Hub answers 503, again and again" in said(
-        publish.push, place, packed("a")
+        transfer.push, place, packed("a")
     )
     assert commits(repo) == []
     assert len(hub.pauses) < 20
 
 
 def test_a_card_that_the_hub_refuses_is_said_in_its_words(hub, place, packed):
-    told = json.dumps({"errors": [{"message": "license \x1b[31m is unknown"}], "warnings": []}).encode()
+    told = json.dumps(
+        {"errors": [{"message": "license \x1b[31m is unknown"}], "warnings": []}
+    ).encode()
     hub.faults.add(Fault("validate-yaml", status=400, body=told))
-    text = said(publish.push, place, packed("a"))
+    text = said(transfer.push, place, packed("a"))
     assert "license [31m is unknown" in text
     assert "mend the front matter of README.md" in text
 
@@ -304,7 +337,7 @@ def test_a_commit_that_hangs_after_it_landed_is_found(hub, monkeypatch, repo, pa
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.3")
     made = packed("a")
     hub.faults.add(Fault(COMMIT, done=True, spoil="hang"))
-    assert publish.push(HubPlace.open(URL), made).number == 1
+    assert transfer.push(HubPlace.open(URL), made).number == 1
     assert len(commits(repo)) == 1
 
 
@@ -328,9 +361,12 @@ def test_a_push_that_is_killed_leaves_the_old_state_or_the_new_one(hub, packed):
     interrupted = 0
     for number, after in enumerate(step / 100 for step in range(1, 25, 3)):
         repo, url = hub.create(f"fleet/killed-{number}"), f"hf://fleet/killed-{number}"
-        interrupted += killed(lambda url=url: publish.push(HubPlace.open(url), made), after)
-        assert [placed.manifest.digest for placed in HubPlace.open(url).list()] in ([], [made.manifest.digest])
-        assert publish.push(HubPlace.open(url), made).number == 1
+        interrupted += killed(lambda url=url: transfer.push(HubPlace.open(url), made), after)
+        assert [placed.manifest.digest for placed in HubPlace.open(url).list()] in (
+            [],
+            [made.manifest.digest],
+        )
+        assert transfer.push(HubPlace.open(url), made).number == 1
         assert len(commits(repo)) == 1
         assert repo.tags == {"v1": repo.head}
     assert interrupted
@@ -339,22 +375,25 @@ def test_a_push_that_is_killed_leaves_the_old_state_or_the_new_one(hub, packed):
 # ---------------------------------------------------------------- who may
 
 
-@pytest.mark.parametrize(("token", "how", "words"), [
-    ("", {"private": True}, "there is no repository fleet/naval, or it is private"),
-    ("hf_other", {}, "the Hub does not accept the token (401)"),
-    ("hf_read", {}, "your token may not do that (403)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("token", "how", "words"),
+    [
+        ("", {"private": True}, "there is no repository fleet/naval, or it is private"),
+        ("hf_other", {}, "the Hub does not accept the token (401)"),
+        ("hf_read", {}, "your token may not do that (403)"),
+    ],
+)
 def test_a_push_that_may_not_says_why(hub, monkeypatch, packed, token, how, words):
     hub.create("fleet/naval", **how)
     monkeypatch.setenv("HF_TOKEN", token)
-    text = said(publish.push, HubPlace.open(URL), packed("a"))
+    text = said(transfer.push, HubPlace.open(URL), packed("a"))
     assert words in text
     assert "hf auth login" in text
     assert "hf_" not in text
 
 
 def test_a_gated_repository_says_where_to_ask(hub, monkeypatch, place, repo, packed, tmp_path):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     repo.gated = True
     monkeypatch.setenv("HF_TOKEN", "hf_read")
     text = said(HubPlace.open(URL).version)
@@ -363,7 +402,7 @@ def test_a_gated_repository_says_where_to_ask(hub, monkeypatch, place, repo, pac
 
 
 def test_a_revision_that_is_not_there_is_named(place, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     assert "revision" in said(place.at_revision, "nowhere")
     assert "no version in hf://fleet/naval called '9': known are 1" in said(place.version, 9)
 
@@ -393,92 +432,116 @@ def test_the_plugin_costs_nothing_until_it_is_used():
 FILE = r"GET /get/.*safetensors"
 
 
-@pytest.mark.parametrize("faults", [
-    [Fault(FILE, spoil="truncate")],
-    [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="truncate")],
-    [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="no-range")],
-    [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="short-range")],
-    [Fault(FILE, spoil="truncate", times=9)],
-    [Fault(FILE, spoil="drop"), Fault(FILE, status=500), Fault(FILE, status=429)],
-], ids=lambda f: "+".join(one.spoil or str(one.status) for one in f))  # fmt: skip
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(FILE, spoil="truncate")],
+        [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="truncate")],
+        [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="no-range")],
+        [Fault(FILE, spoil="truncate"), Fault(FILE, spoil="short-range")],
+        [Fault(FILE, spoil="truncate", times=9)],
+        [Fault(FILE, spoil="drop"), Fault(FILE, status=500), Fault(FILE, status=429)],
+    ],
+    ids=lambda f: "+".join(one.spoil or str(one.status) for one in f),
+)
 def test_a_download_is_finished_whatever_breaks_it_off(hub, place, packed, tmp_path, faults):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     for fault in faults:
         hub.faults.add(fault)
     arrived = []
-    manifest = publish.fetch(place, place.version(), Store(tmp_path / "store"), arrived.append)
+    manifest = transfer.fetch(place, place.version(), Store(tmp_path / "store"), arrived.append)
     assert not hub.faults.left()
     assert manifest.digest == packed("a").manifest.digest
     assert sum(arrived) == sum(f.size for f in packed("a").files)
 
 
 def test_what_broke_off_is_resumed_and_not_fetched_again(hub, place, packed, tmp_path):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     hub.faults.add(Fault(FILE, spoil="truncate"))
-    publish.fetch(place, place.version(), Store(tmp_path / "store"))
-    assert [seen.range for seen in hub.seen if seen.origin == "store" and seen.method == "GET"] == ["", "bytes=499-"]
+    transfer.fetch(place, place.version(), Store(tmp_path / "store"))
+    assert [seen.range for seen in hub.seen if seen.origin == "store" and seen.method == "GET"] == [
+        "",
+        "bytes=499-",
+    ]
 
 
-@pytest.mark.parametrize(("spoil", "words"), [
-    ("corrupt", "expected sha256"),
-    ("long", "is longer than it should be"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("corrupt", "expected sha256"),
+        ("long", "is longer than it should be"),
+    ],
+)
 def test_other_bytes_are_found_and_not_kept(hub, place, packed, tmp_path, spoil, words):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     hub.faults.add(Fault(FILE, times=9, spoil=spoil))
     store = Store(tmp_path / "store")
-    assert words in said(publish.fetch, place, place.version(), store)
+    assert words in said(transfer.fetch, place, place.version(), store)
     assert store.digests() == ()
 
 
 def test_a_poisoned_cache_of_the_hub_client_is_not_looked_at(hub, place, repo, packed, tmp_path):
     from huggingface_hub import constants, hf_hub_download
 
-    publish.push(place, packed("a"))
-    path = hf_hub_download("fleet/naval", WEIGHTS, revision="v1", endpoint=hub.url, cache_dir=constants.HF_HUB_CACHE)
+    transfer.push(place, packed("a"))
+    path = hf_hub_download(
+        "fleet/naval", WEIGHTS, revision="v1", endpoint=hub.url, cache_dir=constants.HF_HUB_CACHE
+    )
     with open(path, "wb") as file:
         file.write(b"poison")
-    manifest = publish.fetch(place, place.version(), Store(tmp_path / "store"))
+    manifest = transfer.fetch(place, place.version(), Store(tmp_path / "store"))
     assert manifest.digest == packed("a").manifest.digest
 
 
 def test_a_download_that_trickles_is_given_up(hub, place, packed, tmp_path, monkeypatch):
     from adaptkit_plugins.storage.hub import client
 
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     monkeypatch.setattr(client, "_GRACE", 0.1)
     hub.faults.add(Fault(FILE, times=9, spoil="trickle"))
-    text = said(publish.fetch, place, place.version(), Store(tmp_path / "store"))
+    text = said(transfer.fetch, place, place.version(), Store(tmp_path / "store"))
     assert "comes at" in text
     assert "bytes a second" in text
 
 
 def test_the_token_goes_to_the_hub_and_nowhere_else(hub, place, packed, tmp_path):
-    publish.push(place, packed("a"))
-    publish.fetch(place, place.version(), Store(tmp_path / "store"))
+    transfer.push(place, packed("a"))
+    transfer.fetch(place, place.version(), Store(tmp_path / "store"))
     assert {seen.authorization for seen in hub.seen if seen.origin == "hub"} == {"Bearer hf_write"}
     assert {seen.authorization for seen in hub.seen if seen.origin == "store"} == {""}
 
 
-@pytest.mark.parametrize(("where", "words"), [
-    ("file:///etc/passwd", "to a file: address"),
-    ("http://169.254.169.254/latest/meta-data", "to 169.254.169.254, which only this machine can reach"),
-    ("http://0.0.0.0/x", "to 0.0.0.0, which only this machine can reach"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("file:///etc/passwd", "to a file: address"),
+        (
+            "http://169.254.169.254/latest/meta-data",
+            "to 169.254.169.254, which only this machine can reach",
+        ),
+        ("http://0.0.0.0/x", "to 0.0.0.0, which only this machine can reach"),
+    ],
+)
 def test_a_redirect_to_where_no_hub_points_is_refused(hub, place, packed, tmp_path, where, words):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     hub.faults.add(Fault(r"GET .*/resolve/.*safetensors", redirect=where))
-    text = said(publish.fetch, place, place.version(), Store(tmp_path / "store"))
+    text = said(transfer.fetch, place, place.version(), Store(tmp_path / "store"))
     assert words in text
     assert "do not trust that Hub" in text
 
 
 def test_redirects_without_end_are_given_up(hub, place, packed, tmp_path):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     hub.faults.add(
-        Fault(r"GET .*/resolve/.*safetensors", times=99, redirect=f"{hub.url}/fleet/naval/resolve/main/{WEIGHTS}")
+        Fault(
+            r"GET .*/resolve/.*safetensors",
+            times=99,
+            redirect=f"{hub.url}/fleet/naval/resolve/main/{WEIGHTS}",
+        )
     )
-    assert "from one address to the next" in said(publish.fetch, place, place.version(), Store(tmp_path / "store"))
+    assert "from one address to the next" in said(
+        transfer.fetch, place, place.version(), Store(tmp_path / "store")
+    )
 
 
 # ---------------------------------------------------------------- what others do to a repository
@@ -486,57 +549,93 @@ def test_redirects_without_end_are_given_up(hub, place, packed, tmp_path):
 
 def test_a_tag_that_was_moved_is_not_believed(place, repo, packed):
     for content in ("a", "b"):
-        publish.push(place, packed(content))
+        transfer.push(place, packed(content))
     repo.tags["v1"] = repo.tags["v2"]
     fresh = HubPlace.open(URL)
     assert [v.number for v in fresh.list()] == [2]
-    assert "the tag v1 of hf://fleet/naval cannot be believed: somebody moved it" in said(fresh.version, 1)
-    assert publish.push(fresh, packed("a")).number == 3
+    assert "the tag v1 of hf://fleet/naval cannot be believed: somebody moved it" in said(
+        fresh.version, 1
+    )
+    assert transfer.push(fresh, packed("a")).number == 3
 
 
 def test_a_rewritten_branch_takes_no_version_away(place, repo, packed):
     for content in ("a", "b"):
-        publish.push(place, packed(content))
+        transfer.push(place, packed(content))
     repo.branches["main"] = repo.tags["v1"]
     fresh = HubPlace.open(URL)
     assert [v.number for v in fresh.list()] == [1, 2]
-    assert publish.push(fresh, packed("c")).number == 3
+    assert transfer.push(fresh, packed("c")).number == 3
 
 
 def test_a_readme_that_people_edit_afterwards_harms_no_version(place, repo, packed, tmp_path):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     repo.commit({"README.md": b"# better words\n"})
-    assert publish.fetch(place, place.version(), Store(tmp_path / "one")).digest == packed("a").manifest.digest
+    assert (
+        transfer.fetch(place, place.version(), Store(tmp_path / "one")).digest
+        == packed("a").manifest.digest
+    )
     there = place.at_revision("main")
     assert (there.number, there.manifest.extras) == (1, ())
-    assert publish.fetch(place, there, Store(tmp_path / "two")).digest == packed("a").manifest.digest
+    assert (
+        transfer.fetch(place, there, Store(tmp_path / "two")).digest == packed("a").manifest.digest
+    )
 
 
 def test_weights_that_people_replace_are_another_adapter_at_that_revision(place, repo, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     head = repo.commit({WEIGHTS: b"other"})
     assert place.version().manifest.digest == packed("a").manifest.digest
-    there = publish.choose(place, Selector("rev", "main"))
+    there = transfer.choose(place, Selector("rev", "main"))
     assert (there.number, there.described, there.revision) == (0, False, head)
-    assert there.manifest.facts["found"] == {"place": URL, "revision": head, "made_by": "not adaptkit"}
+    assert there.manifest.facts["found"] == {
+        "place": URL,
+        "revision": head,
+        "made_by": "not adaptkit",
+    }
 
 
-@pytest.mark.parametrize("data", [
-    b"{", b"[]", b"{}", b'{"number": "x"}', b'{"schema": 99, "number": 1}', b"[" * 100_000, b'{"number": 1, "x": NaN}',
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"number": "x"}',
+        b'{"schema": 99, "number": 1}',
+        b"[" * 100_000,
+        b'{"number": 1, "x": NaN}',
+    ],
+    ids=str,
+)
 def test_a_manifest_that_cannot_be_believed_is_refused_with_its_reason(place, repo, packed, data):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     repo.tags["v2"] = repo.commit({"adaptkit.json": data[:200_000]})
     fresh = HubPlace.open(URL)
     assert [v.number for v in fresh.list()] == [1]
     assert "cannot be believed" in said(fresh.version, 2)
 
 
-@pytest.mark.parametrize("path", [
-    "../evil", "/etc/x", "a\\b", "C:/x", "a\0b", ".git/config", "x.", "x ", "//unc/x", "README.MD/x/../y", "adaptkit.json",
-    "ADAPTER_config.json",
-])  # fmt: skip
-def test_a_path_that_leads_out_is_refused_before_anything_is_written(place, repo, packed, tmp_path, path):
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../evil",
+        "/etc/x",
+        "a\\b",
+        "C:/x",
+        "a\0b",
+        ".git/config",
+        "x.",
+        "x ",
+        "//unc/x",
+        "README.MD/x/../y",
+        "adaptkit.json",
+        "ADAPTER_config.json",
+    ],
+)
+def test_a_path_that_leads_out_is_refused_before_anything_is_written(
+    place, repo, packed, tmp_path, path
+):
     told = packed("a").placed.to_json()
     told["extras"] = [{"path": path, "size": 1, "sha256": "0" * 64}]
     repo.tags["v1"] = repo.commit({"adaptkit.json": json.dumps(told).encode(), CONFIG: b"{}"})
@@ -559,23 +658,29 @@ def test_files_that_are_too_many_are_not_listed(place, repo, monkeypatch):
 
 
 def test_a_file_that_shrank_on_the_server_is_said_to_be_broken(hub, place, repo, packed, tmp_path):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     placed = place.version()
     repo.rot("v1", WEIGHTS, b"short")
     into = tmp_path / "into"
     into.mkdir()
-    assert "RemoteProtocolError" in said(place.pull, placed, placed.manifest.files, into, no_progress)
+    assert "RemoteProtocolError" in said(
+        place.pull, placed, placed.manifest.files, into, no_progress
+    )
 
 
-def test_a_file_that_is_gone_from_its_commit_is_named_as_missing(hub, place, repo, packed, tmp_path):
-    publish.push(place, packed("a"))
+def test_a_file_that_is_gone_from_its_commit_is_named_as_missing(
+    hub, place, repo, packed, tmp_path
+):
+    transfer.push(place, packed("a"))
     placed = place.version()
     hub.faults.add(Fault(r"GET .*/resolve/", status=404, headers={"X-Error-Code": "EntryNotFound"}))
-    assert "a file that should be there is not" in said(publish.fetch, place, placed, Store(tmp_path / "store"))
+    assert "a file that should be there is not" in said(
+        transfer.fetch, place, placed, Store(tmp_path / "store")
+    )
 
 
 def test_a_disk_that_cannot_be_written_is_not_blamed_on_the_hub(place, packed, tmp_path):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     placed = place.version()
     (tmp_path / WEIGHTS).touch()
     text = said(place.pull, placed, placed.manifest.files, tmp_path, no_progress)
@@ -583,12 +688,23 @@ def test_a_disk_that_cannot_be_written_is_not_blamed_on_the_hub(place, packed, t
     assert "see that the disk has room" in text
 
 
-@pytest.mark.parametrize(("fault", "words"), [
-    (Fault("GET .*/refs", status=418, headers={"X-Error-Message": "I am a\tteapot \x1b[31m"}), "the Hub answers 418: I am a teapot [31m"),
-    (Fault("GET .*/refs", redirect="file:///etc/passwd"), "sends us to something that is no web address"),
-    (Fault("GET .*/refs", status=403), "your token may not do that (403)"),
-    (Fault("GET .*/refs", status=200, body=b"{}"), "answers what no Hub answers (KeyError)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (
+            Fault(
+                "GET .*/refs", status=418, headers={"X-Error-Message": "I am a\tteapot \x1b[31m"}
+            ),
+            "the Hub answers 418: I am a teapot [31m",
+        ),
+        (
+            Fault("GET .*/refs", redirect="file:///etc/passwd"),
+            "sends us to something that is no web address",
+        ),
+        (Fault("GET .*/refs", status=403), "your token may not do that (403)"),
+        (Fault("GET .*/refs", status=200, body=b"{}"), "answers what no Hub answers (KeyError)"),
+    ],
+)
 def test_what_else_a_hub_may_say_is_one_sentence(hub, place, fault, words):
     hub.faults.add(fault)
     assert words in said(place.list)

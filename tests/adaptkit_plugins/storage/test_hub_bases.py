@@ -7,9 +7,9 @@ import json
 import pytest
 import tiny
 from hubs import hub
+from loopback_hub import Fault
 
 from adaptkit.errors import AdaptkitError, BadReference, BaseMismatch
-from adaptkit.testing.hub import Fault
 
 __all__ = ["hub"]
 
@@ -20,12 +20,16 @@ def folder(request, tiny_llama, tmp_path):
         return tiny_llama
     from transformers import LlamaForCausalLM
 
-    LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(tmp_path / "sharded", max_shard_size="40KB")
+    LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(
+        tmp_path / "sharded", max_shard_size="40KB"
+    )
     return tmp_path / "sharded"
 
 
 def upload(hub, folder, **more):
-    return hub.create("fleet/ship").commit({p.name: p.read_bytes() for p in folder.iterdir()} | more)
+    return hub.create("fleet/ship").commit(
+        {p.name: p.read_bytes() for p in folder.iterdir()} | more
+    )
 
 
 def test_what_the_hub_says_is_what_the_folder_measures(hub, folder, workspace):
@@ -49,12 +53,17 @@ def test_only_headers_cross(hub, tiny_llama, workspace):
     assert size > 65_536
 
 
-def test_an_adapter_is_checked_against_a_base_on_the_hub(hub, tiny_llama, lora_pair, tmp_path, workspace):
+def test_an_adapter_is_checked_against_a_base_on_the_hub(
+    hub, tiny_llama, lora_pair, tmp_path, workspace
+):
     upload(hub, tiny_llama)
     added = workspace.add(lora_pair[0], "naval", base="hf://fleet/ship").version
     assert (added.base.name, added.base.status) == ("fleet/ship", "claimed")
     hub.create("fleet/ship").commit(
-        {p.name: p.read_bytes() for p in tiny.save_llama(tmp_path / "wide", hidden_size=64).iterdir()}
+        {
+            p.name: p.read_bytes()
+            for p in tiny.save_llama(tmp_path / "wide", hidden_size=64).iterdir()
+        }
     )
     with pytest.raises(BaseMismatch, match="does not fit the base fleet/ship"):
         workspace.add(lora_pair[0], "medic", base="hf://fleet/ship")
@@ -67,14 +76,29 @@ def test_a_pickled_base_is_known_by_its_files_alone(hub, workspace):
     assert found.shapes is None
 
 
-@pytest.mark.parametrize(("files", "words"), [
-    ({"x": b"1"}, "hf://fleet/odd is no base model"),
-    ({"model.safetensors.index.json": b'{"weight_map": {"a": "one.safetensors"}}'}, "its index names one.safetensors, which is missing"),
-    ({"model.safetensors.index.json": b"[]"}, "model.safetensors.index.json of hf://fleet/odd cannot be read"),
-    ({"model.safetensors": b"\xff" * 99}, "its header would have"),
-    ({"model.safetensors": b"\x02" + b"\0" * 7 + b"[]"}, "model.safetensors"),
-    ({"model.safetensors.index.json": json.dumps({"weight_map": {"a": "../x"}}).encode(), "../x": b""}, "is not allowed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"x": b"1"}, "hf://fleet/odd is no base model"),
+        (
+            {"model.safetensors.index.json": b'{"weight_map": {"a": "one.safetensors"}}'},
+            "its index names one.safetensors, which is missing",
+        ),
+        (
+            {"model.safetensors.index.json": b"[]"},
+            "model.safetensors.index.json of hf://fleet/odd cannot be read",
+        ),
+        ({"model.safetensors": b"\xff" * 99}, "its header would have"),
+        ({"model.safetensors": b"\x02" + b"\0" * 7 + b"[]"}, "model.safetensors"),
+        (
+            {
+                "model.safetensors.index.json": json.dumps({"weight_map": {"a": "../x"}}).encode(),
+                "../x": b"",
+            },
+            "is not allowed",
+        ),
+    ],
+)
 def test_a_base_that_is_none_is_one_sentence(hub, workspace, files, words):
     hub.create("fleet/odd").commit(files)
     with pytest.raises(AdaptkitError) as caught:
@@ -115,10 +139,15 @@ def test_a_copy_in_the_hub_cache_is_believed_without_asking_anybody(hub, tiny_ll
         str(tiny_llama), name="ship"
     )  # somebody measured these very files: now the tensors are known too
     known = workspace.base("hf://fleet/ship").identity
-    assert (known.level("tm1").value, known.level("tm1").measured) == (here.level("tm1").value, False)
+    assert (known.level("tm1").value, known.level("tm1").measured) == (
+        here.level("tm1").value,
+        False,
+    )
 
 
-def test_a_base_of_the_hub_gets_a_name_here_and_what_was_made_for_it_is_found(hub, tiny_llama, lora_pair, workspace):
+def test_a_base_of_the_hub_gets_a_name_here_and_what_was_made_for_it_is_found(
+    hub, tiny_llama, lora_pair, workspace
+):
     upload(hub, tiny_llama)
     workspace.add_base("hf://fleet/ship", name="ship")
     workspace.add(lora_pair[0], "naval", base=str(tiny_llama))

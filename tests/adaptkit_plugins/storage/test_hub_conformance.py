@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from hubs import hub
+from loopback_hub import HubBehind
 
 from adaptkit.testing import StorageConformance
-from adaptkit.testing.hub import HubBehind
 from adaptkit_plugins.storage.hub import HubPlace
 
 __all__ = ["hub"]

@@ -18,9 +18,9 @@ import pytest
 import servers
 from artifacts import bundle
 
-from adaptkit import publish
 from adaptkit.errors import AdaptkitError, Corrupt, StorageError
-from adaptkit.store import Store
+from adaptkit.remotes import transfer
+from adaptkit.store.content_store import Store
 from adaptkit_plugins.storage.objects import ObjectPlace, claims, patience, promises
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -31,7 +31,9 @@ LARGE = 20 << 20
 @pytest.fixture
 def packed(tmp_path):
     def make(content, number=1, size=0):
-        weights = (str(content).encode() * (size // len(str(content)) + 1))[:size] or str(content).encode()
+        weights = (str(content).encode() * (size // len(str(content)) + 1))[:size] or str(
+            content
+        ).encode()
         return bundle(
             tmp_path / f"src-{content}",
             {CONFIG: b'{"r": 8}', WEIGHTS: weights, "README.md": str(content).encode()},
@@ -69,8 +71,11 @@ def keys(place):
 
 def contents(place, number):
     """Every object of a version, past the place's own reading."""
-    return {path.partition("/")[2]: place.bucket.get(path, 1 << 30)[0]
-            for path in keys(place) if path.startswith(f"v{number}/")}  # fmt: skip
+    return {
+        path.partition("/")[2]: place.bucket.get(path, 1 << 30)[0]
+        for path in keys(place)
+        if path.startswith(f"v{number}/")
+    }
 
 
 def whole(place):
@@ -80,13 +85,21 @@ def whole(place):
         assert json.loads(found.pop("adaptkit.json"))["digest"] == placed.manifest.digest
         assert not [name for name in found if name.startswith(".")]
         entries = placed.manifest.files + placed.manifest.extras
-        assert {name: sha256(data).hexdigest() for name, data in found.items()} == {e.path: e.sha256 for e in entries}
+        assert {name: sha256(data).hexdigest() for name, data in found.items()} == {
+            e.path: e.sha256 for e in entries
+        }
     return len(place.list())
 
 
 def test_a_version_is_a_plain_folder_and_nothing_else_stays(place, packed):
-    publish.push(place, packed("a"), alias="prod")
-    assert keys(place) == {f"v1/{CONFIG}", f"v1/{WEIGHTS}", "v1/README.md", "v1/adaptkit.json", "refs.json"}
+    transfer.push(place, packed("a"), alias="prod")
+    assert keys(place) == {
+        f"v1/{CONFIG}",
+        f"v1/{WEIGHTS}",
+        "v1/README.md",
+        "v1/adaptkit.json",
+        "refs.json",
+    }
     assert place.aliases() == {"prod": 1}
 
 
@@ -98,7 +111,7 @@ def test_twelve_pushes_at_once_never_mix_their_files(server, request, use, packe
     def push(one):
         client = ObjectPlace.open(url)
         barrier.wait()
-        return publish.push(client, one)
+        return transfer.push(client, one)
 
     with ThreadPoolExecutor(RACERS) as pool:
         receipts = list(pool.map(push, bundles))
@@ -110,7 +123,7 @@ def test_twelve_pushes_at_once_never_mix_their_files(server, request, use, packe
 @pytest.mark.parametrize("server", ["moto", "ministack"])
 def test_twelve_alias_moves_at_once_lose_none(server, request, use, packed):
     url = f"s3://{use(request.getfixturevalue(server))}/naval"
-    publish.push(ObjectPlace.open(url), packed("a"))
+    transfer.push(ObjectPlace.open(url), packed("a"))
     with ThreadPoolExecutor(RACERS) as pool:
         list(pool.map(lambda i: ObjectPlace.open(url).set_alias(f"a{i}", 1), range(RACERS)))
     assert ObjectPlace.open(url).aliases() == {f"a{i}": 1 for i in range(RACERS)}
@@ -126,7 +139,9 @@ def test_a_bucket_is_tried_once_and_says_what_it_holds_to(moto, ministack, rclon
         assert keys(place) == set()
 
 
-def test_a_bucket_that_ignores_conditions_is_named_to_the_user_and_in_the_history(rclone, use, workspace, lora_pair):
+def test_a_bucket_that_ignores_conditions_is_named_to_the_user_and_in_the_history(
+    rclone, use, workspace, lora_pair
+):
     url = f"s3://{use(rclone)}/naval"
     workspace.add(lora_pair[0], name="naval")
     pushed = workspace.push("naval", url)
@@ -134,7 +149,9 @@ def test_a_bucket_that_ignores_conditions_is_named_to_the_user_and_in_the_histor
     assert pushed.receipt.note == promises.DEGRADED
     assert workspace.pull(url).created is False
     with sqlite3.connect(workspace.home.path / "registry.db") as database:
-        details = [row[0] for row in database.execute("select detail from events where verb = 'published'")]
+        details = [
+            row[0] for row in database.execute("select detail from events where verb = 'published'")
+        ]
     database.close()
     assert any(promises.DEGRADED in detail for detail in details)
 
@@ -144,10 +161,10 @@ import sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
 from artifacts import bundle
-from adaptkit import publish
+from adaptkit.remotes import transfer
 from adaptkit_plugins.storage.objects import ObjectPlace
 files = {{name: (Path({source!r}) / name).read_bytes() for name in {names!r}}}
-publish.push(ObjectPlace.open({url!r}), bundle(Path({scratch!r}), files),
+transfer.push(ObjectPlace.open({url!r}), bundle(Path({scratch!r}), files),
              lambda count: print(count, flush=True))
 """
 
@@ -159,8 +176,13 @@ def test_a_push_killed_at_any_point_is_not_seen_and_the_next_one_finishes(
 ):
     url = f"s3://{use(request.getfixturevalue(server))}/naval"
     one = packed("k", size=LARGE)
-    code = KILLED.format(paths=[p for p in sys.path if p], source=str(tmp_path / "src-k"), scratch=str(tmp_path / "scratch"),
-                         names=[CONFIG, WEIGHTS, "README.md"], url=url)  # fmt: skip
+    code = KILLED.format(
+        paths=[p for p in sys.path if p],
+        source=str(tmp_path / "src-k"),
+        scratch=str(tmp_path / "scratch"),
+        names=[CONFIG, WEIGHTS, "README.md"],
+        url=url,
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     for _ in range(pieces):
         assert process.stdout.readline(), "it ended before it could be killed"
@@ -169,7 +191,7 @@ def test_a_push_killed_at_any_point_is_not_seen_and_the_next_one_finishes(
     process.stdout.close()
     place = ObjectPlace.open(url)
     whole(place)
-    receipt = publish.push(place, one)
+    receipt = transfer.push(place, one)
     assert whole(place) >= 1
     assert receipt.digest == one.manifest.digest
     if server == "moto":
@@ -189,7 +211,7 @@ def test_what_a_killed_push_had_sent_is_not_sent_again(place, packed):
         place.push(one, (), stop)
     assert place.list() == ()
     there = {path for path in keys(place) if not path.startswith(f"v1/{claims.CLAIM}")}
-    receipt = publish.push(ObjectPlace.open(place.url), one)
+    receipt = transfer.push(ObjectPlace.open(place.url), one)
     assert receipt.number == 1
     assert receipt.sent == sum(e.size for e in one.files if f"v1/{e.path}" not in there)
     assert whole(place) == 1
@@ -198,12 +220,12 @@ def test_what_a_killed_push_had_sent_is_not_sent_again(place, packed):
 def test_others_go_on_while_a_push_is_unfinished(place, packed):
     place.bucket.put(f"v1/{claims.CLAIM}", claims._body("sha256:of others"))
     place.bucket.put(f"v1/{WEIGHTS}", b"half")
-    assert publish.push(place, packed("b")).number == 2
+    assert transfer.push(place, packed("b")).number == 2
     assert place.bucket.get(f"v1/{WEIGHTS}", 9)[0] == b"half"
 
 
 def test_a_latecomer_who_claims_a_finished_number_writes_nothing_there(place, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     before = contents(place, 1)
     late = packed("b")
     assert place.publish(late.placed, late, {}, lambda _: None) is None
@@ -219,7 +241,7 @@ def test_only_what_nobody_touched_for_a_day_is_swept(rclone, use, packed):
             os.utime(rclone.folder / root / "naval" / f"v{number}" / name, (time.time() - age,) * 2)
     place.bucket.put("v3/mine.txt", b"no push of ours")
     os.utime(rclone.folder / root / "naval/v3/mine.txt", (0, 0))
-    assert publish.push(place, packed("a")).number == 4
+    assert transfer.push(place, packed("a")).number == 4
     left = {path for path in keys(place) if not path.startswith("v4/")}
     assert left == {f"v1/{claims.CLAIM}-x", f"v1/{WEIGHTS}", "v3/mine.txt"}
 
@@ -229,7 +251,7 @@ def test_only_what_nobody_touched_for_a_day_is_swept(rclone, use, packed):
 
 def test_a_lost_answer_to_the_commit_is_one_version(proxy, behind, packed):
     lost = proxy.harm("PUT", "v1/adaptkit.json", lose=500, times=1)
-    receipt = publish.push(behind, packed("a"))
+    receipt = transfer.push(behind, packed("a"))
     assert lost.hits == 1
     assert (receipt.number, receipt.unchanged) == (1, False)
     assert whole(behind) == 1
@@ -237,15 +259,18 @@ def test_a_lost_answer_to_the_commit_is_one_version(proxy, behind, packed):
 
 def test_a_lost_answer_to_the_claim_is_no_lost_number(proxy, behind, packed):
     proxy.harm("PUT", claims.CLAIM, lose=503, times=1)
-    assert publish.push(behind, packed("a")).number == 1
+    assert transfer.push(behind, packed("a")).number == 1
     assert whole(behind) == 1
 
 
 def test_a_store_that_is_busy_for_a_while_is_waited_for(proxy, behind, packed):
-    harms = [proxy.harm("PUT", "v1/", status=503, times=2), proxy.harm("GET", "list-type", status=500, times=2),
-             proxy.harm("GET", WEIGHTS, status=429, times=2)]  # fmt: skip
+    harms = [
+        proxy.harm("PUT", "v1/", status=503, times=2),
+        proxy.harm("GET", "list-type", status=500, times=2),
+        proxy.harm("GET", WEIGHTS, status=429, times=2),
+    ]
     one = packed("a")
-    publish.push(behind, one)
+    transfer.push(behind, one)
     behind.pull(one.placed, one.files, one.paths[CONFIG].parent.parent / "new")
     assert [harm.hits for harm in harms] == [2, 2, 2]
     assert whole(behind) == 1
@@ -256,22 +281,25 @@ def test_retry_after_is_heeded(proxy, behind, packed, monkeypatch):
     asked = proxy.harm("GET", f"v1/{WEIGHTS}", status=503, headers={"Retry-After": "7"}, times=1)
     waited = []
     monkeypatch.setattr(patience.persist, "__defaults__", (waited.append,))
-    publish.push(behind, packed("a"))
+    transfer.push(behind, packed("a"))
     assert (busy.hits, asked.hits) == (1, 1)
     assert waited == [7.0]
     assert patience.retry_after("Wed, 21 Oct 2065 07:28:00 GMT") > 1e9
     assert patience.retry_after("soon") is patience.retry_after(None) is None
 
 
-def test_a_store_that_stays_busy_is_a_sentence_after_a_bounded_number_of_tries(proxy, behind, packed):
+def test_a_store_that_stays_busy_is_a_sentence_after_a_bounded_number_of_tries(
+    proxy, behind, packed
+):
     harm = proxy.harm("PUT", f"v1/{WEIGHTS}", status=503)
     with pytest.raises(
-        StorageError, match=r"cannot write s3://.*: it is too busy \(503\) and stayed so\n  try again later"
+        StorageError,
+        match=r"cannot write s3://.*: it is too busy \(503\) and stayed so\n  try again later",
     ):
-        publish.push(behind, packed("a"))
+        transfer.push(behind, packed("a"))
     assert harm.hits == patience.TRIES
     proxy.harms.clear()
-    assert publish.push(behind, packed("a")).number == 1
+    assert transfer.push(behind, packed("a")).number == 1
 
 
 def test_parts_that_fail_are_sent_again_and_a_large_file_arrives_whole(proxy, behind, packed):
@@ -288,42 +316,52 @@ def test_a_file_that_changes_while_it_is_pushed_never_becomes_a_version(place, p
         one = packed(f"changing{size}", size=size)
         path = one.paths[WEIGHTS]
         path.write_bytes(path.read_bytes()[:-1] + b"!")
-        with pytest.raises(Corrupt, match=f"the file '{WEIGHTS}' changed while it was pushed: .*\n  push it again"):
-            publish.push(place, one)
+        with pytest.raises(
+            Corrupt, match=f"the file '{WEIGHTS}' changed while it was pushed: .*\n  push it again"
+        ):
+            transfer.push(place, one)
         path.unlink()
         with pytest.raises(Corrupt, match=f"the file '{WEIGHTS}' went away while it was pushed"):
-            publish.push(place, one)
+            transfer.push(place, one)
     assert place.list() == ()
 
 
 @pytest.mark.parametrize("whole_again", [False, True], ids=["range", "range-ignored"])
 def test_a_cut_download_goes_on_where_it_stopped(whole_again, proxy, behind, packed, tmp_path):
     one = packed("large", size=LARGE)
-    publish.push(behind, one)
+    transfer.push(behind, one)
     cut = proxy.harm("GET", f"v1/{WEIGHTS}", cut=LARGE // 2, times=1)
     if whole_again:
         proxy.harm("GET", f"v1/{WEIGHTS}", whole=True)
-    manifest = publish.fetch(behind, behind.version(1), Store(tmp_path / "store"))
+    manifest = transfer.fetch(behind, behind.version(1), Store(tmp_path / "store"))
     assert cut.hits == 1
     assert manifest.digest == one.manifest.digest
 
 
-def test_same_size_corruption_and_truncation_are_named_and_never_stored(proxy, behind, packed, tmp_path):
-    publish.push(behind, packed("abc"))
+def test_same_size_corruption_and_truncation_are_named_and_never_stored(
+    proxy, behind, packed, tmp_path
+):
+    transfer.push(behind, packed("abc"))
     store = Store(tmp_path / "store")
-    for change in (lambda data: data[::-1], lambda data: data[:-1], lambda data: data + b"more" * 1000):
+    for change in (
+        lambda data: data[::-1],
+        lambda data: data[:-1],
+        lambda data: data + b"more" * 1000,
+    ):
         proxy.harms.clear()
         proxy.harm("GET", f"v1/{WEIGHTS}", change=change)
         with pytest.raises(Corrupt, match=f"'{WEIGHTS}' of {behind.url}@1 is corrupt"):
-            publish.fetch(behind, behind.version(1), store)
+            transfer.fetch(behind, behind.version(1), store)
         assert list(store.digests()) == []
 
 
 def test_a_file_that_somebody_deleted_is_named(place, packed, tmp_path):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     place.bucket.delete([f"v1/{WEIGHTS}"])
-    with pytest.raises(StorageError, match=f"'{WEIGHTS}' of {place.url}@1 is missing: somebody deleted it"):
-        publish.fetch(place, place.version(1), Store(tmp_path / "store"))
+    with pytest.raises(
+        StorageError, match=f"'{WEIGHTS}' of {place.url}@1 is missing: somebody deleted it"
+    ):
+        transfer.fetch(place, place.version(1), Store(tmp_path / "store"))
 
 
 def test_a_server_that_is_not_there_is_a_sentence(use, moto, packed, monkeypatch):
@@ -331,7 +369,8 @@ def test_a_server_that_is_not_there_is_a_sentence(use, moto, packed, monkeypatch
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:hush@127.0.0.1:{port}")
     monkeypatch.setattr(patience, "_FIRST", 0.001)
     with pytest.raises(
-        StorageError, match=f"cannot connect at 127.0.0.1:{port}\n  check the network and AWS_ENDPOINT_URL"
+        StorageError,
+        match=f"cannot connect at 127.0.0.1:{port}\n  check the network and AWS_ENDPOINT_URL",
     ) as caught:
         ObjectPlace.open(f"s3://{root}/naval").list()
     assert "hush" not in str(caught.value)
@@ -342,7 +381,10 @@ def test_a_missing_bucket_is_named(moto, ministack, use):
         use(server)
         place = ObjectPlace.open("s3://nobody-made-this/naval")
         for work in (place.list, place.aliases, place.probe):
-            with pytest.raises(StorageError, match=r"there is no bucket 'nobody-made-this' at 127.*\n  make it with"):
+            with pytest.raises(
+                StorageError,
+                match=r"there is no bucket 'nobody-made-this' at 127.*\n  make it with",
+            ):
                 work()
 
 
@@ -353,11 +395,13 @@ def test_a_missing_bucket_is_named(moto, ministack, use):
         ("AWS_SECRET_ACCESS_KEY", "the secret does not fit the access key"),
     ],
 )
-def test_wrong_credentials_are_a_sentence_that_repeats_none(variable, why, rclone, use, packed, monkeypatch):
+def test_wrong_credentials_are_a_sentence_that_repeats_none(
+    variable, why, rclone, use, packed, monkeypatch
+):
     root = use(rclone)
     monkeypatch.setenv(variable, "WRONG-AND-PRIVATE")
     place = ObjectPlace.open(f"s3://{root}/naval")
-    for work in (place.list, place.probe, lambda: publish.push(place, packed("a"))):
+    for work in (place.list, place.probe, lambda: transfer.push(place, packed("a"))):
         with pytest.raises(StorageError, match=why) as caught:
             work()
         assert "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in str(caught.value)
@@ -368,44 +412,84 @@ def test_no_credentials_are_a_sentence(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(StorageError, match="no credentials were found\n  set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"):
+    with pytest.raises(
+        StorageError,
+        match="no credentials were found\n  set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+    ):
         ObjectPlace.open("s3://bucket/naval").list()
 
 
 @pytest.mark.parametrize(
     ("status", "code", "why"),
-    [(403, "AccessDenied", r"you may not do that there \(AccessDenied\)\n  check AWS_.*what they may do in"),
-     (401, "", r"who you are is not known there \(401\)"), (403, "ExpiredToken", r"the credentials have expired"),
-     (400, "MalformedThing", "the store answered 400 MalformedThing")],
-)  # fmt: skip
+    [
+        (
+            403,
+            "AccessDenied",
+            r"you may not do that there \(AccessDenied\)\n  check AWS_.*what they may do in",
+        ),
+        (401, "", r"who you are is not known there \(401\)"),
+        (403, "ExpiredToken", r"the credentials have expired"),
+        (400, "MalformedThing", "the store answered 400 MalformedThing"),
+    ],
+)
 def test_what_a_store_refuses_is_a_sentence(status, code, why, proxy, behind, packed):
-    publish.push(behind, packed("a"))
-    proxy.harm("GET", "v1/adaptkit.json", status=status, body=f"<Error><Code>{code}</Code></Error>".encode())
+    transfer.push(behind, packed("a"))
+    proxy.harm(
+        "GET",
+        "v1/adaptkit.json",
+        status=status,
+        body=f"<Error><Code>{code}</Code></Error>".encode(),
+    )
     with pytest.raises(AdaptkitError, match=why):
         behind.version(1)
 
 
-@pytest.mark.parametrize("path", ["../../evil", "/etc/evil", "C:\\evil", "\\\\host\\evil", "a\0b", ".git/config", "evil.",
-                                  "evil ", "ADAPTER_CONFIG.json", "adaptkit.json"])  # fmt: skip
-def test_a_hostile_name_in_a_manifest_is_refused_before_anything_is_written(path, place, packed, tmp_path):
-    publish.push(place, packed("a"))
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../evil",
+        "/etc/evil",
+        "C:\\evil",
+        "\\\\host\\evil",
+        "a\0b",
+        ".git/config",
+        "evil.",
+        "evil ",
+        "ADAPTER_CONFIG.json",
+        "adaptkit.json",
+    ],
+)
+def test_a_hostile_name_in_a_manifest_is_refused_before_anything_is_written(
+    path, place, packed, tmp_path
+):
+    transfer.push(place, packed("a"))
     text = place.bucket.get("v1/adaptkit.json", 1 << 20)[0].decode()
     place.bucket.put("v1/adaptkit.json", text.replace(WEIGHTS, json.dumps(path)[1:-1]).encode())
     with pytest.raises(Corrupt, match=r"adaptkit.json of .*@1 cannot be believed"):
-        publish.fetch(place, place.version(1), Store(tmp_path / "store"))
+        transfer.fetch(place, place.version(1), Store(tmp_path / "store"))
     assert not (tmp_path / "store").exists() or not list((tmp_path / "store").rglob("*.*"))
     assert place.list() == ()
 
 
 def test_a_manifest_that_is_too_large_is_not_read(place, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     place.bucket.put("v1/adaptkit.json", b" " * (5 << 20))
     with pytest.raises(Corrupt, match="more than 4,194,304 bytes"):
         place.version(1)
 
 
-@pytest.mark.parametrize("url", ["s3:///naval", "s3://b/naval", "s3://KEY:hush@bucket/naval", "s3://bucket/a?X=hush", "s3://bucket/../a",
-                                 "gs://bucket/a%00b", "az://bucket/a//b"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3:///naval",
+        "s3://b/naval",
+        "s3://KEY:hush@bucket/naval",
+        "s3://bucket/a?X=hush",
+        "s3://bucket/../a",
+        "gs://bucket/a%00b",
+        "az://bucket/a//b",
+    ],
+)
 def test_a_url_that_is_no_bucket_is_a_sentence_without_secrets(url):
     with pytest.raises(StorageError, match="cannot read (the|a) place") as caught:
         ObjectPlace.open(url)
@@ -415,12 +499,15 @@ def test_a_url_that_is_no_bucket_is_a_sentence_without_secrets(url):
 def test_a_missing_library_is_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     with pytest.raises(
-        AdaptkitError, match=r"cannot open s3://bucket/naval: .*'s3' is not installed\n  pip install 'adaptkit\[s3\]'"
+        AdaptkitError,
+        match=r"cannot open s3://bucket/naval: .*'s3' is not installed\n  pip install 'adaptkit\[s3\]'",
     ):
         ObjectPlace.open("s3://bucket/naval").list()
 
 
-@pytest.mark.parametrize(("scheme", "kind"), [("s3", "S3Store"), ("gs", "GCSStore"), ("az", "AzureStore")])
+@pytest.mark.parametrize(
+    ("scheme", "kind"), [("s3", "S3Store"), ("gs", "GCSStore"), ("az", "AzureStore")]
+)
 def test_each_scheme_has_its_client(scheme, kind, use, moto, monkeypatch):
     use(moto)
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "fleet")
@@ -430,9 +517,9 @@ def test_each_scheme_has_its_client(scheme, kind, use, moto, monkeypatch):
 
 
 def test_a_root_lists_the_adapters_below_it(place, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     root = place.url.rpartition("/")[0]
-    publish.push(ObjectPlace.open(f"{root}/team/medic"), packed("b"))
+    transfer.push(ObjectPlace.open(f"{root}/team/medic"), packed("b"))
     assert ObjectPlace.open(root).names() == ("naval", "team/medic")
 
 

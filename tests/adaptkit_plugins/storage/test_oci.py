@@ -20,10 +20,10 @@ import pytest
 import servers
 from artifacts import bundle
 
-from adaptkit import publish
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError
 from adaptkit.refs import Selector
-from adaptkit.store import Store
+from adaptkit.remotes import transfer
+from adaptkit.store.content_store import Store
 from adaptkit.types import BaseIdentity, Level, Parent, artifact_digest
 from adaptkit_plugins.storage.oci import OciPlace, blobs, images, login, requests
 from adaptkit_plugins.storage.oci import place as places
@@ -38,7 +38,9 @@ KIND = "application/vnd.example.signature"
 @pytest.fixture
 def packed(tmp_path):
     def make(content, number=1, size=0, **more):
-        weights = (str(content).encode() * (size // len(str(content)) + 1))[:size] or str(content).encode()
+        weights = (str(content).encode() * (size // len(str(content)) + 1))[:size] or str(
+            content
+        ).encode()
         contents = {
             CONFIG: b'{"r": 8}',
             WEIGHTS: weights,
@@ -82,7 +84,9 @@ def behind(proxy, repository):
 
 def raw(place, path, **more):
     return httpx.get(
-        f"{place.address.origin}/v2/{place.address.repository}/{path}", headers={"Accept": images.IMAGE}, **more
+        f"{place.address.origin}/v2/{place.address.repository}/{path}",
+        headers={"Accept": images.IMAGE},
+        **more,
     )
 
 
@@ -91,7 +95,7 @@ def digest_of(one, path):
 
 
 def fetched(place, number, tmp_path):
-    return publish.fetch(place, place.version(number), Store(tmp_path / "store"))
+    return transfer.fetch(place, place.version(number), Store(tmp_path / "store"))
 
 
 # ---------------------------------------------------------------- what lies there
@@ -100,17 +104,24 @@ def fetched(place, number, tmp_path):
 def test_an_image_says_what_it_is_and_holds_each_file_under_its_name(place, packed):
     base = BaseIdentity("fleet/ship", (Level("fs1:" + "0" * 64, True),))
     one = packed("a", base=base, parents=(Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),))
-    publish.push(place, one)
+    transfer.push(place, one)
     image = raw(place, "manifests/v1").json()
     assert image["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
     assert image["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
     assert image["config"]["mediaType"] == "application/vnd.cncf.model.config.v1+json"
     kinds = {
-        layer["annotations"]["org.opencontainers.image.title"]: layer["mediaType"].split(".model.")[1]
+        layer["annotations"]["org.opencontainers.image.title"]: layer["mediaType"].split(".model.")[
+            1
+        ]
         for layer in image["layers"]
     }
-    assert kinds == {CONFIG: "weight.config.v1.raw", WEIGHTS: "weight.v1.raw", "tokenizer/vocab.txt": "weight.config.v1.raw",
-                     "README.md": "doc.v1.raw", "adaptkit.json": "weight.config.v1.raw"}  # fmt: skip
+    assert kinds == {
+        CONFIG: "weight.config.v1.raw",
+        WEIGHTS: "weight.v1.raw",
+        "tokenizer/vocab.txt": "weight.config.v1.raw",
+        "README.md": "doc.v1.raw",
+        "adaptkit.json": "weight.config.v1.raw",
+    }
     told = image["annotations"]
     assert told["org.opencontainers.image.version"] == "1"
     assert told["org.opencontainers.image.base.name"] == "fleet/ship"
@@ -126,74 +137,80 @@ def test_an_image_says_what_it_is_and_holds_each_file_under_its_name(place, pack
     assert config["modelfs"]["diffIds"] == [layer["digest"] for layer in image["layers"]]
 
 
-def test_a_new_version_sends_only_the_file_that_changed_and_an_unchanged_push_no_byte(behind, proxy, packed):
+def test_a_new_version_sends_only_the_file_that_changed_and_an_unchanged_push_no_byte(
+    behind, proxy, packed
+):
     first, second = packed("a"), packed("bb", 2)
-    publish.push(behind, first)
+    transfer.push(behind, first)
     proxy.sent.clear()
-    assert publish.push(behind, first).unchanged
+    assert transfer.push(behind, first).unchanged
     assert sum(proxy.sent.values()) == 0
-    receipt = publish.push(behind, second)
+    receipt = transfer.push(behind, second)
     assert receipt.sent == len(b"bb") == next(e.size for e in second.files if e.path == WEIGHTS)
 
 
-def test_a_blob_of_another_repository_is_mounted_and_does_not_cross(behind, proxy, packed, monkeypatch):
+def test_a_blob_of_another_repository_is_mounted_and_does_not_cross(
+    behind, proxy, packed, monkeypatch
+):
     monkeypatch.setattr(blobs, "_seen", {})
     one = packed("mounted", size=LARGE)
-    publish.push(behind, one)
+    transfer.push(behind, one)
     proxy.sent.clear()
     other = OciPlace.open(behind.url + "-2")
-    assert publish.push(other, one).sent == 0
+    assert transfer.push(other, one).sent == 0
     assert sum(proxy.sent.values()) < 20_000
     assert other.version(1).manifest == one.manifest
 
 
 def test_aliases_are_tags_that_others_can_pull(place, packed):
     for number, content in ((1, "a"), (2, "b")):
-        publish.push(place, packed(content, number), alias="canary")
+        transfer.push(place, packed(content, number), alias="canary")
     place.set_alias("prod", 1)
     assert place.aliases() == {"canary": 2, "prod": 1}
     assert raw(place, "manifests/prod").content == raw(place, "manifests/v1").content
-    with pytest.raises(StorageError, match="cannot call a version 'v7' .*: tags of this form are its numbers"):
+    with pytest.raises(
+        StorageError, match="cannot call a version 'v7' .*: tags of this form are its numbers"
+    ):
         place.set_alias("v7", 1)
     with pytest.raises(NotFound, match="no version in .* called '9': known are 1, 2"):
         place.set_alias("prod", 9)
 
 
 def test_a_tag_in_the_url_chooses_and_is_never_pushed_to(place, packed):
-    publish.push(place, packed("a"), alias="prod")
-    publish.push(place, packed("b", 2))
+    transfer.push(place, packed("a"), alias="prod")
+    transfer.push(place, packed("b", 2))
     tagged = OciPlace.open(f"{place.url}:prod")
     assert [placed.number for placed in tagged.list()] == [1]
     assert tagged.version().manifest == place.version(1).manifest
     assert OciPlace.open(f"{place.url}:nobody").list() == ()
     with pytest.raises(StorageError, match="nobody chooses the tag\n  push to oci://.*naval$"):
-        publish.push(tagged, packed("c", 3))
+        transfer.push(tagged, packed("c", 3))
 
 
 def test_a_root_lists_the_adapters_below_it(place, packed):
-    publish.push(place, packed("a"))
+    transfer.push(place, packed("a"))
     root = OciPlace.open(place.url.rpartition("/")[0])
     assert root.names() == ("naval",)
 
 
 def test_a_digest_chooses_a_version(place, packed):
     one = packed("a")
-    publish.push(place, one)
-    assert publish.choose(place, Selector("digest", one.manifest.digest[:20])).number == 1
+    transfer.push(place, one)
+    assert transfer.choose(place, Selector("digest", one.manifest.digest[:20])).number == 1
 
 
 def test_the_digest_of_an_image_pins_it_even_when_its_tag_was_moved(place, packed, tmp_path):
     one, other = packed("a"), packed("b", 2)
-    publish.push(place, one)
+    transfer.push(place, one)
     digest = place.manifests.digest("v1")
-    publish.push(place, other)
+    transfer.push(place, other)
     place.manifests.put("v1", place.manifests.get("v2"))
     with pytest.raises(Corrupt, match="it says it is version 2"):
         place.version(1)
-    placed = publish.choose(place, Selector("digest", digest))
-    assert publish.fetch(place, placed, Store(tmp_path / "store")).digest == one.manifest.digest
+    placed = transfer.choose(place, Selector("digest", digest))
+    assert transfer.fetch(place, placed, Store(tmp_path / "store")).digest == one.manifest.digest
     with pytest.raises(NotFound, match="no digest in"):
-        publish.choose(place, Selector("digest", "sha256:" + "0" * 64))
+        transfer.choose(place, Selector("digest", "sha256:" + "0" * 64))
 
 
 def test_an_adapter_goes_there_and_comes_back_through_a_workspace(place, workspace, lora_pair):
@@ -209,12 +226,14 @@ def test_an_adapter_goes_there_and_comes_back_through_a_workspace(place, workspa
 
 
 def test_a_tag_that_is_listed_a_moment_before_it_can_be_read_is_waited_for(behind, proxy, packed):
-    publish.push(behind, packed("a"))
+    transfer.push(behind, packed("a"))
     early = proxy.harm("GET", "/manifests/v1", status=404, times=3)
     assert len(behind.list()) == 1
     assert early.hits == 3
     proxy.harm("GET", "/manifests/v1", status=404)
-    with pytest.raises(StorageError, match=r"cannot read .*@1: its tag is gone\n  list what is there again"):
+    with pytest.raises(
+        StorageError, match=r"cannot read .*@1: its tag is gone\n  list what is there again"
+    ):
         behind.list()
 
 
@@ -224,18 +243,22 @@ def test_twelve_pushes_at_once_get_numbers_of_their_own(place, packed):
     def push(one):
         client = OciPlace.open(place.url)
         barrier.wait()
-        return publish.push(client, one).number
+        return transfer.push(client, one).number
 
     with ThreadPoolExecutor(RACERS) as pool:
         numbers = list(pool.map(push, bundles))
     assert sorted(numbers) == list(range(1, RACERS + 1))
-    assert [place.version(n).manifest.digest for n in numbers] == [one.manifest.digest for one in bundles]
+    assert [place.version(n).manifest.digest for n in numbers] == [
+        one.manifest.digest for one in bundles
+    ]
 
 
-def test_a_lost_race_shows_when_the_tag_is_read_back_and_takes_the_next_number(behind, proxy, packed):
+def test_a_lost_race_shows_when_the_tag_is_read_back_and_takes_the_next_number(
+    behind, proxy, packed
+):
     rival, mine = packed("rival"), packed("mine")
     other = OciPlace.open(behind.url)
-    publish.push(OciPlace.open(behind.url + "-elsewhere"), rival)  # its blobs are there to mount
+    transfer.push(OciPlace.open(behind.url + "-elsewhere"), rival)  # its blobs are there to mount
     image = images.image(rival.placed, "another")
 
     def overtake(seconds):  # after our tag was read back once, before it is again
@@ -244,16 +267,21 @@ def test_a_lost_race_shows_when_the_tag_is_read_back_and_takes_the_next_number(b
         behind.requests.pause = lambda _: None
 
     behind.requests.pause = overtake
-    receipt = publish.push(behind, mine)
+    receipt = transfer.push(behind, mine)
     assert receipt.number == 2
-    assert [placed.manifest.digest for placed in behind.list()] == [rival.manifest.digest, mine.manifest.digest]
+    assert [placed.manifest.digest for placed in behind.list()] == [
+        rival.manifest.digest,
+        mine.manifest.digest,
+    ]
 
 
 # ---------------------------------------------------------------- faults of a push
 
 
 @pytest.mark.parametrize("resumes", [True, False])
-def test_a_connection_that_breaks_in_a_piece_goes_on_where_the_registry_says(resumes, behind, proxy, packed, tmp_path):
+def test_a_connection_that_breaks_in_a_piece_goes_on_where_the_registry_says(
+    resumes, behind, proxy, packed, tmp_path
+):
     one, crossed = packed(secrets.token_hex(4), size=LARGE), []
     proxy.resumes = resumes
     lost = proxy.harm("PATCH", "", lose=502, times=2)
@@ -272,28 +300,32 @@ def test_an_upload_that_the_registry_forgot_begins_again(code, behind, proxy, pa
         proxy.harm("PUT", "/uploads/", status=404, body=body, times=1),
     ]
     one = packed("large", size=LARGE)
-    publish.push(behind, one)
+    transfer.push(behind, one)
     assert [harm.hits for harm in harms] == [1, 1]
     assert fetched(behind, 1, tmp_path).digest == one.manifest.digest
 
 
 def test_an_upload_that_always_expires_is_a_sentence(behind, proxy, packed):
     harm = proxy.harm("PUT", "/uploads/", status=404)
-    with pytest.raises(StorageError, match=f"the registry broke off {requests.TRIES} uploads\n  try again later"):
-        publish.push(behind, packed("a"))
+    with pytest.raises(
+        StorageError, match=f"the registry broke off {requests.TRIES} uploads\n  try again later"
+    ):
+        transfer.push(behind, packed("a"))
     assert harm.hits >= requests.TRIES
     proxy.harms.clear()
-    assert publish.push(behind, packed("a")).number == 1
+    assert transfer.push(behind, packed("a")).number == 1
 
 
 def test_a_bad_digest_is_tried_once_more_and_then_a_sentence(behind, proxy, packed):
     body = json.dumps({"errors": [{"code": "DIGEST_INVALID"}]}).encode()
     once = proxy.harm("PUT", "/uploads/", status=400, body=body, times=1)
-    publish.push(behind, packed("a"))
+    transfer.push(behind, packed("a"))
     assert once.hits == 1
     proxy.harm("PUT", "/uploads/", status=400, body=body)
-    with pytest.raises(StorageError, match=r"the registry got other bytes than were sent \(DIGEST_INVALID\)"):
-        publish.push(behind, packed("b", 2))
+    with pytest.raises(
+        StorageError, match=r"the registry got other bytes than were sent \(DIGEST_INVALID\)"
+    ):
+        transfer.push(behind, packed("b", 2))
     assert [placed.number for placed in behind.list()] == [1]
 
 
@@ -301,14 +333,14 @@ def test_a_file_that_changed_since_it_was_added_is_not_taken_by_the_registry(pla
     one = packed(secrets.token_hex(4), size=100)
     one.paths[WEIGHTS].write_bytes(b"other")
     with pytest.raises(StorageError, match="DIGEST_INVALID"):
-        publish.push(place, one)
+        transfer.push(place, one)
     assert place.list() == ()
 
 
 def test_a_blob_that_the_registry_only_claims_to_hold_is_sent(behind, proxy, packed, tmp_path):
     one = packed(secrets.token_hex(8))
     lie = proxy.harm("HEAD", f"/blobs/{digest_of(one, WEIGHTS)}", status=200)
-    publish.push(behind, one)
+    transfer.push(behind, one)
     assert lie.hits
     assert fetched(behind, 1, tmp_path).digest == one.manifest.digest
 
@@ -316,20 +348,26 @@ def test_a_blob_that_the_registry_only_claims_to_hold_is_sent(behind, proxy, pac
 def test_a_registry_that_loses_blobs_is_a_sentence(behind, proxy, packed):
     body = json.dumps({"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}).encode()
     proxy.harm("PUT", "/manifests/", status=400, body=body)
-    with pytest.raises(StorageError, match=r"the registry loses what it was sent \(MANIFEST_BLOB_UNKNOWN\)"):
-        publish.push(behind, packed("a"))
+    with pytest.raises(
+        StorageError, match=r"the registry loses what it was sent \(MANIFEST_BLOB_UNKNOWN\)"
+    ):
+        transfer.push(behind, packed("a"))
 
 
 def test_lost_answers_end_in_one_version(behind, proxy, packed):
-    harms = [proxy.harm("PUT", "/manifests/v1", lose=500, times=1), proxy.harm("PUT", "/uploads/", lose=502, times=1),
-             proxy.harm("POST", "/uploads/", lose=503, times=1), proxy.harm("GET", "/tags/list", status=500, times=2)]  # fmt: skip
-    assert publish.push(behind, packed("a")).number == 1
+    harms = [
+        proxy.harm("PUT", "/manifests/v1", lose=500, times=1),
+        proxy.harm("PUT", "/uploads/", lose=502, times=1),
+        proxy.harm("POST", "/uploads/", lose=503, times=1),
+        proxy.harm("GET", "/tags/list", status=500, times=2),
+    ]
+    assert transfer.push(behind, packed("a")).number == 1
     assert [harm.hits for harm in harms] == [1, 1, 1, 2]
     assert [placed.number for placed in behind.list()] == [1]
 
 
 def test_retry_after_is_heeded_and_bounded(behind, proxy, packed):
-    publish.push(behind, packed("a"))
+    transfer.push(behind, packed("a"))
     proxy.harm("GET", "/tags/list", status=429, headers={"Retry-After": "7"}, times=2)
     waited = []
     behind.requests.pause = waited.append
@@ -351,18 +389,23 @@ import sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
 from artifacts import bundle
-from adaptkit import publish
+from adaptkit.remotes import transfer
 from adaptkit_plugins.storage.oci import OciPlace
 files = {{name: (Path({source!r}) / name).read_bytes() for name in {names!r}}}
-publish.push(OciPlace.open({url!r}), bundle(Path({scratch!r}), files), lambda count: print(count, flush=True))
+transfer.push(OciPlace.open({url!r}), bundle(Path({scratch!r}), files), lambda count: print(count, flush=True))
 """
 
 
 @pytest.mark.parametrize("pieces", [1, 4, 15])
 def test_a_killed_push_is_not_seen_and_the_next_one_finishes(pieces, place, packed, tmp_path):
     one = packed("k", size=LARGE)
-    code = KILLED.format(paths=[p for p in sys.path if p], source=str(tmp_path / "src-k"), scratch=str(tmp_path / "scratch"),
-                         names=[CONFIG, WEIGHTS, "README.md"], url=place.url)  # fmt: skip
+    code = KILLED.format(
+        paths=[p for p in sys.path if p],
+        source=str(tmp_path / "src-k"),
+        scratch=str(tmp_path / "scratch"),
+        names=[CONFIG, WEIGHTS, "README.md"],
+        url=place.url,
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     for _ in range(pieces):
         assert process.stdout.readline(), "it ended before it could be killed"
@@ -370,7 +413,7 @@ def test_a_killed_push_is_not_seen_and_the_next_one_finishes(pieces, place, pack
     process.wait()
     process.stdout.close()
     assert place.list() == ()
-    assert publish.push(place, one).number == 1
+    assert transfer.push(place, one).number == 1
     assert fetched(place, 1, tmp_path).digest == one.manifest.digest
 
 
@@ -380,38 +423,50 @@ def test_a_killed_push_is_not_seen_and_the_next_one_finishes(pieces, place, pack
 @pytest.mark.parametrize("whole_again", [False, True], ids=["range", "range-ignored"])
 def test_a_cut_download_goes_on_where_it_stopped(whole_again, behind, proxy, packed, tmp_path):
     one = packed("large", size=LARGE)
-    publish.push(behind, one)
+    transfer.push(behind, one)
     cut = proxy.harm("GET", digest_of(one, WEIGHTS), cut=LARGE // 2, times=1)
     if whole_again:
         proxy.harm("GET", digest_of(one, WEIGHTS), whole=True)
     arrived, into = [], tmp_path / "into"
     into.mkdir()
-    behind.pull(behind.version(1), [e for e in one.files if e.path == WEIGHTS], into, arrived.append)
+    behind.pull(
+        behind.version(1), [e for e in one.files if e.path == WEIGHTS], into, arrived.append
+    )
     assert cut.hits == 1
     assert sum(arrived) == LARGE
     assert sha256((into / WEIGHTS).read_bytes()).hexdigest() == digest_of(one, WEIGHTS)[7:]
 
 
-def test_a_blob_that_rotted_on_the_server_is_named_and_never_stored(place, registry, packed, tmp_path):
+def test_a_blob_that_rotted_on_the_server_is_named_and_never_stored(
+    place, registry, packed, tmp_path
+):
     one = packed(secrets.token_hex(8))
-    publish.push(place, one)
+    transfer.push(place, one)
     data = registry.blob(digest_of(one, WEIGHTS))
     data.write_bytes(data.read_bytes()[::-1])
     store = Store(tmp_path / "store")
     with pytest.raises(Corrupt, match=f"'{WEIGHTS}' of {place.url}@1 is corrupt"):
-        publish.fetch(place, place.version(1), store)
+        transfer.fetch(place, place.version(1), store)
     assert list(store.digests()) == []
     data.unlink()
     with pytest.raises(StorageError, match="is missing: the registry no longer has this blob"):
-        publish.fetch(place, place.version(1), store)
+        transfer.fetch(place, place.version(1), store)
 
 
 def test_manifests_that_rotted_or_lie_are_named(behind, proxy, packed):
-    publish.push(behind, packed("a"))
+    transfer.push(behind, packed("a"))
     image = raw(behind, "manifests/v1").json()
-    own = next(layer["digest"] for layer in image["layers"] if layer["annotations"][images.TITLE] == "adaptkit.json")
+    own = next(
+        layer["digest"]
+        for layer in image["layers"]
+        if layer["annotations"][images.TITLE] == "adaptkit.json"
+    )
     for where, change, why in (
-        ("/manifests/v1", lambda data: data.replace(b"naval", b"nav4l"), "the image manifest of .* is corrupt"),
+        (
+            "/manifests/v1",
+            lambda data: data.replace(b"naval", b"nav4l"),
+            "the image manifest of .* is corrupt",
+        ),
         (
             f"/blobs/{own}",
             lambda data: data.replace(b"naval", b"nav4l"),
@@ -423,9 +478,14 @@ def test_manifests_that_rotted_or_lie_are_named(behind, proxy, packed):
         proxy.harm("GET", where, change=change)
         with pytest.raises(Corrupt, match=why):
             behind.version(1)
-    for text, why in (("{}", "no layer is called adaptkit.json"), ("[]", "cannot be believed"), ("{", "cannot be believed"),
-                      ('{"layers": [{"digest": "md5:1", "size": 1}]}', "a layer has no sha256"), ("[" * 100_000, "cannot be believed"),
-                      (" " * (5 << 20), "too large")):  # fmt: skip
+    for text, why in (
+        ("{}", "no layer is called adaptkit.json"),
+        ("[]", "cannot be believed"),
+        ("{", "cannot be believed"),
+        ('{"layers": [{"digest": "md5:1", "size": 1}]}', "a layer has no sha256"),
+        ("[" * 100_000, "cannot be believed"),
+        (" " * (5 << 20), "too large"),
+    ):
         proxy.harms.clear()
         proxy.harm("GET", "/manifests/v1", status=200, body=text.encode())
         with pytest.raises(Corrupt, match=why):
@@ -433,11 +493,25 @@ def test_manifests_that_rotted_or_lie_are_named(behind, proxy, packed):
         assert behind.list() == ()
 
 
-@pytest.mark.parametrize("path", ["../../evil", "/etc/evil", "C:\\evil", "\\\\host\\evil", "a\0b", ".git/config", "evil.",
-                                  "ADAPTER_CONFIG.json", "adaptkit.json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../evil",
+        "/etc/evil",
+        "C:\\evil",
+        "\\\\host\\evil",
+        "a\0b",
+        ".git/config",
+        "evil.",
+        "ADAPTER_CONFIG.json",
+        "adaptkit.json",
+    ],
+)
 def test_a_hostile_name_is_refused_before_anything_is_written(path, place, packed, tmp_path):
     one = packed("a")
-    entries = tuple(e if e.path != WEIGHTS else type(e)(path, e.size, e.sha256) for e in one.manifest.files)
+    entries = tuple(
+        e if e.path != WEIGHTS else type(e)(path, e.size, e.sha256) for e in one.manifest.files
+    )
     evil = replace(one.manifest, files=entries, digest=artifact_digest(entries))
     image = images.image(replace(one.placed, manifest=evil), "x")
     place._send(one, image, lambda _: None)
@@ -451,8 +525,20 @@ def test_a_hostile_name_is_refused_before_anything_is_written(path, place, packe
 # ---------------------------------------------------------------- where it is, and who we are
 
 
-@pytest.mark.parametrize("url", ["oci://", "oci:///naval", "oci://host/Naval", "oci://host/a//b", "oci://host/a:", "oci://host/../b",
-                                 "oci://ada:hush@host/naval", "oci://ho st/naval", "oci://host/naval?x=hush"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "oci://",
+        "oci:///naval",
+        "oci://host/Naval",
+        "oci://host/a//b",
+        "oci://host/a:",
+        "oci://host/../b",
+        "oci://ada:hush@host/naval",
+        "oci://ho st/naval",
+        "oci://host/naval?x=hush",
+    ],
+)
 def test_a_url_that_is_no_repository_is_a_sentence(url):
     with pytest.raises(StorageError, match="cannot read (the|a) place") as caught:
         OciPlace.open(url)
@@ -461,21 +547,24 @@ def test_a_url_that_is_no_repository_is_a_sentence(url):
 
 def test_a_registry_is_no_place_for_an_adapter(registry, packed):
     place = OciPlace.open(f"oci://{registry.host}")
-    for work in (place.list, place.probe, place.aliases, lambda: publish.push(place, packed("a"))):
+    for work in (place.list, place.probe, place.aliases, lambda: transfer.push(place, packed("a"))):
         with pytest.raises(StorageError, match="it names a registry, not a repository in it"):
             work()
 
 
 def test_a_missing_library_is_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(AdaptkitError, match=r"'oci' is not installed\n  pip install 'adaptkit\[oci\]'"):
+    with pytest.raises(
+        AdaptkitError, match=r"'oci' is not installed\n  pip install 'adaptkit\[oci\]'"
+    ):
         OciPlace.open("oci://localhost/naval").requests.client  # noqa: B018
 
 
 def test_a_registry_that_is_not_there_is_a_sentence(quick):
     port = servers.free_port()
     with pytest.raises(
-        StorageError, match=f"cannot read oci://127.0.0.1:{port}/naval: cannot connect at 127.0.0.1:{port}"
+        StorageError,
+        match=f"cannot read oci://127.0.0.1:{port}/naval: cannot connect at 127.0.0.1:{port}",
     ):
         OciPlace.open(f"oci://127.0.0.1:{port}/naval").list()
 
@@ -498,7 +587,8 @@ def challenged(proxy, repository):
 
 def test_the_login_of_docker_is_used_and_never_shown(challenged, proxy, packed, tmp_path):
     with pytest.raises(
-        StorageError, match="it wants a login, and docker's configuration has none.*\n  docker login 127"
+        StorageError,
+        match="it wants a login, and docker's configuration has none.*\n  docker login 127",
     ):
         challenged.list()
     docker_login(tmp_path / "docker", challenged.address.host, auth=basic("ada", "WRONG-word"))
@@ -507,57 +597,76 @@ def test_the_login_of_docker_is_used_and_never_shown(challenged, proxy, packed, 
     assert "WRONG" not in str(caught.value)
     docker_login(tmp_path / "docker", challenged.address.host, auth=basic("ada", "secret-word"))
     place = OciPlace.open(challenged.url)
-    assert publish.push(place, packed("a")).number == 1
+    assert transfer.push(place, packed("a")).number == 1
     assert "secret-word" not in repr(login.find(challenged.address.host))
     assert "secret-word" not in repr(vars(place))
 
 
 @pytest.mark.parametrize("entry", ["auth", "identitytoken", "helper"])
-def test_a_token_is_fetched_where_the_registry_says_and_renewed(entry, proxy, behind, packed, tmp_path, monkeypatch):
+def test_a_token_is_fetched_where_the_registry_says_and_renewed(
+    entry, proxy, behind, packed, tmp_path, monkeypatch
+):
     host = behind.address.host
     if entry == "helper":
         folder = tmp_path / "bin"
         folder.mkdir()
         program = folder / "docker-credential-tests"
-        program.write_text(f'#!{sys.executable}\nimport sys\nassert sys.stdin.read() == "{host}"\n'
-                           'print(\'{"Username": "ada", "Secret": "secret-word"}\')\n')  # fmt: skip
+        program.write_text(
+            f'#!{sys.executable}\nimport sys\nassert sys.stdin.read() == "{host}"\n'
+            'print(\'{"Username": "ada", "Secret": "secret-word"}\')\n'
+        )
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
         (tmp_path / "docker").mkdir()
-        (tmp_path / "docker" / "config.json").write_text(json.dumps({"credHelpers": {host: "tests"}}))
+        (tmp_path / "docker" / "config.json").write_text(
+            json.dumps({"credHelpers": {host: "tests"}})
+        )
     else:
         docker_login(
-            tmp_path / "docker", host, **{entry: basic("ada", "secret-word") if entry == "auth" else "long-lived"}
+            tmp_path / "docker",
+            host,
+            **{entry: basic("ada", "secret-word") if entry == "auth" else "long-lived"},
         )
     proxy.tokens = {"Basic " + basic("ada", "secret-word"), "long-lived"}
-    assert publish.push(behind, packed("a")).number == 1
+    assert transfer.push(behind, packed("a")).number == 1
     scopes = set(proxy.given)
     assert scopes == {
         f"repository:{behind.address.repository}:pull",
         f"repository:{behind.address.repository}:pull,push",
     }
     proxy.valid.clear()  # every token has expired
-    assert publish.push(behind, packed("b", 2)).number == 2
+    assert transfer.push(behind, packed("b", 2)).number == 2
     assert len(proxy.given) > len(scopes)
 
 
 @pytest.mark.parametrize(
     "realm",
-    ["http://registry.example.org/token", "file:///etc/passwd", "https://169.254.169.254/token", "ftp://x/y", ""],
+    [
+        "http://registry.example.org/token",
+        "file:///etc/passwd",
+        "https://169.254.169.254/token",
+        "ftp://x/y",
+        "",
+    ],
 )
 def test_a_password_goes_to_no_token_server_that_is_not_safe(realm, proxy, behind, tmp_path):
     docker_login(tmp_path / "docker", behind.address.host, auth=basic("ada", "secret-word"))
-    proxy.harm("GET", "", status=401, headers={"WWW-Authenticate": f'Bearer realm="{realm}",service="x"'})
+    proxy.harm(
+        "GET", "", status=401, headers={"WWW-Authenticate": f'Bearer realm="{realm}",service="x"'}
+    )
     with pytest.raises(
-        StorageError, match="it sends its users for a token to a place that is not safe\n  do not trust this registry"
+        StorageError,
+        match="it sends its users for a token to a place that is not safe\n  do not trust this registry",
     ):
         behind.list()
 
 
-def test_a_redirect_gets_no_authorisation_and_goes_nowhere_unsafe(challenged, proxy, registry, packed, tmp_path):
+def test_a_redirect_gets_no_authorisation_and_goes_nowhere_unsafe(
+    challenged, proxy, registry, packed, tmp_path
+):
     docker_login(tmp_path / "docker", challenged.address.host, auth=basic("ada", "secret-word"))
     one = packed("a")
-    publish.push(challenged, one)
+    transfer.push(challenged, one)
     with faulty.between(registry.url) as elsewhere:
         weights = digest_of(one, WEIGHTS)
         there = f"{elsewhere.url}/v2/{challenged.address.repository}/blobs/{weights}"
@@ -565,11 +674,16 @@ def test_a_redirect_gets_no_authorisation_and_goes_nowhere_unsafe(challenged, pr
         assert fetched(challenged, 1, tmp_path).digest == one.manifest.digest
         assert harm.hits
         assert elsewhere.authorisations == {None}
-    for bad in ("file:///etc/passwd", "https://169.254.169.254/latest", "http://registry.example.org/x", "//"):
+    for bad in (
+        "file:///etc/passwd",
+        "https://169.254.169.254/latest",
+        "http://registry.example.org/x",
+        "//",
+    ):
         proxy.harms.clear()
         proxy.harm("GET", f"/blobs/{weights}", status=302, headers={"Location": bad})
         with pytest.raises(StorageError, match="which is not safe|in circles"):
-            publish.fetch(challenged, challenged.version(1), Store(tmp_path / f"store{len(bad)}"))
+            transfer.fetch(challenged, challenged.version(1), Store(tmp_path / f"store{len(bad)}"))
 
 
 def test_what_may_be_asked():
@@ -588,10 +702,16 @@ def test_what_may_be_asked():
         assert not may_be_asked(url, far)
 
 
-@pytest.mark.parametrize(("text", "why"), [("{", "it is no JSON file"), ('{"auths": [1]}', "is not what docker login writes"),
-                                           ('{"auths": {"localhost": {"auth": "%%"}}}', "is not what docker login writes"),
-                                           ('{"credHelpers": {"localhost": "../evil"}}', "is not what docker login writes"),
-                                           ('{"credHelpers": {"localhost": "nowhere"}}', "whose program is not here")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "it is no JSON file"),
+        ('{"auths": [1]}', "is not what docker login writes"),
+        ('{"auths": {"localhost": {"auth": "%%"}}}', "is not what docker login writes"),
+        ('{"credHelpers": {"localhost": "../evil"}}', "is not what docker login writes"),
+        ('{"credHelpers": {"localhost": "nowhere"}}', "whose program is not here"),
+    ],
+)
 def test_a_broken_configuration_of_docker_is_a_sentence(text, why, tmp_path):
     (tmp_path / "docker").mkdir()
     (tmp_path / "docker" / "config.json").write_text(text)
@@ -600,11 +720,19 @@ def test_a_broken_configuration_of_docker_is_a_sentence(text, why, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "why"), [(403, "you may not do that there"), (404, "it is not there"), (418, "answered 418")]
+    ("status", "why"),
+    [(403, "you may not do that there"), (404, "it is not there"), (418, "answered 418")],
 )
 def test_what_a_registry_refuses_is_a_sentence(status, why, proxy, behind, packed):
-    proxy.harm("POST", "/uploads/", status=status, body=b'{"errors": [{"code": "DENIED", "message": "hush"}]}')
-    with pytest.raises(StorageError, match=rf"cannot write oci://.*: .*{why}.*\(DENIED\)") as caught:
+    proxy.harm(
+        "POST",
+        "/uploads/",
+        status=status,
+        body=b'{"errors": [{"code": "DENIED", "message": "hush"}]}',
+    )
+    with pytest.raises(
+        StorageError, match=rf"cannot write oci://.*: .*{why}.*\(DENIED\)"
+    ) as caught:
         behind.probe()
     assert "hush" not in str(caught.value)
 
@@ -620,8 +748,8 @@ def test_a_probe_says_that_tags_move(place):
 
 
 def test_signatures_are_found_again_in_a_registry_without_referrers(place, packed):
-    publish.push(place, packed("a"))
-    publish.push(place, packed("b", 2))
+    transfer.push(place, packed("a"))
+    transfer.push(place, packed("b", 2))
     assert place.attached(1, KIND) == ()
     place.attach(1, KIND, {"model.sig": b"one"})
     place.attach(1, KIND, {"model.sig": b"two"})
@@ -634,8 +762,10 @@ def test_signatures_are_found_again_in_a_registry_without_referrers(place, packe
         place.attach(9, KIND, {"model.sig": b"x"})
 
 
-def test_signatures_are_found_through_referrers_where_the_registry_keeps_them(behind, proxy, packed):
-    publish.push(behind, packed("a"))
+def test_signatures_are_found_through_referrers_where_the_registry_keeps_them(
+    behind, proxy, packed
+):
+    transfer.push(behind, packed("a"))
     before = set(behind.manifests.tags())
     proxy.subjects = True  # as a registry of the distribution spec 1.1 answers
     digest = behind.attach(1, KIND, {"model.sig": b"one"})
@@ -646,8 +776,10 @@ def test_signatures_are_found_through_referrers_where_the_registry_keeps_them(be
 
 
 def test_a_signature_of_another_version_is_not_taken_for_this_ones(place, packed):
-    publish.push(place, packed("a"))
-    publish.push(place, packed("b", 2))
+    transfer.push(place, packed("a"))
+    transfer.push(place, packed("b", 2))
     digest = place.attach(1, KIND, {"model.sig": b"one"})
-    place.manifests._list_in_tag(place.manifests.digest("v2"), {"digest": digest, "size": 1, "artifactType": KIND})
+    place.manifests._list_in_tag(
+        place.manifests.digest("v2"), {"digest": digest, "size": 1, "artifactType": KIND}
+    )
     assert place.attached(2, KIND) == ()

@@ -26,9 +26,13 @@ def url(request, tmp_path):
     return f"s3://{request.getfixturevalue('use')(request.getfixturevalue(request.param))}/naval"
 
 
-def test_a_signature_travels_and_an_unsigned_version_is_refused(url, workspace, lora_pair, tmp_path):
+def test_a_signature_travels_and_an_unsigned_version_is_refused(
+    url, workspace, lora_pair, tmp_path
+):
     pair = key_pair(tmp_path, "ada")
-    (tmp_path / "policy.toml").write_text('[keys]\nada = "ada.pub"\n[[rules]]\nnames = ["*"]\nkeys = ["ada"]\n')
+    (tmp_path / "policy.toml").write_text(
+        '[keys]\nada = "ada.pub"\n[[rules]]\nnames = ["*"]\nkeys = ["ada"]\n'
+    )
     (tmp_path / "reader").mkdir()
     (tmp_path / "reader" / "config.toml").write_text('[policy]\nfile = "../policy.toml"\n')
     workspace.add(lora_pair[0], "naval")

@@ -42,8 +42,11 @@ def test_model_stock_is_the_papers_ratio():
     rng = np.random.default_rng(0)
     common = rng.standard_normal((4, 3))
     given = [common + 0.5 * rng.standard_normal((4, 3)) for _ in range(3)]
-    cosines = [np.vdot(given[i], given[j]) / np.linalg.norm(given[i]) / np.linalg.norm(given[j])
-               for i in range(3) for j in range(i)]  # fmt: skip
+    cosines = [
+        np.vdot(given[i], given[j]) / np.linalg.norm(given[i]) / np.linalg.norm(given[j])
+        for i in range(3)
+        for j in range(i)
+    ]
     c = np.mean(cosines)
     t = 3 * c / (1 + 2 * c)
     assert np.abs(run(ModelStock(), given, [1, 1, 1]) - t * np.mean(given, axis=0)).max() < 1e-10
@@ -67,8 +70,11 @@ def test_sce_selects_calculates_and_erases(topk):
         for j in range(5):
             sign = np.sign(sum(k[i, j] for k in kept))
             shares = [
-                e / sum(energies) if np.sign(k[i, j]) == sign else 0.0 for e, k in zip(energies, kept, strict=True)
+                e / sum(energies) if np.sign(k[i, j]) == sign else 0.0
+                for e, k in zip(energies, kept, strict=True)
             ]
             if sum(shares):
-                wanted[i, j] = sum(s * k[i, j] for s, k in zip(shares, kept, strict=True)) / sum(shares)
+                wanted[i, j] = sum(s * k[i, j] for s, k in zip(shares, kept, strict=True)) / sum(
+                    shares
+                )
     assert np.abs(run(Sce(), given, weights, Select(topk)) - wanted).max() < 1e-10

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adaptkit.errors import BadRecipe
-from adaptkit.recipe import read_params
+from adaptkit.merge.recipe import read_params
 from adaptkit.testing import StrategyConformance
 from adaptkit_plugins.strategies import sparse
 
@@ -91,9 +91,15 @@ def without_tails(rows, rng, *, beta, gamma, **_):
 def magpruned(rows, rng, *, density, epsilon, **_):
     thinned = []
     for row in rows:
-        rank = {position: len(row) - 1 - place for place, position in enumerate(by_size(row))}  # 0: the smallest
-        chances = [density - epsilon / 2 + epsilon * rank[j] / (len(row) - 1) for j in range(len(row))]
-        thinned.append([x / p if rng.random() < p else 0.0 for x, p in zip(row, chances, strict=True)])
+        rank = {
+            position: len(row) - 1 - place for place, position in enumerate(by_size(row))
+        }  # 0: the smallest
+        chances = [
+            density - epsilon / 2 + epsilon * rank[j] / (len(row) - 1) for j in range(len(row))
+        ]
+        thinned.append(
+            [x / p if rng.random() < p else 0.0 for x, p in zip(row, chances, strict=True)]
+        )
     return thinned
 
 
@@ -138,16 +144,28 @@ def restated(name, tensors, weights, params, rngs):
     thin, combine = FORMULAS[name]
     settings = {field: getattr(params, field) for field in params.__dataclass_fields__}
     thinned = [thin(t.tolist(), rng, **settings) for t, rng in zip(tensors, rngs, strict=True)]
-    return np.array([
-        [combine([w * t[i][j] for w, t in zip(weights, thinned, strict=True)], weights, settings.get("elect"))
-         for j in range(tensors[0].shape[1])]
-        for i in range(tensors[0].shape[0])
-    ])  # fmt: skip
+    return np.array(
+        [
+            [
+                combine(
+                    [w * t[i][j] for w, t in zip(weights, thinned, strict=True)],
+                    weights,
+                    settings.get("elect"),
+                )
+                for j in range(tensors[0].shape[1])
+            ]
+            for i in range(tensors[0].shape[0])
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0), (0.7, 0.3, 0.5), (1.0, -0.5, 0.25, 0.0)], ids=str)
-@pytest.mark.parametrize("given", [{}, FIXED, {**FIXED, "elect": "total"}], ids=["default", "frequency", "total"])
+@pytest.mark.parametrize(
+    "weights", [(1.0,), (1.0, 1.0), (0.7, 0.3, 0.5), (1.0, -0.5, 0.25, 0.0)], ids=str
+)
+@pytest.mark.parametrize(
+    "given", [{}, FIXED, {**FIXED, "elect": "total"}], ids=["default", "frequency", "total"]
+)
 def test_each_equals_its_formula_written_out(name, weights, given):
     strategy, tensors = FAMILY[name], draw(len(weights))
     params = params_of(strategy, **given)
@@ -184,22 +202,32 @@ def test_without_dropping_and_election_the_weighted_sum_is_left(name):
 @pytest.mark.parametrize("elect", ["total", "frequency"])
 def test_any_order_of_the_adapters_gives_the_same(name, elect):
     strategy, tensors, weights = FAMILY[name], draw(4), [0.1, 0.2, 0.3, 0.15]
-    tensors[2] = -(tensors[0] + 2 * tensors[1]) / 3  # 0.1·D₀ + 0.2·D₁ + 0.3·D₂ cancels, up to rounding
+    tensors[2] = (
+        -(tensors[0] + 2 * tensors[1]) / 3
+    )  # 0.1·D₀ + 0.2·D₁ + 0.3·D₂ cancels, up to rounding
     tensors[3][:] = 0.0
     params = params_of(strategy, **WHOLE, elect=elect)
     merged = strategy.merge(tensors, weights, params, generators(range(4)))
     for order in itertools.permutations(range(4)):
-        turned = strategy.merge([tensors[i] for i in order], [weights[i] for i in order], params, generators(order))
+        turned = strategy.merge(
+            [tensors[i] for i in order], [weights[i] for i in order], params, generators(order)
+        )
         assert np.abs(turned - merged).max() <= 1e-14
 
 
 def test_ties_takes_the_mean_of_those_that_agree():
     ties, params = FAMILY["ties"], sparse.DensityElect(density=1.0)
     tensors = [np.array([[4.0, 1.0, 3.0]]), np.array([[2.0, -3.0, -3.0]])]
-    assert ties.merge(tensors, [1.0, 1.0], params, generators(range(2))).tolist() == [[3.0, -3.0, 0.0]]
-    assert ties.merge(tensors, [0.5, 0.5], params, generators(range(2))).tolist() == [[1.5, -1.5, 0.0]]
+    assert ties.merge(tensors, [1.0, 1.0], params, generators(range(2))).tolist() == [
+        [3.0, -3.0, 0.0]
+    ]
+    assert ties.merge(tensors, [0.5, 0.5], params, generators(range(2))).tolist() == [
+        [1.5, -1.5, 0.0]
+    ]
     mergekit = FAMILY["ties:mergekit"]
-    assert mergekit.merge(tensors, [0.5, 0.5], params, generators(range(2))).tolist() == [[3.0, -3.0, 3.0]]
+    assert mergekit.merge(tensors, [0.5, 0.5], params, generators(range(2))).tolist() == [
+        [3.0, -3.0, 3.0]
+    ]
 
 
 def test_one_update_alone_keeps_exactly_the_density_share():
@@ -228,7 +256,10 @@ def test_each_adapter_draws_from_its_own_generator():
         strategy = FAMILY[name]
         params = strategy.params()
         both = strategy.merge([one, two], [1.0, 1.0], params, generators([0, 1]))
-        apart = [strategy.merge([t], [1.0], params, generators([key])) for key, t in enumerate((one, two))]
+        apart = [
+            strategy.merge([t], [1.0], params, generators([key]))
+            for key, t in enumerate((one, two))
+        ]
         assert np.array_equal(both, apart[0] + apart[1])
 
 

@@ -21,11 +21,16 @@ class TestAll(StrategyConformance):
 
 def updates(count=3, rank=2, shape=(9, 7), seed=0):
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal((shape[0], rank)) @ rng.standard_normal((rank, shape[1])) for _ in range(count)]
+    return [
+        rng.standard_normal((shape[0], rank)) @ rng.standard_normal((rank, shape[1]))
+        for _ in range(count)
+    ]
 
 
 def run(strategy, given, weights=None, params=None):
-    return strategy.merge(given, weights or [1.0] * len(given), params or strategy.params(), [None] * len(given))
+    return strategy.merge(
+        given, weights or [1.0] * len(given), params or strategy.params(), [None] * len(given)
+    )
 
 
 def polar(matrix):

@@ -9,7 +9,15 @@ import pytest
 
 from adaptkit.errors import BadRecipe
 from adaptkit.testing import StrategyConformance
-from adaptkit_plugins.strategies.spherical import Iterations, Karcher, MultiSlerp, Nearness, NearSwap, NuSlerp, Slerp
+from adaptkit_plugins.strategies.spherical import (
+    Iterations,
+    Karcher,
+    MultiSlerp,
+    Nearness,
+    NearSwap,
+    NuSlerp,
+    Slerp,
+)
 
 STRATEGIES = {s.name: s for s in (Slerp(), NuSlerp(), MultiSlerp(), Karcher(), NearSwap())}
 
@@ -52,7 +60,9 @@ def test_nuslerp_has_the_weighted_mean_of_the_norms():
     one, other = tensors()
     merged = run(NuSlerp(), [one, other], [1.0, 3.0])
     assert math.isclose(
-        np.linalg.norm(merged), 0.25 * np.linalg.norm(one) + 0.75 * np.linalg.norm(other), rel_tol=1e-12
+        np.linalg.norm(merged),
+        0.25 * np.linalg.norm(one) + 0.75 * np.linalg.norm(other),
+        rel_tol=1e-12,
     )
 
 
@@ -67,12 +77,16 @@ def test_karcher_is_where_the_tangents_cancel():
         across = unit - inner * mean
         pull += weight * math.acos(inner) * across / np.linalg.norm(across)
     assert np.linalg.norm(pull) < 1e-12
-    assert np.allclose(run(Karcher(), given[:2], [1, 1]), run(NuSlerp(), given[:2], [1, 1]), atol=1e-10)
+    assert np.allclose(
+        run(Karcher(), given[:2], [1, 1]), run(NuSlerp(), given[:2], [1, 1]), atol=1e-10
+    )
 
 
 def test_nearswap_swaps_what_is_near_and_leaves_the_rest():
     one, other = np.array([[1.0, 1.0, 0.0]]), np.array([[1.05, 3.0, 0.0]])
-    assert np.allclose(run(NearSwap(), [one, other], [1, 1], Nearness(0.1)), [[1.05, 1.1, 0.0]], atol=1e-15)
+    assert np.allclose(
+        run(NearSwap(), [one, other], [1, 1], Nearness(0.1)), [[1.05, 1.1, 0.0]], atol=1e-15
+    )
 
 
 def test_parallel_and_opposite_updates_are_no_trouble():

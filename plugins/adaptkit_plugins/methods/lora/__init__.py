@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadConfig, BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import AdapterMethod, LowRank, Module
+from adaptkit.extend.module_names import may_never_end
 from adaptkit.hookspecs import hookimpl
-from adaptkit.patterns import may_never_end
 from adaptkit_plugins.methods.lora.dialects import DIALECTS, dialect_of, translated, written
 from adaptkit_plugins.methods.lora.experts import (
     common_targets,
@@ -72,17 +72,25 @@ class Lora(AdapterMethod):
         for field, low in (("r", 1), ("lora_alpha", 0)):
             value = config.get(field)
             if not _at_least(value, low):
-                raise BadConfig(f"{view.label}: {field} is {value!r}", why=f"it must be a number of at least {low}",
-                                fix="mend adapter_config.json, or train again")  # fmt: skip
+                raise BadConfig(
+                    f"{view.label}: {field} is {value!r}",
+                    why=f"it must be a number of at least {low}",
+                    fix="mend adapter_config.json, or train again",
+                )
         for field in ("rank_pattern", "alpha_pattern"):
             for pattern, value in (config.get(field) or {}).items():
                 if not _at_least(value, 0):
-                    raise BadConfig(f"{view.label}: {field} gives '{pattern}' the value {value!r}",
-                                    why="it must be a positive number", fix="mend adapter_config.json")  # fmt: skip
+                    raise BadConfig(
+                        f"{view.label}: {field} gives '{pattern}' the value {value!r}",
+                        why="it must be a positive number",
+                        fix="mend adapter_config.json",
+                    )
                 if may_never_end(pattern):
-                    raise BadConfig(f"{view.label}: {field} has the pattern '{pattern[:60]}'",
-                                    why="matching it could take for ever: it repeats a group, or repeats too often",
-                                    fix="write the module names out in adapter_config.json")  # fmt: skip
+                    raise BadConfig(
+                        f"{view.label}: {field} has the pattern '{pattern[:60]}'",
+                        why="matching it could take for ever: it repeats a group, or repeats too often",
+                        fix="write the module names out in adapter_config.json",
+                    )
         if not self.unmergeable(view):
             self._modules(view)
 
@@ -95,7 +103,11 @@ class Lora(AdapterMethod):
             return reason
         if view.config.get("use_dora") and any(".lora_embedding_" in key for key in view.header):
             return "it uses DoRA on an embedding"
-        marks = tuple(mark for flag, mark in (("use_dora", MAGNITUDE), ("kasa_config", DIAGONAL)) if config.get(flag))
+        marks = tuple(
+            mark
+            for flag, mark in (("use_dora", MAGNITUDE), ("kasa_config", DIAGONAL))
+            if config.get(flag)
+        )
         marks += tuple(f"{mark}.weight" for mark in marks)
         odd = next(
             (
@@ -114,8 +126,11 @@ class Lora(AdapterMethod):
         return not start_of(view.config)
 
     def rank(self, view: AdapterView) -> int | None:
-        ranks = [file_rank(key, info.shape) for key, info in view.header.items()
-                 if not is_expert(view, key.removeprefix(PREFIX).partition(".lora_")[0])]  # fmt: skip
+        ranks = [
+            file_rank(key, info.shape)
+            for key, info in view.header.items()
+            if not is_expert(view, key.removeprefix(PREFIX).partition(".lora_")[0])
+        ]
         return max((rank for rank in ranks if rank), default=int(view.config["r"]))
 
     def modules(self, view: AdapterView) -> tuple[Module, ...]:
@@ -131,26 +146,41 @@ class Lora(AdapterMethod):
         found: list[Module] = []
         for name, keys in sorted(sides.items()):
             if missing := {"A", "B"} - keys.keys():
-                raise BadWeights(f"{view.label}: '{name}' has no lora_{missing.pop()}", why="a factor pair is incomplete",
-                                 fix="save the adapter again")  # fmt: skip
+                raise BadWeights(
+                    f"{view.label}: '{name}' has no lora_{missing.pop()}",
+                    why="a factor pair is incomplete",
+                    fix="save the adapter again",
+                )
             if view.config.get("use_dora") and not any(
                 f"{name}{MAGNITUDE}{end}" in view.header for end in ("", ".weight")
             ):
-                raise BadWeights(f"{view.label}: '{name}' has no lora_magnitude_vector", why="its config says use_dora",
-                                 fix="save the adapter again")  # fmt: skip
+                raise BadWeights(
+                    f"{view.label}: '{name}' has no lora_magnitude_vector",
+                    why="its config says use_dora",
+                    fix="save the adapter again",
+                )
             bare = name.removeprefix(PREFIX)
             describer = describe_experts if is_expert(view, bare) else describe
             found.extend(describer(view, bare, keys["A"], keys["B"]))
         if not found:
-            raise BadWeights(f"{view.label} changes no module", why="the weights file holds no lora_A / lora_B pair",
-                             fix="save the adapter again with model.save_pretrained(DIR)")  # fmt: skip
+            raise BadWeights(
+                f"{view.label} changes no module",
+                why="the weights file holds no lora_A / lora_B pair",
+                fix="save the adapter again with model.save_pretrained(DIR)",
+            )
         return tuple(found)
 
     def delta(self, view: AdapterView, module: Module) -> Delta:
         stem = stem_of(view, module)
         scale = scale_of(view.config, module)
-        if module.kind == "embedding":  # D = (B·A)ᵀ: the embedding's weight is vocabulary × dimension
-            return LowRank(view.read(f"{stem}.lora_embedding_A").T, view.read(f"{stem}.lora_embedding_B").T, scale)
+        if (
+            module.kind == "embedding"
+        ):  # D = (B·A)ᵀ: the embedding's weight is vocabulary × dimension
+            return LowRank(
+                view.read(f"{stem}.lora_embedding_A").T,
+                view.read(f"{stem}.lora_embedding_B").T,
+                scale,
+            )
         A, B = view.read(f"{stem}.lora_A.weight"), view.read(f"{stem}.lora_B.weight")
         bias = self._bias(view, module) if self.needs_bias(view, module) else None
         if module.kind == "expert":
@@ -167,7 +197,9 @@ class Lora(AdapterMethod):
         added = super().applier(view, module)
         if start := start_of(view.config):
             scale = scale_of(view.config, module)
-            return lambda weight, rows: added(weight, rows) - taken_out(start, weight, module.rank, scale)
+            return lambda weight, rows: (
+                added(weight, rows) - taken_out(start, weight, module.rank, scale)
+            )
         if not view.config.get("use_dora"):
             return added
         magnitude = self._magnitude(view, module)
@@ -182,7 +214,9 @@ class Lora(AdapterMethod):
 
     def _magnitude(self, view: AdapterView, module: Module) -> Array:
         stem, rows = stem_of(view, module), module.shape[0]
-        key = next(key for key in (f"{stem}{MAGNITUDE}", f"{stem}{MAGNITUDE}.weight") if key in view.header)
+        key = next(
+            key for key in (f"{stem}{MAGNITUDE}", f"{stem}{MAGNITUDE}.weight") if key in view.header
+        )
         return view.read(key).reshape(-1)[module.part * rows : (module.part + 1) * rows]
 
     def needs_bias(self, view: AdapterView, module: Module) -> bool:
@@ -196,14 +230,22 @@ class Lora(AdapterMethod):
 
     def _bias(self, view: AdapterView, module: Module) -> Array:
         rows = module.shape[0]
-        return view.read(f"{stem_of(view, module)}.lora_B.bias")[module.part * rows : (module.part + 1) * rows]
+        return view.read(f"{stem_of(view, module)}.lora_B.bias")[
+            module.part * rows : (module.part + 1) * rows
+        ]
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
         found = {}
         for key in self.extras(view):
-            if key.endswith(TOKENS) or ".original_module." in key:  # the latter is a copy of what the base has
+            if (
+                key.endswith(TOKENS) or ".original_module." in key
+            ):  # the latter is a copy of what the base has
                 continue
-            name = key.removeprefix(PREFIX).replace(".base_layer.", ".").replace(".modules_to_save.", ".")
+            name = (
+                key.removeprefix(PREFIX)
+                .replace(".base_layer.", ".")
+                .replace(".modules_to_save.", ".")
+            )
             found[name] = key
         return found
 
@@ -220,12 +262,18 @@ class Lora(AdapterMethod):
         return token_rows(view)
 
     def row_settings(self, rows: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
-        return {"trainable_token_indices": {key.removeprefix(PREFIX).removesuffix(TOKENS): list(numbers)
-                                            for key, numbers in rows.items()}}  # fmt: skip
+        return {
+            "trainable_token_indices": {
+                key.removeprefix(PREFIX).removesuffix(TOKENS): list(numbers)
+                for key, numbers in rows.items()
+            }
+        }
 
     def extras(self, view: AdapterView) -> tuple[str, ...]:
         marks = (MAGNITUDE, f"{MAGNITUDE}.weight", DIAGONAL)
-        return tuple(key for key in view.header if not FACTOR.fullmatch(key) and not key.endswith(marks))
+        return tuple(
+            key for key in view.header if not FACTOR.fullmatch(key) and not key.endswith(marks)
+        )
 
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
         import numpy as np
@@ -244,18 +292,28 @@ class Lora(AdapterMethod):
         tensors = {f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}
         biases = [d.bias for _, d in parts if d.bias is not None]
         if biases:
-            tensors[f"{stem}.lora_B.bias"] = np.concatenate(biases) if module.parts > 1 else biases[0]
+            tensors[f"{stem}.lora_B.bias"] = (
+                np.concatenate(biases) if module.parts > 1 else biases[0]
+            )
         return tensors
 
     def merged_config(
-        self, views: Sequence[AdapterView], parts: Sequence[Module], kept: Collection[str],
-        settings: Mapping[str, Any], bias: bool,
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        views: Sequence[AdapterView],
+        parts: Sequence[Module],
+        kept: Collection[str],
+        settings: Mapping[str, Any],
+        bias: bool,
+    ) -> dict[str, Any]:
         _check_whole(views, parts, bias)
         ranks = {part.name: (part.saved_rank, part) for part in parts}
         top = max(rank for rank, _ in ranks.values())
         # The ^ keeps PEFT's optional "(.*\.)?" from matching a longer name that ends in this one.
-        others = {f"^{re.escape(pattern_name(part))}": rank for _, (rank, part) in sorted(ranks.items()) if rank != top}
+        others = {
+            f"^{re.escape(pattern_name(part))}": rank
+            for _, (rank, part) in sorted(ranks.items())
+            if rank != top
+        }
         saved = {module for view in views for module in view.config.get("modules_to_save") or ()}
         biases = {str(view.config.get("bias") or "none") for view in views} - {"none"}
         return {
@@ -267,9 +325,12 @@ class Lora(AdapterMethod):
             "lora_alpha": top,
             "rank_pattern": others,
             "alpha_pattern": others,
-            "target_modules": sorted(name for name, (_, part) in ranks.items() if part.kind != "expert"),
+            "target_modules": sorted(
+                name for name, (_, part) in ranks.items() if part.kind != "expert"
+            ),
             "target_parameters": common_targets(views),
-            "modules_to_save": sorted(m for m in saved if any(f".{m}." in key for key in kept)) or None,
+            "modules_to_save": sorted(m for m in saved if any(f".{m}." in key for key in kept))
+            or None,
             "layer_replication": views[0].config.get("layer_replication"),
             "fan_in_fan_out": any(view.config.get("fan_in_fan_out") for view in views),
             "lora_bias": bias,
@@ -286,14 +347,18 @@ class Lora(AdapterMethod):
 def _check_whole(views: Sequence[AdapterView], parts: Sequence[Module], bias: bool) -> None:
     """Refuse what one LoraConfig cannot say."""
     if bias and any(part.kind == "embedding" for part in parts):
-        raise ExtrasConflict("cannot merge an adapter with lora_bias and one on an embedding",
-                             why="PEFT has no lora_bias on embeddings, and the flag is for the whole adapter",
-                             fix="merge them apart, or train one of them without lora_bias")  # fmt: skip
+        raise ExtrasConflict(
+            "cannot merge an adapter with lora_bias and one on an embedding",
+            why="PEFT has no lora_bias on embeddings, and the flag is for the whole adapter",
+            fix="merge them apart, or train one of them without lora_bias",
+        )
     plans = [(view.label, view.config.get("layer_replication")) for view in views]
     if any(plan != plans[0][1] for _, plan in plans):
-        raise ExtrasConflict("the adapters disagree about layer_replication",
-                             why="; ".join(f"{label} says {plan!r}" for label, plan in plans),
-                             fix="merge adapters that were trained on the same layers")  # fmt: skip
+        raise ExtrasConflict(
+            "the adapters disagree about layer_replication",
+            why="; ".join(f"{label} says {plan!r}" for label, plan in plans),
+            fix="merge adapters that were trained on the same layers",
+        )
 
 
 def _at_least(value: Any, low: float) -> bool:

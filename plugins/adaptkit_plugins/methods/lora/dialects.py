@@ -16,8 +16,9 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadWeights, Unmergeable
-from adaptkit.extend import TensorInfo, Translated
-from adaptkit.patterns import matches, may_never_end
+from adaptkit.extend import Translated
+from adaptkit.extend.module_names import matches, may_never_end
+from adaptkit.types import TensorInfo
 from adaptkit_plugins.methods.lora.experts import expert_keys, peft_order
 from adaptkit_plugins.methods.lora.files import MAGNITUDE, PREFIX, scale_of, stem_of
 
@@ -31,17 +32,38 @@ DIALECTS = {
     "diffusers": "diffusers: unet.….lora_A.weight in pytorch_lora_weights.safetensors",
     "unsloth": "a PEFT directory whose experts Unsloth ordered expert-slowest (before September 2026); read only",
 }
-_PARTS = {"unet": "lora_unet", "transformer": "lora_transformer", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2",
-          "text_encoder_3": "lora_te3"}  # fmt: skip
+_PARTS = {
+    "unet": "lora_unet",
+    "transformer": "lora_transformer",
+    "text_encoder": "lora_te1",
+    "text_encoder_2": "lora_te2",
+    "text_encoder_3": "lora_te3",
+}
 _KOHYA = re.compile(
     r"(?P<part>lora_(?:unet|transformer|te|te1|te2|te3))_(?P<flat>[^.]+)\.(?P<what>lora_down\.weight|lora_up\.weight|alpha|dora_scale|.+)"
 )
-_DIFFUSERS = re.compile(rf"(?P<module>(?:{'|'.join(_PARTS)})\..+?)(?:\.lora_linear_layer|\.lora)?\."
-                        r"(?P<what>lora_A\.weight|lora_B\.weight|lora_magnitude_vector|down\.weight|up\.weight|alpha)")  # fmt: skip
+_DIFFUSERS = re.compile(
+    rf"(?P<module>(?:{'|'.join(_PARTS)})\..+?)(?:\.lora_linear_layer|\.lora)?\."
+    r"(?P<what>lora_A\.weight|lora_B\.weight|lora_magnitude_vector|down\.weight|up\.weight|alpha)"
+)
 _PROCESSOR = re.compile(r"\.processor\.(to_[qkv]|to_out)_lora$")
-_HINTS = {"unet": ("down_blocks", "up_blocks", "mid_block", "input_blocks", "output_blocks", "middle_block"),
-          "text_encoder": ("text_model",),
-          "transformer": ("transformer_blocks", "single_transformer_blocks", "double_blocks", "single_blocks")}  # fmt: skip
+_HINTS = {
+    "unet": (
+        "down_blocks",
+        "up_blocks",
+        "mid_block",
+        "input_blocks",
+        "output_blocks",
+        "middle_block",
+    ),
+    "text_encoder": ("text_model",),
+    "transformer": (
+        "transformer_blocks",
+        "single_transformer_blocks",
+        "double_blocks",
+        "single_blocks",
+    ),
+}
 _WORDS = frozenset(
     """down_blocks up_blocks mid_block transformer_blocks single_transformer_blocks double_blocks single_blocks
     input_blocks output_blocks middle_block to_q to_k to_v to_out to_add_out add_q_proj add_k_proj add_v_proj to_qkv
@@ -61,7 +83,9 @@ def dialect_of(view: AdapterView) -> str:
     return "diffusers" if any(_DIFFUSERS.fullmatch(key) for key in view.header) else ""
 
 
-def translated(dialect: str, view: AdapterView, modules: Callable[[], Iterable[Module]]) -> Translated:
+def translated(
+    dialect: str, view: AdapterView, modules: Callable[[], Iterable[Module]]
+) -> Translated:
     """The adapter as PEFT would have saved it."""
     if dialect == "unsloth":
         return _from_unsloth(view, modules())
@@ -74,9 +98,16 @@ def translated(dialect: str, view: AdapterView, modules: Callable[[], Iterable[M
             continue
         parts[name][what] = key
     if odd:
-        raise Unmergeable(f"cannot read {view.label} as LoRA of {dialect}", why=f"it holds '{odd[0]}'"
-                          + (f" and {len(odd) - 1} more that no LoRA has" if len(odd) > 1 else ", which no LoRA has"),
-                          fix="LyCORIS files (hada_, lokr_) are read as PEFT writes them")  # fmt: skip
+        raise Unmergeable(
+            f"cannot read {view.label} as LoRA of {dialect}",
+            why=f"it holds '{odd[0]}'"
+            + (
+                f" and {len(odd) - 1} more that no LoRA has"
+                if len(odd) > 1
+                else ", which no LoRA has"
+            ),
+            fix="LyCORIS files (hada_, lokr_) are read as PEFT writes them",
+        )
     return _as_peft(view, parts)
 
 
@@ -84,31 +115,51 @@ def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Trans
     """The adapter as another tool reads it; what that tool has no place for is refused."""
     if dialect == "unsloth":
         raise Unmergeable(
-            "unsloth is only read", why="Unsloth reads what PEFT writes", fix="adaptkit export REF --out DIR"
+            "unsloth is only read",
+            why="Unsloth reads what PEFT writes",
+            fix="adaptkit export REF --out DIR",
         )
-    left = [key for key in view.header if not re.search(r"\.lora_(?:[AB]\.weight|magnitude_vector(?:\.weight)?)$", key)]
+    left = [
+        key
+        for key in view.header
+        if not re.search(r"\.lora_(?:[AB]\.weight|magnitude_vector(?:\.weight)?)$", key)
+    ]
     if left:
-        raise Unmergeable(f"cannot write {view.label} for {dialect}", why=f"it has no place for '{left[0]}'",
-                          fix="merge it without (--extras drop), or keep it as a PEFT directory")  # fmt: skip
+        raise Unmergeable(
+            f"cannot write {view.label} for {dialect}",
+            why=f"it has no place for '{left[0]}'",
+            fix="merge it without (--extras drop), or keep it as a PEFT directory",
+        )
     tensors: dict[str, tuple[TensorInfo, Callable[[], Array]]] = {}
     names = {module.name for module in modules}
     both = any(name.startswith("text_encoder_2.") for name in names)
     distinct = {module.name: module for module in modules}
-    alphas = {name: scale_of(view.config, module) * module.saved_rank for name, module in distinct.items()}
+    alphas = {
+        name: scale_of(view.config, module) * module.saved_rank for name, module in distinct.items()
+    }
     alpha = Counter(alphas.values()).most_common(1)[0][0]
     for module in distinct.values():
         part, name = _part_of(view, module.name)
         stem, scale = stem_of(view, module), scale_of(view.config, module)
-        keys = {what: f"{stem}.{end}" for what, end in (("A", "lora_A.weight"), ("B", "lora_B.weight"))}
+        keys = {
+            what: f"{stem}.{end}" for what, end in (("A", "lora_A.weight"), ("B", "lora_B.weight"))
+        }
         mark = next(
-            (f"{stem}{MAGNITUDE}{end}" for end in ("", ".weight") if f"{stem}{MAGNITUDE}{end}" in view.header), ""
+            (
+                f"{stem}{MAGNITUDE}{end}"
+                for end in ("", ".weight")
+                if f"{stem}{MAGNITUDE}{end}" in view.header
+            ),
+            "",
         )
         if dialect == "kohya":
             prefix = "lora_te" if part == "text_encoder" and not both else _PARTS[part]
             flat = f"{prefix}_{name.replace('.', '_')}"
             info = view.header[keys["A"]]
-            tensors[f"{flat}.alpha"] = (TensorInfo(info.dtype, (), info.nbytes // max(1, _count(info.shape))),
-                                        _constant(view, keys["A"], alpha))  # fmt: skip
+            tensors[f"{flat}.alpha"] = (
+                TensorInfo(info.dtype, (), info.nbytes // max(1, _count(info.shape))),
+                _constant(view, keys["A"], alpha),
+            )
             tensors[f"{flat}.lora_down.weight"] = (view.header[keys["A"]], _reader(view, keys["A"]))
             tensors[f"{flat}.lora_up.weight"] = (
                 view.header[keys["B"]],
@@ -116,12 +167,17 @@ def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Trans
             )
             if mark:
                 info = view.header[mark]
-                tensors[f"{flat}.dora_scale"] = (TensorInfo(info.dtype, (_count(info.shape), 1), info.nbytes),
-                                                 _shaped(view, mark, (-1, 1)))  # fmt: skip
+                tensors[f"{flat}.dora_scale"] = (
+                    TensorInfo(info.dtype, (_count(info.shape), 1), info.nbytes),
+                    _shaped(view, mark, (-1, 1)),
+                )
         else:
             full = f"{part}.{name}"
             tensors[f"{full}.lora_A.weight"] = (view.header[keys["A"]], _reader(view, keys["A"]))
-            tensors[f"{full}.lora_B.weight"] = (view.header[keys["B"]], _scaled(view, keys["B"], scale))
+            tensors[f"{full}.lora_B.weight"] = (
+                view.header[keys["B"]],
+                _scaled(view, keys["B"], scale),
+            )
             if mark:
                 tensors[f"{full}.lora_magnitude_vector"] = (view.header[mark], _reader(view, mark))
     file = "pytorch_lora_weights.safetensors" if dialect == "diffusers" else "lora.safetensors"
@@ -132,7 +188,11 @@ def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Trans
         else {"ss_network_module": "networks.lora", "ss_network_dim": str(rank)}
     )
     return Translated(
-        {}, {key: info for key, (info, _) in tensors.items()}, lambda key: tensors[key][1](), file, metadata
+        {},
+        {key: info for key, (info, _) in tensors.items()},
+        lambda key: tensors[key][1](),
+        file,
+        metadata,
     )
 
 
@@ -143,10 +203,15 @@ def _kohya_key(view: AdapterView, key: str) -> tuple[str, str]:
     match = _KOHYA.fullmatch(key)
     if not match:
         return key, ""
-    part = next((name for name, prefix in _PARTS.items() if match["part"] == prefix), "text_encoder")
-    what = {"lora_down.weight": "A", "lora_up.weight": "B", "alpha": "alpha", "dora_scale": "magnitude"}.get(
-        match["what"], ""
+    part = next(
+        (name for name, prefix in _PARTS.items() if match["part"] == prefix), "text_encoder"
     )
+    what = {
+        "lora_down.weight": "A",
+        "lora_up.weight": "B",
+        "alpha": "alpha",
+        "dora_scale": "magnitude",
+    }.get(match["what"], "")
     return f"{part}.{_dotted(match['flat'], view.base_shapes)}", what
 
 
@@ -154,8 +219,14 @@ def _diffusers_key(key: str) -> tuple[str, str]:
     match = _DIFFUSERS.fullmatch(key)
     if not match:
         return key, ""
-    what = {"lora_A.weight": "A", "down.weight": "A", "lora_B.weight": "B", "up.weight": "B", "alpha": "alpha",
-            "lora_magnitude_vector": "magnitude"}[match["what"]]  # fmt: skip
+    what = {
+        "lora_A.weight": "A",
+        "down.weight": "A",
+        "lora_B.weight": "B",
+        "up.weight": "B",
+        "alpha": "alpha",
+        "lora_magnitude_vector": "magnitude",
+    }[match["what"]]
     old = _PROCESSOR.search(match["module"])
     module = (
         _PROCESSOR.sub(lambda m: f".{m[1]}.0" if m[1] == "to_out" else f".{m[1]}", match["module"])
@@ -173,7 +244,9 @@ def _dotted(flat: str, known: Mapping[str, Any] | None) -> str:
             return module
     words, at, found = flat.split("_"), 0, []
     while at < len(words):
-        length = next((n for n in range(_LONGEST, 1, -1) if "_".join(words[at : at + n]) in _WORDS), 1)
+        length = next(
+            (n for n in range(_LONGEST, 1, -1) if "_".join(words[at : at + n]) in _WORDS), 1
+        )
         found.append("_".join(words[at : at + length]))
         at += length
     return ".".join(found)
@@ -186,8 +259,11 @@ def _part_of(view: AdapterView, name: str) -> tuple[str, str]:
         return first, rest
     part = next((part for part, hints in _HINTS.items() if first in hints), None)
     if part is None:
-        raise Unmergeable(f"cannot write {view.label} for a diffusion pipeline", why=f"'{name}' belongs to none of its parts",
-                          fix="adaptkit export REF --out DIR writes the PEFT directory")  # fmt: skip
+        raise Unmergeable(
+            f"cannot write {view.label} for a diffusion pipeline",
+            why=f"'{name}' belongs to none of its parts",
+            fix="adaptkit export REF --out DIR writes the PEFT directory",
+        )
     return part, name
 
 
@@ -201,31 +277,58 @@ def _as_peft(view: AdapterView, parts: Mapping[str, Mapping[str, str]]) -> Trans
     said = _diffusers_alphas(view)
     for name, keys in sorted(parts.items()):
         if missing := {"A", "B"} - keys.keys():
-            raise BadWeights(f"{view.label}: '{name}' has no lora_{missing.pop()}", why="a factor pair is incomplete",
-                             fix="save the adapter again")  # fmt: skip
+            raise BadWeights(
+                f"{view.label}: '{name}' has no lora_{missing.pop()}",
+                why="a factor pair is incomplete",
+                fix="save the adapter again",
+            )
         ranks[name] = view.header[keys["A"]].shape[0]
-        alphas[name] = (float(view.read(keys["alpha"]).reshape(-1)[0]) if "alpha" in keys
-                        else said(name, ranks[name]))  # fmt: skip
-        for what, end in (("A", ".lora_A.weight"), ("B", ".lora_B.weight"), ("magnitude", MAGNITUDE)):
+        alphas[name] = (
+            float(view.read(keys["alpha"]).reshape(-1)[0])
+            if "alpha" in keys
+            else said(name, ranks[name])
+        )
+        for what, end in (
+            ("A", ".lora_A.weight"),
+            ("B", ".lora_B.weight"),
+            ("magnitude", MAGNITUDE),
+        ):
             if what in keys:
                 info, shape = view.header[keys[what]], None
                 if what == "magnitude":
                     shape = (view.header[keys["B"]].shape[0],)
-                    if _count(info.shape) != shape[0] or (len(info.shape) > 1 and info.shape[0] != shape[0]):
-                        raise Unmergeable(f"cannot read '{keys[what]}' of {view.label}", why=f"its shape is {list(info.shape)}: it "
-                                          "rescales columns, and PEFT's DoRA rescales rows")  # fmt: skip
-                layout[f"{PREFIX}{name}{end}"] = TensorInfo(info.dtype, shape or info.shape, info.nbytes)
+                    if _count(info.shape) != shape[0] or (
+                        len(info.shape) > 1 and info.shape[0] != shape[0]
+                    ):
+                        raise Unmergeable(
+                            f"cannot read '{keys[what]}' of {view.label}",
+                            why=f"its shape is {list(info.shape)}: it "
+                            "rescales columns, and PEFT's DoRA rescales rows",
+                        )
+                layout[f"{PREFIX}{name}{end}"] = TensorInfo(
+                    info.dtype, shape or info.shape, info.nbytes
+                )
                 readers[f"{PREFIX}{name}{end}"] = (
                     _shaped(view, keys[what], shape) if shape else _reader(view, keys[what])
                 )
-    rank, alpha = Counter(ranks.values()).most_common(1)[0][0], Counter(alphas.values()).most_common(1)[0][0]
+    rank, alpha = (
+        Counter(ranks.values()).most_common(1)[0][0],
+        Counter(alphas.values()).most_common(1)[0][0],
+    )
     config = {
-        "peft_type": "LORA", "base_model_name_or_path": None, "inference_mode": True, "r": rank, "lora_alpha": _plain(alpha),
+        "peft_type": "LORA",
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": _plain(alpha),
         "rank_pattern": {f"^{re.escape(n)}": r for n, r in ranks.items() if r != rank},
         "alpha_pattern": {f"^{re.escape(n)}": _plain(a) for n, a in alphas.items() if a != alpha},
-        "target_modules": sorted(ranks), "use_dora": any("magnitude" in keys for keys in parts.values()),
-        "lora_dropout": 0.0, "bias": "none", "init_lora_weights": True,
-    }  # fmt: skip
+        "target_modules": sorted(ranks),
+        "use_dora": any("magnitude" in keys for keys in parts.values()),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "init_lora_weights": True,
+    }
     return Translated(config, layout, lambda key: readers[key]())
 
 
@@ -242,8 +345,10 @@ def _diffusers_alphas(view: AdapterView) -> Callable[[str, int], float]:
         part, _, module = name.partition(".")
         patterns = table.get(f"{part}.alpha_pattern")
         known = patterns.items() if isinstance(patterns, dict) else ()
-        value = next((a for pattern, a in known if not may_never_end(pattern) and matches(pattern, module)),
-                     table.get(f"{part}.lora_alpha"))  # fmt: skip
+        value = next(
+            (a for pattern, a in known if not may_never_end(pattern) and matches(pattern, module)),
+            table.get(f"{part}.lora_alpha"),
+        )
         return (
             float(value)
             if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
@@ -256,8 +361,11 @@ def _diffusers_alphas(view: AdapterView) -> Callable[[str, int], float]:
 def _from_unsloth(view: AdapterView, modules: Iterable[Module]) -> Translated:
     ranks = expert_keys(modules)
     if not ranks:
-        raise Unmergeable(f"cannot read {view.label} as Unsloth's", why="it has no fused experts, so there is nothing to reorder",
-                          fix="add it without --from")  # fmt: skip
+        raise Unmergeable(
+            f"cannot read {view.label} as Unsloth's",
+            why="it has no fused experts, so there is nothing to reorder",
+            fix="add it without --from",
+        )
 
     def read(key: str) -> Array:
         return peft_order({key: view.read(key)}, ranks)[key] if key in ranks else view.read(key)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit.errors import BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import Module
-from adaptkit.patterns import matches, same_name
+from adaptkit.extend.module_names import matches, same_name
 from adaptkit_plugins.methods.lora.files import PREFIX, checked_shapes
 
 if TYPE_CHECKING:
@@ -39,23 +39,37 @@ def describe_experts(view: AdapterView, name: str, key_a: str, key_b: str) -> li
     a, b = checked_shapes(view, key_a, key_b)
     weight, stored, transposed = _parameter(view, name)
     said = view.config.get("rank_pattern") or {}
-    rank = int(next((r for pattern, r in said.items() if matches(pattern, weight or name)), view.config["r"]))
+    rank = int(
+        next(
+            (r for pattern, r in said.items() if matches(pattern, weight or name)), view.config["r"]
+        )
+    )
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] % rank:
-        raise BadWeights(f"{view.label}: A and B of '{name}' do not fit", why=f"A is {list(a)} and B is {list(b)}, at rank {rank}",
-                         fix="save the adapter again")  # fmt: skip
+        raise BadWeights(
+            f"{view.label}: A and B of '{name}' do not fit",
+            why=f"A is {list(a)} and B is {list(b)}, at rank {rank}",
+            fix="save the adapter again",
+        )
     experts = a[0] // rank
     slab = (a[1], b[0]) if transposed else (b[0], a[1])
     if stored and stored != (experts, *slab) and not (experts == 1 and stored == slab):
-        raise Unmergeable(f"{view.label}: '{name}' does not fit the base's '{weight}'", why=f"{experts} experts of {list(slab)} "
-                         f"here, {list(stored)} there", fix="give the base it was trained on")  # fmt: skip
-    return [Module(name, "expert", (b[0], a[1]), rank, stored, part, experts, weight, transposed)
-            for part in range(experts)]  # fmt: skip
+        raise Unmergeable(
+            f"{view.label}: '{name}' does not fit the base's '{weight}'",
+            why=f"{experts} experts of {list(slab)} here, {list(stored)} there",
+            fix="give the base it was trained on",
+        )
+    return [
+        Module(name, "expert", (b[0], a[1]), rank, stored, part, experts, weight, transposed)
+        for part in range(experts)
+    ]
 
 
 def expert_factors(A: Array, B: Array, module: Module) -> tuple[Array, Array]:
     """One expert's A and B out of the pair that holds them all."""
     at, rank = module.part, module.rank
-    return A.reshape(module.parts, rank, -1)[at], B.reshape(B.shape[0], rank, module.parts)[:, :, at]
+    return A.reshape(module.parts, rank, -1)[at], B.reshape(B.shape[0], rank, module.parts)[
+        :, :, at
+    ]
 
 
 def packed_experts(parts: Sequence[tuple[Module, LowRank]]) -> tuple[Array, Array]:
@@ -71,32 +85,40 @@ def common_targets(views: Sequence[AdapterView]) -> list[str] | None:
     """The parameters that a merge targets; the nesting has a meaning only when all who have any have the same."""
     known = {targets(view): view.label for view in views if targets(view)}
     if len(known) > 1:
-        raise ExtrasConflict("the adapters disagree about target_parameters",
-                             why="; ".join(f"{label} targets {list(names)}" for names, label in known.items()),
-                             fix="merge adapters that target the same parameters")  # fmt: skip
+        raise ExtrasConflict(
+            "the adapters disagree about target_parameters",
+            why="; ".join(f"{label} targets {list(names)}" for names, label in known.items()),
+            fix="merge adapters that target the same parameters",
+        )
     return list(next(iter(known))) if known else None
 
 
 def pattern_name(part: Module) -> str:
     """The name by which PEFT looks a rank up."""
     if part.kind == "expert" and not part.weight:
-        raise ExtrasConflict(f"the experts in '{part.name}' get another rank than the rest",
-                             why="rank_pattern says so by the parameter's name, which only the base tells",
-                             fix="--base DIR, or a --rank that all can have")  # fmt: skip
+        raise ExtrasConflict(
+            f"the experts in '{part.name}' get another rank than the rest",
+            why="rank_pattern says so by the parameter's name, which only the base tells",
+            fix="--base DIR, or a --rank that all can have",
+        )
     return part.weight or part.name
 
 
 def peft_order(tensors: Mapping[str, Array], ranks: Mapping[str, int]) -> dict[str, Array]:
     """B matrices that were written expert slowest (Unsloth before September 2026), expert fastest."""
     return {
-        key: B.reshape(B.shape[0], -1, ranks[key]).transpose(0, 2, 1).reshape(B.shape) for key, B in tensors.items()
+        key: B.reshape(B.shape[0], -1, ranks[key]).transpose(0, 2, 1).reshape(B.shape)
+        for key, B in tensors.items()
     }
 
 
 def expert_keys(modules: Iterable[Module]) -> dict[str, int]:
     """The B of every fused pair, with the rank of one expert."""
-    return {f"{PREFIX}{module.name}.lora_B.weight": module.rank
-            for module in modules if module.kind == "expert" and module.parts > 1}  # fmt: skip
+    return {
+        f"{PREFIX}{module.name}.lora_B.weight": module.rank
+        for module in modules
+        if module.kind == "expert" and module.parts > 1
+    }
 
 
 def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool]:
@@ -106,12 +128,22 @@ def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool
         only = targets(view)
         return (f"{name}.{only[0].rpartition('.')[2]}" if len(only) == 1 else "", (), False)
     bare = name.replace(_INNER, "")
-    here = [p for p in model.parameters if same_name(p.rpartition(".")[0], bare)
-            and any(f".{p}".endswith(f".{target}") for target in targets(view))]  # fmt: skip
+    here = [
+        p
+        for p in model.parameters
+        if same_name(p.rpartition(".")[0], bare)
+        and any(f".{p}".endswith(f".{target}") for target in targets(view))
+    ]
     wrappers = {key.removeprefix(PREFIX).partition(".lora_")[0] for key in view.header}
-    nested = sorted((w for w in wrappers if w.replace(_INNER, "") == bare), key=lambda w: -w.count(_INNER))
+    nested = sorted(
+        (w for w in wrappers if w.replace(_INNER, "") == bare), key=lambda w: -w.count(_INNER)
+    )
     if len(nested) != len(here):
-        raise Unmergeable(f"{view.label} does not fit the base", why=f"it wraps {len(nested)} parameters of '{bare}', "
-                         f"the base's model has {len(here)} of them", fix="give the base it was trained on")  # fmt: skip
+        raise Unmergeable(
+            f"{view.label} does not fit the base",
+            why=f"it wraps {len(nested)} parameters of '{bare}', "
+            f"the base's model has {len(here)} of them",
+            fix="give the base it was trained on",
+        )
     weight = here[nested.index(name)]
     return weight, model.parameters[weight], weight.rpartition(".")[0] in model.transposed

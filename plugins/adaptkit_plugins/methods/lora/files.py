@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadWeights
 from adaptkit.extend import Module
-from adaptkit.patterns import matches
+from adaptkit.extend.module_names import matches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 PREFIX = "base_model.model."
 MAGNITUDE = ".lora_magnitude_vector"
 DIAGONAL = ".lora_diag"
-FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?P<tail>\.weight|\.bias)?")
+FACTOR = re.compile(
+    r"(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?P<tail>\.weight|\.bias)?"
+)
 TOKENS = ".token_adapter.trainable_tokens_delta"
 
 
@@ -40,7 +42,13 @@ def describe(view: AdapterView, name: str, key_a: str, key_b: str) -> list[Modul
     a, b = checked_shapes(view, key_a, key_b)
     if "lora_embedding_" in key_a and len(a) == len(b) == 2 and b[1] == a[0]:
         return [Module(name, "embedding", (a[1], b[0]), a[0], (a[1], b[0]))]
-    if len(a) == 4 and len(b) == 4 and b[2:] == (1, 1) and a[0] % b[1] == 0 and b[0] % (a[0] // b[1]) == 0:
+    if (
+        len(a) == 4
+        and len(b) == 4
+        and b[2:] == (1, 1)
+        and a[0] % b[1] == 0
+        and b[0] % (a[0] // b[1]) == 0
+    ):
         groups = a[0] // b[1]
         shape, stored = (b[0] // groups, math.prod(a[1:])), (b[0], *a[1:])
         return [Module(name, "conv2d", shape, b[1], stored, part, groups) for part in range(groups)]
@@ -48,26 +56,39 @@ def describe(view: AdapterView, name: str, key_a: str, key_b: str) -> list[Modul
         if view.config.get("fan_in_fan_out"):
             return [Module(name, "conv1d", (b[0], a[1]), a[0], (a[1], b[0]))]
         return [Module(name, "linear", (b[0], a[1]), a[0], (b[0], a[1]))]
-    raise BadWeights(f"{view.label}: A and B of '{name}' do not fit", why=f"A is {list(a)} and B is {list(b)}",
-                     fix="save the adapter again")  # fmt: skip
+    raise BadWeights(
+        f"{view.label}: A and B of '{name}' do not fit",
+        why=f"A is {list(a)} and B is {list(b)}",
+        fix="save the adapter again",
+    )
 
 
-def checked_shapes(view: AdapterView, key_a: str, key_b: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def checked_shapes(
+    view: AdapterView, key_a: str, key_b: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shapes of a factor pair; `BadWeights` for what an un-gathered save leaves behind."""
     a, b = view.header[key_a].shape, view.header[key_b].shape
     if 0 in a or 0 in b or len(a) < 2 or len(b) < 2:
         key, shape = (key_a, a) if 0 in a or len(a) < 2 else (key_b, b)
-        raise BadWeights(f"{view.label}: the tensor '{key}' has the shape {list(shape)}",
-                         why="it is empty or flat, as after a save under ZeRO-3 or FSDP that did not gather the shards",
-                         fix="gather the parameters, then save again")  # fmt: skip
+        raise BadWeights(
+            f"{view.label}: the tensor '{key}' has the shape {list(shape)}",
+            why="it is empty or flat, as after a save under ZeRO-3 or FSDP that did not gather the shards",
+            fix="gather the parameters, then save again",
+        )
     return a, b
 
 
 def scale_of(config: Mapping[str, Any], module: Module) -> float:
     """α/r, or α/√r with rsLoRA; r from the tensor, α from alpha_pattern or lora_alpha."""
     rank = module.saved_rank
-    alpha = next((value for pattern, value in (config.get("alpha_pattern") or {}).items()
-                  if matches(pattern, module.weight or module.name)), config["lora_alpha"])  # fmt: skip
+    alpha = next(
+        (
+            value
+            for pattern, value in (config.get("alpha_pattern") or {}).items()
+            if matches(pattern, module.weight or module.name)
+        ),
+        config["lora_alpha"],
+    )
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -78,10 +99,23 @@ def token_rows(view: AdapterView) -> dict[str, tuple[str, tuple[int, ...]]]:
     for key in view.header:
         if key.endswith(TOKENS):
             module = key.removeprefix(PREFIX).removesuffix(TOKENS)
-            rows = said if isinstance(said, list) else next(
-                (rows for name, rows in (said or {}).items() if f".{module}".endswith(f".{name}")), None)  # fmt: skip
+            rows = (
+                said
+                if isinstance(said, list)
+                else next(
+                    (
+                        rows
+                        for name, rows in (said or {}).items()
+                        if f".{module}".endswith(f".{name}")
+                    ),
+                    None,
+                )
+            )
             if not isinstance(rows, list) or len(rows) != view.header[key].shape[0]:
-                raise BadWeights(f"{view.label}: it is not said which tokens '{key}' is for",
-                                 why=f"trainable_token_indices is {said!r}", fix="mend adapter_config.json")  # fmt: skip
+                raise BadWeights(
+                    f"{view.label}: it is not said which tokens '{key}' is for",
+                    why=f"trainable_token_indices is {said!r}",
+                    fix="mend adapter_config.json",
+                )
             found[f"{module}.weight"] = (key, tuple(int(row) for row in rows))
     return found

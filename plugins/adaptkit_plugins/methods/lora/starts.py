@@ -28,8 +28,10 @@ def lost_start(config: Mapping[str, Any]) -> str:
     """Why the part that was taken out cannot be found again, as a clause; empty when it can."""
     said = str(config.get("init_lora_weights", ""))
     if said.startswith(_LOST):
-        return (f"it was initialised with {said}, which changes the base's weights by what was drawn or measured then, "
-                "and was saved without path_initial_model_for_weight_conversion")  # fmt: skip
+        return (
+            f"it was initialised with {said}, which changes the base's weights by what was drawn or measured then, "
+            "and was saved without path_initial_model_for_weight_conversion"
+        )
     if start_of(config) and (config.get("use_dora") or config.get("fan_in_fan_out")):
         return f"it was initialised with {start_of(config)}, which PEFT has for plain linear layers only"
     return ""

@@ -34,7 +34,9 @@ pause = time.sleep
 TRIES = 5
 _REDIRECTS = 5
 _CONNECT, _SILENCE = 10.0, 60.0  # seconds to connect, and without a byte
-_SLOWEST = 1024  # bytes a second, over a whole try: less is a server that keeps us busy with nothing
+_SLOWEST = (
+    1024  # bytes a second, over a whole try: less is a server that keeps us busy with nothing
+)
 _GRACE = 60.0  # seconds in which it may be slower
 
 
@@ -67,7 +69,7 @@ class Client:
 
     def ask(self, doing: str, call: Callable[[], T], advanced: Callable[[], int] = int) -> T:
         """A call that may be made again, tried again while the Hub is busy; tries count from where it last advanced."""
-        with self.explained(doing):
+        with self.os_errors(doing):
             attempt, reached = 0, advanced()
             while True:
                 try:
@@ -88,9 +90,13 @@ class Client:
         return True
 
     @contextmanager
-    def explained(self, doing: str) -> Iterator[None]:
+    def os_errors(self, doing: str) -> Iterator[None]:
         """Turn what huggingface_hub and the network raise into sentences, and keep them from printing bars."""
-        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+        from huggingface_hub.utils import (
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
 
         loud = not are_progress_bars_disabled()
         if loud:
@@ -128,7 +134,9 @@ class Client:
                     kept.extend(piece)
                     self._not_too_slow(path, len(kept), time.monotonic() - begun)
                     if len(kept) > largest:
-                        raise Corrupt(f"{path} of {self.url} is too large", why=f"more than {largest:,} bytes")
+                        raise Corrupt(
+                            f"{path} of {self.url} is too large", why=f"more than {largest:,} bytes"
+                        )
                 self._whole(path, answer, len(kept))
             return bytes(kept)
 
@@ -150,21 +158,28 @@ class Client:
 
     def fetch(self, commit: str, path: str, size: int, target: Path, progress: Progress) -> None:
         """A file of a commit, of a known size; what breaks off is resumed. The caller verifies the bytes."""
-        with self.explained("save what comes from"), target.open("xb") as file:
+        with self.os_errors("save what comes from"), target.open("xb") as file:
 
             def call() -> None:
                 begun = time.monotonic()
                 with self._stream(commit, path, file.tell()) as answer:
-                    if file.tell() and answer.status_code != 206:  # it gives the whole file, whatever was asked for
+                    if (
+                        file.tell() and answer.status_code != 206
+                    ):  # it gives the whole file, whatever was asked for
                         progress(-file.tell())
                         file.seek(0)
                         file.truncate()
                     came = 0
-                    for piece in answer.iter_bytes():  # as they come: of what breaks off nothing is lost
+                    for (
+                        piece
+                    ) in answer.iter_bytes():  # as they come: of what breaks off nothing is lost
                         came += len(piece)
                         if file.tell() + len(piece) > size:
-                            raise Corrupt(f"'{path}' of {self.url} is longer than it should be", why=f"more than {size:,} bytes came",
-                                          fix="ask who pushed it to push it again as a new version")  # fmt: skip
+                            raise Corrupt(
+                                f"'{path}' of {self.url} is longer than it should be",
+                                why=f"more than {size:,} bytes came",
+                                fix="ask who pushed it to push it again as a new version",
+                            )
                         file.write(piece)
                         progress(len(piece))
                         self._not_too_slow(path, came, time.monotonic() - begun)
@@ -176,7 +191,9 @@ class Client:
             os.fsync(file.fileno())
 
     @contextmanager
-    def _stream(self, commit: str, path: str, begin: int, end: int | None = None) -> Iterator[httpx2.Response]:
+    def _stream(
+        self, commit: str, path: str, begin: int, end: int | None = None
+    ) -> Iterator[httpx2.Response]:
         """The answer to a GET of a file from some byte on, wherever the Hub sends us for it."""
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -185,7 +202,9 @@ class Client:
         if begin or end:
             headers["Range"] = f"bytes={begin}-{end - 1 if end else ''}"
         for _ in range(_REDIRECTS):
-            with self._session().stream("GET", url, headers=headers, follow_redirects=False) as answer:
+            with self._session().stream(
+                "GET", url, headers=headers, follow_redirects=False
+            ) as answer:
                 where = answer.headers.get("Location")
                 if answer.status_code not in {301, 302, 303, 307, 308} or where is None:
                     if answer.status_code == 416 and headers.get(
@@ -204,20 +223,28 @@ class Client:
                     self._refuse_neighbours(moved)
                 url = moved
         raise StorageError(
-            f"cannot read {self.url}", why="the Hub sends us from one address to the next", fix="try again later"
+            f"cannot read {self.url}",
+            why="the Hub sends us from one address to the next",
+            fix="try again later",
         )
 
     def _refuse_neighbours(self, url: str) -> None:
         """A Hub has no business sending us to files, or to what only this machine can reach."""
         parts = urlsplit(url)
-        why = "" if parts.scheme in {"http", "https"} else f"to a {parts.scheme or 'nameless'}: address"
+        why = (
+            ""
+            if parts.scheme in {"http", "https"}
+            else f"to a {parts.scheme or 'nameless'}: address"
+        )
         try:
             from ipaddress import ip_address
 
             address = ip_address(parts.hostname or "")
         except ValueError:
             address = None
-        if address is not None and (address.is_link_local or address.is_unspecified or address.is_multicast):
+        if address is not None and (
+            address.is_link_local or address.is_unspecified or address.is_multicast
+        ):
             why = f"to {address}, which only this machine can reach"
         if (
             address is not None
@@ -226,7 +253,11 @@ class Client:
         ):
             why = f"to {address}, which is this machine"
         if why:
-            raise StorageError(f"cannot read {self.url}", why=f"the Hub sends us {why}", fix="do not trust that Hub")
+            raise StorageError(
+                f"cannot read {self.url}",
+                why=f"the Hub sends us {why}",
+                fix="do not trust that Hub",
+            )
 
     def _whole(self, path: str, answer: httpx2.Response, came: int) -> None:
         said = answer.headers.get("Content-Length")
@@ -235,8 +266,11 @@ class Client:
 
     def _not_too_slow(self, path: str, came: int, seconds: float) -> None:
         if seconds > _GRACE and came < _SLOWEST * seconds:
-            raise StorageError(f"cannot read {self.url}", why=f"'{path}' comes at {came / seconds:,.0f} bytes a second",
-                               fix="try again later")  # fmt: skip
+            raise StorageError(
+                f"cannot read {self.url}",
+                why=f"'{path}' comes at {came / seconds:,.0f} bytes a second",
+                fix="try again later",
+            )
 
     def _session(self) -> httpx2.Client:
         """huggingface_hub's own client (hooks for offline mode, proxies), which by itself waits for ever."""

@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.contents import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError, StoreError
-from adaptkit.files import check_relative
-from adaptkit.numbered import check_entries
+from adaptkit.extend.artifact_files import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
+from adaptkit.extend.versioned_storage import check_entries
+from adaptkit.io.safe_paths import check_relative
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, PlacedVersion, artifact_digest
 from adaptkit_plugins.storage.hub.troubles import NoFile
 
@@ -74,7 +74,11 @@ class History:
         untagged = []
         for commit in heads.values():
             placed = self.at(commit)
-            if isinstance(placed, PlacedVersion) and placed.number and f"v{placed.number}" not in tags:
+            if (
+                isinstance(placed, PlacedVersion)
+                and placed.number
+                and f"v{placed.number}" not in tags
+            ):
                 found[placed.number] = self._first_commit(placed, commit)
                 untagged.append(placed.number)
         return Look(heads, tags, dict(sorted(found.items())), tuple(sorted(set(untagged))))
@@ -87,9 +91,13 @@ class History:
 
     def resolve(self, revision: str) -> str:
         """The commit that a branch, a tag or a part of a commit's name means."""
-        info = self._client.ask("read", lambda: self._client.api.model_info(self._client.repo, revision=revision))
+        info = self._client.ask(
+            "read", lambda: self._client.api.model_info(self._client.repo, revision=revision)
+        )
         if info.sha is None:
-            raise StorageError(f"cannot read {self._client.url}", why="the Hub does not say which commit that is")
+            raise StorageError(
+                f"cannot read {self._client.url}", why="the Hub does not say which commit that is"
+            )
         return info.sha
 
     def tree(self, commit: str) -> dict[str, Any]:
@@ -97,14 +105,17 @@ class History:
         if commit not in self._trees:
 
             def call() -> dict[str, Any]:
-                listed = self._client.api.list_repo_tree(self._client.repo, recursive=True, revision=commit)
+                listed = self._client.api.list_repo_tree(
+                    self._client.repo, recursive=True, revision=commit
+                )
                 files: dict[str, Any] = {}
                 for entry in listed:
                     if hasattr(entry, "blob_id"):
                         files[entry.path] = entry
                     if len(files) > _MOST_FILES:
                         raise StorageError(
-                            f"cannot read {self._client.url}", why=f"it holds more than {_MOST_FILES:,} files"
+                            f"cannot read {self._client.url}",
+                            why=f"it holds more than {_MOST_FILES:,} files",
                         )
                 return files
 
@@ -119,7 +130,9 @@ class History:
         files = self.tree(commit)
         if not all(_fits(files.get(entry.path), entry) for entry in placed.manifest.files):
             return self.plain(commit)
-        extras = tuple(entry for entry in placed.manifest.extras if _fits(files.get(entry.path), entry))
+        extras = tuple(
+            entry for entry in placed.manifest.extras if _fits(files.get(entry.path), entry)
+        )
         return replace(placed, manifest=replace(placed.manifest, extras=extras), revision=commit)
 
     def plain(self, commit: str) -> PlacedVersion:
@@ -127,35 +140,57 @@ class History:
         files = self.tree(commit)
         wanted = sorted(path for path in files if belongs(path))
         if CONFIG not in wanted or not {WEIGHTS, PICKLE} & set(wanted):
-            raise NotFound(f"adapter in {self._client.url} at", commit[:12], (),
-                           fix=f"a PEFT adapter has {CONFIG} and {WEIGHTS}; this is something else")  # fmt: skip
+            raise NotFound(
+                f"adapter in {self._client.url} at",
+                commit[:12],
+                (),
+                fix=f"a PEFT adapter has {CONFIG} and {WEIGHTS}; this is something else",
+            )
         entries = tuple(self._entry(commit, path, files[path]) for path in wanted)
         extras = (self._entry(commit, README, files[README]),) if README in files else ()
-        facts = {"found": {"place": self._client.url, "revision": commit, "made_by": "not adaptkit"}}
+        facts = {
+            "found": {"place": self._client.url, "revision": commit, "made_by": "not adaptkit"}
+        }
         config = self._config(commit)
         said = config.get("base_model_name_or_path")
         base = BaseIdentity(said if isinstance(said, str) else None)
-        manifest = Manifest(artifact_digest(entries), entries, "", base=base, extras=extras, facts=facts)
+        manifest = Manifest(
+            artifact_digest(entries), entries, "", base=base, extras=extras, facts=facts
+        )
         return PlacedVersion(0, manifest, revision=commit)
 
     def _read(self, commit: str) -> PlacedVersion | AdaptkitError | None:
         try:
             said = json.loads(self._client.read(commit, MANIFEST, LARGEST_MANIFEST))
-            proposed = "number" not in said  # somebody merged a proposal: a version without a number
+            proposed = (
+                "number" not in said
+            )  # somebody merged a proposal: a version without a number
             placed = PlacedVersion.from_json(said | {"number": 1} if proposed else said)
             check_entries(placed.manifest.files + placed.manifest.extras)
             return replace(placed, number=0 if proposed else placed.number, revision=commit)
         except NoFile:
             return None
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, StoreError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+            StoreError,
+        ) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            return Corrupt(f"{MANIFEST} of {self._client.url}@rev:{commit[:12]} cannot be believed", why=why,
-                           fix="ask who pushed it to push it again as a new version")  # fmt: skip
+            return Corrupt(
+                f"{MANIFEST} of {self._client.url}@rev:{commit[:12]} cannot be believed",
+                why=why,
+                fix="ask who pushed it to push it again as a new version",
+            )
 
     def _first_commit(self, placed: PlacedVersion, head: str) -> PlacedVersion:
         """The version whose manifest stands at a head, pinned to the commit that brought it."""
         api, repo = self._client.api, self._client.repo
-        commits = self._client.ask("read", lambda: api.list_repo_commits(repo, revision=head)[:_LOOK_BACK])
+        commits = self._client.ask(
+            "read", lambda: api.list_repo_commits(repo, revision=head)[:_LOOK_BACK]
+        )
         mark = trailer(placed.number, placed.manifest.digest)
         mine = [commit.commit_id for commit in commits if mark in commit.message]
         return replace(placed, revision=mine[-1]) if mine else self.standing(head)

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import StorageError
-from adaptkit.files import check_relative
+from adaptkit.io.safe_paths import check_relative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from adaptkit_plugins.storage.hub.client import Client
     from adaptkit_plugins.storage.hub.history import History
 
-_SETS = (("model.safetensors.index.json", "model.safetensors"), ("pytorch_model.bin.index.json", "pytorch_model.bin"))
+_SETS = (
+    ("model.safetensors.index.json", "model.safetensors"),
+    ("pytorch_model.bin.index.json", "pytorch_model.bin"),
+)
 _LARGEST_JSON = 64 << 20  # bytes
 _LARGEST_CARD = 1 << 20  # bytes
 _LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself allows
@@ -41,13 +44,19 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
             names = [single]
             break
     else:
-        raise StorageError(f"{client.url} is no base model", why=f"it holds neither {_SETS[0][0]} nor {_SETS[0][1]}",
-                           fix="give the repository of the model itself")  # fmt: skip
+        raise StorageError(
+            f"{client.url} is no base model",
+            why=f"it holds neither {_SETS[0][0]} nor {_SETS[0][1]}",
+            fix="give the repository of the model itself",
+        )
     told: dict[str, str] = {}
     for name in names:
         if name not in tree:
-            raise StorageError(f"the base {client.url} is incomplete", why=f"its index names {name}, which is missing",
-                               fix="ask whoever made the repository")  # fmt: skip
+            raise StorageError(
+                f"the base {client.url} is incomplete",
+                why=f"its index names {name}, which is missing",
+                fix="ask whoever made the repository",
+            )
         target = into / check_relative(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
@@ -62,8 +71,11 @@ def _header(client: Client, commit: str, name: str) -> bytes:
     first = client.begin(commit, name, _FIRST)
     size = 8 + int.from_bytes(first[:8], "little")
     if size > _LARGEST_HEADER:
-        raise StorageError(f"{name} of {client.url} cannot be read", why=f"its header would have {size:,} bytes",
-                           fix="do not trust this model")  # fmt: skip
+        raise StorageError(
+            f"{name} of {client.url} cannot be read",
+            why=f"its header would have {size:,} bytes",
+            fix="do not trust this model",
+        )
     return (first if size <= len(first) else client.begin(commit, name, size))[:size]
 
 

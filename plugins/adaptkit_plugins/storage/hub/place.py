@@ -15,11 +15,10 @@ import os
 import re
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from adaptkit import attachments
-from adaptkit.contents import README
 from adaptkit.errors import Corrupt, NotFound, StorageError
-from adaptkit.extend import Promise, PushOptions, StorageBackend, no_progress
-from adaptkit.files import check_relative
+from adaptkit.extend import Promise, PushOptions, StorageBackend, attachments, no_progress
+from adaptkit.extend.artifact_files import README
+from adaptkit.io.safe_paths import check_relative
 from adaptkit_plugins.storage.hub.client import Client
 from adaptkit_plugins.storage.hub.history import LARGEST_MANIFEST, History
 from adaptkit_plugins.storage.hub.models import outline
@@ -49,19 +48,32 @@ class HubPlace(StorageBackend):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.repo = url.partition("://")[2].strip("/")
-        if not (_REPO.fullmatch(self.repo) or re.fullmatch(_PART, self.repo)) or ".." in self.repo or "--" in self.repo:
-            raise StorageError(f"cannot read the place '{url}'", why="a repository of the Hub is an organisation or a person, and a name",
-                               fix="for example hf://fleet/naval")  # fmt: skip
+        if (
+            not (_REPO.fullmatch(self.repo) or re.fullmatch(_PART, self.repo))
+            or ".." in self.repo
+            or "--" in self.repo
+        ):
+            raise StorageError(
+                f"cannot read the place '{url}'",
+                why="a repository of the Hub is an organisation or a person, and a name",
+                fix="for example hf://fleet/naval",
+            )
         self._options, self._endpoint = PushOptions(), ""
         self._opened: tuple[Client, History] | None = None
 
     def asked(self, options: PushOptions) -> Self:
         if options.create_pr and options.branch:
-            raise StorageError(f"cannot push to {self.url}", why="a pull request goes to main, a --branch is a line of its own",
-                               fix="leave one of --create-pr and --branch out")  # fmt: skip
+            raise StorageError(
+                f"cannot push to {self.url}",
+                why="a pull request goes to main, a --branch is a line of its own",
+                fix="leave one of --create-pr and --branch out",
+            )
         if options.private and not options.create:
-            raise StorageError(f"cannot push to {self.url}", why="--private is for a repository that is being made",
-                               fix="add --create; one that is there is made private in its settings on the Hub")  # fmt: skip
+            raise StorageError(
+                f"cannot push to {self.url}",
+                why="--private is for a repository that is being made",
+                fix="add --create; one that is there is made private in its settings on the Hub",
+            )
         return self._with(options=options)
 
     def at(self, endpoint: str) -> Self:
@@ -80,17 +92,27 @@ class HubPlace(StorageBackend):
         look = self._history.look()
         if number is None and not look.versions and (found := self._unnumbered(look)):
             return found[0]
-        if number is not None and number not in look.versions and (commit := look.tags.get(f"v{number}")):
+        if (
+            number is not None
+            and number not in look.versions
+            and (commit := look.tags.get(f"v{number}"))
+        ):
             self._explain(number, commit)
         if not look.versions or (number is not None and number not in look.versions):
-            raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, look.versions))
+            raise NotFound(
+                f"version in {self.url}", str(number or "latest"), map(str, look.versions)
+            )
         return look.versions[max(look.versions) if number is None else number]
 
     def at_revision(self, revision: str) -> PlacedVersion:
         return self._history.standing(self._history.resolve(revision))
 
     def pull(
-        self, version: PlacedVersion, files: Sequence[FileEntry], into: Path, progress: Progress = no_progress
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        into: Path,
+        progress: Progress = no_progress,
     ) -> None:
         commit = version.revision or self.version(version.number or None).revision
         for entry in files:
@@ -122,15 +144,22 @@ class HubPlace(StorageBackend):
         if "/" in self.repo:
             return ()
         client = Client(self.url, self.repo, self._endpoint)
-        found = client.ask("list", lambda: [m.id for m in client.api.list_models(author=self.repo, filter="adaptkit")])
+        found = client.ask(
+            "list",
+            lambda: [m.id for m in client.api.list_models(author=self.repo, filter="adaptkit")],
+        )
         return tuple(sorted(name.partition("/")[2] for name in found))
 
     # ------------------------------------------------------------ writing
 
-    def push(self, bundle: Bundle, expected: tuple[PlacedVersion, ...], progress: Progress = no_progress) -> Receipt:
+    def push(
+        self, bundle: Bundle, expected: tuple[PlacedVersion, ...], progress: Progress = no_progress
+    ) -> Receipt:
         look = self._ready()
         writer = Writer(self._client, self._history, look, self._branch)
-        same = next((p for p in look.versions.values() if p.manifest.digest == bundle.manifest.digest), None)
+        same = next(
+            (p for p in look.versions.values() if p.manifest.digest == bundle.manifest.digest), None
+        )
         if same is not None:
             writer.complete_index()
             return writer.receipt(same.number, bundle, 0, unchanged=True)
@@ -164,9 +193,14 @@ class HubPlace(StorageBackend):
         if number not in look.versions:
             raise attachments.absent(self.url, number)
         name = attachments.identity(files)
-        placed = {f"{attachments.folder(number, kind)}/{name}/{path}": data for path, data in files.items()}
+        placed = {
+            f"{attachments.folder(number, kind)}/{name}/{path}": data
+            for path, data in files.items()
+        }
         if not placed.keys() <= self._history.tree(look.heads[self._branch]).keys():
-            Writer(self._client, self._history, look, self._branch).rewrite(lambda _: placed, f"attached to v{number}")
+            Writer(self._client, self._history, look, self._branch).rewrite(
+                lambda _: placed, f"attached to v{number}"
+            )
         return name
 
     def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
@@ -178,16 +212,26 @@ class HubPlace(StorageBackend):
         for path in sorted(self._history.tree(head)) if head else ():
             folder, _, file = path.rpartition("/")
             name = folder.removeprefix(f"{attachments.folder(number, kind)}/")
-            if folder != name and attachments.ID.fullmatch(name) and attachments.allowed(file) and \
-                    (name in found or len(found) < attachments.MOST):  # fmt: skip
-                found.setdefault(name, {})[file] = self._client.read(head or "", path, attachments.LARGEST)
+            if (
+                folder != name
+                and attachments.ID.fullmatch(name)
+                and attachments.allowed(file)
+                and (name in found or len(found) < attachments.MOST)
+            ):
+                found.setdefault(name, {})[file] = self._client.read(
+                    head or "", path, attachments.LARGEST
+                )
         return tuple(found.values())
 
     def probe(self) -> Promise:
         client, nonce = self._client, f"adaptkit-probe-{os.urandom(8).hex()}"
         look = self._history.look()
-        head = look.heads[self._branch] if self._branch in look.heads else next(iter(look.heads.values()))
-        with client.explained("write"):
+        head = (
+            look.heads[self._branch]
+            if self._branch in look.heads
+            else next(iter(look.heads.values()))
+        )
+        with client.os_errors("write"):
             client.api.create_tag(client.repo, tag=nonce, revision=head)
             try:
                 client.api.create_tag(client.repo, tag=nonce, revision=head)
@@ -199,7 +243,9 @@ class HubPlace(StorageBackend):
             finally:
                 client.api.delete_tag(client.repo, tag=nonce)
         swaps = not Writer(client, self._history, look, self._branch).would_overwrite(nonce)
-        return Promise(create_only, swaps, note="a version is one commit on the head that was looked at")
+        return Promise(
+            create_only, swaps, note="a version is one commit on the head that was looked at"
+        )
 
     # ------------------------------------------------------------ how
 
@@ -224,8 +270,11 @@ class HubPlace(StorageBackend):
     def _open(self) -> tuple[Client, History]:
         if self._opened is None:
             if "/" not in self.repo:
-                raise StorageError(f"{self.url} is no adapter's place", why="it names an organisation or a person",
-                                   fix=f"add the repository: {self.url}/naval")  # fmt: skip
+                raise StorageError(
+                    f"{self.url} is no adapter's place",
+                    why="it names an organisation or a person",
+                    fix=f"add the repository: {self.url}/naval",
+                )
             client = Client(self.url, self.repo, self._endpoint)
             self._opened = client, History(client)
         return self._opened
@@ -238,11 +287,11 @@ class HubPlace(StorageBackend):
         except NoRepository:
             if not self._options.create:
                 raise
-            with self._client.explained("make"):
+            with self._client.os_errors("make"):
                 api.create_repo(repo, private=self._options.private, exist_ok=True)
             look = self._history.look()
         if self._branch not in look.heads and self._options.branch:
-            with self._client.explained("make a branch in"):
+            with self._client.os_errors("make a branch in"):
                 api.create_branch(repo, branch=self._branch, exist_ok=True)
             look = self._history.look()
         return look
@@ -263,9 +312,11 @@ class HubPlace(StorageBackend):
         if isinstance(found, Corrupt):
             raise found
         if found is not None and not isinstance(found, Exception) and found.number != number:
-            raise Corrupt(f"the tag v{number} of {self.url} cannot be believed",
-                          why=f"somebody moved it: it points at version {found.number or 'that has no number'}, commit {commit[:12]}",
-                          fix="pull the digest you know, with @sha256:…, or ask who moved it")  # fmt: skip
+            raise Corrupt(
+                f"the tag v{number} of {self.url} cannot be believed",
+                why=f"somebody moved it: it points at version {found.number or 'that has no number'}, commit {commit[:12]}",
+                fix="pull the digest you know, with @sha256:…, or ask who moved it",
+            )
 
     def _aliases(self, head: str | None) -> Mapping[str, int]:
         if head is None or ALIASES not in self._history.tree(head):
@@ -274,5 +325,8 @@ class HubPlace(StorageBackend):
             table = json.loads(self._client.read(head, ALIASES, LARGEST_MANIFEST))
             return {str(alias): int(number) for alias, number in table.items()}
         except (ValueError, TypeError, AttributeError) as error:
-            raise StorageError(f"{ALIASES} of {self.url} cannot be read", why=str(error),
-                               fix="mend or delete it, then push the alias again") from error  # fmt: skip
+            raise StorageError(
+                f"{ALIASES} of {self.url} cannot be read",
+                why=str(error),
+                fix="mend or delete it, then push the alias again",
+            ) from error

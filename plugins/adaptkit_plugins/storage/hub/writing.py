@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from adaptkit.contents import MANIFEST
 from adaptkit.errors import Conflict
-from adaptkit.numbered import manifest_bytes
+from adaptkit.extend.artifact_files import MANIFEST
+from adaptkit.extend.versioned_storage import manifest_bytes
 from adaptkit.types import PlacedVersion, Receipt
 from adaptkit_plugins.storage.hub.client import TRIES, cause
 from adaptkit_plugins.storage.hub.history import trailer, unchanged
@@ -57,10 +57,14 @@ class Writer:
         )
         assert isinstance(commit, str)
         if not self._tag(number, commit):
-            raise Conflict(f"could not get a number in {self._client.url}",
-                           why=f"v{number} was given to another commit while this one was on its way",
-                           fix="push again: the next number is taken then")  # fmt: skip
-        return self.receipt(number, bundle, sent, link=f"{self._client.host}/{self._client.repo}/tree/v{number}")
+            raise Conflict(
+                f"could not get a number in {self._client.url}",
+                why=f"v{number} was given to another commit while this one was on its way",
+                fix="push again: the next number is taken then",
+            )
+        return self.receipt(
+            number, bundle, sent, link=f"{self._client.host}/{self._client.repo}/tree/v{number}"
+        )
 
     def propose(self, bundle: Bundle, progress: Progress) -> Receipt:
         """A pull request with the version, which has no number before it is merged."""
@@ -78,35 +82,60 @@ class Writer:
             head = self._look.heads[self._branch]
             files = content(head)
             try:
-                self._commit([CommitOperationAdd(path, data) for path, data in files.items()], title, "", head)
+                self._commit(
+                    [CommitOperationAdd(path, data) for path, data in files.items()],
+                    title,
+                    "",
+                    head,
+                )
             except Conflict:
                 self._look = self._history.look()
             else:
                 return
-        raise Conflict(f"could not write {', '.join(files)} of {self._client.url}", why="others were always first",
-                       fix="try again")  # fmt: skip
+        raise Conflict(
+            f"could not write {', '.join(files)} of {self._client.url}",
+            why="others were always first",
+            fix="try again",
+        )
 
     def would_overwrite(self, nonce: str) -> bool:
         """Whether the Hub takes a commit on top of a head that never was; what it took is taken away again."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         client = self._client
-        with client.explained("write"):
+        with client.os_errors("write"):
             try:
-                client.api.create_commit(client.repo, [CommitOperationAdd(nonce, nonce.encode())], parent_commit="0" * 40,
-                                         commit_message="probe", revision=self._branch)  # fmt: skip
+                client.api.create_commit(
+                    client.repo,
+                    [CommitOperationAdd(nonce, nonce.encode())],
+                    parent_commit="0" * 40,
+                    commit_message="probe",
+                    revision=self._branch,
+                )
             except Exception as error:
                 if status_of(error) in {400, 404, 409, 412, 422}:
                     return False
                 raise
-            client.api.create_commit(client.repo, [CommitOperationDelete(nonce)], commit_message="probe",
-                                     revision=self._branch)  # fmt: skip
+            client.api.create_commit(
+                client.repo,
+                [CommitOperationDelete(nonce)],
+                commit_message="probe",
+                revision=self._branch,
+            )
         return True
 
     # ------------------------------------------------------------ how
 
-    def _send(self, bundle: Bundle, manifest: bytes, title: str, mark: str, progress: Progress, *,
-              proposed: bool = False) -> tuple[int, str]:  # fmt: skip
+    def _send(
+        self,
+        bundle: Bundle,
+        manifest: bytes,
+        title: str,
+        mark: str,
+        progress: Progress,
+        *,
+        proposed: bool = False,
+    ) -> tuple[int, str]:
         """Upload what is not there, commit everything; answers the bytes that crossed and the commit (or the link)."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -123,7 +152,9 @@ class Writer:
                     progress(entry.size)
                     continue
                 # a stream goes by plain HTTP, even where huggingface_hub would rather use Xet
-                addition = CommitOperationAdd(entry.path, str(path) if xet else stack.enter_context(path.open("rb")))
+                addition = CommitOperationAdd(
+                    entry.path, str(path) if xet else stack.enter_context(path.open("rb"))
+                )
                 self._upload(addition, proposed=proposed)
                 large = addition._upload_mode == "lfs"  # noqa: SLF001  (huggingface_hub tells it nowhere else)
                 sent += 0 if large and entry.sha256 in held else entry.size
@@ -136,11 +167,16 @@ class Writer:
     def _upload(self, addition: CommitOperationAdd, *, proposed: bool) -> None:
         """The bytes of one file, when they lie beside git; by content, so doing it twice does no harm."""
         client = self._client
-        with client.explained("write"), _no_xet_warning():
+        with client.os_errors("write"), _no_xet_warning():
             for attempt in range(_UPLOADS):
                 try:
-                    client.api.preupload_lfs_files(client.repo, additions=[addition], revision=self._branch,
-                                                   create_pr=proposed, free_memory=False)  # fmt: skip
+                    client.api.preupload_lfs_files(
+                        client.repo,
+                        additions=[addition],
+                        revision=self._branch,
+                        create_pr=proposed,
+                        free_memory=False,
+                    )
                 except Exception as error:
                     if attempt + 1 == _UPLOADS or not client.worth_waiting(cause(error), attempt):
                         raise
@@ -153,10 +189,21 @@ class Writer:
         if not isinstance(standing, PlacedVersion):
             return []
         mine = {entry.path for entry in bundle.files}
-        return [entry.path for entry in standing.manifest.files if entry.path in tree and entry.path not in mine]
+        return [
+            entry.path
+            for entry in standing.manifest.files
+            if entry.path in tree and entry.path not in mine
+        ]
 
-    def _commit(self, operations: list[CommitOperationAdd | CommitOperationDelete], title: str, mark: str, head: str, *,
-                proposed: bool = False) -> str:  # fmt: skip
+    def _commit(
+        self,
+        operations: list[CommitOperationAdd | CommitOperationDelete],
+        title: str,
+        mark: str,
+        head: str,
+        *,
+        proposed: bool = False,
+    ) -> str:
         """One commit on top of `head`, however often it takes to hear that it is there."""
         client, word = self._client, f"adaptkit-push: {os.urandom(16).hex()}"
         message = f"{mark}\n{word}".strip()
@@ -165,10 +212,17 @@ class Writer:
             for operation in operations:
                 if hasattr(operation, "_is_committed"):
                     operation._is_committed = False  # noqa: SLF001  (it says so after a lost answer as well)
-            return client.api.create_commit(client.repo, operations, commit_message=title, commit_description=message,
-                                            revision=self._branch, parent_commit=head, create_pr=proposed)  # fmt: skip
+            return client.api.create_commit(
+                client.repo,
+                operations,
+                commit_message=title,
+                commit_description=message,
+                revision=self._branch,
+                parent_commit=head,
+                create_pr=proposed,
+            )
 
-        with client.explained("write"), _no_xet_warning():
+        with client.os_errors("write"), _no_xet_warning():
             for attempt in range(TRIES):
                 try:
                     made = call()
@@ -197,12 +251,21 @@ class Writer:
         for attempt in range(_LOOKS if patient else 1):
             if attempt:
                 clock.pause(min(0.2 * 2**attempt, 5.0))
-            refs = client.ask("read", lambda: client.api.list_repo_refs(client.repo, include_pull_requests=proposed))
+            refs = client.ask(
+                "read",
+                lambda: client.api.list_repo_refs(client.repo, include_pull_requests=proposed),
+            )
             if proposed:
-                numbers = [ref.ref.rpartition("/")[2] for ref in refs.pull_requests or ()][-_RECENT:]
-                found = next((number for number in numbers if self._holds(f"refs/pr/{number}", word)), "")
+                numbers = [ref.ref.rpartition("/")[2] for ref in refs.pull_requests or ()][
+                    -_RECENT:
+                ]
+                found = next(
+                    (number for number in numbers if self._holds(f"refs/pr/{number}", word)), ""
+                )
                 return f"{client.host}/{client.repo}/discussions/{found}" if found else ""
-            now = next((ref.target_commit for ref in refs.branches if ref.name == self._branch), head)
+            now = next(
+                (ref.target_commit for ref in refs.branches if ref.name == self._branch), head
+            )
             if now != head:
                 return self._holds(now, word)
         return ""
@@ -210,15 +273,24 @@ class Writer:
     def _holds(self, revision: str, word: str) -> str:
         """The commit below a revision whose message has the word; empty when there is none."""
         client = self._client
-        recent = client.ask("read", lambda: client.api.list_repo_commits(client.repo, revision=revision)[:_RECENT])
+        recent = client.ask(
+            "read", lambda: client.api.list_repo_commits(client.repo, revision=revision)[:_RECENT]
+        )
         return next((str(commit.commit_id) for commit in recent if word in commit.message), "")
 
     def _overtaken(self, head: str) -> Conflict:
         look = self._history.look()
         now = look.heads.get(self._branch, "")
-        seen = f"it is {now[:12]} now" if now != head else "the Hub refuses that and does not show what came since"
-        return Conflict(f"somebody pushed to {self._client.url} first",
-                        why=f"the head of {self._branch} was {head[:12]}, {seen}", fix="push again to go on top of it")  # fmt: skip
+        seen = (
+            f"it is {now[:12]} now"
+            if now != head
+            else "the Hub refuses that and does not show what came since"
+        )
+        return Conflict(
+            f"somebody pushed to {self._client.url} first",
+            why=f"the head of {self._branch} was {head[:12]}, {seen}",
+            fix="push again to go on top of it",
+        )
 
     def _tag(self, number: int, commit: str) -> bool:
         """Set a tag; False when it names another commit. A tag that cannot be set now is the next writer's work."""
@@ -228,9 +300,11 @@ class Writer:
         except Exception as error:
             if status_of(error) == 409:
                 refs = client.ask("read", lambda: client.api.list_repo_refs(client.repo))
-                return any(ref.name == f"v{number}" and ref.target_commit == commit for ref in refs.tags)
+                return any(
+                    ref.name == f"v{number}" and ref.target_commit == commit for ref in refs.tags
+                )
             if not passing(error):
-                with client.explained("tag"):
+                with client.os_errors("tag"):
                     raise
         return True
 
@@ -238,7 +312,9 @@ class Writer:
 def _without_number(placed: PlacedVersion) -> bytes:
     told = placed.to_json()
     del told["number"]
-    return (json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (
+        json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()
 
 
 def _git_name(path: Path, entry: FileEntry) -> str:

@@ -27,8 +27,13 @@ _CREDENTIALS = {
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
     "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
 }
-_SOURCES = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_SKIP_SIGNATURE")  # fmt: skip
+_SOURCES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_SKIP_SIGNATURE",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,26 @@ class Address:
         scheme, noun = parts.scheme, _noun(parts.scheme)
         prefix = unquote(parts.path).strip("/")
         example = f"for example {scheme}://my-{noun}/adapters/naval"
-        if "@" in parts.netloc or parts.query or parts.fragment:  # a secret may stand there: not repeated
-            raise StorageError(f"cannot read a place in {scheme}://…", why="it holds a user, a '?' or a '#'",
-                               fix=f"{example}; credentials come from {', '.join(_CREDENTIALS[scheme])}")  # fmt: skip
+        if (
+            "@" in parts.netloc or parts.query or parts.fragment
+        ):  # a secret may stand there: not repeated
+            raise StorageError(
+                f"cannot read a place in {scheme}://…",
+                why="it holds a user, a '?' or a '#'",
+                fix=f"{example}; credentials come from {', '.join(_CREDENTIALS[scheme])}",
+            )
         if not _BUCKET.fullmatch(parts.netloc):
-            raise StorageError(f"cannot read the place '{url}'", why=f"it names no {noun}", fix=example)
-        if re.search(r"[\x00-\x1f\x7f\\]", prefix) or {"", ".", ".."} & set(prefix.split("/") if prefix else ()):
-            raise StorageError(f"cannot read the place '{url}'", why="its path holds an empty, '.' or '..' part, or a control character",
-                               fix=example)  # fmt: skip
+            raise StorageError(
+                f"cannot read the place '{url}'", why=f"it names no {noun}", fix=example
+            )
+        if re.search(r"[\x00-\x1f\x7f\\]", prefix) or {"", ".", ".."} & set(
+            prefix.split("/") if prefix else ()
+        ):
+            raise StorageError(
+                f"cannot read the place '{url}'",
+                why="its path holds an empty, '.' or '..' part, or a control character",
+                fix=example,
+            )
         return cls(url, scheme, parts.netloc, prefix)
 
     @property
@@ -64,7 +81,9 @@ class Address:
     @property
     def endpoint(self) -> str:
         """The endpoint that the environment names; empty for the provider's own."""
-        return next((os.environ[name] for name in _ENDPOINTS[self.scheme] if os.environ.get(name)), "")
+        return next(
+            (os.environ[name] for name in _ENDPOINTS[self.scheme] if os.environ.get(name)), ""
+        )
 
     @property
     def endpoint_variable(self) -> str:
@@ -93,9 +112,16 @@ class Address:
             from obstore.store import AzureStore, GCSStore, S3Store
         except ImportError:
             raise MissingExtra(f"cannot open {self.url}", "s3") from None
-        if self.scheme == "s3" and not any(os.environ.get(name) for name in _SOURCES) and _no_metadata():
-            raise StorageError(f"cannot open {self.url}", why="no credentials were found",
-                               fix=f"set {', '.join(self.credentials)}")  # fmt: skip
+        if (
+            self.scheme == "s3"
+            and not any(os.environ.get(name) for name in _SOURCES)
+            and _no_metadata()
+        ):
+            raise StorageError(
+                f"cannot open {self.url}",
+                why="no credentials were found",
+                fix=f"set {', '.join(self.credentials)}",
+            )
         client: ClientConfig = {
             # plain HTTP only where the user wrote it into the environment
             "allow_http": self.endpoint.startswith("http://"),
@@ -113,8 +139,11 @@ class Address:
                 return GCSStore(self.bucket, client_options=client, retry_config=retry, **base)  # type: ignore[misc]
             return AzureStore(self.bucket, client_options=client, retry_config=retry)
         except Exception as error:  # noqa: BLE001 - obstore's own kinds; their text may quote a key
-            raise StorageError(f"cannot open {self.url}", why=f"its client refuses the settings ({type(error).__name__})",
-                               fix=f"check {', '.join((*self.credentials, self.endpoint_variable))}") from None  # fmt: skip
+            raise StorageError(
+                f"cannot open {self.url}",
+                why=f"its client refuses the settings ({type(error).__name__})",
+                fix=f"check {', '.join((*self.credentials, self.endpoint_variable))}",
+            ) from None
 
 
 def _noun(scheme: str) -> str:

@@ -54,8 +54,11 @@ class Bucket:
             for page in obstore.list(self._store, below or None, chunk_size=1000):
                 found.update((meta["path"].removeprefix(root), meta) for meta in page)
                 if len(found) > _MOST_KEYS:
-                    raise StorageError(f"cannot list {self.address.url}", why=f"more than {_MOST_KEYS:,} objects lie there",
-                                       fix="give the adapter a folder of its own")  # fmt: skip
+                    raise StorageError(
+                        f"cannot list {self.address.url}",
+                        why=f"more than {_MOST_KEYS:,} objects lie there",
+                        fix="give the adapter a folder of its own",
+                    )
             return found
 
         try:
@@ -70,7 +73,9 @@ class Bucket:
         def work() -> tuple[bytes, str]:
             answer = obstore.get(self._store, self.address.key(path))
             if answer.meta["size"] > largest:
-                raise Corrupt(f"{self.address.url}/{path} is too large", why=f"more than {largest:,} bytes")
+                raise Corrupt(
+                    f"{self.address.url}/{path} is too large", why=f"more than {largest:,} bytes"
+                )
             return bytes(answer.bytes()), answer.meta["e_tag"] or ""
 
         return self._explained("read", path, work)
@@ -82,11 +87,18 @@ class Bucket:
         return self._explained(
             "read",
             path,
-            lambda: {str(k): str(v) for k, v in obstore.get(self._store, self.address.key(path)).attributes.items()},
+            lambda: {
+                str(k): str(v)
+                for k, v in obstore.get(self._store, self.address.key(path)).attributes.items()
+            },
         )
 
     def put(
-        self, path: str, data: bytes, mode: PutMode = "overwrite", note: Mapping[str, str] | None = None
+        self,
+        path: str,
+        data: bytes,
+        mode: PutMode = "overwrite",
+        note: Mapping[str, str] | None = None,
     ) -> PutMode:
         """Put a small object; answers what a conditional write that replaces it must name. `Taken` when one lost."""
         import obstore
@@ -94,8 +106,14 @@ class Bucket:
 
         def work() -> PutMode:
             try:
-                done = obstore.put(self._store, self.address.key(path), data, mode=mode, attributes=dict(note or {}),
-                                   use_multipart=False)  # fmt: skip
+                done = obstore.put(
+                    self._store,
+                    self.address.key(path),
+                    data,
+                    mode=mode,
+                    attributes=dict(note or {}),
+                    use_multipart=False,
+                )
             except (AlreadyExistsError, PreconditionError):
                 raise Taken(path) from None
             except FileNotFoundError as error:
@@ -115,7 +133,10 @@ class Bucket:
         def pieces() -> Iterator[bytes]:
             nonlocal told
             hashed, sent = sha256(), 0
-            with source.open("rb") as file, ThreadPoolExecutor(1) as beside:  # hashing costs as much as sending
+            with (
+                source.open("rb") as file,
+                ThreadPoolExecutor(1) as beside,
+            ):  # hashing costs as much as sending
                 hashing: deque[Future[None]] = deque()
                 while piece := file.read(_PIECE):
                     hashing.append(beside.submit(hashed.update, piece))
@@ -136,8 +157,14 @@ class Bucket:
             key = self.address.key(path)
             try:
                 if entry.size > PART:
-                    obstore.put(self._parts, key, pieces(), use_multipart=True, chunk_size=PART,
-                                max_concurrency=_PARTS_AT_ONCE)  # fmt: skip
+                    obstore.put(
+                        self._parts,
+                        key,
+                        pieces(),
+                        use_multipart=True,
+                        chunk_size=PART,
+                        max_concurrency=_PARTS_AT_ONCE,
+                    )
                     return
                 data = source.read_bytes()
                 _check(entry, len(data), sha256(data).hexdigest())
@@ -154,9 +181,12 @@ class Bucket:
 
         try:
             self._explained(
-                "copy", target,
-                lambda: obstore.copy(self._store, self.address.key(source), self.address.key(target)),
-            )  # fmt: skip
+                "copy",
+                target,
+                lambda: obstore.copy(
+                    self._store, self.address.key(source), self.address.key(target)
+                ),
+            )
         except (StorageError, FileNotFoundError):
             return False
         return True
@@ -175,7 +205,9 @@ class Bucket:
                     done = file.seek(0)
                     file.truncate()
                 try:
-                    answer = obstore.get(self._parts, key, options={"range": {"offset": done}} if done else {})
+                    answer = obstore.get(
+                        self._parts, key, options={"range": {"offset": done}} if done else {}
+                    )
                     for piece in answer.stream(4 * _PIECE):
                         kept = bytes(piece)[: size + 1 - done]
                         done += file.write(kept)
@@ -239,5 +271,8 @@ def _vanished(error: FileNotFoundError) -> Exception:
 
 def _check(entry: FileEntry, size: int, digest: str) -> None:
     if (size, digest) != (entry.size, entry.sha256):
-        raise Corrupt(f"the file '{entry.path}' changed while it was pushed", why=f"{size:,} bytes of {entry.size:,} came, "
-                      "or others than its manifest says", fix="push it again")  # fmt: skip
+        raise Corrupt(
+            f"the file '{entry.path}' changed while it was pushed",
+            why=f"{size:,} bytes of {entry.size:,} came, or others than its manifest says",
+            fix="push it again",
+        )

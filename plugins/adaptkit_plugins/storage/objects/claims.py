@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Corrupt, StorageError
-from adaptkit.numbered import MANIFEST
+from adaptkit.extend.versioned_storage import MANIFEST
 from adaptkit.types import digest_of
 from adaptkit_plugins.storage.objects.bucket import Taken
 
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from adaptkit_plugins.storage.objects.bucket import Bucket
 
 CLAIM = ".adaptkit-claim"
-JOINABLE = 12 * 3600  # seconds; half of what makes a claim stale, so that nobody joins what is being swept
+JOINABLE = (
+    12 * 3600
+)  # seconds; half of what makes a claim stale, so that nobody joins what is being swept
 STALE = 24 * 3600
 _LARGEST = 4096
 _PATIENCE = 12  # times that another writer of the same files is waited for
@@ -54,10 +56,20 @@ def content_of(bundle: Bundle) -> str:
     return digest_of([[entry.path, entry.size, entry.sha256] for entry in sorted(bundle.files)])
 
 
-def take(bucket: Bucket, number: int, content: str, *, create_only: bool,
-         pause: Callable[[float], None] = time.sleep) -> Claim | None:  # fmt: skip
+def take(
+    bucket: Bucket,
+    number: int,
+    content: str,
+    *,
+    create_only: bool,
+    pause: Callable[[float], None] = time.sleep,
+) -> Claim | None:
     """Claim a number; None when somebody else has it."""
-    return _create(bucket, number, content) if create_only else _compete(bucket, number, content, pause)
+    return (
+        _create(bucket, number, content)
+        if create_only
+        else _compete(bucket, number, content, pause)
+    )
 
 
 def begun(bucket: Bucket, entries: Mapping[str, ObjectMeta], content: str) -> list[int]:
@@ -68,7 +80,9 @@ def begun(bucket: Bucket, entries: Mapping[str, ObjectMeta], content: str) -> li
         young = time.time() - meta["last_modified"].timestamp() < JOINABLE
         if name.startswith(CLAIM) and young and f"{folder}/{MANIFEST}" not in entries:
             numbers[path] = int(folder[1:]) if folder[1:].isdecimal() else 0
-    return sorted({number for path, number in numbers.items() if number and _said(bucket, path)[0] == content})
+    return sorted(
+        {number for path, number in numbers.items() if number and _said(bucket, path)[0] == content}
+    )
 
 
 def release(bucket: Bucket, claim: Claim, *, create_only: bool) -> None:
@@ -88,8 +102,14 @@ def stale(entries: Mapping[str, ObjectMeta], now: float) -> list[str]:
         claims = [path for path in paths if path.startswith(f"{folder}/{CLAIM}")]
         newest = max(entries[path]["last_modified"].timestamp() for path in paths)
         if claims and now - newest > STALE:
-            payload = [] if f"{folder}/{MANIFEST}" in entries else [path for path in paths if path not in claims]
-            swept += payload + claims  # a claim goes last: it is what names the folder as ours to sweep
+            payload = (
+                []
+                if f"{folder}/{MANIFEST}" in entries
+                else [path for path in paths if path not in claims]
+            )
+            swept += (
+                payload + claims
+            )  # a claim goes last: it is what names the folder as ours to sweep
     return swept
 
 
@@ -107,14 +127,18 @@ def _create(bucket: Bucket, number: int, content: str) -> Claim | None:
     return Claim(path, content, there)
 
 
-def _compete(bucket: Bucket, number: int, content: str, pause: Callable[[float], None]) -> Claim | None:
+def _compete(
+    bucket: Bucket, number: int, content: str, pause: Callable[[float], None]
+) -> Claim | None:
     for attempt in range(_PATIENCE):
         path = f"v{number}/{CLAIM}-{os.urandom(8).hex()}"
         bucket.put(path, _body(content))
         there = bucket.entries(f"v{number}")
         others = [p for p in there if p.startswith(f"v{number}/{CLAIM}") and p != path]
         said = [_said(bucket, other) for other in others]
-        if f"v{number}/{MANIFEST}" not in there and all(of == content and free for of, free in said):
+        if f"v{number}/{MANIFEST}" not in there and all(
+            of == content and free for of, free in said
+        ):
             return Claim(path, content, there)
         bucket.delete([path])
         pause(random.uniform(0.3, 1.0) * _WAIT * min(attempt + 1, 8))  # noqa: S311

@@ -51,12 +51,20 @@ def missing_key(error: BaseException) -> bool:
 
 def not_supported(error: BaseException) -> bool:
     """Whether the store says that it knows no conditional requests."""
-    return type(error).__name__ == "NotSupportedError" or status(error) == 501 or code(error) == "NotImplemented"
+    return (
+        type(error).__name__ == "NotSupportedError"
+        or status(error) == 501
+        or code(error) == "NotImplemented"
+    )
 
 
 def ranges_unknown(error: BaseException) -> bool:
     """Whether the store answers a request for a part with the whole, or not at all."""
-    return status(error) == 416 or "non-partial response" in str(error) or "Content-Range" in str(error)
+    return (
+        status(error) == 416
+        or "non-partial response" in str(error)
+        or "Content-Range" in str(error)
+    )
 
 
 def sentence(doing: str, address: Address, error: BaseException) -> StorageError:
@@ -79,15 +87,29 @@ def _reason(address: Address, error: BaseException) -> tuple[str, str]:
     if said in _WRONG_SECRET:
         return f"the secret does not fit the access key ({said})", f"check {names}"
     if said in _EXPIRED:
-        return f"the credentials have expired, or this machine's clock is wrong ({said})", f"renew {names}"
-    if type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"} or answered in {401, 403}:
+        return (
+            f"the credentials have expired, or this machine's clock is wrong ({said})",
+            f"renew {names}",
+        )
+    if type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"} or answered in {
+        401,
+        403,
+    }:
         why = "who you are is not known there" if answered == 401 else "you may not do that there"
-        return f"{why} ({said or answered})", f"check {names}, and what they may do in '{address.bucket}'"
+        return (
+            f"{why} ({said or answered})",
+            f"check {names}, and what they may do in '{address.bucket}'",
+        )
     if answered in {429, 503}:
-        return f"it is too busy ({answered}) and stayed so", "try again later; what was sent is kept"
+        return (
+            f"it is too busy ({answered}) and stayed so",
+            "try again later; what was sent is kept",
+        )
     kind = _KIND.search(text)
     if answered is None and kind:
-        told = {"Connect": "cannot connect", "Timeout": "no answer in time"}.get(kind[1], "the connection broke")
+        told = {"Connect": "cannot connect", "Timeout": "no answer in time"}.get(
+            kind[1], "the connection broke"
+        )
         return f"{told}{address.at}", f"check the network and {address.endpoint_variable}"
     answer = " ".join(filter(None, [str(answered or ""), said])) or type(error).__name__
     return f"the store answered {answer}", f"check {address.endpoint_variable}, then try again"

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from adaptkit.backend import retry_after
+from adaptkit.io.http import retry_after
 from adaptkit_plugins.storage.objects import faults
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ _FIRST, _LONGEST = 0.2, 30.0  # seconds
 _ASKED_LONGEST = 120.0  # a server that asks for more is told to the user as busy
 
 
-def persist(work: Callable[[], T], store: Store, key: str, pause: Callable[[float], None] = time.sleep) -> T:
+def persist(
+    work: Callable[[], T], store: Store, key: str, pause: Callable[[float], None] = time.sleep
+) -> T:
     """Do it, and do it again while what fails can pass. The last failure is raised as it is."""
     for attempt in range(1, TRIES + 1):
         try:
@@ -51,11 +53,17 @@ def _asked_to_wait(store: Store, key: str) -> float | None:
     try:
         url = urlsplit(obstore.sign(store, "GET", key, timedelta(seconds=60)))
         secure = url.scheme == "https"
-        connection = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(url.netloc, timeout=10)
+        connection = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(
+            url.netloc, timeout=10
+        )
         try:
             connection.request("GET", f"{url.path}?{url.query}", headers={"Range": "bytes=0-0"})
             answer = connection.getresponse()
-            return retry_after(answer.headers.get("Retry-After")) if answer.status in {429, 503} else 0.0
+            return (
+                retry_after(answer.headers.get("Retry-After"))
+                if answer.status in {429, 503}
+                else 0.0
+            )
         finally:
             connection.close()
     except Exception:  # noqa: BLE001 - a client that cannot sign, or a server that is gone: wait as usual

@@ -11,11 +11,16 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from adaptkit import attachments
 from adaptkit.errors import Conflict, Corrupt, StorageError
-from adaptkit.extend import no_progress
-from adaptkit.files import check_relative
-from adaptkit.numbered import ALIASES, LARGEST_MANIFEST, MANIFEST, NumberedPlace, manifest_bytes
+from adaptkit.extend import attachments, no_progress
+from adaptkit.extend.versioned_storage import (
+    ALIASES,
+    LARGEST_MANIFEST,
+    MANIFEST,
+    VersionedStorage,
+    manifest_bytes,
+)
+from adaptkit.io.safe_paths import check_relative
 from adaptkit_plugins.storage.objects import claims, promises
 from adaptkit_plugins.storage.objects.address import Address
 from adaptkit_plugins.storage.objects.bucket import Bucket, Taken
@@ -38,7 +43,7 @@ _SWAPS = 64
 R = TypeVar("R")
 
 
-class ObjectPlace(NumberedPlace):
+class ObjectPlace(VersionedStorage):
     """One adapter's folder in a bucket."""
 
     schemes: ClassVar[tuple[str, ...]] = ("s3", "gs", "az")
@@ -62,7 +67,10 @@ class ObjectPlace(NumberedPlace):
         return _committed(self._seen)
 
     def taken(self) -> int:
-        return max((int(found[1]) for path in self.bucket.entries() if (found := _INSIDE.fullmatch(path))), default=0)
+        return max(
+            (int(found[1]) for path in self.bucket.entries() if (found := _INSIDE.fullmatch(path))),
+            default=0,
+        )
 
     def manifest_of(self, number: int) -> bytes:
         path = f"v{number}/{MANIFEST}"
@@ -72,13 +80,21 @@ class ObjectPlace(NumberedPlace):
         try:
             data, _ = self.bucket.get(path, LARGEST_MANIFEST)
         except FileNotFoundError:
-            raise StorageError(f"cannot read {self.url}@{number}", why="its manifest is gone", fix="list what is there again") from None  # fmt: skip
+            raise StorageError(
+                f"cannot read {self.url}@{number}",
+                why="its manifest is gone",
+                fix="list what is there again",
+            ) from None
         if tag:
             self._manifests[path] = (tag, data)
         return data
 
     def pull(
-        self, version: PlacedVersion, files: Sequence[FileEntry], into: Path, progress: Progress = no_progress
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        into: Path,
+        progress: Progress = no_progress,
     ) -> None:
         def fetch(entry: FileEntry) -> None:
             target = into / check_relative(entry.path)
@@ -86,14 +102,19 @@ class ObjectPlace(NumberedPlace):
             try:
                 self.bucket.download(f"v{version.number}/{entry.path}", entry.size, target, told)
             except FileNotFoundError:
-                raise StorageError(f"'{entry.path}' of {self.url}@{version.number} is missing", why="somebody deleted it",
-                                   fix="pull another version, or ask for a new push") from None  # fmt: skip
+                raise StorageError(
+                    f"'{entry.path}' of {self.url}@{version.number} is missing",
+                    why="somebody deleted it",
+                    fix="pull another version, or ask for a new push",
+                ) from None
 
         told = _one_at_a_time(progress)
         _all_of_them(fetch, files)
 
     def names(self) -> tuple[str, ...]:
-        found = {match[1] for path in self.bucket.entries() if (match := _COMMITTED.fullmatch(path))}
+        found = {
+            match[1] for path in self.bucket.entries() if (match := _COMMITTED.fullmatch(path))
+        }
         return tuple(sorted(name for name in found if name and name.count("/") < 2))
 
     # ------------------------------------------------------------ writing
@@ -101,12 +122,18 @@ class ObjectPlace(NumberedPlace):
     def begun(self, bundle: Bundle) -> int | None:
         entries = self.bucket.entries()
         highest = max(_committed(entries), default=0)
-        numbers = [n for n in claims.begun(self.bucket, entries, claims.content_of(bundle)) if n > highest]
+        numbers = [
+            n for n in claims.begun(self.bucket, entries, claims.content_of(bundle)) if n > highest
+        ]
         return next((n for n in numbers if n not in self._given_up), None)
 
-    def publish(self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress) -> int | None:
+    def publish(
+        self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
+    ) -> int | None:
         creates = promises.promise(self.bucket).create_only
-        claim = claims.take(self.bucket, placed.number, claims.content_of(bundle), create_only=creates)
+        claim = claims.take(
+            self.bucket, placed.number, claims.content_of(bundle), create_only=creates
+        )
         if claim is None:
             self._given_up.add(placed.number)
             return None
@@ -121,7 +148,11 @@ class ObjectPlace(NumberedPlace):
 
     def caution(self) -> str:
         promise = promises.known(self.bucket)
-        return "" if promise is None or (promise.create_only and promise.compare_and_swap) else promise.note
+        return (
+            ""
+            if promise is None or (promise.create_only and promise.compare_and_swap)
+            else promise.note
+        )
 
     def probe(self) -> Promise:
         return promises.probe(self.bucket)
@@ -133,22 +164,30 @@ class ObjectPlace(NumberedPlace):
         swaps = promises.promise(self.bucket).compare_and_swap
         for attempt in range(_SWAPS):
             table, mode = self._aliases()
-            data = (json.dumps(dict(table) | {alias: number}, indent=2, sort_keys=True) + "\n").encode()
+            data = (
+                json.dumps(dict(table) | {alias: number}, indent=2, sort_keys=True) + "\n"
+            ).encode()
             try:
                 self.bucket.put(ALIASES, data, mode if swaps else "overwrite")
             except Taken:
                 time.sleep(random.uniform(0.0, 0.05) * min(attempt + 1, 10))  # noqa: S311
                 continue
             return
-        raise Conflict(f"could not move the alias '{alias}' in {self.url}", why=f"{_SWAPS} other moves came first",
-                       fix="try again when fewer people move aliases")  # fmt: skip
+        raise Conflict(
+            f"could not move the alias '{alias}' in {self.url}",
+            why=f"{_SWAPS} other moves came first",
+            fix="try again when fewer people move aliases",
+        )
 
     def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
         attachments.check(self.url, files)
         if f"v{number}/{MANIFEST}" not in self.bucket.entries(f"v{number}"):
             raise attachments.absent(self.url, number)
         name = attachments.identity(files)
-        for path, data in files.items():  # named by their content: to overwrite one is to change nothing
+        for (
+            path,
+            data,
+        ) in files.items():  # named by their content: to overwrite one is to change nothing
             self.bucket.put(f"{attachments.folder(number, kind)}/{name}/{path}", data)
         return name
 
@@ -159,9 +198,13 @@ class ObjectPlace(NumberedPlace):
             name, _, file = path.removeprefix(f"{folder}/").partition("/")
             if attachments.ID.fullmatch(name) and attachments.allowed(file):
                 found.setdefault(name, []).append(file)
-        return tuple({file: self.bucket.get(f"{folder}/{name}/{file}", attachments.LARGEST)[0]
-                      for file in found[name][: attachments.MOST]}
-                     for name in sorted(found)[: attachments.MOST])  # fmt: skip
+        return tuple(
+            {
+                file: self.bucket.get(f"{folder}/{name}/{file}", attachments.LARGEST)[0]
+                for file in found[name][: attachments.MOST]
+            }
+            for name in sorted(found)[: attachments.MOST]
+        )
 
     def _aliases(self) -> tuple[Mapping[str, int], PutMode]:
         """The table, and what a conditional write that replaces it must name."""
@@ -170,17 +213,24 @@ class ObjectPlace(NumberedPlace):
         except FileNotFoundError:
             return {}, "create"
         try:
-            return {str(alias): int(number) for alias, number in json.loads(data).items()}, {"e_tag": tag}
+            return {str(alias): int(number) for alias, number in json.loads(data).items()}, {
+                "e_tag": tag
+            }
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise StorageError(f"{ALIASES} of {self.url} cannot be read", why=str(error),
-                               fix="mend or delete it, then push the alias again") from error  # fmt: skip
+            raise StorageError(
+                f"{ALIASES} of {self.url} cannot be read",
+                why=str(error),
+                fix="mend or delete it, then push the alias again",
+            ) from error
 
     @cached_property
     def _given_up(self) -> set[int]:
         """Numbers that another writer holds, of which this push waits no longer."""
         return set()
 
-    def _fill(self, number: int, claim: Claim, bundle: Bundle, held: Mapping[str, str], progress: Progress) -> int:
+    def _fill(
+        self, number: int, claim: Claim, bundle: Bundle, held: Mapping[str, str], progress: Progress
+    ) -> int:
         """Bring every file below `vN/`, and see that all lie there and that the claim still stands."""
         entries, told = self.bucket.entries(), _one_at_a_time(progress)
         self._sweep(entries, claim)
@@ -189,27 +239,42 @@ class ObjectPlace(NumberedPlace):
         def place(entry: FileEntry) -> int:
             target, source = f"v{number}/{check_relative(entry.path)}", held.get(entry.sha256)
             resumed = lying.get(target) == entry.size
-            if resumed or (source and lying.get(source) == entry.size and self.bucket.copy(source, target)):
+            if resumed or (
+                source and lying.get(source) == entry.size and self.bucket.copy(source, target)
+            ):
                 told(entry.size)
                 return 0
             try:
                 self.bucket.upload(target, entry, bundle.paths[entry.path], told)
             except FileNotFoundError:
-                raise Corrupt(f"the file '{entry.path}' went away while it was pushed", fix="push it again") from None
+                raise Corrupt(
+                    f"the file '{entry.path}' went away while it was pushed", fix="push it again"
+                ) from None
             return entry.size
 
         sent = sum(_all_of_them(place, bundle.files))
         now = self.bucket.entries(f"v{number}")
-        short = [entry.path for entry in bundle.files
-                 if (meta := now.get(f"v{number}/{entry.path}")) is None or meta["size"] != entry.size]  # fmt: skip
+        short = [
+            entry.path
+            for entry in bundle.files
+            if (meta := now.get(f"v{number}/{entry.path}")) is None or meta["size"] != entry.size
+        ]
         if (short or claim.path not in now) and f"v{number}/{MANIFEST}" not in now:
-            raise StorageError(f"cannot finish {self.url}@{number}", why="somebody changed or deleted what was being pushed"
-                               + (f" ({short[0]})" if short else ""), fix="push it again")  # fmt: skip
+            raise StorageError(
+                f"cannot finish {self.url}@{number}",
+                why="somebody changed or deleted what was being pushed"
+                + (f" ({short[0]})" if short else ""),
+                fix="push it again",
+            )
         return sent
 
     def _commit(self, placed: PlacedVersion, *, creates: bool) -> bool:
         """Write `adaptkit.json`; whether it is ours that stands there."""
-        path, data, nonce = f"v{placed.number}/{MANIFEST}", manifest_bytes(placed), os.urandom(8).hex()
+        path, data, nonce = (
+            f"v{placed.number}/{MANIFEST}",
+            manifest_bytes(placed),
+            os.urandom(8).hex(),
+        )
         try:
             self.bucket.put(path, data, "create" if creates else "overwrite", {_PUSH: nonce})
         except Taken:  # by another, or by this very push whose answer was lost
@@ -220,8 +285,12 @@ class ObjectPlace(NumberedPlace):
         """Take away what was abandoned long ago, by the store's own clock: that of the claim just put."""
         now = entries[claim.path]["last_modified"].timestamp() if claim.path in entries else 0.0
         left = claims.stale(entries, now)
-        left += [path for path, meta in entries.items()
-                 if path.startswith(promises.PROBE) and now - meta["last_modified"].timestamp() > claims.STALE]  # fmt: skip
+        left += [
+            path
+            for path, meta in entries.items()
+            if path.startswith(promises.PROBE)
+            and now - meta["last_modified"].timestamp() > claims.STALE
+        ]
         self.bucket.delete(left)
 
 

@@ -47,7 +47,9 @@ def probe(bucket: Bucket) -> Promise:
     finally:
         with suppress(StorageError):
             bucket.delete([path])
-    return Promise(create_only, swap, HOLDS if create_only and swap else UNSWAPPED if create_only else DEGRADED)
+    return Promise(
+        create_only, swap, HOLDS if create_only and swap else UNSWAPPED if create_only else DEGRADED
+    )
 
 
 def _creates_once(bucket: Bucket, path: str) -> bool:

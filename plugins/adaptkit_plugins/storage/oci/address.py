@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from adaptkit.errors import StorageError
 
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+_HOST = re.compile(
+    r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+)
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -32,13 +34,20 @@ class Address:
         fix = "for example oci://registry.example.org/fleet/naval"
         if "@" in host:  # a password may stand there: not repeated
             raise StorageError(
-                "cannot read a place in oci://…", why="it holds a user", fix=f"docker login HOST, then {fix}"
+                "cannot read a place in oci://…",
+                why="it holds a user",
+                fix=f"docker login HOST, then {fix}",
             )
         if scheme != "oci" or not _HOST.fullmatch(host) or (colon and not _TAG.fullmatch(tag)):
-            raise StorageError(f"cannot read the place '{url}'", why="it names no registry", fix=fix)
+            raise StorageError(
+                f"cannot read the place '{url}'", why="it names no registry", fix=fix
+            )
         if repository and not _REPOSITORY.fullmatch(repository):
-            raise StorageError(f"cannot read the place '{url}'",
-                               why=f"'{repository}' cannot be a repository: lower-case letters, digits, '.', '_', '-' and '/'", fix=fix)  # fmt: skip
+            raise StorageError(
+                f"cannot read the place '{url}'",
+                why=f"'{repository}' cannot be a repository: lower-case letters, digits, '.', '_', '-' and '/'",
+                fix=fix,
+            )
         return cls(url, host, repository, tag)
 
     @property
@@ -73,8 +82,14 @@ def may_be_asked(url: str, origin: str) -> bool:
             address = ip_address(parts.hostname or "")
         except ValueError:
             return bool(parts.hostname)
-        return not address.is_link_local and not (address.is_loopback and not loopback(urlsplit(origin).netloc))
-    return parts.scheme == "http" and loopback(parts.netloc.rpartition("@")[2]) and loopback(urlsplit(origin).netloc)
+        return not address.is_link_local and not (
+            address.is_loopback and not loopback(urlsplit(origin).netloc)
+        )
+    return (
+        parts.scheme == "http"
+        and loopback(parts.netloc.rpartition("@")[2])
+        and loopback(urlsplit(origin).netloc)
+    )
 
 
 def _name(host: str) -> str:

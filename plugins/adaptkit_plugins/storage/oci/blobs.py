@@ -42,12 +42,22 @@ class Blobs:
     def has(self, digest: str) -> bool:
         """Whether the registry says that it holds the blob in this repository."""
         url = self._requests.url(f"blobs/{digest}")
-        answer = self._requests.send("HEAD", url, doing="read", scope=self._requests.writing, accept=(200, 404))
+        answer = self._requests.send(
+            "HEAD", url, doing="read", scope=self._requests.writing, accept=(200, 404)
+        )
         if answer.status_code == 200:
             _seen[self._host, digest] = self._repository
         return answer.status_code == 200
 
-    def put(self, digest: str, source: Path | bytes, size: int, progress: Progress, *, anew: bool = False) -> int:
+    def put(
+        self,
+        digest: str,
+        source: Path | bytes,
+        size: int,
+        progress: Progress,
+        *,
+        anew: bool = False,
+    ) -> int:
         """Bring a blob there, unless it is; the bytes that crossed. `anew` sends it whatever the registry says."""
         if not anew and self.has(digest):
             progress(size)
@@ -74,10 +84,16 @@ class Blobs:
                     self._requests.pause(0.1 * attempt)
                 continue
             if attempt == 2:  # twice other bytes than were sent
-                raise StorageError(f"cannot write {self._requests.address.url}", why="the registry got other bytes than were sent (DIGEST_INVALID)",
-                                   fix="something on the way changes what is sent: a proxy, or a broken disk there")  # fmt: skip
-        raise StorageError(f"cannot write {self._requests.address.url}", why=f"the registry broke off {TRIES} uploads",
-                           fix="try again later; what was finished is kept")  # fmt: skip
+                raise StorageError(
+                    f"cannot write {self._requests.address.url}",
+                    why="the registry got other bytes than were sent (DIGEST_INVALID)",
+                    fix="something on the way changes what is sent: a proxy, or a broken disk there",
+                )
+        raise StorageError(
+            f"cannot write {self._requests.address.url}",
+            why=f"the registry broke off {TRIES} uploads",
+            fix="try again later; what was finished is kept",
+        )
 
     def small(self, digest: str, largest: int) -> bytes:
         """A small blob, verified; `Corrupt` when it is larger, or is not what its digest says."""
@@ -85,10 +101,16 @@ class Blobs:
         for piece in self._pieces(digest, largest):
             data += piece
         if len(data) > largest:
-            raise Corrupt(f"a file of {self._requests.address.url} is too large", why=f"more than {largest:,} bytes")
+            raise Corrupt(
+                f"a file of {self._requests.address.url} is too large",
+                why=f"more than {largest:,} bytes",
+            )
         if f"sha256:{sha256(data).hexdigest()}" != digest:
-            raise Corrupt(f"{digest[:19]}… of {self._requests.address.url} is corrupt", why="its bytes are not what its digest says",
-                          fix="ask who pushed it to push it again")  # fmt: skip
+            raise Corrupt(
+                f"{digest[:19]}… of {self._requests.address.url} is corrupt",
+                why="its bytes are not what its digest says",
+                fix="ask who pushed it to push it again",
+            )
         return bytes(data)
 
     def fetch(self, digest: str, size: int, target: Path, progress: Progress) -> None:
@@ -107,8 +129,13 @@ class Blobs:
             self.small(digest, len(data))  # compares
         finally:
             _seen.pop((self._host, digest), None)
-            gone = self._requests.send("DELETE", self._requests.url(f"blobs/{digest}"), doing="write",
-                                       scope=self._requests.writing, accept=_DELETED + _NOT_ALLOWED)  # fmt: skip
+            gone = self._requests.send(
+                "DELETE",
+                self._requests.url(f"blobs/{digest}"),
+                doing="write",
+                scope=self._requests.writing,
+                accept=_DELETED + _NOT_ALLOWED,
+            )
         return gone.status_code in _DELETED
 
     # ------------------------------------------------------------ how
@@ -118,13 +145,17 @@ class Blobs:
         url, other = self._requests.url("blobs/uploads/"), _seen.get((self._host, digest))
         if mount and other and other != self._repository:
             url += f"?mount={quote(digest, safe='')}&from={quote(other, safe='')}"
-        answer = self._requests.send("POST", url, doing="write", scope=self._requests.writing, accept=(201, 202))
+        answer = self._requests.send(
+            "POST", url, doing="write", scope=self._requests.writing, accept=(201, 202)
+        )
         if answer.status_code == 201:
             _seen[self._host, digest] = self._repository
             return None
         return _location(answer)
 
-    def _send(self, location: str, digest: str, source: Path | bytes, size: int, tell: Progress) -> bool:
+    def _send(
+        self, location: str, digest: str, source: Path | bytes, size: int, tell: Progress
+    ) -> bool:
         """Send a blob to an upload; False when the registry finds that its digest is not the one."""
         if size > SMALL:
             done = 0
@@ -136,14 +167,25 @@ class Blobs:
         tell(size)
         return finished
 
-    def _piece(self, location: str, source: Path | bytes, start: int, count: int, tell: Progress) -> tuple[str, int]:
-        headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{start}-{start + count - 1}",
-                   "Content-Length": str(count)}  # fmt: skip
+    def _piece(
+        self, location: str, source: Path | bytes, start: int, count: int, tell: Progress
+    ) -> tuple[str, int]:
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Range": f"{start}-{start + count - 1}",
+            "Content-Length": str(count),
+        }
         try:
             answer = self._requests.send(
-                "PATCH", location, doing="write", scope=self._requests.writing, accept=(202, 201, 204, 404, 416), repeat=False,
-                headers=headers, content=lambda: _bytes(source, start, count, tell),
-            )  # fmt: skip
+                "PATCH",
+                location,
+                doing="write",
+                scope=self._requests.writing,
+                accept=(202, 201, 204, 404, 416),
+                repeat=False,
+                headers=headers,
+                content=lambda: _bytes(source, start, count, tell),
+            )
         except Broken:
             return self._reached(location, start + count)
         if answer.status_code == 404:
@@ -155,7 +197,11 @@ class Blobs:
     def _reached(self, location: str, most: int) -> tuple[str, int]:
         """How far an upload came whose last answer was lost."""
         answer = self._requests.send(
-            "GET", location, doing="write", scope=self._requests.writing, accept=(204, 202, 200, 404)
+            "GET",
+            location,
+            doing="write",
+            scope=self._requests.writing,
+            accept=(204, 202, 200, 404),
         )
         first, dash, last = answer.headers.get("Range", "").removeprefix("bytes=").partition("-")
         if answer.status_code == 404 or not dash or first != "0" or not last.isdecimal():
@@ -169,8 +215,16 @@ class Blobs:
         url = f"{location}{'&' if '?' in location else '?'}digest={quote(digest, safe='')}"
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(data))}
         try:
-            answer = self._requests.send("PUT", url, doing="write", scope=self._requests.writing, accept=(201, 204, 400, 404, 416),
-                                         repeat=False, headers=headers, content=data)  # fmt: skip
+            answer = self._requests.send(
+                "PUT",
+                url,
+                doing="write",
+                scope=self._requests.writing,
+                accept=(201, 204, 400, 404, 416),
+                repeat=False,
+                headers=headers,
+                content=data,
+            )
         except Broken:
             if self.has(digest):  # only the answer was lost
                 return True
@@ -190,14 +244,27 @@ class Blobs:
         done = 0
         for attempt in range(1, TRIES + 1):
             headers = {"Range": f"bytes={done}-"} if done else {}
-            answer = self._requests.send("GET", self._requests.url(f"blobs/{digest}"), doing="read", accept=(200, 206, 404, 416),
-                                         stream=True, headers=headers | {"Accept-Encoding": "identity"})  # fmt: skip
+            answer = self._requests.send(
+                "GET",
+                self._requests.url(f"blobs/{digest}"),
+                doing="read",
+                accept=(200, 206, 404, 416),
+                stream=True,
+                headers=headers | {"Accept-Encoding": "identity"},
+            )
             try:
                 if answer.status_code == 404:
-                    raise StorageError(f"{digest[:19]}… of {self._requests.address.url} is missing", why="the registry no longer has this blob",
-                                       fix="pull another version, or ask for a new push")  # fmt: skip
-                skip = 0 if answer.status_code == 206 else done  # a whole again: what is here already is passed over
-                whole = int(answer.headers.get("Content-Length") or 0) + (done if answer.status_code == 206 else 0)
+                    raise StorageError(
+                        f"{digest[:19]}… of {self._requests.address.url} is missing",
+                        why="the registry no longer has this blob",
+                        fix="pull another version, or ask for a new push",
+                    )
+                skip = (
+                    0 if answer.status_code == 206 else done
+                )  # a whole again: what is here already is passed over
+                whole = int(answer.headers.get("Content-Length") or 0) + (
+                    done if answer.status_code == 206 else 0
+                )
                 if answer.status_code == 416:
                     return
                 for data in answer.iter_raw(_READ):
@@ -216,8 +283,11 @@ class Blobs:
             finally:
                 answer.close()
             self._requests.pause(0.1 * attempt)
-        raise StorageError(f"cannot read {self._requests.address.url}", why=f"the connection broke {TRIES} times",
-                           fix="check the network, then try again")  # fmt: skip
+        raise StorageError(
+            f"cannot read {self._requests.address.url}",
+            why=f"the connection broke {TRIES} times",
+            fix="check the network, then try again",
+        )
 
 
 def _bytes(source: Path | bytes, start: int, count: int, tell: Progress) -> Iterator[bytes]:
@@ -235,4 +305,6 @@ def _bytes(source: Path | bytes, start: int, count: int, tell: Progress) -> Iter
 
 
 def _location(answer: httpx.Response) -> str:
-    return urljoin(str(answer.request.url), str(answer.headers.get("Location") or answer.request.url))
+    return urljoin(
+        str(answer.request.url), str(answer.headers.get("Location") or answer.request.url)
+    )

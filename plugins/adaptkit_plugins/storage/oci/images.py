@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import Corrupt
-from adaptkit.numbered import MANIFEST, manifest_bytes
+from adaptkit.extend.versioned_storage import MANIFEST, manifest_bytes
 from adaptkit.types import canonical_json
 
 if TYPE_CHECKING:
@@ -53,13 +53,22 @@ def digest_of(data: bytes) -> str:
 def image(placed: PlacedVersion, nonce: str) -> Image:
     """The image of a version. `nonce` tells two pushes of the same version apart, for a lost race to show."""
     manifest, own = placed.manifest, manifest_bytes(placed)
-    layers = [_layer(entry.path, f"sha256:{entry.sha256}", entry.size) for entry in (*manifest.files, *manifest.extras)]
+    layers = [
+        _layer(entry.path, f"sha256:{entry.sha256}", entry.size)
+        for entry in (*manifest.files, *manifest.extras)
+    ]
     layers.append(_layer(MANIFEST, digest_of(own), len(own)))
-    config = canonical_json({
-        "descriptor": {"name": placed.name, "version": str(placed.number), **({"createdAt": manifest.created} if manifest.created else {})},
-        "config": {"format": "safetensors", "precision": "", "architecture": manifest.method},
-        "modelfs": {"type": "layers", "diffIds": [layer["digest"] for layer in layers]},
-    }).encode()  # fmt: skip
+    config = canonical_json(
+        {
+            "descriptor": {
+                "name": placed.name,
+                "version": str(placed.number),
+                **({"createdAt": manifest.created} if manifest.created else {}),
+            },
+            "config": {"format": "safetensors", "precision": "", "architecture": manifest.method},
+            "modelfs": {"type": "layers", "diffIds": [layer["digest"] for layer in layers]},
+        }
+    ).encode()
     body = {
         "schemaVersion": 2,
         "mediaType": IMAGE,
@@ -76,12 +85,18 @@ def parse(data: bytes, label: str) -> Mapping[str, Any]:
     try:
         body = json.loads(data)
         for descriptor in body.get("layers") or body.get("manifests") or ():
-            if not str(descriptor["digest"]).startswith("sha256:") or type(descriptor["size"]) is not int:
+            if (
+                not str(descriptor["digest"]).startswith("sha256:")
+                or type(descriptor["size"]) is not int
+            ):
                 raise ValueError("a layer has no sha256 or size")  # noqa: TRY301
         return dict(body)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Corrupt(f"the image manifest of {label} cannot be believed", why=str(error) or type(error).__name__,
-                      fix="ask who pushed it to push it again as a new version") from error  # fmt: skip
+        raise Corrupt(
+            f"the image manifest of {label} cannot be believed",
+            why=str(error) or type(error).__name__,
+            fix="ask who pushed it to push it again as a new version",
+        ) from error
 
 
 def manifest_layer(body: Mapping[str, Any], label: str) -> str:
@@ -89,13 +104,21 @@ def manifest_layer(body: Mapping[str, Any], label: str) -> str:
     for layer in body.get("layers") or ():
         if (layer.get("annotations") or {}).get(TITLE) == MANIFEST:
             return str(layer["digest"])
-    raise Corrupt(f"{label} is not an adapter that adaptkit pushed", why=f"no layer is called {MANIFEST}",
-                  fix="fetch it with: oras pull, then adaptkit add")  # fmt: skip
+    raise Corrupt(
+        f"{label} is not an adapter that adaptkit pushed",
+        why=f"no layer is called {MANIFEST}",
+        fix="fetch it with: oras pull, then adaptkit add",
+    )
 
 
 def _layer(path: str, digest: str, size: int) -> dict[str, Any]:
     kind = DOCUMENT if path.endswith(".md") else WEIGHTS if path.endswith(_TENSORS) else SETTINGS
-    return {"mediaType": kind, "digest": digest, "size": size, "annotations": {TITLE: path, FILEPATH: path}}
+    return {
+        "mediaType": kind,
+        "digest": digest,
+        "size": size,
+        "annotations": {TITLE: path, FILEPATH: path},
+    }
 
 
 def _annotations(placed: PlacedVersion) -> dict[str, str]:
@@ -113,7 +136,10 @@ def _annotations(placed: PlacedVersion) -> dict[str, str]:
         f"{PREFIX}rank": str(manifest.rank or ""),
         f"{PREFIX}base.status": manifest.base.status,
         **{f"{PREFIX}base.{level.kind}": level.value for level in manifest.base.levels},
-        f"{PREFIX}lineage": canonical_json([{"digest": p.digest, "weight": p.weight, "role": p.role} for p in manifest.parents])
-        if manifest.parents else "",
-    }  # fmt: skip
+        f"{PREFIX}lineage": canonical_json(
+            [{"digest": p.digest, "weight": p.weight, "role": p.role} for p in manifest.parents]
+        )
+        if manifest.parents
+        else "",
+    }
     return {name: value for name, value in told.items() if value}

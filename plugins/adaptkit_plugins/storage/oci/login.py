@@ -49,17 +49,27 @@ def find(host: str) -> Login:
         return Login()
     except (OSError, ValueError, RecursionError):
         raise StorageError(
-            f"cannot read {path}", why="it is no JSON file that can be read", fix=f"docker login {host}"
+            f"cannot read {path}",
+            why="it is no JSON file that can be read",
+            fix=f"docker login {host}",
         ) from None
     try:
         return _from(config, host)
     except (AttributeError, TypeError, ValueError):
-        raise StorageError(f"cannot use {path}", why=f"its entry for {host} is not what docker login writes",
-                           fix=f"docker login {host}") from None  # fmt: skip
+        raise StorageError(
+            f"cannot use {path}",
+            why=f"its entry for {host} is not what docker login writes",
+            fix=f"docker login {host}",
+        ) from None
 
 
-def authorisation(challenge: str, login: Login, scope: str, origin: str,
-                  ask: Callable[[str, Mapping[str, str], Mapping[str, str]], httpx.Response]) -> str:  # fmt: skip
+def authorisation(
+    challenge: str,
+    login: Login,
+    scope: str,
+    origin: str,
+    ask: Callable[[str, Mapping[str, str], Mapping[str, str]], httpx.Response],
+) -> str:
     """The Authorization header that answers a registry's challenge; empty when we have nothing to say.
 
     `ask(url, params, headers)` fetches a token from the server that the registry names.
@@ -72,11 +82,20 @@ def authorisation(challenge: str, login: Login, scope: str, origin: str,
     told = {name.lower(): value for name, value in _CHALLENGE.findall(rest)}
     realm = told.get("realm", "")
     if not may_be_asked(realm, origin):
-        raise StorageError(f"cannot log in to {origin}", why="it sends its users for a token to a place that is not safe",
-                           fix="do not trust this registry")  # fmt: skip
-    params = {"scope": told.get("scope") or scope} | ({"service": told["service"]} if "service" in told else {})
+        raise StorageError(
+            f"cannot log in to {origin}",
+            why="it sends its users for a token to a place that is not safe",
+            fix="do not trust this registry",
+        )
+    params = {"scope": told.get("scope") or scope} | (
+        {"service": told["service"]} if "service" in told else {}
+    )
     if login.identity:
-        params |= {"grant_type": "refresh_token", "refresh_token": login.identity, "client_id": "adaptkit"}
+        params |= {
+            "grant_type": "refresh_token",
+            "refresh_token": login.identity,
+            "client_id": "adaptkit",
+        }
         answer = ask(realm, params, {})
     else:
         answer = ask(realm, params, {"Authorization": login.basic} if login.user else {})
@@ -88,12 +107,26 @@ def authorisation(challenge: str, login: Login, scope: str, origin: str,
     except (ValueError, AttributeError, RecursionError):
         token = None
     if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
-        raise StorageError(f"cannot log in to {origin}", why="its token server gave no token", fix="try again later")
+        raise StorageError(
+            f"cannot log in to {origin}",
+            why="its token server gave no token",
+            fix="try again later",
+        )
     return f"Bearer {token}"
 
 
 def _from(config: Mapping[str, Any], host: str) -> Login:
-    names = ("https://index.docker.io/v1/", *_HUB) if host in _HUB else (host, f"https://{host}", f"http://{host}", f"https://{host}/v1/", f"https://{host}/v2/")  # fmt: skip
+    names = (
+        ("https://index.docker.io/v1/", *_HUB)
+        if host in _HUB
+        else (
+            host,
+            f"https://{host}",
+            f"http://{host}",
+            f"https://{host}/v1/",
+            f"https://{host}/v2/",
+        )
+    )
     helpers, auths = config.get("credHelpers") or {}, config.get("auths") or {}
     for name in names:
         if helper := helpers.get(name):
@@ -121,10 +154,15 @@ def _ask_helper(helper: str, name: str) -> Login:
         raise ValueError
     program = shutil.which(f"docker-credential-{helper}")
     if program is None:
-        raise StorageError(f"cannot log in to {name}", why=f"docker keeps its passwords with '{helper}', whose program is not here",
-                           fix=f"install docker-credential-{helper}, or docker login on this machine")  # fmt: skip
+        raise StorageError(
+            f"cannot log in to {name}",
+            why=f"docker keeps its passwords with '{helper}', whose program is not here",
+            fix=f"install docker-credential-{helper}, or docker login on this machine",
+        )
     try:
-        done = subprocess.run([program, "get"], input=name.encode(), capture_output=True, timeout=30, check=False)
+        done = subprocess.run(
+            [program, "get"], input=name.encode(), capture_output=True, timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return Login()
     if done.returncode:

@@ -32,17 +32,27 @@ class Manifests:
 
     def get(self, reference: str) -> bytes | None:
         """A manifest's bytes, verified against the digest that was asked for or is stated; None when there is none."""
-        answer = self._requests.send("GET", self._requests.url(f"manifests/{reference}"), doing="read", accept=(200, 404),
-                                     headers={"Accept": f"{images.IMAGE}, {images.INDEX}"})  # fmt: skip
+        answer = self._requests.send(
+            "GET",
+            self._requests.url(f"manifests/{reference}"),
+            doing="read",
+            accept=(200, 404),
+            headers={"Accept": f"{images.IMAGE}, {images.INDEX}"},
+        )
         if answer.status_code == 404:
             return None
         data, label = answer.content, f"{self._requests.address.url} ({reference[:19]})"
         if len(data) > LARGEST:
-            raise Corrupt(f"the image manifest of {label} is too large", why=f"more than {LARGEST:,} bytes")
+            raise Corrupt(
+                f"the image manifest of {label} is too large", why=f"more than {LARGEST:,} bytes"
+            )
         stated = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", "")
         if stated.startswith("sha256:") and stated != images.digest_of(data):
-            raise Corrupt(f"the image manifest of {label} is corrupt", why="its bytes are not what its digest says",
-                          fix="ask who pushed it to push it again as a new version")  # fmt: skip
+            raise Corrupt(
+                f"the image manifest of {label} is corrupt",
+                why="its bytes are not what its digest says",
+                fix="ask who pushed it to push it again as a new version",
+            )
         return data
 
     def digest(self, reference: str) -> str | None:
@@ -52,8 +62,15 @@ class Manifests:
 
     def put(self, reference: str, data: bytes, kind: str = images.IMAGE) -> bool:
         """Put a manifest; whether the registry keeps by itself what refers to another manifest."""
-        answer = self._requests.send("PUT", self._requests.url(f"manifests/{reference}"), doing="write", scope=self._requests.writing,
-                                     accept=(200, 201, 202, 400, 404), content=data, headers={"Content-Type": kind})  # fmt: skip
+        answer = self._requests.send(
+            "PUT",
+            self._requests.url(f"manifests/{reference}"),
+            doing="write",
+            scope=self._requests.writing,
+            accept=(200, 201, 202, 400, 404),
+            content=data,
+            headers={"Content-Type": kind},
+        )
         if answer.status_code in {400, 404}:
             codes = self._requests.codes(answer)
             if {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"} & set(codes):
@@ -67,7 +84,11 @@ class Manifests:
 
     def repositories(self) -> tuple[str, ...]:
         """Every repository of the registry, where it tells."""
-        return self._pages(f"{self._requests.address.origin}/v2/_catalog?n=1000", "repositories", "registry:catalog:*")
+        return self._pages(
+            f"{self._requests.address.origin}/v2/_catalog?n=1000",
+            "repositories",
+            "registry:catalog:*",
+        )
 
     # ------------------------------------------------------------ what refers to a manifest
 
@@ -78,8 +99,11 @@ class Manifests:
         """
         about = self.get(subject)
         if about is None:
-            raise StorageError(f"cannot attach to {subject[:19]}… in {self._requests.address.url}", why="it is not there",
-                               fix="push the version first")  # fmt: skip
+            raise StorageError(
+                f"cannot attach to {subject[:19]}… in {self._requests.address.url}",
+                why="it is not there",
+                fix="push the version first",
+            )
         layers = []
         for name, data in files.items():
             digest = images.digest_of(data)
@@ -94,16 +118,34 @@ class Manifests:
             )
         empty = b"{}"
         self._blobs.put(images.digest_of(empty), empty, len(empty), lambda _: None)
-        body = canonical_json({
-            "schemaVersion": 2, "mediaType": images.IMAGE, "artifactType": kind,
-            "config": {"mediaType": images.EMPTY, "digest": images.digest_of(empty), "size": len(empty)}, "layers": layers,
-            "subject": {"mediaType": images.IMAGE, "digest": images.digest_of(about), "size": len(about)},
-        }).encode()  # fmt: skip
+        body = canonical_json(
+            {
+                "schemaVersion": 2,
+                "mediaType": images.IMAGE,
+                "artifactType": kind,
+                "config": {
+                    "mediaType": images.EMPTY,
+                    "digest": images.digest_of(empty),
+                    "size": len(empty),
+                },
+                "layers": layers,
+                "subject": {
+                    "mediaType": images.IMAGE,
+                    "digest": images.digest_of(about),
+                    "size": len(about),
+                },
+            }
+        ).encode()
         digest = images.digest_of(body)
         if not self.put(digest, body):
             self._list_in_tag(
                 images.digest_of(about),
-                {"mediaType": images.IMAGE, "digest": digest, "size": len(body), "artifactType": kind},
+                {
+                    "mediaType": images.IMAGE,
+                    "digest": digest,
+                    "size": len(body),
+                    "artifactType": kind,
+                },
             )
         return digest
 
@@ -113,15 +155,27 @@ class Manifests:
         if digest is None:
             return ()
         answer = self._requests.send(
-            "GET", self._requests.url(f"referrers/{digest}"), doing="read", accept=(200, 404, 400, 405)
+            "GET",
+            self._requests.url(f"referrers/{digest}"),
+            doing="read",
+            accept=(200, 404, 400, 405),
         )
         listed = list(self._descriptors(answer.content if answer.status_code == 200 else None))
-        listed += [one for one in self._descriptors(self.get(_fallback(digest))) if one not in listed]
+        listed += [
+            one for one in self._descriptors(self.get(_fallback(digest))) if one not in listed
+        ]
         found: dict[str, Mapping[str, bytes]] = {}
         for descriptor in listed:
-            data = self.get(str(descriptor["digest"])) if descriptor.get("artifactType") in {kind, None, ""} else None
+            data = (
+                self.get(str(descriptor["digest"]))
+                if descriptor.get("artifactType") in {kind, None, ""}
+                else None
+            )
             body = images.parse(data, self._requests.address.url) if data is not None else {}
-            if body.get("artifactType") == kind and (body.get("subject") or {}).get("digest") == digest:
+            if (
+                body.get("artifactType") == kind
+                and (body.get("subject") or {}).get("digest") == digest
+            ):
                 found[str(descriptor["digest"])] = {
                     str((layer.get("annotations") or {}).get(images.TITLE, "")): self._blobs.small(
                         str(layer["digest"]), LARGEST
@@ -133,8 +187,14 @@ class Manifests:
     def _list_in_tag(self, subject: str, descriptor: Mapping[str, Any]) -> None:
         """Add to the tag that lists referrers; nothing locks it, so read back and do it again if another was faster."""
         for attempt in range(_TRIES):
-            listed = [one for one in self._descriptors(self.get(_fallback(subject))) if one != descriptor]
-            index = {"schemaVersion": 2, "mediaType": images.INDEX, "manifests": [*listed, descriptor]}
+            listed = [
+                one for one in self._descriptors(self.get(_fallback(subject))) if one != descriptor
+            ]
+            index = {
+                "schemaVersion": 2,
+                "mediaType": images.INDEX,
+                "manifests": [*listed, descriptor],
+            }
             self.put(_fallback(subject), canonical_json(index).encode(), images.INDEX)
             self._requests.pause(0.02 * (attempt + 1))
             if descriptor in self._descriptors(self.get(_fallback(subject))):
@@ -146,7 +206,11 @@ class Manifests:
         )
 
     def _descriptors(self, data: bytes | None) -> list[Mapping[str, Any]]:
-        return [] if data is None else list(images.parse(data, self._requests.address.url).get("manifests") or ())
+        return (
+            []
+            if data is None
+            else list(images.parse(data, self._requests.address.url).get("manifests") or ())
+        )
 
     def _pages(self, url: str, key: str, scope: str = "") -> tuple[str, ...]:
         found: list[str] = []
@@ -157,8 +221,11 @@ class Manifests:
             try:
                 found += [str(one) for one in answer.json().get(key) or ()]
             except (ValueError, AttributeError, TypeError, RecursionError):
-                raise StorageError(f"cannot read {self._requests.address.url}", why=f"its list of {key} is none",
-                                   fix="check that this is a registry") from None  # fmt: skip
+                raise StorageError(
+                    f"cannot read {self._requests.address.url}",
+                    why=f"its list of {key} is none",
+                    fix="check that this is a registry",
+                ) from None
             following = answer.links.get("next", {}).get("url")
             if not following:
                 break

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import NotFound, StorageError
 from adaptkit.extend import Promise, no_progress
-from adaptkit.files import check_relative
-from adaptkit.numbered import LARGEST_MANIFEST, NumberedPlace
+from adaptkit.extend.versioned_storage import LARGEST_MANIFEST, VersionedStorage
+from adaptkit.io.safe_paths import check_relative
 from adaptkit_plugins.storage.oci import images
 from adaptkit_plugins.storage.oci.address import Address
 from adaptkit_plugins.storage.oci.blobs import Blobs
@@ -39,7 +39,7 @@ NOTE = (
 UNDELETED = "; it deletes no blobs: the 32 bytes of the probe stay until its garbage collection"
 
 
-class OciPlace(NumberedPlace):
+class OciPlace(VersionedStorage):
     """One adapter's repository in an OCI registry."""
 
     schemes: ClassVar[tuple[str, ...]] = ("oci",)
@@ -71,24 +71,38 @@ class OciPlace(NumberedPlace):
         if self.address.tag:
             number = self._tagged()
             return () if number is None else (number,)
-        return tuple(sorted(int(match[1]) for tag in self.manifests.tags() if (match := _VERSION.fullmatch(tag))))
+        return tuple(
+            sorted(
+                int(match[1]) for tag in self.manifests.tags() if (match := _VERSION.fullmatch(tag))
+            )
+        )
 
     def taken(self) -> int:
         return max(self.numbers(), default=0)
 
     def manifest_of(self, number: int) -> bytes:
         label, reference, data = f"{self.url}@{number}", self.address.tag or f"v{number}", None
-        for attempt in range(_LOOKS):  # docker-registry lists a tag a moment before it answers to it
+        for attempt in range(
+            _LOOKS
+        ):  # docker-registry lists a tag a moment before it answers to it
             data = self.manifests.get(reference)
             if data is not None:
                 break
             self.requests.pause(0.05 * attempt)
         if data is None:
-            raise StorageError(f"cannot read {label}", why="its tag is gone", fix="list what is there again")
-        return self.blobs.small(images.manifest_layer(images.parse(data, label), label), LARGEST_MANIFEST)
+            raise StorageError(
+                f"cannot read {label}", why="its tag is gone", fix="list what is there again"
+            )
+        return self.blobs.small(
+            images.manifest_layer(images.parse(data, label), label), LARGEST_MANIFEST
+        )
 
     def pull(
-        self, version: PlacedVersion, files: Sequence[FileEntry], into: Path, progress: Progress = no_progress
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        into: Path,
+        progress: Progress = no_progress,
     ) -> None:
         told = _one_at_a_time(progress)
 
@@ -110,7 +124,11 @@ class OciPlace(NumberedPlace):
 
         with ThreadPoolExecutor(self.readers) as pool:
             digests = dict(zip(tags, pool.map(self.manifests.digest, tags), strict=True))
-        versions = {digest: int(match[1]) for tag, digest in digests.items() if (match := _VERSION.fullmatch(tag))}
+        versions = {
+            digest: int(match[1])
+            for tag, digest in digests.items()
+            if (match := _VERSION.fullmatch(tag))
+        }
         return {
             tag: versions[digest]
             for tag, digest in digests.items()
@@ -127,16 +145,25 @@ class OciPlace(NumberedPlace):
 
     def names(self) -> tuple[str, ...]:
         root = f"{self.address.repository}/" if self.address.repository else ""
-        found = [name.removeprefix(root) for name in self.manifests.repositories() if name.startswith(root)]
+        found = [
+            name.removeprefix(root)
+            for name in self.manifests.repositories()
+            if name.startswith(root)
+        ]
         return tuple(sorted(name for name in found if name.count("/") < 2))
 
     # ------------------------------------------------------------ writing
 
-    def publish(self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress) -> int | None:
+    def publish(
+        self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
+    ) -> int | None:
         self._needs_repository()
         if self.address.tag:
-            raise StorageError(f"cannot push to {self.url}", why="the place gives the number, nobody chooses the tag",
-                               fix=f"push to {self.url.removesuffix(':' + self.address.tag)}")  # fmt: skip
+            raise StorageError(
+                f"cannot push to {self.url}",
+                why="the place gives the number, nobody chooses the tag",
+                fix=f"push to {self.url.removesuffix(':' + self.address.tag)}",
+            )
         told = _one_at_a_time(progress)
         image = images.image(placed, os.urandom(8).hex())
         sent = self._send(bundle, image, told)
@@ -147,13 +174,19 @@ class OciPlace(NumberedPlace):
         try:
             return sent if self._tag(placed.number, image) else None
         except MissingBlob:
-            raise StorageError(f"cannot write {self.url}", why="the registry loses what it was sent (MANIFEST_BLOB_UNKNOWN)",
-                               fix=f"ask who runs {self.address.host} to check its storage") from None  # fmt: skip
+            raise StorageError(
+                f"cannot write {self.url}",
+                why="the registry loses what it was sent (MANIFEST_BLOB_UNKNOWN)",
+                fix=f"ask who runs {self.address.host} to check its storage",
+            ) from None
 
     def set_alias(self, alias: str, number: int) -> None:
         if _VERSION.fullmatch(alias):
-            raise StorageError(f"cannot call a version '{alias}' in {self.url}", why="tags of this form are its numbers",
-                               fix="choose another alias")  # fmt: skip
+            raise StorageError(
+                f"cannot call a version '{alias}' in {self.url}",
+                why="tags of this form are its numbers",
+                fix="choose another alias",
+            )
         data = self.manifests.get(f"v{number}")
         if data is None:
             raise NotFound(f"version in {self.url}", str(number), map(str, self.numbers()))
@@ -177,14 +210,18 @@ class OciPlace(NumberedPlace):
 
     # ------------------------------------------------------------ how
 
-    def _send(self, bundle: Bundle, image: images.Image, progress: Progress, *, anew: bool = False) -> int:
+    def _send(
+        self, bundle: Bundle, image: images.Image, progress: Progress, *, anew: bool = False
+    ) -> int:
         unique = {entry.sha256: entry for entry in bundle.files}
         for entry in bundle.files:
             if unique[entry.sha256] is not entry:
                 progress(entry.size)
 
         def put(entry: FileEntry) -> int:
-            return self.blobs.put(f"sha256:{entry.sha256}", bundle.paths[entry.path], entry.size, progress, anew=anew)
+            return self.blobs.put(
+                f"sha256:{entry.sha256}", bundle.paths[entry.path], entry.size, progress, anew=anew
+            )
 
         from concurrent.futures import ThreadPoolExecutor
 
@@ -220,13 +257,18 @@ class OciPlace(NumberedPlace):
         data = self.manifests.get(self.address.tag)
         if data is None:
             return None
-        version = (images.parse(data, self.url).get("annotations") or {}).get("org.opencontainers.image.version", "")
+        version = (images.parse(data, self.url).get("annotations") or {}).get(
+            "org.opencontainers.image.version", ""
+        )
         return int(version) if re.fullmatch(r"[1-9][0-9]{0,8}", str(version)) else None
 
     def _needs_repository(self) -> None:
         if not self.address.repository:
-            raise StorageError(f"cannot open {self.url}", why="it names a registry, not a repository in it",
-                               fix=f"for example {self.url.rstrip('/')}/fleet/naval")  # fmt: skip
+            raise StorageError(
+                f"cannot open {self.url}",
+                why="it names a registry, not a repository in it",
+                fix=f"for example {self.url.rstrip('/')}/fleet/naval",
+            )
 
 
 def _one_at_a_time(progress: Progress) -> Progress:

@@ -11,8 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from adaptkit.backend import retry_after
 from adaptkit.errors import MissingExtra, StorageError
+from adaptkit.io.http import retry_after
 from adaptkit_plugins.storage.oci import login
 from adaptkit_plugins.storage.oci.address import Address, may_be_asked
 
@@ -47,8 +47,12 @@ class Requests:
             import httpx
         except ImportError:
             raise MissingExtra(f"cannot open {self.address.url}", "oci") from None
-        client = httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0), follow_redirects=False,
-                              headers={"User-Agent": "adaptkit"}, limits=httpx.Limits(max_connections=16))  # fmt: skip
+        client = httpx.Client(
+            timeout=httpx.Timeout(60.0, connect=10.0),
+            follow_redirects=False,
+            headers={"User-Agent": "adaptkit"},
+            limits=httpx.Limits(max_connections=16),
+        )
         weakref.finalize(self, client.close)  # a place has no end of its own
         return client
 
@@ -56,8 +60,18 @@ class Requests:
         """The URL of a path of this repository, such as `blobs/sha256:…`."""
         return f"{self.address.origin}/v2/{self.address.repository}/{path}"
 
-    def send(self, method: str, url: str, *, doing: str, scope: str = "", accept: tuple[int, ...] = (200,),
-             repeat: bool = True, stream: bool = False, **more: Any) -> httpx.Response:  # fmt: skip
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        doing: str,
+        scope: str = "",
+        accept: tuple[int, ...] = (200,),
+        repeat: bool = True,
+        stream: bool = False,
+        **more: Any,
+    ) -> httpx.Response:
         """One request; the answer if its status is one of `accept`, else a sentence: cannot `doing` this place.
 
         `repeat=False` is for what must not be sent twice: `Broken` says that nobody knows what became of it.
@@ -66,7 +80,9 @@ class Requests:
 
         for attempt in range(1, TRIES + 1):
             try:
-                answer = self._logged_in(method, url, scope or self._scope("pull"), stream=stream, **more)
+                answer = self._logged_in(
+                    method, url, scope or self._scope("pull"), stream=stream, **more
+                )
             except httpx.TransportError as error:
                 if not repeat:
                     raise Broken(type(error).__name__) from None
@@ -97,7 +113,9 @@ class Requests:
         if status == 401:
             known = bool(login.find(host))
             why = (
-                "your login is not accepted there" if known else "it wants a login, and docker's configuration has none"
+                "your login is not accepted there"
+                if known
+                else "it wants a login, and docker's configuration has none"
             )
             return self._failed(doing, f"{why}{said}", f"docker login {host}")
         if status == 403:
@@ -108,13 +126,19 @@ class Requests:
             )
         if status == 404:
             return self._failed(
-                doing, f"it is not there{said}", "check the name; see what is there: adaptkit remote check"
+                doing,
+                f"it is not there{said}",
+                "check the name; see what is there: adaptkit remote check",
             )
         if status in {429, 503}:
             return self._failed(
-                doing, f"it is too busy ({status}) and stayed so", "try again later; what was sent is kept"
+                doing,
+                f"it is too busy ({status}) and stayed so",
+                "try again later; what was sent is kept",
             )
-        return self._failed(doing, f"{host} answered {status}{said}", "try again later, or ask who runs it")
+        return self._failed(
+            doing, f"{host} answered {status}{said}", "try again later, or ask who runs it"
+        )
 
     @staticmethod
     def codes(answer: httpx.Response) -> tuple[str, ...]:
@@ -126,7 +150,9 @@ class Requests:
             return ()
         return tuple(code for code in told if _CODE.fullmatch(code))[:4]
 
-    def _logged_in(self, method: str, url: str, scope: str, *, stream: bool, **more: Any) -> httpx.Response:
+    def _logged_in(
+        self, method: str, url: str, scope: str, *, stream: bool, **more: Any
+    ) -> httpx.Response:
         used = self._authorisation.get(scope, "")
         answer = self._redirected(method, url, used, stream=stream, **more)
         if answer.status_code != 401 or not _same_origin(url, self.address.origin):
@@ -134,25 +160,36 @@ class Requests:
         with self._login:  # of several requests that are turned away at once, one logs in
             if self._authorisation.get(scope, "") == used:
                 challenge = answer.headers.get("WWW-Authenticate", "")
-                self._authorisation[scope] = login.authorisation(challenge, login.find(self.address.host), scope,
-                                                                 self.address.origin, self._ask)  # fmt: skip
+                self._authorisation[scope] = login.authorisation(
+                    challenge, login.find(self.address.host), scope, self.address.origin, self._ask
+                )
             now = self._authorisation[scope]
         if not now or now == used:
             return answer
         answer.close()
         return self._redirected(method, url, now, stream=stream, **more)
 
-    def _redirected(self, method: str, url: str, authorisation: str, *, stream: bool, **more: Any) -> httpx.Response:
+    def _redirected(
+        self, method: str, url: str, authorisation: str, *, stream: bool, **more: Any
+    ) -> httpx.Response:
         for _ in range(6):
             if not may_be_asked(url, self.address.origin):
-                raise self._failed("follow", f"it sends us to {urlsplit(url).scheme}://{urlsplit(url).hostname}, which is not safe",
-                                   "do not trust this registry")  # fmt: skip
+                raise self._failed(
+                    "follow",
+                    f"it sends us to {urlsplit(url).scheme}://{urlsplit(url).hostname}, which is not safe",
+                    "do not trust this registry",
+                )
             headers = dict(more.get("headers") or {})
             if authorisation and _same_origin(url, self.address.origin):
                 headers["Authorization"] = authorisation
             content = more.get("content")
-            request = self.client.build_request(method, url, headers=headers, params=more.get("params"),
-                                                content=content() if callable(content) else content)  # fmt: skip
+            request = self.client.build_request(
+                method,
+                url,
+                headers=headers,
+                params=more.get("params"),
+                content=content() if callable(content) else content,
+            )
             answer = self.client.send(request, stream=stream)
             if answer.status_code not in _REDIRECTS or method not in {"GET", "HEAD"}:
                 return answer
@@ -160,7 +197,9 @@ class Requests:
             url, more = urljoin(url, answer.headers.get("Location", "")), more | {"params": None}
         raise self._failed("follow", "it sends us in circles", "do not trust this registry")
 
-    def _ask(self, url: str, params: Mapping[str, str], headers: Mapping[str, str]) -> httpx.Response:
+    def _ask(
+        self, url: str, params: Mapping[str, str], headers: Mapping[str, str]
+    ) -> httpx.Response:
         if "refresh_token" in params:
             return self.client.post(url, data=dict(params), headers=headers)
         return self.client.get(url, params=dict(params), headers=headers)
@@ -179,9 +218,16 @@ class Requests:
     def _unreachable(self, doing: str, error: Exception) -> StorageError:
         import httpx
 
-        told = "no answer in time" if isinstance(error, httpx.TimeoutException) else "cannot connect" \
-            if isinstance(error, httpx.ConnectError) else "the connection broke"  # fmt: skip
-        return self._failed(doing, f"{told} at {self.address.host}", "check the name and the network")
+        told = (
+            "no answer in time"
+            if isinstance(error, httpx.TimeoutException)
+            else "cannot connect"
+            if isinstance(error, httpx.ConnectError)
+            else "the connection broke"
+        )
+        return self._failed(
+            doing, f"{told} at {self.address.host}", "check the name and the network"
+        )
 
     def _failed(self, doing: str, why: str, fix: str = "") -> StorageError:
         return StorageError(f"cannot {doing} {self.address.url}", why=why, fix=fix)

@@ -61,7 +61,9 @@ def upgrade() -> None:
         sa.Column("new", sa.Integer(), nullable=True),
         sa.Column("when", sa.String(length=32), nullable=False),
         sa.Column("author", sa.String(length=200), nullable=False),
-        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_alias_moves_adapter_id")),
+        sa.ForeignKeyConstraint(
+            ["adapter_id"], ["adapters.id"], name=op.f("fk_alias_moves_adapter_id")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alias_moves")),
     )
     op.create_index(op.f("ix_alias_moves_adapter_id"), "alias_moves", ["adapter_id"], unique=False)
@@ -120,13 +122,18 @@ def upgrade() -> None:
         sa.Column("origin", sa.String(length=16), nullable=False),
         sa.Column("created", sa.String(length=32), nullable=False),
         sa.Column("deleted", sa.String(length=32), nullable=True),
-        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_versions_adapter_id")),
+        sa.ForeignKeyConstraint(
+            ["adapter_id"], ["adapters.id"], name=op.f("fk_versions_adapter_id")
+        ),
         sa.ForeignKeyConstraint(["digest"], ["artifacts.digest"], name=op.f("fk_versions_digest")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_versions")),
         sa.UniqueConstraint("adapter_id", "number", name=op.f("uq_versions_adapter_id_number")),
     )
     op.create_index(
-        op.f("ix_versions_adapter_id_deleted_number"), "versions", ["adapter_id", "deleted", "number"], unique=False
+        op.f("ix_versions_adapter_id_deleted_number"),
+        "versions",
+        ["adapter_id", "deleted", "number"],
+        unique=False,
     )
     op.create_index(op.f("ix_versions_digest"), "versions", ["digest"], unique=False)
     op.create_table(
@@ -134,8 +141,12 @@ def upgrade() -> None:
         sa.Column("adapter_id", sa.Integer(), nullable=False),
         sa.Column("alias", sa.String(length=64), nullable=False),
         sa.Column("version_id", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_aliases_adapter_id")),
-        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_aliases_version_id")),
+        sa.ForeignKeyConstraint(
+            ["adapter_id"], ["adapters.id"], name=op.f("fk_aliases_adapter_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["versions.id"], name=op.f("fk_aliases_version_id")
+        ),
         sa.PrimaryKeyConstraint("adapter_id", "alias", name=op.f("pk_aliases")),
     )
     op.create_index(op.f("ix_aliases_version_id"), "aliases", ["version_id"], unique=False)
@@ -144,7 +155,9 @@ def upgrade() -> None:
         sa.Column("version_id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("value", sa.Float(), nullable=False),
-        sa.ForeignKeyConstraint(["version_id"], ["versions.id"], name=op.f("fk_metrics_version_id")),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["versions.id"], name=op.f("fk_metrics_version_id")
+        ),
         sa.PrimaryKeyConstraint("version_id", "name", name=op.f("pk_metrics")),
     )
     op.create_table(

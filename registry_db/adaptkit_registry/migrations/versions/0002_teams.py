@@ -8,9 +8,17 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-BYTEWISE = (("adapters", "name", 200), ("artifacts", "digest", 80), ("files", "digest", 80), ("versions", "digest", 80),
-            ("lineage", "child", 80), ("lineage", "parent", 80), ("placements", "digest", 80), ("events", "digest", 80),
-            ("base_levels", "value", 80))  # fmt: skip
+BYTEWISE = (
+    ("adapters", "name", 200),
+    ("artifacts", "digest", 80),
+    ("files", "digest", 80),
+    ("versions", "digest", 80),
+    ("lineage", "child", 80),
+    ("lineage", "parent", 80),
+    ("placements", "digest", 80),
+    ("events", "digest", 80),
+    ("base_levels", "value", 80),
+)
 
 
 def key(length: int) -> sa.types.TypeEngine[str]:
@@ -29,7 +37,9 @@ def upgrade() -> None:
         sa.Column("name", key(200), nullable=False),
         sa.Column("adapter_id", sa.Integer(), nullable=False),
         sa.Column("when", sa.String(length=32), nullable=False),
-        sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name=op.f("fk_redirects_adapter_id")),
+        sa.ForeignKeyConstraint(
+            ["adapter_id"], ["adapters.id"], name=op.f("fk_redirects_adapter_id")
+        ),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_redirects")),
     )
     op.create_index(op.f("ix_redirects_adapter_id"), "redirects", ["adapter_id"], unique=False)
@@ -50,7 +60,10 @@ def upgrade() -> None:
         sa.Column("when", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("fs1", name=op.f("pk_pairs")),
     )
-    op.add_column("adapters", sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False))
+    op.add_column(
+        "adapters",
+        sa.Column("description", sa.Text(), server_default=sa.text("''"), nullable=False),
+    )
     op.create_index(op.f("ix_metrics_name_value"), "metrics", ["name", "value"], unique=False)
     if op.get_bind().dialect.name == "postgresql":
         for table, column, length in BYTEWISE:

@@ -1,0 +1,1 @@
+"""One adapter directory: opened, checked, described, written."""

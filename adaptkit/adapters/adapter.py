@@ -1,0 +1,312 @@
+"""One adapter directory, read lazily: configuration, header, then one tensor at a time.
+
+Keys are normalised on the way in, because files in the wild carry what PEFT does not write: stray
+adapter names (`lora_A.default.weight`) and the prefixes of torch.compile, FSDP and DDP wrappers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+
+from adaptkit.errors import BadAdapter, BadConfig, BadWeights, MissingExtra
+from adaptkit.extend.artifact_files import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
+from adaptkit.io.safetensors import TensorFile
+from adaptkit.types import TensorInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from adaptkit.bases.weights import BaseWeights
+    from adaptkit.extend import Array, Model
+
+LARGEST_CONFIG = (
+    4 << 20
+)  # bytes; PEFT writes a few kilobytes, a rank_pattern for 1,000 modules about 100
+
+_NEVER = frozenset(
+    {
+        "optimizer.pt",
+        "optimizer.bin",
+        "scheduler.pt",
+        "scaler.pt",
+        "rng_state.pth",
+        "training_args.bin",
+    }
+)
+_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_STRAY = re.compile(r"\.(lora_(?:A|B))\.(?!weight$|bias$)[^.]+\.(weight|bias)$")
+_STRAY_BARE = re.compile(
+    r"\.(lora_(?:embedding_A|embedding_B|magnitude_vector))\.(?!weight$)[^.]+(?:\.weight)?$"
+)
+
+
+class _Tensors(Protocol):
+    """Where tensors come from: a safetensors file, or a pickle that was asked for."""
+
+    @property
+    def infos(self) -> Mapping[str, TensorInfo]: ...
+    def read(self, key: str) -> Array: ...
+    def close(self) -> None: ...
+
+
+class Adapter:
+    """An adapter directory as an `AdapterView`. Close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        path: Path,
+        label: str,
+        config: Mapping[str, Any],
+        tensors: _Tensors,
+        base_shapes: Mapping[str, tuple[int, ...]] | None = None,
+        *,
+        pickled: bool = False,
+    ) -> None:
+        self.path, self.label, self.config = path, label, config
+        self.base_shapes = base_shapes
+        self.model: Callable[[], Model | None] = lambda: None
+        self.pickled = pickled
+        self._tensors = tensors
+        self._keys = _normalised(tensors.infos, label)
+        self.header: Mapping[str, TensorInfo] = {
+            key: tensors.infos[raw] for key, raw in sorted(self._keys.items())
+        }
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        label: str = "",
+        *,
+        allow_pickle: bool = False,
+        base_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> Self:
+        """Read configuration and header; raises `BadAdapter`, `BadConfig` or `BadWeights`."""
+        label = label or str(path)
+        if not path.exists():
+            raise BadAdapter(
+                f"no adapter at {label}",
+                why="the path does not exist",
+                fix="check the path for a typo",
+            )
+        if not path.is_dir():
+            raise BadAdapter(
+                f"{label} is a file",
+                why=f"an adapter is a folder that holds {CONFIG}",
+                fix=f"give the folder: {path.parent}",
+            )
+        config = read_config(path, label)
+        weights, pickle = path / WEIGHTS, path / PICKLE
+        if weights.exists():
+            return cls(path, label, config, _Safetensors(weights), base_shapes)
+        if not pickle.exists():
+            raise BadWeights(
+                f"{label} has no weights",
+                why=f"neither {WEIGHTS} nor {PICKLE} is there",
+                fix="save the adapter again with model.save_pretrained(DIR)",
+            )
+        if not allow_pickle:
+            raise BadWeights(
+                f"{label} holds a pickle, {PICKLE}",
+                why="unpickling can run code that the file brings",
+                fix="if you trust where it comes from: --allow-pickle",
+            )
+        return cls(path, label, config, _Pickle(pickle, label), base_shapes, pickled=True)
+
+    @property
+    def strays(self) -> tuple[str, ...]:
+        """File keys that had to be normalised; PEFT would not find them under the name they have."""
+        return tuple(sorted(raw for key, raw in self._keys.items() if key != raw))
+
+    def attach_base(self, base: BaseWeights) -> None:
+        """Give it its base, for what its update needs of it."""
+        self.base_shapes, self.model = base.shapes, base.model
+
+    def read(self, key: str) -> Array:
+        """One tensor, by its normalised key."""
+        return self._tensors.read(self._keys[key])
+
+    def check_tensors(self) -> None:
+        """Read every tensor once: `BadWeights` for NaN, Inf, or what an un-gathered save leaves behind."""
+        import numpy as np
+
+        for key, info in self.header.items():
+            if 0 in info.shape:
+                raise BadWeights(
+                    f"{self.label}: the tensor '{key}' is empty, shape {list(info.shape)}",
+                    why="it was saved under ZeRO-3 or FSDP before the shards were gathered",
+                    fix="gather the parameters, then save again",
+                )
+            values = self.read(key)
+            if values.dtype.kind not in "iub" and not np.isfinite(values).all():
+                raise BadWeights(
+                    f"{self.label}: the tensor '{key}' holds NaN or Inf",
+                    why="training diverged",
+                    fix="use an earlier checkpoint",
+                )
+
+    def close(self) -> None:
+        self._tensors.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_config(folder: Path, label: str) -> dict[str, Any]:
+    """The parsed adapter_config.json; strict JSON, an object, of a sane size."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise BadConfig(
+            f"{label} has no {CONFIG}",
+            why="so it is not a saved adapter",
+            fix="save it with model.save_pretrained(DIR), or give the folder that holds the file",
+        )
+    if (size := path.stat().st_size) > LARGEST_CONFIG:
+        raise BadConfig(
+            f"{label}: {CONFIG} has {size:,} bytes",
+            why=f"more than {LARGEST_CONFIG:,} is no configuration",
+        )
+    try:
+        text = path.read_text("utf-8")
+        config = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        why = "it is empty" if not path.stat().st_size else str(error)
+        raise BadConfig(
+            f"{label}: cannot read {CONFIG}", why=why, fix="save the adapter again"
+        ) from error
+    if not isinstance(config, dict):
+        raise BadConfig(
+            f"{label}: {CONFIG} holds a {type(config).__name__}",
+            why="it must hold an object",
+            fix="save the adapter again",
+        )
+    return config
+
+
+def artifact_paths(folder: Path, include: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """The relative paths that belong to the artifact, and those that are skipped, each sorted.
+
+    Optimizer states and training_args.bin never belong, whatever `include` says.
+    """
+    from fnmatch import fnmatch
+
+    kept, skipped = [], []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if path.name not in _NEVER and (
+            belongs(name) or any(fnmatch(name, glob) for glob in include)
+        ):
+            kept.append(name)
+        elif name not in {README, MANIFEST}:
+            skipped.append(name)
+    return kept, skipped
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a value JSON knows")
+
+
+def normalise(key: str) -> str:
+    """The key without wrapper prefixes and stray adapter names."""
+    key = _WRAPPERS.sub("", key).removeprefix("module.")
+    return _STRAY_BARE.sub(r".\1", _STRAY.sub(r".\1.\2", key))
+
+
+def _normalised(infos: Mapping[str, TensorInfo], label: str) -> dict[str, str]:
+    keys: dict[str, str] = {}
+    for raw in infos:
+        key = normalise(raw)
+        if key in keys:
+            raise BadWeights(
+                f"{label}: two tensors mean '{key}'",
+                why=f"'{keys[key]}' and '{raw}'",
+                fix="save one adapter per folder: model.save_pretrained(DIR, selected_adapters=[NAME])",
+            )
+        keys[key] = raw
+    return keys
+
+
+class _Safetensors:
+    """The tensors of a safetensors file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = TensorFile(path)
+        self.infos = {key: self._file.info(key) for key in self._file.header.tensors}
+
+    def read(self, key: str) -> Array:
+        return self._file.read(key)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Pickle:
+    """The tensors of a `.bin` pickle, read with torch's weights_only loader, which builds nothing but tensors."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingExtra(f"cannot read the pickle {PICKLE}", "pickle") from error
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            first = str(error).splitlines()[0]
+            raise BadWeights(
+                f"{label}: cannot read {PICKLE} safely", why=first, fix="save as safetensors"
+            ) from error
+        if not isinstance(loaded, dict) or not all(
+            isinstance(v, torch.Tensor) for v in loaded.values()
+        ):
+            raise BadWeights(
+                f"{label}: {PICKLE} is not a table of tensors", fix="save as safetensors"
+            )
+        self._arrays: dict[str, Array] = {str(k): _from_torch(v) for k, v in loaded.items()}
+        self.infos = {
+            k: TensorInfo(_DTYPES[v.dtype.name], tuple(v.shape), v.nbytes)
+            for k, v in self._arrays.items()
+        }
+
+    def read(self, key: str) -> Array:
+        return self._arrays[key]
+
+    def close(self) -> None:
+        return
+
+
+_DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+
+def _from_torch(tensor: Any) -> Array:
+    import ml_dtypes
+    import torch
+
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype == torch.bfloat16:  # numpy has no bfloat16 of its own
+        bits: Array = tensor.view(torch.uint16).numpy()
+        return bits.view(ml_dtypes.bfloat16)
+    array: Array = tensor.numpy()
+    return array

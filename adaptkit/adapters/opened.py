@@ -1,0 +1,33 @@
+"""An opened adapter with the method that reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adaptkit.adapters.adapter import Adapter
+    from adaptkit.bases.weights import BaseWeights
+    from adaptkit.extend import AdapterMethod
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAdapter:
+    """One adapter of a merge, opened, with the method that reads it, and the base where its update needs it.
+
+    Its weight stands in the recipe.
+    """
+
+    adapter: Adapter
+    method: AdapterMethod
+    digest: str
+    base: BaseWeights | None = None
+
+    @property
+    def label(self) -> str:
+        return self.adapter.label
+
+    def delta_keys(self) -> list[str]:
+        """The keys of the tensors that its update is made of."""
+        extras = set(self.method.extras(self.adapter))
+        return [key for key in self.adapter.header if key not in extras]

@@ -1,0 +1,331 @@
+"""An adapter into full weights: one tensor at a time, a block of rows at a time, whole or not at all.
+
+Notable choices:
+- every shard is written once: bytes that do not change go from file to file, rows that do are widened,
+  updated and rounded once (float32 for 16-bit weights, float64 for 32-bit ones)
+- a shard whose tensors keep their names, shapes and dtypes keeps its header byte for byte
+- work lies in `OUT.partial/` with a journal of finished shards until one rename: OUT never exists half made,
+  and the same bake again goes on where it stopped
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice, zip_longest
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adaptkit.adapters.adapter import artifact_paths
+from adaptkit.bake.apply import new_values
+from adaptkit.bake.plan import by_file, plan_bake
+from adaptkit.bases.checkpoint import INDEX
+from adaptkit.bases.weights import BaseWeights
+from adaptkit.errors import BakeError, Refused
+from adaptkit.io.files import atomic_write, fsync_directory, os_errors
+from adaptkit.io.hardware import cores
+from adaptkit.io.parallel import module_pool
+from adaptkit.io.safetensors import size_of
+from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.staging import empty_target, rename_into
+from adaptkit.types import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.bake.plan import Tensor
+    from adaptkit.bases.checkpoint import Place
+
+JOURNAL = "adaptkit-bake.json"
+_WEIGHTS = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".onnx",
+    ".ckpt",
+    ".index.json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BakeReport:
+    """What was baked: tensors that changed, files written, and what had to be said."""
+
+    out: Path
+    changed: tuple[str, ...]
+    files: tuple[str, ...]
+    nbytes: int
+    dtype: str
+    resumed: int
+    remarks: tuple[str, ...]
+
+
+def run(
+    source: OpenAdapter,
+    base: Path,
+    out: Path,
+    *,
+    dtype: str | None = None,
+    clean: bool = False,
+    workers: int | None = None,
+    done: Callable[[int], None] = lambda count: None,
+) -> BakeReport:
+    """Write the base with one adapter in it into `out`; `done` is told the bytes of each finished tensor."""
+    target = empty_target(out)
+    with BaseWeights.open(base) as weights:
+        source.adapter.attach_base(weights)
+        planned = plan_bake(source, weights, dtype)
+        plan = planned.tensors
+        work = target.with_name(target.name + ".partial")
+        shards = by_file(planned, weights)
+        key = digest_of(
+            {
+                "adapter": source.digest,
+                "base": [
+                    [f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights.layout.files
+                ],
+                "dtype": dtype,
+            }
+        )
+        finished = _open_work(work, key, clean=clean)
+        resumed = len(finished)
+        missing = {
+            file: {name: plan[name] for name in names}
+            for file, names in shards.items()
+            if file.name not in finished
+        }
+        if finished:
+            done(
+                sum(
+                    size_of(plan[n].dtype, plan[n].shape)
+                    for file in shards.keys() - missing.keys()
+                    for n in shards[file]
+                )
+            )
+
+        def note(file: Path) -> None:
+            finished.append(file.name)
+            atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": finished}).encode())
+
+        _write_shards(source, weights, missing, work, workers or cores(), done, note)
+        _carry_along(source, weights, plan, shards, work, dtype, planned.config)
+        _check(weights, plan, work)
+    (work / JOURNAL).unlink()
+    with os_errors("write", target):
+        if target.is_dir():
+            target.rmdir()
+    rename_into(work, target)
+    changed = tuple(sorted(name for name, tensor in plan.items() if tensor.changed))
+    nbytes = sum(size_of(t.dtype, t.shape) for t in plan.values())
+    return BakeReport(
+        target,
+        changed,
+        tuple(file.name for file in shards),
+        nbytes,
+        dtype or "as the base",
+        resumed,
+        tuple(planned.remarks),
+    )
+
+
+# ---------------------------------------------------------------- doing it
+
+
+def _open_work(work: Path, key: str, *, clean: bool) -> list[str]:
+    """The folder of a bake, and the shards in it that are finished already."""
+    with os_errors("write", work):
+        if clean:
+            shutil.rmtree(work, ignore_errors=True)
+        if work.exists():
+            try:
+                journal = json.loads((work / JOURNAL).read_bytes())
+                known = journal["key"] == key
+            except (OSError, ValueError, KeyError, TypeError):
+                journal, known = {}, not any(work.iterdir())
+            if not known:
+                raise Refused(
+                    f"{work} is left of another bake",
+                    why="the adapter, the base or the dtype was another",
+                    fix="--clean drops it and begins anew",
+                )
+            return [str(name) for name in journal.get("finished", ())]
+        work.mkdir(parents=True)
+        atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": []}).encode())
+    return []
+
+
+def _write_shards(
+    source: OpenAdapter,
+    weights: BaseWeights,
+    shards: Mapping[Path, Mapping[str, Tensor]],
+    work: Path,
+    workers: int,
+    done: Callable[[int], None],
+    note: Callable[[Path], None],
+) -> None:
+    """Write the files, several tensors at once, and sync each beside the work on the next; `note` hears what is on disk."""
+
+    def make(writer: TensorWriter, name: str, tensor: Tensor) -> int:
+        place = _entry(weights, tensor.source)
+        if not tensor.changed and tensor.dtype == place.entry.dtype:
+            writer.copy(name, place.file, place.entry.begin)
+        else:
+            with writer.pieces(name) as put:
+                for block in new_values(source, weights, name, tensor):
+                    put(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+            weights.drop_pages(tensor.source)
+        return size_of(tensor.dtype, tensor.shape)
+
+    def finish(file: Path, writer: TensorWriter, tensors: Sequence[Future[int]]) -> None:
+        for tensor in tensors:
+            done(tensor.result())
+        writer.commit()
+        note(file)
+
+    with ExitStack() as stack:
+        last = ThreadPoolExecutor(1)
+        stack.callback(last.shutdown, cancel_futures=True)
+        pool = stack.enter_context(module_pool(workers))
+        finishing: list[Future[None]] = []
+        for group in _groups(shards, workers):
+            writers = {
+                file: stack.enter_context(_writer(weights, file, shards[file], work))
+                for file in group
+            }
+            tensors: dict[Path, list[Future[int]]] = {file: [] for file in group}
+            for file, name in _turns({file: shards[file] for file in group}):
+                tensors[file].append(pool.submit(make, writers[file], name, shards[file][name]))
+            for (
+                finished
+            ) in finishing:  # the group before is on disk before the next but one is begun
+                finished.result()
+            finishing = [last.submit(finish, file, writers[file], tensors[file]) for file in group]
+        for finished in finishing:
+            finished.result()
+
+
+def _groups(files: Iterable[Path], count: int) -> Iterator[list[Path]]:
+    """As many files at a time as there are workers: a file takes one write at a time."""
+    rest = iter(files)
+    while group := list(islice(rest, count)):
+        yield group
+
+
+def _turns(shards: Mapping[Path, Mapping[str, Tensor]]) -> Iterator[tuple[Path, str]]:
+    """Every tensor of the files, one of each file in turn, the largest first."""
+    largest_first = [
+        [
+            (file, name)
+            for name in sorted(plan, key=lambda n: -size_of(plan[n].dtype, plan[n].shape))
+        ]
+        for file in shards
+        for plan in [shards[file]]
+    ]
+    for turn in zip_longest(*largest_first):
+        yield from filter(None, turn)
+
+
+def _writer(
+    weights: BaseWeights, file: Path, plan: Mapping[str, Tensor], work: Path
+) -> TensorWriter:
+    """The writer of one file, with the base's own header where nothing in it changes."""
+    assert weights.layout.tensors is not None
+    before = {
+        name: place.entry for name, place in weights.layout.tensors.items() if place.file == file
+    }
+    same = before.keys() == plan.keys() and all(
+        (e.dtype, e.shape) == (plan[n].dtype, plan[n].shape) for n, e in before.items()
+    )
+    layout = {name: (tensor.dtype, tensor.shape) for name, tensor in plan.items()}
+    return TensorWriter(work / file.name, layout, like=file if same else None)
+
+
+def _entry(weights: BaseWeights, name: str) -> Place:
+    assert weights.layout.tensors is not None
+    return weights.layout.tensors[name]
+
+
+def _carry_along(
+    source: OpenAdapter,
+    weights: BaseWeights,
+    plan: Mapping[str, Tensor],
+    shards: Mapping[Path, list[str]],
+    work: Path,
+    dtype: str | None,
+    changes: Mapping[str, Any],
+) -> None:
+    """config.json with what changed, the index, and every other file of the base; the adapter's tokenizer wins."""
+    base = weights.layout.directory
+    for file in sorted(base.iterdir()):
+        if file.is_file() and not file.name.startswith(".") and not file.name.endswith(_WEIGHTS):
+            with os_errors("write", work / file.name):
+                shutil.copyfile(file, work / file.name)
+    for name in artifact_paths(source.adapter.path)[0]:
+        if not name.startswith("adapter_"):
+            with os_errors("write", work / name):
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source.adapter.path / name, work / name)
+    if changes:
+        config = dict(weights.layout.config)
+        told = dict(changes)
+        if dtype is not None:
+            config.pop("torch_dtype", None)
+        atomic_write(work / "config.json", (json.dumps(config | told, indent=2) + "\n").encode())
+    if (base / INDEX).is_file():
+        same = all(
+            t.source == n
+            and t.dtype == _entry(weights, t.source).entry.dtype
+            and t.shape == _entry(weights, t.source).entry.shape
+            for n, t in plan.items()
+        )
+        if same:
+            shutil.copyfile(base / INDEX, work / INDEX)
+        else:
+            table = {
+                "metadata": {"total_size": sum(size_of(t.dtype, t.shape) for t in plan.values())},
+                "weight_map": {
+                    name: file.name for file, names in shards.items() for name in sorted(names)
+                },
+            }
+            atomic_write(
+                work / INDEX, (json.dumps(table, indent=2, sort_keys=True) + "\n").encode()
+            )
+    fsync_directory(work)
+
+
+def _check(weights: BaseWeights, plan: Mapping[str, Tensor], work: Path) -> None:
+    """Read what was written: headers, names, and every tensor that should not have changed, byte for byte."""
+    with BaseWeights.open(work) as written:
+        found = {
+            name: (place.entry.dtype, place.entry.shape)
+            for name, place in (written.layout.tensors or {}).items()
+        }
+        wrong = defaultdict(list)
+        if found != {name: (tensor.dtype, tensor.shape) for name, tensor in plan.items()}:
+            wrong["names, shapes or dtypes"] = sorted(found.keys() ^ plan.keys()) or ["some tensor"]
+        for name, tensor in plan.items():
+            if (
+                not tensor.changed
+                and tensor.dtype == _entry(weights, tensor.source).entry.dtype
+                and written.raw(name) != weights.raw(tensor.source)
+            ):
+                wrong["untouched tensors"].append(name)
+            written.drop_pages(name)
+            weights.drop_pages(tensor.source)
+    if wrong:
+        raise BakeError(
+            f"what was written to {work} is not what was meant",
+            why=str(dict(wrong)),
+            fix="check the disk, then bake again with --clean",
+        )

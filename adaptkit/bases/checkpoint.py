@@ -1,0 +1,231 @@
+"""How a base model lies in its folder: which files hold the weights, where each tensor is, what it calls itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import BadBase, BadWeights, StoreError
+from adaptkit.io.safe_paths import check_relative
+from adaptkit.io.safetensors import LARGEST_HEADER, LFS_POINTER, read_header
+from adaptkit.types import Quantisation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adaptkit.io.safetensors import Entry
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+PICKLE_INDEX, PICKLE = "pytorch_model.bin.index.json", "pytorch_model.bin"
+_AGAIN = "download the model again, or give another folder"
+_LARGEST_JSON = 100_000_000  # bytes; the index of a model with 100,000 tensors has about 10 MB
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+# https://huggingface.co/docs/huggingface_hub/guides/manage-cache: models--OWNER--NAME/snapshots/REVISION
+_LARGEST_CARD = 1 << 20
+_BASE_MODEL = re.compile(r"^base_model:[ \t]*(?:\n\s*-\s*)?([^\s#]+)", re.MULTILINE)
+_CACHE_FOLDER = re.compile(r"models--(.+)")
+
+
+Form = tuple[str, tuple[int, ...]]
+"""A tensor's dtype and shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One tensor of a base: the file it lies in, and where."""
+
+    file: Path
+    entry: Entry
+
+    @property
+    def form(self) -> Form:
+        return self.entry.dtype, self.entry.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A base model's folder: its config.json, its weight files, and its tensors (none known of a pickle)."""
+
+    directory: Path
+    config: Mapping[str, Any]
+    files: tuple[Path, ...]
+    tensors: Mapping[str, Place] | None
+
+
+def read_layout(directory: Path) -> Layout:
+    """Read config, index and headers; `BadBase` says what is missing or broken."""
+    files, index = _find(directory)
+    config_path = directory / "config.json"
+    config = _read_json(config_path) if config_path.is_file() else {}
+    pickled = any(path.suffix != ".safetensors" for path in files)
+    return Layout(
+        directory, config, files, None if pickled else _read_tensors(directory, files, index)
+    )
+
+
+def weight_files(directory: Path) -> tuple[Path, ...]:
+    """The files that hold the weights: those `fs1` is made of. Their sizes tell how long hashing takes."""
+    return _find(directory)[0]
+
+
+def _find(directory: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
+    """The weight files, and what the index says of tensors (nothing when there is none)."""
+    if not directory.exists():
+        raise BadBase(
+            f"no base model at {directory}",
+            why="the path does not exist",
+            fix="check the path for a typo",
+        )
+    if not directory.is_dir():
+        raise BadBase(
+            f"{directory} is a file", why="a base model is a folder", fix=f"give {directory.parent}"
+        )
+    for index, single in ((INDEX, SINGLE), (PICKLE_INDEX, PICKLE)):
+        if (directory / index).is_file():
+            weight_map = _read_index(directory / index)
+            return tuple(directory / name for name in sorted(set(weight_map.values()))), weight_map
+        if (directory / single).is_file():
+            _check_whole(directory / single)
+            return (directory / single,), {}
+    raise BadBase(
+        f"{directory} holds no base model",
+        why=f"neither {INDEX}, {SINGLE} nor {PICKLE} is there",
+        fix=_AGAIN,
+    )
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    weight_map = _read_json(path).get("weight_map")
+    if (
+        not isinstance(weight_map, dict)
+        or not weight_map
+        or not all(isinstance(v, str) for v in weight_map.values())
+    ):
+        raise BadBase(
+            f"{path} is broken", why="its weight_map is not a table of file names", fix=_AGAIN
+        )
+    for name in sorted(set(weight_map.values())):
+        try:
+            check_relative(name)
+        except StoreError as error:
+            raise BadBase(
+                f"{path} names the file {name!r}", why=error.why, fix="do not trust this model"
+            ) from error
+        if not (path.parent / name).is_file():
+            raise BadBase(
+                f"the base {path.parent} is incomplete",
+                why=f"{path.name} names {name}, which is missing",
+                fix=_AGAIN,
+            )
+        _check_whole(path.parent / name)
+    return weight_map
+
+
+def _check_whole(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(LFS_POINTER))
+    except OSError as error:
+        raise BadBase(f"cannot read {path}", why=error.strerror or str(error)) from error
+    if start == LFS_POINTER:
+        raise BadBase(
+            f"{path} is a Git LFS pointer",
+            why="the weights themselves were not downloaded",
+            fix=f"run git lfs pull in {path.parent}",
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if (size := path.stat().st_size) > _LARGEST_JSON:
+            raise ValueError(f"it has {size:,} bytes")  # noqa: TRY301
+        table = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadBase(f"cannot read {path}", why=str(error), fix=_AGAIN) from error
+    if not isinstance(table, dict):
+        raise BadBase(
+            f"{path} holds a {type(table).__name__}", why="it must hold an object", fix=_AGAIN
+        )
+    return table
+
+
+def _read_tensors(
+    directory: Path, files: tuple[Path, ...], index: Mapping[str, str]
+) -> dict[str, Place]:
+    tensors: dict[str, Place] = {}
+    for file in files:
+        try:
+            header = read_header(file, LARGEST_HEADER)
+        except BadWeights as error:
+            raise BadBase(error.what, why=error.why, fix=error.fix) from error
+        for name, entry in header.tensors.items():
+            if name in tensors:
+                raise BadBase(
+                    f"the base {directory} is broken",
+                    fix=_AGAIN,
+                    why=f"'{name}' lies both in {tensors[name].file.name} and in {file.name}",
+                )
+            tensors[name] = Place(file, entry)
+    for name, promised in sorted(index.items()):
+        if name not in tensors or tensors[name].file != directory / promised:
+            raise BadBase(
+                f"the base {directory} is broken",
+                fix=_AGAIN,
+                why=f"{INDEX} puts '{name}' into {promised}, where it is not",
+            )
+    if not tensors:
+        raise BadBase(
+            f"the base {directory} is empty", why="its weights hold no tensor", fix=_AGAIN
+        )
+    return tensors
+
+
+def declared_name(layout: Layout) -> str:
+    """What the base calls itself: the Hub cache's folder, a hub id in config.json, else the folder's own name."""
+    directory = layout.directory.resolve()
+    if directory.parent.name == "snapshots" and (
+        found := _CACHE_FOLDER.fullmatch(directory.parent.parent.name)
+    ):
+        return found[1].replace("--", "/")
+    name = layout.config.get("_name_or_path")
+    if isinstance(name, str) and _HUB_ID.fullmatch(name) and not Path(name).exists():
+        return name
+    return directory.name
+
+
+def declared_origin(layout: Layout) -> str | None:
+    """The repository that a quantised copy says it was made from, in the front matter of its README."""
+    readme = layout.directory / "README.md"
+    if declared_quantisation(layout.config) is None or not readme.is_file():
+        return None
+    with readme.open(encoding="utf-8", errors="replace") as file:
+        return origin_in_card(file.read(_LARGEST_CARD))
+
+
+def origin_in_card(text: str) -> str | None:
+    """The first `base_model` in a model card's front matter, as `hf://owner/name`. Nothing of the card is evaluated."""
+    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    found = _BASE_MODEL.search(front[1]) if front else None
+    name = found[1].strip("'\"") if found else ""
+    return f"hf://{name}" if _HUB_ID.fullmatch(name) else None
+
+
+def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
+    """How the files themselves are quantised, as config.json's quantization_config says."""
+    told = config.get("quantization_config")
+    if not isinstance(told, dict):
+        return None
+    method = str(told.get("quant_method") or "unknown")
+    if told.get("load_in_4bit") or method in {"mxfp4", "nvfp4"}:
+        bits = 4
+    elif told.get("load_in_8bit") or "fp8" in method or method == "fbgemm_fp8":
+        bits = 8
+    else:
+        bits = next(
+            (told[key] for key in ("bits", "w_bit", "nbits") if type(told.get(key)) is int), 0
+        )
+    dtype = told.get("bnb_4bit_quant_type") if told.get("load_in_4bit") else told.get("fmt")
+    return Quantisation(method, bits, str(dtype or ""))

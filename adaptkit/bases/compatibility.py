@@ -1,0 +1,60 @@
+"""What may stand under one name, and what may be merged together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.bases.compare import admits, compare
+from adaptkit.errors import BaseMismatch, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from adaptkit.types import BaseIdentity, Manifest, Version
+
+
+def check_next(name: str, latest: Version, manifest: Manifest, pairs: Mapping[str, str]) -> None:
+    """A name stays what it is: one method, one base. `Refused` says which of them would change."""
+    fix = "choose another name, or --new-version to change what this one is"
+    if latest.method != manifest.method:
+        raise Refused(
+            f"'{name}' holds {latest.method} adapters",
+            why=f"this one is {manifest.method}",
+            fix=fix,
+        )
+    verdict = compare(latest.base, manifest.base, pairs)
+    if not admits(verdict, latest.base, manifest.base, "merge").allowed:
+        raise Refused(f"'{name}' holds adapters of another base", why=verdict.reason, fix=fix)
+
+
+def check_together(
+    bases: Sequence[tuple[str, BaseIdentity]], pairs: Mapping[str, str], *, force: bool
+) -> dict[str, Any]:
+    """Refuse labelled adapters of different bases, unless forced; answers what was forced or is unknown, to record.
+
+    `pairs` maps the files (`fs1`) to the tensors (`tm1`) that were measured in them.
+    """
+    facts: dict[str, Any] = {}
+    (first_label, first), *others = bases
+    for label, base in others:
+        verdict = compare(first, base, pairs)
+        ruling = admits(verdict, first, base, "merge")
+        pair = f"{first_label} and {label}"
+        if not ruling.allowed and not force:
+            raise BaseMismatch(
+                f"{pair} are for different bases",
+                why=ruling.reason,
+                fix="--force merges them all the same, and records it",
+            )
+        if not ruling.allowed:
+            facts.setdefault("forced", []).append(f"{pair}: {ruling.reason}")
+        elif ruling.warning:
+            facts.setdefault("warnings", []).append(f"{pair}: {ruling.warning}")
+    return facts
+
+
+def best_known(bases: Sequence[BaseIdentity]) -> BaseIdentity:
+    """The identity that says most: measured levels first, then their number."""
+    return max(
+        bases, key=lambda base: (sum(level.measured for level in base.levels), len(base.levels))
+    )

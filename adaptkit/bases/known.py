@@ -1,0 +1,39 @@
+"""What is known of the base of an adapter, and what its configuration declares."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.io.safe_paths import user_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from adaptkit.types import BaseIdentity
+
+_HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The base an adapter is for: its identity, and its tensors' shapes and its folder when it is at hand."""
+
+    identity: BaseIdentity
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    folder: Path | None = None
+
+
+def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, Path | None]:
+    """The base that a configuration names, and the folder when it is a local path (whether or not that exists)."""
+    said = config.get("base_model_name_or_path")
+    if not isinstance(said, str) or not said:
+        return None, None
+    path = user_path(said)
+    local = not _HUB_ID.fullmatch(said) or said.startswith(".")
+    for candidate in (path, folder / path) if not path.is_absolute() else (path,):
+        if candidate.is_dir() and (candidate / "config.json").is_file():
+            return said, candidate
+    return said, path if local else None

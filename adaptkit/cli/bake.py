@@ -1,0 +1,109 @@
+"""The command that makes a full model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptkit.cli.adapters import REF
+from adaptkit.cli.session import Session, json_option, pass_session
+
+if TYPE_CHECKING:
+    from adaptkit.workspace.results import Baked
+
+
+@click.command()
+@REF
+@click.option("--base", required=True, metavar="DIR", help="The base model's folder.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The new model's folder.",
+)
+@click.option(
+    "--dtype", help="Store as float32, bfloat16, float16 or float64.  [default: as the base]"
+)
+@click.option(
+    "--check", metavar="PROMPT", help="Compare the logits of this prompt with the live adapter's."
+)
+@click.option(
+    "--clean",
+    is_flag=True,
+    help="Drop what an interrupted bake of something else left in DIR.partial.",
+)
+@click.option("--allow-pickle", is_flag=True, help="Read a .bin pickle when REF is a folder.")
+@click.option("--force", is_flag=True, help="Even when the base is not known to be the adapter's.")
+@json_option
+@pass_session
+def bake(
+    session: Session,
+    ref: str,
+    base: str,
+    out: Path,
+    dtype: str | None,
+    check: str | None,
+    *,
+    clean: bool,
+    allow_pickle: bool,
+    force: bool,
+) -> None:
+    """Write the base with REF in its weights as a full model.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    baked = session.workspace.bake(
+        ref,
+        base,
+        out,
+        dtype=dtype,
+        check=check,
+        clean=clean,
+        allow_pickle=allow_pickle,
+        force=force,
+    )
+    session.out.data(baked.to_json(), lambda: baked_lines(baked))
+
+
+def baked_lines(baked: Baked) -> str:
+    """A bake, for people."""
+    report = baked.report
+    lines = [
+        f"{report.out}",
+        f"  {len(report.changed)} tensors changed, {report.nbytes:,} bytes in {len(report.files)} files",
+    ]
+    if report.resumed:
+        lines.append(f"  {report.resumed} files were finished by an earlier run")
+    if baked.apart is not None:
+        lines.append(
+            f"  logits within {baked.apart:.2g} of the live adapter's, relative to the largest"
+        )
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("tuned", metavar="DIR")
+@click.option("--base", required=True, metavar="DIR", help="The model it was tuned from.")
+@click.option("--rank", type=int, required=True, help="The rank of every module.")
+@click.option("--name", help="Register the result as the next version of this name.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the result into a new folder.",
+)
+@click.option("-m", "--message", default="", help="What this version is.")
+@json_option
+@pass_session
+def extract(session: Session, tuned: str, **how: Any) -> None:
+    """Take what a full fine-tune changed in its base out as LoRA, and say what the rank leaves out."""
+    made = session.workspace.extract(tuned, **how)
+    where = made.version.ref if made.version else str(made.out)
+    session.out.data(
+        made.to_json(),
+        f"{where}  {made.digest[:19]}…\n  {len(made.report.ranks)} modules, rank {made.report.rank}, "
+        f"loss {made.report.error.total or 0:.2g}",
+    )

@@ -1,0 +1,168 @@
+"""Commands that find versions and show where they come from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptkit.cli.adapters import REF, base_shown
+from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
+
+if TYPE_CHECKING:
+    from adaptkit.types import Event
+    from adaptkit.workspace.results import Logged
+
+
+@click.command("list")
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option(
+    "--base", metavar="BASE", help="Only those made for this base: a folder, a name or a level."
+)
+@click.option("--method", metavar="METHOD", help="Only those of this method, such as lora.")
+@click.option(
+    "--rank", metavar="R", help="Only those of this rank: 8, or a condition such as '>=8'."
+)
+@click.option("--tag", metavar="TAG", help="Only those with this tag.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="COND",
+    help="Only where a figure is so: 'accuracy>=0.9'; may be repeated.",
+)
+@click.option("--team", metavar="TEAM", help="Only names in this namespace: TEAM/….")
+@click.option(
+    "--all", "every", is_flag=True, help="Every version, not only the latest of each name."
+)
+@json_option
+@pass_session
+def list_(
+    session: Session,
+    words: tuple[str, ...],
+    base: str | None,
+    method: str | None,
+    rank: str | None,
+    tag: str | None,
+    metrics: tuple[str, ...],
+    team: str | None,
+    every: bool,
+) -> None:
+    """List the latest version of each adapter.
+
+    With WORDs, those that have every word in their name, description, message or tags.
+    """
+    versions = session.workspace.list(
+        base=base,
+        method=method,
+        every=every,
+        rank=rank,
+        tag=tag,
+        metrics=metrics,
+        words=words,
+        team=team,
+    )
+    rows = [
+        (
+            v.ref,
+            v.method,
+            str(v.rank or ""),
+            base_shown(v),
+            " ".join(v.aliases),
+            v.created[:16],
+            v.message,
+        )
+        for v in versions
+    ]
+    asked = words or base or method or rank or tag or metrics or team
+    empty = (
+        "none is like that: adaptkit list shows all"
+        if asked
+        else "no adapters yet: adaptkit add PATH --name NAME"
+    )
+    session.out.table(
+        [v.to_json() for v in versions],
+        ("VERSION", "METHOD", "RANK", "BASE", "ALIASES", "CREATED", "MESSAGE"),
+        rows,
+        empty,
+    )
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=complete_ref)
+@click.option("--graph", is_flag=True, help="Draw what flowed into each version.")
+@click.option(
+    "--events",
+    is_flag=True,
+    help="Show everything that was done instead, by whom and when; NAME may be left out.",
+)
+@click.option("--limit", type=int, metavar="N", help="Only the newest N events.")
+@json_option
+@pass_session
+def log(session: Session, name: str | None, graph: bool, events: bool, limit: int | None) -> None:
+    """Show the versions of NAME, newest first, and the moves of its aliases."""
+    if events:
+        found = session.workspace.events(name, limit=limit)
+        session.out.data(
+            [_as_json(event) for event in found], lambda: "\n".join(map(_event, found))
+        )
+        return
+    if name is None:
+        raise click.UsageError("give a NAME, or --events")
+    if graph:
+        from adaptkit.cli.lineage_graph import draw, rows
+
+        drawn = session.workspace.lineages(name)
+        session.out.data(
+            drawn.to_json(), lambda: "\n".join(draw(rows(drawn.versions, drawn.lineages)))
+        )
+        return
+    logged = session.workspace.log(name)
+    session.out.data(logged.to_json(), lambda: _logged(logged))
+
+
+@click.command()
+@REF
+@click.option("--mermaid", is_flag=True, help="As a Mermaid flowchart, for a README.")
+@json_option
+@pass_session
+def lineage(session: Session, ref: str, mermaid: bool) -> None:
+    """Show everything REF was made from, across merges, back to training data where that is known."""
+    from adaptkit.cli import lineage_graph
+
+    found = session.workspace.lineage(ref)
+    session.out.data(
+        lineage_graph.as_json(found),
+        lambda: lineage_graph.as_mermaid(found) if mermaid else lineage_graph.as_text(found),
+    )
+
+
+def _logged(logged: Logged) -> str:
+    lines = [
+        f"{v.ref:<16} {v.created[:19]}  {v.origin:<7} {v.digest[7:19]}  {' '.join('@' + a for a in v.aliases)} "
+        f"{v.message}".rstrip()
+        for v in logged.versions
+    ]
+    lines += [
+        f"  @{m.alias}: {m.old or 'nothing'} → {m.new or 'nothing'}  {m.when[:19]}  {m.author}"
+        for m in logged.moves
+    ]
+    lines += [f"  was called {name}" for name in logged.former_names]
+    return "\n".join(lines)
+
+
+def _event(event: Event) -> str:
+    told = json.dumps(dict(event.detail), ensure_ascii=False) if event.detail else ""
+    return f"{event.when[:19]}  {event.author or '-':<12} {event.verb:<12} {event.subject}  {told}".rstrip()
+
+
+def _as_json(event: Event) -> dict[str, object]:
+    return {
+        "verb": event.verb,
+        "subject": event.subject,
+        "digest": event.digest,
+        "detail": dict(event.detail),
+        "when": event.when,
+        "author": event.author,
+    }

@@ -1,0 +1,396 @@
+"""Commands that merge adapters, write one in another form, and compare them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptkit import refs
+from adaptkit.cli.adapters import REF
+from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
+from adaptkit.errors import BadRecipe, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from adaptkit.merge.compare import Comparison
+    from adaptkit.workspace.results import Merged
+
+
+@click.command()
+@click.argument(
+    "sources", nargs=-1, required=True, metavar="REF[=W]...", shell_complete=complete_ref
+)
+@click.option("--name", help="Register the result as the next version of this name.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the result into a new folder instead.",
+)
+@click.option(
+    "--into",
+    nargs=2,
+    type=(click.Choice(["bake"]), click.Path(path_type=Path)),
+    metavar="bake DIR",
+    help="Write the base (--base) with the whole merge in its weights instead.",
+)
+@click.option(
+    "--strategy",
+    default="linear",
+    show_default=True,
+    help="How to combine; adaptkit plugins lists them.",
+)
+@click.option(
+    "--space",
+    help="Where the strategy works: core, knots, dense or factors.  [default: the strategy's own]",
+)
+@click.option(
+    "--base", metavar="DIR", help="The base's folder, for methods whose update needs its weights."
+)
+@click.option(
+    "--rank", type=int, help="Cut to this rank, optimally.  [default: the strategy's own rule]"
+)
+@click.option(
+    "--energy",
+    type=float,
+    metavar="E",
+    help="Give each module the smallest rank that keeps this share.",
+)
+@click.option(
+    "--keep",
+    default="fro",
+    show_default=True,
+    help="What --energy is a share of: fro, cumulative or ratio.",
+)
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    metavar="REF[GLOB]=W",
+    help="Another weight in the modules that GLOB names; W1,W2,… is a gradient over the layers.",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="K=V",
+    help="Set a parameter of the strategy; may be repeated.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="For strategies that draw at random."
+)
+@click.option("--normalize", is_flag=True, help="Divide the weights by their sum.")
+@click.option(
+    "--dtype",
+    help="Store as float32, bfloat16, float16 or float64.  [default: that of the parents]",
+)
+@click.option(
+    "--extras",
+    metavar="P",
+    help="Settle heads, tokenizers and settings in conflict: average, drop or from=REF.",
+)
+@click.option(
+    "--missing",
+    default="skip",
+    show_default=True,
+    help="A module some adapters lack: skip them, or count zero.",
+)
+@click.option("-m", "--message", default="", help="What this version is.")
+@click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
+@click.option(
+    "--new-version", is_flag=True, help="Even when the name holds another method or base."
+)
+@click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders given.")
+@click.option("--force", is_flag=True, help="Even when the bases differ; recorded.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Make nothing: show how the adapters differ and what a rank would lose.",
+)
+@json_option
+@pass_session
+def merge(
+    session: Session,
+    sources: tuple[str, ...],
+    params: tuple[str, ...],
+    weights: tuple[str, ...],
+    dry_run: bool,
+    into: tuple[str, Path] | None,
+    **choices: Any,
+) -> None:
+    """Merge adapters, each weighted by =W (1 by default), without loading the base."""
+    weighted = with_module_weights(refs.weighted(sources), weights)
+    if dry_run:
+        found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
+        session.out.data(found.to_json(), lambda: compared(found))
+        return
+    choices["params"] = dict(_pair(text) for text in params)
+    if into is not None:
+        _merge_into_model(session, weighted, into[1], choices)
+        return
+    merged = session.workspace.merge(weighted, **choices)
+    session.out.data(merged.to_json(), lambda: describe(merged))
+
+
+def _merge_into_model(
+    session: Session, sources: Sequence[refs.WeightedRef], out: Path, choices: dict[str, Any]
+) -> None:
+    from adaptkit.cli.bake import baked_lines
+
+    base = choices.pop("base")
+    if base is None:
+        raise click.UsageError(
+            "--into bake writes a full model: give the base it starts from, --base DIR"
+        )
+    if given := [f"--{name.replace('_', '-')}" for name in _NO_ADAPTER if choices.pop(name)]:
+        raise click.UsageError(
+            f"--into bake makes a model, not an adapter: {', '.join(given)} has no meaning there"
+        )
+    baked = session.workspace.merge_into_model(sources, base, out, **choices)
+    session.out.data(baked.to_json(), lambda: baked_lines(baked))
+
+
+_NO_ADAPTER = ("name", "out", "message", "alias", "new_version")
+_MODULE_WEIGHT = re.compile(r"(?P<ref>[^\[]+)\[(?P<glob>.+)\]=(?P<values>[^=]+)")
+
+
+def with_module_weights(
+    sources: tuple[refs.WeightedRef, ...], texts: Sequence[str]
+) -> tuple[refs.WeightedRef, ...]:
+    """The sources with what `--weight REF[GLOB]=W` and `REF[GLOB]=W1,W2,…` say of their modules."""
+    by_label = {str(source.ref): source for source in sources}
+    for text in texts:
+        match = _MODULE_WEIGHT.fullmatch(text)
+        try:
+            values = [float(value) for value in match["values"].split(",")] if match else []
+        except ValueError:
+            values = []
+        if match is None or not values:
+            raise BadRecipe(
+                f"--weight is '{text}'",
+                why="it is REF[GLOB]=W, or REF[GLOB]=W1,W2,… over the layers",
+                fix="for example --weight 'naval[*.mlp.*]=0.5'",
+            )
+        if match["ref"] not in by_label:
+            raise NotFound("source of this merge", match["ref"], by_label)
+        owner = by_label[match["ref"]]
+        modules = {**owner.modules, match["glob"]: values}
+        by_label[match["ref"]] = replace(owner, modules=modules)
+    return tuple(by_label[str(source.ref)] for source in sources)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"'{text}' is not K=V", param_hint="--param")
+    return key, value
+
+
+def describe(merged: Merged) -> str:
+    """A merge, for people."""
+    report = merged.report
+    where = f"{merged.version.ref}" if merged.version else str(merged.out)
+    terms = " + ".join(f"{parent.weight:g}·{parent.label}" for parent in merged.recipe.sources)
+    lines = [
+        f"{where}  {merged.manifest.digest[:19]}…{'' if merged.created else '  unchanged'}",
+        f"  {report.strategy} in {report.space} space: {terms}",
+        f"  {len(report.ranks)} modules, rank {report.rank}, {report.dtype}"
+        if report.rank
+        else f"  {report.dtype}",
+    ]
+    if report.error.total is not None:
+        worst = max(report.error.modules, key=lambda key: report.error.modules[key] or 0.0)
+        lines.append(
+            f"  loss {report.error.total:.2g} (worst {report.error.modules[worst] or 0:.2g} in {worst})"
+        )
+    if report.dropped:
+        lines.append(f"  dropped: {', '.join(report.dropped)}")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE")
+@click.option("--name", help="Register the result as the next version of this name.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the result into a new folder instead.",
+)
+@click.option("-m", "--message", default="", help="What this version is.")
+@click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
+@click.option(
+    "--new-version", is_flag=True, help="Even when the name holds another method or base."
+)
+@click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders named.")
+@click.option("--force", is_flag=True, help="Even when the bases differ; recorded.")
+@json_option
+@pass_session
+def compose(session: Session, recipe: Path, **how: Any) -> None:
+    """Merge what a YAML file says: adapters, weights, module globs, strategy, parameters."""
+    merged = session.workspace.compose(recipe, **how)
+    session.out.data(merged.to_json(), lambda: describe(merged))
+
+
+def _result(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that make one adapter of another."""
+    for option in reversed(
+        (
+            click.option("--name", help="Register the result as the next version of this name."),
+            click.option(
+                "--out",
+                type=click.Path(path_type=Path),
+                metavar="DIR",
+                help="Write the result into a new folder.",
+            ),
+            click.option(
+                "--base",
+                metavar="DIR",
+                help="The base's folder, for methods whose update needs its weights.",
+            ),
+            click.option(
+                "--dtype",
+                help="Store as float32, bfloat16, float16 or float64.  [default: that of the adapter]",
+            ),
+            click.option("-m", "--message", default="", help="What this version is."),
+            click.option(
+                "--new-version",
+                is_flag=True,
+                help="Even when the name holds another method or base.",
+            ),
+            click.option(
+                "--allow-pickle", is_flag=True, help="Read a .bin pickle when REF is a folder."
+            ),
+            click.option("--force", is_flag=True, help="Even when the bases differ; recorded."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@REF
+@click.option("--rank", type=int, help="Cut every module to this rank, optimally.")
+@click.option(
+    "--energy",
+    type=float,
+    metavar="E",
+    help="Give each module the smallest rank that keeps this share.",
+)
+@click.option(
+    "--keep",
+    default="fro",
+    show_default=True,
+    help="What --energy is a share of: fro, cumulative or ratio.",
+)
+@_result
+@json_option
+@pass_session
+def resize(session: Session, ref: str, **how: Any) -> None:
+    """Cut REF to a smaller rank, with the least possible loss, and say what it is."""
+    made = session.workspace.resize(ref, **how)
+    session.out.data(made.to_json(), lambda: describe(made))
+
+
+@click.command()
+@REF
+@click.option(
+    "--rank", type=int, help="The rank of the result; needed where the update is not low rank."
+)
+@click.option(
+    "--energy",
+    type=float,
+    metavar="E",
+    help="Give each module the smallest rank that keeps this share.",
+)
+@_result
+@json_option
+@pass_session
+def convert(session: Session, ref: str, **how: Any) -> None:
+    """Write REF, an adapter of any additive method, as LoRA."""
+    made = session.workspace.convert(ref, **how)
+    session.out.data(made.to_json(), lambda: describe(made))
+
+
+@click.command()
+@click.argument(
+    "sources", nargs=-1, required=True, metavar="REF[=W]...", shell_complete=complete_ref
+)
+@click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders given.")
+@json_option
+@pass_session
+def diff(session: Session, sources: tuple[str, ...], allow_pickle: bool) -> None:
+    """Show how adapters differ, what a rank of their sum would lose, and which strategy to try."""
+    found = session.workspace.diff(sources, allow_pickle=allow_pickle)
+    session.out.data(found.to_json(), lambda: compared(found))
+
+
+def compared(found: Comparison) -> str:
+    """The comparison, for people."""
+    lines = _columns(
+        ("adapter", "norm", "rank", "90 % of its energy in rank"),
+        [(a.label, f"{a.norm:.4g}", str(a.rank), str(a.rank_for_90)) for a in found.adapters],
+    )
+    rows = []
+    for pair in found.pairs:
+        ends = sorted(pair.cosines, key=lambda key: pair.cosines[key])
+        shown = (
+            (f"{ends[-1]} {pair.cosines[ends[-1]]:.2f}", f"{ends[0]} {pair.cosines[ends[0]]:.2f}")
+            if ends
+            else ("", "")
+        )
+        rows.append(
+            (
+                f"{pair.one}, {pair.other}",
+                f"{pair.cosine:.3f}",
+                f"{pair.same_sign:.0%}",
+                str(pair.shared_modules),
+                *shown,
+            )
+        )
+    if rows:
+        lines += [
+            "",
+            *_columns(
+                ("pair", "cosine", "same sign", "shared modules", "most alike", "most opposed"),
+                rows,
+            ),
+        ]
+    losses = [(str(rank), f"{loss:.2g}") for rank, loss in found.truncation.items()]
+    lines += ["", *_columns(("rank of the sum", "loss"), losses)]
+    return "\n".join([*lines, "", f"try {found.advice}", f"  {found.reason}"])
+
+
+def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["similarity", "spectrum", "conflict"]))
+@click.argument(
+    "sources", nargs=-1, required=True, metavar="REF[=W]...", shell_complete=complete_ref
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The PNG to write.",
+)
+@json_option
+@pass_session
+def plot(session: Session, kind: str, sources: tuple[str, ...], out: Path) -> None:
+    """Draw adapters side by side: how alike they are, their singular values, where their signs conflict."""
+    from adaptkit.merge.plots import draw
+
+    draw(kind, session.workspace.diff(sources), out)
+    session.out.data({"out": str(out)}, str(out))

@@ -1,0 +1,37 @@
+"""What plugins subclass and may import: small abstract classes, and the values that pass between them and the core.
+
+Subclasses set the documented class attributes, implement the abstract methods (one to five), and
+may override the rest; every other method has a default, so an old plugin keeps working when a new
+method is added here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptkit.extend.method import AdapterMethod as AdapterMethod
+from adaptkit.extend.method import AdapterView as AdapterView
+from adaptkit.extend.method import Applier as Applier
+from adaptkit.extend.method import Delta as Delta
+from adaptkit.extend.method import Dense as Dense
+from adaptkit.extend.method import LowRank as LowRank
+from adaptkit.extend.method import Model as Model
+from adaptkit.extend.method import Module as Module
+from adaptkit.extend.method import Rows as Rows
+from adaptkit.extend.method import Translated as Translated
+from adaptkit.extend.serving import Engine as Engine
+from adaptkit.extend.storage import Bundle as Bundle
+from adaptkit.extend.storage import Promise as Promise
+from adaptkit.extend.storage import PushOptions as PushOptions
+from adaptkit.extend.storage import StorageBackend as StorageBackend
+from adaptkit.extend.strategy import MergeStrategy as MergeStrategy
+from adaptkit.extend.strategy import NoParams as NoParams
+from adaptkit.extend.strategy import P as P
+from adaptkit.extend.strategy import Space as Space
+from adaptkit.extend.training import Trainer as Trainer
+from adaptkit.io.progress import Progress as Progress
+from adaptkit.io.progress import no_progress as no_progress
+from adaptkit.types import TensorInfo as TensorInfo
+
+if TYPE_CHECKING:
+    from adaptkit.extend.method import Array as Array

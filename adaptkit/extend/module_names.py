@@ -1,0 +1,37 @@
+"""Patterns of module names, as the keys of PEFT's rank_pattern and alpha_pattern are matched. Public, for methods."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+
+def matches(pattern: str, name: str) -> bool:
+    """As PEFT matches a key of alpha_pattern; a pattern that is no regular expression matches itself only."""
+    compiled = _compiled(pattern)
+    return compiled.match(name) is not None if compiled else pattern == name
+
+
+def may_never_end(pattern: str) -> bool:
+    """Python's matcher backtracks: with a repeated group or many repetitions a hostile pattern never ends."""
+    plain = re.sub(r"\\.", "", pattern)
+    return (
+        len(pattern) > 1000
+        or bool(re.search(r"\)\s*[*+{?]", plain))
+        or len(re.findall(r"[*+{]", plain)) > 3
+    )
+
+
+@lru_cache(
+    maxsize=1 << 14
+)  # a merge of many layers has a pattern for each; re's own cache holds 512
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(rf"(.*\.)?({pattern})$")
+    except re.error:
+        return None
+
+
+def same_name(known: str, wanted: str) -> bool:
+    """Whether two dotted names may mean one thing: equal, or equal up to leading parts that one of them lacks."""
+    return known == wanted or known.endswith(f".{wanted}") or wanted.endswith(f".{known}")

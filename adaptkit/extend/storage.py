@@ -1,0 +1,185 @@
+"""`StorageBackend`: one adapter's place behind a URL, and the values a push hands it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from adaptkit.errors import BadReference, NotFound, StorageError
+from adaptkit.io.progress import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from adaptkit.io.progress import Progress
+    from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a push carries: the version as this registry knows it, and where each file's bytes lie.
+
+    `placed.number` is the number here; the place may have to give another (DESIGN section 2).
+    """
+
+    placed: PlacedVersion
+    paths: Mapping[str, Path]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.placed.manifest
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        return self.manifest.files + self.manifest.extras
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a place guarantees, learned by trying: shown by `remote check` and recorded with a push."""
+
+    create_only: bool
+    compare_and_swap: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """What a person may ask of a push. Most places know none of it, and say so (`StorageBackend.asked`)."""
+
+    create: bool = False
+    """Make the place when it is not there, where that takes a decision (a repository on the Hub)."""
+    private: bool = False
+    """Made so that only those may read it who were given the right."""
+    create_pr: bool = False
+    """Only propose: others look at it, and nothing has a number before they agree."""
+    branch: str = ""
+    """Another line of versions than the main one."""
+
+
+class StorageBackend(ABC):
+    """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in the sentence."""
+
+    schemes: ClassVar[tuple[str, ...]]
+    """URL schemes it answers to, such as ("file",)."""
+    shows_card: ClassVar[bool] = False
+    """Whether people read a version's README.md there as its page: a model card is then made when it is pushed."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The place at `url`; touches nothing yet."""
+        return cls(url)
+
+    @abstractmethod
+    def list(self) -> tuple[PlacedVersion, ...]:
+        """Every committed version, by number; empty when the place does not exist yet."""
+
+    @abstractmethod
+    def push(
+        self, bundle: Bundle, expected: tuple[PlacedVersion, ...], progress: Progress = no_progress
+    ) -> Receipt:
+        """Publish, expecting what `list` showed; `Conflict` when no free number could be had."""
+
+    @abstractmethod
+    def pull(
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        into: Path,
+        progress: Progress = no_progress,
+    ) -> None:
+        """Write these files of a version below `into`, an empty folder. The caller verifies the bytes."""
+
+    @abstractmethod
+    def probe(self) -> Promise:
+        """Really try what the place guarantees, and leave nothing behind."""
+
+    def at(self, endpoint: str) -> Self:
+        """The place on another server than the scheme's usual one, for backends to which that means something."""
+        scheme = self.url.partition("://")[0]
+        raise StorageError(
+            f"{self.url} knows no other server",
+            why=f"config.toml sets endpoints.{scheme} = '{endpoint}'",
+            fix="take that line out",
+        )
+
+    def asked(self, options: PushOptions) -> Self:
+        """The place to push to as a person asked; by default every option is refused, by its name."""
+        for option in fields(options):
+            if getattr(options, option.name) != option.default:
+                raise StorageError(
+                    f"{self.url} knows no --{option.name.replace('_', '-')}",
+                    why="this kind of place has nothing of the sort",
+                    fix="push without it",
+                )
+        return self
+
+    def card(self) -> str:
+        """The README.md that stands there now, for places with `shows_card`; empty when there is none."""
+        return ""
+
+    def at_revision(self, revision: str) -> PlacedVersion:
+        """What stands there at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
+        raise BadReference(
+            f"cannot pull '@rev:{revision}' from {self.url}",
+            why="revisions are for hf:// places",
+            fix=f"{self.url}@3 takes version 3",
+        )
+
+    def outline(self, revision: str, into: Path) -> Mapping[str, str]:
+        """Write what a base model there is known by without its weights; answers each weight file's sha256 as told there.
+
+        `into` gets config and index, and each weight file in its full size, sparse, with nothing but its header.
+        """
+        raise StorageError(
+            f"cannot look at the base {self.url}",
+            why="bases are looked at on hf:// places",
+            fix="download it, and give the folder: --base DIR",
+        )
+
+    def version(self, number: int | None = None) -> PlacedVersion:
+        """One committed version, the highest by default; `NotFound` lists the numbers there."""
+        found = {version.number: version for version in self.list()}
+        if not found or (number is not None and number not in found):
+            raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, found))
+        return found[max(found) if number is None else number]
+
+    def find(self, digest: str) -> PlacedVersion | None:
+        """The version that this kind of place itself calls by a digest (an image's); None when there is no such."""
+        return None
+
+    def aliases(self) -> Mapping[str, int]:
+        """The aliases that were pushed here."""
+        return {}
+
+    def set_alias(self, alias: str, number: int) -> None:
+        """Point an alias at a version, by compare-and-swap where the place can."""
+        raise StorageError(
+            f"{self.url} keeps no aliases", why="this kind of place has nowhere to put them"
+        )
+
+    def copy_here(self, revision: str) -> Path | None:
+        """The folder in which a client of this place keeps its copy of a base model on this machine; None without one."""
+        return None
+
+    def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
+        """Put a few small files, such as a signature, beside a version that never changes; answers what they are called.
+
+        `kind` is a media type. The same files twice are there once; the last file makes the attachment appear.
+        """
+        raise StorageError(
+            f"{self.url} keeps no signatures", why="this kind of place has nowhere to put them"
+        )
+
+    def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
+        """What was attached to a version, of one kind; whoever reads it checks it."""
+        return ()
+
+    def names(self) -> tuple[str, ...]:
+        """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""
+        return ()

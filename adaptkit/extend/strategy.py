@@ -1,0 +1,64 @@
+"""`MergeStrategy`: how the updates of several adapters become one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+P = TypeVar("P")
+Space = Literal["core", "knots", "dense", "factors"]
+
+
+@dataclass(frozen=True, slots=True)
+class NoParams:
+    """For a strategy that has nothing to set."""
+
+
+class MergeStrategy(ABC, Generic[P]):
+    """How the updates of several adapters become one.
+
+    `params` is a frozen dataclass; its fields become `--param` options, each documented by
+    `field(metadata={"help": …, "range": (low, high)})`.
+    """
+
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    """One line, such as `D = Σ wᵢ Dᵢ`."""
+    reference: ClassVar[str]
+    """URL of the paper or source."""
+    params: ClassVar[type[Any]] = NoParams
+    spaces: ClassVar[tuple[Space, ...]] = ("core",)
+    """Where it has a meaning; the first is the paper's own and the default."""
+    arity: ClassVar[tuple[int, int | None]] = (1, None)
+    """Fewest and most adapters (None: no limit)."""
+    identity_at: ClassVar[float | None] = 1.0
+    """The weight at which one adapter alone comes back as itself; None when it does not."""
+    symmetric: ClassVar[bool] = False
+    """Whether permuting the adapters together with their weights changes nothing."""
+    rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "asked"
+    """The rank kept: `--rank` or else whole; `--rank` or else the parents' largest; always whole."""
+
+    def coefficients(self, weights: Sequence[float], params: P) -> Sequence[float] | None:
+        """When the result is Σ cᵢ·Dᵢ, the cᵢ: the core then stacks factors, exactly and without arithmetic."""
+        return None
+
+    @abstractmethod
+    def merge(
+        self,
+        tensors: Sequence[Array],
+        weights: Sequence[float],
+        params: P,
+        rngs: Sequence[np.random.Generator],
+    ) -> Array:
+        """Combine one module's tensors, all of one shape, in the space at hand. Pure.
+
+        `rngs[i]` is derived from (seed, digest of adapter i, module), so that order does not change a draw.
+        """

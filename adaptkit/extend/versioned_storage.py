@@ -1,0 +1,171 @@
+"""A ready subclass for places that keep `v1/`, `v2/`, …: what they all do alike, whatever keeps the bytes.
+
+A version's folder is a plain PEFT directory with an `adaptkit.json`, which is its commit point: a folder
+without one does not exist. What is read from a place is hostile until checked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from adaptkit.errors import Conflict, Corrupt, NotFound, StoreError
+from adaptkit.extend import StorageBackend
+from adaptkit.io.progress import no_progress
+from adaptkit.io.safe_paths import check_paths
+from adaptkit.types import PlacedVersion, Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from adaptkit.extend import Bundle
+    from adaptkit.io.progress import Progress
+    from adaptkit.types import FileEntry
+
+MANIFEST = "adaptkit.json"
+ALIASES = "refs.json"
+LARGEST_MANIFEST = 4 << 20  # bytes
+_TRIES = 64  # as many other pushes may come first
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class VersionedStorage(StorageBackend):
+    """Numbers, unchanged pushes, lost races and checked manifests. Subclasses keep the bytes."""
+
+    readers: ClassVar[int] = 1
+    """How many manifests are read at the same time; more than one where each is a request to a server."""
+
+    @abstractmethod
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the versions that are committed, in order."""
+
+    @abstractmethod
+    def taken(self) -> int:
+        """The highest number that anything stands under, committed or not; 0 when there is none."""
+
+    @abstractmethod
+    def manifest_of(self, number: int) -> bytes:
+        """The `adaptkit.json` of a committed version; `StorageError` when missing, `Corrupt` when too large."""
+
+    @abstractmethod
+    def publish(
+        self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
+    ) -> int | None:
+        """Make the version appear whole; answers the bytes that crossed, or None when the number was lost.
+
+        `held` tells which sha256 lies here already, and under which path.
+        """
+
+    def begun(self, bundle: Bundle) -> int | None:
+        """The number under which somebody began to push just these files and has not finished, where that is known."""
+        return None
+
+    def caution(self) -> str:
+        """What this place does not promise, for the receipt; empty when all is as it should be."""
+        return ""
+
+    def list(self) -> tuple[PlacedVersion, ...]:
+        numbers = self.numbers()
+        if self.readers == 1 or len(numbers) < 2:
+            found = [self._read(number) for number in numbers]
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(self.readers) as pool:
+                found = list(pool.map(self._read, numbers))
+        # the sentence about one that cannot be believed comes when this version is asked for
+        return tuple(placed for placed in found if isinstance(placed, PlacedVersion))
+
+    def version(self, number: int | None = None) -> PlacedVersion:
+        numbers = self.numbers()
+        if not numbers or (number is not None and number not in numbers):
+            raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, numbers))
+        found = self._read(max(numbers) if number is None else number)
+        if isinstance(found, Corrupt):
+            raise found
+        return found
+
+    def _read(self, number: int) -> PlacedVersion | Corrupt:
+        try:
+            placed = PlacedVersion.from_json(json.loads(self.manifest_of(number)))
+            if placed.number != number:
+                raise ValueError(f"it says it is version {placed.number}")  # noqa: TRY301
+            check_entries(placed.manifest.files + placed.manifest.extras)
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+            StoreError,
+        ) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            broken = Corrupt(
+                f"{MANIFEST} of {self.url}@{number} cannot be believed",
+                why=why,
+                fix="ask who pushed it to push it again as a new version",
+            )
+            broken.__cause__ = error
+            return broken
+        return placed
+
+    def push(
+        self, bundle: Bundle, expected: tuple[PlacedVersion, ...], progress: Progress = no_progress
+    ) -> Receipt:
+        there = expected
+        for _ in range(_TRIES):
+            taken = self.taken()
+            begun = self.begun(bundle)
+            if taken > max(
+                (p.number for p in there), default=0
+            ):  # somebody came between: it may be the same
+                there = self.list()
+            same = next((p for p in there if p.manifest.digest == bundle.manifest.digest), None)
+            if same is not None:
+                return Receipt(
+                    self.url,
+                    same.number,
+                    same.manifest.digest,
+                    0,
+                    unchanged=True,
+                    note=self.caution(),
+                )
+            number = begun or max(bundle.placed.number, taken + 1)
+            mine = bundle.placed
+            placed = PlacedVersion(number, mine.manifest, mine.name, mine.message, mine.author)
+            held = {
+                f.sha256: f"v{p.number}/{f.path}"
+                for p in there
+                for f in p.manifest.files + p.manifest.extras
+            }
+            sent = self.publish(placed, bundle, held, progress)
+            if sent is not None:
+                return Receipt(self.url, number, bundle.manifest.digest, sent, note=self.caution())
+            there = self.list()
+        raise Conflict(
+            f"could not get a number in {self.url}",
+            why=f"{_TRIES} other pushes came first",
+            fix="try again when fewer people push",
+        )
+
+
+def check_entries(entries: Sequence[FileEntry]) -> None:
+    """Refuse a file list that could write elsewhere or over something; `StoreError` or `ValueError` says why."""
+    check_paths([entry.path for entry in entries])
+    for entry in entries:
+        if entry.path.casefold() in {MANIFEST, ALIASES}:
+            raise ValueError(
+                f"its file list names {entry.path}, which is not a file of an artifact"
+            )
+        if type(entry.size) is not int or entry.size < 0 or not _SHA256.fullmatch(entry.sha256):
+            raise ValueError(f"size or sha256 of {entry.path!a} are none")
+
+
+def manifest_bytes(placed: PlacedVersion) -> bytes:
+    """The bytes of an `adaptkit.json`: for people to read, and the same for the same version."""
+    text = json.dumps(
+        placed.to_json(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
+    )
+    return f"{text}\n".encode()

@@ -1,0 +1,148 @@
+"""Files that are there whole or not at all: temp in the same folder, fsync, rename or `link()`, fsync the folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from adaptkit.errors import Conflict, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {errno.EACCES, errno.EPERM}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+@contextmanager
+def os_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a `StoreError` sentence: cannot `doing` (such as "write") `path`, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise io_error(doing, path, error) from error
+
+
+def io_error(doing: str, path: Path, error: OSError) -> StoreError:
+    """The sentence for what the operating system said about `path`."""
+    what = f"cannot {doing} {path}"
+    if error.errno in _FULL:
+        return StoreError(
+            what,
+            why="disk full",
+            fix=f"free some space on the disk of {path.parent}, then try again",
+        )
+    if error.errno in _FORBIDDEN:
+        return StoreError(what, why="no permission", fix=f"check who owns it: ls -ld {path.parent}")
+    if error.errno == errno.EROFS:
+        return StoreError(
+            what, why="the file system is read-only", fix="choose a folder that can be written"
+        )
+    return StoreError(what, why=error.strerror or str(error))
+
+
+def fsync_directory(path: Path) -> None:
+    """Make renames, links and removals in a folder survive a power cut."""
+    with os_errors("sync", path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def open_temp(folder: Path, name: str, mode: int = 0o666) -> tuple[int, Path]:
+    """A new file, open for reading and writing, of a name nobody else has; hidden and ending in `.tmp`."""
+    temp = folder / f".{name[:100]}.{os.urandom(8).hex()}.tmp"
+    return os.open(
+        temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode
+    ), temp
+
+
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """`pwrite` until everything is written: the system may take less at a time."""
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[count:], offset + count
+
+
+def copy_range(source: int, target: int, count: int, begin: int, offset: int) -> int:
+    """Copy bytes between files, inside the system where it can; answers how many there were."""
+    done = 0
+    in_system = hasattr(os, "copy_file_range")
+    while done < count:
+        if in_system:
+            try:
+                moved = os.copy_file_range(
+                    source, target, count - done, begin + done, offset + done
+                )
+            except OSError as error:
+                if error.errno not in {
+                    errno.EXDEV,
+                    errno.EINVAL,
+                    errno.ENOSYS,
+                    errno.EOPNOTSUPP,
+                    errno.EPERM,
+                }:
+                    raise
+                in_system = False
+                continue
+        else:
+            piece = os.pread(source, min(1 << 20, count - done), begin + done)
+            write_all(target, piece, offset + done)
+            moved = len(piece)
+        if not moved:
+            break
+        done += moved
+    return done
+
+
+def link_new(temp: Path, path: Path) -> bool:
+    """Give `temp` the name `path` too, unless that exists: False. Without hard links it falls to OSError."""
+    try:
+        os.link(temp, path)
+    except FileExistsError:
+        return False
+    return True
+
+
+def links_unknown(error: OSError) -> bool:
+    """Whether a failed `link()` means that this file system has none (or no more for this file)."""
+    return error.errno in _NO_LINKS
+
+
+def atomic_write(path: Path, data: bytes, create_only: bool = False) -> None:
+    """Write a file that is there whole or not at all; `create_only` raises `Conflict` when it exists."""
+    with os_errors("write", path):
+        descriptor, temp = open_temp(path.parent, path.name)
+        try:
+            try:
+                write_all(descriptor, data, 0)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if not create_only:
+                temp.replace(path)
+            elif not link_new(temp, path):
+                raise Conflict(
+                    f"{path} exists already", why="and it may only be created, not replaced"
+                )
+        finally:
+            with suppress(FileNotFoundError):
+                temp.unlink()
+    fsync_directory(path.parent)
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 (hex) of a file's bytes."""
+    with os_errors("read", path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,26 @@
+"""Progress reporting: the callback types and a no-op default."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes, tensors or modules that were just finished."""
+Watch = Callable[[str, int | None], AbstractContextManager[Progress]]
+"""Given what is done and how much there is of it (None: unknown), a block in which progress is told."""
+
+
+def no_progress(count: int) -> None:
+    """For work that nobody watches."""
+
+
+def no_watch(_what: str, _total: int | None) -> AbstractContextManager[Progress]:
+    """Progress for callers that show none."""
+    return nullcontext(no_progress)
+
+
+def warn_in_python(text: str) -> None:
+    """What adaptkit noticed, as a Python warning."""
+    warnings.warn(text, stacklevel=4)

@@ -1,0 +1,60 @@
+"""Result folders that appear in one step: work lies in a hidden folder beside, until one rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import Refused
+from adaptkit.io.files import fsync_directory, os_errors
+from adaptkit.io.safe_paths import user_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def empty_target(out: Path) -> Path:
+    """The folder a result goes to, absolute: not there yet, or empty."""
+    out = user_path(out).absolute()
+    if out.is_dir() and any(out.iterdir()):
+        raise Refused(
+            f"{out} is not empty",
+            why="what is there would be mixed up with the result",
+            fix="choose a new folder, or empty this one",
+        )
+    if out.exists() and not out.is_dir():
+        raise Refused(f"{out} is a file", why="the result is a folder", fix="choose another path")
+    return out
+
+
+@contextmanager
+def staging(parent: Path) -> Iterator[Path]:
+    """A folder for work in progress inside `parent`, gone afterwards."""
+    folder = parent / f".adaptkit-{os.urandom(6).hex()}"
+    try:  # from before it is there, so that no signal can come between
+        with os_errors("write", parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def rename_into(folder: Path, target: Path) -> None:
+    """Make a finished folder appear under its name."""
+    with os_errors("write", target):
+        folder.chmod(0o755)
+        fsync_directory(folder)
+        folder.rename(target)
+    fsync_directory(target.parent)
+
+
+def pretty_json(data: Any) -> bytes:
+    """JSON for people: the bytes of an `adaptkit.json` in a folder."""
+    return (
+        json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()

@@ -1,0 +1,230 @@
+"""What each module of a merge gets: who takes part, which rank, and what its update is before it is cut or stored."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adaptkit.adapters.opened import OpenAdapter
+from adaptkit.algebra.lowrank import add, dense_svd, sum_biases, svd, work
+from adaptkit.algebra.spaces import view
+from adaptkit.errors import BadRecipe, Unmergeable
+from adaptkit.extend import Dense, LowRank
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adaptkit.extend import Array, Delta, MergeStrategy, Module
+    from adaptkit.merge.recipe import Recipe
+    from adaptkit.types import Parent
+
+
+@dataclass(frozen=True, slots=True)
+class ModulePlan:
+    """One module of the result. Pure data, so that another process can do the work.
+
+    `parts` are the digests of the adapters that take part, each with its own module; `depth` is 0 in the first
+    layer of the model and 1 in the last.
+    """
+
+    module: Module
+    parts: tuple[tuple[str, Module], ...]
+    depth: float = 0.0
+
+
+Adapters = Mapping[str, OpenAdapter]
+"""The opened adapters of a merge, by digest."""
+
+
+def check_methods(
+    sources: Sequence[OpenAdapter], recipe: Recipe, *, any_rank: bool = False
+) -> None:
+    """Refuse, by name, what cannot be merged at all, or not without its base or (unless `any_rank`) a rank."""
+    for source in sources:
+        if reason := source.method.unmergeable(source.adapter):
+            raise Unmergeable(f"cannot merge {source.label}", why=reason)
+        needs = source.method.needs(source.adapter)
+        if needs != "nothing" and source.base is None:
+            what = "weights" if needs == "weights" else "shapes of the weights"
+            raise Unmergeable(
+                f"cannot merge {source.label} without its base",
+                why=f"a {source.method.name} update depends on the base's {what}",
+                fix="--base DIR",
+            )
+        if needs == "weights" and not any_rank and recipe.rank is None and recipe.energy is None:
+            raise BadRecipe(
+                f"merging {source.label} needs --rank",
+                why="its update is not low rank; what a rank loses is reported",
+                fix="--rank 64, or write full weights: --into bake DIR",
+            )
+
+
+def plan_modules(
+    recipe: Recipe,
+    strategy: MergeStrategy[Any],
+    sources: Sequence[OpenAdapter],
+    *,
+    any_rank: bool = False,
+) -> list[ModulePlan]:
+    """Which adapters take part in which module, and the rank each module gets."""
+    check_methods(sources, recipe, any_rank=any_rank)
+    adapters = {source.digest: source for source in sources}
+    found: dict[str, list[tuple[OpenAdapter, Module]]] = defaultdict(list)
+    for source in sources:
+        for module in source.method.modules(source.adapter):
+            found[module.key].append((source, module))
+    cap = recipe.rank
+    if cap is None and strategy.rank_rule == "parents":
+        cap = max(
+            replace(part, rank=rank_of(source, part)).saved_rank
+            for parts in found.values()
+            for source, part in parts
+        )
+    weights = [parent.weight for parent in recipe.sources]
+    linear = strategy.coefficients(weights, strategy.params(**recipe.params)) is not None
+    beyond = recipe.space == "dense" and not linear  # what is done entry by entry is not low rank
+    last = max((layer_of(key) or 0 for key in found), default=0)
+    plans = []
+    for key in sorted(found):
+        parts = found[key]
+        first = parts[0][1]
+        for source, module in parts[1:]:
+            if (module.shape, module.parts) != (first.shape, first.parts):
+                raise Unmergeable(
+                    f"the module '{key}' has two shapes",
+                    why=f"{list(first.shape)} in {parts[0][0].label}, {list(module.shape)} in {source.label}",
+                    fix="these adapters were trained on different models",
+                )
+        ranks = [rank_of(*part) for part in parts]
+        whole = ranks[0] if recipe.space == "factors" else min(sum(ranks), *first.shape)
+        reach = min(first.shape) if beyond else whole
+        # how many parts share the rank that is asked for
+        shared = 1 if first.kind == "expert" else first.parts
+        rank = (
+            whole
+            if cap is None and recipe.energy is None
+            else min(reach, max(1, (cap or reach * shared) // shared))
+        )
+        layer = layer_of(first.name)
+        depth = layer / last if layer is not None and last else 0.0
+        taking_part = tuple((source.digest, module) for source, module in parts)
+        plans.append(ModulePlan(replace(first, rank=rank), taking_part, depth))
+    most = max(
+        replace(
+            one.module,
+            rank=min(one.module.shape)
+            if beyond
+            else sum(rank_of(adapters[digest], part) for digest, part in one.parts),
+        ).saved_rank
+        for one in plans
+    )
+    if recipe.rank is not None and recipe.rank > most:
+        raise BadRecipe(
+            f"--rank is {recipe.rank}",
+            why=f"the whole result has rank {most}",
+            fix="drop --rank to keep it whole",
+        )
+    return plans
+
+
+def layer_of(name: str) -> int | None:
+    """The number of the layer in a module's name: the first part that is a number."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def rank_of(source: OpenAdapter, module: Module) -> int:
+    """The rank of one update; what changes the weights themselves has a full one."""
+    return min(module.shape) if source.method.needs(source.adapter) == "weights" else module.rank
+
+
+def merged_update(
+    recipe: Recipe, strategy: MergeStrategy[Any], plan: ModulePlan, adapters: Adapters
+) -> tuple[Delta, Delta]:
+    """The strategy's result before any truncation, and the exact sum; one object where they are the same."""
+    module = plan.module
+    present = {digest: (adapters[digest], part) for digest, part in plan.parts}
+    parents = [p for p in recipe.sources if recipe.missing == "zero" or p.digest in present]
+    weights = [weight_in(recipe, parent, plan) for parent in parents]
+    deltas: list[Delta] = [
+        delta_of(*present[p.digest]) if p.digest in present else _zero(module) for p in parents
+    ]
+    params = strategy.params(**recipe.params)
+    coefficients = strategy.coefficients(weights, params)
+    if coefficients is not None:
+        total = add(deltas, coefficients)
+        return total, total
+    seen = view(recipe.space, deltas, weights)
+    rngs = [generator(recipe.seed, parent.digest, module.key) for parent in parents]
+    rebuilt = seen.rebuild([strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups])
+    return replace(rebuilt, bias=sum_biases(deltas, weights)), add(deltas, weights)
+
+
+def weight_in(recipe: Recipe, parent: Parent, plan: ModulePlan) -> float:
+    """The adapter's weight in this module: the last glob that names it, else the weight of the whole adapter."""
+    for one in reversed(recipe.modules):
+        if one.digest == parent.digest and fnmatchcase(plan.module.name, one.glob):
+            return one.at(plan.depth)
+    return parent.weight
+
+
+def rank_for_energy(
+    recipe: Recipe, strategy: MergeStrategy[Any], plan: ModulePlan, adapters: Adapters
+) -> ModulePlan:
+    """The module with the smallest rank that keeps what `--energy` asks for."""
+    assert recipe.energy is not None
+    whole, _ = merged_update(recipe, strategy, plan, adapters)
+    values = (svd(whole) if isinstance(whole, LowRank) else dense_svd(whole)).S
+    if recipe.keep == "ratio":
+        rank = int(np.count_nonzero(values * recipe.energy >= values[0]))
+    else:
+        sums = np.cumsum(values if recipe.keep == "cumulative" else values**2)
+        share = recipe.energy if recipe.keep == "cumulative" else recipe.energy**2
+        rank = int(np.searchsorted(sums, share * sums[-1] * (1 - 1e-12))) + 1
+    return replace(plan, module=replace(plan.module, rank=max(1, min(rank, plan.module.rank))))
+
+
+def equalise_ranks(plans: Sequence[ModulePlan]) -> list[ModulePlan]:
+    """The parts of one module share one rank: the largest that any of them asks for."""
+    ranks: dict[str, int] = defaultdict(int)
+    for one in plans:
+        ranks[one.module.name] = max(ranks[one.module.name], one.module.rank)
+    return [replace(one, module=replace(one.module, rank=ranks[one.module.name])) for one in plans]
+
+
+def delta_of(source: OpenAdapter, part: Module) -> Delta:
+    """One adapter's update of one module; where it changes the weight itself, what it changes."""
+    if source.method.needs(source.adapter) != "weights":
+        return source.method.delta(source.adapter, part)
+    assert source.base is not None
+    weight = work(source.base.matrix(part))
+    updated = source.method.applier(source.adapter, part)(weight, slice(0, part.shape[0]))
+    return Dense(updated - weight, _bias_change(source, part))
+
+
+def _bias_change(source: OpenAdapter, part: Module) -> Array | None:
+    """What becomes of the bias of a layer that has one."""
+    assert source.base is not None
+    apply = source.method.bias_applier(source.adapter, part)
+    name = source.base.name_of(f"{part.name}.bias") if apply else None
+    if apply is None or name is None:
+        return None
+    before = work(source.base.read(name))[
+        part.part * part.shape[0] : (part.part + 1) * part.shape[0]
+    ]
+    return apply(before) - before
+
+
+def _zero(module: Module) -> LowRank:
+    return LowRank(np.zeros((module.shape[0], 0)), np.zeros((0, module.shape[1])))
+
+
+def generator(seed: int, digest: str, module: str) -> np.random.Generator:
+    """The random numbers of one adapter in one module, whoever computes it."""
+    key = sha256(f"{seed}\0{digest}\0{module}".encode()).digest()[:16]
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key)))

@@ -1,0 +1,378 @@
+"""Loads plugins one at a time, and asks them.
+
+Notable choices:
+- each entry point is loaded, registered, asked for everything it offers and checked alone, and only then
+  published: whatever breaks (SystemExit too) leaves nothing of itself and all of the others, and is kept
+  as a record with its reason
+- a plugin that prints while it is loaded, reviews or follows prints on stderr: stdout is for data
+- this is an object handed to `Workspace`, not a global
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from adaptkit import hookspecs
+from adaptkit.errors import BadAdapter, NotFound, PluginError, nearest
+from adaptkit.extend.review import Objection, Severity
+from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
+from adaptkit.plugin.entry_points import installed, qualified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import click
+
+    from adaptkit.extend import (
+        AdapterMethod,
+        AdapterView,
+        Engine,
+        MergeStrategy,
+        StorageBackend,
+        Trainer,
+    )
+    from adaptkit.extend.review import Action
+    from adaptkit.plugin.entry_points import EntryPoint
+    from adaptkit.types import Event
+
+GROUP = hookspecs.PROJECT
+FOLLOWERS = ("review", "on_event")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRecord:
+    """What became of one plugin: `status` is loaded, failed or disabled; `reason` says what is wrong with it."""
+
+    plugin: str
+    distribution: str
+    version: str
+    status: str
+    registered: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _State:
+    """One plugin while the program runs."""
+
+    entry: EntryPoint
+    status: str = "loaded"
+    registered: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+class Plugins:
+    """Every plugin that is installed: what they offer, by name, and what they say when asked."""
+
+    def __init__(
+        self,
+        entry_points: Iterable[EntryPoint],
+        *,
+        disabled: Iterable[str] = (),
+        strict: bool = False,
+    ) -> None:
+        self._hooks = pluggy.PluginManager(hookspecs.PROJECT)
+        self._hooks.add_hookspecs(hookspecs)
+        self._states: dict[str, _State] = {}
+        self._catalogue = Catalogue(
+            lambda plugin: self._states[plugin].entry.distribution()[0] != hookspecs.PROJECT
+        )
+        off = frozenset(disabled)
+        for name, entry in qualified(entry_points):
+            state = self._states[name] = _State(entry)
+            if name in off or entry.name in off:
+                state.status, state.remarks = "disabled", ["in ADAPTKIT_DISABLE_PLUGINS"]
+            else:
+                self._load(name, state, strict)
+        known = {*self._states, *(state.entry.name for state in self._states.values())}
+        self.unmatched: tuple[str, ...] = tuple(sorted(off - known))
+        """Names that were to be switched off and that no plugin has: a typing mistake, most likely."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Plugins:
+        """The plugins installed here, less ADAPTKIT_DISABLE_PLUGINS; ADAPTKIT_STRICT_PLUGINS=1 raises what breaks."""
+        disabled = filter(
+            None,
+            (name.strip() for name in environment.get("ADAPTKIT_DISABLE_PLUGINS", "").split(",")),
+        )
+        strict = environment.get("ADAPTKIT_STRICT_PLUGINS") == "1"
+        return cls(installed(GROUP), disabled=disabled, strict=strict)
+
+    @property
+    def disabled(self) -> tuple[str, ...]:
+        """The plugins that were switched off; recorded in events."""
+        return tuple(name for name, state in self._states.items() if state.status == "disabled")
+
+    # ------------------------------------------------------------ catalogue
+
+    def method(self, name: str) -> AdapterMethod:
+        """The adapter method of that name."""
+        found: AdapterMethod = self._get("methods", name)
+        return found
+
+    def strategy(self, name: str) -> MergeStrategy[Any]:
+        """The merge strategy of that name."""
+        found: MergeStrategy[Any] = self._get("strategies", name)
+        return found
+
+    def backend_for(self, url: str) -> type[StorageBackend]:
+        """The storage backend that serves a URL's scheme."""
+        found: type[StorageBackend] = self._get("backends", url.partition("://")[0])
+        return found
+
+    def trainer(self, name: str) -> Trainer:
+        """The trainer of that name."""
+        found: Trainer = self._get("trainers", name)
+        return found
+
+    def engine(self, name: str) -> Engine:
+        """The serving engine of that name."""
+        found: Engine = self._get("engines", name)
+        return found
+
+    def methods(self) -> tuple[AdapterMethod, ...]:
+        """Every adapter method whose name one plugin alone claims, by name."""
+        return self._catalogue.all("methods")
+
+    def strategies(self) -> tuple[MergeStrategy[Any], ...]:
+        """Every merge strategy whose name one plugin alone claims, by name."""
+        return self._catalogue.all("strategies")
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """The names in the catalogue of one of `adaptkit.plugin.catalogue.KINDS`, sorted; claimed twice or not."""
+        return self._catalogue.names(kind)
+
+    def method_for(self, view: AdapterView) -> AdapterMethod:
+        """The method that recognises an adapter; a catch-all (`generic`) only when no other does."""
+        found = [
+            (plugin, method)
+            for name in self.names("methods")
+            for plugin, method in self._catalogue.owners("methods", name)
+            if _recognises(plugin, method, view)
+        ]
+        specific = [pair for pair in found if not pair[1].generic] or found
+        if not specific:
+            raise NotFound(
+                "method for peft_type", str(view.config.get("peft_type")), self.names("methods")
+            )
+        if len(specific) > 1:
+            claims = " and ".join(f"'{method.name}' of {plugin}" for plugin, method in specific)
+            fix = self._catalogue.disable_hint([plugin for plugin, _ in specific])
+            raise PluginError(f"{len(specific)} methods claim {view.label}", why=claims, fix=fix)
+        return self.method(specific[0][1].name)
+
+    def packing_method(self) -> AdapterMethod | None:
+        """The method that holds merges of methods that cannot hold them themselves; None when no plugin has one."""
+        for name in self.names("methods"):
+            owners = self._catalogue.owners("methods", name)
+            if len(owners) == 1 and owners[0][1].packs:
+                return self.method(name)
+        return None
+
+    def _get(self, kind: str, name: str) -> Any:
+        failed = [plugin for plugin, state in self._states.items() if state.status == "failed"]
+        fix = (
+            f"the plugins {', '.join(failed)} failed to load: adaptkit plugins doctor"
+            if failed
+            else ""
+        )
+        return self._catalogue.get(kind, name, fix=fix)
+
+    # ------------------------------------------------------------ asking
+
+    def review(self, action: Action) -> tuple[tuple[str, Objection], ...]:
+        """What every plugin has against an action; one that raises refuses it."""
+        objections: list[tuple[str, Objection]] = []
+        for plugin, hook in self._each("review"):
+            try:
+                with redirect_stdout(sys.stderr):
+                    answers = [_objection(one) for answer in hook(action=action) for one in answer]
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  (any failure of a reviewer refuses, `exit()` too)
+                answers = [Objection(f"its review broke: {_told(error)}", Severity.REFUSE)]
+            objections += [(plugin, objection) for objection in answers]
+        return tuple(objections)
+
+    def emit(self, event: Event) -> tuple[str, ...]:
+        """Tell every plugin what happened; answers a warning for each that raised."""
+        warnings = []
+        for plugin, hook in self._each("on_event"):
+            try:
+                with redirect_stdout(sys.stderr):
+                    hook(event=event)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  (what happened has happened)
+                warnings.append(
+                    f"the plugin '{plugin}' broke on the event '{event.verb}': {_told(error)}"
+                )
+        return tuple(warnings)
+
+    def add_commands(self, cli: click.Group) -> None:
+        """Add the plugins' commands; one that is there already stays, one that two claim says so when used."""
+        for name in self.names("commands"):
+            owners = self._catalogue.owners("commands", name)
+            if name in cli.commands:
+                for plugin, command in owners:
+                    if (
+                        command is not cli.commands[name]
+                    ):  # it is, when this group was given them before
+                        self._remark(
+                            plugin, f"the command '{name}' exists already, so its own was left out"
+                        )
+            elif len(owners) > 1:
+                cli.add_command(_disputed(self._catalogue.claimed("commands", name)), name)
+            else:
+                cli.add_command(owners[0][1], name)
+
+    def records(self) -> tuple[PluginRecord, ...]:
+        """Every plugin found, by name: what it registered, and what is wrong with it."""
+        return tuple(
+            PluginRecord(
+                plugin,
+                *state.entry.distribution(),
+                state.status,
+                dict(state.registered),
+                "; ".join([*state.remarks, *self._catalogue.clashes(plugin)]),
+            )
+            for plugin, state in sorted(self._states.items())
+        )
+
+    # ------------------------------------------------------------ loading
+
+    def _load(self, name: str, state: _State, strict: bool) -> None:
+        try:
+            with redirect_stdout(sys.stderr):
+                plugin = state.entry.load()
+                hash(plugin)  # pluggy keeps plugins in sets
+                self._hooks.register(plugin, name)
+                self._check_hooks(plugin)
+                offered = {kind: self._offered(name, kind) for kind in KINDS}
+        except KeyboardInterrupt:
+            raise
+        except (
+            BaseException
+        ) as error:  # SystemExit too: an `exit()` in a plugin must not end the program
+            if self._hooks.has_plugin(name):
+                self._hooks.unregister(name=name)
+            state.status, state.remarks = "failed", [_told(error)]
+            if strict:
+                raise PluginError(
+                    f"the plugin '{name}' cannot be loaded",
+                    why=_told(error),
+                    fix=f"ADAPTKIT_DISABLE_PLUGINS={name} goes on without it",
+                ) from error
+            return
+        self._catalogue.publish(name, offered)
+        state.registered = {kind: tuple(objects) for kind, objects in offered.items() if objects}
+        if hooks := tuple(hook for hook in FOLLOWERS if self._implements(name, hook)):
+            state.registered["hooks"] = hooks
+        if not self._hooks.get_hookcallers(plugin):
+            state.remarks.append("it implements no hook: mark its functions with adaptkit.hookimpl")
+
+    def _offered(self, name: str, kind: str) -> dict[str, Any]:
+        """What a plugin has of one kind, by name."""
+        if not self._implements(name, KINDS[kind].hook):
+            return {}
+        hook = self._only(name, KINDS[kind].hook)
+        if kind == "commands":
+            import click
+
+            scratch = click.Group()
+            hook(cli=scratch)
+            return dict(scratch.commands)
+        objects: list[Any] = []
+        hook(register=objects.append)
+        return by_name(KINDS[kind], objects)
+
+    def _check_hooks(self, plugin: object) -> None:
+        try:
+            self._hooks.check_pending()
+        except pluggy.PluginValidationError as error:
+            odd = next(
+                caller.name
+                for caller in self._hooks.get_hookcallers(plugin) or ()
+                if not caller.has_spec()
+                and not all(impl.optionalhook for impl in caller.get_hookimpls())
+            )
+            near = nearest(
+                odd,
+                [name for name, caller in vars(self._hooks.hook).items() if caller.has_spec()],
+                show=1,
+            )
+            raise pluggy.PluginValidationError(
+                plugin, f"there is no hook '{odd}', nearest is '{near[0]}'"
+            ) from error
+
+    def _only(self, name: str, hook: str) -> Callable[..., list[Any]]:
+        """The hook as this plugin alone implements it."""
+        others = [impl.plugin for impl in self._implementations(hook) if impl.plugin_name != name]
+        return self._hooks.subset_hook_caller(hook, others)
+
+    def _implements(self, name: str, hook: str) -> bool:
+        return any(impl.plugin_name == name for impl in self._implementations(hook))
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        caller: pluggy.HookCaller = getattr(self._hooks.hook, hook)
+        return caller.get_hookimpls()
+
+    def _each(self, hook: str) -> list[tuple[str, Callable[..., list[Any]]]]:
+        return [
+            (name, self._only(name, hook))
+            for name in sorted({i.plugin_name for i in self._implementations(hook)})
+        ]
+
+    def _remark(self, plugin: str, text: str) -> None:
+        remarks = self._states[plugin].remarks
+        if text not in remarks:
+            remarks.append(text)
+
+
+def _recognises(plugin: str, method: AdapterMethod, view: AdapterView) -> bool:
+    try:
+        return method.recognises(view)
+    except (KeyboardInterrupt, BadAdapter):  # the second is the adapter's fault, and says so
+        raise
+    except BaseException as error:
+        raise PluginError(
+            f"the plugin '{plugin}' broke on {view.label}",
+            why=_told(error),
+            fix=f"ADAPTKIT_DISABLE_PLUGINS={plugin} goes on without it",
+        ) from error
+
+
+def _objection(answer: object) -> Objection:
+    if not isinstance(answer, Objection):
+        raise TypeError(f"it answered {answer!r}, not an adaptkit.types.Objection")
+    return answer
+
+
+def _disputed(error: PluginError) -> click.Command:
+    """A command that says who claims its name."""
+    import click
+
+    def refuse() -> None:
+        raise error
+
+    return click.Command(
+        None,
+        callback=refuse,
+        short_help=error.what,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+
+
+def _told(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)
+        said = ""
+    return " ".join(f"{type(error).__name__}: {said}".split()).removesuffix(":")

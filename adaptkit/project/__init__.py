@@ -1,0 +1,1 @@
+"""What a project needs: `adaptkit.toml` and `adaptkit.lock`."""

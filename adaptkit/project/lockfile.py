@@ -1,0 +1,198 @@
+"""`adaptkit.lock`: the digest, the place and the base that each adapter of a project came to.
+
+Notable choices:
+- each entry has a checksum over what it says, so two branches that lock different adapters merge without a
+  conflict, and an edit by hand is found in the entry it was made in
+- the same entries give the same bytes; the file is replaced in one step
+- what a place calls a version is written down to find it again; only the digest decides whether it is it
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import BadProject
+from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.project.requirements import LOCK, PROJECT, line_of, parse_toml, read_text
+from adaptkit.types import BaseIdentity, Level, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from adaptkit.project.requirements import Project
+
+FORMAT = 1
+HEAD = f"# Written by `adaptkit lock` from {PROJECT}. Keep it in version control; do not edit it.\n"
+_AGAIN = (
+    f"take it back as it was (git checkout {LOCK}), or delete it and write it anew: adaptkit lock"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What one line of `adaptkit.toml` came to.
+
+    `asked` is that line, `adapter` the name it has in a registry, `place` and `number` where it lies; of an adapter
+    that was never pushed there is no place, and the number is the registry's.
+    """
+
+    name: str
+    asked: str
+    adapter: str
+    digest: str
+    method: str
+    base: BaseIdentity = field(default_factory=BaseIdentity)
+    place: str = ""
+    number: int = 0
+
+    @property
+    def where(self) -> str:
+        """For people: `file:///mnt/team/naval@3`, or `naval@3` in the registry."""
+        return f"{self.place or self.adapter}@{self.number}"
+
+    def to_json(self) -> dict[str, Any]:
+        base: dict[str, Any] = {"name": self.base.name} if self.base.name else {}
+        base |= {
+            level.kind: level.value
+            for level in sorted(self.base.levels, key=lambda level: level.kind)
+        }
+        return {
+            "asked": self.asked,
+            "adapter": self.adapter,
+            "digest": self.digest,
+            "place": self.place,
+            "number": self.number,
+            "method": self.method,
+            "base": base,
+        }
+
+
+def read_lock(file: Path) -> dict[str, Locked]:
+    """The entries of a lock by name; `BadProject` names the line of what a merge or a hand has done to it."""
+    if not file.is_file():
+        return {}
+    text = read_text(file)
+    table = parse_toml(file, text, _AGAIN)
+    if table.get("format") != FORMAT:
+        raise BadProject(
+            f"{file.name}, line {line_of(text, 'format') or 1}",
+            why=f"its format is {table.get('format')!r}, and this adaptkit reads {FORMAT}",
+            fix="pip install --upgrade adaptkit",
+        )
+    adapters = table.get("adapters", {})
+    entries = {
+        name: _entry(file, text, name, value)
+        for name, value in (adapters.items() if isinstance(adapters, dict) else ())
+    }
+    _check_form(file, text, lock_bytes(entries).decode())
+    return entries
+
+
+def write_lock(file: Path, entries: Mapping[str, Locked]) -> bool:
+    """Replace the lock in one step; False when it says this already."""
+    data = lock_bytes(entries)
+    if file.is_file() and file.read_bytes() == data:
+        return False
+    atomic_write(file, data)
+    return True
+
+
+def lock_bytes(entries: Mapping[str, Locked]) -> bytes:
+    """The lock of these entries: the same entries, the same bytes."""
+    lines = [HEAD, f"format = {FORMAT}\n"]
+    for name in sorted(entries):
+        told = entries[name].to_json()
+        lines.append(f"\n[adapters.{_key(name)}]\n")
+        lines += [
+            f"{key} = {_value(value)}\n"
+            for key, value in (told | {"check": _checksum(name, told)}).items()
+        ]
+    return "".join(lines).encode()
+
+
+@contextmanager
+def alone(project: Project, notify: Callable[[str], None]) -> Iterator[None]:
+    """Inside, no other adaptkit writes this project's lock. Whoever dies gives it back."""
+    with os_errors("open", project.file):
+        descriptor = os.open(project.file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            notify(f"waiting for another adaptkit that writes {project.lock.name}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _entry(file: Path, text: str, name: str, value: Any) -> Locked:
+    told = dict(value) if isinstance(value, dict) else {}
+    check = told.pop("check", "")
+    line = line_of(text, f"adapters.{name}")
+    if check != _checksum(name, told):
+        raise BadProject(
+            f"{file.name}, line {line}",
+            why=f"the entry '{name}' was changed by hand: its checksum does not fit",
+            fix=_AGAIN,
+        )
+    try:
+        base = dict(told["base"])
+        identity = BaseIdentity(
+            base.pop("name", None), tuple(Level(value, measured=False) for value in base.values())
+        )
+        return Locked(
+            name,
+            told["asked"],
+            told["adapter"],
+            told["digest"],
+            told["method"],
+            identity,
+            told["place"],
+            told["number"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadProject(
+            f"{file.name}, line {line}", why=f"the entry '{name}' lacks {error}", fix=_AGAIN
+        ) from error
+
+
+def _check_form(file: Path, text: str, wanted: str) -> None:
+    """What no checksum covers: comments, order, keys that mean nothing."""
+    if text == wanted:
+        return
+    for tag, begin, _, _, _ in difflib.SequenceMatcher(
+        None, text.split("\n"), wanted.split("\n"), autojunk=False
+    ).get_opcodes():
+        if tag != "equal":
+            raise BadProject(
+                f"{file.name}, line {begin + 1}",
+                why="it was changed by hand: adaptkit would not write it so",
+                fix=_AGAIN,
+            )
+
+
+def _checksum(name: str, told: Mapping[str, Any]) -> str:
+    return digest_of([name, dict(told)])
+
+
+def _key(name: str) -> str:
+    from tomlkit import key
+
+    return key(name).as_string()
+
+
+def _value(value: str | int | Mapping[str, str]) -> str:
+    from tomlkit import item
+
+    if isinstance(value, dict):
+        return (
+            "{" + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + "}"
+        )
+    return item(value).as_string()

@@ -1,0 +1,284 @@
+"""`adaptkit.toml`: which adapters a project needs, and where each comes from.
+
+    [remotes]
+    team = "s3://adapters/fleet"
+
+    [adapters]
+    naval = "hf://fleet/naval@3"                         # one version of a place
+    medic = "team:medic@prod"                            # what an alias points at when the lock is written
+    polite = ">=3"                                       # of the registry's adapter of that name
+    bridge = {from = "team:bridge", version = ">=2,<5"}  # the highest of these
+
+A person writes this file; `adaptkit.lock` beside it says which digest each line came to.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptkit import refs
+from adaptkit.errors import AdaptkitError, BadProject, BadReference
+from adaptkit.io.files import os_errors
+from adaptkit.io.safe_paths import user_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+PROJECT, LOCK = "adaptkit.toml", "adaptkit.lock"
+EXAMPLE = 'for example:\n    [adapters]\n    naval = "hf://fleet/naval@3"\n    medic = {from = "team:medic", version = ">=3"}'
+_OPS: dict[str, Callable[[int, int], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    "==": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
+_CONDITION = re.compile(rf"\s*({'|'.join(_OPS)})?\s*([1-9][0-9]{{0,8}})\s*")
+_BEHIND = re.compile(r"(.*?)@?\s*((?:[<>=!]=|[<>])[\s0-9<>=!,]+)")
+_MARKER = re.compile(r"(<{7}|\|{7}|={7}|>{7})(\s|$)")
+_AT_LINE = re.compile(r"\(at line (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Which numbers will do, such as `>=3,<6`; all of them when `text` is empty."""
+
+    text: str = ""
+
+    def allow(self, number: int) -> bool:
+        """Whether this number is one of them."""
+        return all(_OPS[op](number, bound) for op, bound in _conditions(self.text))
+
+    def best(self, numbers: Iterable[int]) -> int | None:
+        """The highest that will do."""
+        return max((number for number in numbers if self.allow(number)), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One adapter that a project asks for: what the project calls it, where it is, and which numbers will do."""
+
+    name: str
+    source: str
+    numbers: Numbers
+    line: int = 0
+
+    @property
+    def ref(self) -> refs.NameRef | refs.DigestRef | refs.UrlRef | refs.RemoteRef:
+        """What `source` means; never a path."""
+        parsed = refs.parse(self.source)
+        assert not isinstance(parsed, refs.PathRef)
+        return parsed
+
+    def __str__(self) -> str:
+        """The one spelling that a lock remembers."""
+        return f"{self.source}@{self.numbers.text}" if self.numbers.text else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What an `adaptkit.toml` says, and which file it is."""
+
+    file: Path
+    adapters: Mapping[str, Asked]
+    remotes: Mapping[str, str]
+
+    @property
+    def lock(self) -> Path:
+        """The lock file that belongs to it."""
+        return self.file.with_name(LOCK)
+
+    @classmethod
+    def find(cls, given: Path | None = None) -> Project:
+        """The project in a folder (or a file), else the nearest `adaptkit.toml` upward."""
+        if given is not None:
+            path = user_path(given)
+            return cls.read(path / PROJECT if path.is_dir() else path)
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / PROJECT).is_file():
+                return cls.read(folder / PROJECT)
+        raise BadProject(
+            f"there is no {PROJECT} in {here} or above",
+            why="a project names there the adapters it needs",
+            fix=EXAMPLE,
+        )
+
+    @classmethod
+    def read(cls, file: Path) -> Project:
+        """Read one; `BadProject` names the line that is wrong."""
+        if not file.is_file():
+            raise BadProject(
+                f"there is no {file}",
+                why="a project names there the adapters it needs",
+                fix=EXAMPLE,
+            )
+        text = read_text(file)
+        table = parse_toml(file, text, fix="mend that line")
+        if unknown := sorted(set(table) - {"adapters", "remotes"}):
+            raise _wrong(
+                file,
+                text,
+                unknown[0],
+                f"'{unknown[0]}' means nothing here",
+                "it has [adapters] and [remotes]",
+            )
+        asked, remotes = table.get("adapters", {}), table.get("remotes", {})
+        for name, value in (("adapters", asked), ("remotes", remotes)):
+            if not isinstance(value, dict):
+                raise _wrong(file, text, name, f"'{name}' is no table", EXAMPLE)
+        return cls(
+            file.absolute(),
+            {name: _asked(file, text, name, value) for name, value in sorted(asked.items())},
+            {name: _remote(file, text, name, value) for name, value in sorted(remotes.items())},
+        )
+
+
+def read_text(file: Path) -> str:
+    """A file that people and git edit: its text, unless a merge left its markers in it."""
+    with os_errors("read", file):
+        data = file.read_bytes()
+    try:
+        text = data.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadProject(
+            f"{file.name}, line {line}", why="it is not UTF-8", fix="save it as UTF-8"
+        ) from error
+    lines = text.split("\n")
+    marked = [number for number, line in enumerate(lines, 1) if _MARKER.match(line)]
+    if marked:
+        begun = [number for number in marked if lines[number - 1].startswith("<")] or marked
+        fix = (
+            f"settle {PROJECT} first; then take one side and lock again: git checkout --ours {LOCK} && adaptkit lock"
+            if file.name == LOCK
+            else "keep what is meant of both sides and delete the markers"
+        )
+        raise BadProject(f"{file.name}, line {begun[0]}", why=_conflicts(begun), fix=fix)
+    return text
+
+
+def parse_toml(file: Path, text: str, fix: str) -> dict[str, Any]:
+    """TOML, or a sentence with the line."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = _AT_LINE.search(str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        raise BadProject(
+            f"{file.name}, line {line}", why=_AT_LINE.split(str(error))[0].strip(), fix=fix
+        ) from error
+
+
+def line_of(text: str, key: str, within: str = "") -> int:
+    """The line on which a table, or (`within` one) a key of it, is written; 0 when it cannot be told."""
+    table = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        head = line.strip()
+        if head.startswith("["):
+            table = _name_of(head.strip("[]"))
+            if not within and table == key:
+                return number
+        elif "=" in head and table == within and _name_of(head.partition("=")[0]) == key:
+            return number
+    return 0
+
+
+def _name_of(written: str) -> str:
+    try:
+        value: Any = tomllib.loads(f"{written} = 0")
+    except tomllib.TOMLDecodeError:
+        return ""
+    parts = []
+    while isinstance(value, dict):
+        ((part, value),) = value.items()
+        parts.append(part)
+    return ".".join(parts)
+
+
+def _conditions(text: str) -> list[tuple[str, int]]:
+    found = [_CONDITION.fullmatch(part) for part in text.split(",")] if text else []
+    if None in found:
+        raise BadReference(
+            f"cannot read the version '{text}'",
+            why="it is made of numbers with >=, >, <=, <, = or != before",
+            fix="for example >=3 or >=3,<6",
+        )
+    return [(match[1] or "=", int(match[2])) for match in found if match]
+
+
+def _asked(file: Path, text: str, name: str, value: Any) -> Asked:
+    line = line_of(text, name, "adapters") or line_of(text, f"adapters.{name}")
+    try:
+        refs.check_name(name)
+        source, version = _spelled(name, value)
+        if not version and (found := _BEHIND.fullmatch(source)):
+            source, version = found[1] or name, found[2]
+        numbers = Numbers(",".join(part.strip() for part in version.split(",")) if version else "")
+        _conditions(numbers.text)
+        parsed = refs.parse(source)
+        if isinstance(parsed, refs.PathRef):
+            raise BadReference(
+                f"'{source}' is a folder",
+                why="others do not have it",
+                fix=f"adaptkit add {source} --name {name}, push it, and name the place here",
+            )
+        if numbers.text and (isinstance(parsed, refs.DigestRef) or parsed.selector):
+            raise BadReference(
+                f"'{source}' with the version '{numbers.text}' says it twice",
+                why="what stands behind the @ is one version already",
+                fix="leave one of them out",
+            )
+    except AdaptkitError as error:
+        raise BadProject(
+            f"{file.name}, line {line}: {error.what}", why=error.why, fix=error.fix
+        ) from error
+    return Asked(name, source, numbers, line)
+
+
+def _spelled(name: str, value: Any) -> tuple[str, str]:
+    if isinstance(value, str):
+        return value, ""
+    if isinstance(value, dict) and set(value) <= {"from", "version"} and value:
+        source, version = value.get("from", name), value.get("version", "")
+        if (
+            isinstance(source, str)
+            and isinstance(version, (str, int))
+            and not isinstance(version, bool)
+        ):
+            return source, str(version)
+    raise BadReference(
+        f"cannot read what '{name}' is",
+        why="it is a reference, or a table with `from` and `version`",
+        fix=EXAMPLE,
+    )
+
+
+def _remote(file: Path, text: str, name: str, value: Any) -> str:
+    if not isinstance(value, str) or "://" not in value:
+        raise _wrong(
+            file,
+            text,
+            name,
+            f"the remote '{name}' is no URL",
+            'for example team = "s3://adapters/fleet"',
+            "remotes",
+        )
+    return value.rstrip("/")
+
+
+def _wrong(file: Path, text: str, key: str, why: str, fix: str, within: str = "") -> BadProject:
+    line = line_of(text, key, within) or line_of(text, key)
+    return BadProject(f"{file.name}, line {line}", why=why, fix=fix)
+
+
+def _conflicts(begun: list[int]) -> str:
+    more = f" (and others at {', '.join(map(str, begun[1:]))})" if len(begun) > 1 else ""
+    return f"a merge conflict begins here and was not settled{more}"

@@ -1,0 +1,316 @@
+"""Copying versions from one place to another, without a registry between them.
+
+Every file is hashed on its way, a digest that is there sends nothing, numbers stay where they are free, and what was
+interrupted goes on by running again: each version arrives whole or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from adaptkit import refs
+from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError
+from adaptkit.extend import Bundle, StorageBackend
+from adaptkit.extend.versioned_storage import VersionedStorage
+from adaptkit.io.files import sha256_file
+from adaptkit.io.progress import no_progress
+from adaptkit.remotes import transfer
+from adaptkit.signing.signatures import KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from adaptkit.io.progress import Progress
+    from adaptkit.remotes.places import Places
+    from adaptkit.types import FileEntry, PlacedVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One version of a place in another: `number` there is `became` here; `sent` bytes crossed."""
+
+    source: str
+    number: int
+    target: str
+    became: int
+    digest: str
+    sent: int = 0
+    unchanged: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "from": self.source,
+            "number": self.number,
+            "to": self.target,
+            "became": self.became,
+            "digest": self.digest,
+            "sent": self.sent,
+            "unchanged": self.unchanged,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What a mirroring did (or, on a dry run, would do), the aliases that were carried, and what failed, in words."""
+
+    versions: tuple[Copied, ...]
+    aliases: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "versions": [one.to_json() for one in self.versions],
+            "aliases": list(self.aliases),
+            "failures": list(self.failures),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One adapter's place and where it is copied to: the versions to send, and those that are there."""
+
+    source: StorageBackend
+    target: StorageBackend
+    listed: tuple[PlacedVersion, ...]
+    todo: tuple[PlacedVersion, ...]
+    there: Mapping[str, int]
+    broken: tuple[str, ...] = ()
+
+    @property
+    def unchanged(self) -> tuple[Copied, ...]:
+        """The versions that need not be sent."""
+        return tuple(
+            self._copied(one, self.there[one.manifest.digest], unchanged=True)
+            for one in self.listed
+            if one.manifest.digest in self.there
+        )
+
+    @property
+    def wished(self) -> tuple[Copied, ...]:
+        """The versions to send, under the numbers that they will get if nobody comes between."""
+        highest, found = max(self.there.values(), default=0), []
+        for one in self.todo:
+            highest = max(one.number, highest + 1)
+            found.append(self._copied(one, highest))
+        return tuple(found)
+
+    def _copied(self, one: PlacedVersion, became: int, **more: Any) -> Copied:
+        return Copied(
+            self.source.url, one.number, self.target.url, became, one.manifest.digest, **more
+        )
+
+
+def pairs(
+    places: Places, source: str, target: str
+) -> list[tuple[StorageBackend, StorageBackend, refs.Selector | None]]:
+    """Which place goes where: one adapter's (`team:naval`, a URL), or every adapter's below a remote or a root's URL."""
+    if "://" not in source and ":" not in source:
+        return _below(places, places.root(source), target)
+    place, selector = places.to_pull(source)
+    name = refs.check_name(place.url.rstrip("/").rpartition("/")[2]) if "://" not in target else ""
+    if "://" in source and selector is None and not _holds_versions(place):
+        return _below(places, place, target)
+    if "://" not in source:
+        parsed = refs.parse(source)
+        assert isinstance(parsed, refs.RemoteRef)
+        name = parsed.name
+    return [_apart(place, places.to_push(target, name), selector)]
+
+
+def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector | None) -> Plan:
+    """Look at both sides; nothing is written."""
+    listed = (
+        transfer.placed_versions(source)
+        if selector is None
+        else (transfer.choose(source, selector),)
+    )
+    there = {
+        p.manifest.digest: p.number for p in reversed(transfer.placed_versions(target)) if p.number
+    }
+    broken = []
+    if isinstance(source, VersionedStorage) and selector is None:
+        for number in sorted(set(source.numbers()) - {placed.number for placed in listed}):
+            try:
+                source.version(number)
+            except AdaptkitError as error:
+                broken.append(_sentence(error))
+    broken += [
+        f"{source.url} has a version without a number, which adaptkit did not make: pull it, and push that"
+        for placed in listed
+        if not _numbered(placed)
+    ]
+    listed = tuple(placed for placed in listed if _numbered(placed))
+    if not listed and not broken:
+        raise NotFound(f"version in {source.url}", "latest")
+    once = {
+        placed.manifest.digest: placed
+        for placed in reversed(listed)
+        if placed.manifest.digest not in there
+    }
+    todo = tuple(sorted(once.values(), key=lambda placed: placed.number))
+    return Plan(source, target, tuple(listed), todo, there, tuple(broken))
+
+
+def copy(
+    made: Plan,
+    folder: Path,
+    review: Callable[[Plan, Bundle], None],
+    progress: Progress = no_progress,
+) -> Mirrored:
+    """Send what is to be sent, oldest first, then the aliases. What fails, or `review` refuses, is told; the rest goes on."""
+    numbers, sent, failures = dict(made.there), list[Copied](), list(made.broken)
+    held: dict[str, Path] = {}
+    for placed in made.todo:
+        try:
+            held = _bring(made.source, placed, Path(mkdtemp(dir=folder)), held)
+            paths = {
+                entry.path: held[entry.sha256]
+                for entry in placed.manifest.files + placed.manifest.extras
+            }
+            bundle = Bundle(placed, paths)
+            review(made, bundle)
+            receipt = transfer.push(made.target, bundle)
+        except AdaptkitError as error:
+            failures.append(_sentence(error))
+        else:
+            numbers[placed.manifest.digest] = receipt.number
+            sent.append(
+                Copied(
+                    made.source.url,
+                    placed.number,
+                    made.target.url,
+                    receipt.number,
+                    receipt.digest,
+                    receipt.sent,
+                    receipt.unchanged,
+                )
+            )
+        progress(1)
+    _carry_signatures(made, numbers, failures)
+    aliases, remarks = _carry_aliases(made, numbers, failures)
+    return Mirrored((*made.unchanged, *sent), aliases, tuple(failures), remarks)
+
+
+def _carry_signatures(made: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
+    """Signatures lie beside a version, and go where its copy went; one that is there is not sent again."""
+    for placed in made.listed:
+        number = numbers.get(placed.manifest.digest)
+        try:
+            signed = made.source.attached(placed.number, KIND) if number is not None else ()
+            there = made.target.attached(number, KIND) if signed and number is not None else ()
+            for files in signed:
+                if number is not None and dict(files) not in [dict(one) for one in there]:
+                    made.target.attach(number, KIND, files)
+        except AdaptkitError as error:
+            failures.append(_sentence(error))
+
+
+def _carry_aliases(
+    made: Plan, numbers: Mapping[str, int], failures: list[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    digests = {placed.number: placed.manifest.digest for placed in made.listed}
+    wanted = {
+        alias: numbers[digests[number]]
+        for alias, number in sorted(made.source.aliases().items())
+        if digests.get(number) in numbers
+    }
+    if wanted and type(made.target).set_alias is StorageBackend.set_alias:
+        return (), (f"{made.target.url} keeps no aliases: {', '.join(wanted)} did not come along",)
+    now, carried = made.target.aliases() if wanted else {}, []
+    for alias, number in wanted.items():
+        if now.get(alias) == number:
+            continue
+        try:
+            made.target.set_alias(alias, number)
+        except AdaptkitError as error:
+            failures.append(_sentence(error))
+        else:
+            carried.append(f"{made.target.url}@{alias} → {number}")
+    return tuple(carried), ()
+
+
+def _bring(
+    source: StorageBackend, placed: PlacedVersion, into: Path, held: Mapping[str, Path]
+) -> dict[str, Path]:
+    """The files of a version by sha256, verified; those of the version before are used again, or dropped."""
+    entries = placed.manifest.files + placed.manifest.extras
+    missing = list({entry.sha256: entry for entry in entries if entry.sha256 not in held}.values())
+    source.pull(placed, missing, into)
+    _check(source, placed, missing, into)
+    needed = {entry.sha256 for entry in entries}
+    for sha256, path in held.items():
+        if sha256 not in needed:
+            path.unlink(missing_ok=True)
+    return {sha256: path for sha256, path in held.items() if sha256 in needed} | {
+        entry.sha256: into / entry.path for entry in missing
+    }
+
+
+def _check(
+    source: StorageBackend, placed: PlacedVersion, entries: Sequence[FileEntry], into: Path
+) -> None:
+    for entry in entries:
+        path = into / entry.path
+        found = sha256_file(path) if path.is_file() else "no file"
+        if found != entry.sha256:
+            shutil.rmtree(into, ignore_errors=True)
+            raise Corrupt(
+                f"'{entry.path}' of {source.url}@{placed.number} is corrupt",
+                why=f"expected sha256 {entry.sha256[:12]}…, found {found[:12]}…",
+                fix="this version was not copied; ask for a new push of it",
+            )
+
+
+def _below(
+    places: Places, root: StorageBackend, target: str
+) -> list[tuple[StorageBackend, StorageBackend, refs.Selector | None]]:
+    names = root.names()
+    if not names:
+        raise StorageError(
+            f"there is nothing to mirror in {root.url}",
+            why="no adapter lies there, or it cannot be listed",
+            fix="name one adapter's place: adaptkit mirror REMOTE:NAME TO",
+        )
+    if "://" not in target and ":" in target:
+        raise Refused(
+            f"cannot mirror all of {root.url} to '{target}'",
+            why="that is one adapter's place",
+            fix=f"adaptkit mirror {root.url} {target.partition(':')[0]}",
+        )
+    to = places.root(target).url
+    return [
+        _apart(places.open(f"{root.url}/{name}"), places.open(f"{to}/{name}"), None)
+        for name in names
+    ]
+
+
+def _apart(
+    source: StorageBackend, target: StorageBackend, selector: refs.Selector | None
+) -> tuple[StorageBackend, StorageBackend, refs.Selector | None]:
+    if source.url == target.url:
+        raise Refused(
+            f"cannot mirror {source.url} to itself",
+            why="both are one place",
+            fix="name another place",
+        )
+    return source, target, selector
+
+
+def _numbered(placed: PlacedVersion) -> bool:
+    return placed.described and placed.number > 0
+
+
+def _holds_versions(place: StorageBackend) -> bool:
+    try:
+        return bool(transfer.placed_versions(place))
+    except StorageError:  # an OCI registry's root is no repository
+        return False
+
+
+def _sentence(error: AdaptkitError) -> str:
+    return error.what + (f": {error.why}" if error.why else "")

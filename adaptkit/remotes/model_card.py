@@ -1,0 +1,303 @@
+"""The model card of a version: what the registry recorded, as a page that the Hub understands and people read.
+
+Notable choices:
+- what is generated stands between two markers; every other line is somebody's own and is never touched
+- front matter that people wrote wins, except where adaptkit knows better (base, library, its own tags)
+- what comes from elsewhere (names, messages, recipes) is shown inert: no markup, no control characters, and
+  neither a path of somebody's machine nor an author's name
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import Refused
+from adaptkit.remotes import front_matter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from adaptkit.types import Manifest, Parent
+
+BEGIN = "<!-- adaptkit:begin (made by adaptkit at each push: write above or below) -->"
+END = "<!-- adaptkit:end -->"
+_BLOCK = re.compile(
+    r"<!-- adaptkit:begin\b(?:(?!<!-- adaptkit:begin\b).)*?<!-- adaptkit:end -->", re.DOTALL
+)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
+_TEMPLATE = "# Model Card for Model ID"  # what PEFT saves; nobody has written anything yet
+_LOCAL = re.compile(
+    r"(?<![\w:/.<~])(?:file://|~[\w.-]*/|\.{1,2}/|/(?=\w)|[A-Za-z]:[\\/]|\\\\)[^\s'\"`,;)\]}]*"
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+_AUTO = {
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+}
+_CARRIED = ("license", "language")
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A parent as a card tells of it: its own card (empty when it is not here) and the places where it lies."""
+
+    parent: Parent
+    card: str = ""
+    places: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a card is about."""
+
+    name: str
+    url: str
+    manifest: Manifest
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    message: str = ""
+    ancestors: Sequence[Ancestor] = ()
+
+
+def render(subject: Subject, standing: str = "") -> str:
+    """The whole README.md, given the one that stands there; `Refused` when its front matter is not to be believed."""
+    front, body = front_matter.split(standing)
+    said = front_matter.read(front, f"README.md of {subject.url}")
+    if _TEMPLATE in body and BEGIN[:20] not in body:
+        body = ""
+    carried, conflicts = _inherited(subject.ancestors)
+    front = front_matter.update(front, _front(subject, said, carried))
+    block = f"{BEGIN}\n{_block(subject, conflicts)}\n{END}"
+    if _BLOCK.search(body):
+        body = _BLOCK.sub(lambda _: block, body, count=1)
+    elif body.strip():
+        body = f"{body.rstrip()}\n\n{block}\n"
+    else:
+        body = f"\n# {inert(subject.name)}\n\n{block}\n"
+    return front_matter.join(front, body)
+
+
+def inert(text: object) -> str:
+    """Text from elsewhere for a line of Markdown: no control characters, no markup, no local path."""
+    line = " ".join(_CONTROL.sub("", without_paths(str(text))).split())
+    return re.sub(r"([\\`*_{}\[\]<>|#!~$])", r"\\\1", line)
+
+
+def without_paths(text: str) -> str:
+    """Text in which paths of somebody's machine are replaced: they say who they are, and mean nothing elsewhere."""
+    return _LOCAL.sub("(a local path)", text)
+
+
+# ---------------------------------------------------------------- front matter
+
+
+def _front(subject: Subject, said: Mapping[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
+    manifest, base = subject.manifest, subject.manifest.base.name
+    hub_base = base if base and _HUB_ID.fullmatch(base) else None
+    merged = [repo for ancestor in subject.ancestors if (repo := _hub_repo(ancestor))]
+    whole = bool(merged) and len(merged) == len(subject.ancestors)
+    tags = [
+        "adaptkit",
+        "peft",
+        manifest.method,
+        *(["merge"] if manifest.parents else []),
+        *([f"base_model:adapter:{hub_base}"] if hub_base else []),
+    ]
+    old = [tag for tag in _strings(said.get("tags")) if not tag.startswith("base_model:")]
+    values: dict[str, Any] = {
+        "base_model": list(dict.fromkeys(merged)) if whole else hub_base,
+        "base_model_relation": None
+        if not (whole or hub_base)
+        else "merge"
+        if manifest.parents
+        else "adapter",
+        "library_name": "peft",
+        "tags": list(dict.fromkeys(old + tags)),
+    }
+    if subject.config.get("task_type") == "CAUSAL_LM" and "pipeline_tag" not in said:
+        values["pipeline_tag"] = "text-generation"
+    values |= {key: value for key, value in carried.items() if key not in said}
+    found = [one for one in _strings(_training(manifest).get("datasets")) if _HUB_ID.fullmatch(one)]
+    for key, new in (("datasets", found), ("metrics", sorted(subject.metrics))):
+        if new:
+            values[key] = list(dict.fromkeys(_strings(said.get(key)) + list(new)))
+    return values
+
+
+def _inherited(ancestors: Sequence[Ancestor]) -> tuple[dict[str, Any], list[str]]:
+    """Licence and languages of what was merged: those all agree about, and a sentence for each that they do not."""
+    if not ancestors:
+        return {}, []
+    said: dict[str, dict[str, tuple[str, ...]]] = {key: {} for key in _CARRIED}
+    for ancestor in ancestors:
+        try:
+            values = front_matter.read(front_matter.split(ancestor.card)[0], "a parent")
+        except Refused:  # its own page shows why; here it says nothing
+            values = {}
+        for key in _CARRIED:
+            said[key][_label(ancestor.parent)] = tuple(_strings(values.get(key)))
+    licences, languages = said["license"], said["language"]
+    carried: dict[str, Any] = {}
+    if spoken := sorted({one for some in languages.values() for one in some}):
+        carried["language"] = spoken
+    named = {one for some in licences.values() for one in some}
+    if len(named) == 1 and all(licences.values()):
+        carried["license"] = named.pop()
+    elif any(licences.values()):
+        told = "; ".join(
+            f"{inert(label)}: {inert(', '.join(some) or 'none said')}"
+            for label, some in licences.items()
+        )
+        return carried, [
+            f"**Licences differ** among what was merged ({told}): read them before you use this."
+        ]
+    return carried, []
+
+
+# ---------------------------------------------------------------- the block
+
+
+def _block(subject: Subject, conflicts: Sequence[str]) -> str:
+    manifest = subject.manifest
+    parts = [
+        *([inert(subject.message)] if subject.message else []),
+        *conflicts,
+        _facts(subject),
+        _usage(subject),
+    ]
+    parts += _section("Training", [_fenced(_training(manifest))] if _training(manifest) else [])
+    rows = [f"| {inert(name)} | {value:.6g} |" for name, value in sorted(subject.metrics.items())]
+    parts += _section(
+        "Evaluation", ["\n".join(["| metric | value |", "|---|---|", *rows])] if rows else []
+    )
+    parts += _section("Lineage", [_graph(subject)] if manifest.parents else [])
+    parts += _section("Recipe", [_fenced(manifest.recipe)] if manifest.recipe else [])
+    parts += _section("What the merge lost", _loss(manifest.facts.get("loss")))
+    return "\n\n".join(parts)
+
+
+def _facts(subject: Subject) -> str:
+    manifest = subject.manifest
+    base = manifest.base
+    size = sum(entry.size for entry in manifest.files)
+    levels = ", ".join(
+        f"`{_code(level.value)}`{'' if level.measured else ' (claimed)'}" for level in base.levels
+    )
+    rows = [
+        ("method", inert(manifest.method) + (f", rank {manifest.rank}" if manifest.rank else "")),
+        ("base", f"{inert(base.name or 'unknown')}, {base.status}"),
+        *([("base identity", levels)] if levels else []),
+        ("artifact", f"`{manifest.digest}`, {size:,} bytes in {len(manifest.files)} files"),
+    ]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _usage(subject: Subject) -> str:
+    base, repo = subject.manifest.base.name, _repo(subject.url)
+    auto = _AUTO.get(str(subject.config.get("task_type")), "AutoModel")
+    code = f"""from peft import PeftModel
+from transformers import {auto}
+
+base = {auto}.from_pretrained({json.dumps(without_paths(base or "THE BASE"))})
+model = PeftModel.from_pretrained(base, {json.dumps(repo or subject.name)})"""
+    shell = (
+        f"adaptkit pull {subject.url}"
+        if not subject.url.startswith("file:")
+        else "adaptkit pull URL"
+    )
+    return f"## Usage\n\n```python\n{_code(code)}\n```\n\nWith every byte and the base checked: `{_code(shell)}`"
+
+
+def _graph(subject: Subject) -> str:
+    """The parents as a Mermaid graph; quoted labels, so that nothing in them is syntax."""
+    lines = ["```mermaid", "graph LR"]
+    for number, parent in enumerate(subject.manifest.parents):
+        label = re.sub(r"[^\w .:@/+-]", " ", _label(parent))
+        lines.append(
+            f'  p{number}["{label} {parent.digest[7:15]}"] -- "{parent.role} × {parent.weight:g}" --> it'
+        )
+    name = re.sub(r"[^\w .:@/+-]", " ", subject.name)
+    return "\n".join([*lines, f'  it["{name} {subject.manifest.digest[7:15]}"]', "```"])
+
+
+def _loss(loss: object) -> list[str]:
+    if not isinstance(loss, dict):
+        return []
+    told = []
+    for key, meaning in (
+        ("error", "of the strategy's own result, by storing it at this rank"),
+        ("from_sum", "from the exact weighted sum of the parents"),
+    ):
+        value = loss.get(key)
+        if isinstance(value, int | float):
+            told.append(f"- {value:.3%} {meaning}")
+    if dropped := loss.get("dropped"):
+        told.append(f"- left out: {inert(', '.join(map(str, dropped)))}")
+    return ["\n".join(told)] if told else []
+
+
+def _fenced(value: Any) -> str:
+    """Data as YAML in a code block, in which nothing is markup."""
+    import yaml
+
+    text = yaml.safe_dump(
+        _cleaned(value), sort_keys=True, allow_unicode=False, width=110, default_flow_style=False
+    )
+    return f"```yaml\n{_code(text)}```"
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_paths(value)
+    if isinstance(value, dict):
+        return {
+            without_paths(str(key)): _cleaned(inner)
+            for key, inner in value.items()
+            if key not in {"author", "user"}
+        }
+    if isinstance(value, list | tuple):
+        return [_cleaned(inner) for inner in value]
+    return value
+
+
+def _section(title: str, parts: Sequence[str]) -> list[str]:
+    return [f"## {title}", *parts] if parts else []
+
+
+def _code(text: str) -> str:
+    """Text inside a code block: it cannot end the block, and says nothing to a terminal."""
+    return (
+        _CONTROL.sub("", text).replace("```", "'''").replace(BEGIN[:20], "<!-").replace(END, "<!-")
+    )
+
+
+def _label(parent: Parent) -> str:
+    label = without_paths(parent.label or parent.digest[:19])
+    return "a local folder" if label.startswith("(a local path)") else label
+
+
+def _training(manifest: Manifest) -> Mapping[str, Any]:
+    told = manifest.facts.get("training")
+    return told if isinstance(told, dict) else {}
+
+
+def _strings(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [str(one) for one in value] if isinstance(value, list | tuple) else []
+
+
+def _repo(url: str) -> str:
+    return url.removeprefix("hf://") if url.startswith("hf://") else ""
+
+
+def _hub_repo(ancestor: Ancestor) -> str:
+    """The Hub's name of a parent, when it lies there or was called by it."""
+    urls = [*ancestor.places, ancestor.parent.label.rpartition("@")[0] or ancestor.parent.label]
+    return next((repo for url in urls if (repo := _repo(url)) and _HUB_ID.fullmatch(repo)), "")

@@ -1,0 +1,157 @@
+"""Push and pull through a storage backend, hashing everything that arrives."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from adaptkit.errors import Conflict, Corrupt, NotFound
+from adaptkit.io.files import os_errors, sha256_file
+from adaptkit.io.progress import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from adaptkit.extend import Bundle, StorageBackend
+    from adaptkit.io.progress import Progress
+    from adaptkit.refs import Selector
+    from adaptkit.store.content_store import Store
+    from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt
+
+_TRIES = 3
+
+
+def push(
+    place: StorageBackend,
+    bundle: Bundle,
+    progress: Progress = no_progress,
+    *,
+    alias: str | None = None,
+    dress: Callable[[Bundle, str], Bundle] | None = None,
+) -> Receipt:
+    """Publish, expecting what is there now; a conflict is looked at again a few times. Carries an alias if given.
+
+    `dress` puts a model card into the bundle, given the one that stands there, for places that show one.
+    """
+    for attempt in range(1, _TRIES + 1):
+        try:
+            there = place.list()
+            new = all(
+                placed.manifest.digest != bundle.manifest.digest or not placed.number
+                for placed in there
+            )
+            dressed = dress(bundle, place.card()) if dress and place.shows_card and new else bundle
+            receipt = place.push(dressed, there, progress)
+            break
+        except Conflict:
+            if attempt == _TRIES:
+                raise
+    if alias is not None and receipt.number and place.aliases().get(alias) != receipt.number:
+        place.set_alias(alias, receipt.number)
+    return receipt
+
+
+def placed_versions(place: StorageBackend) -> tuple[PlacedVersion, ...]:
+    """Every version that a place holds, by number."""
+    return place.list()
+
+
+def choose(place: StorageBackend, selector: Selector | None) -> PlacedVersion:
+    """The version that a selector means in a place: the highest, a number, an alias, a digest."""
+    if selector is None:
+        return place.version()
+    if selector.kind == "number":
+        return place.version(selector.number)
+    if selector.kind == "alias":
+        aliases = place.aliases()
+        if selector.value not in aliases:
+            raise NotFound(f"alias in {place.url}", selector.value, aliases)
+        return place.version(aliases[selector.value])
+    if selector.kind == "digest":
+        found = [p for p in place.list() if p.manifest.digest.startswith(selector.value)]
+        own = None if found else place.find(selector.value)
+        found = [own] if own else found
+        if len({p.manifest.digest for p in found}) != 1:
+            raise NotFound(
+                f"digest in {place.url}",
+                selector.value,
+                [p.manifest.digest[:23] for p in place.list()],
+            )
+        return found[-1]
+    return place.at_revision(selector.value)
+
+
+def fetch(
+    place: StorageBackend, placed: PlacedVersion, store: Store, progress: Progress = no_progress
+) -> Manifest:
+    """Bring a version into the store; what is there already is not fetched, and every byte is verified.
+
+    `Corrupt` names the file that is not what the manifest says; nothing of it is in the store then.
+    """
+    with store.working():
+        for attempt in range(1, _TRIES + 1):
+            manifest = _fetch(place, placed, store, progress)
+            try:
+                store.verify(manifest.digest)
+            except (
+                Corrupt
+            ):  # a blob that was here already had rotted; it is in quarantine now, so fetch it
+                if attempt == _TRIES:
+                    raise
+            else:
+                break
+        return manifest
+
+
+def _fetch(
+    place: StorageBackend, placed: PlacedVersion, store: Store, progress: Progress
+) -> Manifest:
+    wanted = placed.manifest
+    entries = wanted.files + wanted.extras
+    store.keep(wanted)
+    missing = [entry for entry in entries if not store.has(entry.sha256)]
+    progress(sum(entry.size for entry in entries) - sum(entry.size for entry in missing))
+    with os_errors("write", store.root):
+        (store.root / "tmp").mkdir(parents=True, exist_ok=True)
+        into = Path(mkdtemp(prefix="pull-", dir=store.root / "tmp"))
+    try:
+        place.pull(placed, missing, into, progress)
+        _check(place, placed, missing, into, store)
+        return store.add(wanted, {entry.path: into / entry.path for entry in missing})
+    finally:
+        shutil.rmtree(into, ignore_errors=True)
+
+
+def download(
+    place: StorageBackend, placed: PlacedVersion, store: Store, into: Path, progress: Progress
+) -> None:
+    """The files of a version as a folder, every byte verified; for what adaptkit did not make, and has to look at."""
+    entries = placed.manifest.files + placed.manifest.extras
+    place.pull(placed, entries, into, progress)
+    _check(place, placed, entries, into, store)
+
+
+def _check(
+    place: StorageBackend,
+    placed: PlacedVersion,
+    entries: Sequence[FileEntry],
+    into: Path,
+    store: Store,
+) -> None:
+    for entry in entries:
+        path = into / entry.path
+        found = sha256_file(path) if path.is_file() else "no file"
+        if found == entry.sha256:
+            continue
+        quarantine = store.root / "quarantine"
+        quarantine.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            path.replace(quarantine / found)
+        said = placed.number or f"rev:{placed.revision[:12]}"
+        raise Corrupt(
+            f"'{entry.path}' of {place.url}@{said} is corrupt",
+            why=f"expected sha256 {entry.sha256[:12]}…, found {found[:12]}…",
+            fix=f"what came is in {quarantine}; nothing was registered. Pull another version, or ask for a new push",
+        )

@@ -1,0 +1,94 @@
+"""`Workspace`: the object users hold, and a table of contents of what it can do.
+
+Every operation is a plain function of the `Context`, in the module of its feature.
+"""
+
+from __future__ import annotations
+
+from adaptkit.workspace import adapters, aliases, history, maintenance, project, remotes, signing
+from adaptkit.workspace import bake as baking
+from adaptkit.workspace import bases as known_bases
+from adaptkit.workspace import merge as merging
+from adaptkit.workspace import pull as pulling
+from adaptkit.workspace import push as pushing
+from adaptkit.workspace.context.context import Context
+from adaptkit.workspace.lookup.artifacts import find_version
+from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
+
+__all__ = ["Workspace"]
+
+
+class Workspace(Context):
+    """A home with its adapters. Open one with `Workspace.open()`; use it in a `with`, or close it."""
+
+    # adapters
+    add = adapters.add
+    list = adapters.list_adapters
+    version = find_version
+    show = adapters.show
+    path = adapters.path_of
+    load = adapters.load
+    note = adapters.note
+    remove = adapters.remove
+    restore = adapters.restore
+    trash = adapters.trash
+    export = adapters.export
+
+    # history
+    log = history.log
+    events = history.events
+    lineage = history.lineage
+    lineages = history.lineages
+
+    # aliases and names
+    alias = aliases.move_alias
+    rollback = aliases.rollback
+    rename = aliases.rename
+
+    # merge
+    merge = merging.merge
+    compose = merging.compose
+    resize = merging.resize
+    convert = merging.convert
+    diff = merging.diff
+    merge_into_model = merging.merge_into_model
+
+    # bake
+    bake = baking.bake_adapter
+    extract = baking.extract_adapter
+
+    # remotes
+    push = pushing.push
+    push_to_all = pushing.push_to_all
+    pull = pulling.pull
+    rebuild = pulling.rebuild
+    set_remote = remotes.set_remote
+    check_remote = remotes.check_remote
+    mirror = remotes.mirror_remote
+
+    # project
+    lock = project.lock
+    sync = project.sync
+    outdated = project.outdated
+
+    # bases
+    base = find_base
+    bases = known_bases.list_bases
+    base_names = known_bases.base_names
+    add_base = known_bases.add_base
+    alias_base = known_bases.alias_base
+    measured_by = known_bases.measured_by
+    compare_bases = compare_base_refs
+    verify_base = known_bases.verify_base
+
+    # signing
+    sign = signing.sign
+    verify_signature = signing.verify_signature
+
+    # maintenance
+    verify = maintenance.verify
+    fsck = maintenance.check_workspace
+    gc = maintenance.collect_garbage
+    info = maintenance.info
+    export_registry = maintenance.export_registry
+    import_registry = maintenance.import_registry

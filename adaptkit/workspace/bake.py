@@ -1,0 +1,157 @@
+"""Adapters into full weights, and back out of them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptkit import refs
+from adaptkit.bases.checkpoint import weight_files
+from adaptkit.bases.compare import admits
+from adaptkit.errors import BaseMismatch, Unmergeable
+from adaptkit.extend.artifact_files import MANIFEST
+from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.io.safe_paths import user_path
+from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
+from adaptkit.workspace.lookup.adapters import ingest_result, open_for_merge
+from adaptkit.workspace.lookup.artifacts import check_destination, register
+from adaptkit.workspace.lookup.bases import measured_base, same_base
+from adaptkit.workspace.results import Baked, Extracted
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.bake.run import BakeReport
+    from adaptkit.types import BaseIdentity
+    from adaptkit.workspace.context.context import Context
+
+
+def bake_adapter(
+    context: Context,
+    ref: str,
+    base: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    dtype: str | None = None,
+    check: str | None = None,
+    force: bool = False,
+    clean: bool = False,
+    allow_pickle: bool = False,
+    workers: int | None = None,
+) -> Baked:
+    """Write the model in `base` with an adapter in its weights to `out`; the same call goes on where one stopped.
+
+    `check` is a prompt whose logits are compared with those of the live adapter (needs torch and PEFT).
+    """
+    folder = user_path(base)
+    with ExitStack() as stack, staging(context.tmp) as work:
+        source, declared = open_for_merge(
+            context, refs.parse(ref), work, stack, allow_pickle=allow_pickle
+        )
+        report = bake_opened(
+            context,
+            [(ref, declared)],
+            source,
+            folder,
+            Path(out),
+            dtype=dtype,
+            force=force,
+            clean=clean,
+            workers=workers,
+        )
+        if check is None:
+            return Baked(report)
+        from adaptkit.bake.check_logits import check_logits
+
+        return Baked(report, check_logits(folder, source.adapter.path, report.out, check))
+
+
+def extract_adapter(
+    context: Context,
+    tuned: str | os.PathLike[str],
+    base: str | os.PathLike[str],
+    *,
+    rank: int,
+    name: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    message: str = "",
+) -> Extracted:
+    """What a full fine-tune changed in its base, as an adapter of a rank; what that leaves out is reported."""
+    from adaptkit.bake import extract
+
+    check_destination("an adapter", name, out)
+    method = context.plugins.packing_method()
+    if method is None:
+        raise Unmergeable(
+            "cannot extract an adapter",
+            why="no plugin has a method that holds low-rank updates",
+        )
+    target = None if out is None else empty_target(Path(out))
+    found = measured_base(context, user_path(base))
+    with staging(context.tmp if target is None else target.parent) as work:
+        folder = work / "extracted"
+        with os_errors("write", folder):
+            folder.mkdir()
+        with context.watch("extracting", None) as step:
+            report = extract.run(
+                user_path(tuned),
+                user_path(base),
+                folder,
+                method,
+                rank=rank,
+                name=found.identity.name or "base",
+                done=step,
+            )
+        if report.left_out:
+            context.notify(
+                f"{len(report.left_out)} tensors that are no matrices changed too and are left out: "
+                + ", ".join(report.left_out[:3])
+            )
+        facts = {"extracted": {"loss": report.error.total, "left_out": list(report.left_out)}}
+        prepared = ingest_result(context, folder, found, work)
+        prepared = replace(prepared, manifest=replace(prepared.manifest, facts=facts))
+        if target is not None:
+            atomic_write(folder / MANIFEST, pretty_json(prepared.manifest.to_json()))
+            rename_into(folder, target)
+            return Extracted(report, prepared.manifest.digest, out=target)
+        assert name is not None
+        added = register(context, prepared, name, message=message, origin="extracted")
+        return Extracted(report, prepared.manifest.digest, added.version)
+
+
+def bake_opened(
+    context: Context,
+    declared: Sequence[tuple[str, BaseIdentity]],
+    source: OpenAdapter,
+    base: Path,
+    out: Path,
+    *,
+    dtype: str | None,
+    force: bool,
+    clean: bool,
+    workers: int | None,
+) -> BakeReport:
+    """Bake when the base is that of every adapter, by what is `declared` for each."""
+    from adaptkit.bake.run import run
+
+    found = measured_base(context, base).identity
+    for ref, known in declared:
+        ruling = admits(same_base(context, known, found), known, found, "bake")
+        if not ruling.allowed and not force:
+            raise BaseMismatch(
+                f"cannot bake {ref} into {base}",
+                why=ruling.reason,
+                fix="give the base it was trained on, or --force",
+            )
+        for text in filter(None, (ruling.reason, ruling.warning)):
+            context.notify(f"{ref} and {base}: {text}")
+    size = sum(file.stat().st_size for file in weight_files(base))
+    with context.watch(f"baking {source.label}", size) as progress:
+        report = run(source, base, out, dtype=dtype, clean=clean, workers=workers, done=progress)
+    for text in report.remarks:
+        context.notify(text)
+    return report

@@ -1,0 +1,141 @@
+"""`Context`: the data of a workspace (home, plugins, store, registry, configuration), each opened on first use.
+
+It alone opens the registry, and only when an operation needs it: merging two folders into a third touches no
+database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from adaptkit.errors import StoreError
+from adaptkit.io.progress import no_watch, warn_in_python
+from adaptkit.io.safe_paths import user_path
+from adaptkit.plugin.manager import Plugins
+from adaptkit.remotes.places import Places
+from adaptkit.store.content_store import Store
+from adaptkit.workspace.context.home import FOLDER, Home
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from adaptkit.io.progress import Watch
+    from adaptkit.workspace.context.home import Config
+    from adaptkit_registry import Registry
+
+
+class _LazyTable(Mapping[str, str]):
+    """A table that is read from the registry when something is first looked up in it."""
+
+    def __init__(self, read: Callable[[], dict[str, str]]) -> None:
+        self._read = read
+        self._table: dict[str, str] | None = None
+
+    def _loaded(self) -> dict[str, str]:
+        if self._table is None:
+            self._table = self._read()
+        return self._table
+
+    def __getitem__(self, key: str) -> str:
+        return self._loaded()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded())
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+
+class Context:
+    """A home and what belongs to it. Close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        home: Home,
+        plugins: Plugins,
+        *,
+        notify: Callable[[str], None] = warn_in_python,
+        watch: Watch = no_watch,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.home, self.plugins = home, plugins
+        self.store = Store(home.store)
+        self.notify, self.watch, self.clock = notify, watch, clock
+        self._registry: Registry | None = None
+
+    @classmethod
+    def open(cls, home: str | os.PathLike[str] | None = None, **how: Any) -> Self:
+        """The workspace at `home`, else the one in force (`ADAPTKIT_HOME`, `.adaptkit/` upward, user data)."""
+        return cls(
+            Home.find(Path(home) if home is not None else None), Plugins.from_environment(), **how
+        )
+
+    @classmethod
+    def init(cls, folder: str | os.PathLike[str] = ".", **how: Any) -> Self:
+        """Make a workspace in `folder/.adaptkit` and open it; an existing one is opened as it is."""
+        path = user_path(folder).absolute()
+        if path.exists() and not path.is_dir():
+            raise StoreError(
+                f"cannot make a workspace in {folder}", why="it is a file", fix="give a folder"
+            )
+        workspace = cls.open(path / FOLDER, **how)
+        workspace.create()
+        return workspace
+
+    def create(self) -> None:
+        """Make the home with its database, where it is not there yet."""
+        self.home.create()
+        self.registry  # noqa: B018  (opening it makes the database)
+
+    @cached_property
+    def config(self) -> Config:
+        """What `config.toml` says, read once."""
+        return self.home.read_config()
+
+    @property
+    def places(self) -> Places:
+        """Opens URLs and remotes."""
+        return Places(self.plugins, self.config.remotes, self.config.endpoints)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry, opened on first use."""
+        if self._registry is None:
+            from adaptkit_registry import Registry
+
+            if not self.config.registry_url:
+                self.home.create()
+            self._registry = Registry.open(
+                self.config.registry_url or self.home.database, clock=self.now
+            )
+        return self._registry
+
+    @cached_property
+    def pairs(self) -> Mapping[str, str]:
+        """Which tensors (`tm1`) were measured in which files (`fs1`), by anybody in this registry."""
+        return _LazyTable(lambda: {fs1: pair.tm1 for fs1, pair in self.registry.pairs().items()})
+
+    @property
+    def tmp(self) -> Path:
+        """Where operations stage their work, on the store's disk."""
+        return self.home.path / "tmp"
+
+    def now(self) -> str:
+        """The time, as it is recorded."""
+        return self.clock().astimezone(UTC).isoformat(timespec="microseconds")
+
+    def close(self) -> None:
+        if self._registry is not None:
+            self._registry.close()
+            self._registry = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

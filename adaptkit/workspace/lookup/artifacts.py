@@ -1,0 +1,138 @@
+"""Registered versions and the verified artifacts behind them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptkit import refs
+from adaptkit.bases.compatibility import check_next
+from adaptkit.errors import BadReference, Corrupt, NotFound, StoreError
+from adaptkit.workspace.context.events import emit
+from adaptkit.workspace.context.reviews import review_move
+from adaptkit.workspace.lookup.bases import learn
+from adaptkit.workspace.results import Added
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from adaptkit.adapters.ingest import PreparedAdapter
+    from adaptkit.types import Manifest, Version
+    from adaptkit.workspace.context.context import Context
+
+
+def find_version(context: Context, ref: str | refs.Ref) -> Version:
+    """The registered version that a reference means."""
+    parsed = refs.parse(ref) if isinstance(ref, str) else ref
+    if isinstance(parsed, refs.DigestRef):
+        return context.registry.find_digest(parsed.prefix)[-1]
+    if not isinstance(parsed, refs.NameRef):
+        raise BadReference(
+            f"'{ref}' is not a registered adapter",
+            why="it is a place or a path",
+            fix=f"add or pull it first: adaptkit add {ref} --name NAME",
+        )
+    kind, selector = (parsed.selector.kind, parsed.selector) if parsed.selector else ("", None)
+    with _hint_path(parsed.name):
+        if selector is None:
+            return context.registry.version(parsed.name)
+        if kind == "number":
+            return context.registry.version(parsed.name, number=selector.number)
+        if kind == "digest":
+            return context.registry.version(parsed.name, digest=selector.value)
+        return context.registry.version(parsed.name, alias=selector.value)
+
+
+def manifest_of(context: Context, version: Version) -> Manifest:
+    """The manifest with the base as the registry knows it now: `base verify` may have changed it."""
+    return replace(context.registry.manifest(version.digest), base=version.base)
+
+
+def verified_tree(context: Context, digest: str) -> Path:
+    """An artifact as a verified folder, fetched from a placement when this store lacks it."""
+    try:
+        return context.store.tree(digest)
+    except StoreError as error:
+        _refetch(context, digest, error)
+        return context.store.tree(digest)
+
+
+def ensure_present(context: Context, digest: str) -> None:
+    """Verify an artifact's bytes in the store; fetch them from a placement when they are missing or damaged."""
+    try:
+        context.store.verify(digest)
+    except StoreError as error:
+        _refetch(context, digest, error)
+
+
+def _refetch(context: Context, digest: str, error: StoreError) -> None:
+    from adaptkit.remotes.refetch import refetch
+
+    placements = context.registry.placements(digest)
+    if not placements and (isinstance(error, Corrupt) or not context.config.registry_url):
+        raise error
+    known = context.registry.versions(digest=digest)
+    refetch(digest, placements, context.places, context.store, known, context.notify)
+
+
+def register(
+    context: Context,
+    prepared: PreparedAdapter,
+    name: str,
+    *,
+    message: str = "",
+    alias: str | None = None,
+    new_version: bool = False,
+    origin: str,
+) -> Added:
+    """Store blobs, then the manifest, then the row; a crash in between leaves the old state or the new one."""
+    manifest = prepared.manifest
+    if (why := context.plugins.disabled) and "plugins_off" not in manifest.facts:
+        manifest = replace(manifest, facts=dict(manifest.facts) | {"plugins_off": sorted(why)})
+    if alias is not None:
+        review_move(context, name, alias, context.registry.next_number(name))
+    pairs = dict(context.pairs)
+    with context.store.working():  # until the row is there, only the lease keeps a gc away
+        stored = context.store.add(manifest, prepared.sources)
+        version, created = context.registry.add_version(
+            name,
+            stored,
+            message=message,
+            author=context.config.author,
+            origin=origin,
+            alias=alias,
+            admit=None if new_version else lambda latest: check_next(name, latest, stored, pairs),
+        )
+    learn(context, stored.base)
+    if created:
+        emit(context, origin, version.ref, version.digest)
+    return Added(version, created, prepared.skipped)
+
+
+def check_destination(what: str, name: str | None, out: str | os.PathLike[str] | None) -> None:
+    """Refuse a result that is to go to neither, or both, of a name and a folder."""
+    if (name is None) == (out is None):
+        raise BadReference(
+            f"{what} goes to one place",
+            why="give either a name or a folder",
+            fix="--name NAME registers it, --out DIR writes a folder",
+        )
+    if name is not None:
+        refs.check_name(name)
+
+
+@contextmanager
+def _hint_path(name: str) -> Iterator[None]:
+    """An unknown name that is a folder here was probably meant as a path."""
+    try:
+        yield
+    except NotFound as error:
+        with suppress(OSError):
+            if Path(name).is_dir():
+                raise NotFound(
+                    "adapter", name, (), fix=f"there is a folder of that name: ./{name}"
+                ) from error
+        raise

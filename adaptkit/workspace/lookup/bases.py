@@ -1,0 +1,161 @@
+"""Bases by what a person types: a folder is measured, a name or a level is looked up among those known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptkit.bases.checkpoint import weight_files
+from adaptkit.bases.compare import compare
+from adaptkit.bases.compatibility import best_known
+from adaptkit.bases.hub_cache import claimed_by_cache
+from adaptkit.bases.identity import base_shapes, claimed, measure, tensor_hashes
+from adaptkit.bases.known import Base, declared_base
+from adaptkit.errors import BadBase, BadReference, Conflict, NotFound, StoreError
+from adaptkit.io.safe_paths import user_path
+from adaptkit.io.staging import staging
+from adaptkit.types import BaseIdentity, Level
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from adaptkit.adapters.adapter import Adapter
+    from adaptkit.types import Verdict
+    from adaptkit.workspace.context.context import Context
+
+
+def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
+    """A base by path, URL, name or level (`tm1:…`); with its tensors' shapes when it is a folder or at a URL.
+
+    A folder is measured; what a remote says of the files at a URL is only claimed. With `claim`, a snapshot in the
+    Hub cache is believed: its blobs are named by their sha256.
+    """
+    folder = user_path(ref)
+    if folder.is_dir():
+        identity = claimed_by_cache(folder) if claim else None
+        if identity is not None:
+            return Base(identity, _shapes(folder), folder)
+        return measured_base(context, folder)
+    if "://" in ref:
+        return _remote_base(context, ref)
+    if "/" in ref and ref.startswith((".", "/", "~")):
+        raise NotFound("base folder", ref, (), fix="check the path for a typo")
+    names = context.registry.base_names()
+    if (given := names.get(ref)) is not None:
+        return Base(_enriched(context, given))
+    known = [base for base, _ in context.registry.bases()]
+    found = [b for b in known if ref in {b.name, *(level.value for level in b.levels)}]
+    if not found:
+        raise NotFound(
+            "base",
+            ref,
+            {*names, *(b.name for b in known if b.name)},
+            fix="give the model's folder: --base DIR",
+        )
+    return Base(_enriched(context, best_known(found)))
+
+
+def measured_base(context: Context, folder: Path) -> Base:
+    """The base in a folder, every level of its identity hashed or remembered."""
+    with context.watch(f"hashing {folder.name}", None) as progress:
+        identity = measure(folder, cache=context.home.cache, progress=progress)
+    return Base(identity, _shapes(folder), folder)
+
+
+def same_base(context: Context, one: BaseIdentity, other: BaseIdentity) -> Verdict:
+    """Whether two bases are one, by everything that was ever measured here."""
+    return compare(one, other, context.pairs)
+
+
+def base_of(context: Context, adapter: Adapter, given: str | None) -> Base:
+    """The base at hand for an adapter: the one given, else the local path it names, else its name alone."""
+    declared, local = declared_base(adapter.config, adapter.path)
+    hub_name = declared if local is None else None
+    if given is None and local is not None and local.is_dir():
+        given = str(local)
+    if given is None:
+        return Base(BaseIdentity(hub_name or (Path(declared).name if declared else None)))
+    base = find_base(context, given)
+    return replace(base, identity=replace(base.identity, name=hub_name or base.identity.name))
+
+
+def compare_base_refs(context: Context, one: str, other: str) -> Verdict:
+    """Whether two bases are one, and why; with both folders at hand, which tensors differ."""
+    first, second = find_base(context, one).identity, find_base(context, other).identity
+    folders = [user_path(ref) for ref in (one, other)]
+    if not all(folder.is_dir() for folder in folders):
+        return same_base(context, first, second)
+    hashes = [tensor_hashes(folder, context.home.cache) for folder in folders]
+    verdict = compare(first, second, context.pairs, (hashes[0], hashes[1]))
+    added = _added_rows(base_shapes(folders[0]), base_shapes(folders[1]), verdict.tensors)
+    return replace(verdict, reason=f"{verdict.reason}; {added}") if added else verdict
+
+
+def learn(context: Context, base: BaseIdentity, author: str = "") -> None:
+    """Remember which tensors were measured in which files; a contradiction is reported and changes nothing."""
+    files, tensors = base.level("fs1"), base.level("tm1")
+    if files is None or tensors is None or not (files.measured and tensors.measured):
+        return
+    try:
+        context.registry.record_pair(
+            files.value, tensors.value, author=author or context.config.author
+        )
+    except Conflict as error:
+        context.notify(error.summary)
+    context.__dict__.pop("pairs", None)  # read again when next needed
+
+
+def _enriched(context: Context, base: BaseIdentity) -> BaseIdentity:
+    """With the `tm1` that somebody measured for these very files."""
+    files = base.level("fs1")
+    if files is None or base.level("tm1") is not None or files.value not in context.pairs:
+        return base
+    tensors = Level(context.pairs[files.value], files.measured)
+    return replace(base, levels=(*base.levels, tensors))
+
+
+def _remote_base(context: Context, ref: str) -> Base:
+    place, selector = context.places.to_pull(ref)
+    if selector is not None and selector.kind != "rev":
+        raise BadReference(
+            f"cannot look at the base '{ref}'",
+            why="a base model has revisions, not versions",
+            fix=f"{place.url}@rev:main",
+        )
+    revision = selector.value if selector else ""
+    if (copy := place.copy_here(revision)) is not None:
+        cached = claimed_by_cache(copy)
+        if cached is not None:
+            return Base(_enriched(context, cached), _shapes(copy), copy)
+    with staging(context.home.cache) as folder, context.watch(f"looking at {place.url}", None):
+        shas = place.outline(revision, folder)
+        pickled = any(not file.endswith(".safetensors") for file in shas)
+        try:
+            found = claimed(folder, shas, place.url.partition("://")[2])
+            return Base(_enriched(context, found), None if pickled else base_shapes(folder))
+        except (BadBase, StoreError) as error:
+            renamed = error.about(str(folder), place.url)
+            raise BadBase(renamed.what, why=renamed.why, fix=renamed.fix) from error
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """Every tensor's shape; None for pickles, whose tensors nobody can tell without running them."""
+    if any(file.suffix != ".safetensors" for file in weight_files(folder)):
+        return None
+    return base_shapes(folder)
+
+
+def _added_rows(
+    one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]], differ: Sequence[str]
+) -> str:
+    """When all that differs are the rows of embeddings: so many were added, as for new tokens."""
+    pairs = [(one.get(name), other.get(name)) for name in differ]
+    if not pairs or not all(
+        a and b and len(a) == len(b) == 2 and a[1] == b[1] and a[0] != b[0] for a, b in pairs
+    ):
+        return ""
+    a, b = pairs[0]
+    assert a is not None
+    assert b is not None
+    return f"all that differs are embeddings of {a[0]} and {b[0]} rows: tokens were added to one of them"

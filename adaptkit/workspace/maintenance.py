@@ -1,0 +1,241 @@
+"""Maintenance: verify, fsck, gc, info, and moving a registry to another database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from adaptkit import refs
+from adaptkit.errors import Corrupt, RegistryError, StoreError
+from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.io.safe_paths import user_path
+from adaptkit.types import Event
+from adaptkit.workspace.context.events import emit
+from adaptkit.workspace.lookup.artifacts import find_version
+from adaptkit.workspace.results import Info, Verified
+from adaptkit.workspace.units import parse_size
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    from adaptkit.store.gc import Swept
+    from adaptkit.types import Manifest, Placement
+    from adaptkit.workspace.context.context import Context
+    from adaptkit.workspace.fsck import Checked
+
+
+def check_workspace(context: Context, *, repair: bool = False, places: bool = True) -> Checked:
+    """The database against the store against the placements; `repair` repairs what it can."""
+    from adaptkit.workspace import fsck
+
+    registry = context.registry
+    findings = [fsck.Finding("contradiction", text) for text in registry.problems()]
+    manifests = list(registry.manifests())
+    placements = registry.all_placements()
+    placed = {placement.digest for placement in placements}
+    with context.watch("checking artifacts", len(manifests)) as step:
+        findings += fsck.check_artifacts(
+            manifests,
+            context.store,
+            partial(_label, context),
+            placed,
+            partial(_repair, context) if repair else None,
+            step,
+        )
+    if places:
+        with context.watch("checking placements", len(placements)) as step:
+            findings += fsck.check_placements(
+                placements, context.places, partial(_drop, context) if repair else None, step
+            )
+    digests, blobs = _kept(context)
+    findings += fsck.check_orphans(context.store, digests, blobs)
+    return fsck.Checked(len(manifests), len(placements), tuple(findings))
+
+
+def collect_garbage(
+    context: Context,
+    *,
+    grace: float | None = None,
+    trash: float | None = None,
+    dry_run: bool = False,
+) -> Swept:
+    """Take what no version needs out of the store, and forget what was in the trash for longer than `trash` seconds.
+
+    What is younger than `grace` seconds stays. Versions in the trash count as needed until they are forgotten.
+    """
+    from adaptkit.store import gc
+
+    grace = gc.GRACE if grace is None else grace
+    trash = gc.TRASH if trash is None else trash
+    now = context.clock()
+    before = (now - timedelta(seconds=trash)).isoformat(timespec="microseconds")
+    gone = (
+        context.registry.purgeable(before)
+        if dry_run
+        else context.registry.purge(before, author=context.config.author)
+    )
+    done = gc.sweep(
+        context.store,
+        partial(_needed, context),
+        grace=grace,
+        trash=trash,
+        dry_run=dry_run,
+        now=now.timestamp,
+        work=[context.tmp],
+    )
+    done = replace(done, purged=tuple(version.ref for version in gone))
+    if not dry_run:
+        for version in gone:
+            emit(context, "purged", version.ref, version.digest)
+        if done.swept or done.freed:
+            detail = {
+                "swept": len(done.swept),
+                "bytes": done.swept_bytes,
+                "freed": done.freed_bytes,
+            }
+            context.registry.record(
+                Event("swept", "store", "", detail, author=context.config.author)
+            )
+    return done
+
+
+def info(context: Context) -> Info:
+    """How much there is: counts, bytes, and quotas where the configuration sets them."""
+    from adaptkit.store.gc import trash_size
+
+    sizes = dict(context.registry.sizes())
+    root = context.store.root
+    here = {
+        name: sum(path.lstat().st_size for path in (root / name).rglob("*") if path.is_file())
+        for name in ("objects", "quarantine", "tmp")
+    }
+    here["trash"] = trash_size(context.store)
+    used = {"store": sum(here.values())} | {team: size for team, size in sizes.items() if team}
+    quotas = {
+        name: (used.get(name, 0), parse_size(limit, name))
+        for name, limit in context.config.quotas.items()
+    }
+    return Info(
+        str(context.home.path),
+        context.registry.shown,
+        context.registry.counts(),
+        here,
+        sizes,
+        quotas,
+    )
+
+
+def export_registry(context: Context, path: str | os.PathLike[str]) -> Path:
+    """Write the whole registry to a file of JSON lines, whole or not at all."""
+    target = user_path(path).absolute()
+    data = "".join(f"{line}\n" for line in context.registry.export_lines()).encode()
+    with os_errors("write", target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(target, data)
+    return target
+
+
+def import_registry(context: Context, path: str | os.PathLike[str]) -> dict[str, int]:
+    """Take in what `export_registry` wrote: how many rows of each kind were new. All of it, or nothing."""
+    source = user_path(path)
+    with os_errors("read", source):
+        data = source.read_bytes()
+    try:
+        lines = data.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise RegistryError(
+            f"cannot import {source}",
+            why="it is no text",
+            fix="adaptkit registry export FILE writes one",
+        ) from error
+    new = context.registry.import_lines(
+        lines, author=context.config.author, source=source.name, check_name=refs.check_name
+    )
+    if new:
+        emit(context, "imported", source.name, detail=new)
+    return new
+
+
+def verify(context: Context, ref: str | None = None) -> Verified:
+    """Hash one version's files again, or those of every artifact in the store and the registry.
+
+    What this store never had, but a placement holds, is no damage.
+    """
+    digests = (
+        [find_version(context, ref).digest]
+        if ref
+        else sorted({v.digest for v in context.registry.versions()} | set(context.store.digests()))
+    )
+    sound, damaged, elsewhere = [], [], []
+    here = set(context.store.digests())
+    with context.watch("verifying", len(digests)) as step:
+        for digest in digests:
+            try:
+                context.store.verify(digest)
+                sound.append(digest)
+            except StoreError as error:
+                if digest not in here and context.registry.placements(digest):
+                    elsewhere.append(digest)
+                else:
+                    damaged.append(str(error))
+            step(1)
+    return Verified(tuple(sound), tuple(damaged), tuple(elsewhere))
+
+
+def _kept(context: Context) -> tuple[set[str], set[str]]:
+    """What this registry needs, and the workspace's own database too, should a team's be in force now."""
+    digests, blobs = context.registry.kept()
+    if context.config.registry_url and context.home.database.exists():
+        from adaptkit_registry import Registry
+
+        with Registry.open(context.home.database) as own:
+            more = own.kept()
+        digests, blobs = digests | more[0], blobs | more[1]
+    return digests, blobs
+
+
+def _needed(context: Context) -> set[str]:
+    digests, blobs = _kept(context)
+    return {digest.partition(":")[2] for digest in digests} | blobs
+
+
+def _label(context: Context, digest: str) -> str:
+    found = context.registry.versions(digest=digest)
+    return found[-1].ref if found else "in the trash"
+
+
+def _repair(context: Context, manifest: Manifest) -> str:
+    """Bring an artifact back: from what lies in the store and its trash, else from a placement."""
+    try:
+        context.store.add(manifest, {})
+        context.store.verify(manifest.digest)
+        how = "from what was in the store"
+    except StoreError as error:
+        placements = context.registry.placements(manifest.digest)
+        if not placements:
+            why = error.what if isinstance(error, Corrupt) else error.why or error.what
+            raise StoreError(
+                "it cannot be repaired", why=f"{why}, and it was never pushed anywhere"
+            ) from error
+        from adaptkit.remotes.refetch import refetch
+
+        used = refetch(manifest.digest, placements, context.places, context.store)
+        how = f"from {used.place}@{used.number}"
+    context.registry.record(
+        Event(
+            "repaired",
+            _label(context, manifest.digest),
+            manifest.digest,
+            {"how": how},
+            author=context.config.author,
+        )
+    )
+    return how
+
+
+def _drop(context: Context, placement: Placement) -> None:
+    context.registry.drop_placement(placement, author=context.config.author)
+    emit(context, "repaired", placement.place, placement.digest, asdict(placement))

@@ -1,0 +1,406 @@
+"""Merge adapters: several into one, one into another form, several side by side."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import fields, replace
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptkit import refs
+from adaptkit.errors import BadRecipe, NotFound
+from adaptkit.extend.artifact_files import MANIFEST
+from adaptkit.extend.review import Merge
+from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.io.hardware import machine
+from adaptkit.io.safe_paths import user_path
+from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
+from adaptkit.types import Parent
+from adaptkit.workspace.context.reviews import review
+from adaptkit.workspace.lookup.adapters import ingest_result, open_for_merge
+from adaptkit.workspace.lookup.artifacts import check_destination, register
+from adaptkit.workspace.lookup.bases import measured_base
+from adaptkit.workspace.results import Baked, Merged
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.bases.weights import BaseWeights
+    from adaptkit.extend import MergeStrategy
+    from adaptkit.merge.compare import Comparison
+    from adaptkit.merge.recipe import Recipe
+    from adaptkit.refs import Sources
+    from adaptkit.types import BaseIdentity
+    from adaptkit.workspace.context.context import Context
+
+
+def merge(
+    context: Context,
+    sources: Sources,
+    *,
+    name: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    strategy: str = "linear",
+    space: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    rank: int | None = None,
+    energy: float | None = None,
+    keep: str = "fro",
+    normalize: bool = False,
+    seed: int = 0,
+    dtype: str | None = None,
+    extras: str | None = None,
+    missing: str = "skip",
+    base: str | os.PathLike[str] | None = None,
+    message: str = "",
+    alias: str | None = None,
+    force: bool = False,
+    new_version: bool = False,
+    allow_pickle: bool = False,
+    workers: int | None = None,
+    into_lora: bool = False,
+    **strategy_params: Any,
+) -> Merged:
+    """Merge adapters into the next version of `name`, or into the folder `out` without registering.
+
+    `sources` are references, each alone (`"naval@prod"`, weight 1), with its weight (`"naval=0.7"`, `("naval", 0.7)`),
+    a mapping of them to weights, or `WeightedRef` objects, which also take weights by module. Parameters of the
+    strategy go into `params` or stand as keywords: `merge(…, strategy="ties", density=0.5)`.
+
+    `into_lora` packs the result as low-rank factors even where the method would stay itself. `base` is the folder of
+    the base, for methods whose update needs its weights (DoRA, OFT, …).
+    """
+    from adaptkit.bases.compatibility import best_known, check_together
+    from adaptkit.bases.known import Base
+    from adaptkit.bases.weights import BaseWeights
+    from adaptkit.merge import recipe as recipes
+    from adaptkit.merge.run import run
+
+    check_destination("a merge", name, out)
+    target = None if out is None else empty_target(Path(out))
+    plan = context.plugins.strategy(strategy)
+    choices = recipes.Choices(
+        space=space,
+        params=_all_params(merge, plan, params, strategy_params),
+        rank=rank,
+        energy=energy,
+        keep=keep,
+        normalize=normalize,
+        seed=seed,
+        dtype=dtype,
+        extras=extras,
+        missing=missing,
+    )
+    weighted = refs.weighted(sources)
+    with ExitStack() as stack, staging(context.tmp if target is None else target.parent) as work:
+        weights = None if base is None else stack.enter_context(BaseWeights.open(user_path(base)))
+        opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
+        recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
+        bases = [(source.label, known) for source, known in opened]
+        if base is not None:
+            bases.insert(0, (str(base), measured_base(context, user_path(base)).identity))
+        facts = check_together(bases, context.pairs, force=force)
+        for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
+            context.notify(text)
+        _review(context, recipe, opened, name)
+        folder = work / "merged"
+        with os_errors("write", folder):
+            folder.mkdir()
+        with context.watch("merging", None) as step:
+            report = run(
+                recipe,
+                plan,
+                [source for source, _ in opened],
+                folder,
+                workers=workers,
+                method=context.plugins.packing_method(),
+                into_lora=into_lora,
+                done=lambda *_: step(1),
+            )
+        facts["loss"] = {
+            "error": report.error.total,
+            "from_sum": report.from_sum,
+            "dropped": list(report.dropped),
+        }
+        facts["made_with"] = machine()
+        known = Base(best_known([found for _, found in bases]))
+        prepared = ingest_result(context, folder, known, work)
+        manifest = replace(
+            prepared.manifest, parents=recipe.sources, recipe=recipe.canonical(), facts=facts
+        )
+        prepared = replace(prepared, manifest=manifest)
+        if target is not None:
+            atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
+            rename_into(folder, target)
+            return Merged(report, recipe, manifest, out=target)
+        assert name is not None
+        added = register(
+            context,
+            prepared,
+            name,
+            message=message,
+            alias=alias,
+            new_version=new_version,
+            origin="merged",
+        )
+        return Merged(report, recipe, manifest, added.version, added.created)
+
+
+def compose(
+    context: Context,
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    message: str = "",
+    alias: str | None = None,
+    force: bool = False,
+    new_version: bool = False,
+    allow_pickle: bool = False,
+    workers: int | None = None,
+) -> Merged:
+    """Make what a recipe file says; the other arguments are those of `merge`."""
+    from adaptkit.merge import recipe_file
+
+    file = recipe_file.read(user_path(path))
+    with staging(context.tmp) as work:
+        made: dict[Path, Path] = {}
+        for number, entry in enumerate(file.adapters):
+            if entry.recipe and entry.recipe not in made:
+                inner = work / f"{number}-{entry.recipe.stem}"
+                compose(context, entry.recipe, out=inner, force=force, allow_pickle=allow_pickle)
+                made[entry.recipe] = inner
+        return merge(
+            context,
+            file.sources(made),
+            name=name,
+            out=out,
+            message=message,
+            alias=alias,
+            force=force,
+            new_version=new_version,
+            allow_pickle=allow_pickle,
+            workers=workers,
+            **file.choices,
+        )
+
+
+def resize(
+    context: Context,
+    ref: str,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    keep: str = "fro",
+    name: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    base: str | os.PathLike[str] | None = None,
+    dtype: str | None = None,
+    message: str = "",
+    alias: str | None = None,
+    force: bool = False,
+    new_version: bool = False,
+    allow_pickle: bool = False,
+) -> Merged:
+    """Approximate one adapter, optimally, by a rank or by the ranks that keep a share of its energy."""
+    if rank is None and energy is None:
+        raise BadRecipe(
+            f"cannot resize {ref}",
+            why="neither a rank nor a share is given",
+            fix="--rank 8, or --energy 0.95",
+        )
+    return merge(
+        context,
+        [ref],
+        rank=rank,
+        energy=energy,
+        keep=keep,
+        name=name,
+        out=out,
+        base=base,
+        dtype=dtype,
+        message=message,
+        alias=alias,
+        force=force,
+        new_version=new_version,
+        allow_pickle=allow_pickle,
+        into_lora=True,
+    )
+
+
+def convert(
+    context: Context,
+    ref: str,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    name: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    base: str | os.PathLike[str] | None = None,
+    dtype: str | None = None,
+    message: str = "",
+    alias: str | None = None,
+    force: bool = False,
+    new_version: bool = False,
+    allow_pickle: bool = False,
+) -> Merged:
+    """Write one adapter of any additive method as LoRA; the loss of a rank is reported."""
+    return merge(
+        context,
+        [ref],
+        rank=rank,
+        energy=energy,
+        name=name,
+        out=out,
+        base=base,
+        dtype=dtype,
+        message=message,
+        alias=alias,
+        force=force,
+        new_version=new_version,
+        allow_pickle=allow_pickle,
+        into_lora=True,
+    )
+
+
+def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Comparison:
+    """Compare adapters: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
+    from adaptkit.merge.compare import compare
+
+    weighted = refs.weighted(sources)
+    with ExitStack() as stack, staging(context.tmp) as work, context.watch("comparing", None):
+        opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=None)
+        return compare([source for source, _ in opened], [one.weight for one in weighted])
+
+
+def merge_into_model(
+    context: Context,
+    sources: Sources,
+    base: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    strategy: str = "linear",
+    space: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    rank: int | None = None,
+    energy: float | None = None,
+    keep: str = "fro",
+    normalize: bool = False,
+    seed: int = 0,
+    dtype: str | None = None,
+    extras: str | None = None,
+    missing: str = "skip",
+    force: bool = False,
+    clean: bool = False,
+    allow_pickle: bool = False,
+    workers: int | None = None,
+    **strategy_params: Any,
+) -> Baked:
+    """Merge adapters straight into the weights of `base`, as a full model in `out`: nothing is cut to a rank.
+
+    `sources` and the strategy's parameters are as in `merge`.
+    """
+    from adaptkit.bases.weights import BaseWeights
+    from adaptkit.merge import recipe as recipes
+    from adaptkit.merge.into_weights import merged_updates
+    from adaptkit.workspace.bake import bake_opened
+
+    folder, plan = user_path(base), context.plugins.strategy(strategy)
+    choices = recipes.Choices(
+        space=space,
+        params=_all_params(merge_into_model, plan, params, strategy_params),
+        rank=rank,
+        energy=energy,
+        keep=keep,
+        normalize=normalize,
+        seed=seed,
+        dtype=dtype,
+        extras=extras,
+        missing=missing,
+    )
+    weighted = refs.weighted(sources)
+    with ExitStack() as stack, staging(context.tmp) as work:
+        weights = stack.enter_context(BaseWeights.open(folder))
+        opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
+        recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
+        _review(context, recipe, opened, None)
+        companions = work / "companions"
+        companions.mkdir()
+        adapters = [source for source, _ in opened]
+        merged = merged_updates(recipe, plan, adapters, weights, companions)
+        declared = [(source.label, known) for source, known in opened]
+        return Baked(
+            bake_opened(
+                context,
+                declared,
+                merged,
+                folder,
+                Path(out),
+                dtype=dtype,
+                force=force,
+                clean=clean,
+                workers=workers,
+            )
+        )
+
+
+def _open(
+    context: Context,
+    weighted: Sequence[refs.WeightedRef],
+    work: Path,
+    stack: ExitStack,
+    *,
+    allow_pickle: bool,
+    weights: BaseWeights | None,
+) -> list[tuple[OpenAdapter, BaseIdentity]]:
+    """The adapters of a merge, each with what is known of its base."""
+    return [
+        open_for_merge(context, one.ref, work, stack, allow_pickle=allow_pickle, weights=weights)
+        for one in weighted
+    ]
+
+
+def _parents(
+    weighted: Sequence[refs.WeightedRef], opened: Sequence[tuple[OpenAdapter, BaseIdentity]]
+) -> tuple[list[Parent], list[Mapping[str, Sequence[float]]]]:
+    """What a recipe names: each adapter by digest with its weight, and its weights by module."""
+    pairs = list(zip(weighted, opened, strict=True))
+    parents = [
+        Parent(source.digest, one.weight, "merged", source.label) for one, (source, _) in pairs
+    ]
+    return parents, [one.modules for one in weighted]
+
+
+def _all_params(
+    operation: Callable[..., Any],
+    strategy: MergeStrategy[Any],
+    params: Mapping[str, Any] | None,
+    keywords: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The parameters of a strategy, given together or as keywords; `NotFound` names a keyword that is neither."""
+    known = {field.name for field in fields(strategy.params)}
+    options = set(signature(operation).parameters) - {"context", "sources", "strategy_params"}
+    for keyword in keywords:
+        if keyword in {"weight", "weights"}:
+            raise BadRecipe(
+                f"merge takes no '{keyword}'",
+                why="a weight stands with its adapter",
+                fix='for example merge({"naval": 0.7, "medic": 0.3}, …)',
+            )
+        if keyword not in known:
+            what = f"argument of merge, or parameter of '{strategy.name}',"
+            raise NotFound(what, keyword, known | options)
+    return dict(params or {}) | dict(keywords)
+
+
+def _review(
+    context: Context,
+    recipe: Recipe,
+    opened: Sequence[tuple[OpenAdapter, BaseIdentity]],
+    name: str | None,
+) -> None:
+    bases = tuple(known for _, known in opened)
+    review(context, Merge(recipe.sources, bases, recipe.canonical(), name))

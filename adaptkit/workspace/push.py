@@ -1,0 +1,178 @@
+"""Publish versions at URLs and in remotes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, replace
+from hashlib import sha256
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from adaptkit import refs
+from adaptkit.errors import AdaptkitError, StorageError
+from adaptkit.extend import Bundle, PushOptions
+from adaptkit.extend.artifact_files import README
+from adaptkit.extend.review import Publish
+from adaptkit.io.files import atomic_write
+from adaptkit.io.staging import staging
+from adaptkit.remotes import transfer
+from adaptkit.types import FileEntry, PlacedVersion, Placement
+from adaptkit.workspace.context.events import emit
+from adaptkit.workspace.context.reviews import check_reviews, review
+from adaptkit.workspace.context.signatures import kept_signatures
+from adaptkit.workspace.lookup.artifacts import ensure_present, find_version, manifest_of
+from adaptkit.workspace.results import Pushed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from adaptkit.extend import StorageBackend
+    from adaptkit.remotes.model_card import Ancestor
+    from adaptkit.types import Parent, Version
+    from adaptkit.workspace.context.context import Context
+
+
+def push(context: Context, ref: str, to: str, *, options: PushOptions | None = None) -> Pushed:
+    """Publish a version at a URL or in a named remote; a digest that is there already sends nothing.
+
+    Where people look at a version's README.md, it gets a model card.
+    """
+    parsed = refs.parse(ref)
+    version = find_version(context, ref)
+    place = context.places.to_push(to, version.name).asked(options or PushOptions())
+    ensure_present(context, version.digest)
+    manifest = manifest_of(context, version)
+    paths = {
+        entry.path: context.store.blob(entry.sha256) for entry in manifest.files + manifest.extras
+    }
+    check_reviews(context)
+    review(
+        context,
+        Publish(version, manifest, place.url, MappingProxyType(paths), context.config.reviews),
+    )
+    placed = PlacedVersion(version.number, manifest, version.name, version.message, version.author)
+    alias = (
+        parsed.selector.value
+        if isinstance(parsed, refs.NameRef) and parsed.selector and parsed.selector.kind == "alias"
+        else None
+    )
+    size = sum(entry.size for entry in manifest.files)
+    with staging(context.tmp) as work, context.watch(f"pushing {version.ref}", size) as progress:
+        receipt = transfer.push(
+            place,
+            Bundle(placed, paths),
+            progress,
+            alias=alias,
+            dress=lambda bundle, standing: _dressed(
+                context, bundle, version, place.url, standing, work
+            ),
+        )
+    if receipt.number:
+        context.registry.record_placement(
+            Placement(place.url, receipt.number, receipt.digest, context.now()),
+            author=context.config.author,
+            detail=asdict(receipt),
+        )
+    emit(context, receipt.state, version.ref, version.digest, asdict(receipt))
+    if receipt.note:
+        context.notify(f"{place.url}: {receipt.note}")
+    if receipt.number:
+        _send_signatures(context, placed, place, receipt.number)
+    return Pushed(version, receipt)
+
+
+def push_to_all(
+    context: Context, ref: str, to: Sequence[str], *, options: PushOptions | None = None
+) -> tuple[Pushed, ...]:
+    """Publish a version in several places; all are known before anything is sent, and one that fails stops no other."""
+    version = find_version(context, ref)
+    for place in to:
+        context.places.to_push(place, version.name).asked(options or PushOptions())
+    done, failures = list[Pushed](), list[str]()
+    for place in to:
+        try:
+            done.append(push(context, ref, place, options=options))
+        except AdaptkitError as error:
+            failures.append(error.summary)
+    if failures:
+        there = ", ".join(f"{one.receipt.place}@{one.receipt.number}" for one in done) or "nowhere"
+        raise StorageError(
+            f"{version.ref} could not be pushed to {len(failures)} of {len(to)} places",
+            why="; ".join(failures),
+            fix=f"it is in {there}; the same command sends only what is missing",
+        )
+    return tuple(done)
+
+
+def _dressed(
+    context: Context, bundle: Bundle, version: Version, url: str, standing: str, work: Path
+) -> Bundle:
+    """A bundle whose README.md is its model card, around what people wrote there."""
+    from adaptkit.adapters.adapter import read_config
+    from adaptkit.remotes import model_card
+
+    readme = bundle.paths.get(README)
+    own = readme.read_text("utf-8", errors="replace") if readme else ""
+    config = read_config(context.store.tree(version.digest), version.ref)
+    parents = [_ancestor(context, parent) for parent in bundle.manifest.parents]
+    subject = model_card.Subject(
+        version.name, url, bundle.manifest, config, version.metrics, version.message, parents
+    )
+    data = model_card.render(subject, standing or own).encode()
+    path = work / README
+    atomic_write(path, data)
+    entry = FileEntry(README, len(data), sha256(data).hexdigest())
+    extras = (*(extra for extra in bundle.manifest.extras if extra.path != README), entry)
+    placed = replace(bundle.placed, manifest=replace(bundle.manifest, extras=extras))
+    return replace(bundle, placed=placed, paths={**bundle.paths, README: path})
+
+
+def _ancestor(context: Context, parent: Parent) -> Ancestor:
+    """What a card says of a parent: what its own card says, as far as it is here, and where it lies."""
+    from adaptkit.remotes import model_card
+
+    text = ""
+    with suppress(AdaptkitError):
+        extras = {entry.path: entry for entry in context.store.manifest(parent.digest).extras}
+        if README in extras:
+            text = context.store.blob(extras[README].sha256).read_text("utf-8", errors="replace")
+    return model_card.Ancestor(
+        parent, text, tuple(p.place for p in context.registry.placements(parent.digest))
+    )
+
+
+def _send_signatures(
+    context: Context, placed: PlacedVersion, place: StorageBackend, number: int
+) -> None:
+    """Attach what was signed of a version to its copy in a place; what is there already is not sent again."""
+    from adaptkit.signing.signatures import KIND, Signature
+    from adaptkit.signing.statement import Statement
+
+    stated = Statement.of(placed)
+    kept = [
+        signature
+        for signature in kept_signatures(context).of(placed.manifest.digest)
+        if signature.statement.name == placed.name
+    ]
+    fitting = [signature for signature in kept if signature.statement.data == stated.data]
+    if kept and not fitting:
+        why = "; ".join(stated.differences(kept[-1].statement))
+        context.notify(
+            f"{placed.name}@{placed.number} goes without its signature, which no longer fits: {why}. "
+            f"Sign it again: adaptkit sign {placed.name}@{placed.number} --key PRIVATE"
+        )
+    if not fitting:
+        return
+    there = {
+        one.bundle for files in place.attached(number, KIND) if (one := Signature.parse(files))
+    }
+    for signature in fitting:
+        if signature.bundle not in there:
+            try:
+                place.attach(number, KIND, signature.files)
+            except StorageError as error:
+                context.notify(
+                    f"{placed.name}@{placed.number} lies at {place.url}@{number} without its signature: {error.summary}"
+                )
+                return

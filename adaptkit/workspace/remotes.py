@@ -1,0 +1,121 @@
+"""Named remotes: set one, check what it promises, mirror one to another."""
+
+from __future__ import annotations
+
+from threading import Lock
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from adaptkit.errors import StorageError
+from adaptkit.extend import PushOptions
+from adaptkit.extend.review import Publish
+from adaptkit.io.staging import staging
+from adaptkit.types import Version
+from adaptkit.workspace.context.reviews import check_reviews, review
+from adaptkit.workspace.results import Probed
+
+if TYPE_CHECKING:
+    from adaptkit.extend import Bundle
+    from adaptkit.remotes.mirror import Mirrored, Plan
+    from adaptkit.types import PlacedVersion
+    from adaptkit.workspace.context.context import Context
+
+
+def set_remote(context: Context, name: str, url: str | None) -> None:
+    """Name the root of places at `url`, or (None) forget the name; what is stored there stays."""
+    if url is None:
+        context.places.url_of(name)
+    else:
+        context.places.open(url)
+    context.home.set_remote(name, url and url.rstrip("/"))
+    del context.config
+
+
+def check_remote(context: Context, remote: str) -> Probed:
+    """Write, read, compare and delete a probe in a remote (`team`), a place in it (`team:naval`) or a URL."""
+    if "://" in remote or ":" in remote:
+        place, _ = context.places.to_pull(remote)
+    else:
+        place = context.places.root(remote)
+    with context.watch(f"trying {place.url}", None):
+        return Probed(place.url, place.probe())
+
+
+def mirror_remote(
+    context: Context,
+    source: str,
+    target: str,
+    *,
+    dry_run: bool = False,
+    jobs: int = 4,
+    options: PushOptions | None = None,
+) -> Mirrored:
+    """Copy every version of a remote, or of one adapter in it, to another, `jobs` adapters at a time.
+
+    Digests are verified on the way, numbers stay where they are free, aliases come along. Run again, it sends what
+    is missing. `StorageError` at the end when something could not be copied.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from adaptkit.remotes import mirror
+
+    check_reviews(context)
+    pairs = [
+        (one, other.asked(options or PushOptions()), selector)
+        for one, other, selector in mirror.pairs(context.places, source, target)
+    ]
+    with ThreadPoolExecutor(jobs) as pool, staging(context.tmp) as work:
+        plans = list(pool.map(lambda pair: mirror.plan(*pair), pairs))
+        if dry_run:
+            versions = tuple(one for plan in plans for one in (*plan.unchanged, *plan.wished))
+            return mirror.Mirrored(
+                versions, failures=tuple(text for plan in plans for text in plan.broken)
+            )
+        with context.watch("mirroring", sum(len(plan.todo) for plan in plans)) as step:
+            one_by_one = Lock()
+
+            def review_bundle(plan: Plan, bundle: Bundle) -> None:
+                with one_by_one:  # plugins need not know of threads
+                    review(
+                        context,
+                        Publish(
+                            _version(bundle.placed, plan),
+                            bundle.manifest,
+                            plan.target.url,
+                            MappingProxyType(dict(bundle.paths)),
+                            context.config.reviews,
+                        ),
+                    )
+
+            done = list(pool.map(lambda plan: mirror.copy(plan, work, review_bundle, step), plans))
+    report = mirror.Mirrored(
+        tuple(one for part in done for one in part.versions),
+        tuple(text for part in done for text in part.aliases),
+        tuple(text for part in done for text in part.failures),
+    )
+    for text in (text for part in done for text in part.remarks):
+        context.notify(text)
+    if report.failures:
+        raise StorageError(
+            f"{len(report.failures)} of {len(report.failures) + len(report.versions)} could not be mirrored",
+            why="; ".join(report.failures),
+            fix="the rest is there; the same command goes on",
+        )
+    return report
+
+
+def _version(placed: PlacedVersion, plan: Plan) -> Version:
+    """What lies in a place, as reviews are shown what is about to be published."""
+    manifest = placed.manifest
+    name = placed.name or plan.source.url.rpartition("/")[2]
+    return Version(
+        name,
+        placed.number,
+        manifest.digest,
+        manifest.method,
+        manifest.rank,
+        manifest.base,
+        manifest.created,
+        placed.author,
+        placed.message,
+    )

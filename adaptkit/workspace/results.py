@@ -1,0 +1,306 @@
+"""What the verbs of `Workspace` answer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from adaptkit.bake.extract import ExtractReport
+    from adaptkit.bake.run import BakeReport
+    from adaptkit.extend import Promise
+    from adaptkit.merge.recipe import Recipe
+    from adaptkit.merge.report import MergeReport
+    from adaptkit.project.lockfile import Locked
+    from adaptkit.types import AliasMove, Lineage, Manifest, Parent, Placement, Receipt, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A version and whether it is new (`created`) or what the name already was; `skipped` files did not come in."""
+
+    version: Version
+    created: bool
+    skipped: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        version = self.version
+        return {
+            "name": version.name,
+            "version": version.number,
+            "digest": version.digest,
+            "method": version.method,
+            "rank": version.rank,
+            "base": version.base.to_json(),
+            "created": self.created,
+            "aliases": list(version.aliases),
+            "skipped": list(self.skipped),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merge made: its report and recipe, and the version or the folder it became."""
+
+    report: MergeReport
+    recipe: Recipe
+    manifest: Manifest
+    version: Version | None = None
+    created: bool = True
+    out: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        report = self.report
+        return {
+            "name": self.version.name if self.version else None,
+            "version": self.version.number if self.version else None,
+            "out": str(self.out) if self.out else None,
+            "created": self.created,
+            "digest": self.manifest.digest,
+            "recipe": self.recipe.digest,
+            "strategy": report.strategy,
+            "space": report.space,
+            "rank": report.rank,
+            "ranks": dict(report.ranks),
+            "dtype": report.dtype,
+            "error": {"total": report.error.total, "modules": dict(report.error.modules)},
+            "from_sum": report.from_sum,
+            "dropped": list(report.dropped),
+            "base": self.manifest.base.to_json(),
+            "sources": [asdict(parent) for parent in self.manifest.parents],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Baked:
+    """A full model made: its report, and how far its logits are from the live adapter's, where that was looked at."""
+
+    report: BakeReport
+    apart: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self.report) | {"out": str(self.report.out), "logits_apart": self.apart}
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """An adapter taken out of a fine-tune: its report, and the version or the folder it became."""
+
+    report: ExtractReport
+    digest: str
+    version: Version | None = None
+    out: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        report = self.report
+        return {
+            "name": self.version.name if self.version else None,
+            "version": self.version.number if self.version else None,
+            "out": str(self.out) if self.out else None,
+            "digest": self.digest,
+            "rank": report.rank,
+            "ranks": dict(report.ranks),
+            "error": {"total": report.error.total, "modules": dict(report.error.modules)},
+            "left_out": list(report.left_out),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A version and the receipt of the place it went to: `naval@3 → …@7`."""
+
+    version: Version
+    receipt: Receipt
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.version.name, "version": self.version.number, **asdict(self.receipt)}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Everything known of one version."""
+
+    version: Version
+    manifest: Manifest
+    parents: tuple[Parent, ...]
+    placements: tuple[Placement, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        manifest = self.manifest
+        return self.version.to_json() | {
+            "files": [asdict(f) for f in manifest.files + manifest.extras],
+            "parents": [asdict(p) for p in self.parents],
+            "placements": [asdict(p) for p in self.placements],
+            "recipe": manifest.recipe,
+            "facts": dict(manifest.facts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """The history of one name: its versions, newest first, and the moves of its aliases."""
+
+    versions: tuple[Version, ...]
+    moves: tuple[AliasMove, ...]
+    former_names: tuple[str, ...] = ()
+    lineages: Mapping[str, Lineage] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "versions": [v.to_json() for v in self.versions],
+            "moves": [asdict(m) for m in self.moves],
+            "former_names": list(self.former_names),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What `verify` found: artifacts that are sound, a sentence for each that is not, and those that lie elsewhere only."""
+
+    sound: tuple[str, ...]
+    damaged: tuple[str, ...]
+    elsewhere: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "sound": list(self.sound),
+            "damaged": list(self.damaged),
+            "elsewhere": list(self.elsewhere),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LockChange:
+    """One entry of a lock that is new (`old` None), gone (`new` None) or pins something else now."""
+
+    name: str
+    old: Locked | None
+    new: Locked | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "old": self.old and self.old.to_json(),
+            "new": self.new and self.new.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LockReport:
+    """A lock as it is now (or, on a dry run, would be), and what changed in it."""
+
+    file: Path
+    entries: Mapping[str, Locked]
+    changes: tuple[LockChange, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "file": str(self.file),
+            "adapters": {name: entry.to_json() for name, entry in self.entries.items()},
+            "changes": [change.to_json() for change in self.changes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A locked adapter that is here: the version it is registered as, its verified folder, and whether it was fetched."""
+
+    locked: Locked
+    version: Version
+    path: Path
+    fetched: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.locked.name,
+            "ref": self.version.ref,
+            "digest": self.version.digest,
+            "path": str(self.path),
+            "place": self.locked.place,
+            "number": self.locked.number,
+            "fetched": self.fetched,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """What is locked beside what the project's line comes to now (`wanted`) and the highest there is (`latest`).
+
+    `note` says why these are not known.
+    """
+
+    name: str
+    locked: Locked | None
+    wanted: Locked | None = None
+    latest: Locked | None = None
+    note: str = ""
+
+    @property
+    def current(self) -> bool:
+        """Whether locking again would change nothing and there is nothing higher."""
+        digests = {
+            entry.digest if entry else "" for entry in (self.locked, self.wanted, self.latest)
+        }
+        return not self.note and len(digests) == 1
+
+    def to_json(self) -> dict[str, Any]:
+        entries = {"locked": self.locked, "wanted": self.wanted, "latest": self.latest}
+        return {
+            "name": self.name,
+            "current": self.current,
+            "note": self.note,
+            **{key: entry and entry.to_json() for key, entry in entries.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a place was found to promise, by trying."""
+
+    url: str
+    promise: Promise
+
+    def to_json(self) -> dict[str, Any]:
+        return {"url": self.url, **asdict(self.promise)}
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """How much a workspace holds: counts of the registry, bytes of the store, bytes of each team, (used, limit) of quotas."""
+
+    home: str
+    registry: str
+    counts: Mapping[str, int]
+    store: Mapping[str, int]
+    teams: Mapping[str, int]
+    quotas: Mapping[str, tuple[int, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        quotas = {
+            name: {"used": used, "limit": limit} for name, (used, limit) in self.quotas.items()
+        }
+        return {
+            "home": self.home,
+            "registry": self.registry,
+            "counts": dict(self.counts),
+            "store": dict(self.store),
+            "teams": dict(self.teams),
+            "quotas": quotas,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signature made or accepted: of what, by which key; `created` is False when that key had signed just this before."""
+
+    label: str
+    digest: str
+    key: str
+    fingerprint: str
+    created: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,66 @@
+"""A fine-tune minus its base, as LoRA."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import tuned
+
+from adaptkit.errors import BadBase, BadRecipe
+
+
+@pytest.fixture
+def fine_tuned(tiny_llama, lora_pair, workspace, tmp_path):
+    """The base with an adapter of rank 8 in it: a fine-tune whose change is known."""
+    workspace.bake(str(lora_pair[1]), tiny_llama, tmp_path / "tuned", force=True)
+    return tmp_path / "tuned"
+
+
+def test_what_was_changed_comes_back_out(fine_tuned, tiny_llama, workspace, tmp_path):
+    made = workspace.extract(fine_tuned, tiny_llama, rank=8, name="found")
+    assert made.report.error.total < 1e-4  # the fine-tune is stored in float32
+    assert (made.version.ref, made.version.base.status) == ("found@1", "verified")
+    after, ours = (
+        tuned.weights(fine_tuned),
+        tuned.merged_by_peft(tiny_llama, workspace.path("found")),
+    )
+    assert all(np.abs(ours[key] - after[key]).max() < 1e-5 for key in after)
+    tiny.reload_strictly(tiny.llama(), workspace.path("found"))
+
+
+def test_a_smaller_rank_loses_what_the_best_approximation_loses(
+    fine_tuned, tiny_llama, workspace, tmp_path
+):
+    made = workspace.extract(fine_tuned, tiny_llama, rank=3, out=tmp_path / "out")
+    before, after = tuned.weights(tiny_llama), tuned.weights(fine_tuned)
+    lost = total = 0.0
+    for key in made.report.ranks:
+        S = np.linalg.svd(after[f"{key}.weight"] - before[f"{key}.weight"], compute_uv=False)
+        lost, total = lost + (S[3:] ** 2).sum(), total + (S**2).sum()
+    assert made.report.error.total == pytest.approx(np.sqrt(lost / total), rel=1e-5)
+
+
+def test_conv1d_and_embeddings_come_out_too(workspace, tmp_path):
+    model = tiny.gpt2()
+    model.save_pretrained(tmp_path / "base")
+    for name, value in model.named_parameters():
+        if name.endswith(("c_attn.weight", "wte.weight", "ln_f.weight")):
+            value.data += 0.01
+    model.save_pretrained(tmp_path / "tuned")
+    made = workspace.extract(tmp_path / "tuned", tmp_path / "base", rank=1, out=tmp_path / "out")
+    assert made.report.error.total < 1e-4
+    assert made.report.left_out == ("transformer.ln_f.weight",)
+    assert "are left out: transformer.ln_f.weight" in workspace.noticed[-1]
+    assert tiny.read_config(tmp_path / "out")["fan_in_fan_out"] is True
+
+
+def test_what_is_no_fine_tune_of_this_base_is_a_sentence(tiny_llama, workspace, tmp_path):
+    tiny.gpt2().save_pretrained(tmp_path / "gpt2")
+    with pytest.raises(BadBase, match="are not one architecture: only one of them has"):
+        workspace.extract(tmp_path / "gpt2", tiny_llama, rank=4, out=tmp_path / "out")
+    with pytest.raises(BadBase, match="changes no matrix of its base"):
+        workspace.extract(tiny_llama, tiny_llama, rank=4, out=tmp_path / "out")
+    with pytest.raises(BadRecipe, match="--rank is 0"):
+        workspace.extract(tiny_llama, tiny_llama, rank=0, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,61 @@
+"""adaptkit.workspace.push_pull: what the reviews say before anything leaves."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from adaptkit import Workspace
+from adaptkit.errors import NotFound, Refused
+
+
+@pytest.fixture
+def source(lora_pair, tmp_path):
+    return shutil.copytree(lora_pair[0], tmp_path / "source")
+
+
+def opened(tmp_path, text=""):
+    home = tmp_path / "home" / ".adaptkit"
+    home.mkdir(parents=True)
+    (home / "config.toml").write_text(text)
+    return Workspace.open(home, notify=lambda _: None)
+
+
+def test_a_push_is_refused_for_each_secret_and_path_and_nothing_is_written(source, tmp_path):
+    token = "hf_" + "aB3dE6gH" * 5
+    (source / "README.md").write_text(f"# Naval\nlogin with {token}\ntrained in /home/ada/runs\n")
+    with opened(tmp_path) as workspace:
+        workspace.add(source, "naval")
+        with pytest.raises(Refused) as caught:
+            workspace.push("naval", (tmp_path / "team").as_uri())
+    assert caught.value.what == "Publish was refused by a plugin"
+    assert "builtin-secrets: line 2 of README.md holds a Hugging Face token" in caught.value.why
+    assert "builtin-paths: line 3 of README.md names the home folder of 'ada'" in caught.value.why
+    assert token not in str(caught.value)
+    assert not (tmp_path / "team").exists()
+
+
+def test_the_configuration_switches_reviews_on_and_off(source, tmp_path):
+    (source / "README.md").write_text("# Naval\ntrained in /home/ada/runs\n")
+    text = '[review]\nenable = ["licence"]\ndisable = ["paths"]\n'
+    with opened(tmp_path, text) as workspace:
+        workspace.add(source, "naval")
+        with pytest.raises(Refused, match="builtin-licence: naval@1 names no licence") as caught:
+            workspace.push("naval", (tmp_path / "team").as_uri())
+        assert "builtin-paths" not in str(caught.value)
+        (source / "README.md").write_text("---\nlicense: mit\n---\ntrained in /home/ada/runs\n")
+        (source / "tokenizer_config.json").write_text("{}")
+        workspace.add(source, "naval")
+        assert workspace.push("naval", (tmp_path / "team").as_uri()).receipt.number == 2
+
+
+@pytest.mark.parametrize("text", ['enable = ["license"]', 'disable = ["path"]'])
+def test_a_review_that_is_not_there_is_told_and_not_passed_over(text, source, tmp_path):
+    with opened(tmp_path, f"[review]\n{text}\n") as workspace:
+        workspace.add(source, "naval")
+        with pytest.raises(
+            NotFound,
+            match="no review in \\[review\\] of config.toml called '(license|path)': known are (licence|paths)",
+        ):
+            workspace.push("naval", (tmp_path / "team").as_uri())

@@ -1,0 +1,84 @@
+"""The house as pyproject.toml draws it is the house as it stands."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONTRACTS = {
+    contract["id"]: contract
+    for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
+}
+PACKAGES = {
+    f"adaptkit.{path.stem}"
+    for path in (ROOT / "adaptkit").iterdir()
+    if not path.name.startswith("_") and (path.is_dir() or path.suffix == ".py")
+}
+PUBLIC = {f"adaptkit.{name}" for name in "algebra errors extend hookspecs io types".split()}
+SOURCES = [
+    path
+    for root in ("adaptkit", "plugins", "registry_db")
+    for path in sorted((ROOT / root).rglob("*.py"))
+]
+
+
+def core(names):
+    return {name for name in names if name.startswith("adaptkit.")}
+
+
+def test_plugins_may_import_the_public_packages_and_nothing_else():
+    assert core(CONTRACTS["public-names"]["forbidden_modules"]) == PACKAGES - PUBLIC
+
+
+def test_the_registry_may_import_types_and_errors_and_nothing_else():
+    allowed = {"adaptkit.types", "adaptkit.errors"}
+    assert core(CONTRACTS["registry-knows-little"]["forbidden_modules"]) == PACKAGES - allowed
+
+
+def test_every_package_but_the_workspace_is_kept_from_the_registry():
+    assert core(CONTRACTS["registry-behind-workspace"]["source_modules"]) == PACKAGES - {
+        "adaptkit.workspace"
+    }
+
+
+def test_there_are_at_most_eleven_layers_and_every_package_has_one():
+    layers = CONTRACTS["layers"]["layers"]
+    assert len(layers) <= 11
+    named = {f"adaptkit.{name}" for layer in layers for name in re.split(r"\s*[|:]\s*", layer)}
+    assert named == PACKAGES
+
+
+def test_every_package_has_a_folder_of_tests():
+    folders = {path.name for path in (ROOT / "tests" / "adaptkit").iterdir() if path.is_dir()}
+    packages = {
+        path.name for path in (ROOT / "adaptkit").iterdir() if (path / "__init__.py").is_file()
+    }
+    assert packages <= folders
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_imports_a_private_name_of_another(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adaptkit"):
+            private = [alias.name for alias in node.names if re.match(r"_[a-z]", alias.name)]
+            assert not private, f"line {node.lineno} imports {private} from {node.module}"
+
+
+def test_the_formatter_is_never_switched_off():
+    here = Path(__file__).resolve()
+    tracked = (
+        path
+        for folder in ROOT.iterdir()
+        if folder.is_dir() and folder.name[0] != "."
+        for path in folder.rglob("*.py")
+    )
+    assert [
+        str(path) for path in tracked if path.resolve() != here and "# fmt:" in path.read_text()
+    ] == []
