@@ -15,10 +15,10 @@ import sys
 import textwrap
 import venv
 import zipfile
-from functools import cache
 from pathlib import Path
 
 import pytest
+from once import once
 
 PREAMBLE = """
 from adaptkit import hookimpl
@@ -162,11 +162,10 @@ class Scratch:
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Scratch:
     """The environment with everything above in it, made once for all test modules."""
-    return _made(tmp_path_factory.getbasetemp() / "scratch")
+    return Scratch(once(tmp_path_factory, "scratch", _make) / "env")
 
 
-@cache
-def _made(folder: Path) -> Scratch:
+def _make(folder: Path) -> None:
     venv.create(folder / "env", with_pip=False, symlinks=True)
     env = Scratch(folder / "env")
     ours = next(path for path in site.getsitepackages() if Path(path, "pluggy").is_dir())
@@ -193,7 +192,6 @@ def _made(folder: Path) -> Scratch:
     ]
     done = subprocess.run([*pip, *wheels, *sources], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return env
 
 
 def _wheel(folder: Path, name: str, version: str, entry: str, body: str) -> Path:
