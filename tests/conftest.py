@@ -35,7 +35,8 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with random weights, saved as a transformers model."""
     import tiny
 
-    return once(tmp_path_factory, "tiny-llama", tiny.save_llama)
+    made = once(tmp_path_factory, "tiny", lambda folder: tiny.save_llama(folder / "llama"))
+    return made / "llama"
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +63,7 @@ def lora_pair(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
             target_modules="all-linear",
         )
 
-    made = once(tmp_path_factory, "lora-pair", make)
+    made = once(tmp_path_factory, "adapters", make)
     return made / "one", made / "two"
 
 

@@ -168,8 +168,9 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Scratch:
 def _make(folder: Path) -> None:
     venv.create(folder / "env", with_pip=False, symlinks=True)
     env = Scratch(folder / "env")
-    ours = next(path for path in site.getsitepackages() if Path(path, "pluggy").is_dir())
-    (env.site / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+    (env.site / "ours.pth").write_text(
+        "".join(f"import site; site.addsitedir({path!r})\n" for path in site.getsitepackages())
+    )
     wheels = [_wheel(folder, name, *parts) for name, parts in WHEELS.items()]
     sources = [
         _source(folder, "acme-source", "source"),
