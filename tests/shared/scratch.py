@@ -15,10 +15,13 @@ import sys
 import textwrap
 import venv
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from once import once
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PREAMBLE = """
 from adaptkit import hookimpl
