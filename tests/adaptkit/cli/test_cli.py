@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from command_line import ADAPTKIT, Shell, checked, run_process
+from command_line import ADAPTKIT, Shell, checked, run, run_process
 
 
 @pytest.fixture
@@ -243,6 +243,19 @@ def test_a_mistake_gets_a_sentence_and_changes_nothing(
     assert sentence in filled.refused(*arguments)
     assert contents(filled.home) == before
     assert not list(filled.home.glob("tmp/.adaptkit-*"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["show", "naval", "--json"], ["show", "navel"], ["lst"], ["--help"]]
+)
+def test_the_installed_command_prints_what_main_prints_in_this_process(arguments, filled):
+    home = {"ADAPTKIT_HOME": str(filled.home)}
+    here, there = (how(arguments, filled.folder, **home) for how in (run, run_process))
+    assert (here.returncode, here.stdout, here.stderr) == (
+        there.returncode,
+        there.stdout,
+        there.stderr,
+    )
 
 
 @pytest.mark.parametrize(
