@@ -11,8 +11,9 @@ PIP := $(PY) -m pip install --quiet --constraint constraints.txt
 demo: .venv/.train
 	$(PY) examples/demo.py
 
+# Two workers, each with one thread; `pytest -n 0` is the same in one process.
 test: .venv/.test
-	$(PY) -m pytest -m "not soak"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not soak" -n 2 --dist worksteal
 
 soak: .venv/.test
 	$(PY) -m pytest -m soak

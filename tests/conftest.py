@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
+from filelock import FileLock
+from once import folder_of_the_run, once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +25,18 @@ for name in (
     os.environ.pop(name, None)
 os.environ["ADAPTKIT_AUTHOR"] = "ada"
 
+# Two workers on two busy cores: a slow example is not a failure.
+hypothesis.settings.register_profile("adaptkit", deadline=None)
+hypothesis.settings.load_profile("adaptkit")
+
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama with random weights, saved as a transformers model."""
     import tiny
 
-    return tiny.save_llama(tmp_path_factory.mktemp("tiny") / "llama")
+    made = once(tmp_path_factory, "tiny", lambda folder: tiny.save_llama(folder / "llama"))
+    return made / "llama"
 
 
 @pytest.fixture(scope="session")
@@ -36,25 +44,27 @@ def lora_pair(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     """Two LoRA adapters on the tiny Llama: other ranks, alphas, modules, one with rsLoRA."""
     import tiny
 
-    folder = tmp_path_factory.mktemp("adapters")
-    one = tiny.save_adapter(
-        tiny_llama,
-        folder / "one",
-        seed=1,
-        r=4,
-        lora_alpha=16,
-        target_modules=["q_proj", "down_proj"],
-    )
-    two = tiny.save_adapter(
-        tiny_llama,
-        folder / "two",
-        seed=2,
-        r=8,
-        lora_alpha=4,
-        use_rslora=True,
-        target_modules="all-linear",
-    )
-    return one, two
+    def make(folder: Path) -> None:
+        tiny.save_adapter(
+            tiny_llama,
+            folder / "one",
+            seed=1,
+            r=4,
+            lora_alpha=16,
+            target_modules=["q_proj", "down_proj"],
+        )
+        tiny.save_adapter(
+            tiny_llama,
+            folder / "two",
+            seed=2,
+            r=8,
+            lora_alpha=4,
+            use_rslora=True,
+            target_modules="all-linear",
+        )
+
+    made = once(tmp_path_factory, "adapters", make)
+    return made / "one", made / "two"
 
 
 @pytest.fixture(scope="session")
@@ -88,8 +98,9 @@ def workspace(tmp_path: Path):
 
 
 @pytest.fixture(scope="session")
-def story():
-    """The really trained base and adapters of the examples."""
+def story(tmp_path_factory: pytest.TempPathFactory):
+    """The really trained base and adapters of the examples; one worker trains, if they are not kept from before."""
     from fleet.cache import story as make
 
-    return make(say=lambda _: None)
+    with FileLock(folder_of_the_run(tmp_path_factory) / "story.lock"):
+        return make(say=lambda _: None)

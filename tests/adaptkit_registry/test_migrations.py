@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from artifacts import manifest
-from crowd import at_once
+from concurrency import at_once
 from sqlalchemy import MetaData, create_engine, inspect, text
 
 from adaptkit.errors import RegistryTooNew

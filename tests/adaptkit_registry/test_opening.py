@@ -12,7 +12,7 @@ from contextlib import closing
 
 import pytest
 from artifacts import manifest
-from crowd import FORK, at_once, killed
+from concurrency import FORK, at_once, killed
 
 from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, RegistryTooNew
 from adaptkit_registry import Registry

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 from artifacts import manifest
-from crowd import FORK, at_once
+from concurrency import FORK, at_once
 from postgres import started
 from sqlalchemy import event
 

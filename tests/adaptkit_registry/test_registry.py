@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from artifacts import manifest
-from crowd import at_once
+from concurrency import at_once
 
 from adaptkit.errors import AdaptkitError, BadReference, Conflict, NotFound, Refused
 from adaptkit.types import BaseIdentity, Level, Parent, Placement, Quantisation

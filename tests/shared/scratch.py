@@ -15,10 +15,13 @@ import sys
 import textwrap
 import venv
 import zipfile
-from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from once import once
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PREAMBLE = """
 from adaptkit import hookimpl
@@ -162,15 +165,15 @@ class Scratch:
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Scratch:
     """The environment with everything above in it, made once for all test modules."""
-    return _made(tmp_path_factory.getbasetemp() / "scratch")
+    return Scratch(once(tmp_path_factory, "scratch", _make) / "env")
 
 
-@cache
-def _made(folder: Path) -> Scratch:
+def _make(folder: Path) -> None:
     venv.create(folder / "env", with_pip=False, symlinks=True)
     env = Scratch(folder / "env")
-    ours = next(path for path in site.getsitepackages() if Path(path, "pluggy").is_dir())
-    (env.site / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+    (env.site / "ours.pth").write_text(
+        "".join(f"import site; site.addsitedir({path!r})\n" for path in site.getsitepackages())
+    )
     wheels = [_wheel(folder, name, *parts) for name, parts in WHEELS.items()]
     sources = [
         _source(folder, "acme-source", "source"),
@@ -193,7 +196,6 @@ def _made(folder: Path) -> Scratch:
     ]
     done = subprocess.run([*pip, *wheels, *sources], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return env
 
 
 def _wheel(folder: Path, name: str, version: str, entry: str, body: str) -> Path:

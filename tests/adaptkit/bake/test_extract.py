@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny
-import tuned
+import trained_adapters
 
 from adaptkit.errors import BadBase, BadRecipe
 
@@ -22,8 +22,8 @@ def test_what_was_changed_comes_back_out(fine_tuned, tiny_llama, workspace, tmp_
     assert made.report.error.total < 1e-4  # the fine-tune is stored in float32
     assert (made.version.ref, made.version.base.status) == ("found@1", "verified")
     after, ours = (
-        tuned.weights(fine_tuned),
-        tuned.merged_by_peft(tiny_llama, workspace.path("found")),
+        trained_adapters.weights(fine_tuned),
+        trained_adapters.merged_by_peft(tiny_llama, workspace.path("found")),
     )
     assert all(np.abs(ours[key] - after[key]).max() < 1e-5 for key in after)
     tiny.reload_strictly(tiny.llama(), workspace.path("found"))
@@ -33,7 +33,7 @@ def test_a_smaller_rank_loses_what_the_best_approximation_loses(
     fine_tuned, tiny_llama, workspace, tmp_path
 ):
     made = workspace.extract(fine_tuned, tiny_llama, rank=3, out=tmp_path / "out")
-    before, after = tuned.weights(tiny_llama), tuned.weights(fine_tuned)
+    before, after = trained_adapters.weights(tiny_llama), trained_adapters.weights(fine_tuned)
     lost = total = 0.0
     for key in made.report.ranks:
         S = np.linalg.svd(after[f"{key}.weight"] - before[f"{key}.weight"], compute_uv=False)

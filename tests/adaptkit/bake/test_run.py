@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import tiny
-from crowd import killed
+from concurrency import killed
 from safetensors.numpy import load_file
 
 from adaptkit import Workspace

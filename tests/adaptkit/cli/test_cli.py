@@ -1,4 +1,4 @@
-"""The command line as people use it: real processes, exact forms, sentences instead of tracebacks."""
+"""The command line as people use it: exact forms, error messages instead of tracebacks."""
 
 from __future__ import annotations
 
@@ -13,41 +13,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-
-ADAPTKIT = Path(sys.executable).parent / "adaptkit"
-
-
-class Shell:
-    """Runs adaptkit in a folder with a workspace of its own."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.home = folder / ".adaptkit"
-
-    def run(self, *arguments, code=0, **environment):
-        done = subprocess.run(
-            [ADAPTKIT, *map(str, arguments)],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"ADAPTKIT_HOME": str(self.home)} | environment,
-            check=False,
-        )
-        assert done.returncode == code, (
-            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        assert "Traceback" not in done.stderr
-        return done
-
-    def json(self, *arguments, **environment):
-        return json.loads(self.run(*arguments, "--json", **environment).stdout)
-
-    def refused(self, *arguments, **environment):
-        """The sentence of a refusal: exit code 1, nothing on stdout."""
-        done = self.run(*arguments, code=1, **environment)
-        assert done.stdout == ""
-        assert done.stderr.startswith("error: ")
-        return done.stderr
+from command_line import ADAPTKIT, Shell, checked, run, run_process
 
 
 @pytest.fixture
@@ -206,7 +172,9 @@ def test_what_a_merge_prints_is_read_by_a_person(filled):
 
 
 def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
-    done = filled.run("list", "--method", "generic")
+    done = checked(
+        run_process(["list", "--method", "generic"], filled.folder, ADAPTKIT_HOME=str(filled.home))
+    )
     assert done.stdout == ""
     assert "none is like that" in done.stderr
     assert "VERSION" in filled.run("list").stdout
@@ -275,6 +243,19 @@ def test_a_mistake_gets_a_sentence_and_changes_nothing(
     assert sentence in filled.refused(*arguments)
     assert contents(filled.home) == before
     assert not list(filled.home.glob("tmp/.adaptkit-*"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["show", "naval", "--json"], ["show", "navel"], ["lst"], ["--help"]]
+)
+def test_the_installed_command_prints_what_main_prints_in_this_process(arguments, filled):
+    home = {"ADAPTKIT_HOME": str(filled.home)}
+    here, there = (how(arguments, filled.folder, **home) for how in (run, run_process))
+    assert (here.returncode, here.stdout, here.stderr) == (
+        there.returncode,
+        there.stdout,
+        there.stderr,
+    )
 
 
 @pytest.mark.parametrize(
@@ -352,8 +333,13 @@ def test_the_nearest_workspace_upward_is_used(filled):
 
 
 def test_completion_offers_names_and_aliases(filled):
-    done = filled.run(
-        _ADAPTKIT_COMPLETE="bash_complete", COMP_WORDS="adaptkit show na", COMP_CWORD="2"
+    done = run_process(
+        [],
+        filled.folder,
+        ADAPTKIT_HOME=str(filled.home),
+        _ADAPTKIT_COMPLETE="bash_complete",
+        COMP_WORDS="adaptkit show na",
+        COMP_CWORD="2",
     )
     assert [line.partition(",")[2] for line in done.stdout.split()] == ["naval", "naval@prod"]
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import command_line
 import pytest
 import tiny
+from command_line import checked
 from hubs import hub
 
 __all__ = ["hub"]
-
-ADAPTKIT = Path(sys.executable).parent / "adaptkit"
 
 
 @pytest.fixture(scope="module")
@@ -32,29 +29,20 @@ def adapters(tmp_path_factory):
 def shell(hub, tmp_path):
     """shell("push", …) → its output; `who` chooses whose home it is."""
 
-    def run(*arguments, who="ada", code=0, **environment):
+    def shell(*arguments, who="ada", code=0, **environment):
         more = {
             "HF_ENDPOINT": hub.url,
             "HF_TOKEN": "hf_write",
             "HF_HUB_OFFLINE": "0",
             "ADAPTKIT_HOME": str(tmp_path / who),
         }
-        done = subprocess.run(
-            [ADAPTKIT, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env=os.environ | more | environment,
-        )
-        assert done.returncode == code, (
-            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        assert "Traceback" not in done.stderr
+        # huggingface_hub reads its environment when it is imported
+        run = command_line.run_process if environment else command_line.run
+        done = checked(run(arguments, tmp_path, **(more | environment)), code)
         assert "hf_write" not in done.stdout + done.stderr
         return done.stdout if code == 0 else done.stderr
 
-    return run
+    return shell
 
 
 def test_what_one_pushes_another_pulls_with_adaptkit_or_without(hub, shell, adapters, tmp_path):

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_line
 import pytest
+from command_line import checked
 from keypairs import key_pair
 
 PAGE = (Path(__file__).parents[3] / "docs" / "signing.md").read_text()
@@ -25,19 +27,8 @@ def project(tmp_path, lora_pair):
 
 
 def run(folder, *arguments, code=0, given="", **environment):
-    environment = os.environ | {"ADAPTKIT_HOME": str(folder / ".adaptkit")} | environment
-    done = subprocess.run(
-        [BIN / "adaptkit", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        input=given,
-    )
-    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done
+    environment = {"ADAPTKIT_HOME": str(folder / ".adaptkit")} | environment
+    return checked(command_line.run(arguments, folder, given, **environment), code)
 
 
 @pytest.mark.skipif(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import command_line
 import pytest
 import tiny
-
-ADAPTKIT = Path(sys.executable).parent / "adaptkit"
+from command_line import checked
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +31,8 @@ def home(prepared, tmp_path):
 
 
 def run(folder, *arguments, code=0, **environment):
-    done = subprocess.run(
-        [ADAPTKIT, *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"ADAPTKIT_HOME": str(folder / ".adaptkit")} | environment,
-    )
-    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done
+    environment = {"ADAPTKIT_HOME": str(folder / ".adaptkit")} | environment
+    return checked(command_line.run(arguments, folder, **environment), code)
 
 
 def as_json(folder, *arguments, **environment):

@@ -79,28 +79,28 @@ def test_what_needs_its_base_says_to_convert_first(filled, tmp_path):
 def test_resizing_is_the_best_approximation_and_converting_changes_nothing(
     filled, tmp_path, tiny_llama
 ):
-    import tuned
+    import trained_adapters
 
     made = filled.resize("medic", rank=3, name="medic-small")
     assert (made.report.rank, made.version.number) == (3, 1)
     assert made.report.error.total == pytest.approx(filled.diff(["medic"]).truncation[4], rel=0.5)
     with pytest.raises(BadRecipe, match="neither a rank nor a share is given"):
         filled.resize("medic", name="x")
-    loha = tuned.save(tiny_llama, tmp_path / "loha", "LOHA", r=2)
+    loha = trained_adapters.save(tiny_llama, tmp_path / "loha", "LOHA", r=2)
     converted = filled.convert(str(loha), out=tmp_path / "lora")
     assert converted.manifest.method == "lora"
     assert converted.report.error.total < 1e-6
     one, two = (
-        tuned.merged_by_peft(tiny_llama, loha),
-        tuned.merged_by_peft(tiny_llama, tmp_path / "lora"),
+        trained_adapters.merged_by_peft(tiny_llama, loha),
+        trained_adapters.merged_by_peft(tiny_llama, tmp_path / "lora"),
     )
     assert all(np.abs(one[key] - two[key]).max() < 1e-6 for key in one)
-    ia3 = tuned.save(tiny_llama, tmp_path / "ia3", "IA3")
+    ia3 = trained_adapters.save(tiny_llama, tmp_path / "ia3", "IA3")
     converted = filled.convert(str(ia3), out=tmp_path / "ia3-lora", base=tiny_llama, rank=32)
     assert converted.manifest.method == "lora"
     one, two = (
-        tuned.merged_by_peft(tiny_llama, ia3),
-        tuned.merged_by_peft(tiny_llama, tmp_path / "ia3-lora"),
+        trained_adapters.merged_by_peft(tiny_llama, ia3),
+        trained_adapters.merged_by_peft(tiny_llama, tmp_path / "ia3-lora"),
     )
     assert all(np.abs(one[key] - two[key]).max() < 1e-5 for key in one)
 

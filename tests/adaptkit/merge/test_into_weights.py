@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tiny
-import tuned
+import trained_adapters
 
 from adaptkit.errors import BadRecipe, BaseMismatch
 
@@ -31,7 +31,7 @@ def into(workspace):
 def crowd(tiny_llama, tmp_path_factory):
     folder = tmp_path_factory.mktemp("crowd")
     return [
-        tuned.save(tiny_llama, folder / str(at), kind, at, **how)
+        trained_adapters.save(tiny_llama, folder / str(at), kind, at, **how)
         for at, (kind, how) in enumerate(KINDS)
     ]
 
@@ -43,12 +43,12 @@ def test_seven_methods_become_one_model(crowd, into, tiny_llama, tmp_path):
         tiny_llama,
         tmp_path / "out",
     )
-    before = tuned.weights(tiny_llama)
+    before = trained_adapters.weights(tiny_llama)
     wanted = dict(before)
     for folder, weight in zip(crowd, weights, strict=True):
-        after = tuned.merged_by_peft(tiny_llama, folder)
+        after = trained_adapters.merged_by_peft(tiny_llama, folder)
         wanted = {key: wanted[key] + weight * (after[key] - before[key]) for key in before}
-    ours = tuned.weights(tmp_path / "out")
+    ours = trained_adapters.weights(tmp_path / "out")
     assert max(np.abs(ours[key] - wanted[key]).max() for key in wanted) < 1e-5
 
 
@@ -60,7 +60,10 @@ def test_a_strategy_that_is_not_linear_keeps_its_whole_rank(
     into(pair, tiny_llama, tmp_path / "model", **choices)
     workspace.merge(pair, out=tmp_path / "adapter", rank=32, **choices)
     workspace.bake(str(tmp_path / "adapter"), tiny_llama, tmp_path / "baked", force=True)
-    ours, theirs = tuned.weights(tmp_path / "model"), tuned.weights(tmp_path / "baked")
+    ours, theirs = (
+        trained_adapters.weights(tmp_path / "model"),
+        trained_adapters.weights(tmp_path / "baked"),
+    )
     assert max(np.abs(ours[key] - theirs[key]).max() for key in ours) < 1e-5
 
 

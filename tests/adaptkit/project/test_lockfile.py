@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from crowd import killed
+from concurrency import killed
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 import tiny
-from crowd import FORK, at_once
-from faults import failed_at, killed_at
+from concurrency import FORK, at_once
+from fault_points import failed_at, killed_at
 from sqlalchemy import text
 
 from adaptkit import Workspace

@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 
 import pytest
 import tiny
-from crowd import killed
+from concurrency import killed
 
 from adaptkit import Workspace
 

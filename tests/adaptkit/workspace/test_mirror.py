@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from crowd import killed
+from concurrency import killed
 
 from adaptkit import Workspace
 from adaptkit.errors import BadReference, NotFound, Refused, StorageError

@@ -12,7 +12,7 @@ from threading import Barrier
 
 import pytest
 import tiny
-from crowd import killed
+from concurrency import killed
 
 from adaptkit import Workspace
 from adaptkit.errors import AdaptkitError, BadProject, NotFound, Refused, StoreError

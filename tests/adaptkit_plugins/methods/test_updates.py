@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tuned
+import trained_adapters
 
 from adaptkit import Workspace
 from adaptkit.adapters.adapter import Adapter
@@ -40,8 +40,11 @@ CASES = [(kind.peft_type, {}) for kind in KINDS] + [
 
 @pytest.mark.parametrize(("peft_type", "options"), CASES, ids=[f"{t}-{o}" for t, o in CASES])
 def test_the_update_is_pefts_and_needs_what_it_says(peft_type, options, tiny_llama, tmp_path):
-    folder = tuned.save(tiny_llama, tmp_path / "a", peft_type, **options)
-    before, after = tuned.weights(tiny_llama), tuned.merged_by_peft(tiny_llama, folder)
+    folder = trained_adapters.save(tiny_llama, tmp_path / "a", peft_type, **options)
+    before, after = (
+        trained_adapters.weights(tiny_llama),
+        trained_adapters.merged_by_peft(tiny_llama, folder),
+    )
     touched = {
         key for key in after if key in before and not np.array_equal(after[key], before[key])
     }
@@ -74,7 +77,9 @@ def test_loha_is_low_rank_by_the_khatri_rao_product_and_written_out_where_that_i
     tiny_llama, tmp_path
 ):
     for rank, low in ((2, True), (8, False)):
-        with Adapter.open(tuned.save(tiny_llama, tmp_path / str(rank), "LOHA", r=rank)) as adapter:
+        with Adapter.open(
+            trained_adapters.save(tiny_llama, tmp_path / str(rank), "LOHA", r=rank)
+        ) as adapter:
             method = PLUGINS.method_for(adapter)
             deltas = [method.delta(adapter, module) for module in method.modules(adapter)]
             assert all(isinstance(delta, LowRank) == low for delta in deltas)
@@ -82,7 +87,7 @@ def test_loha_is_low_rank_by_the_khatri_rao_product_and_written_out_where_that_i
 
 
 def test_lokr_is_low_rank_when_a_factor_is(tiny_llama, tmp_path):
-    folder = tuned.save(
+    folder = trained_adapters.save(
         tiny_llama, tmp_path / "a", "LOKR", r=1, decompose_both=True, decompose_factor=4
     )
     with Adapter.open(folder) as adapter:
@@ -91,7 +96,7 @@ def test_lokr_is_low_rank_when_a_factor_is(tiny_llama, tmp_path):
 
 
 def test_what_names_its_modules_by_a_pattern_is_refused_by_name(tiny_llama, tmp_path):
-    folder = tuned.save(tiny_llama, tmp_path / "a", "UNILORA", target_modules=".*q_proj")
+    folder = trained_adapters.save(tiny_llama, tmp_path / "a", "UNILORA", target_modules=".*q_proj")
     with Adapter.open(folder) as adapter:
         assert "names no modules, and its target_modules is '.*q_proj'" in PLUGINS.method_for(
             adapter
@@ -106,10 +111,13 @@ def test_baking_is_pefts_own_merge(peft_type, tiny_llama, tmp_path):
     options = {"": {}, "DORA": {"use_dora": True}, "PISSA": {"init_lora_weights": "pissa", "r": 4}}[
         kind
     ]
-    folder = tuned.save(tiny_llama, tmp_path / "a", peft_type, **options)
+    folder = trained_adapters.save(tiny_llama, tmp_path / "a", peft_type, **options)
     with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
         ws.bake(str(folder), tiny_llama, tmp_path / "out", force=True)
-    ours, theirs = tuned.weights(tmp_path / "out"), tuned.merged_by_peft(tiny_llama, folder)
+    ours, theirs = (
+        trained_adapters.weights(tmp_path / "out"),
+        trained_adapters.merged_by_peft(tiny_llama, folder),
+    )
     assert all(np.abs(ours[key] - theirs[key]).max() < 1e-5 for key in theirs)
 
 
@@ -117,9 +125,9 @@ def test_lora_with_loha_with_dora_is_the_sum_of_what_each_changes(tiny_llama, tm
     import tiny
 
     folders = [
-        tuned.save(tiny_llama, tmp_path / "lora", "LORA", 1, r=4),
-        tuned.save(tiny_llama, tmp_path / "loha", "LOHA", 2, r=2),
-        tuned.save(tiny_llama, tmp_path / "dora", "LORA", 3, r=2, use_dora=True),
+        trained_adapters.save(tiny_llama, tmp_path / "lora", "LORA", 1, r=4),
+        trained_adapters.save(tiny_llama, tmp_path / "loha", "LOHA", 2, r=2),
+        trained_adapters.save(tiny_llama, tmp_path / "dora", "LORA", 3, r=2, use_dora=True),
     ]
     with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
         sources = [
@@ -129,12 +137,12 @@ def test_lora_with_loha_with_dora_is_the_sum_of_what_each_changes(tiny_llama, tm
         with pytest.raises(Unmergeable, match="without its base"):
             ws.merge(sources, out=tmp_path / "none", rank=32)
     assert made.report.error.total < 1e-6
-    before = tuned.weights(tiny_llama)
+    before = trained_adapters.weights(tiny_llama)
     wanted = dict(before)
     for folder, weight in zip(folders, (0.5, 1.0, 0.7), strict=True):
-        after = tuned.merged_by_peft(tiny_llama, folder)
+        after = trained_adapters.merged_by_peft(tiny_llama, folder)
         wanted = {key: wanted[key] + weight * (after[key] - before[key]) for key in before}
-    merged = tuned.merged_by_peft(tiny_llama, tmp_path / "out")
+    merged = trained_adapters.merged_by_peft(tiny_llama, tmp_path / "out")
     assert all(np.abs(merged[key] - wanted[key]).max() < 1e-5 for key in wanted)
     tiny.reload_strictly(tiny.llama(), tmp_path / "out")
 
@@ -142,7 +150,9 @@ def test_lora_with_loha_with_dora_is_the_sum_of_what_each_changes(tiny_llama, tm
 def test_ia3_stays_ia3_as_one_plus_the_sum_of_its_changes(tiny_llama, tmp_path):
     from safetensors.numpy import load_file
 
-    folders = [tuned.save(tiny_llama, tmp_path / f"a{seed}", "IA3", seed) for seed in (1, 2)]
+    folders = [
+        trained_adapters.save(tiny_llama, tmp_path / f"a{seed}", "IA3", seed) for seed in (1, 2)
+    ]
     with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
         made = ws.merge([f"{folders[0]}=0.5", str(folders[1])], out=tmp_path / "out")
         assert (made.report.rank, made.manifest.method) == (None, "ia3")
@@ -151,17 +161,20 @@ def test_ia3_stays_ia3_as_one_plus_the_sum_of_its_changes(tiny_llama, tmp_path):
         )
         for key, value in out.items():
             assert np.abs(value - (1 + 0.5 * (one[key] - 1) + (two[key] - 1))).max() < 1e-6
-        tuned.merged_by_peft(tiny_llama, tmp_path / "out")
+        trained_adapters.merged_by_peft(tiny_llama, tmp_path / "out")
 
 
 def test_ln_tuning_merges_at_weights_that_add_up_to_one(tiny_llama, tmp_path):
-    folders = [tuned.save(tiny_llama, tmp_path / f"a{seed}", "LN_TUNING", seed) for seed in (1, 2)]
+    folders = [
+        trained_adapters.save(tiny_llama, tmp_path / f"a{seed}", "LN_TUNING", seed)
+        for seed in (1, 2)
+    ]
     with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
         with pytest.raises(Unmergeable, match="must add up to 1, and these add up to 2"):
             ws.merge([str(folder) for folder in folders], out=tmp_path / "none")
         ws.merge([str(folder) for folder in folders], out=tmp_path / "out", normalize=True)
     before, one, two, ours = (
-        tuned.weights(tiny_llama),
-        *(tuned.merged_by_peft(tiny_llama, f) for f in (*folders, tmp_path / "out")),
+        trained_adapters.weights(tiny_llama),
+        *(trained_adapters.merged_by_peft(tiny_llama, f) for f in (*folders, tmp_path / "out")),
     )
     assert all(np.abs(ours[key] - (one[key] + two[key]) / 2).max() < 1e-6 for key in before)

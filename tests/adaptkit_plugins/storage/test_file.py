@@ -9,7 +9,7 @@ import time
 
 import pytest
 from artifacts import bundle
-from crowd import at_once, killed
+from concurrency import at_once, killed
 
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError
 from adaptkit.refs import Selector

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from artifacts import bundle
-from crowd import killed
+from concurrency import killed
 from hubs import hub
 from loopback_hub import Fault, LoopbackHub
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from threading import Barrier
 
-import faulty
+import fault_server
 import pytest
 import servers
 from artifacts import bundle
@@ -52,7 +52,7 @@ def place(moto, use):
 def proxy(moto, use, monkeypatch):
     """A proxy before moto, with waits of no length."""
     root = use(moto)
-    with faulty.between(moto.endpoint) as one:
+    with fault_server.between(moto.endpoint) as one:
         monkeypatch.setenv("AWS_ENDPOINT_URL", one.url)
         monkeypatch.setattr(patience, "_FIRST", 0.001)
         one.root = root

@@ -14,7 +14,7 @@ from dataclasses import replace
 from hashlib import sha256
 from threading import Barrier
 
-import faulty
+import fault_server
 import httpx
 import pytest
 import servers
@@ -72,7 +72,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def proxy(registry, quick, monkeypatch):
     monkeypatch.setattr(blobs, "PIECE", 8 << 20)
-    with faulty.between(registry.url) as one:
+    with fault_server.between(registry.url) as one:
         yield one
 
 
@@ -667,7 +667,7 @@ def test_a_redirect_gets_no_authorisation_and_goes_nowhere_unsafe(
     docker_login(tmp_path / "docker", challenged.address.host, auth=basic("ada", "secret-word"))
     one = packed("a")
     transfer.push(challenged, one)
-    with faulty.between(registry.url) as elsewhere:
+    with fault_server.between(registry.url) as elsewhere:
         weights = digest_of(one, WEIGHTS)
         there = f"{elsewhere.url}/v2/{challenged.address.repository}/blobs/{weights}"
         harm = proxy.harm("GET", f"/blobs/{weights}", status=307, headers={"Location": there})

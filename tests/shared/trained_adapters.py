@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import tiny
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -75,6 +73,3 @@ def merged_by_peft(base: Path, folder: Path) -> dict[str, np.ndarray]:
         warnings.simplefilter("ignore")
         model = peft.PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(base), str(folder))
         return {k: v.double().numpy() for k, v in model.merge_and_unload().state_dict().items()}
-
-
-_ = tiny

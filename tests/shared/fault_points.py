@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from crowd import FORK
+from concurrency import FORK
 from sqlalchemy import Engine, event
 
 if TYPE_CHECKING:
