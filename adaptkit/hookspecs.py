@@ -58,7 +58,7 @@ def register_commands(cli: click.Group) -> None:
 
 @hookspec
 def review(action: Action) -> Iterable[Objection] | None:
-    """Say what speaks against an action that is about to happen; all objections are shown.
+    """Object to an action that is about to happen; all objections are shown.
 
     Raising refuses the action, naming the plugin.
     """

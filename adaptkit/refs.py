@@ -39,7 +39,7 @@ _RESERVED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What stands behind the `@`: a number, an alias, a digest prefix or a revision."""
+    """What follows the `@`: a number, an alias, a digest prefix or a revision."""
 
     kind: Literal["number", "alias", "digest", "rev"]
     value: str
@@ -195,7 +195,7 @@ def parse(text: str) -> Ref:
 
 
 def parse_selector(text: str, whole: str) -> Selector:
-    """What stands behind the `@` of `whole`."""
+    """Parse what follows the `@` of `whole`."""
     if _NUMBER.fullmatch(text):
         return Selector("number", text)
     if _DIGEST.fullmatch(text):
@@ -206,7 +206,7 @@ def parse_selector(text: str, whole: str) -> Selector:
         return Selector("alias", text)
     raise BadReference(
         f"cannot read '@{text}' in '{whole}'",
-        why="behind the @ stands a version number, an alias, sha256:… or rev:…",
+        why="after the @ comes a version number, an alias, sha256:… or rev:…",
         fix=GRAMMAR,
     )
 
@@ -271,7 +271,7 @@ def _parse_url(text: str) -> UrlRef:
             f"cannot read the URL '{text}'", why="it has a blank or no scheme", fix=GRAMMAR
         )
     head, at, tail = text.rpartition("@")
-    # A selector stands behind the last path segment; `s3://user@host/x` has an @ earlier.
+    # A selector follows the last path segment; `s3://user@host/x` has an @ earlier.
     if at and "/" in head.partition("://")[2] and ("/" not in tail or tail.startswith("rev:")):
         return UrlRef(head.rstrip("/"), parse_selector(tail, text))
     return UrlRef(text.rstrip("/"))

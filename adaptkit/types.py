@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,7 +64,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of a base model's identity, such as `tm1:…`: read here (measured) or told (claimed)."""
+    """One level of a base model's identity, such as `tm1:…`: read here (measured) or declared elsewhere (claimed)."""
 
     value: str
     measured: bool
@@ -98,7 +98,7 @@ class BaseIdentity:
 
     @property
     def status(self) -> str:
-        """`verified` when a level that names weights was measured, `claimed` when told, else `unverified`."""
+        """`verified` when a level that names weights was measured, `claimed` when only declared, else `unverified`."""
         naming = [level for level in self.levels if level.kind != "as1"]
         if any(level.measured for level in naming):
             return "verified"
@@ -163,12 +163,34 @@ class Parent:
     label: str = ""
 
 
+class LossFacts(TypedDict):
+    """What a merge lost, as shares of the norm (None: undefined), and the extra tensors it dropped."""
+
+    error: float | None
+    from_sum: float | None
+    dropped: list[str]
+
+
+class Facts(TypedDict, total=False):
+    """What only some origins record. Other keys are kept as they are; a foreign file may break these types."""
+
+    loss: LossFacts  # of a merge
+    made_with: dict[str, str]  # what the bytes of a merge depend on besides its recipe
+    forced: list[str]  # what --force overruled
+    warnings: list[str]  # bases that could not be compared
+    extracted: dict[str, Any]  # {"loss": float | None, "left_out": [name]}
+    converted_from: dict[str, str]  # {"path", "sha256", "dialect"} of the file that was read
+    found: dict[str, str]  # {"place", "revision", "made_by"} of what others published
+    training: dict[str, Any]  # {"data": [{"label", "digest"}], "datasets": [name], …}
+    plugins_off: list[str]  # plugins that were disabled then
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """The facts fixed when an artifact was made: written as `adaptkit.json`, never part of the digest.
 
     `files` are digested; `extras` travel beside them (README.md) and are verified but not digested.
-    `facts` holds what only some origins have: merge losses, training data digests, what was forced.
+    `facts` holds what only some origins record: merge losses, training data digests, what was forced.
     """
 
     digest: str
@@ -179,7 +201,7 @@ class Manifest:
     extras: tuple[FileEntry, ...] = ()
     parents: tuple[Parent, ...] = ()
     recipe: Mapping[str, Any] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
     created: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -205,6 +227,9 @@ class Manifest:
             raise ValueError(
                 f"schema {data['schema']!r} is not one this version reads (it reads {MANIFEST_SCHEMA})"
             )
+        facts = data.get("facts") or {}
+        if not isinstance(facts, dict):
+            raise TypeError("its facts are not an object")
         manifest = cls(
             digest=data["digest"],
             files=tuple(FileEntry(**f) for f in data["files"]),
@@ -214,7 +239,7 @@ class Manifest:
             extras=tuple(FileEntry(**f) for f in data.get("extras", ())),
             parents=tuple(Parent(**p) for p in data.get("parents", ())),
             recipe=data.get("recipe"),
-            facts=data.get("facts") or {},
+            facts=cast("Facts", facts),
             created=data.get("created", ""),
         )
         if artifact_digest(manifest.files) != manifest.digest:
@@ -306,7 +331,7 @@ class Placement:
 class PlacedVersion:
     """A version found in a place: its number there, and the manifest that its `adaptkit.json` holds.
 
-    What nobody gave a number has 0. `revision` is what the place itself calls this state, such as a commit.
+    What has no number has 0. `revision` is the place's own name for this state, such as a commit.
     """
 
     number: int
@@ -323,13 +348,13 @@ class PlacedVersion:
 
     def to_json(self) -> dict[str, Any]:
         """The whole `adaptkit.json` of a placed version."""
-        told = {
+        placed = {
             "name": self.name,
             "number": self.number,
             "message": self.message,
             "author": self.author,
         }
-        return self.manifest.to_json() | told
+        return self.manifest.to_json() | placed
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlacedVersion:
@@ -368,7 +393,11 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened and is committed. `verb` is one of VERBS, `subject` such as `naval@3`."""
+    """Something that happened and is committed: its verb, and its subject such as `naval@3`.
+
+    Verbs: added, merged, extracted, pulled, published, proposed, alias-moved, noted, deleted, restored, renamed,
+    signed, base-added, base-forgotten, rebuilt, imported, repaired, purged, swept.
+    """
 
     verb: str
     subject: str
@@ -376,26 +405,3 @@ class Event:
     detail: Mapping[str, Any] = field(default_factory=dict)
     when: str = ""
     author: str = ""
-
-
-VERBS = (
-    "added",
-    "merged",
-    "pulled",
-    "published",
-    "proposed",
-    "alias-moved",
-    "noted",
-    "deleted",
-    "restored",
-    "renamed",
-    "base-added",
-    "rebuilt",
-    "extracted",
-    "purged",
-    "imported",
-    "repaired",
-    "swept",
-    "base-forgotten",
-    "signed",
-)

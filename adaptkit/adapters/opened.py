@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class OpenAdapter:
     """One adapter of a merge, opened, with the method that reads it, and the base where its update needs it.
 
-    Its weight stands in the recipe.
+    Its weight is in the recipe.
     """
 
     adapter: Adapter

@@ -1,4 +1,4 @@
-"""The command line. `main` is the one error boundary: what the library raises becomes a sentence here."""
+"""The command line. `main` is the one error boundary: it turns the library's errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "interrupted: what was done stands whole, what was not can be done again", err=True
+            "interrupted; completed steps were kept, run the command again to continue", err=True
         )
         return 143 if asked.to_end else 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

@@ -25,8 +25,8 @@ def training_data(lineage: Lineage, digest: str) -> tuple[Data, ...]:
     """The data that an artifact's manifest says it was trained on: `facts.training.data`, a list of label and digest."""
     manifest = lineage.manifests.get(digest)
     training = manifest.facts.get("training") if manifest else None
-    told = training.get("data") if isinstance(training, dict) else None
-    entries = told if isinstance(told, list) else []
+    data = training.get("data") if isinstance(training, dict) else None
+    entries = data if isinstance(data, list) else []
     return tuple(
         Data(str(e.get("label") or e.get("path") or "data"), str(e.get("digest", "")))
         for e in entries
@@ -66,7 +66,7 @@ def as_json(lineage: Lineage) -> dict[str, Any]:
 
 
 def as_text(lineage: Lineage) -> str:
-    """The lineage as a tree; what stands there twice is spelled out once."""
+    """The lineage as a tree; an artifact that occurs twice is expanded once."""
     lines: list[str] = []
     seen: set[str] = set()
     stack: list[tuple[str, str, str, bool]] = [
@@ -212,5 +212,5 @@ def _ordered(made: Mapping[str, Row]) -> Iterator[Row]:
 
 
 def _flow(parents: Sequence[Parent]) -> str:
-    told = ", ".join(f"{_edge(p)}{p.label or p.digest[:SHORT]}" for p in parents)
-    return f"  ← {told}" if told else ""
+    shown = ", ".join(f"{_edge(p)}{p.label or p.digest[:SHORT]}" for p in parents)
+    return f"  ← {shown}" if shown else ""

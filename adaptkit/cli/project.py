@@ -26,7 +26,7 @@ PROJECT = click.option(
     "--update", multiple=True, metavar="NAME", help="Look NAME up again; may be repeated."
 )
 @click.option("--update-all", is_flag=True, help="Look every adapter up again.")
-@click.option("--force", is_flag=True, help="Even when a version was rewritten where it lies.")
+@click.option("--force", is_flag=True, help="Even when a version was rewritten in its place.")
 @click.option("--dry-run", is_flag=True, help="Write nothing: show what would change.")
 @PROJECT
 @json_option

@@ -22,7 +22,7 @@ class Module:
     """One place in the base that an adapter changes.
 
     `shape` is m×n of the update as a matrix. `stored` is the shape in which the base keeps the weight
-    (transposed for GPT-2's Conv1D, four-dimensional for a convolution); empty where only the base can tell. A grouped
+    (transposed for GPT-2's Conv1D, four-dimensional for a convolution); empty where only the base shows it. A grouped
     convolution and a parameter of fused experts count as `parts` independent matrices, `part` saying which; other
     modules have one. `weight` is the base's tensor when it is not called `NAME.weight`; `transposed` says that each
     of its experts is stored n×m.
@@ -183,7 +183,7 @@ class AdapterMethod(ABC):
     def applier(self, view: AdapterView, module: Module) -> Applier:
         """What puts one module's update into its weight.
 
-        It is called with some rows of the weight as an m×n matrix and which rows these are, and answers the same
+        It is called with some rows of the weight as an m×n matrix and which rows these are, and returns the same
         rows of the updated weight. By default it adds `delta`; methods whose update depends on the weight override it.
         """
         delta = self.delta(view, module)

@@ -1,9 +1,15 @@
-"""Patterns of module names, as the keys of PEFT's rank_pattern and alpha_pattern are matched. Public, for methods."""
+"""Module names as PEFT writes them: the prefix of its keys, and the patterns of rank_pattern and alpha_pattern.
+
+Public, for methods.
+"""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+
+PREFIX = "base_model.model."
+"""What every key of a PEFT file begins with, before the name of the module."""
 
 
 def matches(pattern: str, name: str) -> bool:

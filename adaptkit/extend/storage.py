@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a push carries: the version as this registry knows it, and where each file's bytes lie.
+    """What a push carries: the version as this registry knows it, and where each file's bytes are stored.
 
     `placed.number` is the number here; the place may have to give another (DESIGN section 2).
     """
@@ -60,10 +60,10 @@ class PushOptions:
 
 
 class StorageBackend(ABC):
-    """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in the sentence."""
+    """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in its message."""
 
     schemes: ClassVar[tuple[str, ...]]
-    """URL schemes it answers to, such as ("file",)."""
+    """URL schemes it serves, such as ("file",)."""
     shows_card: ClassVar[bool] = False
     """Whether people read a version's README.md there as its page: a model card is then made when it is pushed."""
 
@@ -103,7 +103,7 @@ class StorageBackend(ABC):
         """The place on another server than the scheme's usual one, for backends to which that means something."""
         scheme = self.url.partition("://")[0]
         raise StorageError(
-            f"{self.url} knows no other server",
+            f"{self.url} does not support another server",
             why=f"config.toml sets endpoints.{scheme} = '{endpoint}'",
             fix="take that line out",
         )
@@ -113,18 +113,18 @@ class StorageBackend(ABC):
         for option in fields(options):
             if getattr(options, option.name) != option.default:
                 raise StorageError(
-                    f"{self.url} knows no --{option.name.replace('_', '-')}",
-                    why="this kind of place has nothing of the sort",
+                    f"{self.url} does not support --{option.name.replace('_', '-')}",
+                    why="this kind of place has no such feature",
                     fix="push without it",
                 )
         return self
 
     def card(self) -> str:
-        """The README.md that stands there now, for places with `shows_card`; empty when there is none."""
+        """The place's current README.md, for places with `shows_card`; empty when there is none."""
         return ""
 
     def at_revision(self, revision: str) -> PlacedVersion:
-        """What stands there at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
+        """The version at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
         raise BadReference(
             f"cannot pull '@rev:{revision}' from {self.url}",
             why="revisions are for hf:// places",
@@ -132,7 +132,7 @@ class StorageBackend(ABC):
         )
 
     def outline(self, revision: str, into: Path) -> Mapping[str, str]:
-        """Write what a base model there is known by without its weights; answers each weight file's sha256 as told there.
+        """Write what identifies a base model there, without its weights; returns each weight file's declared sha256.
 
         `into` gets config and index, and each weight file in its full size, sparse, with nothing but its header.
         """
@@ -160,7 +160,7 @@ class StorageBackend(ABC):
     def set_alias(self, alias: str, number: int) -> None:
         """Point an alias at a version, by compare-and-swap where the place can."""
         raise StorageError(
-            f"{self.url} keeps no aliases", why="this kind of place has nowhere to put them"
+            f"{self.url} does not keep aliases", why="this kind of place cannot store them"
         )
 
     def copy_here(self, revision: str) -> Path | None:
@@ -168,16 +168,16 @@ class StorageBackend(ABC):
         return None
 
     def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
-        """Put a few small files, such as a signature, beside a version that never changes; answers what they are called.
+        """Put a few small files, such as a signature, beside a version that never changes; returns their name.
 
         `kind` is a media type. The same files twice are there once; the last file makes the attachment appear.
         """
         raise StorageError(
-            f"{self.url} keeps no signatures", why="this kind of place has nowhere to put them"
+            f"{self.url} does not keep signatures", why="this kind of place cannot store them"
         )
 
     def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
-        """What was attached to a version, of one kind; whoever reads it checks it."""
+        """What was attached to a version, of one kind; the reader has to check it."""
         return ()
 
     def names(self) -> tuple[str, ...]:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.extend import Array, Delta, Module
 
-_SAMPLE = 96  # rows and columns whose entries stand for all: 9,216 signs are within 0.01 of the share they estimate
+_SAMPLE = (
+    96  # rows and columns sampled for all: 9,216 signs are within 0.01 of the share they estimate
+)
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -215,31 +217,31 @@ def _truncation(
 def _advise(
     pairs: Sequence[Pair], adapters: Sequence[Spectrum], losses: Mapping[int, float], whole: int
 ) -> tuple[str, str]:
-    """What to try first, and why. A rule of thumb, said as one."""
+    """What to try first, and why: a rule of thumb."""
     small = min((rank for rank, loss in losses.items() if loss <= 0.05), default=whole)
     rank = f" --rank {small}" if small < whole else ""
     if not pairs:
         return f"--strategy linear{rank}", f"one adapter alone; rank {small} keeps 95 % of it"
     lowest, highest = min(p.cosine for p in pairs), max(p.cosine for p in pairs)
     sizes = [a.norm for a in adapters if a.norm]
-    told = (
+    measured = (
         f"cosines from {lowest:.2f} to {highest:.2f}" if len(pairs) > 1 else f"cosine {lowest:.2f}"
     )
     if sizes and max(sizes) > 4 * min(sizes):
-        told += (
+        measured += (
             f"; the largest is {max(sizes) / min(sizes):.1f} times the smallest, so weigh it down"
         )
     if lowest < -0.1:
         return (
             f"--strategy ties --space knots{rank}",
-            f"{told}: they pull in opposite directions, so elect signs",
+            f"{measured}: they pull in opposite directions, so elect signs",
         )
     if highest > 0.5:
         return (
             f"--strategy linear --normalize{rank}",
-            f"{told}: they say much the same, so take the mean",
+            f"{measured}: they are much alike, so take the mean",
         )
     return (
         f"--strategy linear{rank}",
-        f"{told}: they hardly touch each other, so their sum keeps both",
+        f"{measured}: they hardly touch each other, so their sum keeps both",
     )

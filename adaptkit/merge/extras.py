@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from adaptkit.extend import Array
     from adaptkit.types import TensorInfo
 
-    Owned = Sequence[tuple[str, Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class Contributor:
@@ -78,9 +76,9 @@ def resolve_extras(
     """Settle tensors, files and settings by one policy; `keys[i]` are the extra tensors of `parties[i]`."""
     tensors = resolve_tensors(policy, parties, keys)
     files = resolve_files(policy, parties)
-    said = resolve_settings(policy, parties, settings)
+    fields = resolve_settings(policy, parties, settings)
     return ResolvedExtras(
-        tensors, files.values, said.values, (*tensors.dropped, *files.dropped, *said.dropped)
+        tensors, files.values, fields.values, (*tensors.dropped, *files.dropped, *fields.dropped)
     )
 
 
@@ -180,12 +178,12 @@ def resolve_files(policy: str, parties: Sequence[Contributor]) -> Resolved:
 
 
 def resolve_settings(policy: str, parties: Sequence[Contributor], names: Sequence[str]) -> Resolved:
-    """Settle configuration fields; a field that is absent or null belongs to nobody."""
-    said = [
+    """Settle configuration fields; a field that is absent or null has no owner."""
+    declared = [
         {n: p.adapter.config[n] for n in names if p.adapter.config.get(n) is not None}
         for p in parties
     ]
-    return _settle(policy, parties, said, "the setting")
+    return _settle(policy, parties, declared, "the setting")
 
 
 def _settle(

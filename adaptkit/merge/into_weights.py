@@ -35,7 +35,7 @@ def merged_updates(
     base: BaseWeights,
     folder: Path,
 ) -> OpenAdapter:
-    """One source that stands for a merge; `folder` takes the tokenizer files that were settled."""
+    """One source that represents a whole merge; `folder` takes the tokenizer files that were settled."""
     if recipe.rank is not None or recipe.energy is not None:
         raise BadRecipe(
             "a merge into full weights has no rank",

@@ -225,6 +225,6 @@ def _zero(module: Module) -> LowRank:
 
 
 def generator(seed: int, digest: str, module: str) -> np.random.Generator:
-    """The random numbers of one adapter in one module, whoever computes it."""
+    """The random numbers of one adapter in one module, in whichever process."""
     key = sha256(f"{seed}\0{digest}\0{module}".encode()).digest()[:16]
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key)))

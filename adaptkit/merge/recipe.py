@@ -44,7 +44,7 @@ class ModuleWeight:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A resolved merge. `weights` stand in the sources; `extras` is refuse, average, drop or from=DIGEST."""
+    """A resolved merge. `weights` are in the sources; `extras` is refuse, average, drop or from=DIGEST."""
 
     sources: tuple[Parent, ...]
     strategy: str
@@ -194,7 +194,7 @@ def _check_energy(energy: float | None, keep: str, rank: int | None) -> None:
     if not low < energy <= high:
         raise BadRecipe(
             f"--energy is {energy:g}",
-            why=f"with --keep {keep} it lies in ({low:g}, {high:g}]",
+            why=f"with --keep {keep} it is in ({low:g}, {high:g}]",
             fix="for example --energy 0.95, or --keep ratio --energy 20",
         )
 
@@ -243,7 +243,7 @@ def _read_param(strategy: str, field: Field[Any], given: Any) -> Any:
     if low is not None:
         outside = outside or not low <= value <= high
     if outside:
-        span = f"it must lie in [{low}, {high}]" if low is not None else "it must be finite"
+        span = f"it must be in [{low}, {high}]" if low is not None else "it must be finite"
         raise BadRecipe(f"{what} {value!r}", why=span, fix=_help(field))
     choices = field.metadata.get("choices")
     if choices and value not in choices:

@@ -73,7 +73,7 @@ class Composition:
     choices: Mapping[str, Any]
 
     def sources(self, made: Mapping[Path, Path]) -> list[WeightedRef]:
-        """The adapters of the merge; `made` tells where nested compositions were written."""
+        """The adapters of the merge; `made` maps nested compositions to where they were written."""
         return [
             WeightedRef(
                 parse(entry.ref) if entry.recipe is None else _folder(made[entry.recipe]),
@@ -112,7 +112,7 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Composition:
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value and the line it stands in."""
+    """A value and its line."""
 
     value: Any
     line: int
@@ -193,7 +193,7 @@ class _Reader:
             for key_node, value_node in node.value:
                 key = str(key_node.value)
                 if key in table:
-                    raise self.wrong(key_node.start_mark.line + 1, f"the key '{key}' stands twice")
+                    raise self.wrong(key_node.start_mark.line + 1, f"the key '{key}' occurs twice")
                 table[key] = _Value(self._value(value_node).value, key_node.start_mark.line + 1)
             return _Value(table, line)
         if isinstance(node, yaml.SequenceNode):

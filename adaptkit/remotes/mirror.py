@@ -78,22 +78,22 @@ class Plan:
     target: StorageBackend
     listed: tuple[PlacedVersion, ...]
     todo: tuple[PlacedVersion, ...]
-    there: Mapping[str, int]
+    numbers: Mapping[str, int]
     broken: tuple[str, ...] = ()
 
     @property
     def unchanged(self) -> tuple[Copied, ...]:
         """The versions that need not be sent."""
         return tuple(
-            self._copied(one, self.there[one.manifest.digest], unchanged=True)
+            self._copied(one, self.numbers[one.manifest.digest], unchanged=True)
             for one in self.listed
-            if one.manifest.digest in self.there
+            if one.manifest.digest in self.numbers
         )
 
     @property
     def wished(self) -> tuple[Copied, ...]:
-        """The versions to send, under the numbers that they will get if nobody comes between."""
-        highest, found = max(self.there.values(), default=0), []
+        """The versions to send, under the numbers that they will get unless another push comes between."""
+        highest, found = max(self.numbers.values(), default=0), []
         for one in self.todo:
             highest = max(one.number, highest + 1)
             found.append(self._copied(one, highest))
@@ -129,7 +129,7 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
         if selector is None
         else (transfer.choose(source, selector),)
     )
-    there = {
+    numbers = {
         p.manifest.digest: p.number for p in reversed(transfer.placed_versions(target)) if p.number
     }
     broken = []
@@ -138,7 +138,7 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
             try:
                 source.version(number)
             except AdaptkitError as error:
-                broken.append(_sentence(error))
+                broken.append(_summary(error))
     broken += [
         f"{source.url} has a version without a number, which adaptkit did not make: pull it, and push that"
         for placed in listed
@@ -150,10 +150,10 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
     once = {
         placed.manifest.digest: placed
         for placed in reversed(listed)
-        if placed.manifest.digest not in there
+        if placed.manifest.digest not in numbers
     }
     todo = tuple(sorted(once.values(), key=lambda placed: placed.number))
-    return Plan(source, target, tuple(listed), todo, there, tuple(broken))
+    return Plan(source, target, tuple(listed), todo, numbers, tuple(broken))
 
 
 def copy(
@@ -162,8 +162,8 @@ def copy(
     review: Callable[[Plan, Bundle], None],
     progress: Progress = no_progress,
 ) -> Mirrored:
-    """Send what is to be sent, oldest first, then the aliases. What fails, or `review` refuses, is told; the rest goes on."""
-    numbers, sent, failures = dict(made.there), list[Copied](), list(made.broken)
+    """Send what is to be sent, oldest first, then the aliases. What fails, or `review` refuses, is reported; the rest goes on."""
+    numbers, sent, failures = dict(made.numbers), list[Copied](), list(made.broken)
     held: dict[str, Path] = {}
     for placed in made.todo:
         try:
@@ -176,7 +176,7 @@ def copy(
             review(made, bundle)
             receipt = transfer.push(made.target, bundle)
         except AdaptkitError as error:
-            failures.append(_sentence(error))
+            failures.append(_summary(error))
         else:
             numbers[placed.manifest.digest] = receipt.number
             sent.append(
@@ -197,17 +197,17 @@ def copy(
 
 
 def _carry_signatures(made: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
-    """Signatures lie beside a version, and go where its copy went; one that is there is not sent again."""
+    """Copy signatures to where their version went; one that is there already is not sent again."""
     for placed in made.listed:
         number = numbers.get(placed.manifest.digest)
         try:
             signed = made.source.attached(placed.number, KIND) if number is not None else ()
-            there = made.target.attached(number, KIND) if signed and number is not None else ()
+            held = made.target.attached(number, KIND) if signed and number is not None else ()
             for files in signed:
-                if number is not None and dict(files) not in [dict(one) for one in there]:
+                if number is not None and dict(files) not in [dict(one) for one in held]:
                     made.target.attach(number, KIND, files)
         except AdaptkitError as error:
-            failures.append(_sentence(error))
+            failures.append(_summary(error))
 
 
 def _carry_aliases(
@@ -220,7 +220,9 @@ def _carry_aliases(
         if digests.get(number) in numbers
     }
     if wanted and type(made.target).set_alias is StorageBackend.set_alias:
-        return (), (f"{made.target.url} keeps no aliases: {', '.join(wanted)} did not come along",)
+        return (), (
+            f"{made.target.url} does not keep aliases: {', '.join(wanted)} were not copied",
+        )
     now, carried = made.target.aliases() if wanted else {}, []
     for alias, number in wanted.items():
         if now.get(alias) == number:
@@ -228,7 +230,7 @@ def _carry_aliases(
         try:
             made.target.set_alias(alias, number)
         except AdaptkitError as error:
-            failures.append(_sentence(error))
+            failures.append(_summary(error))
         else:
             carried.append(f"{made.target.url}@{alias} → {number}")
     return tuple(carried), ()
@@ -273,7 +275,7 @@ def _below(
     if not names:
         raise StorageError(
             f"there is nothing to mirror in {root.url}",
-            why="no adapter lies there, or it cannot be listed",
+            why="no adapter is stored there, or it cannot be listed",
             fix="name one adapter's place: adaptkit mirror REMOTE:NAME TO",
         )
     if "://" not in target and ":" in target:
@@ -312,5 +314,5 @@ def _holds_versions(place: StorageBackend) -> bool:
         return False
 
 
-def _sentence(error: AdaptkitError) -> str:
+def _summary(error: AdaptkitError) -> str:
     return error.what + (f": {error.why}" if error.why else "")

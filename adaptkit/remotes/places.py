@@ -49,7 +49,7 @@ class Places:
             if isinstance(parsed, refs.UrlRef) and parsed.selector:
                 raise BadReference(
                     f"cannot push to '{to}'",
-                    why="the place gives the number, nobody chooses it",
+                    why="the place chooses the number",
                     fix=f"adaptkit push {name} {parsed.url}",
                 )
             return self.open(to)

@@ -33,17 +33,17 @@ def push(
 ) -> Receipt:
     """Publish, expecting what is there now; a conflict is looked at again a few times. Carries an alias if given.
 
-    `dress` puts a model card into the bundle, given the one that stands there, for places that show one.
+    `dress` puts a model card into the bundle, given the current one, for places that show one.
     """
     for attempt in range(1, _TRIES + 1):
         try:
-            there = place.list()
+            versions = place.list()
             new = all(
                 placed.manifest.digest != bundle.manifest.digest or not placed.number
-                for placed in there
+                for placed in versions
             )
             dressed = dress(bundle, place.card()) if dress and place.shows_card and new else bundle
-            receipt = place.push(dressed, there, progress)
+            receipt = place.push(dressed, versions, progress)
             break
         except Conflict:
             if attempt == _TRIES:
@@ -149,9 +149,9 @@ def _check(
         quarantine.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             path.replace(quarantine / found)
-        said = placed.number or f"rev:{placed.revision[:12]}"
+        selector = placed.number or f"rev:{placed.revision[:12]}"
         raise Corrupt(
-            f"'{entry.path}' of {place.url}@{said} is corrupt",
+            f"'{entry.path}' of {place.url}@{selector} is corrupt",
             why=f"expected sha256 {entry.sha256[:12]}…, found {found[:12]}…",
             fix=f"what came is in {quarantine}; nothing was registered. Pull another version, or ask for a new push",
         )

@@ -1,8 +1,8 @@
 """Signing and checking with key pairs, by the model-signing library: https://github.com/sigstore/model-transparency.
 
 Notable choices:
-- the library's own hashing of a folder is replaced by the hashes of the statement, which whoever asks has verified
-- the statement's hash stands in the subject's name, and two subjects are equal only when their names are
+- the library's own hashing of a folder is replaced by the hashes of the statement, which the caller has verified
+- the statement's hash is in the subject's name, and two subjects are equal only when their names are
 - offline: no Sigstore service is asked for anything
 """
 
@@ -142,7 +142,7 @@ def _library(what: str) -> Iterator[None]:
 
 
 def _hashed(statement: Statement) -> Any:
-    """A hashing of model-signing that answers the files of a statement, under the statement's subject."""
+    """A hashing of model-signing that returns the files of a statement, under the statement's subject."""
     from model_signing import hashing, manifest
     from model_signing._hashing.hashing import (
         Digest,  # the one name that is not public, and no public one makes it

@@ -28,7 +28,7 @@ BUNDLE, STATEMENT, KEY = "model.sig", "statement.json", "key.pub"
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature as it travels: nothing of it is to be believed before `keys.holds` said so."""
+    """A signature as it travels: nothing in it can be trusted before `keys.verify` accepts it."""
 
     bundle: bytes
     statement: Statement
@@ -55,7 +55,7 @@ class SignatureStore:
     root: Path
 
     def of(self, digest: str) -> tuple[Signature, ...]:
-        """Every signature here of an artifact, whoever made it, under whatever name."""
+        """Every signature of an artifact that is stored here, by any key and under any name."""
         folder = self._folder(digest)
         with os_errors("read", folder):
             found = (
@@ -81,7 +81,7 @@ class SignatureStore:
                 work.rename(target)
                 fsync_directory(folder)
             except OSError:
-                if not target.is_dir():  # else somebody else kept the same at the same moment
+                if not target.is_dir():  # else another process stored the same at the same moment
                     raise
             finally:
                 shutil.rmtree(work, ignore_errors=True)

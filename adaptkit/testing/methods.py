@@ -72,7 +72,7 @@ class MethodConformance:
     ) -> None:
         why = method.unmergeable(view)
         assert isinstance(why, str)
-        assert not why.endswith("."), "it stands in the middle of a sentence"
+        assert not why.endswith("."), "it becomes the middle of an error message"
 
     def test_modules_are_unique_and_in_a_fixed_order(
         self, method: AdapterMethod, view: AdapterView
@@ -103,8 +103,8 @@ class MethodConformance:
             assert delta.bias is None or delta.bias.shape == (m,), module.key
             assert np.isfinite(_dense(delta)).all(), module.key
         ranks = [module.saved_rank for module in _readable(method, view)]
-        told = method.rank(view)
-        assert told is None or not ranks or told == max(ranks), (
+        rank = method.rank(view)
+        assert rank is None or not ranks or rank == max(ranks), (
             "the rank of an adapter is its modules' largest"
         )
 

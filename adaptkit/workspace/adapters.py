@@ -63,7 +63,7 @@ def add(
     `created` of the result is False when it already is the latest version.
 
     What kohya's scripts or diffusers wrote is recognised and turned into a PEFT directory; `dialect` says who wrote
-    it where the file does not tell. `quantised` says how the base was quantised when it was loaded for training
+    it where the file does not show it. `quantised` says how the base was quantised when it was loaded for training
     (QLoRA): its identity stays that of its files. What is pulled says itself what it is: only `alias`, `new_version` and `allow_pickle` mean something then.
     """
     how = {

@@ -50,7 +50,7 @@ def rollback(context: Context, name: str, alias: str, *, confirmed: bool = False
     if moves[-1].old is None:
         raise Refused(
             f"cannot roll back {name}@{alias}",
-            why="it has pointed nowhere before",
+            why="it has no earlier target",
             fix=f"adaptkit alias {name} {alias} VERSION",
         )
     return move_alias(

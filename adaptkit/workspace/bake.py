@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.bake.run import BakeReport
-    from adaptkit.types import BaseIdentity
+    from adaptkit.types import BaseIdentity, Facts
     from adaptkit.workspace.context.context import Context
 
 
@@ -111,7 +111,9 @@ def extract_adapter(
                 f"{len(report.left_out)} tensors that are no matrices changed too and are left out: "
                 + ", ".join(report.left_out[:3])
             )
-        facts = {"extracted": {"loss": report.error.total, "left_out": list(report.left_out)}}
+        facts: Facts = {
+            "extracted": {"loss": report.error.total, "left_out": list(report.left_out)}
+        }
         prepared = ingest_result(context, folder, found, work)
         prepared = replace(prepared, manifest=replace(prepared.manifest, facts=facts))
         if target is not None:

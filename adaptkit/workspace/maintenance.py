@@ -208,7 +208,7 @@ def _label(context: Context, digest: str) -> str:
 
 
 def _repair(context: Context, manifest: Manifest) -> str:
-    """Bring an artifact back: from what lies in the store and its trash, else from a placement."""
+    """Restore an artifact: from the store and its trash, else from a placement."""
     try:
         context.store.add(manifest, {})
         context.store.verify(manifest.digest)

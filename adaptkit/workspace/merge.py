@@ -68,7 +68,7 @@ def merge(
 
     `sources` are references, each alone (`"naval@prod"`, weight 1), with its weight (`"naval=0.7"`, `("naval", 0.7)`),
     a mapping of them to weights, or `WeightedRef` objects, which also take weights by module. Parameters of the
-    strategy go into `params` or stand as keywords: `merge(…, strategy="ties", density=0.5)`.
+    strategy go into `params` or are given as keywords: `merge(…, strategy="ties", density=0.5)`.
 
     `into_lora` packs the result as low-rank factors even where the method would stay itself. `base` is the folder of
     the base, for methods whose update needs its weights (DoRA, OFT, …).
@@ -387,7 +387,7 @@ def _all_params(
         if keyword in {"weight", "weights"}:
             raise BadRecipe(
                 f"merge takes no '{keyword}'",
-                why="a weight stands with its adapter",
+                why="a weight belongs to its adapter",
                 fix='for example merge({"naval": 0.7, "medic": 0.3}, …)',
             )
         if keyword not in known:

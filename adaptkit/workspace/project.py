@@ -40,7 +40,7 @@ def lock(
 ) -> LockReport:
     """Write `adaptkit.lock`: what is locked stays, what is new or asked for differently is looked up.
 
-    `update` names entries to look up again, `update_all` looks up all. A version that was rewritten where it lies
+    `update` names entries to look up again, `update_all` looks up all. A version that was rewritten in its place
     is refused unless `force`.
     """
     found = _project(project)
@@ -151,7 +151,7 @@ def _lock(
             changes.append(LockChange(name, before, entries[name]))
         if not entries[name].place:
             context.notify(
-                f"{entries[name].where} was never pushed: nobody without this registry can sync '{name}'; "
+                f"{entries[name].where} was never pushed: only this registry can sync '{name}'; "
                 f"adaptkit push {entries[name].where} REMOTE, then adaptkit lock --update {name}"
             )
     changes += [LockChange(name, old[name], None) for name in old if name not in entries]

@@ -56,7 +56,7 @@ def pull(
 def rebuild(context: Context, source: str) -> tuple[Added, ...]:
     """Register every version of a place, or of every adapter in a remote, under the number it has there.
 
-    Aliases that lie there come too, where the registry has none of that name.
+    Aliases of the place come too, where the registry has none of that name.
     """
     root = context.places.root(source)
     taken: list[Added] = []
@@ -129,6 +129,6 @@ def _take(
         )
     learn(context, manifest.base, placed.author)
     if created:
-        told = {"place": place.url, "number": placed.number, "revision": placed.revision}
-        emit(context, origin, version.ref, version.digest, told)
+        origin_of = {"place": place.url, "number": placed.number, "revision": placed.revision}
+        emit(context, origin, version.ref, version.digest, origin_of)
     return Added(version, created)

@@ -96,11 +96,13 @@ def push_to_all(
         except AdaptkitError as error:
             failures.append(error.summary)
     if failures:
-        there = ", ".join(f"{one.receipt.place}@{one.receipt.number}" for one in done) or "nowhere"
+        done_at = (
+            ", ".join(f"{one.receipt.place}@{one.receipt.number}" for one in done) or "no place yet"
+        )
         raise StorageError(
             f"{version.ref} could not be pushed to {len(failures)} of {len(to)} places",
             why="; ".join(failures),
-            fix=f"it is in {there}; the same command sends only what is missing",
+            fix=f"it is in {done_at}; the same command sends only what is missing",
         )
     return tuple(done)
 
@@ -129,7 +131,7 @@ def _dressed(
 
 
 def _ancestor(context: Context, parent: Parent) -> Ancestor:
-    """What a card says of a parent: what its own card says, as far as it is here, and where it lies."""
+    """What a card shows of a parent: its own card, where it is here, and the places that hold it."""
     from adaptkit.remotes import model_card
 
     text = ""
@@ -164,15 +166,15 @@ def _send_signatures(
         )
     if not fitting:
         return
-    there = {
+    attached = {
         one.bundle for files in place.attached(number, KIND) if (one := Signature.parse(files))
     }
     for signature in fitting:
-        if signature.bundle not in there:
+        if signature.bundle not in attached:
             try:
                 place.attach(number, KIND, signature.files)
             except StorageError as error:
                 context.notify(
-                    f"{placed.name}@{placed.number} lies at {place.url}@{number} without its signature: {error.summary}"
+                    f"{placed.name}@{placed.number} is at {place.url}@{number} without its signature: {error.summary}"
                 )
                 return

@@ -105,7 +105,7 @@ def mirror_remote(
 
 
 def _version(placed: PlacedVersion, plan: Plan) -> Version:
-    """What lies in a place, as reviews are shown what is about to be published."""
+    """What a place holds, in the form in which reviews see what is about to be published."""
     manifest = placed.manifest
     name = placed.name or plan.source.url.rpartition("/")[2]
     return Version(

@@ -1,4 +1,4 @@
-"""What the verbs of `Workspace` answer."""
+"""What the operations of `Workspace` return."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What `verify` found: artifacts that are sound, a sentence for each that is not, and those that lie elsewhere only."""
+    """What `verify` found: sound artifacts, an error message for each damaged one, and those that are only stored elsewhere."""
 
     sound: tuple[str, ...]
     damaged: tuple[str, ...]

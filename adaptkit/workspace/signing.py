@@ -75,7 +75,7 @@ def verify_signature(
     except Refused:
         more = tuple(
             _elsewhere(context, version)
-        )  # whoever shares this registry may have pushed it signed
+        )  # another user of this registry may have pushed it signed
         if not more:
             raise
         name, signature = demanded.judge(placed, version.ref, LOCAL, (*found, *more))
@@ -105,7 +105,7 @@ def _as_placed(context: Context, version: Version) -> PlacedVersion:
 
 
 def _elsewhere(context: Context, version: Version) -> Iterator[Signature]:
-    """The signatures in the places where a version lies, so far as they can be asked."""
+    """The signatures in the places that hold a version, as far as these can be reached."""
     from adaptkit.signing.signatures import KIND, Signature
 
     for placement in context.registry.placements(version.digest):

@@ -77,5 +77,5 @@ def parse_condition(text: str) -> Condition:
 
 
 def parse_rank(text: str) -> Condition:
-    """A condition on the rank: `8` means exactly that, `>=8` and the like stand too."""
+    """A condition on the rank: `8` means exactly that; `>=8` and the like are allowed too."""
     return parse_condition(f"rank={text}" if text[:1].isdigit() else f"rank{text}")

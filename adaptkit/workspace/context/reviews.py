@@ -41,14 +41,7 @@ def review_move(
 
 def check_reviews(context: Context) -> None:
     """An unknown review name in config.toml is an error: a typo would silently disable the check."""
-    installed = [
-        record.plugin
-        for record in context.plugins.records()
-        if "review" in record.registered.get("hooks", ())
-    ]
-    known = {name.rpartition(":")[2].removeprefix("builtin-") for name in installed} | set(
-        installed
-    )
+    known = context.plugins.review_names()
     for name in (*context.config.reviews.enable, *context.config.reviews.disable):
         if name not in known:
             raise NotFound(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.extend import StorageBackend
     from adaptkit.io.progress import Progress
-    from adaptkit.types import BaseIdentity, PlacedVersion, Quantisation
+    from adaptkit.types import BaseIdentity, Facts, PlacedVersion, Quantisation
     from adaptkit.workspace.context.context import Context
 
 
@@ -44,7 +44,7 @@ def ingest_folder(
     quantised: Quantisation | None = None,
     **how: Any,
 ) -> PreparedAdapter:
-    """A folder as the artifact it becomes; a file of another tool as the PEFT directory it stands for.
+    """A folder as the artifact it becomes; a file of another tool as the PEFT directory it is converted to.
 
     Errors call it by its label.
     """
@@ -55,7 +55,8 @@ def ingest_folder(
         if quantised is not None:
             known = replace(known, identity=replace(known.identity, quantised=quantised))
         prepared = _prepare(context, adapter, known, work, **how)
-    manifest = replace(prepared.manifest, facts={**prepared.manifest.facts, **facts})
+    recorded: Facts = {**prepared.manifest.facts, **facts}
+    manifest = replace(prepared.manifest, facts=recorded)
     return replace(prepared, manifest=manifest)
 
 
@@ -85,7 +86,7 @@ def ingest_pulled(
         )
     except BadAdapter as error:
         raise error.about(str(folder), place.url) from error
-    facts = dict(placed.manifest.facts) | dict(prepared.manifest.facts)
+    facts: Facts = {**placed.manifest.facts, **prepared.manifest.facts}
     return replace(prepared, manifest=replace(prepared.manifest, facts=facts))
 
 
@@ -145,7 +146,7 @@ def _in_peft(
     work: Path,
     dialect: str | None,
     shapes: Mapping[str, tuple[int, ...]] | None,
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, Facts]:
     """The PEFT directory that a path is, or is turned into; with the facts to record of that."""
     if dialect is None and foreign_file(path) is None:
         return path, {}

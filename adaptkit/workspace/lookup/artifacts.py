@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adaptkit.adapters.ingest import PreparedAdapter
-    from adaptkit.types import Manifest, Version
+    from adaptkit.types import Facts, Manifest, Version
     from adaptkit.workspace.context.context import Context
 
 
@@ -91,7 +91,8 @@ def register(
     """Store blobs, then the manifest, then the row; a crash in between leaves the old state or the new one."""
     manifest = prepared.manifest
     if (why := context.plugins.disabled) and "plugins_off" not in manifest.facts:
-        manifest = replace(manifest, facts=dict(manifest.facts) | {"plugins_off": sorted(why)})
+        facts: Facts = {**manifest.facts, "plugins_off": sorted(why)}
+        manifest = replace(manifest, facts=facts)
     if alias is not None:
         review_move(context, name, alias, context.registry.next_number(name))
     pairs = dict(context.pairs)

@@ -107,7 +107,7 @@ def learn(context: Context, base: BaseIdentity, author: str = "") -> None:
 
 
 def _enriched(context: Context, base: BaseIdentity) -> BaseIdentity:
-    """With the `tm1` that somebody measured for these very files."""
+    """With the `tm1` that was measured for these very files."""
     files = base.level("fs1")
     if files is None or base.level("tm1") is not None or files.value not in context.pairs:
         return base
@@ -140,7 +140,7 @@ def _remote_base(context: Context, ref: str) -> Base:
 
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
-    """Every tensor's shape; None for pickles, whose tensors nobody can tell without running them."""
+    """Every tensor's shape; None for pickles, whose tensors are unknown without running them."""
     if any(file.suffix != ".safetensors" for file in weight_files(folder)):
         return None
     return base_shapes(folder)

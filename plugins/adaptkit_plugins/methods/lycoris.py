@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, Dense, LowRank, Module
-from adaptkit.extend.module_names import matches, may_never_end
+from adaptkit.extend.module_names import PREFIX, matches, may_never_end
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from adaptkit.extend import AdapterView, Array, Delta
-
-PREFIX = "base_model.model."
 
 
 class Lycoris(AdapterMethod):
@@ -44,7 +42,7 @@ class Lycoris(AdapterMethod):
                 raise BadConfig(
                     f"{view.label}: {field} is {value!r}",
                     why="it must be a positive number",
-                    fix="mend adapter_config.json, or train again",
+                    fix="fix adapter_config.json, or train again",
                 )
         for pattern in view.config.get("alpha_pattern") or {}:
             if may_never_end(pattern):

@@ -68,7 +68,7 @@ class Peft(MergeStrategy[P]):
         kept = [self._pruned(t, chosen, rng) for t, rng in zip(tensors, rngs, strict=True)]
         # torch multiplies by a float32 tensor of weights: the same rounding here gives the same bits.
         terms = [t * np.float32(w) for t, w in zip(kept, weights, strict=True)]
-        zero = np.zeros_like(terms[0])  # as torch.sum begins, which tells −0 from 0
+        zero = np.zeros_like(terms[0])  # as torch.sum begins, which distinguishes −0 from 0
         if not self.elects:
             return sum(terms, start=zero)
         agreeing = majority(kept, chosen.majority_sign_method)
@@ -100,7 +100,7 @@ class Peft(MergeStrategy[P]):
 
 
 def majority(tensors: Sequence[Array], method: str) -> Array:
-    """For each tensor, where its sign is the elected one; an even vote elects plus, and zero agrees with nobody."""
+    """For each tensor, where its sign is the elected one; an even vote elects plus, and zero agrees with none."""
     import numpy as np
 
     signs = np.sign(np.stack(tensors))

@@ -55,7 +55,7 @@ def rewrite(folder, tensors):
         ('{"peft_type": "LORA", "lora_alpha": NaN}', "NaN is not a value JSON knows"),
         ("[" * 100_000, "cannot read adapter_config.json"),
         (" " * (50 << 20), "adapter_config.json has 52,428,800 bytes"),
-        ('{"peft_type": "LORAX"}', "peft_type is 'LORAX': PEFT knows no such type; known are LORA"),
+        ('{"peft_type": "LORAX"}', "peft_type is 'LORAX': PEFT has no such type; it has LORA"),
         ('{"r": 4}', "peft_type is None"),
         ("\xff", "cannot read adapter_config.json"),
     ],

@@ -104,7 +104,7 @@ def test_versions_are_searched_for(home):
     assert [v["name"] for v in as_json(home, "list", "--team", "fleet")] == ["fleet/medic"]
     assert [v["name"] for v in as_json(home, "list", "--rank", "4")] == ["naval"]
     assert "is not a condition" in run(home, "list", "--metric", "accuracy", code=1).stderr
-    assert "none is like that" in run(home, "list", "nothing").stderr
+    assert "no adapter matches" in run(home, "list", "nothing").stderr
 
 
 def test_lineage_is_a_tree_a_flowchart_and_json(home):

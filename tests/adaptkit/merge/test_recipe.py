@@ -65,7 +65,7 @@ def test_parameters_are_complete_and_typed():
     [
         (
             {"density": "1.5"},
-            r"the parameter density of 'ties-like' is 1.5: it must lie in \[0.0, 1.0\]",
+            r"the parameter density of 'ties-like' is 1.5: it must be in \[0.0, 1.0\]",
         ),
         ({"density": "nan"}, "the parameter density"),
         ({"density": "much"}, "is 'much': it must be a float"),

@@ -100,7 +100,7 @@ def test_a_composition_may_hold_another(filled, written, tmp_path):
         ("adapters:\n  - {ref: naval, weight: heavy}", 2, "'heavy' is not a number"),
         ("adapters:\n  - {ref: naval, modules: [1]}", 2, "a table of globs"),
         ("adapters:\n  - 3", 2, "a reference or a table"),
-        ("adapters: [naval]\nseed: 1\nseed: 2", 3, "the key 'seed' stands twice"),
+        ("adapters: [naval]\nseed: 1\nseed: 2", 3, "the key 'seed' occurs twice"),
         ("adapters: [naval", 1, "it is not YAML"),
         ("a: &x [1]\nadapters: *x", 1, "anchors, aliases and tags are not for recipes"),
         (

@@ -31,7 +31,7 @@ def test_what_nobody_should_load_is_refused_with_its_reason(front, why):
     with pytest.raises(Refused, match="the front matter of README.md cannot be read") as caught:
         front_matter.read(front, "README.md")
     assert why in str(caught.value)
-    assert "mend what stands between the two ---" in str(caught.value)
+    assert "fix what is between the two ---" in str(caught.value)
     assert "\x1b" not in str(caught.value)
 
 

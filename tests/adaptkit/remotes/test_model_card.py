@@ -175,7 +175,7 @@ def test_licences_that_differ_are_shown_and_none_is_claimed(second):
         )
     )
     assert "license" not in front(text)
-    assert re.search(r"\*\*Licences differ\*\* .*naval: mit; medic: (llama3.1|none said)", text)
+    assert re.search(r"\*\*Licences differ\*\* .*naval: mit; medic: (llama3.1|none stated)", text)
 
 
 def test_no_path_and_no_author_gets_onto_a_card():

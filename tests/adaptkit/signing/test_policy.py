@@ -67,7 +67,7 @@ def test_names_are_globs(name, fine, read, ada):
     else:
         with pytest.raises(
             Refused,
-            match=f"it is refused: policy.toml lets nobody sign '{name}' here\n  add a rule for it to policy.toml",
+            match=f"it is refused: policy.toml lets no key sign '{name}' here\n  add a rule for it to policy.toml",
         ):
             read(TEXT).judge(placed, "it", LOCAL, signatures)
 
@@ -79,7 +79,7 @@ def test_a_rule_without_places_is_for_all_of_them(read, ada):
     policy = read(TEXT + 'places = ["s3://bucket/*", "oci://host/*"]\n')
     assert policy.judge(placed, "it", "s3://bucket/naval", signatures)
     for place in (LOCAL, "s3://other/naval"):
-        with pytest.raises(Refused, match="lets nobody sign 'naval'"):
+        with pytest.raises(Refused, match="lets no key sign 'naval'"):
             policy.judge(placed, "it", place, signatures)
 
 

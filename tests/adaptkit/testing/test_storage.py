@@ -135,7 +135,7 @@ def _attaching_inside(self, number, kind, files):
 
 
 CASES = [
-    ("test_it_answers_to_a_scheme", {"schemes": ("s3",)}),
+    ("test_it_serves_a_scheme", {"schemes": ("s3",)}),
     ("test_a_place_that_is_not_there_is_empty", {"list": _one_invented}),
     ("test_what_was_pushed_is_listed_and_pulled_byte_for_byte", {"pull": _pull_short}),
     ("test_another_client_sees_it", {"list": _forgetful_list, "push": _remembering_push}),

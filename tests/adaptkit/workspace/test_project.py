@@ -336,7 +336,7 @@ def test_an_adapter_that_was_never_pushed_is_locked_with_a_warning_and_synced_wh
     team.ask(naval='"naval@1"')
     assert team.ws.sync(team.project)[0].fetched is False
     assert any(
-        "naval@1 was never pushed: nobody without this registry can sync 'naval'" in told
+        "naval@1 was never pushed: only this registry can sync 'naval'" in told
         for told in team.ws.noticed
     )
     with team.machine() as ci, pytest.raises(StoreError):

@@ -245,7 +245,7 @@ def test_a_key_counts_for_its_names_and_places_only(filled, reader, pairs, polic
     policy(rules=[("medic", "*", "ada")])
     reader.__dict__.pop("_policy", None)
     with pytest.raises(
-        Refused, match="is refused: policy.toml lets nobody sign 'naval' in file:.*\n  add a rule"
+        Refused, match="is refused: policy.toml lets no key sign 'naval' in file:.*\n  add a rule"
     ):
         reader.pull("team:naval")
     policy(rules=[("na*", f"{team}/*", "bo")])
@@ -279,7 +279,7 @@ CHANGES = [
     (_base, "it was signed for the base '.*' .* and says 'fleet/boat' \\(as1:000"),
     (
         lambda table: table.update(name="medic"),
-        "it was signed as 'naval' and stands here as 'medic'",
+        "it was signed as 'naval' and is stored as 'medic'",
     ),
     (
         lambda table: table.update(parents=[{"digest": "sha256:" + "1" * 64}]),
@@ -329,7 +329,7 @@ def test_a_whole_version_replayed_in_the_place_of_another_name_is_refused(
     with pytest.raises(Refused, match="'medic' was asked for, and this was signed as 'naval'"):
         reader.pull("team:medic")
     tampered(tmp_path, lambda table: table.update(name="medic"), name="medic")
-    with pytest.raises(Refused, match="it was signed as 'naval' and stands here as 'medic'"):
+    with pytest.raises(Refused, match="it was signed as 'naval' and is stored as 'medic'"):
         reader.pull("team:medic")
     assert nothing_registered(reader)
 
@@ -426,7 +426,7 @@ def test_a_place_that_keeps_no_signatures_gets_the_version_and_the_warning(
     published(filled, pairs)
     (told,) = filled.noticed
     assert "without its signature: file:" in told
-    assert "keeps no signatures: this kind of place has nowhere to put them" in told
+    assert "does not keep signatures: this kind of place cannot store them" in told
 
 
 def test_signing_and_verifying_take_sentences_for_what_makes_no_sense(filled, pairs, policy):

@@ -82,7 +82,7 @@ def test_adding_what_the_latest_version_is_changes_nothing(filled, lora_pair, tm
     assert (back.version.number, back.created) == (3, True)  # it is not the latest any more
 
 
-def test_an_adapter_whose_base_is_only_a_name_is_unverified_and_verify_mends_it(
+def test_an_adapter_whose_base_is_only_a_name_is_unverified_and_verify_repairs_it(
     workspace, lora_pair, tiny_llama, tmp_path
 ):
     folder = tiny.edit_config(
@@ -90,9 +90,9 @@ def test_an_adapter_whose_base_is_only_a_name_is_unverified_and_verify_mends_it(
     )
     version = workspace.add(folder, "naval").version
     assert (version.base.name, version.base.status) == ("fleet/ship", "unverified")
-    mended = workspace.verify_base("naval", str(tiny_llama))
-    assert (mended.name, mended.status) == ("fleet/ship", "verified")
-    assert workspace.version("naval").base == mended
+    repaired = workspace.verify_base("naval", str(tiny_llama))
+    assert (repaired.name, repaired.status) == ("fleet/ship", "verified")
+    assert workspace.version("naval").base == repaired
     assert workspace.show("naval").manifest.base.status == "verified"
 
 
