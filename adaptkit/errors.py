@@ -50,7 +50,10 @@ class AdaptkitError(Exception):
         return f"{self.what}: {self.why}" if self.why else self.what
 
     def about(self, old: str, new: str) -> Self:
-        """The same error with `new` for `old` in its texts: a temporary folder means nothing to the reader."""
+        """The same error with `new` for `old` in its texts.
+
+        A temporary folder means nothing to the reader.
+        """
         texts = (text.replace(old, new) for text in (self.what, self.why, self.fix))
         return cast("Self", _rebuild(type(self), *texts))
 

@@ -66,4 +66,7 @@ def review(action: Action) -> Iterable[Objection] | None:
 
 @hookspec
 def on_event(event: Event) -> None:
-    """Follow something that happened, after the registry committed it; an exception becomes a warning."""
+    """Follow something that happened, after the registry committed it.
+
+    An exception becomes a warning.
+    """

@@ -113,7 +113,9 @@ Ref = NameRef | DigestRef | PathRef | UrlRef | RemoteRef
 
 @dataclass(frozen=True, slots=True)
 class WeightedRef:
-    """One adapter of a merge: its reference, its weight, and other weights in the modules that globs name.
+    """One adapter of a merge.
+
+    Its reference, its weight, and other weights in the modules that globs name.
 
     Several values for a glob are spread over the layers, from the first to the last.
     """
@@ -212,7 +214,10 @@ def parse_selector(text: str, whole: str) -> Selector:
 
 
 def split_weight(text: str) -> tuple[str, float]:
-    """`naval@prod=0.7` → (`naval@prod`, 0.7). What follows the last `=` is a weight if it reads as a number."""
+    """`naval@prod=0.7` → (`naval@prod`, 0.7).
+
+    What follows the last `=` is a weight if it reads as a number.
+    """
     head, equals, tail = text.rpartition("=")
     if not equals:
         return text, 1.0

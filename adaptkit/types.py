@@ -19,7 +19,10 @@ MANIFEST_SCHEMA = 1
 
 
 def canonical_json(value: object) -> str:
-    """The one spelling of a JSON value that digests are taken of: sorted keys, no spaces, no NaN."""
+    """The one spelling of a JSON value that digests are taken of.
+
+    Sorted keys, no spaces, no NaN.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -52,7 +55,10 @@ def artifact_digest(files: Iterable[FileEntry]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a header says of one tensor: safetensors dtype (`F32`, `BF16`, …), shape, size in bytes."""
+    """What a header says of one tensor.
+
+    Safetensors dtype (`F32`, `BF16`, …), shape, size in bytes.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -64,7 +70,10 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of a base model's identity, such as `tm1:…`: read here (measured) or declared elsewhere (claimed)."""
+    """One level of a base model's identity, such as `tm1:…`.
+
+    Read here (measured) or declared elsewhere (claimed).
+    """
 
     value: str
     measured: bool
@@ -85,7 +94,10 @@ class Quantisation:
 
 @dataclass(frozen=True, slots=True)
 class BaseIdentity:
-    """What is known of a base model: a name proves nothing, the levels do. Without levels it is unverified."""
+    """What is known of a base model: a name proves nothing, the levels do.
+
+    Without levels it is unverified.
+    """
 
     name: str | None = None
     levels: tuple[Level, ...] = ()
@@ -155,7 +167,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """One ancestor of an artifact: by digest, with its weight, its role and the name it was called by."""
+    """One ancestor of an artifact.
+
+    By digest, with its weight, its role and the name it was called by.
+    """
 
     digest: str
     weight: float = 1.0
@@ -172,7 +187,10 @@ class LossFacts(TypedDict):
 
 
 class Facts(TypedDict, total=False):
-    """What only some origins record. Other keys are kept as they are; a foreign file may break these types."""
+    """What only some origins record.
+
+    Other keys are kept as they are; a foreign file may break these types.
+    """
 
     loss: LossFacts  # of a merge
     made_with: dict[str, str]  # what the bytes of a merge depend on besides its recipe
@@ -187,10 +205,13 @@ class Facts(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The facts fixed when an artifact was made: written as `adaptkit.json`, never part of the digest.
+    """The facts fixed when an artifact was made.
+
+    Written as `adaptkit.json`, never part of the digest.
 
     `files` are digested; `extras` travel beside them (README.md) and are verified but not digested.
-    `facts` holds what only some origins record: merge losses, training data digests, what was forced.
+    `facts` holds what only some origins record: merge losses, training data digests, what was
+    forced.
     """
 
     digest: str
@@ -295,7 +316,10 @@ CONDITION_OPS = (">=", "<=", "!=", ">", "<", "=")
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Everything an artifact comes from: each ancestor's own parents, and what the ancestors are called here."""
+    """Everything an artifact comes from.
+
+    Each ancestor's own parents, and what the ancestors are called here.
+    """
 
     digest: str
     parents: Mapping[str, tuple[Parent, ...]]
@@ -329,7 +353,9 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class PlacedVersion:
-    """A version found in a place: its number there, and the manifest that its `adaptkit.json` holds.
+    """A version found in a place.
+
+    Its number there, and the manifest that its `adaptkit.json` holds.
 
     What has no number has 0. `revision` is the place's own name for this state, such as a commit.
     """
@@ -343,7 +369,10 @@ class PlacedVersion:
 
     @property
     def described(self) -> bool:
-        """Whether adaptkit made it, so that its manifest says what it is; else it is a folder like any other."""
+        """Whether adaptkit made it, so that its manifest says what it is.
+
+        Else it is a folder like any other.
+        """
         return bool(self.manifest.method)
 
     def to_json(self) -> dict[str, Any]:
@@ -373,7 +402,9 @@ class PlacedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a push did: `naval@3 → …@7`; `sent` bytes crossed, `unchanged` when the digest was there already.
+    """What a push did: `naval@3 → …@7`.
+
+    `sent` bytes crossed, `unchanged` when the digest was there already.
 
     `note` says what the place does not promise, where it promises less than others do.
     """
@@ -395,8 +426,9 @@ class Receipt:
 class Event:
     """Something that happened and is committed: its verb, and its subject such as `naval@3`.
 
-    Verbs: added, merged, extracted, pulled, published, proposed, alias-moved, noted, deleted, restored, renamed,
-    signed, base-added, base-forgotten, rebuilt, imported, repaired, purged, swept.
+    Verbs: added, merged, extracted, pulled, published, proposed, alias-moved, noted, deleted,
+    restored, renamed, signed, base-added, base-forgotten, rebuilt, imported, repaired, purged,
+    swept.
     """
 
     verb: str

@@ -54,7 +54,7 @@ def test_what_is_written_is_valid(written):
         assert [error.message for error in CHECK.iter_errors(table)] == [], path
 
 
-def test_every_field_stands_in_the_schema():
+def test_every_field_is_in_the_schema():
     full = PlacedVersion(1, _manifest(), "naval", "first", "ada").to_json()
     assert set(SCHEMA["properties"]) == set(full)
     assert set(SCHEMA["$defs"]["file"]["properties"]) == set(full["files"][0])

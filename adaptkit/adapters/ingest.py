@@ -1,7 +1,8 @@
 """What of a folder becomes an artifact: read, checked, its base settled, every file hashed.
 
-Nothing is stored here and the folder is never changed. What has to differ from the folder (a base given
-as a local path, weights in a pickle) is handed over as bytes beside the paths of what is taken as it is.
+Nothing is stored here and the folder is never changed. What has to differ from the folder (a base
+given as a local path, weights in a pickle) is handed over as bytes beside the paths of what is
+taken as it is.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreparedAdapter:
-    """An adapter ready to be stored: its manifest, where each file's bytes come from, and what was noticed."""
+    """An adapter ready to be stored.
+
+    Its manifest, where each file's bytes come from, and what was noticed.
+    """
 
     manifest: Manifest
     sources: Mapping[str, Path | bytes]
@@ -59,7 +63,10 @@ def prepare(
     include: Sequence[str] = (),
     force: bool = False,
 ) -> PreparedAdapter:
-    """Check an opened adapter whole, and describe the artifact it becomes. `staging` takes converted weights."""
+    """Check an opened adapter whole, and describe the artifact it becomes.
+
+    `staging` takes converted weights.
+    """
     method.check(adapter)
     adapter.check_tensors()
     gathered = _Gathered()
@@ -119,7 +126,10 @@ def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathere
 
 
 def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> None:
-    """Write the tensors of a pickle as safetensors; the pickle itself never becomes part of an artifact."""
+    """Write the tensors of a pickle as safetensors.
+
+    The pickle itself never becomes part of an artifact.
+    """
     layout = {key: (info.dtype, info.shape) for key, info in adapter.header.items()}
     with TensorWriter(staging / WEIGHTS, layout) as writer:
         for key in layout:

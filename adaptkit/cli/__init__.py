@@ -1,4 +1,7 @@
-"""The command line. `main` is the one error boundary: it turns the library's errors into messages and exit codes."""
+"""The command line.
+
+`main` is the one error boundary: it turns the library's errors into messages and exit codes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated."""
+    """Run one command.
+
+    The exit code: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated.
+    """
     from adaptkit.cli.app import app
 
     debug = os.environ.get("ADAPTKIT_DEBUG") == "1"

@@ -22,7 +22,10 @@ class Data:
 
 
 def training_data(lineage: Lineage, digest: str) -> tuple[Data, ...]:
-    """The data that an artifact's manifest says it was trained on: `facts.training.data`, a list of label and digest."""
+    """The data that an artifact's manifest says it was trained on.
+
+    It is in `facts.training.data`, a list of label and digest.
+    """
     manifest = lineage.manifests.get(digest)
     training = manifest.facts.get("training") if manifest else None
     data = training.get("data") if isinstance(training, dict) else None
@@ -122,7 +125,10 @@ def _edge(parent: Parent) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a graph: what it is, what it comes from (the line it continues first), and what to print."""
+    """One line of a graph.
+
+    What it is, what it comes from (the line it continues first), and what to print.
+    """
 
     key: str
     parents: tuple[str, ...]
@@ -157,7 +163,10 @@ def rows(versions: Sequence[Version], lineages: Mapping[str, Lineage]) -> list[R
 
 
 def draw(rows: Iterable[Row]) -> list[str]:
-    """The graph as `git log --graph` draws it: a column for each line that is still to be continued."""
+    """The graph as `git log --graph` draws it.
+
+    A column for each line that is still to be continued.
+    """
     lines: list[str] = []
     open_: list[str] = []
     for row in rows:
@@ -196,7 +205,10 @@ def _marks(stays: Sequence[int], stay: str, moves: Sequence[int], move: str) -> 
 
 
 def _ordered(made: Mapping[str, Row]) -> Iterator[Row]:
-    """Children before parents; otherwise in the order they were made in (versions of the name come first)."""
+    """Children before parents.
+
+    Otherwise in the order they were made in (versions of the name come first).
+    """
     waiting = dict.fromkeys(made, 0)
     for row in made.values():
         for parent in dict.fromkeys(row.parents):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def verify(session: Session, ref: str | None, policy: str | None, key: str | None) -> None:
     """Hash the files of REF again, or those of everything.
 
-    With --policy or --key, also check who signed REF; it may then be a URL or REMOTE:NAME, of which nothing is fetched.
+    With --policy or --key, also check who signed REF; it may then be a URL or REMOTE:NAME, of which
+    nothing is fetched.
     """
     if policy is not None or key is not None:
         if ref is None or (policy is not None and key is not None):

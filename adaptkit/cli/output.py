@@ -24,7 +24,10 @@ class Output:
     as_json = False
 
     def data(self, value: Any, text: str | Callable[[], str]) -> None:
-        """Print the command's result: `value` as JSON, or `text` (a string, or a function that is called only when needed)."""
+        """Print the command's result.
+
+        `value` as JSON, or `text` (a string, or a function that is called only when needed).
+        """
         if self.as_json:
             click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
         else:

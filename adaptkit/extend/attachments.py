@@ -1,7 +1,8 @@
-"""Small things that belong to a version and come after it, such as signatures: where places of folders keep them.
+"""Attachments to a published version, such as signatures, as places made of folders store them.
 
-A version never changes, so what is attached to `v3/` is stored beside it, in `v3.attached/KIND/ID/`, where ID is made of
-the content: to attach the same twice is to attach it once. What is read back is hostile until checked.
+A version never changes, so what is attached to `v3/` is stored beside it, in
+`v3.attached/KIND/ID/`, where ID is made of the content: to attach the same twice is to attach it
+once. What is read back is hostile until checked.
 """
 
 from __future__ import annotations

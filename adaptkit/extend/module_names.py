@@ -1,4 +1,6 @@
-"""Module names as PEFT writes them: the prefix of its keys, and the patterns of rank_pattern and alpha_pattern.
+"""Module names as PEFT writes them.
+
+The prefix of its keys, and the patterns of rank_pattern and alpha_pattern.
 
 Public, for methods.
 """
@@ -13,13 +15,19 @@ PREFIX = "base_model.model."
 
 
 def matches(pattern: str, name: str) -> bool:
-    """As PEFT matches a key of alpha_pattern; a pattern that is no regular expression matches itself only."""
+    """Whether a pattern names a module, as PEFT matches a key of alpha_pattern.
+
+    A pattern that is no regular expression matches itself only.
+    """
     compiled = _compiled(pattern)
     return compiled.match(name) is not None if compiled else pattern == name
 
 
 def may_never_end(pattern: str) -> bool:
-    """Python's matcher backtracks: with a repeated group or many repetitions a hostile pattern never ends."""
+    """Whether matching a pattern may take forever.
+
+    Python's matcher backtracks: with a repeated group or many repetitions a hostile pattern never ends.
+    """
     plain = re.sub(r"\\.", "", pattern)
     return (
         len(pattern) > 1000
@@ -39,5 +47,8 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 
 
 def same_name(known: str, wanted: str) -> bool:
-    """Whether two dotted names may mean one thing: equal, or equal up to leading parts that one of them lacks."""
+    """Whether two dotted names may mean one thing.
+
+    Equal, or equal up to leading parts that one of them lacks.
+    """
     return known == wanted or known.endswith(f".{wanted}") or wanted.endswith(f".{known}")

@@ -1,4 +1,7 @@
-"""What is about to happen, as reviewing plugins are shown it, and what they may have against it. Standard library only."""
+"""What is about to happen, as reviewing plugins are shown it, and what they may have against it.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """About to merge: the labels, digests and bases of the sources, and the recipe in canonical form."""
+    """About to merge.
+
+    It has the labels, digests and bases of the sources, and the recipe in canonical form.
+    """
 
     sources: tuple[Parent, ...]
     bases: tuple[BaseIdentity, ...]
@@ -27,7 +33,8 @@ class Merge:
 class Reviews:
     """`[review]` in config.toml: which reviews to switch on that are off by default, and which off.
 
-    A review is called what the constant `REVIEW` of its plugin says, else what the plugin is called.
+    A review is called what the constant `REVIEW` of its plugin says, else what the plugin is
+    called.
     """
 
     enable: tuple[str, ...] = ()

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a push carries: the version as this registry knows it, and where each file's bytes are stored.
+    """What a push carries.
+
+    The version as this registry knows it, and where each file's bytes are stored.
 
     `placed.number` is the number here; the place may have to give another (DESIGN section 2).
     """
@@ -38,7 +40,10 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a place guarantees, learned by trying: shown by `remote check` and recorded with a push."""
+    """What a place guarantees, learned by trying.
+
+    Shown by `remote check` and recorded with a push.
+    """
 
     create_only: bool
     compare_and_swap: bool
@@ -47,7 +52,10 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """What a person may ask of a push. Most places know none of it, and say so (`StorageBackend.asked`)."""
+    """What a person may ask of a push.
+
+    Most places know none of it, and say so (`StorageBackend.asked`).
+    """
 
     create: bool = False
     """Make the place when it is not there, where that takes a decision (a repository on the Hub)."""
@@ -60,7 +68,10 @@ class PushOptions:
 
 
 class StorageBackend(ABC):
-    """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in its message."""
+    """One adapter's place behind a URL.
+
+    Raises `StorageError`, with the place's URL in its message.
+    """
 
     schemes: ClassVar[tuple[str, ...]]
     """URL schemes it serves, such as ("file",)."""
@@ -93,7 +104,10 @@ class StorageBackend(ABC):
         into: Path,
         progress: Progress = no_progress,
     ) -> None:
-        """Write these files of a version below `into`, an empty folder. The caller verifies the bytes."""
+        """Write these files of a version below `into`, an empty folder.
+
+        The caller verifies the bytes.
+        """
 
     @abstractmethod
     def probe(self) -> Promise:
@@ -109,7 +123,10 @@ class StorageBackend(ABC):
         )
 
     def asked(self, options: PushOptions) -> Self:
-        """The place to push to as a person asked; by default every option is refused, by its name."""
+        """The place to push to as a person asked.
+
+        By default every option is refused, by its name.
+        """
         for option in fields(options):
             if getattr(options, option.name) != option.default:
                 raise StorageError(
@@ -132,9 +149,12 @@ class StorageBackend(ABC):
         )
 
     def outline(self, revision: str, into: Path) -> Mapping[str, str]:
-        """Write what identifies a base model there, without its weights; returns each weight file's declared sha256.
+        """Write what identifies a base model there, without its weights.
 
-        `into` gets config and index, and each weight file in its full size, sparse, with nothing but its header.
+        Returns each weight file's declared sha256.
+
+        `into` gets config and index, and each weight file in its full size, sparse, with nothing
+        but its header.
         """
         raise StorageError(
             f"cannot look at the base {self.url}",
@@ -150,7 +170,10 @@ class StorageBackend(ABC):
         return found[max(found) if number is None else number]
 
     def find(self, digest: str) -> PlacedVersion | None:
-        """The version that this kind of place itself calls by a digest (an image's); None when there is no such."""
+        """The version that this kind of place itself calls by a digest (an image's).
+
+        None when there is no such.
+        """
         return None
 
     def aliases(self) -> Mapping[str, int]:
@@ -168,9 +191,12 @@ class StorageBackend(ABC):
         return None
 
     def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
-        """Put a few small files, such as a signature, beside a version that never changes; returns their name.
+        """Put a few small files, such as a signature, beside a version that never changes.
 
-        `kind` is a media type. The same files twice are there once; the last file makes the attachment appear.
+        Returns their name.
+
+        `kind` is a media type. The same files twice are there once; the last file makes the
+        attachment appear.
         """
         raise StorageError(
             f"{self.url} does not keep signatures", why="this kind of place cannot store them"
@@ -181,5 +207,8 @@ class StorageBackend(ABC):
         return ()
 
     def names(self) -> tuple[str, ...]:
-        """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""
+        """The adapters below this place, when it is a remote's root.
+
+        Empty when it cannot be listed.
+        """
         return ()

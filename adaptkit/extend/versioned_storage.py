@@ -1,7 +1,9 @@
-"""A ready subclass for places that keep `v1/`, `v2/`, …: what they all do alike, whatever keeps the bytes.
+"""A ready subclass for places with a folder for each version: `v1/`, `v2/` and so on.
 
-A version's folder is a plain PEFT directory with an `adaptkit.json`, which is its commit point: a folder
-without one does not exist. What is read from a place is hostile until checked.
+It holds what they all have in common, wherever the bytes are stored.
+
+A version's folder is a plain PEFT directory with an `adaptkit.json`, which is its commit point: a
+folder without one does not exist. What is read from a place is hostile until checked.
 """
 
 from __future__ import annotations
@@ -47,13 +49,18 @@ class VersionedStorage(StorageBackend):
 
     @abstractmethod
     def manifest_of(self, number: int) -> bytes:
-        """The `adaptkit.json` of a committed version; `StorageError` when missing, `Corrupt` when too large."""
+        """The `adaptkit.json` of a committed version.
+
+        `StorageError` when missing, `Corrupt` when too large.
+        """
 
     @abstractmethod
     def publish(
         self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
     ) -> int | None:
-        """Make the version appear whole; returns the number of bytes sent, or None when another push took the number.
+        """Make the version appear whole.
+
+        Returns the number of bytes sent, or None when another push took the number.
 
         `held` maps each sha256 that is stored here already to its path.
         """
@@ -154,7 +161,10 @@ class VersionedStorage(StorageBackend):
 
 
 def check_entries(entries: Sequence[FileEntry]) -> None:
-    """Refuse a file list that could write elsewhere or over something; `StoreError` or `ValueError` says why."""
+    """Refuse a file list that could write elsewhere or over something.
+
+    `StoreError` or `ValueError` says why.
+    """
     check_paths([entry.path for entry in entries])
     for entry in entries:
         if entry.path.casefold() in {MANIFEST, ALIASES}:

@@ -1,6 +1,9 @@
-"""What adapters have to do with each other: norms, spectra, cosines and agreement of signs, and what a rank would cost.
+"""What adapters have to do with each other.
 
-All of it comes from the factors, O((m+n)R²) a module; nothing is written out but a sample of entries for the signs.
+Norms, spectra, cosines and agreement of signs, and what a rank would cost.
+
+All of it comes from the factors, O((m+n)R²) a module; nothing is written out but a sample of
+entries for the signs.
 """
 
 from __future__ import annotations
@@ -44,7 +47,10 @@ class Spectrum:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two adapters: the cosine of their updates, and the share of entries with equal signs, in all and by module."""
+    """How two adapters compare.
+
+    The cosine of their updates, and the share of entries with equal signs, in all and by module.
+    """
 
     one: str
     other: str
@@ -57,7 +63,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything `diff` shows: each adapter, each pair, what a rank of their sum would lose, and what to try."""
+    """Everything `diff` shows.
+
+    Each adapter, each pair, what a rank of their sum would lose, and what to try.
+    """
 
     adapters: tuple[Spectrum, ...]
     pairs: tuple[Pair, ...]
@@ -71,7 +80,10 @@ class Comparison:
 
 
 def compare(sources: Sequence[OpenAdapter], weights: Sequence[float]) -> Comparison:
-    """Look at adapters side by side; `weights` are those of the sum whose truncation is estimated."""
+    """Look at adapters side by side.
+
+    `weights` are those of the sum whose truncation is estimated.
+    """
     deltas = [
         {module.key: (module, _delta(source, module)) for module in _modules(source)}
         for source in sources

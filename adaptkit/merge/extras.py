@@ -1,7 +1,8 @@
 """What a merge meets besides updates: heads, biases, new tokens, tokenizer files, settings.
 
-None of them can be summed. One rule serves all three kinds: equal, or owned by one parent → kept; in
-conflict → an error that names them, unless `--extras` says `average` (tensors only), `from=REF` or `drop`.
+None of them can be summed. One rule serves all three kinds: equal, or owned by one parent → kept;
+in conflict → an error that names them, unless `--extras` says `average` (tensors only), `from=REF`
+or `drop`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ class Contributor:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What is kept, by key, and what `drop` left out. Tensors are made when asked for, one at a time."""
+    """What is kept, by key, and what `drop` left out.
+
+    Tensors are made when asked for, one at a time.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
@@ -73,7 +77,10 @@ def resolve_extras(
     keys: Sequence[Sequence[str]],
     settings: Sequence[str],
 ) -> ResolvedExtras:
-    """Settle tensors, files and settings by one policy; `keys[i]` are the extra tensors of `parties[i]`."""
+    """Settle tensors, files and settings by one policy.
+
+    `keys[i]` are the extra tensors of `parties[i]`.
+    """
     tensors = resolve_tensors(policy, parties, keys)
     files = resolve_files(policy, parties)
     fields = resolve_settings(policy, parties, settings)

@@ -1,7 +1,7 @@
 """The recipe: what a merge is made of, written down so that it can be made again.
 
-A recipe names its sources by digest, so the same recipe digest means the same merge anywhere; labels
-are for people and are not part of it.
+A recipe names its sources by digest, so the same recipe digest means the same merge anywhere;
+labels are for people and are not part of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ Keep = Literal["fro", "cumulative", "ratio"]
 
 @dataclass(frozen=True, slots=True)
 class ModuleWeight:
-    """One adapter's weight in the modules that a glob names; several values are spread over the layers."""
+    """One adapter's weight in the modules that a glob names.
+
+    Several values are spread over the layers.
+    """
 
     digest: str
     glob: str
@@ -44,7 +47,10 @@ class ModuleWeight:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A resolved merge. `weights` are in the sources; `extras` is refuse, average, drop or from=DIGEST."""
+    """A resolved merge.
+
+    `weights` are in the sources; `extras` is refuse, average, drop or from=DIGEST.
+    """
 
     sources: tuple[Parent, ...]
     strategy: str
@@ -109,7 +115,9 @@ def resolve(
     modules: Sequence[Mapping[str, Sequence[float]]],
     choices: Choices,
 ) -> Recipe:
-    """Check every part of a merge that can be checked before reading a tensor; `BadRecipe` names the part.
+    """Check every part of a merge that can be checked before reading a tensor.
+
+    `BadRecipe` names the part.
 
     `modules[i]` maps module globs to weights of `sources[i]` there.
     """

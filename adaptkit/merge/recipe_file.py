@@ -1,4 +1,6 @@
-"""A merge written down in a YAML file: read with line numbers, checked strictly, resolved like one that was typed.
+"""A merge written down in a YAML file.
+
+Read with line numbers, checked strictly, resolved like one that was typed.
 
 ```yaml
 adapters:
@@ -19,8 +21,8 @@ normalize: false
 base: models/ship
 ```
 
-JSON is YAML, so what `adaptkit show REF --recipe` prints is such a file too. Anchors, aliases and tags are refused: a
-recipe needs none, and a few lines of them can grow without bound.
+JSON is YAML, so what `adaptkit show REF --recipe` prints is such a file too. Anchors, aliases and
+tags are refused: a recipe needs none, and a few lines of them can grow without bound.
 """
 
 from __future__ import annotations
@@ -89,7 +91,10 @@ def _folder(path: Path) -> PathRef:
 
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> Composition:
-    """Read a file and check all of it that can be checked alone; `BadRecipe` names the file and the line."""
+    """Read a file and check all of it that can be checked alone.
+
+    `BadRecipe` names the file and the line.
+    """
     path = path.absolute()
     if path.resolve() in {one.resolve() for one in above}:
         raise BadRecipe(

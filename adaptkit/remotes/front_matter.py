@@ -1,8 +1,10 @@
-"""The YAML between the two `---` at the top of a README.md: read without believing it, changed without retyping it.
+"""The YAML between the two `---` at the top of a README.md.
+
+Read without believing it, changed without retyping it.
 
 Notable choices:
-- tags (`!!python/…`), anchors and aliases are refused before anything is built: they are how YAML runs code and
-  how a few lines become gigabytes; a card has no use for them
+- tags (`!!python/…`), anchors and aliases are refused before anything is built: they are how YAML
+  runs code and how a few lines become gigabytes; a card has no use for them
 - every value is read as text, so `language: no` is Norwegian and a date is what was written
 - a key is replaced where it is in the text, so comments, order and spelling of all others stay
 """
@@ -26,7 +28,10 @@ _KEY = re.compile(
 
 
 def split(text: str) -> tuple[str, str]:
-    """A card's front matter (without its fences) and its body; the first is empty when there is none."""
+    """A card's front matter (without its fences) and its body.
+
+    The first is empty when there is none.
+    """
     match = _FENCE.match(text)
     return (match[1], text[match.end() :]) if match else ("", text)
 

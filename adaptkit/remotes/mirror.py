@@ -1,7 +1,7 @@
 """Copying versions from one place to another, without a registry between them.
 
-Every file is hashed on its way, a digest that is there sends nothing, numbers stay where they are free, and what was
-interrupted goes on by running again: each version arrives whole or not at all.
+Every file is hashed on its way, a digest that is there sends nothing, numbers stay where they are
+free, and what was interrupted goes on by running again: each version arrives whole or not at all.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ class Mirrored:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One adapter's place and where it is copied to: the versions to send, and those that are there."""
+    """One adapter's place and where it is copied to.
+
+    The versions to send, and those that are there.
+    """
 
     source: StorageBackend
     target: StorageBackend
@@ -108,7 +111,10 @@ class Plan:
 def pairs(
     places: Places, source: str, target: str
 ) -> list[tuple[StorageBackend, StorageBackend, refs.Selector | None]]:
-    """Which place goes where: one adapter's (`team:naval`, a URL), or every adapter's below a remote or a root's URL."""
+    """Which place goes where.
+
+    One adapter's (`team:naval`, a URL), or every adapter's below a remote or a root's URL.
+    """
     if "://" not in source and ":" not in source:
         return _below(places, places.root(source), target)
     place, selector = places.to_pull(source)
@@ -162,7 +168,10 @@ def copy(
     review: Callable[[Plan, Bundle], None],
     progress: Progress = no_progress,
 ) -> Mirrored:
-    """Send what is to be sent, oldest first, then the aliases. What fails, or `review` refuses, is reported; the rest goes on."""
+    """Send what is to be sent, oldest first, then the aliases.
+
+    What fails, or `review` refuses, is reported; the rest goes on.
+    """
     numbers, sent, failures = dict(made.numbers), list[Copied](), list(made.broken)
     held: dict[str, Path] = {}
     for placed in made.todo:
@@ -239,7 +248,10 @@ def _carry_aliases(
 def _bring(
     source: StorageBackend, placed: PlacedVersion, into: Path, held: Mapping[str, Path]
 ) -> dict[str, Path]:
-    """The files of a version by sha256, verified; those of the version before are used again, or dropped."""
+    """The files of a version by sha256, verified.
+
+    Those of the version before are used again, or dropped.
+    """
     entries = placed.manifest.files + placed.manifest.extras
     missing = list({entry.sha256: entry for entry in entries if entry.sha256 not in held}.values())
     source.pull(placed, missing, into)

@@ -1,10 +1,14 @@
-"""The model card of a version: what the registry recorded, as a page that the Hub understands and people read.
+"""The model card of a version.
+
+What the registry recorded, as a page that the Hub understands and people read.
 
 Notable choices:
-- what is generated stands between two markers; every other line belongs to its author and is never touched
-- front matter that people wrote wins, except where adaptkit knows better (base, library, its own tags)
-- what comes from elsewhere (names, messages, recipes) is shown inert: no markup, no control characters, and
-  neither a local path nor an author's name
+- what is generated stands between two markers; every other line belongs to its author and is never
+  touched
+- front matter that people wrote wins, except where adaptkit knows better (base, library, its own
+  tags)
+- what comes from elsewhere (names, messages, recipes) is shown inert: no markup, no control
+  characters, and neither a local path nor an author's name
 """
 
 from __future__ import annotations
@@ -45,7 +49,10 @@ _CARRIED = ("license", "language")
 
 @dataclass(frozen=True, slots=True)
 class Ancestor:
-    """A parent as a card shows it: its own card (empty when it is not here) and the places that hold it."""
+    """A parent as a card shows it.
+
+    Its own card (empty when it is not here) and the places that hold it.
+    """
 
     parent: Parent
     card: str = ""
@@ -84,7 +91,10 @@ def render(subject: Subject, standing: str = "") -> str:
 
 
 def inert(text: object) -> str:
-    """Text from elsewhere for a line of Markdown: no control characters, no markup, no local path."""
+    """Text from elsewhere for a line of Markdown.
+
+    No control characters, no markup, no local path.
+    """
     line = " ".join(_CONTROL.sub("", without_paths(str(text))).split())
     return re.sub(r"([\\`*_{}\[\]<>|#!~$])", r"\\\1", line)
 
@@ -133,7 +143,10 @@ def _front(
 
 
 def _inherited(ancestors: Sequence[Ancestor]) -> tuple[dict[str, Any], list[str]]:
-    """Licence and languages of what was merged: those that all share, and a warning for each that they do not."""
+    """Licence and languages of what was merged.
+
+    Those that all share, and a warning for each that they do not.
+    """
     if not ancestors:
         return {}, []
     declared: dict[str, dict[str, tuple[str, ...]]] = {key: {} for key in _CARRIED}

@@ -43,7 +43,10 @@ class Places:
         return self.open(to if "://" in to else self.url_of(to))
 
     def to_push(self, to: str, name: str) -> StorageBackend:
-        """Where `name` is pushed: a URL is its place, a remote holds it under its name (or `REMOTE:OTHER`)."""
+        """Where `name` is pushed.
+
+        A URL is its place, a remote holds it under its name (or `REMOTE:OTHER`).
+        """
         if "://" in to:
             parsed = refs.parse(to)
             if isinstance(parsed, refs.UrlRef) and parsed.selector:

@@ -23,7 +23,10 @@ def refetch(
     versions: Sequence[Version] = (),
     notify: Callable[[str], None] = lambda _: None,
 ) -> Placement:
-    """Fetch an artifact from any of its placements, the latest first; `StoreError` lists why each of them failed."""
+    """Fetch an artifact from any of its placements, the latest first.
+
+    `StoreError` lists why each of them failed.
+    """
     label = versions[-1].ref if versions else digest
     failures = []
     for placement in sorted(placements, key=lambda p: p.when, reverse=True):

@@ -31,7 +31,9 @@ def push(
     alias: str | None = None,
     dress: Callable[[Bundle, str], Bundle] | None = None,
 ) -> Receipt:
-    """Publish, expecting what is there now; a conflict is looked at again a few times. Carries an alias if given.
+    """Publish, expecting what is there now; a conflict is looked at again a few times.
+
+    Carries an alias if given.
 
     `dress` puts a model card into the bundle, given the current one, for places that show one.
     """
@@ -86,7 +88,9 @@ def choose(place: StorageBackend, selector: Selector | None) -> PlacedVersion:
 def fetch(
     place: StorageBackend, placed: PlacedVersion, store: Store, progress: Progress = no_progress
 ) -> Manifest:
-    """Bring a version into the store; what is there already is not fetched, and every byte is verified.
+    """Bring a version into the store.
+
+    What is there already is not fetched, and every byte is verified.
 
     `Corrupt` names the file that is not what the manifest says; nothing of it is in the store then.
     """
@@ -127,7 +131,10 @@ def _fetch(
 def download(
     place: StorageBackend, placed: PlacedVersion, store: Store, into: Path, progress: Progress
 ) -> None:
-    """The files of a version as a folder, every byte verified; for what adaptkit did not make, and has to look at."""
+    """The files of a version as a folder, every byte verified.
+
+    For what adaptkit did not make, and has to look at.
+    """
     entries = placed.manifest.files + placed.manifest.extras
     place.pull(placed, entries, into, progress)
     _check(place, placed, entries, into, store)

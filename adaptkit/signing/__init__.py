@@ -1,4 +1,6 @@
-"""Who says that an artifact is what it says it is: statements, signatures by key pairs, and policies.
+"""Who says that an artifact is what it says it is.
+
+Statements, signatures by key pairs, and policies.
 
 statement    what is signed of a version: its files, and every fact of its adaptkit.json, in canonical form
 signatures   one signature with its statement and public key; where a workspace keeps them

@@ -1,8 +1,12 @@
-"""Signing and checking with key pairs, by the model-signing library: https://github.com/sigstore/model-transparency.
+"""Signing and checking with key pairs, by the model-signing library.
+
+See https://github.com/sigstore/model-transparency.
 
 Notable choices:
-- the library's own hashing of a folder is replaced by the hashes of the statement, which the caller has verified
-- the statement's hash is in the subject's name, and two subjects are equal only when their names are
+- the library's own hashing of a folder is replaced by the hashes of the statement, which the caller
+  has verified
+- the statement's hash is in the subject's name, and two subjects are equal only when their names
+  are
 - offline: no Sigstore service is asked for anything
 """
 
@@ -82,7 +86,10 @@ def verify(signature: Signature) -> bool:
 
 
 def fingerprint(key: bytes) -> str:
-    """`sha256:…` of a public key's PEM, as `sha256sum KEY.pub` has it; ValueError when it is no such key."""
+    """`sha256:…` of a public key's PEM, as `sha256sum KEY.pub` has it.
+
+    ValueError when it is no such key.
+    """
     with _library("cannot read a public key"):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization

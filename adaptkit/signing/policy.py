@@ -54,7 +54,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a team lets in. `keys` are fingerprints by name, `label` is how errors call the policy."""
+    """What a team lets in.
+
+    `keys` are fingerprints by name, `label` is how errors call the policy.
+    """
 
     label: str
     keys: Mapping[str, str]
@@ -96,9 +99,12 @@ class Policy:
         signatures: Sequence[Signature],
         asked: str | None = None,
     ) -> tuple[str, Signature]:
-        """Who may have signed a version and did, with the signature; `Refused` says why none of them counts.
+        """Who may have signed a version and did, with the signature.
 
-        `asked` is the name that was asked for, where that is known. The caller decides by `require` what follows.
+        `Refused` says why none of them counts.
+
+        `asked` is the name that was asked for, where that is known. The caller decides by `require`
+        what follows.
         """
         name = placed.name if asked is None else asked
         who = {

@@ -1,7 +1,8 @@
 """What is signed of a version: its files and every fact of its `adaptkit.json`, in canonical form.
 
-Left out is what is not of the artifact: the number (each place gives its own), message and author (the registry's,
-and they may be corrected), and README.md, which places such as the Hub write anew and no digest covers.
+Left out is what is not of the artifact: the number (each place gives its own), message and author
+(the registry's, and they may be corrected), and README.md, which places such as the Hub write anew
+and no digest covers.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Statement:
 
     @classmethod
     def parse(cls, data: bytes) -> Statement:
-        """The way back from `data`; KeyError, TypeError or ValueError when it is none, or not in canonical form."""
+        """The way back from `data`.
+
+        KeyError, TypeError or ValueError when it is none, or not in canonical form.
+        """
         table = json.loads(data)
         statement = cls(table["name"], Manifest.from_json(table))
         if not isinstance(statement.name, str) or statement.data != data:
@@ -67,7 +71,10 @@ class Statement:
         return f"{self.name}@sha256:{sha256(self.data).hexdigest()}"
 
     def differences(self, signed: Statement) -> list[str]:
-        """How this, the current state, differs from what was signed: parts of an error message, the gravest first."""
+        """How this, the current state, differs from what was signed.
+
+        Parts of an error message, the gravest first.
+        """
         found = []
         if self.name != signed.name:
             found.append(f"it was signed as '{signed.name}' and is stored as '{self.name}'")

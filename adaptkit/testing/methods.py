@@ -229,7 +229,9 @@ def _readable(method: AdapterMethod, view: AdapterView) -> tuple[Module, ...]:
 def _packed(
     method: AdapterMethod, view: AdapterView
 ) -> tuple[dict[str, Module], dict[str, Array], list[Module], dict[str, LowRank]]:
-    """The adapter's modules, packed as a merge does: scale 1, and every second one with twice the rank.
+    """The adapter's modules, packed as a merge does.
+
+    Scale 1, and every second one with twice the rank.
 
     A merge gives modules different ranks, which is where configurations go wrong.
     """

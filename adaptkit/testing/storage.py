@@ -100,7 +100,10 @@ class StorageConformance:
 
     @pytest.fixture
     def make(self, tmp_path: Path) -> Callable[..., Bundle]:
-        """`make(number, seed)`: a version to push. The seed decides its weights; everything else stays."""
+        """`make(number, seed)`: a version to push.
+
+        The seed decides its weights; everything else stays.
+        """
 
         def bundle(number: int = 1, seed: int = 1, name: str = "naval") -> Bundle:
             folder = tmp_path / f"source-{seed}"

@@ -20,7 +20,10 @@ _SHAPES = {"core": (6, 6), "knots": (6, 9), "dense": (9, 7), "factors": (4, 9)}
 
 
 class StrategyConformance:
-    """Inherit, and give the fixture `strategy`; override `params` to try other parameters than the defaults."""
+    """Inherit, and give the fixture `strategy`.
+
+    Override `params` to try other parameters than the defaults.
+    """
 
     tolerance: ClassVar[float] = 1e-12
     """Largest relative difference where two ways of computing must agree."""

@@ -23,7 +23,9 @@ def move_alias(
     expect: int | None = -1,
     confirmed: bool = False,
 ) -> AliasMove:
-    """Point an alias at a version (None drops it); `expect` (a number, or None for "not there") makes it a swap.
+    """Point an alias at a version (None drops it).
+
+    `expect` (a number, or None for "not there") makes it a swap.
 
     `confirmed` moves an alias that the configuration protects.
     """

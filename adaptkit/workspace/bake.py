@@ -43,9 +43,12 @@ def bake_adapter(
     allow_pickle: bool = False,
     workers: int | None = None,
 ) -> Baked:
-    """Write the model in `base` with an adapter in its weights to `out`; the same call goes on where one stopped.
+    """Write the model in `base` with an adapter in its weights to `out`.
 
-    `check` is a prompt whose logits are compared with those of the live adapter (needs torch and PEFT).
+    The same call goes on where one stopped.
+
+    `check` is a prompt whose logits are compared with those of the live adapter (needs torch and
+    PEFT).
     """
     folder = user_path(base)
     with ExitStack() as stack, staging(context.tmp) as work:
@@ -80,7 +83,10 @@ def extract_adapter(
     out: str | os.PathLike[str] | None = None,
     message: str = "",
 ) -> Extracted:
-    """What a full fine-tune changed in its base, as an adapter of a rank; what that leaves out is reported."""
+    """What a full fine-tune changed in its base, as an adapter of a rank.
+
+    What that leaves out is reported.
+    """
     from adaptkit.bake import extract
 
     check_destination("an adapter", name, out)

@@ -71,7 +71,10 @@ def measured_by(context: Context, base: BaseIdentity) -> Pair | None:
 
 
 def verify_base(context: Context, ref: str, base: str, *, force: bool = False) -> BaseIdentity:
-    """Measure what was only claimed: the base of a version (and that the version fits it), or a base by its name."""
+    """Measure what was only claimed.
+
+    The base of a version (and that the version fits it), or a base by its name.
+    """
     found = measured_base(context, user_path(base))
     known = context.registry.base_names().get(ref)
     version = None if known is not None else find_version(context, ref)

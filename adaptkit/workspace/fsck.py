@@ -26,7 +26,8 @@ HARMLESS = frozenset({"elsewhere", "orphaned", "unreachable"})
 class Finding:
     """One thing that is not as it should be: what, why, and what was done about it.
 
-    `elsewhere`, `orphaned` and `unreachable` are no damage: a placement has it, gc will remove it, the place did not respond.
+    `elsewhere`, `orphaned` and `unreachable` are no damage: a placement has it, gc will remove it,
+    the place did not respond.
     """
 
     kind: Kind
@@ -60,7 +61,10 @@ def check_artifacts(
     repair: Callable[[Manifest], str] | None,
     step: Progress,
 ) -> Iterator[Finding]:
-    """Hash every artifact that the registry knows. `repair` brings one back and says from where, or raises."""
+    """Hash every artifact that the registry knows.
+
+    `repair` brings one back and says from where, or raises.
+    """
     for manifest, alive in manifests:
         finding = _check(manifest, store, labels, placed)
         if finding is not None and repair is not None and (alive or finding.kind == "corrupt"):
@@ -124,7 +128,10 @@ def check_placements(
     drop: Callable[[Placement], None] | None,
     step: Progress,
 ) -> Iterator[Finding]:
-    """Check that every place holds what the registry recorded; a place that does not respond is left out."""
+    """Check that every place holds what the registry recorded.
+
+    A place that does not respond is left out.
+    """
     for placement in placements:
         what = f"{placement.place}@{placement.number}"
         why = ""

@@ -139,7 +139,10 @@ def export_registry(context: Context, path: str | os.PathLike[str]) -> Path:
 
 
 def import_registry(context: Context, path: str | os.PathLike[str]) -> dict[str, int]:
-    """Take in what `export_registry` wrote: how many rows of each kind were new. All of it, or nothing."""
+    """Take in what `export_registry` wrote: how many rows of each kind were new.
+
+    All of it, or nothing.
+    """
     source = user_path(path)
     with os_errors("read", source):
         data = source.read_bytes()

@@ -94,7 +94,10 @@ def _take(
     allow_pickle: bool = False,
     asked: str | None = None,
 ) -> Added:
-    """Fetch and register a version that the policy lets in; `asked` is the name it was asked for by."""
+    """Fetch and register a version that the policy lets in.
+
+    `asked` is the name it was asked for by.
+    """
     signatures = admit(context, place, placed, asked)
     if alias is not None:
         review_move(context, name, alias, context.registry.next_number(name))

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A version and whether it is new (`created`) or what the name already was; `skipped` files did not come in."""
+    """A version and whether it is new (`created`) or what the name already was.
+
+    `skipped` files did not come in.
+    """
 
     version: Version
     created: bool
@@ -76,7 +79,10 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Baked:
-    """A full model made: its report, and how far its logits are from the live adapter's, where that was looked at."""
+    """A full model made.
+
+    Its report, and how far its logits are from the live adapter's, where that was looked at.
+    """
 
     report: BakeReport
     apart: float | None = None
@@ -158,7 +164,11 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What `verify` found: sound artifacts, an error message for each damaged one, and those that are only stored elsewhere."""
+    """What `verify` found.
+
+    Sound artifacts, an error message for each damaged one, and those that are only stored
+    elsewhere.
+    """
 
     sound: tuple[str, ...]
     damaged: tuple[str, ...]
@@ -206,7 +216,10 @@ class LockReport:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A locked adapter that is here: the version it is registered as, its verified folder, and whether it was fetched."""
+    """A locked adapter that is here.
+
+    The version it is registered as, its verified folder, and whether it was fetched.
+    """
 
     locked: Locked
     version: Version
@@ -269,7 +282,10 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """How much a workspace holds: counts of the registry, bytes of the store, bytes of each team, (used, limit) of quotas."""
+    """How much a workspace holds.
+
+    Counts of the registry, bytes of the store, bytes of each team, (used, limit) of quotas.
+    """
 
     home: str
     registry: str
@@ -294,7 +310,10 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A signature made or accepted: of what, by which key; `created` is False when that key had signed just this before."""
+    """A signature made or accepted: of what, by which key.
+
+    `created` is False when that key had signed just this before.
+    """
 
     label: str
     digest: str

@@ -1,4 +1,7 @@
-"""What people write on the command line and in config.toml: sizes (`20 GB`), ages (`30d`), conditions (`accuracy>=0.9`)."""
+"""What people write on the command line and in config.toml.
+
+Sizes (`20 GB`), ages (`30d`), conditions (`accuracy>=0.9`).
+"""
 
 from __future__ import annotations
 

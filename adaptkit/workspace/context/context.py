@@ -77,7 +77,10 @@ class Context:
 
     @classmethod
     def init(cls, folder: str | os.PathLike[str] = ".", **how: Any) -> Self:
-        """Make a workspace in `folder/.adaptkit` and open it; an existing one is opened as it is."""
+        """Make a workspace in `folder/.adaptkit` and open it.
+
+        An existing one is opened as it is.
+        """
         path = user_path(folder).absolute()
         if path.exists() and not path.is_dir():
             raise StoreError(

@@ -44,7 +44,9 @@ def ingest_folder(
     quantised: Quantisation | None = None,
     **how: Any,
 ) -> PreparedAdapter:
-    """A folder as the artifact it becomes; a file of another tool as the PEFT directory it is converted to.
+    """A folder as the artifact it becomes.
+
+    A file of another tool as the PEFT directory it is converted to.
 
     Errors call it by its label.
     """
@@ -77,7 +79,10 @@ def ingest_pulled(
     allow_pickle: bool = False,
     progress: Progress = no_progress,
 ) -> PreparedAdapter:
-    """Fetch an adapter that adaptkit did not make and read it as a folder; its origin is recorded."""
+    """Fetch an adapter that adaptkit did not make and read it as a folder.
+
+    Its origin is recorded.
+    """
     folder = Path(mkdtemp(dir=work))
     transfer.download(place, placed, context.store, folder, progress)
     try:
@@ -99,7 +104,9 @@ def open_for_merge(
     allow_pickle: bool = False,
     weights: BaseWeights | None = None,
 ) -> tuple[OpenAdapter, BaseIdentity]:
-    """One adapter of a merge: a registered version, a folder, or a place (fetched, then pinned by digest).
+    """One adapter of a merge.
+
+    A registered version, a folder, or a place (fetched, then pinned by digest).
 
     `weights` are those of the base, for methods whose update needs them.
     """

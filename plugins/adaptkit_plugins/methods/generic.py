@@ -1,7 +1,7 @@
 """Every other PEFT type: carried, never changed.
 
-It lets an adapter of any type be added, shown, versioned, pushed and pulled, and says plainly that it
-cannot be merged. A plugin that knows a type better takes it over by recognising it.
+It lets an adapter of any type be added, shown, versioned, pushed and pulled, and says plainly that
+it cannot be merged. A plugin that knows a type better takes it over by recognising it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """LoHa and LoKr: updates that are a Hadamard or a Kronecker product of small matrices.
 
-Both are low rank themselves: rows of a Khatri-Rao product for LoHa (rank r₁·r₂), factor by factor for LoKr, so they
-merge without their base and without the m×n matrix wherever that is smaller.
+Both are low rank themselves: rows of a Khatri-Rao product for LoHa (rank r₁·r₂), factor by factor
+for LoKr, so they merge without their base and without the m×n matrix wherever that is smaller.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ class Lycoris(AdapterMethod):
         return float(alpha) / rank
 
     def _stored(self, view: AdapterView, name: str, shape: tuple[int, int]) -> tuple[int, ...]:
-        """The shape of the weight: a convolution written as a matrix is known from the base only."""
+        """The shape of the weight.
+
+        A convolution written as a matrix is known from the base only.
+        """
         found = [
             stored
             for key, stored in (view.base_shapes or {}).items()

@@ -58,7 +58,10 @@ class Ia3(_Vectors):
     _KEY: ClassVar[re.Pattern[str]] = re.compile(r"(?P<module>.+)\.ia3_l")
 
     def modules(self, view: AdapterView) -> tuple[Module, ...]:
-        """All of them when the base's shapes are known; a vector shows only one side of its matrix."""
+        """All of them when the base's shapes are known.
+
+        A vector shows only one side of its matrix.
+        """
         names = [
             m["module"].removeprefix(PREFIX)
             for key in view.header
@@ -119,7 +122,10 @@ class Ia3(_Vectors):
 
 
 class LnTuning(_Vectors):
-    """Trained norms (Zhao et al. 2023, https://arxiv.org/abs/2312.11420): whole vectors that replace the base's."""
+    """Trained norms (Zhao et al. 2023, https://arxiv.org/abs/2312.11420).
+
+    Whole vectors that replace the base's.
+    """
 
     name: ClassVar[str] = "ln_tuning"
     summary: ClassVar[str] = "LN tuning; stays itself with weights that add up to 1, or is baked"

@@ -1,13 +1,14 @@
 """Every other PEFT method that PEFT itself can merge, through PEFT's own layers.
 
-One module at a time: a model is built that has the adapter's modules and nothing else, PEFT puts its layers on it,
-loads the adapter and merges, in float64. Nothing that the configuration names is imported or run: its class is the
-one PEFT has for its `peft_type`, and unknown fields are dropped. Needs adaptkit[train].
+One module at a time: a model is built that has the adapter's modules and nothing else, PEFT puts
+its layers on it, loads the adapter and merges, in float64. Nothing that the configuration names is
+imported or run: its class is the one PEFT has for its `peft_type`, and unknown fields are dropped.
+Needs adaptkit[train].
 
 Notable choices:
 - a method whose update does not depend on the weights is asked on zeros
-- methods that share tensors between modules (VeRA's projections) see all of the adapter's modules, whose weights
-  are one zero, broadcast: a model of any size takes no memory
+- methods that share tensors between modules (VeRA's projections) see all of the adapter's modules,
+  whose weights are one zero, broadcast: a model of any size takes no memory
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _ONE_AT_A_TIME = (
 
 @dataclass(frozen=True)
 class Kind:
-    """One PEFT type: how its keys begin, what its update needs, whether modules share tensors, how shapes are known."""
+    """One PEFT type, as data.
+
+    How its keys begin, what its update needs, whether modules share tensors, how shapes are known.
+    """
 
     peft_type: str
     prefix: str

@@ -1,4 +1,7 @@
-"""What is published is for a base whose weights were hashed. Off until `[review] enable = ["base-verified"]`."""
+"""What is published is for a base whose weights were hashed.
+
+Off until `[review] enable = ["base-verified"]`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """No local path, and no user name in one, is published with an adapter.
 
-`[review] disable = ["paths"]` switches it off. `adaptkit.json` is fixed when an artifact is made, so a path there
-(a merge of folders given by absolute paths) is a warning.
+`[review] disable = ["paths"]` switches it off. `adaptkit.json` is fixed when an artifact is made,
+so a path there (a merge of folders given by absolute paths) is a warning.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""No token, password or private key leaves with an adapter. `[review] disable = ["secrets"]` switches it off.
+"""No token, password or private key leaves with an adapter.
 
-An objection names the file, the line and the kind, never the value: it is shown, logged and passed on.
+`[review] disable = ["secrets"]` switches it off.
+
+An objection names the file, the line and the kind, never the value: it is shown, logged and passed
+on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Thin each update, then add up what is left, or what agrees in sign: TIES, DARE, Breadcrumbs, DELLA.
+"""Thin each update, then add up what is left, or what agrees in sign.
+
+TIES, DARE, Breadcrumbs, DELLA.
 
 The family differs in two places: `thin`, which entries of one update are kept and how they are
 rescaled; and `divide`, whether the sum takes all of them or only those with the elected sign, and

@@ -1,7 +1,8 @@
 """Merges that keep lengths: directions are turned towards each other, norms are averaged.
 
-They work on updates. mergekit's strategies of these names work on whole weights, where the base outweighs every
-update, so results differ from mergekit's by design. A weight is the share of an adapter, not a factor.
+They work on updates. mergekit's strategies of these names work on whole weights, where the base
+outweighs every update, so results differ from mergekit's by design. A weight is the share of an
+adapter, not a factor.
 """
 
 from __future__ import annotations

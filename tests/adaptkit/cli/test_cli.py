@@ -1,4 +1,4 @@
-"""The command line as people use it: real processes, exact forms, sentences instead of tracebacks."""
+"""The command line as people use it: real processes, exact forms, error messages instead of tracebacks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Shell:
         return json.loads(self.run(*arguments, "--json", **environment).stdout)
 
     def refused(self, *arguments, **environment):
-        """The sentence of a refusal: exit code 1, nothing on stdout."""
+        """The message of a refusal: exit code 1, nothing on stdout."""
         done = self.run(*arguments, code=1, **environment)
         assert done.stdout == ""
         assert done.stderr.startswith("error: ")
@@ -79,9 +79,7 @@ def contents(home):
         return list(database.iterdump())
 
 
-def test_the_forms_of_the_issue_work_and_print_what_they_promise(
-    shell, lora_pair, tiny_llama, tmp_path
-):
+def test_documented_commands_print_documented_output(shell, lora_pair, tiny_llama, tmp_path):
     one, two = lora_pair
     assert shell.json("list") == []
     added = shell.json(
@@ -166,7 +164,7 @@ def test_the_forms_of_the_issue_work_and_print_what_they_promise(
     assert shell.json("base", "compare", tiny_llama, tiny_llama)["sameness"] == "same"
 
 
-def test_the_commands_that_make_other_forms_print_what_they_promise(filled, tiny_llama, tmp_path):
+def test_resize_convert_and_bake_print_documented_output(filled, tiny_llama, tmp_path):
     assert "try --strategy" in filled.run("diff", "naval", "medic").stdout
     assert {"adapters", "pairs", "truncation", "advice"} <= filled.json(
         "merge", "naval", "medic", "--name", "x", "--dry-run"
@@ -213,7 +211,7 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["add", "./nowhere", "--name", "x"], "no adapter at nowhere: the path does not exist"),
         (["add", ".adaptkit/registry.db", "--name", "x"], "is a file: an adapter is a folder"),
@@ -266,19 +264,19 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["base", "show", "shp"], "no base called 'shp': known are llama"),
     ],
 )
-def test_a_mistake_gets_a_sentence_and_changes_nothing(
-    arguments, sentence, filled, lora_pair, tmp_path
+def test_a_mistake_prints_an_error_message_and_changes_nothing(
+    arguments, message, filled, lora_pair, tmp_path
 ):
     if not (tmp_path / "ONE").exists():
         shutil.copytree(lora_pair[0], tmp_path / "ONE")
     before = contents(filled.home)
-    assert sentence in filled.refused(*arguments)
+    assert message in filled.refused(*arguments)
     assert contents(filled.home) == before
     assert not list(filled.home.glob("tmp/.adaptkit-*"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["lst"], "Nearest are: list"),
         (["add", "."], "--name"),
@@ -289,8 +287,8 @@ def test_a_mistake_gets_a_sentence_and_changes_nothing(
         (["list", "--bse", "x"], "--base"),
     ],
 )
-def test_wrong_usage_ends_with_two(arguments, sentence, filled):
-    assert sentence in filled.run(*arguments, code=2).stderr
+def test_wrong_usage_ends_with_two(arguments, message, filled):
+    assert message in filled.run(*arguments, code=2).stderr
 
 
 def test_rm_asks_first_and_no_is_no(filled):
@@ -307,7 +305,7 @@ def test_rm_asks_first_and_no_is_no(filled):
     assert [v["name"] for v in filled.json("list")] == ["medic", "naval"]
 
 
-def test_a_locked_a_newer_and_a_foreign_database_get_sentences(filled):
+def test_a_locked_a_newer_and_a_foreign_database_are_error_messages(filled):
     database = filled.home / "registry.db"
     holder = sqlite3.connect(database, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -324,7 +322,7 @@ def test_a_locked_a_newer_and_a_foreign_database_get_sentences(filled):
     assert "is not a database" in filled.refused("list")
 
 
-def test_debug_shows_the_traceback_that_nobody_sees_otherwise(filled):
+def test_a_traceback_is_shown_with_adaptkit_debug_only(filled):
     done = subprocess.run(
         [ADAPTKIT, "show", "nobody"],
         cwd=filled.folder,
@@ -400,7 +398,7 @@ def test_a_merge_goes_straight_into_a_model(filled, tmp_path):
     )
     assert "tensors changed" in done.stdout
     assert (tmp_path / "model" / "model.safetensors").is_file()
-    for more, sentence in (
+    for more, message in (
         (
             ["--name", "bridge", "--base", base],
             "makes a model, not an adapter: --name has no meaning",
@@ -410,10 +408,10 @@ def test_a_merge_goes_straight_into_a_model(filled, tmp_path):
         done = filled.run(
             "merge", "naval", "medic", "--into", "bake", tmp_path / "other", *more, code=2
         )
-        assert sentence in " ".join(done.stderr.split())
+        assert message in " ".join(done.stderr.split())
 
 
-def test_every_command_has_help_and_stands_in_the_reference():
+def test_every_command_has_help_and_is_in_the_reference():
     import click
 
     from adaptkit.cli.app import app

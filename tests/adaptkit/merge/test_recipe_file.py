@@ -118,7 +118,7 @@ def test_a_mistake_is_named_with_its_line(text, line, why, written):
     assert why in str(caught.value)
 
 
-def test_circles_huge_files_and_missing_ones_are_sentences(written, tmp_path):
+def test_circular_huge_and_missing_recipe_files_are_refused(written, tmp_path):
     path = written("adapters: [{recipe: other.yaml}]")
     written("adapters: [{recipe: bridge.yaml}]", "other.yaml")
     with pytest.raises(BadRecipe, match=r"contains itself: bridge.yaml → other.yaml → bridge.yaml"):

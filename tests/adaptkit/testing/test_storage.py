@@ -56,7 +56,7 @@ def _late_manifest(self, bundle, expected, progress=lambda count: None):
 
 
 def _trusting(self, bundle, expected, progress=lambda count: None):
-    """Believes what it is told to expect, and writes over what came since."""
+    """Trusts what it is given to expect, and writes over what came since."""
     number = max([bundle.placed.number, *(p.number + 1 for p in expected)])
     folder = self.folder / f"v{number}"
     for file in bundle.files:

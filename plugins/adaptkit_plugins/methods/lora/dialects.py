@@ -1,11 +1,14 @@
 """LoRA as other tools write it: kohya's scripts, diffusers, and Unsloth's experts.
 
 Notable choices:
-- kohya's names have underscores for dots. With the base at hand its own names decide; else a list of the words that
-  hold underscores themselves (`to_q`, `down_blocks`). Going back is exact in any case.
+- kohya's names have underscores for dots. With the base at hand its own names decide; else a list
+  of the words that hold underscores themselves (`to_q`, `down_blocks`). Going back is exact in any
+  case.
 - a missing alpha means alpha = rank, as both tools read it
-- a file for kohya has one alpha throughout, other scales going into lora_up: diffusers' reader loses alphas that differ
-- modules keep the name of their part of the pipeline (`unet.`, `text_encoder.`), which is how diffusers names them
+- a file for kohya has one alpha throughout, other scales going into lora_up: diffusers' reader
+  loses alphas that differ
+- modules keep the name of their part of the pipeline (`unet.`, `text_encoder.`), which is how
+  diffusers names them
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""LoRA on fused expert parameters (`target_parameters`): one factor pair holds every expert of a layer.
+"""LoRA on fused expert parameters (`target_parameters`).
 
-The experts' A matrices are stored one after another; their B matrices are interleaved, expert fastest. Several parameters
-of one module nest, `experts.base_layer` inside `experts`: the first in the model's order is the innermost. Which
-parameter that is only the model shows, so a merge goes by the nesting and a bake reads the base.
+One factor pair holds every expert of a layer.
+
+The experts' A matrices are stored one after another; their B matrices are interleaved, expert
+fastest. Several parameters of one module nest, `experts.base_layer` inside `experts`: the first in
+the model's order is the innermost. Which parameter that is only the model shows, so a merge goes by
+the nesting and a bake reads the base.
 """
 
 from __future__ import annotations
@@ -83,7 +86,10 @@ def packed_experts(parts: Sequence[tuple[Module, LowRank]]) -> tuple[Array, Arra
 
 
 def common_targets(views: Sequence[AdapterView]) -> list[str] | None:
-    """The parameters that a merge targets; the nesting has a meaning only when all who have any have the same."""
+    """The parameters that a merge targets.
+
+    The nesting has a meaning only when all who have any have the same.
+    """
     known = {targets(view): view.label for view in views if targets(view)}
     if len(known) > 1:
         raise ExtrasConflict(
@@ -123,7 +129,10 @@ def expert_keys(modules: Iterable[Module]) -> dict[str, int]:
 
 
 def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool]:
-    """The base's parameter behind a wrapper: its name, shape, and whether its matrices are stored in×out."""
+    """The base's parameter behind a wrapper.
+
+    Its name, shape, and whether its matrices are stored in×out.
+    """
     model = view.model()
     if model is None:
         only = targets(view)

@@ -1,4 +1,7 @@
-"""What a LoRA file says: which modules it has, of what shape and rank, and by what they are scaled."""
+"""What a LoRA file says.
+
+Which modules it has, of what shape and rank, and by what they are scaled.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,10 @@ def scale_of(config: Mapping[str, Any], module: Module) -> float:
 
 
 def token_rows(view: AdapterView) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The embeddings of which single rows were trained: the tensor's name, with the key and the rows' numbers."""
+    """The embeddings of which single rows were trained.
+
+    The tensor's name, with the key and the rows' numbers.
+    """
     declared = view.config.get("trainable_token_indices")
     found = {}
     for key in view.header:

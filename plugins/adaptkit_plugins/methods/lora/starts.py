@@ -17,7 +17,10 @@ _LOST = ("pissa_niter", "corda", "lora_ga", "loftq")
 
 
 def start_of(config: Mapping[str, Any]) -> str:
-    """`pissa`, `olora` or `kasa` where the base's weight depends on it; empty where the factors are the update."""
+    """`pissa`, `olora` or `kasa` where the base's weight depends on it.
+
+    Empty where the factors are the update.
+    """
     if config.get("kasa_config"):
         return "kasa"
     initialisation = str(config.get("init_lora_weights", ""))
