@@ -65,7 +65,7 @@ class AdaptkitError(Exception):
 
 
 def _rebuild(kind: type[AdaptkitError], what: str, why: str, fix: str) -> AdaptkitError:
-    """Unpickle any error of the tree, whatever its own constructor takes (worker processes send them)."""
+    """Unpickle any error of the tree, whatever its constructor takes (workers send them)."""
     error = kind.__new__(kind)
     AdaptkitError.__init__(error, what, why=why, fix=fix)
     return error

@@ -127,7 +127,7 @@ class WeightedRef:
 
 Source = str | os.PathLike[str] | Ref | WeightedRef
 Sources = Sequence[Source | tuple[Source, float]] | Mapping[Any, float]
-"""What a merge takes: references, pairs of a reference and its weight, or a mapping of references to weights."""
+"""What a merge takes: references, pairs of reference and weight, or a mapping of them."""
 
 
 def weighted(sources: Sources) -> tuple[WeightedRef, ...]:

@@ -19,10 +19,7 @@ MANIFEST_SCHEMA = 1
 
 
 def canonical_json(value: object) -> str:
-    """The one spelling of a JSON value that digests are taken of.
-
-    Sorted keys, no spaces, no NaN.
-    """
+    """A JSON value as digests are taken of it: sorted keys, no spaces, no NaN."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -55,10 +52,7 @@ def artifact_digest(files: Iterable[FileEntry]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a header says of one tensor.
-
-    Safetensors dtype (`F32`, `BF16`, …), shape, size in bytes.
-    """
+    """One tensor in a header: safetensors dtype (`F32`, `BF16`, …), shape, size in bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -70,10 +64,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of a base model's identity, such as `tm1:…`.
-
-    Read here (measured) or declared elsewhere (claimed).
-    """
+    """One level of a base's identity (`tm1:…`): read here (measured) or only declared (claimed)."""
 
     value: str
     measured: bool
@@ -94,10 +85,7 @@ class Quantisation:
 
 @dataclass(frozen=True, slots=True)
 class BaseIdentity:
-    """What is known of a base model: a name proves nothing, the levels do.
-
-    Without levels it is unverified.
-    """
+    """What is known of a base model. A name proves nothing, the levels do."""
 
     name: str | None = None
     levels: tuple[Level, ...] = ()
@@ -110,7 +98,7 @@ class BaseIdentity:
 
     @property
     def status(self) -> str:
-        """`verified` when a level that names weights was measured, `claimed` when only declared, else `unverified`."""
+        """`verified` if a level of the weights was measured, `claimed`, or `unverified`."""
         naming = [level for level in self.levels if level.kind != "as1"]
         if any(level.measured for level in naming):
             return "verified"
@@ -155,7 +143,7 @@ class Sameness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether two bases are one, with the reason in words and the tensors that differ when known."""
+    """Whether two bases are one, the reason in words, and the tensors that differ if known."""
 
     sameness: Sameness
     reason: str
@@ -167,10 +155,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """One ancestor of an artifact.
-
-    By digest, with its weight, its role and the name it was called by.
-    """
+    """One ancestor of an artifact, by digest, with its weight, its role and its name then."""
 
     digest: str
     weight: float = 1.0
@@ -179,7 +164,7 @@ class Parent:
 
 
 class LossFacts(TypedDict):
-    """What a merge lost, as shares of the norm (None: undefined), and the extra tensors it dropped."""
+    """What a merge lost, as shares of the norm (None: undefined), and which extras it dropped."""
 
     error: float | None
     from_sum: float | None
@@ -187,10 +172,7 @@ class LossFacts(TypedDict):
 
 
 class Facts(TypedDict, total=False):
-    """What only some origins record.
-
-    Other keys are kept as they are; a foreign file may break these types.
-    """
+    """What only some origins record. Other keys are kept; a foreign file may break these types."""
 
     loss: LossFacts  # of a merge
     made_with: dict[str, str]  # what the bytes of a merge depend on besides its recipe
@@ -205,9 +187,7 @@ class Facts(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The facts fixed when an artifact was made.
-
-    Written as `adaptkit.json`, never part of the digest.
+    """What is fixed when an artifact is made: `adaptkit.json`, never part of the digest.
 
     `files` are digested; `extras` travel beside them (README.md) and are verified but not digested.
     `facts` holds what only some origins record: merge losses, training data digests, what was
@@ -293,8 +273,7 @@ class Version:
 
     def to_json(self) -> dict[str, Any]:
         """What `list --json` and `show --json` print for one version."""
-        data = {name: getattr(self, name) for name in self.__slots__}
-        return data | {
+        return {name: getattr(self, name) for name in self.__slots__} | {
             "base": self.base.to_json(),
             "aliases": list(self.aliases),
             "tags": list(self.tags),
@@ -316,10 +295,7 @@ CONDITION_OPS = (">=", "<=", "!=", ">", "<", "=")
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Everything an artifact comes from.
-
-    Each ancestor's own parents, and what the ancestors are called here.
-    """
+    """What an artifact comes from: each ancestor's parents, and what the ancestors are called."""
 
     digest: str
     parents: Mapping[str, tuple[Parent, ...]]
@@ -353,9 +329,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class PlacedVersion:
-    """A version found in a place.
-
-    Its number there, and the manifest that its `adaptkit.json` holds.
+    """A version in a place: its number there, and the manifest in its `adaptkit.json`.
 
     What has no number has 0. `revision` is the place's own name for this state, such as a commit.
     """
@@ -369,21 +343,13 @@ class PlacedVersion:
 
     @property
     def described(self) -> bool:
-        """Whether adaptkit made it, so that its manifest says what it is.
-
-        Else it is a folder like any other.
-        """
+        """Whether adaptkit made it, so that its manifest describes it; else it is any folder."""
         return bool(self.manifest.method)
 
     def to_json(self) -> dict[str, Any]:
         """The whole `adaptkit.json` of a placed version."""
-        placed = {
-            "name": self.name,
-            "number": self.number,
-            "message": self.message,
-            "author": self.author,
-        }
-        return self.manifest.to_json() | placed
+        names = ("name", "number", "message", "author")
+        return self.manifest.to_json() | {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlacedVersion:
@@ -391,22 +357,16 @@ class PlacedVersion:
         number = data["number"]
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"version number {number!r} is not a positive whole number")
-        return cls(
-            number,
-            Manifest.from_json(data),
-            data.get("name", ""),
-            data.get("message", ""),
-            data.get("author", ""),
-        )
+        name, message, author = (data.get(key, "") for key in ("name", "message", "author"))
+        return cls(number, Manifest.from_json(data), name, message, author)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What a push did: `naval@3 → …@7`.
 
-    `sent` bytes crossed, `unchanged` when the digest was there already.
-
-    `note` says what the place does not promise, where it promises less than others do.
+    `sent` bytes crossed, `unchanged` when the digest was there already; `note` says what the
+    place does not promise, where it promises less than others do.
     """
 
     place: str

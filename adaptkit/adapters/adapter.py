@@ -259,7 +259,7 @@ class _Safetensors:
 
 
 class _Pickle:
-    """The tensors of a `.bin` pickle, read with torch's weights_only loader, which builds nothing but tensors."""
+    """The tensors of a `.bin` pickle, read with torch's weights_only loader."""
 
     def __init__(self, path: Path, label: str) -> None:
         try:

@@ -195,7 +195,7 @@ def _check_fit(
 def _shapes(
     module: Module, weights: BaseWeights | None, known: Mapping[str, tuple[int, ...]]
 ) -> tuple[list[tuple[int, ...]], bool]:
-    """The shapes of the base's tensors that hold a module's weight, and whether it is one whole tensor."""
+    """The shapes of the base's tensors that hold a module's weight, and whether it is one."""
     if weights is None:
         return [known[name] for name in tensors_called(module.tensor, known)], True
     pieces = weights.pieces(module)

@@ -59,7 +59,7 @@ class Module:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
-    """The update `scale · B @ A` (B is m×r, A is r×n), with an optional additive `bias` of length m."""
+    """The update `scale · B @ A` (B is m×r, A is r×n), with an optional `bias` of length m."""
 
     B: Array
     A: Array
@@ -95,7 +95,7 @@ class Translated:
 
 Delta = LowRank | Dense
 Applier = Callable[["Array", slice], "Array"]
-"""Given rows of a weight (m×n, in a working precision) and which rows they are: those rows, updated."""
+"""Takes rows of a weight (m×n) and which rows they are; returns them updated."""
 Rows = tuple[str, tuple[int, ...]]
 """The key of a tensor that is single rows of one of the base's, and which rows."""
 
@@ -144,12 +144,12 @@ class AdapterMethod(ABC):
     packs: ClassVar[bool] = False
     """Whether `pack` and `merged_config` can hold any low-rank result."""
     closed: ClassVar[bool] = False
-    """Whether a weighted sum of such adapters is one of them: `combine` and `combined_config` make it."""
+    """Whether a weighted sum of such adapters is one: `combine` and `combined_config` make it."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Configuration fields that parents must agree about, or that `--extras` settles."""
 
     dialects: ClassVar[Mapping[str, str]] = {}
-    """Other tools whose files it reads (`add --from`) and writes (`export --to`), each with a line about it."""
+    """Other tools whose files it reads (`add --from`) and writes (`export --to`), described."""
 
     @abstractmethod
     def recognises(self, view: AdapterView) -> bool:
@@ -229,7 +229,7 @@ class AdapterMethod(ABC):
         return True
 
     def needs_bias(self, view: AdapterView, module: Module) -> bool:
-        """Whether the update adds to the module's bias, so that a layer without one cannot hold it."""
+        """Whether the update adds to the module's bias: a layer without one cannot hold it."""
         return False
 
     def bias_applier(self, view: AdapterView, module: Module) -> Callable[[Array], Array] | None:

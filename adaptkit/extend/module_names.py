@@ -26,7 +26,7 @@ def matches(pattern: str, name: str) -> bool:
 def may_never_end(pattern: str) -> bool:
     """Whether matching a pattern may take forever.
 
-    Python's matcher backtracks: with a repeated group or many repetitions a hostile pattern never ends.
+    Python's matcher backtracks: a repeated group or many repetitions may never end.
     """
     plain = re.sub(r"\\.", "", pattern)
     return (

@@ -58,7 +58,7 @@ class PushOptions:
     """
 
     create: bool = False
-    """Make the place when it is not there, where that takes a decision (a repository on the Hub)."""
+    """Make the place if it is missing, where that is a decision (a repository on the Hub)."""
     private: bool = False
     """Made so that only those may read it who were given the right."""
     create_pr: bool = False
@@ -76,7 +76,7 @@ class StorageBackend(ABC):
     schemes: ClassVar[tuple[str, ...]]
     """URL schemes it serves, such as ("file",)."""
     shows_card: ClassVar[bool] = False
-    """Whether people read a version's README.md there as its page: a model card is then made when it is pushed."""
+    """Whether a version's README.md is its page there: a push then makes a model card."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -114,7 +114,7 @@ class StorageBackend(ABC):
         """Really try what the place guarantees, and leave nothing behind."""
 
     def at(self, endpoint: str) -> Self:
-        """The place on another server than the scheme's usual one, for backends to which that means something."""
+        """The place on another server than the scheme's usual one, for backends that have one."""
         scheme = self.url.partition("://")[0]
         raise StorageError(
             f"{self.url} does not support another server",
@@ -141,7 +141,7 @@ class StorageBackend(ABC):
         return ""
 
     def at_revision(self, revision: str) -> PlacedVersion:
-        """The version at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
+        """The version at a revision of the place's own (`@rev:…`), such as a commit or a branch."""
         raise BadReference(
             f"cannot pull '@rev:{revision}' from {self.url}",
             why="revisions are for hf:// places",
@@ -187,7 +187,7 @@ class StorageBackend(ABC):
         )
 
     def copy_here(self, revision: str) -> Path | None:
-        """The folder in which a client of this place keeps its copy of a base model on this machine; None without one."""
+        """The folder of this machine's copy of a base model from this place; None without one."""
         return None
 
     def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:

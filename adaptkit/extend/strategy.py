@@ -44,7 +44,7 @@ class MergeStrategy(ABC, Generic[P]):
     symmetric: ClassVar[bool] = False
     """Whether permuting the adapters together with their weights changes nothing."""
     rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "asked"
-    """The rank kept: `--rank` or else whole; `--rank` or else the parents' largest; always whole."""
+    """The rank kept: `--rank`, else whole; `--rank`, else the parents' largest; always whole."""
 
     def coefficients(self, weights: Sequence[float], params: P) -> Sequence[float] | None:
         """When the result is Σ cᵢ·Dᵢ, the cᵢ.

@@ -37,7 +37,7 @@ class VersionedStorage(StorageBackend):
     """Numbers, unchanged pushes, lost races and checked manifests. Subclasses keep the bytes."""
 
     readers: ClassVar[int] = 1
-    """How many manifests are read at the same time; more than one where each is a request to a server."""
+    """How many manifests are read at once; more than one where each is a request."""
 
     @abstractmethod
     def numbers(self) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """One adapter: its Frobenius norm, its ranks, and each module's share of its energy and singular values."""
+    """One adapter: its Frobenius norm, ranks, and each module's energy and singular values."""
 
     label: str
     norm: float
@@ -186,7 +186,7 @@ def _inner(a: Delta, b: Delta) -> float:
 
 
 def _same_sign(a: Delta, b: Delta) -> float:
-    """The share of entries in which neither is zero that have equal signs, on an even sample of rows and columns."""
+    """The share of entries, neither zero, with equal signs, on a sample of rows and columns."""
     one, other = _sampled(a), _sampled(b)
     both = (one != 0) & (other != 0)
     return float(np.mean((one > 0)[both] == (other > 0)[both])) if both.any() else 0.0

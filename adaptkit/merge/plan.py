@@ -48,7 +48,7 @@ Adapters = Mapping[str, OpenAdapter]
 def check_methods(
     sources: Sequence[OpenAdapter], recipe: Recipe, *, any_rank: bool = False
 ) -> None:
-    """Refuse, by name, what cannot be merged at all, or not without its base or (unless `any_rank`) a rank."""
+    """Refuse, by name, what cannot be merged, or not without its base or a rank."""
     for source in sources:
         if reason := source.method.unmergeable(source.adapter):
             raise Unmergeable(f"cannot merge {source.label}", why=reason)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 Missing = Literal["skip", "zero"]
 Keep = Literal["fro", "cumulative", "ratio"]
-"""How `--energy E` chooses each module's rank: √(Σσ²) or Σσ reaching the share E, or σ₁/σ staying within E."""
+"""How `--energy E` chooses ranks: √(Σσ²) or Σσ reaching the share E, or σ₁/σ within E."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ def _merge_module(
     dtype: str,
     bias: bool,
 ) -> tuple[LowRank, _Distance]:
-    """One module's update as it is stored, and its distances from the untruncated result and the exact sum."""
+    """One module's stored update, and its distances from the untruncated and the exact sum."""
     module = plan.module
     whole, exact_sum = merged_update(recipe, strategy, plan, adapters)
     kept, residual, size = _truncate(
@@ -175,7 +175,7 @@ def _rows(source: OpenAdapter) -> dict[str, tuple[int, ...]]:
 
 
 def _truncate(delta: Delta, rank: int, rng: np.random.Generator) -> tuple[LowRank, float, float]:
-    """The best update of that rank, what it leaves out, and the size of the whole (0 where only rounding is left)."""
+    """The best update of that rank, what it leaves out, and the size of the whole."""
     if isinstance(delta, Dense):
         return *leading(delta, rank, rng), norm(delta)
     noise = 1e-14 * float(np.linalg.norm(work(delta.B)) * np.linalg.norm(work(delta.A)))

@@ -55,7 +55,7 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What a mirroring did (or, on a dry run, would do), the aliases that were carried, and what failed, in words."""
+    """What a mirroring did (on a dry run: would do), the aliases copied, and what failed."""
 
     versions: tuple[Copied, ...]
     aliases: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def wished(self) -> tuple[Copied, ...]:
-        """The versions to send, under the numbers that they will get unless another push comes between."""
+        """The versions to send, with the numbers they get unless another push comes first."""
         highest, found = max(self.numbers.values(), default=0), []
         for one in self.todo:
             highest = max(one.number, highest + 1)
@@ -144,7 +144,7 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
             try:
                 source.version(number)
             except AdaptkitError as error:
-                broken.append(_summary(error))
+                broken.append(error.summary)
     broken += [
         f"{source.url} has a version without a number, which adaptkit did not make: pull it, and push that"
         for placed in listed
@@ -163,7 +163,7 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
 
 
 def copy(
-    made: Plan,
+    planned: Plan,
     folder: Path,
     review: Callable[[Plan, Bundle], None],
     progress: Progress = no_progress,
@@ -172,27 +172,27 @@ def copy(
 
     What fails, or `review` refuses, is reported; the rest goes on.
     """
-    numbers, sent, failures = dict(made.numbers), list[Copied](), list(made.broken)
+    numbers, sent, failures = dict(planned.numbers), list[Copied](), list(planned.broken)
     held: dict[str, Path] = {}
-    for placed in made.todo:
+    for placed in planned.todo:
         try:
-            held = _bring(made.source, placed, Path(mkdtemp(dir=folder)), held)
+            held = _bring(planned.source, placed, Path(mkdtemp(dir=folder)), held)
             paths = {
                 entry.path: held[entry.sha256]
                 for entry in placed.manifest.files + placed.manifest.extras
             }
             bundle = Bundle(placed, paths)
-            review(made, bundle)
-            receipt = transfer.push(made.target, bundle)
+            review(planned, bundle)
+            receipt = transfer.push(planned.target, bundle)
         except AdaptkitError as error:
-            failures.append(_summary(error))
+            failures.append(error.summary)
         else:
             numbers[placed.manifest.digest] = receipt.number
             sent.append(
                 Copied(
-                    made.source.url,
+                    planned.source.url,
                     placed.number,
-                    made.target.url,
+                    planned.target.url,
                     receipt.number,
                     receipt.digest,
                     receipt.sent,
@@ -200,48 +200,48 @@ def copy(
                 )
             )
         progress(1)
-    _carry_signatures(made, numbers, failures)
-    aliases, remarks = _carry_aliases(made, numbers, failures)
-    return Mirrored((*made.unchanged, *sent), aliases, tuple(failures), remarks)
+    _carry_signatures(planned, numbers, failures)
+    aliases, remarks = _carry_aliases(planned, numbers, failures)
+    return Mirrored((*planned.unchanged, *sent), aliases, tuple(failures), remarks)
 
 
-def _carry_signatures(made: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
+def _carry_signatures(planned: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
     """Copy signatures to where their version went; one that is there already is not sent again."""
-    for placed in made.listed:
+    for placed in planned.listed:
         number = numbers.get(placed.manifest.digest)
         try:
-            signed = made.source.attached(placed.number, KIND) if number is not None else ()
-            held = made.target.attached(number, KIND) if signed and number is not None else ()
+            signed = planned.source.attached(placed.number, KIND) if number is not None else ()
+            held = planned.target.attached(number, KIND) if signed and number is not None else ()
             for files in signed:
                 if number is not None and dict(files) not in [dict(one) for one in held]:
-                    made.target.attach(number, KIND, files)
+                    planned.target.attach(number, KIND, files)
         except AdaptkitError as error:
-            failures.append(_summary(error))
+            failures.append(error.summary)
 
 
 def _carry_aliases(
-    made: Plan, numbers: Mapping[str, int], failures: list[str]
+    planned: Plan, numbers: Mapping[str, int], failures: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    digests = {placed.number: placed.manifest.digest for placed in made.listed}
+    digests = {placed.number: placed.manifest.digest for placed in planned.listed}
     wanted = {
         alias: numbers[digests[number]]
-        for alias, number in sorted(made.source.aliases().items())
+        for alias, number in sorted(planned.source.aliases().items())
         if digests.get(number) in numbers
     }
-    if wanted and type(made.target).set_alias is StorageBackend.set_alias:
+    if wanted and type(planned.target).set_alias is StorageBackend.set_alias:
         return (), (
-            f"{made.target.url} does not keep aliases: {', '.join(wanted)} were not copied",
+            f"{planned.target.url} does not keep aliases: {', '.join(wanted)} were not copied",
         )
-    now, carried = made.target.aliases() if wanted else {}, []
+    now, carried = planned.target.aliases() if wanted else {}, []
     for alias, number in wanted.items():
         if now.get(alias) == number:
             continue
         try:
-            made.target.set_alias(alias, number)
+            planned.target.set_alias(alias, number)
         except AdaptkitError as error:
-            failures.append(_summary(error))
+            failures.append(error.summary)
         else:
-            carried.append(f"{made.target.url}@{alias} → {number}")
+            carried.append(f"{planned.target.url}@{alias} → {number}")
     return tuple(carried), ()
 
 
@@ -324,7 +324,3 @@ def _holds_versions(place: StorageBackend) -> bool:
         return bool(transfer.placed_versions(place))
     except StorageError:  # an OCI registry's root is no repository
         return False
-
-
-def _summary(error: AdaptkitError) -> str:
-    return error.what + (f": {error.why}" if error.why else "")

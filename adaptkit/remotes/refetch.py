@@ -1,4 +1,4 @@
-"""Bringing an artifact back from where it was placed, when its bytes are not here or are not what they were."""
+"""Fetch an artifact from a placement when its bytes are missing or damaged here."""
 
 from __future__ import annotations
 

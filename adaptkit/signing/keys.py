@@ -124,7 +124,7 @@ def _read(path: Path) -> bytes:
 
 
 def _locked(path: Path) -> AdaptkitError:
-    """One time in some hundred a wrong password opens to rubbish, so what the cryptography says of it does not count."""
+    """Now and then a wrong password decrypts to rubbish, so the library's own error is not used."""
     return AdaptkitError(
         f"cannot open the private key in {path}",
         why="the password is missing or is not the right one",
@@ -149,7 +149,7 @@ def _library(what: str) -> Iterator[None]:
 
 
 def _hashed(statement: Statement) -> Any:
-    """A hashing of model-signing that returns the files of a statement, under the statement's subject."""
+    """A model-signing hashing that returns a statement's files, under its subject."""
     from model_signing import hashing, manifest
     from model_signing._hashing.hashing import (
         Digest,  # the one name that is not public, and no public one makes it

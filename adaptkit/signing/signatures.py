@@ -1,10 +1,11 @@
-"""One signature with all that it takes to check it, and where a workspace keeps those of its artifacts.
+"""One signature with what is needed to check it, and where a workspace stores signatures.
 
     store/signatures/<digest>/<id>/model.sig        a Sigstore bundle over the files and the statement's hash
                                   /statement.json   what was signed, in canonical form
                                   /key.pub          the public key, PEM
 
-`model_signing verify key DIR --signature model.sig --public_key key.pub` reads the first and the last, too.
+`model_signing verify key DIR --signature model.sig --public_key key.pub` reads the first and the
+last, too.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class MethodConformance:
-    """Inherit, and give the fixtures `method` and `adapter_dir`, the folder of an adapter saved by its own library."""
+    """Inherit, and give the fixtures `method` and `adapter_dir`, a saved adapter's folder."""
 
     tolerance: ClassVar[float] = 1e-6
     """Largest relative difference between an update and the same update packed and read again."""

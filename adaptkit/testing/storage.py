@@ -84,7 +84,7 @@ class StorageConformance:
     keeps_aliases: ClassVar[bool] = True
     """Whether `set_alias` works there."""
     copies_unchanged: ClassVar[bool] = True
-    """Whether a file that an earlier version has is copied by the place itself, so that it does not cross."""
+    """Whether the place itself copies a file that an earlier version has, so it is not sent."""
 
     @pytest.fixture
     def place(self) -> StorageBackend:
@@ -392,7 +392,7 @@ def _pulled(
 
 
 def _interrupt_after(steps: int) -> Callable[[int], None]:
-    """A progress callback that is interrupted, as by Ctrl-C, when it is called once more than `steps` times."""
+    """A progress callback that is interrupted, as by Ctrl-C, after `steps` calls."""
     left = iter(range(steps))
 
     def progress(_: int) -> None:

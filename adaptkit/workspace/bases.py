@@ -39,7 +39,7 @@ def add_base(
     claim: bool = False,
     move: bool = False,
 ) -> tuple[str, BaseIdentity]:
-    """Know a base by a name (its own if none is given), whether or not an adapter is made for it."""
+    """Name a base (by its own name if none is given), whether or not an adapter uses it."""
     found = find_base(context, ref, claim=claim).identity
     if derived_from is not None:
         origin = find_base(context, derived_from).identity

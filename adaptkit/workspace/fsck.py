@@ -1,4 +1,4 @@
-"""fsck: the database against the store against the placements, with a finding for everything that is not as it should be."""
+"""fsck: compare database, store and placements, with a finding for each problem."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def resize(
     new_version: bool = False,
     allow_pickle: bool = False,
 ) -> Merged:
-    """Approximate one adapter, optimally, by a rank or by the ranks that keep a share of its energy."""
+    """Approximate one adapter, optimally, by a rank or by a share of its energy."""
     if rank is None and energy is None:
         raise BadRecipe(
             f"cannot resize {ref}",

@@ -95,7 +95,7 @@ def sync(
 def outdated(
     context: Context, project: str | os.PathLike[str] | None = None
 ) -> tuple[Outdated, ...]:
-    """What the lock pins beside what the project's line comes to now, and the highest version there is.
+    """What the lock pins, what the project's line means now, and the highest version.
 
     What could not be looked up says why.
     """

@@ -54,7 +54,7 @@ def pull(
 
 
 def rebuild(context: Context, source: str) -> tuple[Added, ...]:
-    """Register every version of a place, or of every adapter in a remote, under the number it has there.
+    """Register every version of a place, or of all adapters in a remote, under its number.
 
     Aliases of the place come too, where the registry has none of that name.
     """

@@ -184,7 +184,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class LockChange:
-    """One entry of a lock that is new (`old` None), gone (`new` None) or pins something else now."""
+    """One entry of a lock that is new (`old` None), gone (`new` None) or changed."""
 
     name: str
     old: Locked | None
@@ -240,7 +240,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """What is locked beside what the project's line comes to now (`wanted`) and the highest there is (`latest`).
+    """What is locked, what the project's line means now (`wanted`), and the `latest`.
 
     `note` says why these are not known.
     """

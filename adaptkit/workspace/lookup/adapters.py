@@ -1,4 +1,4 @@
-"""Open an adapter from a registered version, a folder or a URL, and describe the artifact it becomes."""
+"""Open an adapter from a registered version, a folder or a URL; describe its artifact."""
 
 from __future__ import annotations
 

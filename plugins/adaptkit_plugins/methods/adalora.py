@@ -1,4 +1,4 @@
-"""AdaLoRA: a singular value decomposition P·Λ·Q that was trained, with its own rank in every module."""
+"""AdaLoRA: a trained singular value decomposition P·Λ·Q with a rank for each module."""
 
 from __future__ import annotations
 

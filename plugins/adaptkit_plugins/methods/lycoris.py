@@ -119,7 +119,7 @@ class Lycoris(AdapterMethod):
 
 
 class LoHa(Lycoris):
-    """Hadamard products of two low-rank matrices (Hyeon-Woo et al. 2022, https://arxiv.org/abs/2108.06098)."""
+    """Hadamard products of two low-rank matrices (https://arxiv.org/abs/2108.06098)."""
 
     name: ClassVar[str] = "loha"
     summary: ClassVar[str] = "LoHa; merges as the low-rank update it is"
@@ -173,7 +173,7 @@ class LoHa(Lycoris):
 
 
 class LoKr(Lycoris):
-    """Kronecker products of two matrices, either of them whole or low rank (https://arxiv.org/abs/2309.14859)."""
+    """Kronecker products of two matrices, whole or low rank (https://arxiv.org/abs/2309.14859)."""
 
     name: ClassVar[str] = "lokr"
     summary: ClassVar[str] = (

@@ -53,7 +53,7 @@ class Kind:
     single: bool = False
     """Whether PEFT computes it in float32 only."""
     ordered: Callable[[Mapping[str, Any]], bool] = lambda header: False
-    """Whether what modules share goes by their order in the model, which the base's configuration shows."""
+    """Whether what modules share depends on their order in the model."""
 
 
 def _factors(b: str, a: str) -> Callable[[Shapes], tuple[int, int]]:

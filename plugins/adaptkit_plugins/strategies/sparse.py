@@ -95,7 +95,7 @@ class WindowElect(Window):
 
 
 class Sparse(MergeStrategy[P]):
-    """D = Σ wᵢ·thin(Dᵢ) over all updates, or over those that agree with the elected sign, divided."""
+    """D = Σ wᵢ·thin(Dᵢ), over all updates or those that agree with the elected sign."""
 
     spaces: ClassVar[tuple[Space, ...]] = ("dense", "core", "knots")
     identity_at: ClassVar[float | None] = None

@@ -79,7 +79,7 @@ class Tsv(Spectral[Keep]):
 
 
 class IsoC(Spectral[NoParams]):
-    """The sum with all its singular values made equal, on its numerical rank (Marczak et al. 2025)."""
+    """The sum with its singular values made equal (Marczak et al. 2025)."""
 
     name: ClassVar[str] = "iso_c"
     formula: ClassVar[str] = "D = σ̄ · U Vᵀ, U S Vᵀ = Σ wᵢ Dᵢ, σ̄ = mean of S over its numerical rank"
@@ -108,7 +108,7 @@ class Common:
 
 
 class IsoCts(Spectral[Common]):
-    """Iso-C in a common subspace, completed with directions of each task outside it (Marczak et al. 2025)."""
+    """Iso-C in a common subspace, completed with each task's directions outside it."""
 
     name: ClassVar[str] = "iso_cts"
     formula: ClassVar[str] = (

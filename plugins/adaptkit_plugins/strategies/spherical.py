@@ -32,7 +32,7 @@ class Spherical(MergeStrategy[P]):
 
 
 class Slerp(Spherical[NoParams]):
-    """Along the arc between two updates, in plane coordinates of the updates themselves (Shoemake 1985)."""
+    """Along the arc between two updates, in their plane's coordinates (Shoemake 1985)."""
 
     name: ClassVar[str] = "slerp"
     formula: ClassVar[str] = "D = (sin((1−t)θ) D₁ + sin(tθ) D₂) / sin θ, t = w₂/(w₁+w₂)"

@@ -1,7 +1,7 @@
-"""LoRA as PEFT saves it, on Linear, Conv1D, Conv2d (grouped too) and Embedding layers and on fused experts.
+"""LoRA as PEFT saves it, on Linear, Conv1D, Conv2d and Embedding layers and fused experts.
 
-The keys in the file are the truth for which modules there are and for their ranks; the configuration
-is needed for alpha and for the flags that change what the factors mean.
+The keys in the file are the truth for which modules there are and for their ranks; the
+configuration is needed for alpha and for the flags that change what the factors mean.
 """
 
 from __future__ import annotations

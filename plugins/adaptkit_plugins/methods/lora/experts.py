@@ -112,7 +112,7 @@ def pattern_name(part: Module) -> str:
 
 
 def peft_order(tensors: Mapping[str, Array], ranks: Mapping[str, int]) -> dict[str, Array]:
-    """B matrices that were written expert slowest (Unsloth before September 2026), expert fastest."""
+    """Expert-slowest B matrices (Unsloth before September 2026) as expert-fastest ones."""
     return {
         key: B.reshape(B.shape[0], -1, ranks[key]).transpose(0, 2, 1).reshape(B.shape)
         for key, B in tensors.items()

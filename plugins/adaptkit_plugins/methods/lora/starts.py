@@ -1,7 +1,8 @@
-"""Initialisations that take a part of the base's weight out before training, so that the factors replace it.
+"""Initialisations that take a part of the base's weight out before training.
 
-PEFT takes it out again whenever such an adapter is loaded, so the update is `s·B·A` less that part. What is drawn at
-random or measured on data (CorDA, LoRA-GA, PiSSA with an iterative SVD, …) cannot be found again from the base.
+PEFT takes it out again whenever such an adapter is loaded, so the update is `s·B·A` less that part.
+What is drawn at random or measured on data (CorDA, LoRA-GA, PiSSA with an iterative SVD, …) cannot
+be found again from the base.
 """
 
 from __future__ import annotations
