@@ -82,6 +82,7 @@ def test_every_field_is_in_the_schema():
         lambda table: table["base"]["quantised"].update(group=64),
         lambda table: table["base"]["levels"]["fs1"].pop("measured"),
         lambda table: table.update(files={}),
+        lambda table: table.update(facts=["loss"]),
     ],
 )
 def test_what_a_reader_refuses_is_not_valid_either(harm):
