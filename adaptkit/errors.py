@@ -2,7 +2,7 @@
 
     AdaptkitError
     ├── BadReference        a reference that the grammar does not know
-    ├── NotFound            a name nothing answers to; nearest names shown
+    ├── NotFound            an unknown name; the nearest known ones are shown
     ├── BadAdapter          an adapter directory that cannot be read
     │   ├── BadConfig       … because of adapter_config.json
     │   └── BadWeights      … because of the weights file
@@ -14,8 +14,8 @@
     │   └── ExtrasConflict  … because tensors that are no deltas disagree
     ├── BakeError           an adapter that cannot become part of a base's weights
     ├── BadProject          adaptkit.toml or adaptkit.lock that cannot be read; the line is named
-    ├── Refused             a rule or a reviewing plugin said no
-    ├── Conflict            somebody else was first (compare-and-swap, a lost race)
+    ├── Refused             a rule or a reviewing plugin refused
+    ├── Conflict            another writer was first (compare-and-swap, a lost race)
     ├── StoreError          the local content store
     │   └── Corrupt         bytes that are not what their digest says
     ├── RegistryError       the database
@@ -50,7 +50,10 @@ class AdaptkitError(Exception):
         return f"{self.what}: {self.why}" if self.why else self.what
 
     def about(self, old: str, new: str) -> Self:
-        """The same error with `new` for `old` in its texts: a temporary folder means nothing to the reader."""
+        """The same error with `new` for `old` in its texts.
+
+        A temporary folder means nothing to the reader.
+        """
         texts = (text.replace(old, new) for text in (self.what, self.why, self.fix))
         return cast("Self", _rebuild(type(self), *texts))
 
@@ -62,7 +65,7 @@ class AdaptkitError(Exception):
 
 
 def _rebuild(kind: type[AdaptkitError], what: str, why: str, fix: str) -> AdaptkitError:
-    """Unpickle any error of the tree, whatever its own constructor takes (worker processes send them)."""
+    """Unpickle any error of the tree, whatever its constructor takes (workers send them)."""
     error = kind.__new__(kind)
     AdaptkitError.__init__(error, what, why=why, fix=fix)
     return error
@@ -73,7 +76,7 @@ class BadReference(AdaptkitError):
 
 
 class NotFound(AdaptkitError):
-    """A name nothing answers to. Lists what is known, nearest first."""
+    """An unknown name. Lists the known ones, nearest first."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str] = (), *, fix: str = "") -> None:
         names = nearest(name, known)
@@ -135,11 +138,11 @@ class BadProject(AdaptkitError):
 
 
 class Refused(AdaptkitError):
-    """A rule, or a reviewing plugin, said no."""
+    """A rule, or a reviewing plugin, refused."""
 
 
 class Conflict(AdaptkitError):
-    """Somebody else was first."""
+    """Another writer was first."""
 
 
 class StoreError(AdaptkitError):

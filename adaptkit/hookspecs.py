@@ -58,7 +58,7 @@ def register_commands(cli: click.Group) -> None:
 
 @hookspec
 def review(action: Action) -> Iterable[Objection] | None:
-    """Say what speaks against an action that is about to happen; all objections are shown.
+    """Object to an action that is about to happen; all objections are shown.
 
     Raising refuses the action, naming the plugin.
     """
@@ -66,4 +66,7 @@ def review(action: Action) -> Iterable[Objection] | None:
 
 @hookspec
 def on_event(event: Event) -> None:
-    """Follow something that happened, after the registry committed it; an exception becomes a warning."""
+    """Follow something that happened, after the registry committed it.
+
+    An exception becomes a warning.
+    """

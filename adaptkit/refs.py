@@ -39,7 +39,7 @@ _RESERVED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What stands behind the `@`: a number, an alias, a digest prefix or a revision."""
+    """What follows the `@`: a number, an alias, a digest prefix or a revision."""
 
     kind: Literal["number", "alias", "digest", "rev"]
     value: str
@@ -113,7 +113,9 @@ Ref = NameRef | DigestRef | PathRef | UrlRef | RemoteRef
 
 @dataclass(frozen=True, slots=True)
 class WeightedRef:
-    """One adapter of a merge: its reference, its weight, and other weights in the modules that globs name.
+    """One adapter of a merge.
+
+    Its reference, its weight, and other weights in the modules that globs name.
 
     Several values for a glob are spread over the layers, from the first to the last.
     """
@@ -125,7 +127,7 @@ class WeightedRef:
 
 Source = str | os.PathLike[str] | Ref | WeightedRef
 Sources = Sequence[Source | tuple[Source, float]] | Mapping[Any, float]
-"""What a merge takes: references, pairs of a reference and its weight, or a mapping of references to weights."""
+"""What a merge takes: references, pairs of reference and weight, or a mapping of them."""
 
 
 def weighted(sources: Sources) -> tuple[WeightedRef, ...]:
@@ -195,7 +197,7 @@ def parse(text: str) -> Ref:
 
 
 def parse_selector(text: str, whole: str) -> Selector:
-    """What stands behind the `@` of `whole`."""
+    """Parse what follows the `@` of `whole`."""
     if _NUMBER.fullmatch(text):
         return Selector("number", text)
     if _DIGEST.fullmatch(text):
@@ -206,13 +208,16 @@ def parse_selector(text: str, whole: str) -> Selector:
         return Selector("alias", text)
     raise BadReference(
         f"cannot read '@{text}' in '{whole}'",
-        why="behind the @ stands a version number, an alias, sha256:… or rev:…",
+        why="after the @ comes a version number, an alias, sha256:… or rev:…",
         fix=GRAMMAR,
     )
 
 
 def split_weight(text: str) -> tuple[str, float]:
-    """`naval@prod=0.7` → (`naval@prod`, 0.7). What follows the last `=` is a weight if it reads as a number."""
+    """`naval@prod=0.7` → (`naval@prod`, 0.7).
+
+    What follows the last `=` is a weight if it reads as a number.
+    """
     head, equals, tail = text.rpartition("=")
     if not equals:
         return text, 1.0
@@ -271,7 +276,7 @@ def _parse_url(text: str) -> UrlRef:
             f"cannot read the URL '{text}'", why="it has a blank or no scheme", fix=GRAMMAR
         )
     head, at, tail = text.rpartition("@")
-    # A selector stands behind the last path segment; `s3://user@host/x` has an @ earlier.
+    # A selector follows the last path segment; `s3://user@host/x` has an @ earlier.
     if at and "/" in head.partition("://")[2] and ("/" not in tail or tail.startswith("rev:")):
         return UrlRef(head.rstrip("/"), parse_selector(tail, text))
     return UrlRef(text.rstrip("/"))

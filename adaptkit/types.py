@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ MANIFEST_SCHEMA = 1
 
 
 def canonical_json(value: object) -> str:
-    """The one spelling of a JSON value that digests are taken of: sorted keys, no spaces, no NaN."""
+    """A JSON value as digests are taken of it: sorted keys, no spaces, no NaN."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -52,7 +52,7 @@ def artifact_digest(files: Iterable[FileEntry]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a header says of one tensor: safetensors dtype (`F32`, `BF16`, …), shape, size in bytes."""
+    """One tensor in a header: safetensors dtype (`F32`, `BF16`, …), shape, size in bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -64,7 +64,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level of a base model's identity, such as `tm1:…`: read here (measured) or told (claimed)."""
+    """One level of a base's identity (`tm1:…`): read here (measured) or only declared (claimed)."""
 
     value: str
     measured: bool
@@ -85,7 +85,7 @@ class Quantisation:
 
 @dataclass(frozen=True, slots=True)
 class BaseIdentity:
-    """What is known of a base model: a name proves nothing, the levels do. Without levels it is unverified."""
+    """What is known of a base model. A name proves nothing, the levels do."""
 
     name: str | None = None
     levels: tuple[Level, ...] = ()
@@ -98,7 +98,7 @@ class BaseIdentity:
 
     @property
     def status(self) -> str:
-        """`verified` when a level that names weights was measured, `claimed` when told, else `unverified`."""
+        """`verified` if a level of the weights was measured, `claimed`, or `unverified`."""
         naming = [level for level in self.levels if level.kind != "as1"]
         if any(level.measured for level in naming):
             return "verified"
@@ -143,7 +143,7 @@ class Sameness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether two bases are one, with the reason in words and the tensors that differ when known."""
+    """Whether two bases are one, the reason in words, and the tensors that differ if known."""
 
     sameness: Sameness
     reason: str
@@ -155,7 +155,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """One ancestor of an artifact: by digest, with its weight, its role and the name it was called by."""
+    """One ancestor of an artifact, by digest, with its weight, its role and its name then."""
 
     digest: str
     weight: float = 1.0
@@ -163,12 +163,35 @@ class Parent:
     label: str = ""
 
 
+class LossFacts(TypedDict):
+    """What a merge lost, as shares of the norm (None: undefined), and which extras it dropped."""
+
+    error: float | None
+    from_sum: float | None
+    dropped: list[str]
+
+
+class Facts(TypedDict, total=False):
+    """What only some origins record. Other keys are kept; a foreign file may break these types."""
+
+    loss: LossFacts  # of a merge
+    made_with: dict[str, str]  # what the bytes of a merge depend on besides its recipe
+    forced: list[str]  # what --force overruled
+    warnings: list[str]  # bases that could not be compared
+    extracted: dict[str, Any]  # {"loss": float | None, "left_out": [name]}
+    converted_from: dict[str, str]  # {"path", "sha256", "dialect"} of the file that was read
+    found: dict[str, str]  # {"place", "revision", "made_by"} of what others published
+    training: dict[str, Any]  # {"data": [{"label", "digest"}], "datasets": [name], …}
+    plugins_off: list[str]  # plugins that were disabled then
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The facts fixed when an artifact was made: written as `adaptkit.json`, never part of the digest.
+    """What is fixed when an artifact is made: `adaptkit.json`, never part of the digest.
 
     `files` are digested; `extras` travel beside them (README.md) and are verified but not digested.
-    `facts` holds what only some origins have: merge losses, training data digests, what was forced.
+    `facts` holds what only some origins record: merge losses, training data digests, what was
+    forced.
     """
 
     digest: str
@@ -179,7 +202,7 @@ class Manifest:
     extras: tuple[FileEntry, ...] = ()
     parents: tuple[Parent, ...] = ()
     recipe: Mapping[str, Any] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
     created: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -205,6 +228,9 @@ class Manifest:
             raise ValueError(
                 f"schema {data['schema']!r} is not one this version reads (it reads {MANIFEST_SCHEMA})"
             )
+        facts = data.get("facts") or {}
+        if not isinstance(facts, dict):
+            raise TypeError("its facts are not an object")
         manifest = cls(
             digest=data["digest"],
             files=tuple(FileEntry(**f) for f in data["files"]),
@@ -214,7 +240,7 @@ class Manifest:
             extras=tuple(FileEntry(**f) for f in data.get("extras", ())),
             parents=tuple(Parent(**p) for p in data.get("parents", ())),
             recipe=data.get("recipe"),
-            facts=data.get("facts") or {},
+            facts=cast("Facts", facts),
             created=data.get("created", ""),
         )
         if artifact_digest(manifest.files) != manifest.digest:
@@ -247,8 +273,7 @@ class Version:
 
     def to_json(self) -> dict[str, Any]:
         """What `list --json` and `show --json` print for one version."""
-        data = {name: getattr(self, name) for name in self.__slots__}
-        return data | {
+        return {name: getattr(self, name) for name in self.__slots__} | {
             "base": self.base.to_json(),
             "aliases": list(self.aliases),
             "tags": list(self.tags),
@@ -270,7 +295,7 @@ CONDITION_OPS = (">=", "<=", "!=", ">", "<", "=")
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Everything an artifact comes from: each ancestor's own parents, and what the ancestors are called here."""
+    """What an artifact comes from: each ancestor's parents, and what the ancestors are called."""
 
     digest: str
     parents: Mapping[str, tuple[Parent, ...]]
@@ -304,9 +329,9 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class PlacedVersion:
-    """A version found in a place: its number there, and the manifest that its `adaptkit.json` holds.
+    """A version in a place: its number there, and the manifest in its `adaptkit.json`.
 
-    What nobody gave a number has 0. `revision` is what the place itself calls this state, such as a commit.
+    What has no number has 0. `revision` is the place's own name for this state, such as a commit.
     """
 
     number: int
@@ -318,18 +343,13 @@ class PlacedVersion:
 
     @property
     def described(self) -> bool:
-        """Whether adaptkit made it, so that its manifest says what it is; else it is a folder like any other."""
+        """Whether adaptkit made it, so that its manifest describes it; else it is any folder."""
         return bool(self.manifest.method)
 
     def to_json(self) -> dict[str, Any]:
         """The whole `adaptkit.json` of a placed version."""
-        told = {
-            "name": self.name,
-            "number": self.number,
-            "message": self.message,
-            "author": self.author,
-        }
-        return self.manifest.to_json() | told
+        names = ("name", "number", "message", "author")
+        return self.manifest.to_json() | {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlacedVersion:
@@ -337,20 +357,16 @@ class PlacedVersion:
         number = data["number"]
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"version number {number!r} is not a positive whole number")
-        return cls(
-            number,
-            Manifest.from_json(data),
-            data.get("name", ""),
-            data.get("message", ""),
-            data.get("author", ""),
-        )
+        name, message, author = (data.get(key, "") for key in ("name", "message", "author"))
+        return cls(number, Manifest.from_json(data), name, message, author)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a push did: `naval@3 → …@7`; `sent` bytes crossed, `unchanged` when the digest was there already.
+    """What a push did: `naval@3 → …@7`.
 
-    `note` says what the place does not promise, where it promises less than others do.
+    `sent` bytes crossed, `unchanged` when the digest was there already; `note` says what the
+    place does not promise, where it promises less than others do.
     """
 
     place: str
@@ -368,7 +384,12 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened and is committed. `verb` is one of VERBS, `subject` such as `naval@3`."""
+    """Something that happened and is committed: its verb, and its subject such as `naval@3`.
+
+    Verbs: added, merged, extracted, pulled, published, proposed, alias-moved, noted, deleted,
+    restored, renamed, signed, base-added, base-forgotten, rebuilt, imported, repaired, purged,
+    swept.
+    """
 
     verb: str
     subject: str
@@ -376,26 +397,3 @@ class Event:
     detail: Mapping[str, Any] = field(default_factory=dict)
     when: str = ""
     author: str = ""
-
-
-VERBS = (
-    "added",
-    "merged",
-    "pulled",
-    "published",
-    "proposed",
-    "alias-moved",
-    "noted",
-    "deleted",
-    "restored",
-    "renamed",
-    "base-added",
-    "rebuilt",
-    "extracted",
-    "purged",
-    "imported",
-    "repaired",
-    "swept",
-    "base-forgotten",
-    "signed",
-)

@@ -55,15 +55,15 @@ def _class(cls: type) -> str:
 
 def _attribute(node: ast.AnnAssign, after: ast.stmt) -> str:
     default = f" = {ast.unparse(node.value)}" if node.value else ""
-    told = ""
+    text = ""
     if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-        told = ": " + inspect.cleandoc(str(after.value.value)).replace("\n", " ")
-    return f"- `{ast.unparse(node.target)}{default}`{told}"
+        text = ": " + inspect.cleandoc(str(after.value.value)).replace("\n", " ")
+    return f"- `{ast.unparse(node.target)}{default}`{text}"
 
 
 def _method(node: ast.FunctionDef) -> str:
-    told = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
-    return f"- `{_signature(node)}`: {told}"
+    text = " ".join((ast.get_docstring(node) or "").split())
+    return f"- `{_signature(node)}`: {text}"
 
 
 def _signature(node: ast.FunctionDef) -> str:

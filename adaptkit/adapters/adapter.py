@@ -119,7 +119,10 @@ class Adapter:
 
     @property
     def strays(self) -> tuple[str, ...]:
-        """File keys that had to be normalised; PEFT would not find them under the name they have."""
+        """File keys that had to be normalised.
+
+        PEFT would not find them under the name they have.
+        """
         return tuple(sorted(raw for key, raw in self._keys.items() if key != raw))
 
     def attach_base(self, base: BaseWeights) -> None:
@@ -131,7 +134,10 @@ class Adapter:
         return self._tensors.read(self._keys[key])
 
     def check_tensors(self) -> None:
-        """Read every tensor once: `BadWeights` for NaN, Inf, or what an un-gathered save leaves behind."""
+        """Read every tensor once.
+
+        `BadWeights` for NaN, Inf, or what an un-gathered save leaves behind.
+        """
         import numpy as np
 
         for key, info in self.header.items():
@@ -253,7 +259,7 @@ class _Safetensors:
 
 
 class _Pickle:
-    """The tensors of a `.bin` pickle, read with torch's weights_only loader, which builds nothing but tensors."""
+    """The tensors of a `.bin` pickle, read with torch's weights_only loader."""
 
     def __init__(self, path: Path, label: str) -> None:
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.extend import AdapterMethod, Array, Model, Translated
-    from adaptkit.types import TensorInfo
+    from adaptkit.types import Facts, TensorInfo
 
 
 class Foreign:
@@ -68,8 +68,8 @@ def from_dialect(
     *,
     dialect: str | None,
     base_shapes: Mapping[str, tuple[int, ...]] | None,
-) -> dict[str, Any]:
-    """Write what another tool wrote as a PEFT directory into `out`; answers the facts to record."""
+) -> Facts:
+    """Write what another tool wrote as a PEFT directory into `out`; returns the facts to record."""
     known = list(methods)
     names = sorted({name for method in known for name in method.dialects})
     if dialect is not None and dialect not in names:

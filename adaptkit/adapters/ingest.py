@@ -1,7 +1,8 @@
 """What of a folder becomes an artifact: read, checked, its base settled, every file hashed.
 
-Nothing is stored here and the folder is never changed. What has to differ from the folder (a base given
-as a local path, weights in a pickle) is handed over as bytes beside the paths of what is taken as it is.
+Nothing is stored here and the folder is never changed. What has to differ from the folder (a base
+given as a local path, weights in a pickle) is handed over as bytes beside the paths of what is
+taken as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptkit.adapters.adapter import Adapter, artifact_paths
 from adaptkit.bases.known import declared_base
@@ -22,7 +23,7 @@ from adaptkit.extend.artifact_files import CONFIG, PICKLE, README, WEIGHTS
 from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors_writer import TensorWriter
-from adaptkit.types import BaseIdentity, FileEntry, Manifest, artifact_digest
+from adaptkit.types import BaseIdentity, Facts, FileEntry, Manifest, artifact_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreparedAdapter:
-    """An adapter ready to be stored: its manifest, where each file's bytes come from, and what was noticed."""
+    """An adapter ready to be stored.
+
+    Its manifest, where each file's bytes come from, and what was noticed.
+    """
 
     manifest: Manifest
     sources: Mapping[str, Path | bytes]
@@ -46,7 +50,7 @@ class PreparedAdapter:
 class _Gathered:
     sources: dict[str, Path | bytes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
 
 
 def prepare(
@@ -59,7 +63,10 @@ def prepare(
     include: Sequence[str] = (),
     force: bool = False,
 ) -> PreparedAdapter:
-    """Check an opened adapter whole, and describe the artifact it becomes. `staging` takes converted weights."""
+    """Check an opened adapter whole, and describe the artifact it becomes.
+
+    `staging` takes converted weights.
+    """
     method.check(adapter)
     adapter.check_tensors()
     gathered = _Gathered()
@@ -104,22 +111,25 @@ def describe(path: str, source: Path | bytes) -> FileEntry:
 
 
 def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathered) -> None:
-    """A path on somebody's machine means nothing to a teammate: put the base's name in its place."""
+    """Replace a local path by the base's name: the path means nothing on another machine."""
     readme = adapter.path / README
-    said, local = declared_base(adapter.config, adapter.path)
+    declared, local = declared_base(adapter.config, adapter.path)
     if readme.is_file():
         gathered.sources[README] = readme
-    if said is None or local is None:
+    if declared is None or local is None:
         return
-    name = base.name or Path(said).name
+    name = base.name or Path(declared).name
     config = dict(adapter.config) | {"base_model_name_or_path": name}
     gathered.sources[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     if readme.is_file():
-        gathered.sources[README] = readme.read_bytes().replace(said.encode(), name.encode())
+        gathered.sources[README] = readme.read_bytes().replace(declared.encode(), name.encode())
 
 
 def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> None:
-    """Write the tensors of a pickle as safetensors; the pickle itself never becomes part of an artifact."""
+    """Write the tensors of a pickle as safetensors.
+
+    The pickle itself never becomes part of an artifact.
+    """
     layout = {key: (info.dtype, info.shape) for key, info in adapter.header.items()}
     with TensorWriter(staging / WEIGHTS, layout) as writer:
         for key in layout:
@@ -148,7 +158,9 @@ def _check_fit(
         modules: tuple[Module, ...] = ()
         try:
             modules = method.modules(adapter)
-        except Unmergeable as error:  # its file tells the modules, and only the base their shapes
+        except (
+            Unmergeable
+        ) as error:  # the file lists the modules, but only the base has their shapes
             wrong.append(error.why)
         except MissingExtra as error:
             gathered.warnings.append(f"not checked against the base: {error.why or error.what}")
@@ -156,11 +168,11 @@ def _check_fit(
             if weights is None and (
                 module.kind == "expert" or adapter.config.get("layer_replication")
             ):
-                continue  # only the base itself tells where these lie
+                continue  # only the base itself shows where these are
             asked = replace(
                 module, name=layers.old_name(module.name), weight=layers.old_name(module.weight)
             )
-            shapes, whole = _places(asked, weights, base.shapes)
+            shapes, whole = _shapes(asked, weights, base.shapes)
             if not shapes:
                 wrong.append(f"'{module.name}' is not in the base")
             elif whole and base.identity.quantised is None and module.stored not in shapes:
@@ -174,16 +186,16 @@ def _check_fit(
         raise BaseMismatch(
             f"{label} does not fit the base {base.identity.name}",
             why=shown,
-            fix="give the base it was trained on, or --force to record it all the same",
+            fix="give the base it was trained on, or --force to record it anyway",
         )
     gathered.warnings.append(f"forced: {shown}")
     gathered.facts["forced"] = [shown]
 
 
-def _places(
+def _shapes(
     module: Module, weights: BaseWeights | None, known: Mapping[str, tuple[int, ...]]
 ) -> tuple[list[tuple[int, ...]], bool]:
-    """The shapes of the tensors that a module's weight lies in, and whether it is one of them whole."""
+    """The shapes of the base's tensors that hold a module's weight, and whether it is one."""
     if weights is None:
         return [known[name] for name in tensors_called(module.tensor, known)], True
     pieces = weights.pieces(module)

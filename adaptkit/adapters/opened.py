@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OpenAdapter:
-    """One adapter of a merge, opened, with the method that reads it, and the base where its update needs it.
+    """One opened adapter of a merge, with its method, and the base where its update needs it.
 
-    Its weight stands in the recipe.
+    Its weight is in the recipe.
     """
 
     adapter: Adapter

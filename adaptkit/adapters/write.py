@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_companions(out: Path, config: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """What stands beside the weights of a merged adapter."""
+    """Write the files beside the weights of a merged adapter."""
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         atomic_write(out / name, content)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.bases.known import is_hub_id
 from adaptkit.errors import BadBase, BadWeights, StoreError
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors import LARGEST_HEADER, LFS_POINTER, read_header
@@ -22,7 +23,6 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLE_INDEX, PICKLE = "pytorch_model.bin.index.json", "pytorch_model.bin"
 _AGAIN = "download the model again, or give another folder"
 _LARGEST_JSON = 100_000_000  # bytes; the index of a model with 100,000 tensors has about 10 MB
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 # https://huggingface.co/docs/huggingface_hub/guides/manage-cache: models--OWNER--NAME/snapshots/REVISION
 _LARGEST_CARD = 1 << 20
 _BASE_MODEL = re.compile(r"^base_model:[ \t]*(?:\n\s*-\s*)?([^\s#]+)", re.MULTILINE)
@@ -191,7 +191,7 @@ def declared_name(layout: Layout) -> str:
     ):
         return found[1].replace("--", "/")
     name = layout.config.get("_name_or_path")
-    if isinstance(name, str) and _HUB_ID.fullmatch(name) and not Path(name).exists():
+    if isinstance(name, str) and "/" in name and is_hub_id(name) and not Path(name).exists():
         return name
     return directory.name
 
@@ -210,7 +210,7 @@ def origin_in_card(text: str) -> str | None:
     front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
     found = _BASE_MODEL.search(front[1]) if front else None
     name = found[1].strip("'\"") if found else ""
-    return f"hf://{name}" if _HUB_ID.fullmatch(name) else None
+    return f"hf://{name}" if "/" in name and is_hub_id(name) else None
 
 
 def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:

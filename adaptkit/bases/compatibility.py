@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptkit.bases.compare import admits, compare
 from adaptkit.errors import BaseMismatch, Refused
@@ -10,7 +10,7 @@ from adaptkit.errors import BaseMismatch, Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.types import BaseIdentity, Manifest, Version
+    from adaptkit.types import BaseIdentity, Facts, Manifest, Version
 
 
 def check_next(name: str, latest: Version, manifest: Manifest, pairs: Mapping[str, str]) -> None:
@@ -29,12 +29,12 @@ def check_next(name: str, latest: Version, manifest: Manifest, pairs: Mapping[st
 
 def check_together(
     bases: Sequence[tuple[str, BaseIdentity]], pairs: Mapping[str, str], *, force: bool
-) -> dict[str, Any]:
+) -> Facts:
     """Refuse labelled adapters of different bases, unless forced; answers what was forced or is unknown, to record.
 
     `pairs` maps the files (`fs1`) to the tensors (`tm1`) that were measured in them.
     """
-    facts: dict[str, Any] = {}
+    facts: Facts = {}
     (first_label, first), *others = bases
     for label, base in others:
         verdict = compare(first, base, pairs)

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
     from adaptkit.types import BaseIdentity
 
-_HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)?", re.ASCII)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be that of a Hub repository: `owner/name`, or `name` as in the Hub's early days."""
+    return _HUB_ID.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, 
     if not isinstance(said, str) or not said:
         return None, None
     path = user_path(said)
-    local = not _HUB_ID.fullmatch(said) or said.startswith(".")
+    local = not is_hub_id(said)
     for candidate in (path, folder / path) if not path.is_absolute() else (path,):
         if candidate.is_dir() and (candidate / "config.json").is_file():
             return said, candidate

@@ -1,4 +1,7 @@
-"""The command line. `main` is the one error boundary: what the library raises becomes a sentence here."""
+"""The command line.
+
+`main` is the one error boundary: it turns the library's errors into messages and exit codes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated."""
+    """Run one command.
+
+    The exit code: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated.
+    """
     from adaptkit.cli.app import app
 
     debug = os.environ.get("ADAPTKIT_DEBUG") == "1"
@@ -34,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, click.Abort):
         click.echo(
-            "interrupted: what was done stands whole, what was not can be done again", err=True
+            "interrupted; completed steps were kept, run the command again to continue", err=True
         )
         return 143 if asked.to_end else 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

@@ -63,7 +63,7 @@ def _quantisation(
     "--from",
     "dialect",
     metavar="TOOL",
-    help="Who wrote it, where the file does not tell: kohya, diffusers or unsloth.",
+    help="The tool that wrote it, where the file does not show it: kohya, diffusers or unsloth.",
 )
 @click.option(
     "--quantised",
@@ -217,7 +217,7 @@ def restore(session: Session, ref: str | None) -> None:
         )
         return
     version = session.workspace.restore(ref)
-    session.out.data(version.to_json(), f"{version.ref} is back")
+    session.out.data(version.to_json(), f"restored {version.ref}")
 
 
 @click.command()
@@ -278,12 +278,10 @@ def _describe(shown: Shown) -> str:
         f"  parent    {parent.label} × {parent.weight:g}  {parent.digest[:19]}…"
         for parent in shown.parents
     ]
-    if loss := manifest.facts.get("loss"):
-        lines.append(
-            f"  loss      {loss['error']:.2g} of the untruncated merge"
-            if loss["error"] is not None
-            else ""
-        )
+    loss = manifest.facts.get("loss")
+    error = loss.get("error") if isinstance(loss, dict) else None
+    if isinstance(error, int | float):
+        lines.append(f"  loss      {error:.2g} of the untruncated merge")
     lines += [f"  forced    {text}" for text in manifest.facts.get("forced", ())]
     lines += [f"  placed    {placement.place}@{placement.number}" for placement in shown.placements]
     lines += [

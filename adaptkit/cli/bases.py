@@ -98,15 +98,15 @@ def show_base(session: Session, base_: str, claim: bool) -> None:
     lines = [f"{found.name or '?'} ({found.status})"]
     for level in found.levels:
         by = (
-            f", measured by {pair.author or 'somebody'} on {pair.when[:10]}"
+            f", measured by {pair.author or 'an unknown author'} on {pair.when[:10]}"
             if pair and level.kind == "tm1"
             else ""
         )
         lines.append(f"  {level.value} ({'measured' if level.measured else 'claimed'}{by})")
     if found.quantised:
-        told = found.quantised
+        quantised = found.quantised
         lines.append(
-            f"  quantised: {told.method}, {told.bits} bits{f', {told.dtype}' if told.dtype else ''}"
+            f"  quantised: {quantised.method}, {quantised.bits} bits{f', {quantised.dtype}' if quantised.dtype else ''}"
         )
     if found.derived_from:
         lines.append(f"  made from {found.derived_from}")

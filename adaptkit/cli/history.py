@@ -77,7 +77,7 @@ def list_(
     ]
     asked = words or base or method or rank or tag or metrics or team
     empty = (
-        "none is like that: adaptkit list shows all"
+        "no adapter matches: adaptkit list shows all"
         if asked
         else "no adapters yet: adaptkit add PATH --name NAME"
     )
@@ -153,8 +153,8 @@ def _logged(logged: Logged) -> str:
 
 
 def _event(event: Event) -> str:
-    told = json.dumps(dict(event.detail), ensure_ascii=False) if event.detail else ""
-    return f"{event.when[:19]}  {event.author or '-':<12} {event.verb:<12} {event.subject}  {told}".rstrip()
+    detail = json.dumps(dict(event.detail), ensure_ascii=False) if event.detail else ""
+    return f"{event.when[:19]}  {event.author or '-':<12} {event.verb:<12} {event.subject}  {detail}".rstrip()
 
 
 def _as_json(event: Event) -> dict[str, object]:

@@ -22,11 +22,14 @@ class Data:
 
 
 def training_data(lineage: Lineage, digest: str) -> tuple[Data, ...]:
-    """The data that an artifact's manifest says it was trained on: `facts.training.data`, a list of label and digest."""
+    """The data that an artifact's manifest says it was trained on.
+
+    It is in `facts.training.data`, a list of label and digest.
+    """
     manifest = lineage.manifests.get(digest)
     training = manifest.facts.get("training") if manifest else None
-    told = training.get("data") if isinstance(training, dict) else None
-    entries = told if isinstance(told, list) else []
+    data = training.get("data") if isinstance(training, dict) else None
+    entries = data if isinstance(data, list) else []
     return tuple(
         Data(str(e.get("label") or e.get("path") or "data"), str(e.get("digest", "")))
         for e in entries
@@ -66,7 +69,7 @@ def as_json(lineage: Lineage) -> dict[str, Any]:
 
 
 def as_text(lineage: Lineage) -> str:
-    """The lineage as a tree; what stands there twice is spelled out once."""
+    """The lineage as a tree; an artifact that occurs twice is expanded once."""
     lines: list[str] = []
     seen: set[str] = set()
     stack: list[tuple[str, str, str, bool]] = [
@@ -122,7 +125,10 @@ def _edge(parent: Parent) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a graph: what it is, what it comes from (the line it continues first), and what to print."""
+    """One line of a graph.
+
+    What it is, what it comes from (the line it continues first), and what to print.
+    """
 
     key: str
     parents: tuple[str, ...]
@@ -157,7 +163,10 @@ def rows(versions: Sequence[Version], lineages: Mapping[str, Lineage]) -> list[R
 
 
 def draw(rows: Iterable[Row]) -> list[str]:
-    """The graph as `git log --graph` draws it: a column for each line that is still to be continued."""
+    """The graph as `git log --graph` draws it.
+
+    A column for each line that is still to be continued.
+    """
     lines: list[str] = []
     open_: list[str] = []
     for row in rows:
@@ -196,7 +205,10 @@ def _marks(stays: Sequence[int], stay: str, moves: Sequence[int], move: str) -> 
 
 
 def _ordered(made: Mapping[str, Row]) -> Iterator[Row]:
-    """Children before parents; otherwise in the order they were made in (versions of the name come first)."""
+    """Children before parents.
+
+    Otherwise in the order they were made in (versions of the name come first).
+    """
     waiting = dict.fromkeys(made, 0)
     for row in made.values():
         for parent in dict.fromkeys(row.parents):
@@ -212,5 +224,5 @@ def _ordered(made: Mapping[str, Row]) -> Iterator[Row]:
 
 
 def _flow(parents: Sequence[Parent]) -> str:
-    told = ", ".join(f"{_edge(p)}{p.label or p.digest[:SHORT]}" for p in parents)
-    return f"  ← {told}" if told else ""
+    shown = ", ".join(f"{_edge(p)}{p.label or p.digest[:SHORT]}" for p in parents)
+    return f"  ← {shown}" if shown else ""

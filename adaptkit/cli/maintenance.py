@@ -1,4 +1,4 @@
-"""Commands that check, mend, clear away and count."""
+"""Commands that check, repair, clean up and count."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def verify(session: Session, ref: str | None, policy: str | None, key: str | None) -> None:
     """Hash the files of REF again, or those of everything.
 
-    With --policy or --key, also check who signed REF; it may then be a URL or REMOTE:NAME, of which nothing is fetched.
+    With --policy or --key, also check who signed REF; it may then be a URL or REMOTE:NAME, of which
+    nothing is fetched.
     """
     if policy is not None or key is not None:
         if ref is None or (policy is not None and key is not None):
@@ -37,8 +38,8 @@ def verify(session: Session, ref: str | None, policy: str | None, key: str | Non
         )
         return
     found = session.workspace.verify(ref)
-    for sentence in found.damaged:
-        session.out.warn(sentence)
+    for damage in found.damaged:
+        session.out.warn(damage)
     elsewhere = f", {len(found.elsewhere)} elsewhere" if found.elsewhere else ""
     session.out.data(
         found.to_json(), f"{len(found.sound)} sound, {len(found.damaged)} damaged{elsewhere}"
@@ -49,7 +50,9 @@ def verify(session: Session, ref: str | None, policy: str | None, key: str | Non
 
 @click.command()
 @click.option(
-    "--repair", is_flag=True, help="Mend what can be mended: from the trash, or from any placement."
+    "--repair",
+    is_flag=True,
+    help="Repair what can be repaired: from the trash, or from any placement.",
 )
 @click.option("--offline", is_flag=True, help="Ask no places what they hold.")
 @json_option
@@ -142,8 +145,8 @@ def export_registry(session: Session, file: str) -> None:
 def import_registry(session: Session, file: str) -> None:
     """Take in what `registry export` wrote, all of it or nothing; what is here already stays as it is."""
     new = session.workspace.import_registry(file)
-    told = ", ".join(f"{count} {kind}" for kind, count in new.items())
-    session.out.data(new, f"new here: {told}" if new else "nothing new")
+    counts = ", ".join(f"{count} {kind}" for kind, count in new.items())
+    session.out.data(new, f"new here: {counts}" if new else "nothing new")
 
 
 def _checked(found: Checked) -> str:
@@ -153,17 +156,17 @@ def _checked(found: Checked) -> str:
         for finding in found.findings
     ]
     harm = sum(finding.harmful for finding in found.findings)
-    mended = sum(bool(finding.repaired) for finding in found.findings)
+    repaired = sum(bool(finding.repaired) for finding in found.findings)
     end = f"{harm} not as it should be" if harm else "all sound"
     lines.append(
         f"{found.artifacts} artifacts, {found.placements} placements: {end}"
-        + (f", {mended} repaired" if mended else "")
+        + (f", {repaired} repaired" if repaired else "")
     )
     if any(
         finding.harmful and finding.kind in {"missing", "corrupt", "dangling"}
         for finding in found.findings
     ):
-        lines.append("adaptkit fsck --repair mends what a placement still has")
+        lines.append("adaptkit fsck --repair fetches what a placement still has")
     return "\n".join(lines)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,23 +17,86 @@ from adaptkit.cli.session import Session, complete_ref, json_option, pass_sessio
 from adaptkit.errors import BadRecipe, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from adaptkit.merge.compare import Comparison
     from adaptkit.workspace.results import Merged
+
+_Command = Callable[..., Any]
+_ENERGY = click.option(
+    "--energy",
+    type=float,
+    metavar="E",
+    help="Give each module the smallest rank that keeps this share.",
+)
+_KEEP = click.option(
+    "--keep",
+    default="fro",
+    show_default=True,
+    help="What --energy is a share of: fro, cumulative or ratio.",
+)
+_BASE = click.option(
+    "--base", metavar="DIR", help="The base's folder, for methods whose update needs its weights."
+)
+
+
+def _dtype(of: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--dtype",
+        help=f"Store as float32, bfloat16, float16 or float64.  [default: that of the {of}]",
+    )
+
+
+def _options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Several options as one decorator, shown by `--help` in this order."""
+    return lambda command: reduce(lambda inner, option: option(inner), reversed(options), command)
+
+
+def _destination(command: _Command) -> _Command:
+    """`--name` and `--out`: where the result goes."""
+    return _options(
+        click.option("--name", help="Register the result as the next version of this name."),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Write the result into a new folder instead.",
+        ),
+    )(command)
+
+
+def _registration(*, pickles: str, alias: bool = True) -> Callable[[_Command], _Command]:
+    """How the result is registered, and what is overruled."""
+    return _options(
+        click.option("-m", "--message", default="", help="What this version is."),
+        *(
+            [click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")]
+            if alias
+            else []
+        ),
+        click.option(
+            "--new-version", is_flag=True, help="Even when the name holds another method or base."
+        ),
+        click.option("--allow-pickle", is_flag=True, help=pickles),
+        click.option("--force", is_flag=True, help="Even when the bases differ; recorded."),
+    )
+
+
+def _result(command: _Command) -> _Command:
+    """The options of commands that make one adapter of another."""
+    return _options(
+        _destination,
+        _BASE,
+        _dtype("adapter"),
+        _registration(pickles="Read a .bin pickle when REF is a folder.", alias=False),
+    )(command)
 
 
 @click.command()
 @click.argument(
     "sources", nargs=-1, required=True, metavar="REF[=W]...", shell_complete=complete_ref
 )
-@click.option("--name", help="Register the result as the next version of this name.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write the result into a new folder instead.",
-)
+@_destination
 @click.option(
     "--into",
     nargs=2,
@@ -49,24 +114,12 @@ if TYPE_CHECKING:
     "--space",
     help="Where the strategy works: core, knots, dense or factors.  [default: the strategy's own]",
 )
-@click.option(
-    "--base", metavar="DIR", help="The base's folder, for methods whose update needs its weights."
-)
+@_BASE
 @click.option(
     "--rank", type=int, help="Cut to this rank, optimally.  [default: the strategy's own rule]"
 )
-@click.option(
-    "--energy",
-    type=float,
-    metavar="E",
-    help="Give each module the smallest rank that keeps this share.",
-)
-@click.option(
-    "--keep",
-    default="fro",
-    show_default=True,
-    help="What --energy is a share of: fro, cumulative or ratio.",
-)
+@_ENERGY
+@_KEEP
 @click.option(
     "--weight",
     "weights",
@@ -85,10 +138,7 @@ if TYPE_CHECKING:
     "--seed", type=int, default=0, show_default=True, help="For strategies that draw at random."
 )
 @click.option("--normalize", is_flag=True, help="Divide the weights by their sum.")
-@click.option(
-    "--dtype",
-    help="Store as float32, bfloat16, float16 or float64.  [default: that of the parents]",
-)
+@_dtype("parents")
 @click.option(
     "--extras",
     metavar="P",
@@ -100,13 +150,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="A module some adapters lack: skip them, or count zero.",
 )
-@click.option("-m", "--message", default="", help="What this version is.")
-@click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
-@click.option(
-    "--new-version", is_flag=True, help="Even when the name holds another method or base."
-)
-@click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders given.")
-@click.option("--force", is_flag=True, help="Even when the bases differ; recorded.")
+@_registration(pickles="Read .bin pickles among the folders given.")
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -215,20 +259,8 @@ def describe(merged: Merged) -> str:
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE")
-@click.option("--name", help="Register the result as the next version of this name.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write the result into a new folder instead.",
-)
-@click.option("-m", "--message", default="", help="What this version is.")
-@click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
-@click.option(
-    "--new-version", is_flag=True, help="Even when the name holds another method or base."
-)
-@click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders named.")
-@click.option("--force", is_flag=True, help="Even when the bases differ; recorded.")
+@_destination
+@_registration(pickles="Read .bin pickles among the folders named.")
 @json_option
 @pass_session
 def compose(session: Session, recipe: Path, **how: Any) -> None:
@@ -237,57 +269,11 @@ def compose(session: Session, recipe: Path, **how: Any) -> None:
     session.out.data(merged.to_json(), lambda: describe(merged))
 
 
-def _result(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of commands that make one adapter of another."""
-    for option in reversed(
-        (
-            click.option("--name", help="Register the result as the next version of this name."),
-            click.option(
-                "--out",
-                type=click.Path(path_type=Path),
-                metavar="DIR",
-                help="Write the result into a new folder.",
-            ),
-            click.option(
-                "--base",
-                metavar="DIR",
-                help="The base's folder, for methods whose update needs its weights.",
-            ),
-            click.option(
-                "--dtype",
-                help="Store as float32, bfloat16, float16 or float64.  [default: that of the adapter]",
-            ),
-            click.option("-m", "--message", default="", help="What this version is."),
-            click.option(
-                "--new-version",
-                is_flag=True,
-                help="Even when the name holds another method or base.",
-            ),
-            click.option(
-                "--allow-pickle", is_flag=True, help="Read a .bin pickle when REF is a folder."
-            ),
-            click.option("--force", is_flag=True, help="Even when the bases differ; recorded."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
 @click.command()
 @REF
 @click.option("--rank", type=int, help="Cut every module to this rank, optimally.")
-@click.option(
-    "--energy",
-    type=float,
-    metavar="E",
-    help="Give each module the smallest rank that keeps this share.",
-)
-@click.option(
-    "--keep",
-    default="fro",
-    show_default=True,
-    help="What --energy is a share of: fro, cumulative or ratio.",
-)
+@_ENERGY
+@_KEEP
 @_result
 @json_option
 @pass_session
@@ -302,12 +288,7 @@ def resize(session: Session, ref: str, **how: Any) -> None:
 @click.option(
     "--rank", type=int, help="The rank of the result; needed where the update is not low rank."
 )
-@click.option(
-    "--energy",
-    type=float,
-    metavar="E",
-    help="Give each module the smallest rank that keeps this share.",
-)
+@_ENERGY
 @_result
 @json_option
 @pass_session

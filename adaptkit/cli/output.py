@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from adaptkit.io.progress import Progress
 
-WIDE = 240  # columns when stdout is no terminal: whoever reads a pipe wants whole lines
+WIDE = 240  # columns when stdout is no terminal: a program that reads a pipe wants whole lines
 
 
 class Output:
@@ -24,7 +24,10 @@ class Output:
     as_json = False
 
     def data(self, value: Any, text: str | Callable[[], str]) -> None:
-        """The command's answer: `value` as JSON, or `text` (a string, or made only when it is shown)."""
+        """Print the command's result.
+
+        `value` as JSON, or `text` (a string, or a function that is called only when needed).
+        """
         if self.as_json:
             click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
         else:
@@ -33,7 +36,7 @@ class Output:
     def table(
         self, value: Any, head: Sequence[str], rows: Sequence[Sequence[str]], empty: str
     ) -> None:
-        """The answer as a table; `empty` is said on stderr when there are no rows."""
+        """Print the result as a table; without rows, `empty` goes to stderr."""
         if self.as_json:
             self.data(value, "")
             return
@@ -59,7 +62,7 @@ class Output:
         click.echo(text, err=True)
 
     def warn(self, text: str) -> None:
-        """Something that went on all the same, on stderr."""
+        """A warning on stderr: the command goes on."""
         click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {text}", err=True)
 
     @contextmanager

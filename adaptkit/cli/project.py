@@ -26,7 +26,7 @@ PROJECT = click.option(
     "--update", multiple=True, metavar="NAME", help="Look NAME up again; may be repeated."
 )
 @click.option("--update-all", is_flag=True, help="Look every adapter up again.")
-@click.option("--force", is_flag=True, help="Even when a version was rewritten where it lies.")
+@click.option("--force", is_flag=True, help="Even when a version was rewritten in its place.")
 @click.option("--dry-run", is_flag=True, help="Write nothing: show what would change.")
 @PROJECT
 @json_option
@@ -41,7 +41,8 @@ def lock(
 ) -> None:
     """Pin the adapters that adaptkit.toml names in adaptkit.lock: digest, place and base.
 
-    What is locked stays as it is, unless adaptkit.toml asks for something else or --update names it.
+    What is locked stays as it is, unless adaptkit.toml asks for something else or --update names
+    it.
     """
     report = session.workspace.lock(
         project, update=update, update_all=update_all, force=force, dry_run=dry_run
@@ -72,7 +73,8 @@ def lock(
 def sync(session: Session, frozen: bool, jobs: int, project: Path | None) -> None:
     """Bring here what adaptkit.lock pins, verify every byte, and register it.
 
-    What adaptkit.toml asks for and the lock lacks is locked first; --frozen, for CI and images, refuses that.
+    What adaptkit.toml asks for and the lock lacks is locked first; --frozen, for CI and images,
+    refuses that.
     """
     ready = session.workspace.sync(project, frozen=frozen, jobs=jobs)
     rows = [

@@ -193,9 +193,10 @@ def pull(
     pulled = session.workspace.pull(
         source, name=name, alias=alias, new_version=new_version, allow_pickle=allow_pickle
     )
-    told = "" if pulled.created else "  unchanged"
+    unchanged = "" if pulled.created else "  unchanged"
     session.out.data(
-        pulled.to_json(), f"{pulled.version.ref}  {pulled.version.digest[:19]}…  verified{told}"
+        pulled.to_json(),
+        f"{pulled.version.ref}  {pulled.version.digest[:19]}…  verified{unchanged}",
     )
 
 

@@ -51,7 +51,7 @@ def pass_session(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--json`: the answer as one JSON value on stdout."""
+    """`--json`: the result as one JSON value on stdout."""
 
     def switch(context: click.Context, _: click.Parameter, value: bool) -> None:
         context.ensure_object(Session).out.as_json = value
@@ -61,7 +61,7 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         expose_value=False,
         callback=switch,
-        help="Print the answer as JSON.",
+        help="Print the result as JSON.",
     )(command)
 
 

@@ -31,5 +31,5 @@ def sign(session: Session, ref: str, key: str) -> None:
     if not password and is_encrypted(key):
         password = click.prompt(f"password of {key}", hide_input=True, err=True)
     signed = session.workspace.sign(ref, key, password=password)
-    told = "signed" if signed.created else "signed already"
-    session.out.data(signed.to_json(), f"{signed.label}  {told} by {signed.fingerprint[:19]}…")
+    done = "signed" if signed.created else "signed already"
+    session.out.data(signed.to_json(), f"{signed.label}  {done} by {signed.fingerprint[:19]}…")

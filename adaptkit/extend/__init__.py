@@ -1,4 +1,6 @@
-"""What plugins subclass and may import: small abstract classes, and the values that pass between them and the core.
+"""What plugins subclass and may import.
+
+Small abstract classes, and the values that pass between them and the core.
 
 Subclasses set the documented class attributes, implement the abstract methods (one to five), and
 may override the rest; every other method has a default, so an old plugin keeps working when a new

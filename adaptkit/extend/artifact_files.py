@@ -17,7 +17,10 @@ _COMPANIONS = frozenset(
 
 
 def belongs(path: str) -> bool:
-    """Whether a file, by its path in an adapter's folder, is part of the artifact: config, weights, tokenizer."""
+    """Whether a file, by its path in an adapter's folder, is part of the artifact.
+
+    Config, weights, tokenizer.
+    """
     return (
         path in {CONFIG, WEIGHTS, PICKLE}
         or path in _COMPANIONS

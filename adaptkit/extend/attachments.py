@@ -1,7 +1,8 @@
-"""Small things that belong to a version and come after it, such as signatures: where places of folders keep them.
+"""Attachments to a published version, such as signatures, as places made of folders store them.
 
-A version never changes, so what is attached to `v3/` lies beside it, in `v3.attached/KIND/ID/`, where ID is made of
-the content: to attach the same twice is to attach it once. What is read back is hostile until checked.
+A version never changes, so what is attached to `v3/` is stored beside it, in
+`v3.attached/KIND/ID/`, where ID is made of the content: to attach the same twice is to attach it
+once. What is read back is hostile until checked.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ID = re.compile(r"[0-9a-f]{32}")
 
 
 def folder(number: int, kind: str) -> str:
-    """Where what is attached to a version lies, relative to its place; `kind` is a media type."""
+    """Where a version's attachments are stored, relative to its place; `kind` is a media type."""
     return f"v{number}.attached/{re.sub('[^a-z0-9.]+', '-', kind.lower())}"
 
 
@@ -55,7 +56,7 @@ def allowed(name: str) -> bool:
 
 
 def absent(url: str, number: int) -> StorageError:
-    """The sentence for attaching to a version that a place does not hold."""
+    """The error for attaching to a version that a place does not hold."""
     return StorageError(
         f"cannot attach to v{number} in {url}", why="it is not there", fix="push the version first"
     )

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class Module:
     """One place in the base that an adapter changes.
 
-    `shape` is m×n of the update as a matrix. `stored` is the shape in which the base keeps the weight
-    (transposed for GPT-2's Conv1D, four-dimensional for a convolution); empty where only the base can tell. A grouped
-    convolution and a parameter of fused experts count as `parts` independent matrices, `part` saying which; other
-    modules have one. `weight` is the base's tensor when it is not called `NAME.weight`; `transposed` says that each
-    of its experts is stored n×m.
+    `shape` is m×n of the update as a matrix. `stored` is the shape in which the base keeps the
+    weight (transposed for GPT-2's Conv1D, four-dimensional for a convolution); empty where only the
+    base shows it. A grouped convolution and a parameter of fused experts count as `parts`
+    independent matrices, `part` saying which; other modules have one. `weight` is the base's tensor
+    when it is not called `NAME.weight`; `transposed` says that each of its experts is stored n×m.
     """
 
     name: str
@@ -45,7 +45,10 @@ class Module:
 
     @property
     def saved_rank(self) -> int:
-        """The rank as the file and its configuration count it: that of all groups, but of one expert."""
+        """The rank as the file and its configuration count it.
+
+        It counts all groups, but one expert.
+        """
         return self.rank if self.kind == "expert" else self.rank * self.parts
 
     @property
@@ -56,7 +59,7 @@ class Module:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
-    """The update `scale · B @ A` (B is m×r, A is r×n), with an optional additive `bias` of length m."""
+    """The update `scale · B @ A` (B is m×r, A is r×n), with an optional `bias` of length m."""
 
     B: Array
     A: Array
@@ -78,7 +81,10 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """An adapter in other words: its configuration, its tensors one at a time, and the file that another tool expects."""
+    """An adapter in other words.
+
+    Its configuration, its tensors one at a time, and the file that another tool expects.
+    """
 
     config: Mapping[str, Any]
     layout: Mapping[str, TensorInfo]
@@ -89,7 +95,7 @@ class Translated:
 
 Delta = LowRank | Dense
 Applier = Callable[["Array", slice], "Array"]
-"""Given rows of a weight (m×n, in a working precision) and which rows they are: those rows, updated."""
+"""Takes rows of a weight (m×n) and which rows they are; returns them updated."""
 Rows = tuple[str, tuple[int, ...]]
 """The key of a tensor that is single rows of one of the base's, and which rows."""
 
@@ -108,9 +114,10 @@ class Model:
 class AdapterView(Protocol):
     """One adapter as a method plugin sees it: configuration, header, and tensors one at a time.
 
-    Keys are normalised: stray adapter names and wrapper prefixes are gone, `base_model.model.` stays.
-    `base_shapes` maps the base's tensor names to shapes when the base is at hand, and `model()` is then what its
-    configuration describes (needs transformers; None when no base is at hand).
+    Keys are normalised: stray adapter names and wrapper prefixes are gone, `base_model.model.`
+    stays. `base_shapes` maps the base's tensor names to shapes when the base is at hand, and
+    `model()` is then what its configuration describes (needs transformers; None when no base is at
+    hand).
     """
 
     @property
@@ -137,23 +144,32 @@ class AdapterMethod(ABC):
     packs: ClassVar[bool] = False
     """Whether `pack` and `merged_config` can hold any low-rank result."""
     closed: ClassVar[bool] = False
-    """Whether a weighted sum of such adapters is one of them: `combine` and `combined_config` make it."""
+    """Whether a weighted sum of such adapters is one: `combine` and `combined_config` make it."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Configuration fields that parents must agree about, or that `--extras` settles."""
 
     dialects: ClassVar[Mapping[str, str]] = {}
-    """Other tools whose files it reads (`add --from`) and writes (`export --to`), each with a line about it."""
+    """Other tools whose files it reads (`add --from`) and writes (`export --to`), described."""
 
     @abstractmethod
     def recognises(self, view: AdapterView) -> bool:
-        """Whether this adapter is of this method. The most specific claim is made by the config's peft_type."""
+        """Whether this adapter is of this method.
+
+        The most specific claim is made by the config's peft_type.
+        """
 
     def check(self, view: AdapterView) -> None:
-        """Raise `BadAdapter` when configuration and header do not fit. Called once, at `add` and before merging."""
+        """Raise `BadAdapter` when configuration and header do not fit.
+
+        Called once, at `add` and before merging.
+        """
         return
 
     def unmergeable(self, view: AdapterView) -> str:
-        """Why this adapter cannot be merged, as a clause such as `DoRA rescales the base's rows`; empty if it can."""
+        """Why this adapter cannot be merged, as a clause such as `DoRA rescales the base's rows`.
+
+        Empty if it can.
+        """
         return f"the method '{self.name}' does not say how its updates combine"
 
     def rank(self, view: AdapterView) -> int | None:
@@ -161,7 +177,10 @@ class AdapterMethod(ABC):
         return None
 
     def modules(self, view: AdapterView) -> tuple[Module, ...]:
-        """Every module the file changes, in a fixed order. Needed by methods that merge, bake or are checked."""
+        """Every module the file changes, in a fixed order.
+
+        Needed by methods that merge, bake or are checked.
+        """
         return ()
 
     def needs(self, view: AdapterView) -> Literal["nothing", "shapes", "weights"]:
@@ -177,14 +196,18 @@ class AdapterMethod(ABC):
         return ()
 
     def unbakeable(self, view: AdapterView) -> str:
-        """Why this adapter cannot become part of its base's weights, as a clause; empty if it can."""
+        """Why this adapter cannot become part of its base's weights, as a clause.
+
+        Empty if it can.
+        """
         return self.unmergeable(view)
 
     def applier(self, view: AdapterView, module: Module) -> Applier:
         """What puts one module's update into its weight.
 
-        It is called with some rows of the weight as an m×n matrix and which rows these are, and answers the same
-        rows of the updated weight. By default it adds `delta`; methods whose update depends on the weight override it.
+        It is called with some rows of the weight as an m×n matrix and which rows these are, and
+        returns the same rows of the updated weight. By default it adds `delta`; methods whose
+        update depends on the weight override it.
         """
         delta = self.delta(view, module)
         if isinstance(delta, Dense):
@@ -199,23 +222,35 @@ class AdapterMethod(ABC):
         return apply
 
     def by_rows(self, view: AdapterView) -> bool:
-        """Whether `applier` can be handed a part of the rows; else it is called once, with all of them."""
+        """Whether `applier` can be handed a part of the rows.
+
+        Else it is called once, with all of them.
+        """
         return True
 
     def needs_bias(self, view: AdapterView, module: Module) -> bool:
-        """Whether the update adds to the module's bias, so that a layer without one cannot hold it."""
+        """Whether the update adds to the module's bias: a layer without one cannot hold it."""
         return False
 
     def bias_applier(self, view: AdapterView, module: Module) -> Callable[[Array], Array] | None:
-        """What updates the bias of the module's part, of length m, in a layer that has one; None when it stays."""
+        """What updates the bias of the module's part, of length m, in a layer that has one.
+
+        None when it stays.
+        """
         return None
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
-        """Tensors of the base that the adapter brings whole: their names, each with the key that holds it."""
+        """Tensors of the base that the adapter brings whole.
+
+        Their names, each with the key that holds it.
+        """
         return {}
 
     def row_replacements(self, view: AdapterView) -> Mapping[str, Rows]:
-        """Tensors of the base of which the adapter brings single rows: their names, each with key and row numbers."""
+        """Tensors of the base of which the adapter brings single rows.
+
+        Their names, each with key and row numbers.
+        """
         return {}
 
     def row_settings(self, rows: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
@@ -225,8 +260,8 @@ class AdapterMethod(ABC):
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
         """The tensors that hold one base module's merged update (all its parts, scale 1).
 
-        May only reshape, transpose and concatenate: the runner also calls it on empty arrays to learn
-        names and shapes before any work is done.
+        May only reshape, transpose and concatenate: the runner also calls it on empty arrays to
+        learn names and shapes before any work is done.
         """
         raise NotImplementedError
 
@@ -240,7 +275,8 @@ class AdapterMethod(ABC):
     ) -> dict[str, Any]:
         """The `adapter_config.json` of a merge whose modules, with their new ranks, are `parts`.
 
-        `kept` are the keys of the tensors that are no deltas, `settings` what became of this method's `settings`.
+        `kept` are the keys of the tensors that are no deltas, `settings` what became of this
+        method's `settings`.
         """
         raise NotImplementedError
 
@@ -257,7 +293,10 @@ class AdapterMethod(ABC):
         raise NotImplementedError
 
     def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:
-        """One tensor of the weighted sum, from the adapters that have it; for methods that are `closed`."""
+        """One tensor of the weighted sum, from the adapters that have it.
+
+        For methods that are `closed`.
+        """
         raise NotImplementedError
 
     def combined_config(

@@ -1,19 +1,33 @@
-"""Patterns of module names, as the keys of PEFT's rank_pattern and alpha_pattern are matched. Public, for methods."""
+"""Module names as PEFT writes them.
+
+The prefix of its keys, and the patterns of rank_pattern and alpha_pattern.
+
+Public, for methods.
+"""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
+PREFIX = "base_model.model."
+"""What every key of a PEFT file begins with, before the name of the module."""
+
 
 def matches(pattern: str, name: str) -> bool:
-    """As PEFT matches a key of alpha_pattern; a pattern that is no regular expression matches itself only."""
+    """Whether a pattern names a module, as PEFT matches a key of alpha_pattern.
+
+    A pattern that is no regular expression matches itself only.
+    """
     compiled = _compiled(pattern)
     return compiled.match(name) is not None if compiled else pattern == name
 
 
 def may_never_end(pattern: str) -> bool:
-    """Python's matcher backtracks: with a repeated group or many repetitions a hostile pattern never ends."""
+    """Whether matching a pattern may take forever.
+
+    Python's matcher backtracks: a repeated group or many repetitions may never end.
+    """
     plain = re.sub(r"\\.", "", pattern)
     return (
         len(pattern) > 1000
@@ -33,5 +47,8 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 
 
 def same_name(known: str, wanted: str) -> bool:
-    """Whether two dotted names may mean one thing: equal, or equal up to leading parts that one of them lacks."""
+    """Whether two dotted names may mean one thing.
+
+    Equal, or equal up to leading parts that one of them lacks.
+    """
     return known == wanted or known.endswith(f".{wanted}") or wanted.endswith(f".{known}")

@@ -1,4 +1,7 @@
-"""What is about to happen, as reviewing plugins are shown it, and what they may have against it. Standard library only."""
+"""What is about to happen, as reviewing plugins are shown it, and what they may have against it.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """About to merge: the labels, digests and bases of the sources, and the recipe in canonical form."""
+    """About to merge.
+
+    It has the labels, digests and bases of the sources, and the recipe in canonical form.
+    """
 
     sources: tuple[Parent, ...]
     bases: tuple[BaseIdentity, ...]
@@ -25,7 +31,11 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class Reviews:
-    """What the configuration says of reviews: those to be made that are off by themselves, and the other way round."""
+    """`[review]` in config.toml: which reviews to switch on that are off by default, and which off.
+
+    A review is called what the constant `REVIEW` of its plugin says, else what the plugin is
+    called.
+    """
 
     enable: tuple[str, ...] = ()
     disable: tuple[str, ...] = ()
@@ -39,7 +49,7 @@ class Reviews:
 class Publish:
     """About to push a version to a place.
 
-    `paths` says where the bytes of each file of `manifest` lie, by the path that it has there; only read them.
+    `paths` maps each file of `manifest` to where its bytes are stored; only read them.
     """
 
     version: Version
@@ -60,7 +70,7 @@ class Delete:
 class MoveAlias:
     """About to point an alias at another version; `new` None drops it.
 
-    `protected` says that the configuration names the alias so, `confirmed` that the person said --yes.
+    `protected` says that the configuration names the alias so, `confirmed` that --yes was given.
     """
 
     name: str

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a push carries: the version as this registry knows it, and where each file's bytes lie.
+    """What a push carries.
+
+    The version as this registry knows it, and where each file's bytes are stored.
 
     `placed.number` is the number here; the place may have to give another (DESIGN section 2).
     """
@@ -38,7 +40,10 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a place guarantees, learned by trying: shown by `remote check` and recorded with a push."""
+    """What a place guarantees, learned by trying.
+
+    Shown by `remote check` and recorded with a push.
+    """
 
     create_only: bool
     compare_and_swap: bool
@@ -47,10 +52,13 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """What a person may ask of a push. Most places know none of it, and say so (`StorageBackend.asked`)."""
+    """What a person may ask of a push.
+
+    Most places know none of it, and say so (`StorageBackend.asked`).
+    """
 
     create: bool = False
-    """Make the place when it is not there, where that takes a decision (a repository on the Hub)."""
+    """Make the place if it is missing, where that is a decision (a repository on the Hub)."""
     private: bool = False
     """Made so that only those may read it who were given the right."""
     create_pr: bool = False
@@ -60,12 +68,15 @@ class PushOptions:
 
 
 class StorageBackend(ABC):
-    """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in the sentence."""
+    """One adapter's place behind a URL.
+
+    Raises `StorageError`, with the place's URL in its message.
+    """
 
     schemes: ClassVar[tuple[str, ...]]
-    """URL schemes it answers to, such as ("file",)."""
+    """URL schemes it serves, such as ("file",)."""
     shows_card: ClassVar[bool] = False
-    """Whether people read a version's README.md there as its page: a model card is then made when it is pushed."""
+    """Whether a version's README.md is its page there: a push then makes a model card."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -93,38 +104,44 @@ class StorageBackend(ABC):
         into: Path,
         progress: Progress = no_progress,
     ) -> None:
-        """Write these files of a version below `into`, an empty folder. The caller verifies the bytes."""
+        """Write these files of a version below `into`, an empty folder.
+
+        The caller verifies the bytes.
+        """
 
     @abstractmethod
     def probe(self) -> Promise:
         """Really try what the place guarantees, and leave nothing behind."""
 
     def at(self, endpoint: str) -> Self:
-        """The place on another server than the scheme's usual one, for backends to which that means something."""
+        """The place on another server than the scheme's usual one, for backends that have one."""
         scheme = self.url.partition("://")[0]
         raise StorageError(
-            f"{self.url} knows no other server",
+            f"{self.url} does not support another server",
             why=f"config.toml sets endpoints.{scheme} = '{endpoint}'",
             fix="take that line out",
         )
 
     def asked(self, options: PushOptions) -> Self:
-        """The place to push to as a person asked; by default every option is refused, by its name."""
+        """The place to push to as a person asked.
+
+        By default every option is refused, by its name.
+        """
         for option in fields(options):
             if getattr(options, option.name) != option.default:
                 raise StorageError(
-                    f"{self.url} knows no --{option.name.replace('_', '-')}",
-                    why="this kind of place has nothing of the sort",
+                    f"{self.url} does not support --{option.name.replace('_', '-')}",
+                    why="this kind of place has no such feature",
                     fix="push without it",
                 )
         return self
 
     def card(self) -> str:
-        """The README.md that stands there now, for places with `shows_card`; empty when there is none."""
+        """The place's current README.md, for places with `shows_card`; empty when there is none."""
         return ""
 
     def at_revision(self, revision: str) -> PlacedVersion:
-        """What stands there at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
+        """The version at a revision of the place's own (`@rev:…`), such as a commit or a branch."""
         raise BadReference(
             f"cannot pull '@rev:{revision}' from {self.url}",
             why="revisions are for hf:// places",
@@ -132,9 +149,12 @@ class StorageBackend(ABC):
         )
 
     def outline(self, revision: str, into: Path) -> Mapping[str, str]:
-        """Write what a base model there is known by without its weights; answers each weight file's sha256 as told there.
+        """Write what identifies a base model there, without its weights.
 
-        `into` gets config and index, and each weight file in its full size, sparse, with nothing but its header.
+        Returns each weight file's declared sha256.
+
+        `into` gets config and index, and each weight file in its full size, sparse, with nothing
+        but its header.
         """
         raise StorageError(
             f"cannot look at the base {self.url}",
@@ -150,7 +170,10 @@ class StorageBackend(ABC):
         return found[max(found) if number is None else number]
 
     def find(self, digest: str) -> PlacedVersion | None:
-        """The version that this kind of place itself calls by a digest (an image's); None when there is no such."""
+        """The version that this kind of place itself calls by a digest (an image's).
+
+        None when there is no such.
+        """
         return None
 
     def aliases(self) -> Mapping[str, int]:
@@ -160,26 +183,32 @@ class StorageBackend(ABC):
     def set_alias(self, alias: str, number: int) -> None:
         """Point an alias at a version, by compare-and-swap where the place can."""
         raise StorageError(
-            f"{self.url} keeps no aliases", why="this kind of place has nowhere to put them"
+            f"{self.url} does not keep aliases", why="this kind of place cannot store them"
         )
 
     def copy_here(self, revision: str) -> Path | None:
-        """The folder in which a client of this place keeps its copy of a base model on this machine; None without one."""
+        """The folder of this machine's copy of a base model from this place; None without one."""
         return None
 
     def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
-        """Put a few small files, such as a signature, beside a version that never changes; answers what they are called.
+        """Put a few small files, such as a signature, beside a version that never changes.
 
-        `kind` is a media type. The same files twice are there once; the last file makes the attachment appear.
+        Returns their name.
+
+        `kind` is a media type. The same files twice are there once; the last file makes the
+        attachment appear.
         """
         raise StorageError(
-            f"{self.url} keeps no signatures", why="this kind of place has nowhere to put them"
+            f"{self.url} does not keep signatures", why="this kind of place cannot store them"
         )
 
     def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
-        """What was attached to a version, of one kind; whoever reads it checks it."""
+        """What was attached to a version, of one kind; the reader has to check it."""
         return ()
 
     def names(self) -> tuple[str, ...]:
-        """The adapters below this place, when it is a remote's root; empty when it cannot be listed."""
+        """The adapters below this place, when it is a remote's root.
+
+        Empty when it cannot be listed.
+        """
         return ()

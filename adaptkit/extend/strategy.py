@@ -44,10 +44,13 @@ class MergeStrategy(ABC, Generic[P]):
     symmetric: ClassVar[bool] = False
     """Whether permuting the adapters together with their weights changes nothing."""
     rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "asked"
-    """The rank kept: `--rank` or else whole; `--rank` or else the parents' largest; always whole."""
+    """The rank kept: `--rank`, else whole; `--rank`, else the parents' largest; always whole."""
 
     def coefficients(self, weights: Sequence[float], params: P) -> Sequence[float] | None:
-        """When the result is Σ cᵢ·Dᵢ, the cᵢ: the core then stacks factors, exactly and without arithmetic."""
+        """When the result is Σ cᵢ·Dᵢ, the cᵢ.
+
+        The core then stacks factors, exactly and without arithmetic.
+        """
         return None
 
     @abstractmethod
@@ -60,5 +63,6 @@ class MergeStrategy(ABC, Generic[P]):
     ) -> Array:
         """Combine one module's tensors, all of one shape, in the space at hand. Pure.
 
-        `rngs[i]` is derived from (seed, digest of adapter i, module), so that order does not change a draw.
+        `rngs[i]` is derived from (seed, digest of adapter i, module), so that order does not change
+        a draw.
         """

@@ -1,7 +1,9 @@
-"""A ready subclass for places that keep `v1/`, `v2/`, …: what they all do alike, whatever keeps the bytes.
+"""A ready subclass for places with a folder for each version: `v1/`, `v2/` and so on.
 
-A version's folder is a plain PEFT directory with an `adaptkit.json`, which is its commit point: a folder
-without one does not exist. What is read from a place is hostile until checked.
+It holds what they all have in common, wherever the bytes are stored.
+
+A version's folder is a plain PEFT directory with an `adaptkit.json`, which is its commit point: a
+folder without one does not exist. What is read from a place is hostile until checked.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class VersionedStorage(StorageBackend):
     """Numbers, unchanged pushes, lost races and checked manifests. Subclasses keep the bytes."""
 
     readers: ClassVar[int] = 1
-    """How many manifests are read at the same time; more than one where each is a request to a server."""
+    """How many manifests are read at once; more than one where each is a request."""
 
     @abstractmethod
     def numbers(self) -> tuple[int, ...]:
@@ -43,23 +45,28 @@ class VersionedStorage(StorageBackend):
 
     @abstractmethod
     def taken(self) -> int:
-        """The highest number that anything stands under, committed or not; 0 when there is none."""
+        """The highest number in use, committed or not; 0 when there is none."""
 
     @abstractmethod
     def manifest_of(self, number: int) -> bytes:
-        """The `adaptkit.json` of a committed version; `StorageError` when missing, `Corrupt` when too large."""
+        """The `adaptkit.json` of a committed version.
+
+        `StorageError` when missing, `Corrupt` when too large.
+        """
 
     @abstractmethod
     def publish(
         self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
     ) -> int | None:
-        """Make the version appear whole; answers the bytes that crossed, or None when the number was lost.
+        """Make the version appear whole.
 
-        `held` tells which sha256 lies here already, and under which path.
+        Returns the number of bytes sent, or None when another push took the number.
+
+        `held` maps each sha256 that is stored here already to its path.
         """
 
     def begun(self, bundle: Bundle) -> int | None:
-        """The number under which somebody began to push just these files and has not finished, where that is known."""
+        """The number of an unfinished push of exactly these files, where that is known."""
         return None
 
     def caution(self) -> str:
@@ -75,7 +82,7 @@ class VersionedStorage(StorageBackend):
 
             with ThreadPoolExecutor(self.readers) as pool:
                 found = list(pool.map(self._read, numbers))
-        # the sentence about one that cannot be believed comes when this version is asked for
+        # the error about an invalid one is raised when this version is requested
         return tuple(placed for placed in found if isinstance(placed, PlacedVersion))
 
     def version(self, number: int | None = None) -> PlacedVersion:
@@ -114,15 +121,15 @@ class VersionedStorage(StorageBackend):
     def push(
         self, bundle: Bundle, expected: tuple[PlacedVersion, ...], progress: Progress = no_progress
     ) -> Receipt:
-        there = expected
+        versions = expected
         for _ in range(_TRIES):
             taken = self.taken()
             begun = self.begun(bundle)
             if taken > max(
-                (p.number for p in there), default=0
-            ):  # somebody came between: it may be the same
-                there = self.list()
-            same = next((p for p in there if p.manifest.digest == bundle.manifest.digest), None)
+                (p.number for p in versions), default=0
+            ):  # another push came between: it may be the same
+                versions = self.list()
+            same = next((p for p in versions if p.manifest.digest == bundle.manifest.digest), None)
             if same is not None:
                 return Receipt(
                     self.url,
@@ -133,17 +140,19 @@ class VersionedStorage(StorageBackend):
                     note=self.caution(),
                 )
             number = begun or max(bundle.placed.number, taken + 1)
-            mine = bundle.placed
-            placed = PlacedVersion(number, mine.manifest, mine.name, mine.message, mine.author)
+            wanted = bundle.placed
+            placed = PlacedVersion(
+                number, wanted.manifest, wanted.name, wanted.message, wanted.author
+            )
             held = {
                 f.sha256: f"v{p.number}/{f.path}"
-                for p in there
+                for p in versions
                 for f in p.manifest.files + p.manifest.extras
             }
             sent = self.publish(placed, bundle, held, progress)
             if sent is not None:
                 return Receipt(self.url, number, bundle.manifest.digest, sent, note=self.caution())
-            there = self.list()
+            versions = self.list()
         raise Conflict(
             f"could not get a number in {self.url}",
             why=f"{_TRIES} other pushes came first",
@@ -152,7 +161,10 @@ class VersionedStorage(StorageBackend):
 
 
 def check_entries(entries: Sequence[FileEntry]) -> None:
-    """Refuse a file list that could write elsewhere or over something; `StoreError` or `ValueError` says why."""
+    """Refuse a file list that could write elsewhere or over something.
+
+    `StoreError` or `ValueError` says why.
+    """
     check_paths([entry.path for entry in entries])
     for entry in entries:
         if entry.path.casefold() in {MANIFEST, ALIASES}:
@@ -160,7 +172,7 @@ def check_entries(entries: Sequence[FileEntry]) -> None:
                 f"its file list names {entry.path}, which is not a file of an artifact"
             )
         if type(entry.size) is not int or entry.size < 0 or not _SHA256.fullmatch(entry.sha256):
-            raise ValueError(f"size or sha256 of {entry.path!a} are none")
+            raise ValueError(f"{entry.path!a} has an invalid size or sha256")
 
 
 def manifest_bytes(placed: PlacedVersion) -> bytes:

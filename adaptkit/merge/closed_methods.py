@@ -1,4 +1,4 @@
-"""Merges of methods that stay themselves: vectors combined one tensor at a time (IA3, LN tuning)."""
+"""Merging methods that are closed under weighted sums (IA3, LN tuning), one tensor at a time."""
 
 from __future__ import annotations
 

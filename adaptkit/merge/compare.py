@@ -1,6 +1,9 @@
-"""What adapters have to do with each other: norms, spectra, cosines and agreement of signs, and what a rank would cost.
+"""What adapters have to do with each other.
 
-All of it comes from the factors, O((m+n)R²) a module; nothing is written out but a sample of entries for the signs.
+Norms, spectra, cosines and agreement of signs, and what a rank would cost.
+
+All of it comes from the factors, O((m+n)R²) a module; nothing is written out but a sample of
+entries for the signs.
 """
 
 from __future__ import annotations
@@ -23,13 +26,15 @@ if TYPE_CHECKING:
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.extend import Array, Delta, Module
 
-_SAMPLE = 96  # rows and columns whose entries stand for all: 9,216 signs are within 0.01 of the share they estimate
+_SAMPLE = (
+    96  # rows and columns sampled for all: 9,216 signs are within 0.01 of the share they estimate
+)
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """One adapter: its Frobenius norm, its ranks, and each module's share of its energy and singular values."""
+    """One adapter: its Frobenius norm, ranks, and each module's energy and singular values."""
 
     label: str
     norm: float
@@ -42,7 +47,10 @@ class Spectrum:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two adapters: the cosine of their updates, and the share of entries with equal signs, in all and by module."""
+    """How two adapters compare.
+
+    The cosine of their updates, and the share of entries with equal signs, in all and by module.
+    """
 
     one: str
     other: str
@@ -55,7 +63,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything `diff` shows: each adapter, each pair, what a rank of their sum would lose, and what to try."""
+    """Everything `diff` shows.
+
+    Each adapter, each pair, what a rank of their sum would lose, and what to try.
+    """
 
     adapters: tuple[Spectrum, ...]
     pairs: tuple[Pair, ...]
@@ -69,7 +80,10 @@ class Comparison:
 
 
 def compare(sources: Sequence[OpenAdapter], weights: Sequence[float]) -> Comparison:
-    """Look at adapters side by side; `weights` are those of the sum whose truncation is estimated."""
+    """Look at adapters side by side.
+
+    `weights` are those of the sum whose truncation is estimated.
+    """
     deltas = [
         {module.key: (module, _delta(source, module)) for module in _modules(source)}
         for source in sources
@@ -172,7 +186,7 @@ def _inner(a: Delta, b: Delta) -> float:
 
 
 def _same_sign(a: Delta, b: Delta) -> float:
-    """The share of entries in which neither is zero that have equal signs, on an even sample of rows and columns."""
+    """The share of entries, neither zero, with equal signs, on a sample of rows and columns."""
     one, other = _sampled(a), _sampled(b)
     both = (one != 0) & (other != 0)
     return float(np.mean((one > 0)[both] == (other > 0)[both])) if both.any() else 0.0
@@ -215,31 +229,31 @@ def _truncation(
 def _advise(
     pairs: Sequence[Pair], adapters: Sequence[Spectrum], losses: Mapping[int, float], whole: int
 ) -> tuple[str, str]:
-    """What to try first, and why. A rule of thumb, said as one."""
+    """What to try first, and why: a rule of thumb."""
     small = min((rank for rank, loss in losses.items() if loss <= 0.05), default=whole)
     rank = f" --rank {small}" if small < whole else ""
     if not pairs:
         return f"--strategy linear{rank}", f"one adapter alone; rank {small} keeps 95 % of it"
     lowest, highest = min(p.cosine for p in pairs), max(p.cosine for p in pairs)
     sizes = [a.norm for a in adapters if a.norm]
-    told = (
+    measured = (
         f"cosines from {lowest:.2f} to {highest:.2f}" if len(pairs) > 1 else f"cosine {lowest:.2f}"
     )
     if sizes and max(sizes) > 4 * min(sizes):
-        told += (
+        measured += (
             f"; the largest is {max(sizes) / min(sizes):.1f} times the smallest, so weigh it down"
         )
     if lowest < -0.1:
         return (
             f"--strategy ties --space knots{rank}",
-            f"{told}: they pull in opposite directions, so elect signs",
+            f"{measured}: they pull in opposite directions, so elect signs",
         )
     if highest > 0.5:
         return (
             f"--strategy linear --normalize{rank}",
-            f"{told}: they say much the same, so take the mean",
+            f"{measured}: they are much alike, so take the mean",
         )
     return (
         f"--strategy linear{rank}",
-        f"{told}: they hardly touch each other, so their sum keeps both",
+        f"{measured}: they hardly touch each other, so their sum keeps both",
     )

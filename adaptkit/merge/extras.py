@@ -1,7 +1,8 @@
 """What a merge meets besides updates: heads, biases, new tokens, tokenizer files, settings.
 
-None of them can be summed. One rule serves all three kinds: equal, or owned by one parent → kept; in
-conflict → an error that names them, unless `--extras` says `average` (tensors only), `from=REF` or `drop`.
+None of them can be summed. One rule serves all three kinds: equal, or owned by one parent → kept;
+in conflict → an error that names them, unless `--extras` says `average` (tensors only), `from=REF`
+or `drop`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from adaptkit.extend import Array
     from adaptkit.types import TensorInfo
 
-    Owned = Sequence[tuple[str, Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class Contributor:
@@ -40,7 +39,10 @@ class Contributor:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What is kept, by key, and what `drop` left out. Tensors are made when asked for, one at a time."""
+    """What is kept, by key, and what `drop` left out.
+
+    Tensors are made when asked for, one at a time.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
@@ -75,12 +77,15 @@ def resolve_extras(
     keys: Sequence[Sequence[str]],
     settings: Sequence[str],
 ) -> ResolvedExtras:
-    """Settle tensors, files and settings by one policy; `keys[i]` are the extra tensors of `parties[i]`."""
+    """Settle tensors, files and settings by one policy.
+
+    `keys[i]` are the extra tensors of `parties[i]`.
+    """
     tensors = resolve_tensors(policy, parties, keys)
     files = resolve_files(policy, parties)
-    said = resolve_settings(policy, parties, settings)
+    fields = resolve_settings(policy, parties, settings)
     return ResolvedExtras(
-        tensors, files.values, said.values, (*tensors.dropped, *files.dropped, *said.dropped)
+        tensors, files.values, fields.values, (*tensors.dropped, *files.dropped, *fields.dropped)
     )
 
 
@@ -180,12 +185,12 @@ def resolve_files(policy: str, parties: Sequence[Contributor]) -> Resolved:
 
 
 def resolve_settings(policy: str, parties: Sequence[Contributor], names: Sequence[str]) -> Resolved:
-    """Settle configuration fields; a field that is absent or null belongs to nobody."""
-    said = [
+    """Settle configuration fields; a field that is absent or null has no owner."""
+    declared = [
         {n: p.adapter.config[n] for n in names if p.adapter.config.get(n) is not None}
         for p in parties
     ]
-    return _settle(policy, parties, said, "the setting")
+    return _settle(policy, parties, declared, "the setting")
 
 
 def _settle(

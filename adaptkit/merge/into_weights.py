@@ -1,7 +1,9 @@
-"""Several adapters as one, for a bake: each module's merged update as it is, not cut to a rank and not rounded.
+"""Several adapters as one, for a bake.
 
-This is where methods meet that no adapter file can hold together (DoRA with OFT with LN tuning): all of them are
-changes of the base's weights, and their weighted combination is one too.
+Each module's merged update as it is, not cut to a rank and not rounded.
+
+This is where methods meet that no adapter file can hold together (DoRA with OFT with LN tuning):
+all of them are changes of the base's weights, and their weighted combination is one too.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ def merged_updates(
     base: BaseWeights,
     folder: Path,
 ) -> OpenAdapter:
-    """One source that stands for a merge; `folder` takes the tokenizer files that were settled."""
+    """One source that represents a whole merge.
+
+    `folder` takes the tokenizer files that were settled.
+    """
     if recipe.rank is not None or recipe.energy is not None:
         raise BadRecipe(
             "a merge into full weights has no rank",

@@ -1,4 +1,7 @@
-"""What each module of a merge gets: who takes part, which rank, and what its update is before it is cut or stored."""
+"""What each module of a merge gets.
+
+Who takes part, which rank, and what its update is before it is cut or stored.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 class ModulePlan:
     """One module of the result. Pure data, so that another process can do the work.
 
-    `parts` are the digests of the adapters that take part, each with its own module; `depth` is 0 in the first
-    layer of the model and 1 in the last.
+    `parts` are the digests of the adapters that take part, each with its own module; `depth` is 0
+    in the first layer of the model and 1 in the last.
     """
 
     module: Module
@@ -45,7 +48,7 @@ Adapters = Mapping[str, OpenAdapter]
 def check_methods(
     sources: Sequence[OpenAdapter], recipe: Recipe, *, any_rank: bool = False
 ) -> None:
-    """Refuse, by name, what cannot be merged at all, or not without its base or (unless `any_rank`) a rank."""
+    """Refuse, by name, what cannot be merged, or not without its base or a rank."""
     for source in sources:
         if reason := source.method.unmergeable(source.adapter):
             raise Unmergeable(f"cannot merge {source.label}", why=reason)
@@ -146,7 +149,10 @@ def rank_of(source: OpenAdapter, module: Module) -> int:
 def merged_update(
     recipe: Recipe, strategy: MergeStrategy[Any], plan: ModulePlan, adapters: Adapters
 ) -> tuple[Delta, Delta]:
-    """The strategy's result before any truncation, and the exact sum; one object where they are the same."""
+    """The strategy's result before any truncation, and the exact sum.
+
+    One object where they are the same.
+    """
     module = plan.module
     present = {digest: (adapters[digest], part) for digest, part in plan.parts}
     parents = [p for p in recipe.sources if recipe.missing == "zero" or p.digest in present]
@@ -166,7 +172,10 @@ def merged_update(
 
 
 def weight_in(recipe: Recipe, parent: Parent, plan: ModulePlan) -> float:
-    """The adapter's weight in this module: the last glob that names it, else the weight of the whole adapter."""
+    """The adapter's weight in this module.
+
+    The last glob that names it, else the weight of the whole adapter.
+    """
     for one in reversed(recipe.modules):
         if one.digest == parent.digest and fnmatchcase(plan.module.name, one.glob):
             return one.at(plan.depth)
@@ -225,6 +234,6 @@ def _zero(module: Module) -> LowRank:
 
 
 def generator(seed: int, digest: str, module: str) -> np.random.Generator:
-    """The random numbers of one adapter in one module, whoever computes it."""
+    """The random numbers of one adapter in one module, in whichever process."""
     key = sha256(f"{seed}\0{digest}\0{module}".encode()).digest()[:16]
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key)))

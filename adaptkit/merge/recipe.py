@@ -1,7 +1,7 @@
 """The recipe: what a merge is made of, written down so that it can be made again.
 
-A recipe names its sources by digest, so the same recipe digest means the same merge anywhere; labels
-are for people and are not part of it.
+A recipe names its sources by digest, so the same recipe digest means the same merge anywhere;
+labels are for people and are not part of it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 SCHEMA = 1
 Missing = Literal["skip", "zero"]
 Keep = Literal["fro", "cumulative", "ratio"]
-"""How `--energy E` chooses each module's rank: √(Σσ²) or Σσ reaching the share E, or σ₁/σ staying within E."""
+"""How `--energy E` chooses ranks: √(Σσ²) or Σσ reaching the share E, or σ₁/σ within E."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleWeight:
-    """One adapter's weight in the modules that a glob names; several values are spread over the layers."""
+    """One adapter's weight in the modules that a glob names.
+
+    Several values are spread over the layers.
+    """
 
     digest: str
     glob: str
@@ -44,7 +47,10 @@ class ModuleWeight:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A resolved merge. `weights` stand in the sources; `extras` is refuse, average, drop or from=DIGEST."""
+    """A resolved merge.
+
+    `weights` are in the sources; `extras` is refuse, average, drop or from=DIGEST.
+    """
 
     sources: tuple[Parent, ...]
     strategy: str
@@ -109,7 +115,9 @@ def resolve(
     modules: Sequence[Mapping[str, Sequence[float]]],
     choices: Choices,
 ) -> Recipe:
-    """Check every part of a merge that can be checked before reading a tensor; `BadRecipe` names the part.
+    """Check every part of a merge that can be checked before reading a tensor.
+
+    `BadRecipe` names the part.
 
     `modules[i]` maps module globs to weights of `sources[i]` there.
     """
@@ -194,7 +202,7 @@ def _check_energy(energy: float | None, keep: str, rank: int | None) -> None:
     if not low < energy <= high:
         raise BadRecipe(
             f"--energy is {energy:g}",
-            why=f"with --keep {keep} it lies in ({low:g}, {high:g}]",
+            why=f"with --keep {keep} it is in ({low:g}, {high:g}]",
             fix="for example --energy 0.95, or --keep ratio --energy 20",
         )
 
@@ -243,7 +251,7 @@ def _read_param(strategy: str, field: Field[Any], given: Any) -> Any:
     if low is not None:
         outside = outside or not low <= value <= high
     if outside:
-        span = f"it must lie in [{low}, {high}]" if low is not None else "it must be finite"
+        span = f"it must be in [{low}, {high}]" if low is not None else "it must be finite"
         raise BadRecipe(f"{what} {value!r}", why=span, fix=_help(field))
     choices = field.metadata.get("choices")
     if choices and value not in choices:

@@ -1,4 +1,6 @@
-"""A merge written down in a YAML file: read with line numbers, checked strictly, resolved like one that was typed.
+"""A merge written down in a YAML file.
+
+Read with line numbers, checked strictly, resolved like one that was typed.
 
 ```yaml
 adapters:
@@ -19,8 +21,8 @@ normalize: false
 base: models/ship
 ```
 
-JSON is YAML, so what `adaptkit show REF --recipe` prints is such a file too. Anchors, aliases and tags are refused: a
-recipe needs none, and a few lines of them can grow without bound.
+JSON is YAML, so what `adaptkit show REF --recipe` prints is such a file too. Anchors, aliases and
+tags are refused: a recipe needs none, and a few lines of them can grow without bound.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ class Composition:
     choices: Mapping[str, Any]
 
     def sources(self, made: Mapping[Path, Path]) -> list[WeightedRef]:
-        """The adapters of the merge; `made` tells where nested compositions were written."""
+        """The adapters of the merge; `made` maps nested compositions to where they were written."""
         return [
             WeightedRef(
                 parse(entry.ref) if entry.recipe is None else _folder(made[entry.recipe]),
@@ -89,7 +91,10 @@ def _folder(path: Path) -> PathRef:
 
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> Composition:
-    """Read a file and check all of it that can be checked alone; `BadRecipe` names the file and the line."""
+    """Read a file and check all of it that can be checked alone.
+
+    `BadRecipe` names the file and the line.
+    """
     path = path.absolute()
     if path.resolve() in {one.resolve() for one in above}:
         raise BadRecipe(
@@ -112,7 +117,7 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Composition:
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value and the line it stands in."""
+    """A value and its line."""
 
     value: Any
     line: int
@@ -193,7 +198,7 @@ class _Reader:
             for key_node, value_node in node.value:
                 key = str(key_node.value)
                 if key in table:
-                    raise self.wrong(key_node.start_mark.line + 1, f"the key '{key}' stands twice")
+                    raise self.wrong(key_node.start_mark.line + 1, f"the key '{key}' occurs twice")
                 table[key] = _Value(self._value(value_node).value, key_node.start_mark.line + 1)
             return _Value(table, line)
         if isinstance(node, yaml.SequenceNode):

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """What a merge made: ranks by module, `error` against the untruncated result, `from_sum` against the exact sum."""
+    """What a merge made.
+
+    Ranks by module, `error` against the untruncated result, `from_sum` against the exact sum.
+    """
 
     strategy: str
     space: str

@@ -1,8 +1,8 @@
 """A resolved recipe, made: module by module, into a new adapter directory.
 
 Notable choices:
-- one module at a time, several at once: every worker runs its BLAS on one thread, so the bytes do not
-  depend on how many workers there are
+- one module at a time, several at once: every worker runs its BLAS on one thread, so the bytes do
+  not depend on how many workers there are
 - when a strategy says its result is a weighted sum, factors are stacked and nothing is computed;
   otherwise its space gives it tensors and takes one back
 - every loss that is reported was measured on what is stored, after truncation and rounding
@@ -73,7 +73,8 @@ def run(
 ) -> MergeReport:
     """Write the merged adapter into `out`, an empty folder; the inputs are only read.
 
-    `method` is the one that the result has where the sources' own cannot hold it; with `into_lora`, in any case.
+    `method` is the one that the result has where the sources' own cannot hold it; with `into_lora`,
+    in any case.
     """
     if not into_lora and is_closed_sum(recipe, strategy, sources):
         return merge_closed(recipe, sources, out)
@@ -156,7 +157,7 @@ def _merge_module(
     dtype: str,
     bias: bool,
 ) -> tuple[LowRank, _Distance]:
-    """One module's update as it is stored, and its distances from the untruncated result and the exact sum."""
+    """One module's stored update, and its distances from the untruncated and the exact sum."""
     module = plan.module
     whole, exact_sum = merged_update(recipe, strategy, plan, adapters)
     kept, residual, size = _truncate(
@@ -174,7 +175,7 @@ def _rows(source: OpenAdapter) -> dict[str, tuple[int, ...]]:
 
 
 def _truncate(delta: Delta, rank: int, rng: np.random.Generator) -> tuple[LowRank, float, float]:
-    """The best update of that rank, what it leaves out, and the size of the whole (0 where only rounding is left)."""
+    """The best update of that rank, what it leaves out, and the size of the whole."""
     if isinstance(delta, Dense):
         return *leading(delta, rank, rng), norm(delta)
     noise = 1e-14 * float(np.linalg.norm(work(delta.B)) * np.linalg.norm(work(delta.A)))
@@ -240,7 +241,10 @@ def _has_bias(source: OpenAdapter) -> bool:
 def _affordable(
     recipe: Recipe, plans: Sequence[ModulePlan], adapters: Adapters, workers: int
 ) -> int:
-    """How many modules may be written out at a time; refused before it starts when not even one can."""
+    """How many modules may be written out at a time.
+
+    Refused before it starts when not even one can.
+    """
 
     def cost(plan: ModulePlan) -> int:
         written = recipe.space == "dense" or any(

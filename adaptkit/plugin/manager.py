@@ -200,6 +200,14 @@ class Plugins:
             objections += [(plugin, objection) for objection in answers]
         return tuple(objections)
 
+    def review_names(self) -> tuple[str, ...]:
+        """What `[review]` in config.toml calls the installed reviews: a plugin's `REVIEW`, and its own name."""
+        names = set()
+        for implementation in self._implementations("review"):
+            plugin = implementation.plugin_name
+            names |= {plugin, getattr(implementation.plugin, "REVIEW", plugin.rpartition(":")[2])}
+        return tuple(sorted(names))
+
     def emit(self, event: Event) -> tuple[str, ...]:
         """Tell every plugin what happened; answers a warning for each that raised."""
         warnings = []

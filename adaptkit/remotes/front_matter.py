@@ -1,10 +1,12 @@
-"""The YAML between the two `---` at the top of a README.md: read without believing it, changed without retyping it.
+"""The YAML between the two `---` at the top of a README.md.
+
+Read without believing it, changed without retyping it.
 
 Notable choices:
-- tags (`!!python/…`), anchors and aliases are refused before anything is built: they are how YAML runs code and
-  how a few lines become gigabytes; a card has no use for them
+- tags (`!!python/…`), anchors and aliases are refused before anything is built: they are how YAML
+  runs code and how a few lines become gigabytes; a card has no use for them
 - every value is read as text, so `language: no` is Norwegian and a date is what was written
-- a key is replaced in the text where it stands, so comments, order and spelling of all others stay
+- a key is replaced where it is in the text, so comments, order and spelling of all others stay
 """
 
 from __future__ import annotations
@@ -26,20 +28,23 @@ _KEY = re.compile(
 
 
 def split(text: str) -> tuple[str, str]:
-    """A card's front matter (without its fences) and its body; the first is empty when there is none."""
+    """A card's front matter (without its fences) and its body.
+
+    The first is empty when there is none.
+    """
     match = _FENCE.match(text)
     return (match[1], text[match.end() :]) if match else ("", text)
 
 
 def read(front: str, label: str) -> dict[str, Any]:
-    """The values of a front matter; `Refused` when it is none, or one that nobody should load."""
+    """The values of a front matter; `Refused` when it is not valid, or not safe to load."""
     import yaml
 
     def bad(why: str) -> Refused:
         return Refused(
             f"the front matter of {label} cannot be read",
             why=why,
-            fix="mend what stands between the two ---",
+            fix="fix what is between the two ---",
         )
 
     if len(front) > LARGEST:
@@ -53,7 +58,7 @@ def read(front: str, label: str) -> dict[str, Any]:
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise bad("it holds an anchor or an alias, which can make little text very large")
             if getattr(event, "tag", None):
-                raise bad("it holds a YAML tag, which can stand for anything, code too")
+                raise bad("it holds a YAML tag, which can load anything, code too")
             if depth > _DEEPEST:
                 raise bad(f"it is more than {_DEEPEST} levels deep")
         values = yaml.load(front, Loader=yaml.BaseLoader)  # noqa: S506  (it builds text, lists and tables only)

@@ -1,7 +1,7 @@
 """Copying versions from one place to another, without a registry between them.
 
-Every file is hashed on its way, a digest that is there sends nothing, numbers stay where they are free, and what was
-interrupted goes on by running again: each version arrives whole or not at all.
+Every file is hashed on its way, a digest that is there sends nothing, numbers stay where they are
+free, and what was interrupted goes on by running again: each version arrives whole or not at all.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What a mirroring did (or, on a dry run, would do), the aliases that were carried, and what failed, in words."""
+    """What a mirroring did (on a dry run: would do), the aliases copied, and what failed."""
 
     versions: tuple[Copied, ...]
     aliases: tuple[str, ...] = ()
@@ -72,28 +72,31 @@ class Mirrored:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One adapter's place and where it is copied to: the versions to send, and those that are there."""
+    """One adapter's place and where it is copied to.
+
+    The versions to send, and those that are there.
+    """
 
     source: StorageBackend
     target: StorageBackend
     listed: tuple[PlacedVersion, ...]
     todo: tuple[PlacedVersion, ...]
-    there: Mapping[str, int]
+    numbers: Mapping[str, int]
     broken: tuple[str, ...] = ()
 
     @property
     def unchanged(self) -> tuple[Copied, ...]:
         """The versions that need not be sent."""
         return tuple(
-            self._copied(one, self.there[one.manifest.digest], unchanged=True)
+            self._copied(one, self.numbers[one.manifest.digest], unchanged=True)
             for one in self.listed
-            if one.manifest.digest in self.there
+            if one.manifest.digest in self.numbers
         )
 
     @property
     def wished(self) -> tuple[Copied, ...]:
-        """The versions to send, under the numbers that they will get if nobody comes between."""
-        highest, found = max(self.there.values(), default=0), []
+        """The versions to send, with the numbers they get unless another push comes first."""
+        highest, found = max(self.numbers.values(), default=0), []
         for one in self.todo:
             highest = max(one.number, highest + 1)
             found.append(self._copied(one, highest))
@@ -108,7 +111,10 @@ class Plan:
 def pairs(
     places: Places, source: str, target: str
 ) -> list[tuple[StorageBackend, StorageBackend, refs.Selector | None]]:
-    """Which place goes where: one adapter's (`team:naval`, a URL), or every adapter's below a remote or a root's URL."""
+    """Which place goes where.
+
+    One adapter's (`team:naval`, a URL), or every adapter's below a remote or a root's URL.
+    """
     if "://" not in source and ":" not in source:
         return _below(places, places.root(source), target)
     place, selector = places.to_pull(source)
@@ -129,7 +135,7 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
         if selector is None
         else (transfer.choose(source, selector),)
     )
-    there = {
+    numbers = {
         p.manifest.digest: p.number for p in reversed(transfer.placed_versions(target)) if p.number
     }
     broken = []
@@ -138,7 +144,7 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
             try:
                 source.version(number)
             except AdaptkitError as error:
-                broken.append(_sentence(error))
+                broken.append(error.summary)
     broken += [
         f"{source.url} has a version without a number, which adaptkit did not make: pull it, and push that"
         for placed in listed
@@ -150,40 +156,43 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
     once = {
         placed.manifest.digest: placed
         for placed in reversed(listed)
-        if placed.manifest.digest not in there
+        if placed.manifest.digest not in numbers
     }
     todo = tuple(sorted(once.values(), key=lambda placed: placed.number))
-    return Plan(source, target, tuple(listed), todo, there, tuple(broken))
+    return Plan(source, target, tuple(listed), todo, numbers, tuple(broken))
 
 
 def copy(
-    made: Plan,
+    planned: Plan,
     folder: Path,
     review: Callable[[Plan, Bundle], None],
     progress: Progress = no_progress,
 ) -> Mirrored:
-    """Send what is to be sent, oldest first, then the aliases. What fails, or `review` refuses, is told; the rest goes on."""
-    numbers, sent, failures = dict(made.there), list[Copied](), list(made.broken)
+    """Send what is to be sent, oldest first, then the aliases.
+
+    What fails, or `review` refuses, is reported; the rest goes on.
+    """
+    numbers, sent, failures = dict(planned.numbers), list[Copied](), list(planned.broken)
     held: dict[str, Path] = {}
-    for placed in made.todo:
+    for placed in planned.todo:
         try:
-            held = _bring(made.source, placed, Path(mkdtemp(dir=folder)), held)
+            held = _bring(planned.source, placed, Path(mkdtemp(dir=folder)), held)
             paths = {
                 entry.path: held[entry.sha256]
                 for entry in placed.manifest.files + placed.manifest.extras
             }
             bundle = Bundle(placed, paths)
-            review(made, bundle)
-            receipt = transfer.push(made.target, bundle)
+            review(planned, bundle)
+            receipt = transfer.push(planned.target, bundle)
         except AdaptkitError as error:
-            failures.append(_sentence(error))
+            failures.append(error.summary)
         else:
             numbers[placed.manifest.digest] = receipt.number
             sent.append(
                 Copied(
-                    made.source.url,
+                    planned.source.url,
                     placed.number,
-                    made.target.url,
+                    planned.target.url,
                     receipt.number,
                     receipt.digest,
                     receipt.sent,
@@ -191,53 +200,58 @@ def copy(
                 )
             )
         progress(1)
-    _carry_signatures(made, numbers, failures)
-    aliases, remarks = _carry_aliases(made, numbers, failures)
-    return Mirrored((*made.unchanged, *sent), aliases, tuple(failures), remarks)
+    _carry_signatures(planned, numbers, failures)
+    aliases, remarks = _carry_aliases(planned, numbers, failures)
+    return Mirrored((*planned.unchanged, *sent), aliases, tuple(failures), remarks)
 
 
-def _carry_signatures(made: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
-    """Signatures lie beside a version, and go where its copy went; one that is there is not sent again."""
-    for placed in made.listed:
+def _carry_signatures(planned: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
+    """Copy signatures to where their version went; one that is there already is not sent again."""
+    for placed in planned.listed:
         number = numbers.get(placed.manifest.digest)
         try:
-            signed = made.source.attached(placed.number, KIND) if number is not None else ()
-            there = made.target.attached(number, KIND) if signed and number is not None else ()
+            signed = planned.source.attached(placed.number, KIND) if number is not None else ()
+            held = planned.target.attached(number, KIND) if signed and number is not None else ()
             for files in signed:
-                if number is not None and dict(files) not in [dict(one) for one in there]:
-                    made.target.attach(number, KIND, files)
+                if number is not None and dict(files) not in [dict(one) for one in held]:
+                    planned.target.attach(number, KIND, files)
         except AdaptkitError as error:
-            failures.append(_sentence(error))
+            failures.append(error.summary)
 
 
 def _carry_aliases(
-    made: Plan, numbers: Mapping[str, int], failures: list[str]
+    planned: Plan, numbers: Mapping[str, int], failures: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    digests = {placed.number: placed.manifest.digest for placed in made.listed}
+    digests = {placed.number: placed.manifest.digest for placed in planned.listed}
     wanted = {
         alias: numbers[digests[number]]
-        for alias, number in sorted(made.source.aliases().items())
+        for alias, number in sorted(planned.source.aliases().items())
         if digests.get(number) in numbers
     }
-    if wanted and type(made.target).set_alias is StorageBackend.set_alias:
-        return (), (f"{made.target.url} keeps no aliases: {', '.join(wanted)} did not come along",)
-    now, carried = made.target.aliases() if wanted else {}, []
+    if wanted and type(planned.target).set_alias is StorageBackend.set_alias:
+        return (), (
+            f"{planned.target.url} does not keep aliases: {', '.join(wanted)} were not copied",
+        )
+    now, carried = planned.target.aliases() if wanted else {}, []
     for alias, number in wanted.items():
         if now.get(alias) == number:
             continue
         try:
-            made.target.set_alias(alias, number)
+            planned.target.set_alias(alias, number)
         except AdaptkitError as error:
-            failures.append(_sentence(error))
+            failures.append(error.summary)
         else:
-            carried.append(f"{made.target.url}@{alias} → {number}")
+            carried.append(f"{planned.target.url}@{alias} → {number}")
     return tuple(carried), ()
 
 
 def _bring(
     source: StorageBackend, placed: PlacedVersion, into: Path, held: Mapping[str, Path]
 ) -> dict[str, Path]:
-    """The files of a version by sha256, verified; those of the version before are used again, or dropped."""
+    """The files of a version by sha256, verified.
+
+    Those of the version before are used again, or dropped.
+    """
     entries = placed.manifest.files + placed.manifest.extras
     missing = list({entry.sha256: entry for entry in entries if entry.sha256 not in held}.values())
     source.pull(placed, missing, into)
@@ -273,7 +287,7 @@ def _below(
     if not names:
         raise StorageError(
             f"there is nothing to mirror in {root.url}",
-            why="no adapter lies there, or it cannot be listed",
+            why="no adapter is stored there, or it cannot be listed",
             fix="name one adapter's place: adaptkit mirror REMOTE:NAME TO",
         )
     if "://" not in target and ":" in target:
@@ -310,7 +324,3 @@ def _holds_versions(place: StorageBackend) -> bool:
         return bool(transfer.placed_versions(place))
     except StorageError:  # an OCI registry's root is no repository
         return False
-
-
-def _sentence(error: AdaptkitError) -> str:
-    return error.what + (f": {error.why}" if error.why else "")

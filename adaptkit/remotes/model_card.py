@@ -1,10 +1,14 @@
-"""The model card of a version: what the registry recorded, as a page that the Hub understands and people read.
+"""The model card of a version.
+
+What the registry recorded, as a page that the Hub understands and people read.
 
 Notable choices:
-- what is generated stands between two markers; every other line is somebody's own and is never touched
-- front matter that people wrote wins, except where adaptkit knows better (base, library, its own tags)
-- what comes from elsewhere (names, messages, recipes) is shown inert: no markup, no control characters, and
-  neither a path of somebody's machine nor an author's name
+- what is generated stands between two markers; every other line belongs to its author and is never
+  touched
+- front matter that people wrote wins, except where adaptkit knows better (base, library, its own
+  tags)
+- what comes from elsewhere (names, messages, recipes) is shown inert: no markup, no control
+  characters, and neither a local path nor an author's name
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.bases.known import is_hub_id
 from adaptkit.errors import Refused
 from adaptkit.remotes import front_matter
 
@@ -27,8 +32,7 @@ END = "<!-- adaptkit:end -->"
 _BLOCK = re.compile(
     r"<!-- adaptkit:begin\b(?:(?!<!-- adaptkit:begin\b).)*?<!-- adaptkit:end -->", re.DOTALL
 )
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
-_TEMPLATE = "# Model Card for Model ID"  # what PEFT saves; nobody has written anything yet
+_TEMPLATE = "# Model Card for Model ID"  # what PEFT saves before anyone has written anything
 _LOCAL = re.compile(
     r"(?<![\w:/.<~])(?:file://|~[\w.-]*/|\.{1,2}/|/(?=\w)|[A-Za-z]:[\\/]|\\\\)[^\s'\"`,;)\]}]*"
 )
@@ -45,7 +49,10 @@ _CARRIED = ("license", "language")
 
 @dataclass(frozen=True, slots=True)
 class Ancestor:
-    """A parent as a card tells of it: its own card (empty when it is not here) and the places where it lies."""
+    """A parent as a card shows it.
+
+    Its own card (empty when it is not here) and the places that hold it.
+    """
 
     parent: Parent
     card: str = ""
@@ -66,13 +73,13 @@ class Subject:
 
 
 def render(subject: Subject, standing: str = "") -> str:
-    """The whole README.md, given the one that stands there; `Refused` when its front matter is not to be believed."""
+    """The whole README.md, given the current one; `Refused` when its front matter is not valid."""
     front, body = front_matter.split(standing)
-    said = front_matter.read(front, f"README.md of {subject.url}")
+    matter = front_matter.read(front, f"README.md of {subject.url}")
     if _TEMPLATE in body and BEGIN[:20] not in body:
         body = ""
     carried, conflicts = _inherited(subject.ancestors)
-    front = front_matter.update(front, _front(subject, said, carried))
+    front = front_matter.update(front, _front(subject, matter, carried))
     block = f"{BEGIN}\n{_block(subject, conflicts)}\n{END}"
     if _BLOCK.search(body):
         body = _BLOCK.sub(lambda _: block, body, count=1)
@@ -84,22 +91,27 @@ def render(subject: Subject, standing: str = "") -> str:
 
 
 def inert(text: object) -> str:
-    """Text from elsewhere for a line of Markdown: no control characters, no markup, no local path."""
+    """Text from elsewhere for a line of Markdown.
+
+    No control characters, no markup, no local path.
+    """
     line = " ".join(_CONTROL.sub("", without_paths(str(text))).split())
     return re.sub(r"([\\`*_{}\[\]<>|#!~$])", r"\\\1", line)
 
 
 def without_paths(text: str) -> str:
-    """Text in which paths of somebody's machine are replaced: they say who they are, and mean nothing elsewhere."""
+    """Text with local paths replaced: they can reveal names, and mean nothing elsewhere."""
     return _LOCAL.sub("(a local path)", text)
 
 
 # ---------------------------------------------------------------- front matter
 
 
-def _front(subject: Subject, said: Mapping[str, Any], carried: Mapping[str, Any]) -> dict[str, Any]:
+def _front(
+    subject: Subject, matter: Mapping[str, Any], carried: Mapping[str, Any]
+) -> dict[str, Any]:
     manifest, base = subject.manifest, subject.manifest.base.name
-    hub_base = base if base and _HUB_ID.fullmatch(base) else None
+    hub_base = base if base and is_hub_id(base) else None
     merged = [repo for ancestor in subject.ancestors if (repo := _hub_repo(ancestor))]
     whole = bool(merged) and len(merged) == len(subject.ancestors)
     tags = [
@@ -109,7 +121,7 @@ def _front(subject: Subject, said: Mapping[str, Any], carried: Mapping[str, Any]
         *(["merge"] if manifest.parents else []),
         *([f"base_model:adapter:{hub_base}"] if hub_base else []),
     ]
-    old = [tag for tag in _strings(said.get("tags")) if not tag.startswith("base_model:")]
+    old = [tag for tag in _strings(matter.get("tags")) if not tag.startswith("base_model:")]
     values: dict[str, Any] = {
         "base_model": list(dict.fromkeys(merged)) if whole else hub_base,
         "base_model_relation": None
@@ -120,29 +132,32 @@ def _front(subject: Subject, said: Mapping[str, Any], carried: Mapping[str, Any]
         "library_name": "peft",
         "tags": list(dict.fromkeys(old + tags)),
     }
-    if subject.config.get("task_type") == "CAUSAL_LM" and "pipeline_tag" not in said:
+    if subject.config.get("task_type") == "CAUSAL_LM" and "pipeline_tag" not in matter:
         values["pipeline_tag"] = "text-generation"
-    values |= {key: value for key, value in carried.items() if key not in said}
-    found = [one for one in _strings(_training(manifest).get("datasets")) if _HUB_ID.fullmatch(one)]
+    values |= {key: value for key, value in carried.items() if key not in matter}
+    found = [one for one in _strings(_training(manifest).get("datasets")) if is_hub_id(one)]
     for key, new in (("datasets", found), ("metrics", sorted(subject.metrics))):
         if new:
-            values[key] = list(dict.fromkeys(_strings(said.get(key)) + list(new)))
+            values[key] = list(dict.fromkeys(_strings(matter.get(key)) + list(new)))
     return values
 
 
 def _inherited(ancestors: Sequence[Ancestor]) -> tuple[dict[str, Any], list[str]]:
-    """Licence and languages of what was merged: those all agree about, and a sentence for each that they do not."""
+    """Licence and languages of what was merged.
+
+    Those that all share, and a warning for each that they do not.
+    """
     if not ancestors:
         return {}, []
-    said: dict[str, dict[str, tuple[str, ...]]] = {key: {} for key in _CARRIED}
+    declared: dict[str, dict[str, tuple[str, ...]]] = {key: {} for key in _CARRIED}
     for ancestor in ancestors:
         try:
             values = front_matter.read(front_matter.split(ancestor.card)[0], "a parent")
         except Refused:  # its own page shows why; here it says nothing
             values = {}
         for key in _CARRIED:
-            said[key][_label(ancestor.parent)] = tuple(_strings(values.get(key)))
-    licences, languages = said["license"], said["language"]
+            declared[key][_label(ancestor.parent)] = tuple(_strings(values.get(key)))
+    licences, languages = declared["license"], declared["language"]
     carried: dict[str, Any] = {}
     if spoken := sorted({one for some in languages.values() for one in some}):
         carried["language"] = spoken
@@ -150,12 +165,12 @@ def _inherited(ancestors: Sequence[Ancestor]) -> tuple[dict[str, Any], list[str]
     if len(named) == 1 and all(licences.values()):
         carried["license"] = named.pop()
     elif any(licences.values()):
-        told = "; ".join(
-            f"{inert(label)}: {inert(', '.join(some) or 'none said')}"
+        stated = "; ".join(
+            f"{inert(label)}: {inert(', '.join(some) or 'none stated')}"
             for label, some in licences.items()
         )
         return carried, [
-            f"**Licences differ** among what was merged ({told}): read them before you use this."
+            f"**Licences differ** among what was merged ({stated}): read them before you use this."
         ]
     return carried, []
 
@@ -229,17 +244,17 @@ def _graph(subject: Subject) -> str:
 def _loss(loss: object) -> list[str]:
     if not isinstance(loss, dict):
         return []
-    told = []
+    lines = []
     for key, meaning in (
         ("error", "of the strategy's own result, by storing it at this rank"),
         ("from_sum", "from the exact weighted sum of the parents"),
     ):
         value = loss.get(key)
         if isinstance(value, int | float):
-            told.append(f"- {value:.3%} {meaning}")
+            lines.append(f"- {value:.3%} {meaning}")
     if dropped := loss.get("dropped"):
-        told.append(f"- left out: {inert(', '.join(map(str, dropped)))}")
-    return ["\n".join(told)] if told else []
+        lines.append(f"- left out: {inert(', '.join(map(str, dropped)))}")
+    return ["\n".join(lines)] if lines else []
 
 
 def _fenced(value: Any) -> str:
@@ -283,8 +298,8 @@ def _label(parent: Parent) -> str:
 
 
 def _training(manifest: Manifest) -> Mapping[str, Any]:
-    told = manifest.facts.get("training")
-    return told if isinstance(told, dict) else {}
+    training = manifest.facts.get("training")
+    return training if isinstance(training, dict) else {}
 
 
 def _strings(value: object) -> list[str]:
@@ -298,6 +313,6 @@ def _repo(url: str) -> str:
 
 
 def _hub_repo(ancestor: Ancestor) -> str:
-    """The Hub's name of a parent, when it lies there or was called by it."""
+    """The Hub's name of a parent that is stored there or was named by it."""
     urls = [*ancestor.places, ancestor.parent.label.rpartition("@")[0] or ancestor.parent.label]
-    return next((repo for url in urls if (repo := _repo(url)) and _HUB_ID.fullmatch(repo)), "")
+    return next((repo for url in urls if (repo := _repo(url)) and is_hub_id(repo)), "")

@@ -43,13 +43,16 @@ class Places:
         return self.open(to if "://" in to else self.url_of(to))
 
     def to_push(self, to: str, name: str) -> StorageBackend:
-        """Where `name` is pushed: a URL is its place, a remote holds it under its name (or `REMOTE:OTHER`)."""
+        """Where `name` is pushed.
+
+        A URL is its place, a remote holds it under its name (or `REMOTE:OTHER`).
+        """
         if "://" in to:
             parsed = refs.parse(to)
             if isinstance(parsed, refs.UrlRef) and parsed.selector:
                 raise BadReference(
                     f"cannot push to '{to}'",
-                    why="the place gives the number, nobody chooses it",
+                    why="the place chooses the number",
                     fix=f"adaptkit push {name} {parsed.url}",
                 )
             return self.open(to)

@@ -1,4 +1,4 @@
-"""Bringing an artifact back from where it was placed, when its bytes are not here or are not what they were."""
+"""Fetch an artifact from a placement when its bytes are missing or damaged here."""
 
 from __future__ import annotations
 
@@ -23,34 +23,37 @@ def refetch(
     versions: Sequence[Version] = (),
     notify: Callable[[str], None] = lambda _: None,
 ) -> Placement:
-    """Fetch an artifact from any of its placements, the latest first; `StoreError` says what each of them answered."""
+    """Fetch an artifact from any of its placements, the latest first.
+
+    `StoreError` lists why each of them failed.
+    """
     label = versions[-1].ref if versions else digest
-    told = []
+    failures = []
     for placement in sorted(placements, key=lambda p: p.when, reverse=True):
         try:
             place = places.open(placement.place)
             placed = place.version(placement.number)
             if placed.manifest.digest != digest:
-                told.append(
+                failures.append(
                     f"{placement.place}@{placement.number} holds {placed.manifest.digest[:19]}… now"
                 )
                 continue
             transfer.fetch(place, placed, store)
         except AdaptkitError as error:
-            told.append(
+            failures.append(
                 f"{placement.place}@{placement.number}: {error.what}"
                 + (f" ({error.why})" if error.why else "")
             )
         else:
             notify(f"{label}: fetched from {placement.place}@{placement.number}")
             return placement
-    if told:
+    if failures:
         raise StoreError(
             f"{label} is not here, and none of its placements could give it back",
-            why="; ".join(told),
+            why="; ".join(failures),
             fix="adaptkit fsck shows what is left; add or push it again where it still is",
         )
-    author = versions[-1].author if versions and versions[-1].author else "whoever added it"
+    author = versions[-1].author if versions and versions[-1].author else "its author"
     raise StoreError(
         f"{label} is not in this workspace's store",
         why="and it was never pushed anywhere",

@@ -31,19 +31,21 @@ def push(
     alias: str | None = None,
     dress: Callable[[Bundle, str], Bundle] | None = None,
 ) -> Receipt:
-    """Publish, expecting what is there now; a conflict is looked at again a few times. Carries an alias if given.
+    """Publish, expecting what is there now; a conflict is looked at again a few times.
 
-    `dress` puts a model card into the bundle, given the one that stands there, for places that show one.
+    Carries an alias if given.
+
+    `dress` puts a model card into the bundle, given the current one, for places that show one.
     """
     for attempt in range(1, _TRIES + 1):
         try:
-            there = place.list()
+            versions = place.list()
             new = all(
                 placed.manifest.digest != bundle.manifest.digest or not placed.number
-                for placed in there
+                for placed in versions
             )
             dressed = dress(bundle, place.card()) if dress and place.shows_card and new else bundle
-            receipt = place.push(dressed, there, progress)
+            receipt = place.push(dressed, versions, progress)
             break
         except Conflict:
             if attempt == _TRIES:
@@ -86,7 +88,9 @@ def choose(place: StorageBackend, selector: Selector | None) -> PlacedVersion:
 def fetch(
     place: StorageBackend, placed: PlacedVersion, store: Store, progress: Progress = no_progress
 ) -> Manifest:
-    """Bring a version into the store; what is there already is not fetched, and every byte is verified.
+    """Bring a version into the store.
+
+    What is there already is not fetched, and every byte is verified.
 
     `Corrupt` names the file that is not what the manifest says; nothing of it is in the store then.
     """
@@ -127,7 +131,10 @@ def _fetch(
 def download(
     place: StorageBackend, placed: PlacedVersion, store: Store, into: Path, progress: Progress
 ) -> None:
-    """The files of a version as a folder, every byte verified; for what adaptkit did not make, and has to look at."""
+    """The files of a version as a folder, every byte verified.
+
+    For what adaptkit did not make, and has to look at.
+    """
     entries = placed.manifest.files + placed.manifest.extras
     place.pull(placed, entries, into, progress)
     _check(place, placed, entries, into, store)
@@ -149,9 +156,9 @@ def _check(
         quarantine.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             path.replace(quarantine / found)
-        said = placed.number or f"rev:{placed.revision[:12]}"
+        selector = placed.number or f"rev:{placed.revision[:12]}"
         raise Corrupt(
-            f"'{entry.path}' of {place.url}@{said} is corrupt",
+            f"'{entry.path}' of {place.url}@{selector} is corrupt",
             why=f"expected sha256 {entry.sha256[:12]}…, found {found[:12]}…",
             fix=f"what came is in {quarantine}; nothing was registered. Pull another version, or ask for a new push",
         )

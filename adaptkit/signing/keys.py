@@ -1,8 +1,12 @@
-"""Signing and checking with key pairs, by the model-signing library: https://github.com/sigstore/model-transparency.
+"""Signing and checking with key pairs, by the model-signing library.
+
+See https://github.com/sigstore/model-transparency.
 
 Notable choices:
-- the library's own hashing of a folder is replaced by the hashes of the statement, which whoever asks has verified
-- the statement's hash stands in the subject's name, and two subjects are equal only when their names are
+- the library's own hashing of a folder is replaced by the hashes of the statement, which the caller
+  has verified
+- the statement's hash is in the subject's name, and two subjects are equal only when their names
+  are
 - offline: no Sigstore service is asked for anything
 """
 
@@ -82,7 +86,10 @@ def verify(signature: Signature) -> bool:
 
 
 def fingerprint(key: bytes) -> str:
-    """`sha256:…` of a public key's PEM, as `sha256sum KEY.pub` has it; ValueError when it is no such key."""
+    """`sha256:…` of a public key's PEM, as `sha256sum KEY.pub` has it.
+
+    ValueError when it is no such key.
+    """
     with _library("cannot read a public key"):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
@@ -117,7 +124,7 @@ def _read(path: Path) -> bytes:
 
 
 def _locked(path: Path) -> AdaptkitError:
-    """One time in some hundred a wrong password opens to rubbish, so what the cryptography says of it does not count."""
+    """Now and then a wrong password decrypts to rubbish, so the library's own error is not used."""
     return AdaptkitError(
         f"cannot open the private key in {path}",
         why="the password is missing or is not the right one",
@@ -142,7 +149,7 @@ def _library(what: str) -> Iterator[None]:
 
 
 def _hashed(statement: Statement) -> Any:
-    """A hashing of model-signing that answers the files of a statement, under the statement's subject."""
+    """A model-signing hashing that returns a statement's files, under its subject."""
     from model_signing import hashing, manifest
     from model_signing._hashing.hashing import (
         Digest,  # the one name that is not public, and no public one makes it

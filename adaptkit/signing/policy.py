@@ -1,6 +1,6 @@
-"""A policy: which keys may sign which names in which places, and the sentence when none of them did.
+"""A policy: which keys may sign which names in which places, and the error when none of them did.
 
-require = true              # what nobody signed is refused; false only warns
+require = true              # an unsigned version is refused; false only warns
 
 [keys]
 ada = "keys/ada.pub"        # a public key's file, relative to this one …
@@ -54,7 +54,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a team lets in. `keys` are fingerprints by name, `label` is how errors call the policy."""
+    """What a team lets in.
+
+    `keys` are fingerprints by name, `label` is how errors call the policy.
+    """
 
     label: str
     keys: Mapping[str, str]
@@ -96,9 +99,12 @@ class Policy:
         signatures: Sequence[Signature],
         asked: str | None = None,
     ) -> tuple[str, Signature]:
-        """Who may have signed a version and did, with the signature; `Refused` says why none of them counts.
+        """Who may have signed a version and did, with the signature.
 
-        `asked` is the name that was asked for, where that is known. Whoever asks decides by `require` what follows.
+        `Refused` says why none of them counts.
+
+        `asked` is the name that was asked for, where that is known. The caller decides by `require`
+        what follows.
         """
         name = placed.name if asked is None else asked
         who = {
@@ -112,7 +118,7 @@ class Policy:
         if not who:
             raise Refused(
                 f"{label} is refused",
-                why=f"{self.label} lets nobody sign '{name}' {_where(place)}",
+                why=f"{self.label} lets no key sign '{name}' {_where(place)}",
                 fix=f"add a rule for it to {self.label}",
             )
         if not signatures:
@@ -122,8 +128,8 @@ class Policy:
                 fix=again,
             )
         found = [(_fingerprint(signature), signature) for signature in signatures]
-        mine = [(who[print_], signature) for print_, signature in found if print_ in who]
-        if not mine:
+        known = [(who[print_], signature) for print_, signature in found if print_ in who]
+        if not known:
             others = ", ".join(sorted({self._called(print_) for print_, _ in found}))
             raise Refused(
                 f"{label} is signed by a key that may not",
@@ -131,22 +137,22 @@ class Policy:
                 f"sign '{name}' {_where(place)}",
                 fix=again,
             )
-        stands, told = Statement.of(placed), []
-        for key, signature in mine:
+        stated, failures = Statement.of(placed), []
+        for key, signature in known:
             if not keys.verify(signature):
-                told.append(
+                failures.append(
                     f"the signature in the name of {key} does not hold: that key did not make it, or not of this"
                 )
                 continue
-            wrong = stands.differences(signature.statement)
+            wrong = stated.differences(signature.statement)
             if not wrong and asked is not None and placed.name != asked:
                 wrong = [f"'{asked}' was asked for, and this was signed as '{placed.name}'"]
             if not wrong:
                 return key, signature
-            told.append(f"{key}'s signature is of something else: {'; '.join(wrong[:4])}")
+            failures.append(f"{key}'s signature is of something else: {'; '.join(wrong[:4])}")
         raise Refused(
             f"{label} is not what was signed",
-            why=" · ".join(dict.fromkeys(told)),
+            why=" · ".join(dict.fromkeys(failures)),
             fix="trust neither the place nor what is there; ask who signed it",
         )
 
@@ -177,8 +183,8 @@ def _fingerprint(signature: Signature) -> str:
 
 
 def _policy(table: Mapping[str, Any], path: Path) -> Policy:
-    if odd := sorted(table.keys() - {"require", "keys", "rules"}):
-        raise ValueError(f"it has '{odd[0]}', and a policy has require, keys and rules")
+    if unknown := sorted(table.keys() - {"require", "keys", "rules"}):
+        raise ValueError(f"it has '{unknown[0]}', and a policy has require, keys and rules")
     require = table.get("require", True)
     if not isinstance(require, bool):
         raise ValueError("require is true or false")  # noqa: TRY004
@@ -204,8 +210,8 @@ def _key(name: str, value: object, path: Path) -> str:
 
 
 def _rule(rule: Mapping[str, Any], known: Mapping[str, str]) -> Rule:
-    if odd := sorted(rule.keys() - {"names", "places", "keys"}):
-        raise ValueError(f"a rule has '{odd[0]}', and a rule has names, places and keys")
+    if unknown := sorted(rule.keys() - {"names", "places", "keys"}):
+        raise ValueError(f"a rule has '{unknown[0]}', and a rule has names, places and keys")
     lists = {
         part: rule.get(part, ["*"] if part == "places" else None)
         for part in ("names", "places", "keys")

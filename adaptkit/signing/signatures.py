@@ -1,10 +1,11 @@
-"""One signature with all that it takes to check it, and where a workspace keeps those of its artifacts.
+"""One signature with what is needed to check it, and where a workspace stores signatures.
 
     store/signatures/<digest>/<id>/model.sig        a Sigstore bundle over the files and the statement's hash
                                   /statement.json   what was signed, in canonical form
                                   /key.pub          the public key, PEM
 
-`model_signing verify key DIR --signature model.sig --public_key key.pub` reads the first and the last, too.
+`model_signing verify key DIR --signature model.sig --public_key key.pub` reads the first and the
+last, too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ BUNDLE, STATEMENT, KEY = "model.sig", "statement.json", "key.pub"
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature as it travels: nothing of it is to be believed before `keys.holds` said so."""
+    """A signature as it travels: nothing in it can be trusted before `keys.verify` accepts it."""
 
     bundle: bytes
     statement: Statement
@@ -55,7 +56,7 @@ class SignatureStore:
     root: Path
 
     def of(self, digest: str) -> tuple[Signature, ...]:
-        """Every signature here of an artifact, whoever made it, under whatever name."""
+        """Every signature of an artifact that is stored here, by any key and under any name."""
         folder = self._folder(digest)
         with os_errors("read", folder):
             found = (
@@ -81,7 +82,7 @@ class SignatureStore:
                 work.rename(target)
                 fsync_directory(folder)
             except OSError:
-                if not target.is_dir():  # else somebody else kept the same at the same moment
+                if not target.is_dir():  # else another process stored the same at the same moment
                     raise
             finally:
                 shutil.rmtree(work, ignore_errors=True)

@@ -1,7 +1,8 @@
 """What is signed of a version: its files and every fact of its `adaptkit.json`, in canonical form.
 
-Left out is what is not of the artifact: the number (each place gives its own), message and author (the registry's,
-and they may be corrected), and README.md, which places such as the Hub write anew and no digest covers.
+Left out is what is not of the artifact: the number (each place gives its own), message and author
+(the registry's, and they may be corrected), and README.md, which places such as the Hub write anew
+and no digest covers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _OTHER = {
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What somebody signs, or signed, of one version of one name."""
+    """What is signed of one version of one name."""
 
     name: str
     manifest: Manifest
@@ -43,7 +44,10 @@ class Statement:
 
     @classmethod
     def parse(cls, data: bytes) -> Statement:
-        """The way back from `data`; KeyError, TypeError or ValueError when it is none, or not in canonical form."""
+        """The way back from `data`.
+
+        KeyError, TypeError or ValueError when it is none, or not in canonical form.
+        """
         table = json.loads(data)
         statement = cls(table["name"], Manifest.from_json(table))
         if not isinstance(statement.name, str) or statement.data != data:
@@ -67,10 +71,13 @@ class Statement:
         return f"{self.name}@sha256:{sha256(self.data).hexdigest()}"
 
     def differences(self, signed: Statement) -> list[str]:
-        """How this, which stands there now, differs from what was signed, as ends of a sentence; the gravest first."""
+        """How this, the current state, differs from what was signed.
+
+        Parts of an error message, the gravest first.
+        """
         found = []
         if self.name != signed.name:
-            found.append(f"it was signed as '{signed.name}' and stands here as '{self.name}'")
+            found.append(f"it was signed as '{signed.name}' and is stored as '{self.name}'")
         now = {entry.path: entry for entry in self.manifest.files}
         then = {entry.path: entry for entry in signed.manifest.files}
         found += [
@@ -86,12 +93,12 @@ class Statement:
             for path in sorted(now.keys() & then.keys())
             if now[path] != then[path]
         ]
-        mine, theirs = self.to_json(), signed.to_json()
-        if mine["base"] != theirs["base"]:
+        current, declared = self.to_json(), signed.to_json()
+        if current["base"] != declared["base"]:
             found.append(
                 f"it was signed for the base {_base(signed.manifest.base)} and says {_base(self.manifest.base)}"
             )
-        changed = [label for key, label in _OTHER.items() if mine[key] != theirs[key]]
+        changed = [label for key, label in _OTHER.items() if current[key] != declared[key]]
         if changed:
             found.append(
                 f"its {', '.join(changed)} in adaptkit.json {'is' if len(changed) == 1 else 'are'} not what was signed"
@@ -104,5 +111,5 @@ class Statement:
 def _base(base: BaseIdentity) -> str:
     levels: Mapping[str, str] = {level.kind: level.value for level in base.levels}
     value = levels.get("tm1") or levels.get("fs1") or levels.get("as1")
-    told = f" ({value[:16]}…, {base.status})" if value else f" ({base.status})"
-    return f"'{base.name or 'unnamed'}'{told}"
+    identity = f" ({value[:16]}…, {base.status})" if value else f" ({base.status})"
+    return f"'{base.name or 'unnamed'}'{identity}"

@@ -14,7 +14,7 @@ class TestMedian(StrategyConformance):
 ```
 
 `StrategyConformance` asks for `strategy`, `MethodConformance` for `method` and `adapter_dir`,
-`StorageConformance` for `place`, and gladly for `behind`. It needs pytest.
+`StorageConformance` for `place`, and, optionally, `behind`. It needs pytest.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class MethodConformance:
-    """Inherit, and give the fixtures `method` and `adapter_dir`, the folder of an adapter saved by its own library."""
+    """Inherit, and give the fixtures `method` and `adapter_dir`, a saved adapter's folder."""
 
     tolerance: ClassVar[float] = 1e-6
     """Largest relative difference between an update and the same update packed and read again."""
@@ -72,7 +72,7 @@ class MethodConformance:
     ) -> None:
         why = method.unmergeable(view)
         assert isinstance(why, str)
-        assert not why.endswith("."), "it stands in the middle of a sentence"
+        assert not why.endswith("."), "it becomes the middle of an error message"
 
     def test_modules_are_unique_and_in_a_fixed_order(
         self, method: AdapterMethod, view: AdapterView
@@ -103,8 +103,8 @@ class MethodConformance:
             assert delta.bias is None or delta.bias.shape == (m,), module.key
             assert np.isfinite(_dense(delta)).all(), module.key
         ranks = [module.saved_rank for module in _readable(method, view)]
-        told = method.rank(view)
-        assert told is None or not ranks or told == max(ranks), (
+        rank = method.rank(view)
+        assert rank is None or not ranks or rank == max(ranks), (
             "the rank of an adapter is its modules' largest"
         )
 
@@ -229,7 +229,9 @@ def _readable(method: AdapterMethod, view: AdapterView) -> tuple[Module, ...]:
 def _packed(
     method: AdapterMethod, view: AdapterView
 ) -> tuple[dict[str, Module], dict[str, Array], list[Module], dict[str, LowRank]]:
-    """The adapter's modules, packed as a merge does: scale 1, and every second one with twice the rank.
+    """The adapter's modules, packed as a merge does.
+
+    Scale 1, and every second one with twice the rank.
 
     A merge gives modules different ranks, which is where configurations go wrong.
     """

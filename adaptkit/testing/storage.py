@@ -43,7 +43,7 @@ _TRIES = 50
 
 
 class Behind(Protocol):
-    """Access to what lies under a place, behind the backend's back; paths are relative to the place."""
+    """Access to what is stored under a place, past the backend; paths are relative to the place."""
 
     def write(self, path: str, data: bytes) -> None:
         """Put a file there, or other bytes into one that is there."""
@@ -84,7 +84,7 @@ class StorageConformance:
     keeps_aliases: ClassVar[bool] = True
     """Whether `set_alias` works there."""
     copies_unchanged: ClassVar[bool] = True
-    """Whether a file that an earlier version has is copied by the place itself, so that it does not cross."""
+    """Whether the place itself copies a file that an earlier version has, so it is not sent."""
 
     @pytest.fixture
     def place(self) -> StorageBackend:
@@ -95,12 +95,15 @@ class StorageConformance:
 
     @pytest.fixture
     def behind(self) -> Behind:
-        """Access to what lies under the place."""
+        """Access to what is stored under the place."""
         pytest.skip("give your test class a fixture `behind` (adaptkit.testing.Behind) to try this")
 
     @pytest.fixture
     def make(self, tmp_path: Path) -> Callable[..., Bundle]:
-        """`make(number, seed)`: a version to push. The seed decides its weights; everything else stays."""
+        """`make(number, seed)`: a version to push.
+
+        The seed decides its weights; everything else stays.
+        """
 
         def bundle(number: int = 1, seed: int = 1, name: str = "naval") -> Bundle:
             folder = tmp_path / f"source-{seed}"
@@ -127,7 +130,7 @@ class StorageConformance:
                 extras,
                 (Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),),
                 {"strategy": "linear"},
-                {"loss": 0.25},
+                {"loss": {"error": 0.25, "from_sum": None, "dropped": []}},
                 "2026-01-01T00:00:00Z",
             )
             placed = PlacedVersion(number, manifest, name, f"made with seed {seed}", "ada")
@@ -137,7 +140,7 @@ class StorageConformance:
 
     # ------------------------------------------------------------ one writer
 
-    def test_it_answers_to_a_scheme(self, place: StorageBackend) -> None:
+    def test_it_serves_a_scheme(self, place: StorageBackend) -> None:
         assert isinstance(place.schemes, tuple)
         assert place.url.partition("://")[0] in place.schemes
         assert type(place).open(place.url).url == place.url
@@ -258,7 +261,7 @@ class StorageConformance:
     ) -> None:
         bundle = make()
         place.push(bundle, ())
-        if type(place).attach is StorageBackend.attach:  # it has nowhere to put them, and says so
+        if type(place).attach is StorageBackend.attach:  # it cannot store them, and reports that
             with pytest.raises(StorageError):
                 place.attach(1, KIND, {"model.sig": b"one"})
             assert place.attached(1, KIND) == ()
@@ -328,7 +331,9 @@ class StorageConformance:
         place.push(first, ())
         with suppress(Conflict):
             again = place.push(first, ())
-            assert (again.number, again.unchanged) == (1, True), "somebody else had pushed the same"
+            assert (again.number, again.unchanged) == (1, True), (
+                "another writer had pushed the same"
+            )
         with suppress(Conflict):
             assert place.push(second, ()).number == 2
         assert place.version(1) == first.placed
@@ -387,7 +392,7 @@ def _pulled(
 
 
 def _interrupt_after(steps: int) -> Callable[[int], None]:
-    """A progress callback that is interrupted, as by Ctrl-C, when it is called once more than `steps` times."""
+    """A progress callback that is interrupted, as by Ctrl-C, after `steps` calls."""
     left = iter(range(steps))
 
     def progress(_: int) -> None:
@@ -404,7 +409,7 @@ def _race(place: StorageBackend, bundles: list[Bundle]) -> list[Receipt]:
     def push(bundle: Bundle) -> Receipt:
         client = type(place).open(place.url)
         seen = client.list()
-        start.wait()  # everybody has seen the same, and nobody has written yet
+        start.wait()  # all have seen the same, and none has written yet
         for _ in range(_TRIES):
             try:
                 return client.push(bundle, seen)

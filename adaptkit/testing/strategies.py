@@ -20,7 +20,10 @@ _SHAPES = {"core": (6, 6), "knots": (6, 9), "dense": (9, 7), "factors": (4, 9)}
 
 
 class StrategyConformance:
-    """Inherit, and give the fixture `strategy`; override `params` to try other parameters than the defaults."""
+    """Inherit, and give the fixture `strategy`.
+
+    Override `params` to try other parameters than the defaults.
+    """
 
     tolerance: ClassVar[float] = 1e-12
     """Largest relative difference where two ways of computing must agree."""
@@ -144,12 +147,13 @@ class StrategyConformance:
     def test_coefficients_tell_the_truth(self, strategy: MergeStrategy[Any], params: Any) -> None:
         for space, count in _cases(strategy):
             tensors, weights = _tensors(space, count), _weights(count)
-            told = strategy.coefficients(weights, params)
-            if told is None or space == "factors":
+            coefficients = strategy.coefficients(weights, params)
+            if coefficients is None or space == "factors":
                 continue  # no weighted sum of updates
-            assert len(told) == count
+            assert len(coefficients) == count
             exact = sum(
-                (c * tensor for c, tensor in zip(told, tensors, strict=True)), start=0 * tensors[0]
+                (c * tensor for c, tensor in zip(coefficients, tensors, strict=True)),
+                start=0 * tensors[0],
             )
             assert _apart(_merge(strategy, tensors, weights, params), exact) <= self.tolerance
 

@@ -19,7 +19,10 @@ __all__ = ["Workspace"]
 
 
 class Workspace(Context):
-    """A home with its adapters. Open one with `Workspace.open()`; use it in a `with`, or close it."""
+    """A home with its adapters.
+
+    Open one with `Workspace.open()`; use it in a `with`, or close it.
+    """
 
     # adapters
     add = adapters.add

@@ -58,13 +58,17 @@ def add(
     dialect: str | None = None,
     quantised: Quantisation | None = None,
 ) -> Added:
-    """Take in an adapter folder as the next version of `name`; a URL or `REMOTE:NAME` is pulled, under the name it has there.
+    """Take in an adapter folder as the next version of `name`.
+
+    A URL or `REMOTE:NAME` is pulled, under the name it has there.
 
     `created` of the result is False when it already is the latest version.
 
-    What kohya's scripts or diffusers wrote is recognised and turned into a PEFT directory; `dialect` says who wrote
-    it where the file does not tell. `quantised` says how the base was quantised when it was loaded for training
-    (QLoRA): its identity stays that of its files. What is pulled says itself what it is: only `alias`, `new_version` and `allow_pickle` mean something then.
+    What kohya's scripts or diffusers wrote is recognised and turned into a PEFT directory;
+    `dialect` says who wrote it where the file does not show it. `quantised` says how the base was
+    quantised when it was loaded for training (QLoRA): its identity stays that of its files. What is
+    pulled says itself what it is: only `alias`, `new_version` and `allow_pickle` mean something
+    then.
     """
     how = {
         "base": base,
@@ -151,8 +155,8 @@ def list_adapters(
 ) -> tuple[Version, ...]:
     """The latest version of each name (or `every` version), narrowed.
 
-    `rank` is `8` or `>=8`, `metrics` are conditions such as `accuracy>=0.9`, and each of `words` must be found in
-    the name, the names it had, the description, the message or a tag.
+    `rank` is `8` or `>=8`, `metrics` are conditions such as `accuracy>=0.9`, and each of `words`
+    must be found in the name, the names it had, the description, the message or a tag.
     """
     find = context.registry.versions if every else context.registry.latest_versions
     fitting = None
@@ -189,7 +193,10 @@ def show(context: Context, ref: str) -> Shown:
 
 
 def path_of(context: Context, ref: str) -> Path:
-    """A verified PEFT directory of a version, for `from_pretrained`, vLLM or diffusers. Only read from it."""
+    """A verified PEFT directory of a version, for `from_pretrained`, vLLM or diffusers.
+
+    Only read from it.
+    """
     return verified_tree(context, find_version(context, ref).digest)
 
 
@@ -211,7 +218,10 @@ def note(
     metrics: Mapping[str, float] | None = None,
     description: str | None = None,
 ) -> Version:
-    """Write down what was learned later: a message, tags and metrics of a version, the description of its adapter."""
+    """Write down what was learned later.
+
+    A message, tags and metrics of a version, the description of its adapter.
+    """
     version = find_version(context, ref)
     for key, value in (metrics or {}).items():
         if not math.isfinite(value):
@@ -272,7 +282,10 @@ def trash(context: Context) -> tuple[Version, ...]:
 def export(
     context: Context, ref: str, out: str | os.PathLike[str], *, dialect: str | None = None
 ) -> Path:
-    """Copy a version into a folder of its own, with its README and `adaptkit.json`; in a `dialect`, its one file."""
+    """Copy a version into a folder of its own, with its README and `adaptkit.json`.
+
+    In a `dialect`, its one file.
+    """
     target = empty_target(Path(out))
     version = find_version(context, ref)
     tree, manifest = verified_tree(context, version.digest), manifest_of(context, version)

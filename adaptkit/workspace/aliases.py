@@ -23,7 +23,9 @@ def move_alias(
     expect: int | None = -1,
     confirmed: bool = False,
 ) -> AliasMove:
-    """Point an alias at a version (None drops it); `expect` (a number, or None for "not there") makes it a swap.
+    """Point an alias at a version (None drops it).
+
+    `expect` (a number, or None for "not there") makes it a swap.
 
     `confirmed` moves an alias that the configuration protects.
     """
@@ -50,7 +52,7 @@ def rollback(context: Context, name: str, alias: str, *, confirmed: bool = False
     if moves[-1].old is None:
         raise Refused(
             f"cannot roll back {name}@{alias}",
-            why="it has pointed nowhere before",
+            why="it has no earlier target",
             fix=f"adaptkit alias {name} {alias} VERSION",
         )
     return move_alias(

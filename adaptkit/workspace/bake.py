@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.bake.run import BakeReport
-    from adaptkit.types import BaseIdentity
+    from adaptkit.types import BaseIdentity, Facts
     from adaptkit.workspace.context.context import Context
 
 
@@ -43,9 +43,12 @@ def bake_adapter(
     allow_pickle: bool = False,
     workers: int | None = None,
 ) -> Baked:
-    """Write the model in `base` with an adapter in its weights to `out`; the same call goes on where one stopped.
+    """Write the model in `base` with an adapter in its weights to `out`.
 
-    `check` is a prompt whose logits are compared with those of the live adapter (needs torch and PEFT).
+    The same call goes on where one stopped.
+
+    `check` is a prompt whose logits are compared with those of the live adapter (needs torch and
+    PEFT).
     """
     folder = user_path(base)
     with ExitStack() as stack, staging(context.tmp) as work:
@@ -80,7 +83,10 @@ def extract_adapter(
     out: str | os.PathLike[str] | None = None,
     message: str = "",
 ) -> Extracted:
-    """What a full fine-tune changed in its base, as an adapter of a rank; what that leaves out is reported."""
+    """What a full fine-tune changed in its base, as an adapter of a rank.
+
+    What that leaves out is reported.
+    """
     from adaptkit.bake import extract
 
     check_destination("an adapter", name, out)
@@ -111,7 +117,9 @@ def extract_adapter(
                 f"{len(report.left_out)} tensors that are no matrices changed too and are left out: "
                 + ", ".join(report.left_out[:3])
             )
-        facts = {"extracted": {"loss": report.error.total, "left_out": list(report.left_out)}}
+        facts: Facts = {
+            "extracted": {"loss": report.error.total, "left_out": list(report.left_out)}
+        }
         prepared = ingest_result(context, folder, found, work)
         prepared = replace(prepared, manifest=replace(prepared.manifest, facts=facts))
         if target is not None:

@@ -39,7 +39,7 @@ def add_base(
     claim: bool = False,
     move: bool = False,
 ) -> tuple[str, BaseIdentity]:
-    """Know a base by a name (its own if none is given), whether or not an adapter is made for it."""
+    """Name a base (by its own name if none is given), whether or not an adapter uses it."""
     found = find_base(context, ref, claim=claim).identity
     if derived_from is not None:
         origin = find_base(context, derived_from).identity
@@ -71,7 +71,10 @@ def measured_by(context: Context, base: BaseIdentity) -> Pair | None:
 
 
 def verify_base(context: Context, ref: str, base: str, *, force: bool = False) -> BaseIdentity:
-    """Measure what was only claimed: the base of a version (and that the version fits it), or a base by its name."""
+    """Measure what was only claimed.
+
+    The base of a version (and that the version fits it), or a base by its name.
+    """
     found = measured_base(context, user_path(base))
     known = context.registry.base_names().get(ref)
     version = None if known is not None else find_version(context, ref)

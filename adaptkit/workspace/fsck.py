@@ -1,4 +1,4 @@
-"""fsck: the database against the store against the placements, with a finding for everything that is not as it should be."""
+"""fsck: compare database, store and placements, with a finding for each problem."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ HARMLESS = frozenset({"elsewhere", "orphaned", "unreachable"})
 class Finding:
     """One thing that is not as it should be: what, why, and what was done about it.
 
-    `elsewhere`, `orphaned` and `unreachable` are no damage: a placement has it, gc will take it, nobody answered.
+    `elsewhere`, `orphaned` and `unreachable` are no damage: a placement has it, gc will remove it,
+    the place did not respond.
     """
 
     kind: Kind
@@ -60,7 +61,10 @@ def check_artifacts(
     repair: Callable[[Manifest], str] | None,
     step: Progress,
 ) -> Iterator[Finding]:
-    """Hash every artifact that the registry knows. `repair` brings one back and says from where, or raises."""
+    """Hash every artifact that the registry knows.
+
+    `repair` brings one back and says from where, or raises.
+    """
     for manifest, alive in manifests:
         finding = _check(manifest, store, labels, placed)
         if finding is not None and repair is not None and (alive or finding.kind == "corrupt"):
@@ -96,7 +100,7 @@ def _check(
 def check_orphans(
     store: Store, digests: AbstractSet[str], blobs: AbstractSet[str]
 ) -> Iterator[Finding]:
-    """What lies in the store and belongs to nothing that the registry knows."""
+    """What is in the store and belongs to nothing that the registry knows."""
     held = store.leases.held()
     for digest in store.digests():
         if digest not in digests and digest.partition(":")[2] not in held:
@@ -124,14 +128,17 @@ def check_placements(
     drop: Callable[[Placement], None] | None,
     step: Progress,
 ) -> Iterator[Finding]:
-    """Ask every place whether it holds what the registry remembers; a place that does not answer is left alone."""
+    """Check that every place holds what the registry recorded.
+
+    A place that does not respond is left out.
+    """
     for placement in placements:
         what = f"{placement.place}@{placement.number}"
         why = ""
         try:
-            there = places.open(placement.place).version(placement.number)
-            if there.manifest.digest != placement.digest:
-                why = f"it holds {there.manifest.digest[:19]}…, not {placement.digest[:19]}…"
+            placed = places.open(placement.place).version(placement.number)
+            if placed.manifest.digest != placement.digest:
+                why = f"it holds {placed.manifest.digest[:19]}…, not {placement.digest[:19]}…"
         except NotFound as error:
             why = error.what
         except AdaptkitError as error:

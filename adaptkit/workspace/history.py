@@ -40,7 +40,7 @@ def events(
 
 
 def lineage(context: Context, ref: str) -> Lineage:
-    """Everything a version comes from, across merges, back to the training data where that is known."""
+    """Everything a version comes from, across merges, back to training data where known."""
     return context.registry.lineage(find_version(context, ref).digest)
 
 

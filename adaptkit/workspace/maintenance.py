@@ -62,9 +62,9 @@ def collect_garbage(
     trash: float | None = None,
     dry_run: bool = False,
 ) -> Swept:
-    """Take what no version needs out of the store, and forget what was in the trash for longer than `trash` seconds.
+    """Remove what no version needs from the store, and empty its trash after `trash` seconds.
 
-    What is younger than `grace` seconds stays. Versions in the trash count as needed until they are forgotten.
+    What is younger than `grace` seconds stays. Versions in the trash count as needed.
     """
     from adaptkit.store import gc
 
@@ -139,7 +139,10 @@ def export_registry(context: Context, path: str | os.PathLike[str]) -> Path:
 
 
 def import_registry(context: Context, path: str | os.PathLike[str]) -> dict[str, int]:
-    """Take in what `export_registry` wrote: how many rows of each kind were new. All of it, or nothing."""
+    """Take in what `export_registry` wrote: how many rows of each kind were new.
+
+    All of it, or nothing.
+    """
     source = user_path(path)
     with os_errors("read", source):
         data = source.read_bytes()
@@ -186,7 +189,7 @@ def verify(context: Context, ref: str | None = None) -> Verified:
 
 
 def _kept(context: Context) -> tuple[set[str], set[str]]:
-    """What this registry needs, and the workspace's own database too, should a team's be in force now."""
+    """What this registry needs, and the workspace's own database if a team's is in force."""
     digests, blobs = context.registry.kept()
     if context.config.registry_url and context.home.database.exists():
         from adaptkit_registry import Registry
@@ -208,7 +211,7 @@ def _label(context: Context, digest: str) -> str:
 
 
 def _repair(context: Context, manifest: Manifest) -> str:
-    """Bring an artifact back: from what lies in the store and its trash, else from a placement."""
+    """Restore an artifact: from the store and its trash, else from a placement."""
     try:
         context.store.add(manifest, {})
         context.store.verify(manifest.digest)

@@ -66,12 +66,13 @@ def merge(
 ) -> Merged:
     """Merge adapters into the next version of `name`, or into the folder `out` without registering.
 
-    `sources` are references, each alone (`"naval@prod"`, weight 1), with its weight (`"naval=0.7"`, `("naval", 0.7)`),
-    a mapping of them to weights, or `WeightedRef` objects, which also take weights by module. Parameters of the
-    strategy go into `params` or stand as keywords: `merge(…, strategy="ties", density=0.5)`.
+    `sources` are references, each alone (`"naval@prod"`, weight 1), with its weight (`"naval=0.7"`,
+    `("naval", 0.7)`), a mapping of them to weights, or `WeightedRef` objects, which also take
+    weights by module. Parameters of the strategy go into `params` or are given as keywords:
+    `merge(…, strategy="ties", density=0.5)`.
 
-    `into_lora` packs the result as low-rank factors even where the method would stay itself. `base` is the folder of
-    the base, for methods whose update needs its weights (DoRA, OFT, …).
+    `into_lora` packs the result as low-rank factors even where the method would stay itself. `base`
+    is the folder of the base, for methods whose update needs its weights (DoRA, OFT, …).
     """
     from adaptkit.bases.compatibility import best_known, check_together
     from adaptkit.bases.known import Base
@@ -205,7 +206,7 @@ def resize(
     new_version: bool = False,
     allow_pickle: bool = False,
 ) -> Merged:
-    """Approximate one adapter, optimally, by a rank or by the ranks that keep a share of its energy."""
+    """Approximate one adapter, optimally, by a rank or by a share of its energy."""
     if rank is None and energy is None:
         raise BadRecipe(
             f"cannot resize {ref}",
@@ -267,7 +268,10 @@ def convert(
 
 
 def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Comparison:
-    """Compare adapters: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
+    """Compare adapters.
+
+    Norms, spectra, cosines, signs, what a rank of their sum would lose, what to try.
+    """
     from adaptkit.merge.compare import compare
 
     weighted = refs.weighted(sources)
@@ -299,7 +303,9 @@ def merge_into_model(
     workers: int | None = None,
     **strategy_params: Any,
 ) -> Baked:
-    """Merge adapters straight into the weights of `base`, as a full model in `out`: nothing is cut to a rank.
+    """Merge adapters straight into the weights of `base`, as a full model in `out`.
+
+    Nothing is cut to a rank.
 
     `sources` and the strategy's parameters are as in `merge`.
     """
@@ -380,14 +386,17 @@ def _all_params(
     params: Mapping[str, Any] | None,
     keywords: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The parameters of a strategy, given together or as keywords; `NotFound` names a keyword that is neither."""
+    """The parameters of a strategy, given together or as keywords.
+
+    `NotFound` names a keyword that is neither.
+    """
     known = {field.name for field in fields(strategy.params)}
     options = set(signature(operation).parameters) - {"context", "sources", "strategy_params"}
     for keyword in keywords:
         if keyword in {"weight", "weights"}:
             raise BadRecipe(
                 f"merge takes no '{keyword}'",
-                why="a weight stands with its adapter",
+                why="a weight belongs to its adapter",
                 fix='for example merge({"naval": 0.7, "medic": 0.3}, …)',
             )
         if keyword not in known:

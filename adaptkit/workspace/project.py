@@ -38,10 +38,12 @@ def lock(
     force: bool = False,
     dry_run: bool = False,
 ) -> LockReport:
-    """Write `adaptkit.lock`: what is locked stays, what is new or asked for differently is looked up.
+    """Write `adaptkit.lock`.
 
-    `update` names entries to look up again, `update_all` looks up all. A version that was rewritten where it lies
-    is refused unless `force`.
+    What is locked stays, what is new or asked for differently is looked up.
+
+    `update` names entries to look up again, `update_all` looks up all. A version that was rewritten
+    in its place is refused unless `force`.
     """
     found = _project(project)
     if unknown := sorted(set(update) - set(found.adapters)):
@@ -65,7 +67,8 @@ def sync(
 ) -> tuple[Ready, ...]:
     """Bring the store to the lock, `jobs` adapters at a time, and register what came.
 
-    What the project asks for and the lock lacks is locked first; `frozen` refuses that, and writes no lock.
+    What the project asks for and the lock lacks is locked first; `frozen` refuses that, and writes
+    no lock.
     """
     from adaptkit.project.resolve import disagreements
 
@@ -92,7 +95,7 @@ def sync(
 def outdated(
     context: Context, project: str | os.PathLike[str] | None = None
 ) -> tuple[Outdated, ...]:
-    """What the lock pins beside what the project's line comes to now, and the highest version there is.
+    """What the lock pins, what the project's line means now, and the highest version.
 
     What could not be looked up says why.
     """
@@ -121,7 +124,10 @@ def _pinning(context: Context, project: Project) -> Pinning:
 
 
 def _project_places(context: Context, project: Project) -> Places:
-    """Places by the project's remotes and the workspace's; where both have a name, the project's counts."""
+    """Places by the project's remotes and the workspace's.
+
+    Where both have a name, the project's counts.
+    """
     remotes = dict(context.config.remotes) | dict(project.remotes)
     return Places(context.plugins, remotes, context.config.endpoints)
 
@@ -151,7 +157,7 @@ def _lock(
             changes.append(LockChange(name, before, entries[name]))
         if not entries[name].place:
             context.notify(
-                f"{entries[name].where} was never pushed: nobody without this registry can sync '{name}'; "
+                f"{entries[name].where} was never pushed: only this registry can sync '{name}'; "
                 f"adaptkit push {entries[name].where} REMOTE, then adaptkit lock --update {name}"
             )
     changes += [LockChange(name, old[name], None) for name in old if name not in entries]
@@ -210,7 +216,10 @@ def _sync(
 def _fetched(
     context: Context, locked: Locked, places: Places
 ) -> tuple[Manifest, PlacedVersion] | None:
-    """Bring one adapter into the store, in a thread of its own; None when it was here and is sound."""
+    """Bring one adapter into the store, in a thread of its own.
+
+    None when it was here and is sound.
+    """
     from adaptkit.project.resolve import fetch_pinned
 
     try:
@@ -226,7 +235,10 @@ def _fetched(
 def _registered(
     context: Context, locked: Locked, came: tuple[Manifest, PlacedVersion] | None
 ) -> Ready:
-    """A locked artifact of the store as a version; a lock was reviewed, so its name may hold another base."""
+    """A locked artifact of the store as a version.
+
+    A lock was reviewed, so its name may hold another base.
+    """
     known = context.registry.versions(name=locked.adapter, digest=locked.digest)
     if known:
         version = known[-1]

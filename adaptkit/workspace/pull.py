@@ -54,9 +54,9 @@ def pull(
 
 
 def rebuild(context: Context, source: str) -> tuple[Added, ...]:
-    """Register every version of a place, or of every adapter in a remote, under the number it has there.
+    """Register every version of a place, or of all adapters in a remote, under its number.
 
-    Aliases that lie there come too, where the registry has none of that name.
+    Aliases of the place come too, where the registry has none of that name.
     """
     root = context.places.root(source)
     taken: list[Added] = []
@@ -94,7 +94,10 @@ def _take(
     allow_pickle: bool = False,
     asked: str | None = None,
 ) -> Added:
-    """Fetch and register a version that the policy lets in; `asked` is the name it was asked for by."""
+    """Fetch and register a version that the policy lets in.
+
+    `asked` is the name it was asked for by.
+    """
     signatures = admit(context, place, placed, asked)
     if alias is not None:
         review_move(context, name, alias, context.registry.next_number(name))
@@ -129,6 +132,6 @@ def _take(
         )
     learn(context, manifest.base, placed.author)
     if created:
-        told = {"place": place.url, "number": placed.number, "revision": placed.revision}
-        emit(context, origin, version.ref, version.digest, told)
+        origin_of = {"place": place.url, "number": placed.number, "revision": placed.revision}
+        emit(context, origin, version.ref, version.digest, origin_of)
     return Added(version, created)

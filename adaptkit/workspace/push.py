@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 
 def push(context: Context, ref: str, to: str, *, options: PushOptions | None = None) -> Pushed:
-    """Publish a version at a URL or in a named remote; a digest that is there already sends nothing.
+    """Publish a version at a URL or in a named remote.
+
+    A digest that is there already sends nothing.
 
     Where people look at a version's README.md, it gets a model card.
     """
@@ -85,7 +87,10 @@ def push(context: Context, ref: str, to: str, *, options: PushOptions | None = N
 def push_to_all(
     context: Context, ref: str, to: Sequence[str], *, options: PushOptions | None = None
 ) -> tuple[Pushed, ...]:
-    """Publish a version in several places; all are known before anything is sent, and one that fails stops no other."""
+    """Publish a version in several places.
+
+    All are known before anything is sent, and one that fails stops no other.
+    """
     version = find_version(context, ref)
     for place in to:
         context.places.to_push(place, version.name).asked(options or PushOptions())
@@ -96,11 +101,13 @@ def push_to_all(
         except AdaptkitError as error:
             failures.append(error.summary)
     if failures:
-        there = ", ".join(f"{one.receipt.place}@{one.receipt.number}" for one in done) or "nowhere"
+        done_at = (
+            ", ".join(f"{one.receipt.place}@{one.receipt.number}" for one in done) or "no place yet"
+        )
         raise StorageError(
             f"{version.ref} could not be pushed to {len(failures)} of {len(to)} places",
             why="; ".join(failures),
-            fix=f"it is in {there}; the same command sends only what is missing",
+            fix=f"it is in {done_at}; the same command sends only what is missing",
         )
     return tuple(done)
 
@@ -129,7 +136,10 @@ def _dressed(
 
 
 def _ancestor(context: Context, parent: Parent) -> Ancestor:
-    """What a card says of a parent: what its own card says, as far as it is here, and where it lies."""
+    """What a card shows of a parent.
+
+    Its own card, where it is here, and the places that hold it.
+    """
     from adaptkit.remotes import model_card
 
     text = ""
@@ -145,7 +155,10 @@ def _ancestor(context: Context, parent: Parent) -> Ancestor:
 def _send_signatures(
     context: Context, placed: PlacedVersion, place: StorageBackend, number: int
 ) -> None:
-    """Attach what was signed of a version to its copy in a place; what is there already is not sent again."""
+    """Attach what was signed of a version to its copy in a place.
+
+    What is there already is not sent again.
+    """
     from adaptkit.signing.signatures import KIND, Signature
     from adaptkit.signing.statement import Statement
 
@@ -164,15 +177,15 @@ def _send_signatures(
         )
     if not fitting:
         return
-    there = {
+    attached = {
         one.bundle for files in place.attached(number, KIND) if (one := Signature.parse(files))
     }
     for signature in fitting:
-        if signature.bundle not in there:
+        if signature.bundle not in attached:
             try:
                 place.attach(number, KIND, signature.files)
             except StorageError as error:
                 context.notify(
-                    f"{placed.name}@{placed.number} lies at {place.url}@{number} without its signature: {error.summary}"
+                    f"{placed.name}@{placed.number} is at {place.url}@{number} without its signature: {error.summary}"
                 )
                 return

@@ -32,7 +32,7 @@ def set_remote(context: Context, name: str, url: str | None) -> None:
 
 
 def check_remote(context: Context, remote: str) -> Probed:
-    """Write, read, compare and delete a probe in a remote (`team`), a place in it (`team:naval`) or a URL."""
+    """Write, read, compare and delete a probe in a remote, a place in it or a URL."""
     if "://" in remote or ":" in remote:
         place, _ = context.places.to_pull(remote)
     else:
@@ -50,10 +50,10 @@ def mirror_remote(
     jobs: int = 4,
     options: PushOptions | None = None,
 ) -> Mirrored:
-    """Copy every version of a remote, or of one adapter in it, to another, `jobs` adapters at a time.
+    """Copy every version of a remote, or of one adapter, to another, `jobs` at a time.
 
-    Digests are verified on the way, numbers stay where they are free, aliases come along. Run again, it sends what
-    is missing. `StorageError` at the end when something could not be copied.
+    Digests are verified on the way, numbers stay where they are free, aliases come along. Run
+    again, it sends what is missing. `StorageError` at the end when something could not be copied.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -105,7 +105,7 @@ def mirror_remote(
 
 
 def _version(placed: PlacedVersion, plan: Plan) -> Version:
-    """What lies in a place, as reviews are shown what is about to be published."""
+    """What a place holds, in the form in which reviews see what is about to be published."""
     manifest = placed.manifest
     name = placed.name or plan.source.url.rpartition("/")[2]
     return Version(

@@ -1,4 +1,4 @@
-"""What the verbs of `Workspace` answer."""
+"""What the operations of `Workspace` return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A version and whether it is new (`created`) or what the name already was; `skipped` files did not come in."""
+    """A version and whether it is new (`created`) or what the name already was.
+
+    `skipped` files did not come in.
+    """
 
     version: Version
     created: bool
@@ -76,7 +79,10 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Baked:
-    """A full model made: its report, and how far its logits are from the live adapter's, where that was looked at."""
+    """A full model made.
+
+    Its report, and how far its logits are from the live adapter's, where that was looked at.
+    """
 
     report: BakeReport
     apart: float | None = None
@@ -158,7 +164,11 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What `verify` found: artifacts that are sound, a sentence for each that is not, and those that lie elsewhere only."""
+    """What `verify` found.
+
+    Sound artifacts, an error message for each damaged one, and those that are only stored
+    elsewhere.
+    """
 
     sound: tuple[str, ...]
     damaged: tuple[str, ...]
@@ -174,7 +184,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class LockChange:
-    """One entry of a lock that is new (`old` None), gone (`new` None) or pins something else now."""
+    """One entry of a lock that is new (`old` None), gone (`new` None) or changed."""
 
     name: str
     old: Locked | None
@@ -206,7 +216,10 @@ class LockReport:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A locked adapter that is here: the version it is registered as, its verified folder, and whether it was fetched."""
+    """A locked adapter that is here.
+
+    The version it is registered as, its verified folder, and whether it was fetched.
+    """
 
     locked: Locked
     version: Version
@@ -227,7 +240,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Outdated:
-    """What is locked beside what the project's line comes to now (`wanted`) and the highest there is (`latest`).
+    """What is locked, what the project's line means now (`wanted`), and the `latest`.
 
     `note` says why these are not known.
     """
@@ -269,7 +282,10 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """How much a workspace holds: counts of the registry, bytes of the store, bytes of each team, (used, limit) of quotas."""
+    """How much a workspace holds.
+
+    Counts of the registry, bytes of the store, bytes of each team, (used, limit) of quotas.
+    """
 
     home: str
     registry: str
@@ -294,7 +310,10 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A signature made or accepted: of what, by which key; `created` is False when that key had signed just this before."""
+    """A signature made or accepted: of what, by which key.
+
+    `created` is False when that key had signed just this before.
+    """
 
     label: str
     digest: str

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def sign(context: Context, ref: str, key: str | os.PathLike[str], *, password: str = "") -> Signed:
-    """Sign a version with the private key in a PEM file, after hashing its files again; the next push takes it along."""
+    """Sign a version with the private key in a PEM file, after hashing its files again.
+
+    The next push takes it along.
+    """
     from adaptkit.signing import keys
     from adaptkit.signing.statement import Statement
 
@@ -51,9 +54,12 @@ def verify_signature(
     policy: str | os.PathLike[str] | None = None,
     key: str | os.PathLike[str] | None = None,
 ) -> Signed:
-    """Who signed a version, here or in a place, as a policy or one public key demands; `Refused` says why not.
+    """Who signed a version, here or in a place, as a policy or one public key demands.
 
-    Files that are here are hashed again; of a place, what it states is checked, and a pull hashes what arrives.
+    `Refused` says why not.
+
+    Files that are here are hashed again; of a place, what it states is checked, and a pull hashes
+    what arrives.
     """
     from adaptkit.signing.policy import LOCAL, Policy
 
@@ -75,7 +81,7 @@ def verify_signature(
     except Refused:
         more = tuple(
             _elsewhere(context, version)
-        )  # whoever shares this registry may have pushed it signed
+        )  # another user of this registry may have pushed it signed
         if not more:
             raise
         name, signature = demanded.judge(placed, version.ref, LOCAL, (*found, *more))
@@ -105,7 +111,7 @@ def _as_placed(context: Context, version: Version) -> PlacedVersion:
 
 
 def _elsewhere(context: Context, version: Version) -> Iterator[Signature]:
-    """The signatures in the places where a version lies, so far as they can be asked."""
+    """The signatures in the places that hold a version, as far as these can be reached."""
     from adaptkit.signing.signatures import KIND, Signature
 
     for placement in context.registry.placements(version.digest):

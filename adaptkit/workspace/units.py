@@ -1,4 +1,7 @@
-"""What people write on the command line and in config.toml: sizes (`20 GB`), ages (`30d`), conditions (`accuracy>=0.9`)."""
+"""What people write on the command line and in config.toml.
+
+Sizes (`20 GB`), ages (`30d`), conditions (`accuracy>=0.9`).
+"""
 
 from __future__ import annotations
 
@@ -77,5 +80,5 @@ def parse_condition(text: str) -> Condition:
 
 
 def parse_rank(text: str) -> Condition:
-    """A condition on the rank: `8` means exactly that, `>=8` and the like stand too."""
+    """A condition on the rank: `8` means exactly that; `>=8` and the like are allowed too."""
     return parse_condition(f"rank={text}" if text[:1].isdigit() else f"rank{text}")

@@ -44,7 +44,7 @@ def test_there_are_eight_hooks():
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_no_hook_stops_at_the_first_answer(hook):
+def test_no_hook_stops_at_the_first_result(hook):
     options = getattr(hookspecs, hook).adaptkit_spec
     assert options["firstresult"] is False
     assert options["historic"] is False
@@ -75,7 +75,7 @@ def test_the_generated_parts_of_the_page_are_up_to_date(monkeypatch):
 
 @pytest.fixture
 def load(monkeypatch):
-    """Load one plugin that implements the given function; answers the catalogue."""
+    """Load one plugin that implements the given function; returns the catalogue."""
 
     def one(function, name="mine"):
         module = ModuleType(f"plugin_{name}")
@@ -169,7 +169,7 @@ def test_review_is_shown_the_action_and_all_objections_are_kept(load):
     assert seen == [action]
 
 
-def test_on_event_is_told_what_happened(load):
+def test_on_event_receives_what_happened(load):
     seen = []
 
     def on_event(event):

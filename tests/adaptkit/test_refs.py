@@ -114,7 +114,7 @@ def test_a_reference_reads_back_as_it_was_written(team, name, selector):
         assert refs.parse(str(ref)) == ref
 
 
-def test_a_tilde_that_means_nobody_is_a_path_like_any_other():
+def test_a_tilde_of_an_unknown_user_is_a_path_like_any_other():
     assert refs.parse("~nobody-of-that-name/x") == refs.PathRef(
         Path("~nobody-of-that-name/x"), "~nobody-of-that-name/x"
     )

@@ -30,5 +30,5 @@ def publish(
     return Publish(version, made, "file:///mnt/team/naval", bundle.paths, Reviews(enable, disable))
 
 
-def sentences(answer: Any) -> list[str]:
+def texts(answer: Any) -> list[str]:
     return [objection.text for objection in answer or ()]

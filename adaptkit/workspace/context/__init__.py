@@ -1,1 +1,4 @@
-"""The workspace in force: home, configuration, plugins, store, registry, and what surrounds every operation."""
+"""The workspace in force.
+
+Home, configuration, plugins, store, registry, and what surrounds every operation.
+"""

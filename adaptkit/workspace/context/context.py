@@ -1,7 +1,7 @@
-"""`Context`: the data of a workspace (home, plugins, store, registry, configuration), each opened on first use.
+"""`Context`: the data of a workspace, each part opened on first use.
 
-It alone opens the registry, and only when an operation needs it: merging two folders into a third touches no
-database.
+It alone opens the registry, and only when an operation needs it: merging two folders into a third
+touches no database.
 """
 
 from __future__ import annotations
@@ -70,14 +70,17 @@ class Context:
 
     @classmethod
     def open(cls, home: str | os.PathLike[str] | None = None, **how: Any) -> Self:
-        """The workspace at `home`, else the one in force (`ADAPTKIT_HOME`, `.adaptkit/` upward, user data)."""
+        """The workspace at `home`, else `ADAPTKIT_HOME`, `.adaptkit/` upward, or user data."""
         return cls(
             Home.find(Path(home) if home is not None else None), Plugins.from_environment(), **how
         )
 
     @classmethod
     def init(cls, folder: str | os.PathLike[str] = ".", **how: Any) -> Self:
-        """Make a workspace in `folder/.adaptkit` and open it; an existing one is opened as it is."""
+        """Make a workspace in `folder/.adaptkit` and open it.
+
+        An existing one is opened as it is.
+        """
         path = user_path(folder).absolute()
         if path.exists() and not path.is_dir():
             raise StoreError(
@@ -117,7 +120,7 @@ class Context:
 
     @cached_property
     def pairs(self) -> Mapping[str, str]:
-        """Which tensors (`tm1`) were measured in which files (`fs1`), by anybody in this registry."""
+        """Which tensors (`tm1`) were measured in which files (`fs1`), by any user of the registry."""
         return _LazyTable(lambda: {fs1: pair.tm1 for fs1, pair in self.registry.pairs().items()})
 
     @property

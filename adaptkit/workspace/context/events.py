@@ -1,4 +1,4 @@
-"""Tell plugins what happened, after the registry recorded it."""
+"""Notify plugins of what happened, after the registry recorded it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,10 @@ def review(context: Context, action: Action) -> None:
 def review_move(
     context: Context, name: str, alias: str, number: int | None, *, confirmed: bool = False
 ) -> None:
-    """Ask whether an alias may move; `number` is that of the version about to be made where it is new."""
+    """Ask whether an alias may move.
+
+    `number` is that of the version about to be made where it is new.
+    """
     refs.check_alias(alias)
     try:
         old = context.registry.aliases(name).get(alias)
@@ -40,15 +43,11 @@ def review_move(
 
 
 def check_reviews(context: Context) -> None:
-    """An unknown review name in config.toml is an error: a typo would silently disable the check."""
-    installed = [
-        record.plugin
-        for record in context.plugins.records()
-        if "review" in record.registered.get("hooks", ())
-    ]
-    known = {name.rpartition(":")[2].removeprefix("builtin-") for name in installed} | set(
-        installed
-    )
+    """An unknown review name in config.toml is an error.
+
+    A typo would silently disable the check.
+    """
+    known = context.plugins.review_names()
     for name in (*context.config.reviews.enable, *context.config.reviews.disable):
         if name not in known:
             raise NotFound(

@@ -33,7 +33,9 @@ def policy(context: Context) -> Policy | None:
 def admit(
     context: Context, place: StorageBackend, placed: PlacedVersion, asked: str | None = None
 ) -> tuple[Signature, ...]:
-    """The signatures of a version in a place, before a byte of it is fetched; `Refused` when the policy says so.
+    """The signatures of a version in a place, before a byte of it is fetched.
+
+    `Refused` when the policy says so.
 
     `asked` is the name by which the version was asked for.
     """

@@ -1,4 +1,4 @@
-"""Open an adapter from a registered version, a folder or a URL, and describe the artifact it becomes."""
+"""Open an adapter from a registered version, a folder or a URL; describe its artifact."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.extend import StorageBackend
     from adaptkit.io.progress import Progress
-    from adaptkit.types import BaseIdentity, PlacedVersion, Quantisation
+    from adaptkit.types import BaseIdentity, Facts, PlacedVersion, Quantisation
     from adaptkit.workspace.context.context import Context
 
 
@@ -44,7 +44,9 @@ def ingest_folder(
     quantised: Quantisation | None = None,
     **how: Any,
 ) -> PreparedAdapter:
-    """A folder as the artifact it becomes; a file of another tool as the PEFT directory it stands for.
+    """A folder as the artifact it becomes.
+
+    A file of another tool as the PEFT directory it is converted to.
 
     Errors call it by its label.
     """
@@ -55,7 +57,8 @@ def ingest_folder(
         if quantised is not None:
             known = replace(known, identity=replace(known.identity, quantised=quantised))
         prepared = _prepare(context, adapter, known, work, **how)
-    manifest = replace(prepared.manifest, facts={**prepared.manifest.facts, **facts})
+    recorded: Facts = {**prepared.manifest.facts, **facts}
+    manifest = replace(prepared.manifest, facts=recorded)
     return replace(prepared, manifest=manifest)
 
 
@@ -76,7 +79,10 @@ def ingest_pulled(
     allow_pickle: bool = False,
     progress: Progress = no_progress,
 ) -> PreparedAdapter:
-    """Fetch an adapter that adaptkit did not make and read it as a folder; its origin is recorded."""
+    """Fetch an adapter that adaptkit did not make and read it as a folder.
+
+    Its origin is recorded.
+    """
     folder = Path(mkdtemp(dir=work))
     transfer.download(place, placed, context.store, folder, progress)
     try:
@@ -85,7 +91,7 @@ def ingest_pulled(
         )
     except BadAdapter as error:
         raise error.about(str(folder), place.url) from error
-    facts = dict(placed.manifest.facts) | dict(prepared.manifest.facts)
+    facts: Facts = {**placed.manifest.facts, **prepared.manifest.facts}
     return replace(prepared, manifest=replace(prepared.manifest, facts=facts))
 
 
@@ -98,7 +104,9 @@ def open_for_merge(
     allow_pickle: bool = False,
     weights: BaseWeights | None = None,
 ) -> tuple[OpenAdapter, BaseIdentity]:
-    """One adapter of a merge: a registered version, a folder, or a place (fetched, then pinned by digest).
+    """One adapter of a merge.
+
+    A registered version, a folder, or a place (fetched, then pinned by digest).
 
     `weights` are those of the base, for methods whose update needs them.
     """
@@ -145,7 +153,7 @@ def _in_peft(
     work: Path,
     dialect: str | None,
     shapes: Mapping[str, tuple[int, ...]] | None,
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, Facts]:
     """The PEFT directory that a path is, or is turned into; with the facts to record of that."""
     if dialect is None and foreign_file(path) is None:
         return path, {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adaptkit.adapters.ingest import PreparedAdapter
-    from adaptkit.types import Manifest, Version
+    from adaptkit.types import Facts, Manifest, Version
     from adaptkit.workspace.context.context import Context
 
 
@@ -47,7 +47,10 @@ def find_version(context: Context, ref: str | refs.Ref) -> Version:
 
 
 def manifest_of(context: Context, version: Version) -> Manifest:
-    """The manifest with the base as the registry knows it now: `base verify` may have changed it."""
+    """The manifest with the base as the registry knows it now.
+
+    `base verify` may have changed it.
+    """
     return replace(context.registry.manifest(version.digest), base=version.base)
 
 
@@ -61,7 +64,10 @@ def verified_tree(context: Context, digest: str) -> Path:
 
 
 def ensure_present(context: Context, digest: str) -> None:
-    """Verify an artifact's bytes in the store; fetch them from a placement when they are missing or damaged."""
+    """Verify an artifact's bytes in the store.
+
+    Fetch them from a placement when they are missing or damaged.
+    """
     try:
         context.store.verify(digest)
     except StoreError as error:
@@ -88,10 +94,14 @@ def register(
     new_version: bool = False,
     origin: str,
 ) -> Added:
-    """Store blobs, then the manifest, then the row; a crash in between leaves the old state or the new one."""
+    """Store blobs, then the manifest, then the row.
+
+    A crash in between leaves the old state or the new one.
+    """
     manifest = prepared.manifest
     if (why := context.plugins.disabled) and "plugins_off" not in manifest.facts:
-        manifest = replace(manifest, facts=dict(manifest.facts) | {"plugins_off": sorted(why)})
+        facts: Facts = {**manifest.facts, "plugins_off": sorted(why)}
+        manifest = replace(manifest, facts=facts)
     if alias is not None:
         review_move(context, name, alias, context.registry.next_number(name))
     pairs = dict(context.pairs)

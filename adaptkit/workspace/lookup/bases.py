@@ -1,4 +1,7 @@
-"""Bases by what a person types: a folder is measured, a name or a level is looked up among those known."""
+"""Bases by what a person types.
+
+A folder is measured, a name or a level is looked up among those known.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,12 @@ if TYPE_CHECKING:
 
 
 def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
-    """A base by path, URL, name or level (`tm1:…`); with its tensors' shapes when it is a folder or at a URL.
+    """A base by path, URL, name or level (`tm1:…`).
 
-    A folder is measured; what a remote says of the files at a URL is only claimed. With `claim`, a snapshot in the
-    Hub cache is believed: its blobs are named by their sha256.
+    With its tensors' shapes when it is a folder or at a URL.
+
+    A folder is measured; what a remote says of the files at a URL is only claimed. With `claim`, a
+    snapshot in the Hub cache is believed: its blobs are named by their sha256.
     """
     folder = user_path(ref)
     if folder.is_dir():
@@ -69,7 +74,10 @@ def same_base(context: Context, one: BaseIdentity, other: BaseIdentity) -> Verdi
 
 
 def base_of(context: Context, adapter: Adapter, given: str | None) -> Base:
-    """The base at hand for an adapter: the one given, else the local path it names, else its name alone."""
+    """The base at hand for an adapter.
+
+    The one given, else the local path it names, else its name alone.
+    """
     declared, local = declared_base(adapter.config, adapter.path)
     hub_name = declared if local is None else None
     if given is None and local is not None and local.is_dir():
@@ -93,7 +101,10 @@ def compare_base_refs(context: Context, one: str, other: str) -> Verdict:
 
 
 def learn(context: Context, base: BaseIdentity, author: str = "") -> None:
-    """Remember which tensors were measured in which files; a contradiction is reported and changes nothing."""
+    """Remember which tensors were measured in which files.
+
+    A contradiction is reported and changes nothing.
+    """
     files, tensors = base.level("fs1"), base.level("tm1")
     if files is None or tensors is None or not (files.measured and tensors.measured):
         return
@@ -107,7 +118,7 @@ def learn(context: Context, base: BaseIdentity, author: str = "") -> None:
 
 
 def _enriched(context: Context, base: BaseIdentity) -> BaseIdentity:
-    """With the `tm1` that somebody measured for these very files."""
+    """With the `tm1` that was measured for these very files."""
     files = base.level("fs1")
     if files is None or base.level("tm1") is not None or files.value not in context.pairs:
         return base
@@ -140,7 +151,7 @@ def _remote_base(context: Context, ref: str) -> Base:
 
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
-    """Every tensor's shape; None for pickles, whose tensors nobody can tell without running them."""
+    """Every tensor's shape; None for pickles, whose tensors are unknown without running them."""
     if any(file.suffix != ".safetensors" for file in weight_files(folder)):
         return None
     return base_shapes(folder)

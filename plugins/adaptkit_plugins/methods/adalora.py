@@ -1,4 +1,4 @@
-"""AdaLoRA: a singular value decomposition P·Λ·Q that was trained, with its own rank in every module."""
+"""AdaLoRA: a trained singular value decomposition P·Λ·Q with a rank for each module."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, LowRank, Module
+from adaptkit.extend.module_names import PREFIX
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import AdapterView, Delta
 
-PREFIX = "base_model.model."
 _PART = re.compile(r"(?P<module>.+)\.lora_(?P<side>[ABE])")
 
 
@@ -40,7 +40,7 @@ class AdaLora(AdapterMethod):
             raise BadConfig(
                 f"{view.label}: lora_alpha is {alpha!r}",
                 why="it must be a number",
-                fix="mend adapter_config.json, or train again",
+                fix="fix adapter_config.json, or train again",
             )
         self.modules(view)
 

@@ -1,7 +1,7 @@
 """Every other PEFT type: carried, never changed.
 
-It lets an adapter of any type be added, shown, versioned, pushed and pulled, and says plainly that it
-cannot be merged. A plugin that knows a type better takes it over by recognising it.
+It lets an adapter of any type be added, shown, versioned, pushed and pulled, and says plainly that
+it cannot be merged. A plugin that knows a type better takes it over by recognising it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Generic(AdapterMethod):
         return True
 
     def check(self, view: AdapterView) -> None:
-        said = view.config.get("peft_type")
-        if said not in PEFT_TYPES:
-            known = ", ".join(nearest(str(said), PEFT_TYPES, show=5))
+        declared = view.config.get("peft_type")
+        if declared not in PEFT_TYPES:
+            known = ", ".join(nearest(str(declared), PEFT_TYPES, show=5))
             raise BadConfig(
-                f"{view.label}: peft_type is {said!r}",
-                why=f"PEFT knows no such type; known are {known}",
-                fix="mend adapter_config.json, or install the plugin that reads this type",
+                f"{view.label}: peft_type is {declared!r}",
+                why=f"PEFT has no such type; it has {known}",
+                fix="fix adapter_config.json, or install the plugin that reads this type",
             )
 
     def unmergeable(self, view: AdapterView) -> str:

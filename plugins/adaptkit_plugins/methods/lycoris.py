@@ -1,7 +1,7 @@
 """LoHa and LoKr: updates that are a Hadamard or a Kronecker product of small matrices.
 
-Both are low rank themselves: rows of a Khatri-Rao product for LoHa (rank r₁·r₂), factor by factor for LoKr, so they
-merge without their base and without the m×n matrix wherever that is smaller.
+Both are low rank themselves: rows of a Khatri-Rao product for LoHa (rank r₁·r₂), factor by factor
+for LoKr, so they merge without their base and without the m×n matrix wherever that is smaller.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, Dense, LowRank, Module
-from adaptkit.extend.module_names import matches, may_never_end
+from adaptkit.extend.module_names import PREFIX, matches, may_never_end
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from adaptkit.extend import AdapterView, Array, Delta
-
-PREFIX = "base_model.model."
 
 
 class Lycoris(AdapterMethod):
@@ -44,7 +42,7 @@ class Lycoris(AdapterMethod):
                 raise BadConfig(
                     f"{view.label}: {field} is {value!r}",
                     why="it must be a positive number",
-                    fix="mend adapter_config.json, or train again",
+                    fix="fix adapter_config.json, or train again",
                 )
         for pattern in view.config.get("alpha_pattern") or {}:
             if may_never_end(pattern):
@@ -108,7 +106,10 @@ class Lycoris(AdapterMethod):
         return float(alpha) / rank
 
     def _stored(self, view: AdapterView, name: str, shape: tuple[int, int]) -> tuple[int, ...]:
-        """The shape of the weight: a convolution written as a matrix is known from the base only."""
+        """The shape of the weight.
+
+        A convolution written as a matrix is known from the base only.
+        """
         found = [
             stored
             for key, stored in (view.base_shapes or {}).items()
@@ -118,7 +119,7 @@ class Lycoris(AdapterMethod):
 
 
 class LoHa(Lycoris):
-    """Hadamard products of two low-rank matrices (Hyeon-Woo et al. 2022, https://arxiv.org/abs/2108.06098)."""
+    """Hadamard products of two low-rank matrices (https://arxiv.org/abs/2108.06098)."""
 
     name: ClassVar[str] = "loha"
     summary: ClassVar[str] = "LoHa; merges as the low-rank update it is"
@@ -172,7 +173,7 @@ class LoHa(Lycoris):
 
 
 class LoKr(Lycoris):
-    """Kronecker products of two matrices, either of them whole or low rank (https://arxiv.org/abs/2309.14859)."""
+    """Kronecker products of two matrices, whole or low rank (https://arxiv.org/abs/2309.14859)."""
 
     name: ClassVar[str] = "lokr"
     summary: ClassVar[str] = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadWeights, Unmergeable
 from adaptkit.extend import AdapterMethod, Module
+from adaptkit.extend.module_names import PREFIX
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import AdapterView, Applier, Array
 
-PREFIX = "base_model.model."
 _LISTS = ("target_modules", "feedforward_modules", "modules_to_save")
 
 
@@ -37,10 +37,10 @@ class _Vectors(AdapterMethod):
         """The first one's, with the modules of all."""
         config = dict(views[0].config) | {"inference_mode": True}
         for field in _LISTS:
-            said = [view.config.get(field) or [] for view in views]
-            if all(isinstance(one, list) for one in said):
-                config[field] = sorted({name for one in said for name in one}) or None
-            elif any(one != said[0] for one in said):
+            declared = [view.config.get(field) or [] for view in views]
+            if all(isinstance(one, list) for one in declared):
+                config[field] = sorted({name for one in declared for name in one}) or None
+            elif any(one != declared[0] for one in declared):
                 raise Unmergeable(
                     "cannot merge these adapters",
                     why=f"their {field} differ and are patterns",
@@ -58,7 +58,10 @@ class Ia3(_Vectors):
     _KEY: ClassVar[re.Pattern[str]] = re.compile(r"(?P<module>.+)\.ia3_l")
 
     def modules(self, view: AdapterView) -> tuple[Module, ...]:
-        """All of them when the base's shapes are known; a vector tells one side of its matrix only."""
+        """All of them when the base's shapes are known.
+
+        A vector shows only one side of its matrix.
+        """
         names = [
             m["module"].removeprefix(PREFIX)
             for key in view.header
@@ -119,7 +122,10 @@ class Ia3(_Vectors):
 
 
 class LnTuning(_Vectors):
-    """Trained norms (Zhao et al. 2023, https://arxiv.org/abs/2312.11420): whole vectors that replace the base's."""
+    """Trained norms (Zhao et al. 2023, https://arxiv.org/abs/2312.11420).
+
+    Whole vectors that replace the base's.
+    """
 
     name: ClassVar[str] = "ln_tuning"
     summary: ClassVar[str] = "LN tuning; stays itself with weights that add up to 1, or is baked"
@@ -142,7 +148,7 @@ class LnTuning(_Vectors):
         if abs(sum(weights) - 1.0) > 1e-9:
             raise Unmergeable(
                 "cannot merge LN tuning at these weights",
-                why="its vectors stand for the base's own, so "
+                why="its vectors replace the base's own, so "
                 f"weights must add up to 1, and these add up to {sum(weights):g}",
                 fix="--normalize",
             )

@@ -1,13 +1,14 @@
 """Every other PEFT method that PEFT itself can merge, through PEFT's own layers.
 
-One module at a time: a model is built that has the adapter's modules and nothing else, PEFT puts its layers on it,
-loads the adapter and merges, in float64. Nothing that the configuration names is imported or run: its class is the
-one PEFT has for its `peft_type`, and unknown fields are dropped. Needs adaptkit[train].
+One module at a time: a model is built that has the adapter's modules and nothing else, PEFT puts
+its layers on it, loads the adapter and merges, in float64. Nothing that the configuration names is
+imported or run: its class is the one PEFT has for its `peft_type`, and unknown fields are dropped.
+Needs adaptkit[train].
 
 Notable choices:
 - a method whose update does not depend on the weights is asked on zeros
-- methods that share tensors between modules (VeRA's projections) see all of the adapter's modules, whose weights
-  are one zero, broadcast: a model of any size takes no memory
+- methods that share tensors between modules (VeRA's projections) see all of the adapter's modules,
+  whose weights are one zero, broadcast: a model of any size takes no memory
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadConfig, BadWeights, MissingExtra, Unmergeable
 from adaptkit.extend import AdapterMethod, Dense, Module
-from adaptkit.extend.module_names import same_name
+from adaptkit.extend.module_names import PREFIX, same_name
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     Shapes = Mapping[str, tuple[int, ...]]
 
-PREFIX = "base_model.model."
 _ONE_AT_A_TIME = (
     threading.Lock()
 )  # torch's generator and Python's warning filters belong to the whole process
@@ -38,7 +38,10 @@ _ONE_AT_A_TIME = (
 
 @dataclass(frozen=True)
 class Kind:
-    """One PEFT type: how its keys begin, what its update needs, whether modules share tensors, how shapes are told."""
+    """One PEFT type, as data.
+
+    How its keys begin, what its update needs, whether modules share tensors, how shapes are known.
+    """
 
     peft_type: str
     prefix: str
@@ -50,7 +53,7 @@ class Kind:
     single: bool = False
     """Whether PEFT computes it in float32 only."""
     ordered: Callable[[Mapping[str, Any]], bool] = lambda header: False
-    """Whether what modules share goes by their order in the model, which the base's configuration tells."""
+    """Whether what modules share depends on their order in the model."""
 
 
 def _factors(b: str, a: str) -> Callable[[Shapes], tuple[int, int]]:
@@ -127,13 +130,13 @@ class Tuner(AdapterMethod):
         return view.config.get("peft_type") == self.kind.peft_type
 
     def unmergeable(self, view: AdapterView) -> str:
-        odd = [
+        unlisted = [
             field for field in ("layers_to_transform", "exclude_modules") if view.config.get(field)
         ]
         if self._names_in_config(view) and (
-            odd or not isinstance(view.config.get("target_modules"), list)
+            unlisted or not isinstance(view.config.get("target_modules"), list)
         ):
-            named = odd[0] if odd else "target_modules"
+            named = unlisted[0] if unlisted else "target_modules"
             return f"its file names no modules, and its {named} is {view.config.get(named)!r}, not a list of names"
         return ""
 
@@ -151,7 +154,7 @@ class Tuner(AdapterMethod):
 
     def modules(self, view: AdapterView) -> tuple[Module, ...]:
         if self.needs(view) != "nothing" and view.base_shapes is None:
-            return ()  # only the base can tell their shapes, or their order
+            return ()  # only the base shows their shapes and their order
         if view.config.get("fan_in_fan_out"):  # GPT-2's Conv1D keeps its weights transposed
             return tuple(
                 Module(name, "conv1d", (m, n), min(m, n), (n, m))
@@ -330,11 +333,11 @@ class Tuner(AdapterMethod):
 
         cls = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(self.kind.peft_type)]
         known = {field.name for field in dataclasses.fields(cls) if field.init} - _NEVER
-        said = {
+        required = {
             key: value for key, value in view.config.items() if key in known and value is not None
         }
         try:
-            return cls(**said | {"target_modules": names, "inference_mode": True})
+            return cls(**required | {"target_modules": names, "inference_mode": True})
         except (TypeError, ValueError) as error:
             raise BadConfig(
                 f"{view.label}: PEFT does not take its configuration",

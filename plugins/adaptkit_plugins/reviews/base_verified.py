@@ -1,4 +1,7 @@
-"""What is published is for a base whose weights were hashed. Off until `[review] enable = ["base-verified"]`."""
+"""What is published is for a base whose weights were hashed.
+
+Off until `[review] enable = ["base-verified"]`.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,13 @@ if TYPE_CHECKING:
 
     from adaptkit.extend.review import Action
 
+REVIEW = "base-verified"
+
 
 @hookimpl
 def review(action: Action) -> Iterable[Objection] | None:
     """Object to publishing an adapter whose base is only claimed, or not known at all."""
-    if not isinstance(action, Publish) or not action.reviews.on("base-verified", default=False):
+    if not isinstance(action, Publish) or not action.reviews.on(REVIEW, default=False):
         return None
     base = action.manifest.base
     if base.status == "verified":

@@ -1,4 +1,7 @@
-"""What is published says under which licence. Off until config.toml has `[review] enable = ["licence"]`."""
+"""What is published says under which licence.
+
+Off until config.toml has `[review] enable = ["licence"]`.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,18 @@ if TYPE_CHECKING:
 _FILE = re.compile(r"(?i)(?:licen[cs]e|copying)(?:\.(?:md|txt|rst))?")
 _SAID = re.compile(r"(?:license|license_name)\s*:\s*[\"']?(?!null\b|unknown\b|~)[A-Za-z0-9]")
 
+REVIEW = "licence"
+
 
 @hookimpl
 def review(action: Action) -> Iterable[Objection] | None:
-    """Object to publishing what names no licence: in the front matter of its README.md, or in a LICENSE file."""
+    """Object to publishing what names no licence.
+
+    In the front matter of its README.md, or in a LICENSE file.
+    """
     if (
         not isinstance(action, Publish)
-        or not action.reviews.on("licence", default=False)
+        or not action.reviews.on(REVIEW, default=False)
         or _licensed(action.paths)
     ):
         return None

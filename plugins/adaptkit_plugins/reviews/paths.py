@@ -1,7 +1,7 @@
-"""No path of somebody's machine, and no name of a user in one, leaves with an adapter.
+"""No local path, and no user name in one, is published with an adapter.
 
-`[review] disable = ["paths"]` switches it off. `adaptkit.json` is fixed when an artifact is made, so a path there
-(a merge of folders given by absolute paths) is a warning.
+`[review] disable = ["paths"]` switches it off. `adaptkit.json` is fixed when an artifact is made,
+so a path there (a merge of folders given by absolute paths) is a warning.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from adaptkit.extend.review import Action
 
-_NOBODY = r"(?!(?i:users?|username|you|your[-_]?(?:user)?name|me|name|someone)\b)"  # as examples are written
+_EXAMPLE_USER = r"(?!(?i:users?|username|you|your[-_]?(?:user)?name|me|name|someone)\b)"  # as examples are written
 _PART = r"[\w.@+-]+"
 _LONG = r"[\w.@+-]{3,}"  # shorter parts are found in any tokenizer's vocabulary
 _HOME = re.compile(
-    rf"(?<![\w/.:-])(?:file://)?/(?:home|Users|export/home|mnt/c/Users|cygdrive/c/Users)/{_NOBODY}({_PART})(?:/{_PART}){{0,8}}"
+    rf"(?<![\w/.:-])(?:file://)?/(?:home|Users|export/home|mnt/c/Users|cygdrive/c/Users)/{_EXAMPLE_USER}({_PART})(?:/{_PART}){{0,8}}"
 )
 _WINDOWS_HOME = re.compile(
-    rf"(?<![A-Za-z0-9])[A-Za-z]:(?:\\{{1,4}}|/)Users(?:\\{{1,4}}|/){_NOBODY}([\w.@+ -]{{1,40}})(?=\\|/)"
+    rf"(?<![A-Za-z0-9])[A-Za-z]:(?:\\{{1,4}}|/)Users(?:\\{{1,4}}|/){_EXAMPLE_USER}([\w.@+ -]{{1,40}})(?=\\|/)"
 )
 _LOCAL = re.compile(
     r"(?<![\w/.:-])(?:file://)?/(?:root|mnt|media|tmp|private|Volumes|scratch|workspaces?|content|kaggle|data|srv|nfs|gpfs|"
@@ -36,14 +36,16 @@ _WINDOWS = re.compile(rf"(?<![A-Za-z0-9])[A-Za-z]:\\{{1,4}}{_LONG}(?:\\{{1,4}}{_
 _SHOWN = 20
 _LONGEST = 80
 
+REVIEW = "paths"
+
 
 @hookimpl
 def review(action: Action) -> Iterable[Objection] | None:
     """Object to publishing local paths."""
-    if not isinstance(action, Publish) or not action.reviews.on("paths", default=True):
+    if not isinstance(action, Publish) or not action.reviews.on(REVIEW, default=True):
         return None
     facts = canonical_json(action.manifest.to_json() | {"message": action.version.message})
-    told = [
+    warnings = [
         Objection(
             f"adaptkit.json names {what}; it stays so: next time merge names, or relative paths",
             Severity.WARN,
@@ -64,7 +66,7 @@ def review(action: Action) -> Iterable[Objection] | None:
         for where, what in dict.fromkeys(lines)
     ]
     more = [Objection(f"and {len(found) - _SHOWN} more like these")] if len(found) > _SHOWN else []
-    return [*told[:_SHOWN], *found[:_SHOWN], *more]
+    return [*warnings[:_SHOWN], *found[:_SHOWN], *more]
 
 
 def _found(text: str) -> Iterator[str]:

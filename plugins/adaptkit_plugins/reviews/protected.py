@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
     from adaptkit.extend.review import Action
 
+REVIEW = "protected"
+
 
 @hookimpl
 def review(action: Action) -> Iterable[Objection] | None:
-    """Object to the move of a protected alias that nobody confirmed."""
+    """Object to the move of a protected alias that was not confirmed."""
     if (
         not isinstance(action, MoveAlias)
         or not action.protected
@@ -27,6 +29,6 @@ def review(action: Action) -> Iterable[Objection] | None:
     return [
         Objection(
             f"{action.name}@{action.alias} is protected (config.toml): adaptkit alias {action.name} "
-            f"{action.alias} {to} --yes moves it all the same"
+            f"{action.alias} {to} --yes moves it anyway"
         )
     ]

@@ -1,6 +1,9 @@
-"""No token, password or private key leaves with an adapter. `[review] disable = ["secrets"]` switches it off.
+"""No token, password or private key leaves with an adapter.
 
-An objection names the file, the line and the kind, never the value: it is shown, logged and passed on.
+`[review] disable = ["secrets"]` switches it off.
+
+An objection names the file, the line and the kind, never the value: it is shown, logged and passed
+on.
 """
 
 from __future__ import annotations
@@ -42,19 +45,21 @@ KINDS = {
 }
 _SHOWN = 20
 
+REVIEW = "secrets"
+
 
 @hookimpl
 def review(action: Action) -> Iterable[Objection] | None:
     """Object to publishing what reads like a secret."""
-    if not isinstance(action, Publish) or not action.reviews.on("secrets", default=True):
+    if not isinstance(action, Publish) or not action.reviews.on(REVIEW, default=True):
         return None
     found = list(dict.fromkeys(_found(action)))
-    told = [
+    objections = [
         Objection(f"{where} holds {kind}: take it out, revoke it, and add the adapter again")
         for where, kind in found
     ]
-    more = Objection(f"and {len(told) - _SHOWN} more like these")
-    return told if len(told) <= _SHOWN else [*told[:_SHOWN], more]
+    more = Objection(f"and {len(objections) - _SHOWN} more like these")
+    return objections if len(objections) <= _SHOWN else [*objections[:_SHOWN], more]
 
 
 def _found(action: Publish) -> Iterator[tuple[str, str]]:

@@ -67,7 +67,7 @@ class Select:
 
 
 class Sce(MergeStrategy[Select]):
-    """Select what varies, calculate shares from energies, erase what is in the minority (Wan et al. 2024)."""
+    """Select what varies, weigh by energy, erase minority signs (Wan et al. 2024)."""
 
     name: ClassVar[str] = "sce"
     formula: ClassVar[str] = (

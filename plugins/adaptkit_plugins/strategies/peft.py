@@ -1,8 +1,11 @@
-"""What PEFT's `add_weighted_adapter` computes, kept for parity and comparison: every `combination_type`.
+"""What PEFT's `add_weighted_adapter` computes, kept for parity and comparison.
 
-Those without `_svd` add A and B apart, so cross terms appear that belong to no parent: prefer the strategies without
-`peft:`. Deterministic ones have PEFT's bits for adapters in float32; the `_svd` ones agree within 1e-5 of the update,
-in other factors. DARE draws from adaptkit's own generators, so its masks are other ones than PEFT's.
+Every `combination_type`.
+
+Those without `_svd` add A and B apart, so cross terms appear that belong to no parent: prefer the
+strategies without `peft:`. Deterministic ones have PEFT's bits for adapters in float32; the `_svd`
+ones agree within 1e-5 of the update, in other factors. DARE draws from adaptkit's own generators,
+so its masks are other ones than PEFT's.
 """
 
 from __future__ import annotations
@@ -46,7 +49,10 @@ class DensityElect(Density):
 
 
 class Peft(MergeStrategy[P]):
-    """One combination type on factors; with `svd`, the same on updates, cut to the largest rank of the parents."""
+    """One combination type on factors.
+
+    With `svd`, the same on updates, cut to the largest rank of the parents.
+    """
 
     reference: ClassVar[str] = _DOCS
     spaces: ClassVar[tuple[Space, ...]] = ("factors",)
@@ -68,7 +74,7 @@ class Peft(MergeStrategy[P]):
         kept = [self._pruned(t, chosen, rng) for t, rng in zip(tensors, rngs, strict=True)]
         # torch multiplies by a float32 tensor of weights: the same rounding here gives the same bits.
         terms = [t * np.float32(w) for t, w in zip(kept, weights, strict=True)]
-        zero = np.zeros_like(terms[0])  # as torch.sum begins, which tells −0 from 0
+        zero = np.zeros_like(terms[0])  # as torch.sum begins, which distinguishes −0 from 0
         if not self.elects:
             return sum(terms, start=zero)
         agreeing = majority(kept, chosen.majority_sign_method)
@@ -100,7 +106,10 @@ class Peft(MergeStrategy[P]):
 
 
 def majority(tensors: Sequence[Array], method: str) -> Array:
-    """For each tensor, where its sign is the elected one; an even vote elects plus, and zero agrees with nobody."""
+    """For each tensor, where its sign is the elected one.
+
+    An even vote elects plus, and zero agrees with none.
+    """
     import numpy as np
 
     signs = np.sign(np.stack(tensors))
@@ -156,7 +165,10 @@ class PeftDareTies(Peft[DensityElect]):
 
 
 class PeftSum(MergeStrategy[NoParams]):
-    """`cat` and `svd`, where PEFT computes the sum of updates too: ours is exact where PEFT's is rounded."""
+    """`cat` and `svd`, where PEFT computes the sum of updates too.
+
+    Ours is exact where PEFT's is rounded.
+    """
 
     formula: ClassVar[str] = "D = Σ wᵢ Dᵢ"
     reference: ClassVar[str] = _DOCS

@@ -1,16 +1,18 @@
-"""Thin each update, then add up what is left, or what agrees in sign: TIES, DARE, Breadcrumbs, DELLA.
+"""Thin each update, then add up what is left, or what agrees in sign.
+
+TIES, DARE, Breadcrumbs, DELLA.
 
 The family differs in two places: `thin`, which entries of one update are kept and how they are
 rescaled; and `divide`, whether the sum takes all of them or only those with the elected sign, and
 what it is then divided by. Tools disagree in both, so the name says whose choice it is: a bare name
 follows the paper, `:mergekit` follows mergekit.
 
-- The papers know no weight per update: here updates are weighted before the sign is elected (as
+- The papers have no weight per update: here updates are weighted before the sign is elected (as
   PEFT and mergekit do), and a uniform weight is the papers' λ.
 - The disjoint mean is over the updates that agree, Σ w·D / count: of two updates at weight 1 it is
   the mean where both agree and the only one where they do not.
 - `:mergekit` divides TIES by the sum of the agreeing weights, so that scaling all weights, or their
-  signs, changes nothing; DARE is not divided. An even vote goes to plus there, to nobody here.
+  signs, changes nothing; DARE is not divided. An even vote goes to plus there, to no sign here.
 - DELLA's ε is the width of the window; mergekit's epsilon is half of it.
 """
 
@@ -93,7 +95,7 @@ class WindowElect(Window):
 
 
 class Sparse(MergeStrategy[P]):
-    """D = Σ wᵢ·thin(Dᵢ) over all updates, or over those that agree with the elected sign, divided."""
+    """D = Σ wᵢ·thin(Dᵢ), over all updates or those that agree with the elected sign."""
 
     spaces: ClassVar[tuple[Space, ...]] = ("dense", "core", "knots")
     identity_at: ClassVar[float | None] = None

@@ -1,7 +1,10 @@
-"""Merges through singular values: TSV, isotropic spectra (Iso-C, Iso-CTS), centred low-rank parts (CART).
+"""Merges through singular values.
 
-A weight multiplies its update before anything else. Singular vectors of a core are those of the update in the core's
-frames, so all of them give the same result in every space that keeps inner products; `core` is the cheapest.
+TSV, isotropic spectra (Iso-C, Iso-CTS), centred low-rank parts (CART).
+
+A weight multiplies its update before anything else. Singular vectors of a core are those of the
+update in the core's frames, so all of them give the same result in every space that keeps inner
+products; `core` is the cheapest.
 """
 
 from __future__ import annotations
@@ -76,7 +79,7 @@ class Tsv(Spectral[Keep]):
 
 
 class IsoC(Spectral[NoParams]):
-    """The sum with all its singular values made equal, on its numerical rank (Marczak et al. 2025)."""
+    """The sum with its singular values made equal (Marczak et al. 2025)."""
 
     name: ClassVar[str] = "iso_c"
     formula: ClassVar[str] = "D = σ̄ · U Vᵀ, U S Vᵀ = Σ wᵢ Dᵢ, σ̄ = mean of S over its numerical rank"
@@ -105,7 +108,7 @@ class Common:
 
 
 class IsoCts(Spectral[Common]):
-    """Iso-C in a common subspace, completed with directions of each task outside it (Marczak et al. 2025)."""
+    """Iso-C in a common subspace, completed with each task's directions outside it."""
 
     name: ClassVar[str] = "iso_cts"
     formula: ClassVar[str] = (
@@ -185,7 +188,10 @@ def _sum(tensors: Sequence[Array], weights: Sequence[float]) -> Array:
 
 
 def _spectrum(tensor: Array) -> tuple[Array, Array, Array]:
-    """Singular vectors and values above rounding noise; on the null space these methods are undefined."""
+    """Singular vectors and values above rounding noise.
+
+    On the null space these methods are undefined.
+    """
     import numpy as np
 
     U, S, Vt = np.linalg.svd(tensor, full_matrices=False)

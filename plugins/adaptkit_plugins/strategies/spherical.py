@@ -1,7 +1,8 @@
 """Merges that keep lengths: directions are turned towards each other, norms are averaged.
 
-They work on updates. mergekit's strategies of these names work on whole weights, where the base outweighs every
-update, so results differ from mergekit's by design. A weight is the share of an adapter, not a factor.
+They work on updates. mergekit's strategies of these names work on whole weights, where the base
+outweighs every update, so results differ from mergekit's by design. A weight is the share of an
+adapter, not a factor.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Spherical(MergeStrategy[P]):
 
 
 class Slerp(Spherical[NoParams]):
-    """Along the arc between two updates, in plane coordinates of the updates themselves (Shoemake 1985)."""
+    """Along the arc between two updates, in their plane's coordinates (Shoemake 1985)."""
 
     name: ClassVar[str] = "slerp"
     formula: ClassVar[str] = "D = (sin((1−t)θ) D₁ + sin(tθ) D₂) / sin θ, t = w₂/(w₁+w₂)"

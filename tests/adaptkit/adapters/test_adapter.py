@@ -47,7 +47,7 @@ def rewrite(folder, tensors):
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "message"),
     [
         ("", "cannot read adapter_config.json: it is empty"),
         ('{"peft_type": "LORA", "r"', "cannot read adapter_config.json"),
@@ -55,7 +55,7 @@ def rewrite(folder, tensors):
         ('{"peft_type": "LORA", "lora_alpha": NaN}', "NaN is not a value JSON knows"),
         ("[" * 100_000, "cannot read adapter_config.json"),
         (" " * (50 << 20), "adapter_config.json has 52,428,800 bytes"),
-        ('{"peft_type": "LORAX"}', "peft_type is 'LORAX': PEFT knows no such type; known are LORA"),
+        ('{"peft_type": "LORAX"}', "peft_type is 'LORAX': PEFT has no such type; it has LORA"),
         ('{"r": 4}', "peft_type is None"),
         ("\xff", "cannot read adapter_config.json"),
     ],
@@ -71,14 +71,14 @@ def rewrite(folder, tensors):
         "not UTF-8",
     ],
 )
-def test_a_broken_config_gets_a_sentence(text, sentence, naval):
+def test_a_broken_config_is_refused_with_its_reason(text, message, naval):
     (naval / "adapter_config.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(BadConfig, match=sentence):
+    with pytest.raises(BadConfig, match=message):
         check(naval)
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "message"),
     [
         ({"r": 0}, "r is 0: it must be a number of at least 1"),
         ({"r": "8"}, "r is '8'"),
@@ -90,12 +90,12 @@ def test_a_broken_config_gets_a_sentence(text, sentence, naval):
         ({"rank_pattern": {".*.*.*.*.*!": 4}}, "matching it could take for ever"),
     ],
 )
-def test_impossible_numbers_in_a_config_are_named(changes, sentence, naval):
-    with pytest.raises(BadConfig, match=sentence):
+def test_impossible_numbers_in_a_config_are_named(changes, message, naval):
+    with pytest.raises(BadConfig, match=message):
         check(tiny.edit_config(naval, **changes))
 
 
-def test_a_missing_path_a_file_and_an_empty_folder_get_their_sentences(tmp_path):
+def test_a_missing_path_a_file_and_an_empty_folder_are_refused_with_their_reasons(tmp_path):
     with pytest.raises(BadAdapter, match=r"no adapter at .*nowhere: the path does not exist"):
         Adapter.open(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")

@@ -45,9 +45,7 @@ def contents(home):
         return list(database.iterdump())
 
 
-def test_the_forms_of_the_issue_work_and_print_what_they_promise(
-    shell, lora_pair, tiny_llama, tmp_path
-):
+def test_documented_commands_print_documented_output(shell, lora_pair, tiny_llama, tmp_path):
     one, two = lora_pair
     assert shell.json("list") == []
     added = shell.json(
@@ -132,7 +130,7 @@ def test_the_forms_of_the_issue_work_and_print_what_they_promise(
     assert shell.json("base", "compare", tiny_llama, tiny_llama)["sameness"] == "same"
 
 
-def test_the_commands_that_make_other_forms_print_what_they_promise(filled, tiny_llama, tmp_path):
+def test_resize_convert_and_bake_print_documented_output(filled, tiny_llama, tmp_path):
     assert "try --strategy" in filled.run("diff", "naval", "medic").stdout
     assert {"adapters", "pairs", "truncation", "advice"} <= filled.json(
         "merge", "naval", "medic", "--name", "x", "--dry-run"
@@ -176,12 +174,12 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         run_process(["list", "--method", "generic"], filled.folder, ADAPTKIT_HOME=str(filled.home))
     )
     assert done.stdout == ""
-    assert "none is like that" in done.stderr
+    assert "no adapter matches" in done.stderr
     assert "VERSION" in filled.run("list").stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["add", "./nowhere", "--name", "x"], "no adapter at nowhere: the path does not exist"),
         (["add", ".adaptkit/registry.db", "--name", "x"], "is a file: an adapter is a folder"),
@@ -218,7 +216,7 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["alias", "naval", "prod", "1", "--expect", "5"], "it points at 1, not at 5"),
         (
             ["rollback", "naval", "prod"],
-            "cannot roll back naval@prod: it has pointed nowhere before",
+            "cannot roll back naval@prod: it has no earlier target",
         ),
         (["rm", "naval", "--yes"], "the alias prod points at it"),
         (["restore", "naval"], "a version in the trash is named by its number"),
@@ -234,13 +232,13 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["base", "show", "shp"], "no base called 'shp': known are llama"),
     ],
 )
-def test_a_mistake_gets_a_sentence_and_changes_nothing(
-    arguments, sentence, filled, lora_pair, tmp_path
+def test_a_mistake_prints_an_error_message_and_changes_nothing(
+    arguments, message, filled, lora_pair, tmp_path
 ):
     if not (tmp_path / "ONE").exists():
         shutil.copytree(lora_pair[0], tmp_path / "ONE")
     before = contents(filled.home)
-    assert sentence in filled.refused(*arguments)
+    assert message in filled.refused(*arguments)
     assert contents(filled.home) == before
     assert not list(filled.home.glob("tmp/.adaptkit-*"))
 
@@ -259,7 +257,7 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["lst"], "Nearest are: list"),
         (["add", "."], "--name"),
@@ -270,8 +268,8 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
         (["list", "--bse", "x"], "--base"),
     ],
 )
-def test_wrong_usage_ends_with_two(arguments, sentence, filled):
-    assert sentence in filled.run(*arguments, code=2).stderr
+def test_wrong_usage_ends_with_two(arguments, message, filled):
+    assert message in filled.run(*arguments, code=2).stderr
 
 
 def test_rm_asks_first_and_no_is_no(filled):
@@ -288,7 +286,7 @@ def test_rm_asks_first_and_no_is_no(filled):
     assert [v["name"] for v in filled.json("list")] == ["medic", "naval"]
 
 
-def test_a_locked_a_newer_and_a_foreign_database_get_sentences(filled):
+def test_a_locked_a_newer_and_a_foreign_database_are_error_messages(filled):
     database = filled.home / "registry.db"
     holder = sqlite3.connect(database, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -305,7 +303,7 @@ def test_a_locked_a_newer_and_a_foreign_database_get_sentences(filled):
     assert "is not a database" in filled.refused("list")
 
 
-def test_debug_shows_the_traceback_that_nobody_sees_otherwise(filled):
+def test_a_traceback_is_shown_with_adaptkit_debug_only(filled):
     done = subprocess.run(
         [ADAPTKIT, "show", "nobody"],
         cwd=filled.folder,
@@ -386,7 +384,7 @@ def test_a_merge_goes_straight_into_a_model(filled, tmp_path):
     )
     assert "tensors changed" in done.stdout
     assert (tmp_path / "model" / "model.safetensors").is_file()
-    for more, sentence in (
+    for more, message in (
         (
             ["--name", "bridge", "--base", base],
             "makes a model, not an adapter: --name has no meaning",
@@ -396,10 +394,10 @@ def test_a_merge_goes_straight_into_a_model(filled, tmp_path):
         done = filled.run(
             "merge", "naval", "medic", "--into", "bake", tmp_path / "other", *more, code=2
         )
-        assert sentence in " ".join(done.stderr.split())
+        assert message in " ".join(done.stderr.split())
 
 
-def test_every_command_has_help_and_stands_in_the_reference():
+def test_every_command_has_help_and_is_in_the_reference():
     import click
 
     from adaptkit.cli.app import app

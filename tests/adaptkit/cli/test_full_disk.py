@@ -38,7 +38,7 @@ def small(tmp_path):
     return run
 
 
-def test_an_add_on_a_full_disk_is_refused_in_a_sentence(small, lora_pair):
+def test_an_add_on_a_full_disk_is_an_error_message(small, lora_pair):
     done = small("100k", f"{ADAPTKIT} --home ./home add {lora_pair[1]} --name naval")
     assert done.returncode == 1, done.stderr
     assert "disk full" in done.stderr

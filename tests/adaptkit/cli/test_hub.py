@@ -147,8 +147,8 @@ def test_a_plain_adapter_that_no_add_would_take_is_refused_as_add_would(hub, she
 def test_a_proposal_is_no_placement(hub, shell, adapters):
     hub.create("fleet/naval")
     shell("add", adapters[0], "--name", "naval")
-    told = shell("push", "naval", "hf://fleet/naval", "--create-pr")
-    assert f"naval@1 → hf://fleet/naval  proposed: {hub.url}/fleet/naval/discussions/1" in told
+    proposed = shell("push", "naval", "hf://fleet/naval", "--create-pr")
+    assert f"naval@1 → hf://fleet/naval  proposed: {hub.url}/fleet/naval/discussions/1" in proposed
     assert json.loads(shell("show", "naval", "--json"))["placements"] == []
     assert hub.repos["fleet/naval"].tags == {}
 
@@ -193,12 +193,14 @@ def test_a_remote_of_an_organisation_pushes_and_pulls_by_name(hub, shell, adapte
         (
             ["push", "naval", "file:///tmp/x", "--create-pr"],
             {},
-            "file:///tmp/x knows no --create-pr",
+            "file:///tmp/x does not support --create-pr",
         ),
         (["push", "naval", "hf://fleet/secret", "--private"], {}, "add --create"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(hub, shell, adapters, arguments, environment, words):
+def test_what_cannot_be_done_is_one_error_message(
+    hub, shell, adapters, arguments, environment, words
+):
     hub.create("fleet/secret", private=True)
     if arguments[0] == "push":
         shell("add", adapters[0], "--name", "naval")
@@ -217,6 +219,6 @@ def test_a_configured_endpoint_is_taken_unless_the_environment_says_another(
     text = shell("pull", "hf://fleet/naval", code=1, HF_ENDPOINT="http://127.0.0.1:1")
     assert "the way to http://127.0.0.1:1 is broken" in text
     (tmp_path / "ada" / "config.toml").write_text('[endpoints]\nfile = "http://x"\n')
-    assert "knows no other server: config.toml sets endpoints.file = 'http://x'" in shell(
+    assert "does not support another server: config.toml sets endpoints.file = 'http://x'" in shell(
         "pull", "file:///tmp/x", code=1
     )

@@ -57,7 +57,7 @@ def test_lineage_goes_across_merges_to_what_is_known_elsewhere_and_to_training_d
     assert (named["?"]["known"], named["bridge@1"]["known"]) == (False, True)
 
 
-def test_the_tree_spells_out_what_stands_there_twice_only_once(registry):
+def test_the_tree_expands_a_repeated_artifact_once(registry):
     assert lineage_graph.as_text(registry.lineage(manifest("c1").digest)).splitlines() == [
         f"crew@1  {short('c1')}  lora",
         f"├─ 1 × bridge@1  {short('b1')}  lora",

@@ -64,7 +64,7 @@ def test_what_is_no_list_of_adapters_is_refused_with_the_forms(sources):
     [
         ({"densty": 0.5}, "called 'densty': known are density,"),
         ({"normalise": True}, "called 'normalise': known are normalize,"),
-        ({"weights": [1, 2]}, "merge takes no 'weights': a weight stands with its adapter"),
+        ({"weights": [1, 2]}, "merge takes no 'weights': a weight belongs to its adapter"),
     ],
 )
 def test_a_keyword_that_merge_does_not_know_is_refused_with_the_nearest(

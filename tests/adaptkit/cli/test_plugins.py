@@ -91,10 +91,10 @@ def test_the_list_works_with_nothing_but_broken_plugins(scratch):
 def test_doctor_says_what_is_wrong_and_what_to_type_and_exits_with_1(scratch):
     done = scratch.adaptkit("plugins", "doctor")
     assert done.returncode == 1
-    told = dict(re.findall(r"^warning: (\S+): (.*)$", done.stderr, re.MULTILINE))
-    assert sorted(told) == sorted([*BROKEN, "first", "second", "commander"])
-    assert "'linear2' is claimed by second too" in told["first"]
-    assert told["commander"] == "the command 'merge' exists already, so its own was left out"
+    warnings = dict(re.findall(r"^warning: (\S+): (.*)$", done.stderr, re.MULTILINE))
+    assert sorted(warnings) == sorted([*BROKEN, "first", "second", "commander"])
+    assert "'linear2' is claimed by second too" in warnings["first"]
+    assert warnings["commander"] == "the command 'merge' exists already, so its own was left out"
     assert (
         "\n  pip install -U acme-broken, or ADAPTKIT_DISABLE_PLUGINS=broken goes on without it\n"
         in done.stderr
@@ -122,7 +122,7 @@ def test_doctor_notices_a_misspelt_switch(scratch):
 
 
 @pytest.mark.parametrize("command", [("plugins", "--json"), ("plugins", "doctor", "--json")])
-def test_json_is_all_that_stands_on_stdout(scratch, command):
+def test_stdout_holds_only_json(scratch, command):
     found = json.loads(scratch.adaptkit(*command).stdout)
     assert {"plugin", "distribution", "version", "status", "registered", "reason"} <= set(found[0])
     assert {record["distribution"] for record in found} >= {

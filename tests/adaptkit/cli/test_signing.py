@@ -80,7 +80,7 @@ def test_the_commands_of_the_page_work_word_for_word(project):
     assert done.returncode == 0, done.stderr
 
 
-def test_json_tells_who_signed_and_what_was_new(project):
+def test_json_shows_who_signed_and_what_was_new(project):
     pair = key_pair(project, "ada")
     run(project, "add", "out/naval", "--name", "naval")
     first, again = (
@@ -98,7 +98,7 @@ def test_json_tells_who_signed_and_what_was_new(project):
     assert found == first | {"key": "ada.pub", "created": False}
 
 
-def test_a_refusal_is_one_sentence_and_exit_1(project):
+def test_a_refusal_is_one_error_message_and_exit_1(project):
     key_pair(project, "ada")
     run(project, "add", "out/naval", "--name", "naval")
     done = run(project, "verify", "naval", "--key", "ada.pub", code=1)

@@ -1,4 +1,4 @@
-"""The commands of names, lineage and upkeep from the shell: forms, exit codes, sentences."""
+"""The commands of names, lineage and upkeep from the shell: forms, exit codes, messages."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_versions_are_searched_for(home):
     assert [v["name"] for v in as_json(home, "list", "--team", "fleet")] == ["fleet/medic"]
     assert [v["name"] for v in as_json(home, "list", "--rank", "4")] == ["naval"]
     assert "is not a condition" in run(home, "list", "--metric", "accuracy", code=1).stderr
-    assert "none is like that" in run(home, "list", "nothing").stderr
+    assert "no adapter matches" in run(home, "list", "nothing").stderr
 
 
 def test_lineage_is_a_tree_a_flowchart_and_json(home):
@@ -134,13 +134,13 @@ def as_json_failing(folder, *arguments):
 
 def test_info_counts_and_shows_quotas_and_no_password(home, postgres):
     (home / ".adaptkit" / "config.toml").write_text('[quotas]\nstore = "1 kB"\n')
-    said = run(home, "info").stdout
-    assert "exceeded" in said
+    shown = run(home, "info").stdout
+    assert "exceeded" in shown
     assert as_json(home, "info")["counts"]["versions"] == 4
     url = postgres.database().replace("postgres@", "postgres:hunter2@")
-    said = run(home, "info", ADAPTKIT_REGISTRY_URL=url).stdout
-    assert "postgres:***@" in said
-    assert "hunter2" not in said
+    shown = run(home, "info", ADAPTKIT_REGISTRY_URL=url).stdout
+    assert "postgres:***@" in shown
+    assert "hunter2" not in shown
 
 
 def test_a_registry_moves_to_postgresql_from_the_shell(home, postgres):

@@ -111,7 +111,7 @@ def test_pictures_are_drawn(kind, filled, tmp_path):
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_that_cannot_be_drawn_is_a_sentence(filled, tmp_path):
+def test_a_picture_that_cannot_be_drawn_is_refused(filled, tmp_path):
     with pytest.raises(Refused, match="cannot draw 'conflict' of one adapter"):
         draw("conflict", filled.diff(["naval"]), tmp_path / "out.png")
     with pytest.raises(NotFound, match="no plot called 'pie'"):

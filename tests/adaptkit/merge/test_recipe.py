@@ -1,4 +1,4 @@
-"""What can be said about a merge before a tensor is read."""
+"""What a recipe resolves to before a tensor is read."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_parameters_are_complete_and_typed():
 
 
 @pytest.mark.parametrize(
-    ("params", "sentence"),
+    ("params", "message"),
     [
         (
             {"density": "1.5"},
-            r"the parameter density of 'ties-like' is 1.5: it must lie in \[0.0, 1.0\]",
+            r"the parameter density of 'ties-like' is 1.5: it must be in \[0.0, 1.0\]",
         ),
         ({"density": "nan"}, "the parameter density"),
         ({"density": "much"}, "is 'much': it must be a float"),
@@ -74,13 +74,13 @@ def test_parameters_are_complete_and_typed():
         ({"sign": "frequency"}, "it must be one of total, count"),
     ],
 )
-def test_a_parameter_out_of_range_is_named_with_its_range(params, sentence):
-    with pytest.raises(BadRecipe, match=sentence):
+def test_a_parameter_out_of_range_is_named_with_its_range(params, message):
+    with pytest.raises(BadRecipe, match=message):
         resolve(params=params)
 
 
 @pytest.mark.parametrize(
-    ("choices", "sentence"),
+    ("choices", "message"),
     [
         (
             {"params": {"densty": "1"}},
@@ -91,13 +91,13 @@ def test_a_parameter_out_of_range_is_named_with_its_range(params, sentence):
         ({"missing": "skp"}, "known are skip"),
     ],
 )
-def test_an_unknown_word_shows_the_nearest_known(choices, sentence):
-    with pytest.raises(NotFound, match=sentence):
+def test_an_unknown_word_shows_the_nearest_known(choices, message):
+    with pytest.raises(NotFound, match=message):
         resolve(**choices)
 
 
 @pytest.mark.parametrize(
-    ("sources", "choices", "sentence"),
+    ("sources", "choices", "message"),
     [
         (TWO[:1], {}, "takes 2 to 3 adapters: 1 given"),
         (
@@ -126,8 +126,8 @@ def test_an_unknown_word_shows_the_nearest_known(choices, sentence):
         (TWO, {"extras": "from=cargo"}, "--extras is 'from=cargo'"),
     ],
 )
-def test_what_makes_no_sense_gets_a_sentence(sources, choices, sentence):
-    with pytest.raises(BadRecipe, match=sentence):
+def test_impossible_recipe_options_are_refused(sources, choices, message):
+    with pytest.raises(BadRecipe, match=message):
         resolve(sources, **choices)
 
 

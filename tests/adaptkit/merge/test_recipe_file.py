@@ -100,7 +100,7 @@ def test_a_composition_may_hold_another(filled, written, tmp_path):
         ("adapters:\n  - {ref: naval, weight: heavy}", 2, "'heavy' is not a number"),
         ("adapters:\n  - {ref: naval, modules: [1]}", 2, "a table of globs"),
         ("adapters:\n  - 3", 2, "a reference or a table"),
-        ("adapters: [naval]\nseed: 1\nseed: 2", 3, "the key 'seed' stands twice"),
+        ("adapters: [naval]\nseed: 1\nseed: 2", 3, "the key 'seed' occurs twice"),
         ("adapters: [naval", 1, "it is not YAML"),
         ("a: &x [1]\nadapters: *x", 1, "anchors, aliases and tags are not for recipes"),
         (
@@ -118,7 +118,7 @@ def test_a_mistake_is_named_with_its_line(text, line, why, written):
     assert why in str(caught.value)
 
 
-def test_circles_huge_files_and_missing_ones_are_sentences(written, tmp_path):
+def test_circular_huge_and_missing_recipe_files_are_refused(written, tmp_path):
     path = written("adapters: [{recipe: other.yaml}]")
     written("adapters: [{recipe: bridge.yaml}]", "other.yaml")
     with pytest.raises(BadRecipe, match=r"contains itself: bridge.yaml → other.yaml → bridge.yaml"):

@@ -559,12 +559,12 @@ def test_energy_gives_each_module_the_smallest_rank_that_keeps_it(
 
 
 def test_energy_out_of_its_range_names_it(lora_pair, merged):
-    for choices, said in (
-        ({"energy": 1.5}, r"it lies in \(0, 1\]"),
+    for choices, message in (
+        ({"energy": 1.5}, r"it is in \(0, 1\]"),
         ({"energy": 0.5, "keep": "ratio"}, r"\(1, inf\]"),
         ({"energy": 0.5, "rank": 3}, "exclude each other"),
     ):
-        with pytest.raises(BadRecipe, match=said):
+        with pytest.raises(BadRecipe, match=message):
             merged([(lora_pair[0], 1.0)], **choices)
     with pytest.raises(NotFound, match="no --keep called 'most'"):
         merged([(lora_pair[0], 1.0)], energy=0.5, keep="most")

@@ -434,6 +434,18 @@ def test_whatever_a_review_answers_it_never_passes_for_consent_by_mistake(plugin
     assert found == tuple(("judge", objection) for objection in expected)
 
 
+def test_a_review_is_called_what_its_plugin_says_else_as_its_plugin(plugin):
+    hook = "@hookimpl\ndef review(action): return None\n"
+    plugins = Plugins(
+        [
+            plugin("acme-size", f"REVIEW = 'size'\n{hook}"),
+            plugin("colour", hook),
+            plugin("quiet", "@hookimpl\ndef on_event(event): pass\n"),
+        ]
+    )
+    assert plugins.review_names() == ("acme-size", "colour", "size")
+
+
 SPEECHLESS = "class Odd(Exception):\n    def __str__(self): raise RuntimeError\n"
 
 

@@ -27,11 +27,11 @@ BOMB = "a: &a [x, x, x]\n" + "".join(f"b{n}: &b{n} [*a, *a, *a]\n" for n in rang
         ("just words\n", "it is a str, not keys with values"),
     ],
 )
-def test_what_nobody_should_load_is_refused_with_its_reason(front, why):
+def test_unsafe_front_matter_is_refused_with_its_reason(front, why):
     with pytest.raises(Refused, match="the front matter of README.md cannot be read") as caught:
         front_matter.read(front, "README.md")
     assert why in str(caught.value)
-    assert "mend what stands between the two ---" in str(caught.value)
+    assert "fix what is between the two ---" in str(caught.value)
     assert "\x1b" not in str(caught.value)
 
 
@@ -63,7 +63,7 @@ def test_editing_a_key_leaves_every_other_line_alone():
     )
 
 
-def test_a_key_that_stands_there_twice_or_quoted_is_set_once():
+def test_a_repeated_or_quoted_key_is_set_once():
     assert front_matter.update("a: 1\n'b': 2\na: 3\n", {"a": "9", "b": "8"}) == "a: '9'\nb: '8'\n"
 
 

@@ -58,25 +58,25 @@ def test_a_merge_of_adapters_on_the_hub_names_them():
         Ancestor(made.parents[0], places=("file:///mnt/x", "hf://fleet/naval")),
         Ancestor(made.parents[1]),
     ]
-    said = front(render(subject(made, ancestors=ancestors)))
-    assert (said["base_model"], said["base_model_relation"]) == (
+    matter = front(render(subject(made, ancestors=ancestors)))
+    assert (matter["base_model"], matter["base_model_relation"]) == (
         ["fleet/naval", "fleet/medic"],
         "merge",
     )
-    assert {"merge", "base_model:adapter:fleet/ship"} <= set(said["tags"])
+    assert {"merge", "base_model:adapter:fleet/ship"} <= set(matter["tags"])
 
 
 def test_a_merge_of_what_is_not_on_the_hub_names_the_base():
     made = merged(parent("1", "naval"), parent("2", "./out/medic"))
-    said = front(render(subject(made, ancestors=[Ancestor(p) for p in made.parents])))
-    assert (said["base_model"], said["base_model_relation"]) == ("fleet/ship", "merge")
+    matter = front(render(subject(made, ancestors=[Ancestor(p) for p in made.parents])))
+    assert (matter["base_model"], matter["base_model_relation"]) == ("fleet/ship", "merge")
 
 
 @pytest.mark.parametrize("name", [None, "/home/ada/ship", "a b"])
 def test_a_base_that_the_hub_cannot_know_is_left_out(name):
-    said = front(render(subject(manifest("x", base=BaseIdentity(name)))))
-    assert "base_model" not in said
-    assert "base_model_relation" not in said
+    matter = front(render(subject(manifest("x", base=BaseIdentity(name)))))
+    assert "base_model" not in matter
+    assert "base_model_relation" not in matter
 
 
 def test_the_page_shows_use_training_figures_lineage_recipe_and_loss():
@@ -133,7 +133,7 @@ def test_a_marker_that_was_broken_swallows_no_words():
     assert "my own words" in text
 
 
-def test_the_template_that_peft_saves_is_nobodys_words():
+def test_the_template_that_peft_saves_is_replaced():
     text = render(
         subject(),
         "---\nbase_model: /home/ada/ship\ntags:\n- base_model:adapter:/home/ada/ship\n---\n\n"
@@ -175,7 +175,7 @@ def test_licences_that_differ_are_shown_and_none_is_claimed(second):
         )
     )
     assert "license" not in front(text)
-    assert re.search(r"\*\*Licences differ\*\* .*naval: mit; medic: (llama3.1|none said)", text)
+    assert re.search(r"\*\*Licences differ\*\* .*naval: mit; medic: (llama3.1|none stated)", text)
 
 
 def test_no_path_and_no_author_gets_onto_a_card():
@@ -225,7 +225,7 @@ def test_what_comes_from_elsewhere_is_shown_inert():
     assert text.count("```") % 2 == 0
 
 
-def test_a_standing_card_with_hostile_front_matter_stops_the_push():
+def test_an_existing_card_with_hostile_front_matter_stops_the_push():
     with pytest.raises(
         Refused,
         match="the front matter of README.md of hf://fleet/naval cannot be read: it holds a YAML tag",

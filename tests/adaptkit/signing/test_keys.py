@@ -124,7 +124,7 @@ def test_the_standard_tool_verifies_the_files_without_adaptkit(ada, tmp_path):
     assert check().returncode != 0
 
 
-def test_a_key_that_cannot_be_used_is_a_sentence(ada, tmp_path):
+def test_an_unusable_key_is_refused_with_its_reason(ada, tmp_path):
     (tmp_path / "text.pem").write_text("hello")
     other = ed25519.Ed25519PrivateKey.generate()
     (tmp_path / "ed.pem").write_bytes(
@@ -161,17 +161,17 @@ def test_an_encrypted_key_wants_its_password(tmp_path):
         assert "nay-nay" not in str(caught.value)
 
 
-def test_a_wrong_password_that_opens_a_key_to_rubbish_gets_the_same_sentence(tmp_path):
+def test_a_wrong_password_that_opens_a_key_to_rubbish_gets_the_same_error_message(tmp_path):
     pair = key_pair(tmp_path, "locked", password=b"aye aye")
 
-    def said(password):
+    def error_of(password):
         try:
             serialization.load_pem_private_key(pair.private.read_bytes(), password.encode())
         except ValueError as error:
             return str(error)
 
     wrong = next(
-        word for word in map("nay {}".format, range(20_000)) if "password" not in said(word)
+        word for word in map("nay {}".format, range(20_000)) if "password" not in error_of(word)
     )
     with pytest.raises(
         AdaptkitError,
@@ -180,7 +180,7 @@ def test_a_wrong_password_that_opens_a_key_to_rubbish_gets_the_same_sentence(tmp
         keys.sign(statement(), pair.private, wrong)
 
 
-def test_without_the_library_the_sentence_installs_it(ada, monkeypatch):
+def test_without_the_library_the_error_says_how_to_install_it(ada, monkeypatch):
     made = keys.sign(statement(), ada.private)
     monkeypatch.setitem(sys.modules, "model_signing", None)
     for work in (lambda: keys.sign(statement(), ada.private), lambda: keys.verify(made)):

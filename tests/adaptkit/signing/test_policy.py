@@ -1,4 +1,4 @@
-"""adaptkit.signing.policy: what the file may say, and a sentence for everything else."""
+"""adaptkit.signing.policy: what the file may say, and a message for everything else."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ def signed(ada, name="naval"):
     return placed, [keys.sign(Statement.of(placed), ada.private)]
 
 
-def test_a_key_is_its_file_or_its_fingerprint_and_signatures_are_required_unless_said_otherwise(
-    read, ada
-):
+def test_a_key_is_its_file_or_its_fingerprint_and_signatures_are_required_by_default(read, ada):
     policy = read(TEXT)
     assert policy.require
     assert dict(policy.keys) == {"ada": ada.fingerprint}
@@ -67,7 +65,7 @@ def test_names_are_globs(name, fine, read, ada):
     else:
         with pytest.raises(
             Refused,
-            match=f"it is refused: policy.toml lets nobody sign '{name}' here\n  add a rule for it to policy.toml",
+            match=f"it is refused: policy.toml lets no key sign '{name}' here\n  add a rule for it to policy.toml",
         ):
             read(TEXT).judge(placed, "it", LOCAL, signatures)
 
@@ -79,7 +77,7 @@ def test_a_rule_without_places_is_for_all_of_them(read, ada):
     policy = read(TEXT + 'places = ["s3://bucket/*", "oci://host/*"]\n')
     assert policy.judge(placed, "it", "s3://bucket/naval", signatures)
     for place in (LOCAL, "s3://other/naval"):
-        with pytest.raises(Refused, match="lets nobody sign 'naval'"):
+        with pytest.raises(Refused, match="lets no key sign 'naval'"):
             policy.judge(placed, "it", place, signatures)
 
 
@@ -102,12 +100,12 @@ def test_a_rule_without_places_is_for_all_of_them(read, ada):
         ('[keys]\nada = "none.pub"', "none.pub"),
     ],
 )
-def test_what_a_policy_cannot_mean_is_a_sentence(text, why, read):
+def test_an_invalid_policy_is_refused_with_its_reason(text, why, read):
     with pytest.raises(AdaptkitError, match=re.escape(why)):
         read(text)
 
 
-def test_every_slip_names_the_file_and_where_to_look(read, tmp_path):
+def test_every_error_names_the_file_and_where_to_look(read, tmp_path):
     with pytest.raises(
         AdaptkitError, match="cannot read the policy .*policy.toml: .*\n  docs/signing.md shows one"
     ):
@@ -127,7 +125,7 @@ def test_one_key_is_a_policy_too(ada, tmp_path):
         Policy.of_key(other.public).judge(placed, "it", LOCAL, signatures)
 
 
-def test_a_signature_with_a_key_that_is_none_counts_for_nobody(read, ada):
+def test_a_signature_with_an_invalid_key_is_ignored(read, ada):
     from dataclasses import replace
 
     placed, (one,) = signed(ada)

@@ -56,7 +56,7 @@ def _late_manifest(self, bundle, expected, progress=lambda count: None):
 
 
 def _trusting(self, bundle, expected, progress=lambda count: None):
-    """Believes what it is told to expect, and writes over what came since."""
+    """Trusts what it is given to expect, and writes over what came since."""
     number = max([bundle.placed.number, *(p.number + 1 for p in expected)])
     folder = self.folder / f"v{number}"
     for file in bundle.files:
@@ -135,7 +135,7 @@ def _attaching_inside(self, number, kind, files):
 
 
 CASES = [
-    ("test_it_answers_to_a_scheme", {"schemes": ("s3",)}),
+    ("test_it_serves_a_scheme", {"schemes": ("s3",)}),
     ("test_a_place_that_is_not_there_is_empty", {"list": _one_invented}),
     ("test_what_was_pushed_is_listed_and_pulled_byte_for_byte", {"pull": _pull_short}),
     ("test_another_client_sees_it", {"list": _forgetful_list, "push": _remembering_push}),

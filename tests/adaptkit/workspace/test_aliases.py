@@ -70,7 +70,7 @@ def test_with_the_plugin_off_nothing_is_protected_and_the_event_says_so(guarded,
         assert opened.alias("naval", "prod", 2).new == 2
 
 
-def test_a_list_of_protected_aliases_that_is_none_is_a_sentence(filled):
+def test_protected_aliases_that_are_not_a_list_are_refused(filled):
     filled.home.config_file.write_text('protected = "prod"\n')
     with (
         pytest.raises(AdaptkitError, match="protected is a list of aliases") as caught,
@@ -100,7 +100,7 @@ def test_an_alias_can_be_dropped_once(filled):
 # ---------------------------------------------------------------- rename
 
 
-def test_a_renamed_adapter_answers_to_both_names_and_keeps_everything(filled, lora_pair):
+def test_a_renamed_adapter_is_found_under_both_names_and_keeps_everything(filled, lora_pair):
     filled.rename("naval", "fleet/naval")
     for name in ("naval", "fleet/naval"):
         assert filled.version(name).ref == "fleet/naval@2"
@@ -232,7 +232,7 @@ BAD_NAMES = [
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_a_bad_name_is_a_sentence_wherever_it_is_given_and_changes_nothing(filled, lora_pair, name):
+def test_a_bad_name_is_refused_everywhere_and_changes_nothing(filled, lora_pair, name):
     before = filled.registry.events()
     for give in (
         lambda: filled.add(lora_pair[0], name),
@@ -265,7 +265,7 @@ def test_a_bad_name_is_a_sentence_wherever_it_is_given_and_changes_nothing(fille
         "prod\n",
     ],
 )
-def test_a_bad_alias_is_a_sentence_wherever_it_is_given(filled, lora_pair, alias):
+def test_a_bad_alias_is_refused_everywhere(filled, lora_pair, alias):
     for give in (
         lambda: filled.alias("naval", alias, 1),
         lambda: filled.add(lora_pair[0], "other", alias=alias),
@@ -278,7 +278,7 @@ def test_a_bad_alias_is_a_sentence_wherever_it_is_given(filled, lora_pair, alias
 
 
 @pytest.mark.parametrize(
-    ("ref", "said"),
+    ("ref", "message"),
     [
         ("sha256:abc", "it needs 8 to 64"),
         ("naval@sha256:abc", "behind the @"),
@@ -291,8 +291,8 @@ def test_a_bad_alias_is_a_sentence_wherever_it_is_given(filled, lora_pair, alias
         ("sha256:" + "0" * 64, "no artifact with digest"),
     ],
 )
-def test_a_bad_reference_is_a_sentence(filled, ref, said):
-    with pytest.raises(AdaptkitError, match=said):
+def test_a_bad_reference_is_refused(filled, ref, message):
+    with pytest.raises(AdaptkitError, match=message):
         filled.version(ref)
 
 
@@ -305,12 +305,12 @@ def test_a_bad_reference_is_a_sentence(filled, ref, said):
         {"description": "\x00"},
     ],
 )
-def test_a_note_that_cannot_be_written_down_is_a_sentence(filled, note):
+def test_an_invalid_note_is_refused(filled, note):
     with pytest.raises(BadReference, match="cannot write down"):
         filled.note("naval", **note)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_metric_that_is_no_finite_number_is_a_sentence(filled, value):
+def test_a_metric_that_is_no_finite_number_is_refused(filled, value):
     with pytest.raises(BadReference, match="a metric is a finite number"):
         filled.note("naval", metrics={"accuracy": value})

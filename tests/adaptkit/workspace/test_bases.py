@@ -60,7 +60,7 @@ def test_a_base_has_a_name_here_and_an_adapter_can_be_made_for_it_by_that_name(
         workspace.alias_base("flagship", None)
 
 
-def test_a_taken_name_means_another_base_only_when_told_so(workspace, tiny_llama, tmp_path):
+def test_a_taken_name_means_another_base_only_with_force(workspace, tiny_llama, tmp_path):
     workspace.add_base(str(tiny_llama), name="ship")
     second = tiny.save_llama(tmp_path / "second", seed=1)
     with pytest.raises(
@@ -79,11 +79,11 @@ def test_the_hub_cache_is_believed_without_reading_a_weight(workspace, tiny_llam
     with weights.open("r+b") as file:  # what is behind the header is gone: nobody looks there
         file.seek(header)
         file.write(b"\0" * (weights.stat().st_size - header))
-    told = workspace.base(str(snapshot), claim=True).identity
-    assert (told.name, told.status) == ("fleet/ship", "claimed")
-    assert told.level("fs1").value == measured.level("fs1").value
-    assert told.level("as1").value == measured.level("as1").value
-    assert not told.level("fs1").measured
+    claimed = workspace.base(str(snapshot), claim=True).identity
+    assert (claimed.name, claimed.status) == ("fleet/ship", "claimed")
+    assert claimed.level("fs1").value == measured.level("fs1").value
+    assert claimed.level("as1").value == measured.level("as1").value
+    assert not claimed.level("fs1").measured
     assert workspace.base(str(snapshot)).identity.level("fs1") != measured.level(
         "fs1"
     )  # read, it shows
@@ -114,18 +114,18 @@ def test_what_a_teammate_measured_travels_with_what_is_pulled(
     )
     place = f"file://{tmp_path}/team"
     workspace.add(lora_pair[0], name="medic", base=str(sharded))
-    told = workspace.base(str(snapshot), claim=True).identity
+    claimed = workspace.base(str(snapshot), claim=True).identity
     assert [v.name for v in workspace.list(base=str(sharded))] == ["medic"]
 
     other.add(lora_pair[1], name="naval", base=str(tiny_llama))
     other.push("naval", f"{place}/naval")
     workspace.pull(f"{place}/naval")
 
-    pair = workspace.measured_by(told)
+    pair = workspace.measured_by(claimed)
     assert pair is not None
     assert pair.tm1 == workspace.base(str(tiny_llama)).identity.level("tm1").value
     assert (
-        same_base(workspace, told, workspace.version("medic").base).sameness
+        same_base(workspace, claimed, workspace.version("medic").base).sameness
         is Sameness.PROBABLY_SAME
     )
     made = workspace.merge(["naval", "medic"], name="bridge")
@@ -154,7 +154,7 @@ def test_names_and_pairs_move_with_an_export(workspace, other, tiny_llama, tmp_p
     other.import_registry(tmp_path / "all.jsonl")
 
 
-def test_added_tokens_are_told_from_another_model(workspace, tiny_llama, tmp_path):
+def test_added_tokens_are_distinguished_from_another_model(workspace, tiny_llama, tmp_path):
     from transformers import LlamaForCausalLM
 
     model = LlamaForCausalLM.from_pretrained(tiny_llama)
@@ -199,8 +199,8 @@ def test_a_quantised_copy_says_what_it_was_made_from(workspace, tiny_llama, tmp_
     verdict = same_base(workspace, found, origin)
     assert verdict.sameness is Sameness.PROBABLY_SAME
     assert "quantised copy made from 'fleet/ship'" in verdict.reason
-    _, told = workspace.add_base(str(copy), name="small", derived_from=str(tiny_llama))
-    assert told.derived_from == workspace.base(str(tiny_llama)).identity.level("tm1").value
+    _, claimed = workspace.add_base(str(copy), name="small", derived_from=str(tiny_llama))
+    assert claimed.derived_from == workspace.base(str(tiny_llama)).identity.level("tm1").value
 
 
 def test_an_adapter_trained_on_a_base_quantised_at_load_is_for_its_files(

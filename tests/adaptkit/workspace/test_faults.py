@@ -120,7 +120,7 @@ VERBS = [
 
 
 @pytest.mark.parametrize(("verb", "step"), VERBS)
-def test_killed_at_any_point_the_old_state_stands_or_the_new_one_and_the_verb_can_be_done_again(
+def test_killed_at_any_point_the_state_is_old_or_new_and_the_command_can_be_repeated(
     verb, step, fresh, prepared
 ):
     work, home = verb(prepared), fresh()
@@ -233,7 +233,7 @@ def test_a_migration_that_is_killed_at_any_point_is_done_by_the_next_opening(tmp
     "number", [errno.ENOSPC, errno.EIO, errno.EROFS], ids=["full", "broken", "read-only"]
 )
 @pytest.mark.parametrize("verb", [add, gc], ids=lambda verb: verb.__name__)
-def test_a_disk_that_refuses_at_any_point_is_a_sentence_and_loses_nothing(
+def test_a_disk_that_refuses_at_any_point_is_an_error_message_and_loses_nothing(
     verb, number, fresh, prepared
 ):
     work, home = verb(prepared), fresh()
@@ -276,7 +276,7 @@ def test_short_writes_are_written_to_the_end(fresh, prepared, monkeypatch):
 
 
 @pytest.mark.parametrize("room", [0, 1, 2, 4, 6, 8, 12, 16, 24, 32])
-def test_a_database_or_wal_that_cannot_grow_is_a_sentence_and_loses_nothing(fresh, room):
+def test_a_database_or_wal_that_cannot_grow_is_an_error_message_and_loses_nothing(fresh, room):
     """RLIMIT_FSIZE is the disk: no file may grow beyond what it is now, or by a few pages more."""
     home = fresh()
     with opened(home) as ws:
@@ -297,16 +297,16 @@ def test_a_database_or_wal_that_cannot_grow_is_a_sentence_and_loses_nothing(fres
                 return str(error)
             return "written"
 
-    (answer,) = at_once([work])
-    assert isinstance(answer, str), answer
-    assert answer == "written" or "cannot write the registry" in answer, answer
+    (result,) = at_once([work])
+    assert isinstance(result, str), result
+    assert result == "written" or "cannot write the registry" in result, result
     with opened(home) as ws:
         assert ([v.ref for v in ws.list(every=True)], ws.version("naval@prod").number) == before
         assert ws.registry.problems() == []
         assert ws.note("naval@1", message="after").message == "after"
 
 
-def test_a_store_on_a_full_disk_is_a_sentence_and_loses_nothing(fresh, prepared):
+def test_a_store_on_a_full_disk_is_an_error_message_and_loses_nothing(fresh, prepared):
     home = fresh()
     before = state(home)
     size = (prepared / "new" / "adapter_model.safetensors").stat().st_size
@@ -318,9 +318,9 @@ def test_a_store_on_a_full_disk_is_a_sentence_and_loses_nothing(fresh, prepared)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
             ws.add(prepared / "new", "naval")
 
-    (answer,) = at_once([work])
-    assert isinstance(answer, StoreError)
-    assert "cannot write" in str(answer)
+    (result,) = at_once([work])
+    assert isinstance(result, StoreError)
+    assert "cannot write" in str(result)
     with opened(home) as ws:
         assert [v.ref for v in ws.list(every=True)] == [ref for ref, *_ in before[0]]
 
@@ -351,17 +351,17 @@ def test_gc_beside_gc_beside_adds_takes_nothing_that_is_needed(fresh, prepared, 
         with opened(home) as ws:
             return sum(len(ws.gc(grace=-1000).swept) for _ in range(12))
 
-    answers = at_once([adds(folders[:6]), adds(folders[6:]), sweeps, sweeps])
-    assert not [str(answer) for answer in answers if isinstance(answer, Exception)]
-    assert sorted(answers[0] + answers[1]) == list(range(1, 13))
-    assert all(isinstance(answer, int) for answer in answers[2:])
+    results = at_once([adds(folders[:6]), adds(folders[6:]), sweeps, sweeps])
+    assert not [str(result) for result in results if isinstance(result, Exception)]
+    assert sorted(results[0] + results[1]) == list(range(1, 13))
+    assert all(isinstance(result, int) for result in results[2:])
     with opened(home) as ws:
         assert ws.fsck(places=False).sound
         for number in range(1, 13):
             assert ws.path(f"crowd@{number}").is_dir()
 
 
-def test_a_gc_beside_pulls_of_what_lies_there_already_takes_nothing_that_is_needed(fresh, prepared):
+def test_a_gc_beside_pulls_of_stored_blobs_takes_nothing_that_is_needed(fresh, prepared):
     home = fresh()
     team = (prepared / "team").as_uri()
     with opened(home) as ws:
@@ -378,13 +378,13 @@ def test_a_gc_beside_pulls_of_what_lies_there_already_takes_nothing_that_is_need
         with opened(home) as ws:
             return [ws.gc(grace=-1000).returned for _ in range(10)]
 
-    answers = at_once([pulls, sweeps, sweeps])
-    assert answers[0] == [f"pulled-{number}@1" for number in range(6)]
+    results = at_once([pulls, sweeps, sweeps])
+    assert results[0] == [f"pulled-{number}@1" for number in range(6)]
     with opened(home) as ws:
         assert ws.fsck(places=False).sound
 
 
-def test_a_dead_ones_lease_holds_nothing(fresh):
+def test_the_lease_of_a_dead_process_holds_nothing(fresh):
     home = fresh()
     here, there = FORK.Pipe(duplex=False)
 
@@ -439,7 +439,7 @@ def test_a_workspace_is_shared_by_threads_and_by_a_forked_child(fresh, prepared,
     os.geteuid() == 0 and not shutil.which("unshare"),
     reason="root may write everywhere; needs unshare (util-linux)",
 )
-def test_a_read_only_store_is_a_sentence_and_reading_goes_on(fresh, prepared):
+def test_a_read_only_store_is_an_error_message_and_reading_goes_on(fresh, prepared):
     home = fresh()
     state(home)  # trees are there now
     program = f"""
@@ -492,7 +492,7 @@ sys.exit(main({["--home", str(home), "add", str(prepared / "new"), "--name", "na
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 @pytest.mark.parametrize("room", ["0k", "16k", "40k", "64k", "96k", "128k"])
-def test_a_file_system_that_is_full_is_a_sentence_and_loses_nothing(
+def test_a_file_system_that_is_full_is_an_error_message_and_loses_nothing(
     fresh, prepared, tmp_path, room
 ):
     """The whole home on a tmpfs that has this much room left: store, database and WAL fill up for real."""
@@ -535,7 +535,7 @@ print("codes", codes)
     assert [ref for ref, *_ in state(home)[0]] == ["naval@1", "naval@2", "naval@3"]
 
 
-def test_a_home_that_is_gone_is_made_anew_by_whoever_writes_and_empty_for_whoever_reads(tmp_path):
+def test_a_missing_home_is_made_by_a_writer_and_empty_for_a_reader(tmp_path):
     with opened(tmp_path / "gone") as ws:
         assert ws.list() == ()
         assert ws.fsck().sound
@@ -559,14 +559,14 @@ def test_an_interrupted_add_says_so_and_can_be_done_again(fresh, prepared, sent,
     while not list((home / "tmp").glob(".adaptkit-*")) and process.poll() is None:
         pass  # until it is at work
     process.send_signal(sent)
-    said = process.communicate()[1]
+    stderr = process.communicate()[1]
     assert process.returncode in {
         code,
         0,
         -sent,
     }  # -sent: Python itself was starting or ending, and died of the signal
-    assert process.returncode == -sent or "Traceback" not in said
-    assert process.returncode != code or "interrupted" in said
+    assert process.returncode == -sent or "Traceback" not in stderr
+    assert process.returncode != code or "interrupted" in stderr
     assert not list((home / "tmp").glob(".adaptkit-*"))
     subprocess.run(command, check=True, capture_output=True)
     assert "naval@3" in [ref for ref, *_ in state(home)[0]]

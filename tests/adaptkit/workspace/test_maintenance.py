@@ -181,7 +181,7 @@ def test_what_belongs_to_nothing_is_orphaned_and_no_damage(filled):
     assert (kinds(checked), checked.sound) == (["orphaned"], True)
 
 
-def test_a_database_that_contradicts_itself_is_told(filled):
+def test_a_database_that_contradicts_itself_is_reported(filled):
     from sqlalchemy import text
 
     with filled.registry._engine.begin() as connection:
@@ -189,17 +189,17 @@ def test_a_database_that_contradicts_itself_is_told(filled):
         connection.execute(text("UPDATE versions SET deleted = '2026' WHERE id = 1"))
         connection.execute(text("DELETE FROM files WHERE path = 'adapter_config.json'"))
     checked = filled.fsck()
-    told = " ".join(f.what for f in checked.findings if f.kind == "contradiction")
-    assert "naval would give the number 1 again" in told
-    assert "naval@prod points at naval@1, which is in the trash" in told
-    assert "do not agree with its manifest" in told
+    found = " ".join(f.what for f in checked.findings if f.kind == "contradiction")
+    assert "naval would give the number 1 again" in found
+    assert "naval@prod points at naval@1, which is in the trash" in found
+    assert "do not agree with its manifest" in found
     assert not checked.sound
 
 
 # ---------------------------------------------------------------- gc
 
 
-def test_gc_takes_only_what_nobody_needs_and_what_is_old(filled):
+def test_gc_takes_only_what_is_unused_and_old(filled):
     entry = filled.store.put_bytes(b"nobody's", "x")
     before = set(blobs(filled))
     assert filled.gc().swept == ()  # too young
@@ -313,7 +313,7 @@ def test_info_counts_what_is_there_and_shows_quotas(filled, lora_pair):
     assert found.quotas == {"store": (size, 1000), "fleet": (found.teams["fleet"], 20 * 10**9)}
 
 
-def test_a_quota_or_an_age_that_cannot_be_read_is_a_sentence(filled):
+def test_an_invalid_quota_or_age_is_refused(filled):
     filled.home.config_file.write_text('[quotas]\nstore = "much"\n')
     with (
         Workspace.open(filled.home.path) as opened,
@@ -517,7 +517,7 @@ def test_half_an_export_is_never_taken_for_a_whole_one(eventful, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "no export of a registry"),
         (b"dear diary", "no export of a registry"),
@@ -527,14 +527,14 @@ def test_half_an_export_is_never_taken_for_a_whole_one(eventful, tmp_path):
         (b"[" * 100_000, "no export of a registry"),
     ],
 )
-def test_a_file_that_is_no_export_is_a_sentence(workspace, tmp_path, content, said):
+def test_a_file_that_is_no_export_is_refused(workspace, tmp_path, content, message):
     (tmp_path / "x.jsonl").write_bytes(content)
-    with pytest.raises(RegistryError, match=said):
+    with pytest.raises(RegistryError, match=message):
         workspace.import_registry(tmp_path / "x.jsonl")
 
 
 def test_an_export_that_was_edited_with_care_is_still_checked(eventful, tmp_path):
-    """Somebody who mends the last line too cannot smuggle in a manifest that is not what its digest says."""
+    """An edit that also fixes the last line cannot smuggle in a manifest that is not what its digest says."""
     from hashlib import sha256
 
     whole = eventful.export_registry(tmp_path / "one.jsonl").read_text("utf-8").splitlines()[:-1]

@@ -72,7 +72,7 @@ def test_mirrored_again_nothing_is_sent_and_only_what_is_new_follows(team, tmp_p
     ]
 
 
-def test_one_adapter_goes_where_it_is_told_and_one_version_alone(team, tmp_path):
+def test_one_adapter_or_one_version_is_mirrored_alone(team, tmp_path):
     team.mirror("team:naval@3", "spare")
     assert [
         placed.number
@@ -99,10 +99,10 @@ def test_a_number_that_is_taken_there_becomes_the_next(team, tmp_path, lora_pair
 
 
 def test_a_dry_run_shows_the_numbers_to_come_and_sends_nothing(team, tmp_path):
-    told = team.mirror("team", "spare", dry_run=True)
+    planned = team.mirror("team", "spare", dry_run=True)
     assert not (tmp_path / "spare").exists()
     done = team.mirror("team", "spare")
-    assert [(one.source, one.number, one.became) for one in told.versions] == [
+    assert [(one.source, one.number, one.became) for one in planned.versions] == [
         (one.source, one.number, one.became) for one in done.versions
     ]
 
@@ -160,7 +160,7 @@ def test_what_a_plugin_refuses_to_publish_is_not_mirrored(team, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "error", "sentence"),
+    ("source", "target", "error", "message"),
     [
         ("nowhere", "spare", NotFound, "no remote called 'nowhere'"),
         ("team", "nowhere", NotFound, "no remote called 'nowhere'"),
@@ -171,10 +171,10 @@ def test_what_a_plugin_refuses_to_publish_is_not_mirrored(team, tmp_path, monkey
         ("team:naval", "file:///tmp/x@3", BadReference, "the place gives the number"),
     ],
 )
-def test_what_cannot_be_mirrored_is_a_sentence(team, source, target, error, sentence):
+def test_what_cannot_be_mirrored_is_refused_with_its_reason(team, source, target, error, message):
     with pytest.raises(error) as caught:
         team.mirror(source, target)
-    assert sentence in str(caught.value)
+    assert message in str(caught.value)
 
 
 # ---------------------------------------------------------------- check
@@ -193,7 +193,7 @@ def test_a_check_says_what_holds_and_leaves_nothing(team, tmp_path):
     assert not (tmp_path / "not" / "yet").exists()
 
 
-def test_a_check_of_what_cannot_be_written_is_a_sentence(team, tmp_path):
+def test_a_check_of_a_read_only_remote_is_an_error_message(team, tmp_path):
     (tmp_path / "a-file").write_text("")
     team.set_remote("bad", f"file://{tmp_path}/a-file")
     with pytest.raises(StorageError, match="cannot write file://"):
@@ -229,7 +229,7 @@ def test_the_commands_say_what_they_did(team, tmp_path):
 # ---------------------------------------------------------------- push to several, add of a URL
 
 
-def test_a_push_to_several_places_is_one_answer_and_show_lists_them(team, tmp_path):
+def test_a_push_to_several_places_is_one_result_and_show_lists_them(team, tmp_path):
     done = team.push_to_all("naval@prod", ["team", "spare", f"file://{tmp_path}/third"])
     assert [(one.receipt.number, one.receipt.unchanged) for one in done] == [
         (2, True),

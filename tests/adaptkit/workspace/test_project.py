@@ -250,15 +250,15 @@ def test_a_moved_alias_changes_nothing_until_the_lock_is_updated(team):
         assert (row.locked.digest, row.wanted.digest, row.latest.digest) == (digest, moved, moved)
 
 
-def test_a_base_that_the_place_tells_differently_now_is_refused(team, tiny_llama):
+def test_a_base_that_the_place_declares_differently_now_is_refused(team, tiny_llama):
     team.ws.add(team.adapter, "naval", base=str(tiny_llama))
     team.ws.push("naval", f"{team.url}/naval")
     team.ask(naval='"team:naval"')
     team.ws.lock(team.project)
     manifest = team.folder / "team" / "naval" / "v1" / "adaptkit.json"
-    told = json.loads(manifest.read_text())
-    told["base"]["levels"]["tm1"]["value"] = "tm1:" + "0" * 64
-    manifest.write_text(json.dumps(told))
+    placed = json.loads(manifest.read_text())
+    placed["base"]["levels"]["tm1"]["value"] = "tm1:" + "0" * 64
+    manifest.write_text(json.dumps(placed))
     with (
         team.machine() as ci,
         pytest.raises(
@@ -268,7 +268,7 @@ def test_a_base_that_the_place_tells_differently_now_is_refused(team, tiny_llama
         ci.sync(team.project, frozen=True)
 
 
-def test_one_that_fails_leaves_the_others_here_and_all_failures_are_told(team):
+def test_one_that_fails_leaves_the_others_here_and_all_failures_are_reported(team):
     team.push("naval")
     for name in ("medic", "polite"):
         team.push(name)
@@ -336,14 +336,14 @@ def test_an_adapter_that_was_never_pushed_is_locked_with_a_warning_and_synced_wh
     team.ask(naval='"naval@1"')
     assert team.ws.sync(team.project)[0].fetched is False
     assert any(
-        "naval@1 was never pushed: nobody without this registry can sync 'naval'" in told
-        for told in team.ws.noticed
+        "naval@1 was never pushed: only this registry can sync 'naval'" in text
+        for text in team.ws.noticed
     )
     with team.machine() as ci, pytest.raises(StoreError):
         ci.sync(team.project, frozen=True)
 
 
-def test_outdated_tells_what_would_be_taken_what_there_is_and_what_cannot_be_looked_up(team):
+def test_outdated_shows_what_would_be_taken_the_highest_and_what_cannot_be_looked_up(team):
     team.push()
     team.ask(naval='"team:naval@1"', upto='"team:naval@<3"', gone='"team:naval"')
     team.ws.lock(team.project)
@@ -406,7 +406,7 @@ def test_a_lock_that_a_merge_or_a_hand_has_changed_is_reported_with_the_line(tea
     conflicted = "\n".join(
         [*lines[: naval - 1], "<<<<<<< HEAD", *lines[naval - 1 :], ">>>>>>> other"]
     )
-    for changed, sentence in [
+    for changed, message in [
         (conflicted, f"{LOCK}, line {naval}: a merge conflict begins here"),
         (
             text.replace("number = 1", "number = 2"),
@@ -418,7 +418,7 @@ def test_a_lock_that_a_merge_or_a_hand_has_changed_is_reported_with_the_line(tea
         team.lock.write_text(changed)
         with pytest.raises(BadProject) as error:
             team.ws.sync(team.project, frozen=frozen)
-        assert sentence in str(error.value)
+        assert message in str(error.value)
         assert "git checkout " in error.value.fix
         assert team.lock.read_text() == changed
 
@@ -482,7 +482,7 @@ def test_the_commands_find_the_project_upward_and_say_what_they_did(team, tmp_pa
     assert run("lock").stdout == "unchanged\n"
 
 
-def test_outside_of_any_project_the_sentence_shows_how_one_begins(workspace, tmp_path, monkeypatch):
+def test_outside_of_any_project_the_error_shows_how_to_start_one(workspace, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AdaptkitError) as error:
         workspace.sync()

@@ -51,7 +51,7 @@ def test_the_configuration_switches_reviews_on_and_off(source, tmp_path):
 
 
 @pytest.mark.parametrize("text", ['enable = ["license"]', 'disable = ["path"]'])
-def test_a_review_that_is_not_there_is_told_and_not_passed_over(text, source, tmp_path):
+def test_an_unknown_review_name_is_an_error(text, source, tmp_path):
     with opened(tmp_path, f"[review]\n{text}\n") as workspace:
         workspace.add(source, "naval")
         with pytest.raises(

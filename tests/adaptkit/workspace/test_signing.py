@@ -162,19 +162,19 @@ def test_a_policy_that_requires_nothing_warns(filled, reader, pairs, policy):
     policy(require=False)
     published(filled, pairs, who=None)
     assert reader.pull("team:naval").created
-    (told,) = reader.noticed
-    assert "is not signed: policy.toml wants a signature of 'naval' by ada" in told
+    (notice,) = reader.noticed
+    assert "is not signed: policy.toml wants a signature of 'naval' by ada" in notice
 
 
 # ---------------------------------------------------------------- what is refused
 
 
-def test_what_nobody_signed_is_refused_before_a_byte_is_fetched(filled, reader, pairs, team):
+def test_an_unsigned_version_is_refused_before_a_byte_is_fetched(filled, reader, pairs, team):
     published(filled, pairs, who=None)
-    sentence = f"{team}/naval@1 is not signed: policy.toml wants a signature of 'naval' by ada\n  ask who pushed it: adaptkit sign naval"
+    message = f"{team}/naval@1 is not signed: policy.toml wants a signature of 'naval' by ada\n  ask who pushed it: adaptkit sign naval"
     with pytest.raises(Refused) as caught:
         reader.pull("team:naval")
-    assert str(caught.value).startswith(sentence)
+    assert str(caught.value).startswith(message)
     assert nothing_registered(reader)
     with pytest.raises(Refused, match="naval@1 is not signed"):
         filled.verify_signature("naval", key=pairs["ada"].public)
@@ -245,7 +245,7 @@ def test_a_key_counts_for_its_names_and_places_only(filled, reader, pairs, polic
     policy(rules=[("medic", "*", "ada")])
     reader.__dict__.pop("_policy", None)
     with pytest.raises(
-        Refused, match="is refused: policy.toml lets nobody sign 'naval' in file:.*\n  add a rule"
+        Refused, match="is refused: policy.toml lets no key sign 'naval' in file:.*\n  add a rule"
     ):
         reader.pull("team:naval")
     policy(rules=[("na*", f"{team}/*", "bo")])
@@ -279,7 +279,7 @@ CHANGES = [
     (_base, "it was signed for the base '.*' .* and says 'fleet/boat' \\(as1:000"),
     (
         lambda table: table.update(name="medic"),
-        "it was signed as 'naval' and stands here as 'medic'",
+        "it was signed as 'naval' and is stored as 'medic'",
     ),
     (
         lambda table: table.update(parents=[{"digest": "sha256:" + "1" * 64}]),
@@ -296,9 +296,9 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), CHANGES, ids=[told for _, told in CHANGES])
+@pytest.mark.parametrize(("change", "notice"), CHANGES, ids=[notice for _, notice in CHANGES])
 def test_what_was_changed_after_it_was_signed_is_refused(
-    change, told, filled, reader, pairs, tmp_path, policy
+    change, notice, filled, reader, pairs, tmp_path, policy
 ):
     published(filled, pairs)
     tampered(tmp_path, change)
@@ -308,7 +308,7 @@ def test_what_was_changed_after_it_was_signed_is_refused(
     ):
         with pytest.raises(
             Refused,
-            match=f"is not what was signed: .*ada's signature is of something else: .*{told}",
+            match=f"is not what was signed: .*ada's signature is of something else: .*{notice}",
         ) as caught:
             work()
         assert "trust neither the place nor what is there" in str(caught.value)
@@ -329,7 +329,7 @@ def test_a_whole_version_replayed_in_the_place_of_another_name_is_refused(
     with pytest.raises(Refused, match="'medic' was asked for, and this was signed as 'naval'"):
         reader.pull("team:medic")
     tampered(tmp_path, lambda table: table.update(name="medic"), name="medic")
-    with pytest.raises(Refused, match="it was signed as 'naval' and stands here as 'medic'"):
+    with pytest.raises(Refused, match="it was signed as 'naval' and is stored as 'medic'"):
         reader.pull("team:medic")
     assert nothing_registered(reader)
 
@@ -349,7 +349,7 @@ def test_a_signature_of_another_version_does_not_cover_this_one(
     assert reader.pull("team:naval@1").created
 
 
-def test_a_forged_signature_is_told_from_one_of_something_else(filled, reader, pairs, tmp_path):
+def test_a_forged_signature_differs_from_one_of_something_else(filled, reader, pairs, tmp_path):
     published(filled, pairs)
     (file,) = (tmp_path / "team" / "naval" / folder(1, KIND)).glob(f"*/{BUNDLE}")
     bundle = json.loads(file.read_text())
@@ -424,12 +424,12 @@ def test_a_place_that_keeps_no_signatures_gets_the_version_and_the_warning(
 
     monkeypatch.setattr(FilePlace, "attach", StorageBackend.attach)
     published(filled, pairs)
-    (told,) = filled.noticed
-    assert "without its signature: file:" in told
-    assert "keeps no signatures: this kind of place has nowhere to put them" in told
+    (notice,) = filled.noticed
+    assert "without its signature: file:" in notice
+    assert "does not keep signatures: this kind of place cannot store them" in notice
 
 
-def test_signing_and_verifying_take_sentences_for_what_makes_no_sense(filled, pairs, policy):
+def test_impossible_signing_and_verifying_are_refused(filled, pairs, policy):
     with pytest.raises(AdaptkitError, match="it takes a policy or a key, and one of them"):
         filled.verify_signature("naval")
     with pytest.raises(AdaptkitError, match="no adapter called 'nava'"):

@@ -82,7 +82,7 @@ def test_adding_what_the_latest_version_is_changes_nothing(filled, lora_pair, tm
     assert (back.version.number, back.created) == (3, True)  # it is not the latest any more
 
 
-def test_an_adapter_whose_base_is_only_a_name_is_unverified_and_verify_mends_it(
+def test_an_adapter_whose_base_is_only_a_name_is_unverified_and_verify_repairs_it(
     workspace, lora_pair, tiny_llama, tmp_path
 ):
     folder = tiny.edit_config(
@@ -90,9 +90,9 @@ def test_an_adapter_whose_base_is_only_a_name_is_unverified_and_verify_mends_it(
     )
     version = workspace.add(folder, "naval").version
     assert (version.base.name, version.base.status) == ("fleet/ship", "unverified")
-    mended = workspace.verify_base("naval", str(tiny_llama))
-    assert (mended.name, mended.status) == ("fleet/ship", "verified")
-    assert workspace.version("naval").base == mended
+    repaired = workspace.verify_base("naval", str(tiny_llama))
+    assert (repaired.name, repaired.status) == ("fleet/ship", "verified")
+    assert workspace.version("naval").base == repaired
     assert workspace.show("naval").manifest.base.status == "verified"
 
 
@@ -130,7 +130,7 @@ def test_conv1d_shapes_are_checked_as_the_base_stores_them(workspace, tmp_path):
     assert workspace.add(folder, "naval", base=str(base)).version.base.status == "verified"
 
 
-def test_a_name_keeps_its_base_and_method_unless_told(filled, lora_pair, tmp_path):
+def test_a_name_keeps_its_base_and_method_without_new_version(filled, lora_pair, tmp_path):
     other = tiny.save_llama(tmp_path / "other", seed=9)
     with pytest.raises(Refused, match="'naval' holds adapters of another base"):
         filled.add(scaled(lora_pair[0], tmp_path / "x", 2), "naval", base=str(other))
@@ -209,7 +209,7 @@ def test_numbers_are_never_used_again(filled, lora_pair, tmp_path):
     assert filled.add(lora_pair[1], "medic").version.number == 2
 
 
-def test_notes_add_up(filled):
+def test_notes_are_merged_with_earlier_notes(filled):
     filled.note("naval", message="better", tags=["approved"], metrics={"exact": 0.9})
     version = filled.note("naval", tags=["quick"], metrics={"exact": 0.95})
     assert (version.message, version.tags, version.metrics) == (
@@ -222,7 +222,7 @@ def test_notes_add_up(filled):
 # ---------------------------------------------------------------- bases
 
 
-def test_list_answers_what_fits_the_model_on_my_disk(filled, lora_pair, tiny_llama, tmp_path):
+def test_list_shows_what_fits_a_model_on_disk(filled, lora_pair, tiny_llama, tmp_path):
     other = tiny.save_llama(tmp_path / "other", seed=9)
     filled.add(lora_pair[0], "stray", base=str(other))
     assert [v.name for v in filled.list(base=str(tiny_llama))] == ["medic", "naval"]
@@ -253,9 +253,9 @@ def test_adapters_of_different_bases_are_refused_with_both_named_and_force_is_re
 def test_bases_known_by_one_name_only_pass_with_a_warning_and_other_names_are_refused(
     workspace, lora_pair, tmp_path
 ):
-    for name, said in (("one", "fleet/ship"), ("two", "fleet/ship"), ("three", "fleet/boat")):
+    for name, declared in (("one", "fleet/ship"), ("two", "fleet/ship"), ("three", "fleet/boat")):
         folder = scaled(lora_pair[0], tmp_path / name, {"one": 1, "two": 2, "three": 3}[name])
-        workspace.add(tiny.edit_config(folder, base_model_name_or_path=said), name)
+        workspace.add(tiny.edit_config(folder, base_model_name_or_path=declared), name)
     workspace.merge(["one", "two"], name="sum")
     assert workspace.show("sum").manifest.facts["warnings"]
     with pytest.raises(BaseMismatch):

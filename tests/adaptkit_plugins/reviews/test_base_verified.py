@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from publishing import publish, sentences
+from publishing import publish, texts
 
 from adaptkit.extend.review import Delete
 from adaptkit.types import BaseIdentity, Level
@@ -20,8 +20,8 @@ def base(*, measured):
     ("known", "status"),
     [(BaseIdentity("fleet/ship"), "unverified"), (base(measured=False), "claimed")],
 )
-def test_a_base_that_nobody_hashed_is_refused(known, status, tmp_path):
-    assert sentences(review(publish(tmp_path, {}, enable=ON, base=known))) == [
+def test_a_base_that_was_not_hashed_is_refused(known, status, tmp_path):
+    assert texts(review(publish(tmp_path, {}, enable=ON, base=known))) == [
         f"the base of naval@1 ('fleet/ship') is {status}: adaptkit base verify naval@1 --base PATH"
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from publishing import publish, sentences
+from publishing import publish, texts
 
 from adaptkit.extend.review import Delete
 from adaptkit_plugins.reviews.licence import review
@@ -39,9 +39,9 @@ def test_a_licence_in_the_card_or_in_a_file_of_its_own_is_one(contents, tmp_path
         {"docs/LICENSE": b"x"},
     ],
 )
-def test_without_one_the_sentence_says_where_to_write_it(contents, tmp_path):
-    (told,) = sentences(review(publish(tmp_path, contents, enable=ON)))
-    assert told.startswith(
+def test_without_a_licence_the_objection_says_where_to_write_it(contents, tmp_path):
+    (objection,) = texts(review(publish(tmp_path, contents, enable=ON)))
+    assert objection.startswith(
         "naval@1 names no licence: write 'license: apache-2.0' (or another) between the '---'"
     )
 

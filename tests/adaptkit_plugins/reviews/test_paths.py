@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from publishing import publish, sentences
+from publishing import publish, texts
 
 from adaptkit.extend.review import Delete, Severity
 from adaptkit_plugins.reviews.paths import review
@@ -66,8 +66,8 @@ def test_what_was_fixed_when_the_artifact_was_made_is_a_warning(tmp_path):
 
 
 def test_a_file_full_of_them_is_one_page(tmp_path):
-    told = sentences(review(publish(tmp_path, {"a.txt": b"/home/ada/x\n" * 50})))
-    assert (len(told), told[-1]) == (21, "and 30 more like these")
+    objections = texts(review(publish(tmp_path, {"a.txt": b"/home/ada/x\n" * 50})))
+    assert (len(objections), objections[-1]) == (21, "and 30 more like these")
 
 
 def test_it_is_on_unless_switched_off_and_speaks_of_publishing_only(tmp_path):

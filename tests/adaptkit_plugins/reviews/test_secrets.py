@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from publishing import publish, sentences
+from publishing import publish, texts
 
 from adaptkit.extend.review import Delete, Severity
 from adaptkit_plugins.reviews.secrets import KINDS, review
@@ -76,8 +76,8 @@ def test_it_reads_every_text_whatever_its_encoding_and_no_binary(tmp_path):
         "tokenizer.json": b"{}\n" * 9 + secret.encode(),
         "adapter_model.safetensors": bytes(8) + secret.encode(),
     }
-    told = sentences(review(publish(tmp_path, files)))
-    assert [text.partition(" holds")[0] for text in told] == [
+    objections = texts(review(publish(tmp_path, files)))
+    assert [text.partition(" holds")[0] for text in objections] == [
         "line 1 of b/notes.txt",
         "line 2 of latin.txt",
         "line 10 of tokenizer.json",
@@ -86,14 +86,14 @@ def test_it_reads_every_text_whatever_its_encoding_and_no_binary(tmp_path):
 
 def test_a_secret_at_the_cut_of_an_endless_line_is_found(tmp_path):
     secret = dict(SECRETS)["a Hugging Face token"].encode()
-    told = sentences(
+    objections = texts(
         review(
             publish(
                 tmp_path, {"a.json": b" " * ((4 << 20) - 9) + secret + b" " * 99 + b"\n" + secret}
             )
         )
     )
-    assert [text.partition(" holds")[0] for text in told] == [
+    assert [text.partition(" holds")[0] for text in objections] == [
         "line 1 of a.json",
         "line 2 of a.json",
     ]
@@ -102,17 +102,17 @@ def test_a_secret_at_the_cut_of_an_endless_line_is_found(tmp_path):
 def test_message_and_facts_are_read_too(tmp_path):
     secret = dict(SECRETS)["a GitHub token"]
     for more in ({"message": secret}, {"facts": {"note": secret}}):
-        assert sentences(review(publish(tmp_path, {}, **more))) == [
+        assert texts(review(publish(tmp_path, {}, **more))) == [
             "adaptkit.json holds a GitHub token: take it out, revoke it, and add the adapter again"
         ]
 
 
 def test_a_file_full_of_them_is_one_page(tmp_path):
-    told = sentences(
+    objections = texts(
         review(publish(tmp_path, {"a.txt": (dict(SECRETS)["a GitHub token"] + "\n").encode() * 50}))
     )
-    assert len(told) == 21
-    assert told[-1] == "and 30 more like these"
+    assert len(objections) == 21
+    assert objections[-1] == "and 30 more like these"
 
 
 def test_it_is_on_unless_switched_off_and_speaks_of_publishing_only(tmp_path):

@@ -148,7 +148,9 @@ def test_every_other_place_refuses_the_options_by_name(tmp_path):
     assert place.asked(PushOptions()) is place
     for option in ({"create": True}, {"private": True}, {"create_pr": True}, {"branch": "dev"}):
         name = next(iter(option)).replace("_", "-")
-        assert f"knows no --{name}: this kind of place" in said(place.asked, PushOptions(**option))
+        assert f"does not support --{name}: this kind of place" in said(
+            place.asked, PushOptions(**option)
+        )
 
 
 @pytest.mark.parametrize(

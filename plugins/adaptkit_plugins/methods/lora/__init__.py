@@ -1,7 +1,7 @@
-"""LoRA as PEFT saves it, on Linear, Conv1D, Conv2d (grouped too) and Embedding layers and on fused experts.
+"""LoRA as PEFT saves it, on Linear, Conv1D, Conv2d and Embedding layers and fused experts.
 
-The keys in the file are the truth for which modules there are and for their ranks; the configuration
-is needed for alpha and for the flags that change what the factors mean.
+The keys in the file are the truth for which modules there are and for their ranks; the
+configuration is needed for alpha and for the flags that change what the factors mean.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadConfig, BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import AdapterMethod, LowRank, Module
-from adaptkit.extend.module_names import may_never_end
+from adaptkit.extend.module_names import PREFIX, may_never_end
 from adaptkit.hookspecs import hookimpl
 from adaptkit_plugins.methods.lora.dialects import DIALECTS, dialect_of, translated, written
 from adaptkit_plugins.methods.lora.experts import (
@@ -28,7 +28,6 @@ from adaptkit_plugins.methods.lora.files import (
     DIAGONAL,
     FACTOR,
     MAGNITUDE,
-    PREFIX,
     TOKENS,
     describe,
     file_rank,
@@ -75,7 +74,7 @@ class Lora(AdapterMethod):
                 raise BadConfig(
                     f"{view.label}: {field} is {value!r}",
                     why=f"it must be a number of at least {low}",
-                    fix="mend adapter_config.json, or train again",
+                    fix="fix adapter_config.json, or train again",
                 )
         for field in ("rank_pattern", "alpha_pattern"):
             for pattern, value in (config.get(field) or {}).items():
@@ -83,7 +82,7 @@ class Lora(AdapterMethod):
                     raise BadConfig(
                         f"{view.label}: {field} gives '{pattern}' the value {value!r}",
                         why="it must be a positive number",
-                        fix="mend adapter_config.json",
+                        fix="fix adapter_config.json",
                     )
                 if may_never_end(pattern):
                     raise BadConfig(
@@ -109,7 +108,7 @@ class Lora(AdapterMethod):
             if config.get(flag)
         )
         marks += tuple(f"{mark}.weight" for mark in marks)
-        odd = next(
+        unknown = next(
             (
                 key
                 for key in view.header
@@ -117,7 +116,11 @@ class Lora(AdapterMethod):
             ),
             None,
         )
-        return f"it holds the tensor '{odd}', which plain LoRA has not" if odd else ""
+        return (
+            f"it contains the tensor '{unknown}', which is not part of plain LoRA"
+            if unknown
+            else ""
+        )
 
     def needs(self, view: AdapterView) -> Literal["nothing", "shapes", "weights"]:
         return "weights" if view.config.get("use_dora") or start_of(view.config) else "nothing"

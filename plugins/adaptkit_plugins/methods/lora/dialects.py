@@ -1,11 +1,14 @@
 """LoRA as other tools write it: kohya's scripts, diffusers, and Unsloth's experts.
 
 Notable choices:
-- kohya's names have underscores for dots. With the base at hand its own names decide; else a list of the words that
-  hold underscores themselves (`to_q`, `down_blocks`). Going back is exact in any case.
+- kohya's names have underscores for dots. With the base at hand its own names decide; else a list
+  of the words that hold underscores themselves (`to_q`, `down_blocks`). Going back is exact in any
+  case.
 - a missing alpha means alpha = rank, as both tools read it
-- a file for kohya has one alpha throughout, other scales going into lora_up: diffusers' reader loses alphas that differ
-- modules keep the name of their part of the pipeline (`unet.`, `text_encoder.`), which is how diffusers names them
+- a file for kohya has one alpha throughout, other scales going into lora_up: diffusers' reader
+  loses alphas that differ
+- modules keep the name of their part of the pipeline (`unet.`, `text_encoder.`), which is how
+  diffusers names them
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadWeights, Unmergeable
 from adaptkit.extend import Translated
-from adaptkit.extend.module_names import matches, may_never_end
+from adaptkit.extend.module_names import PREFIX, matches, may_never_end
 from adaptkit.types import TensorInfo
 from adaptkit_plugins.methods.lora.experts import expert_keys, peft_order
-from adaptkit_plugins.methods.lora.files import MAGNITUDE, PREFIX, scale_of, stem_of
+from adaptkit_plugins.methods.lora.files import MAGNITUDE, scale_of, stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -90,21 +93,21 @@ def translated(
     if dialect == "unsloth":
         return _from_unsloth(view, modules())
     parts: dict[str, dict[str, str]] = defaultdict(dict)
-    odd = []
+    unknown = []
     for key in view.header:
         name, what = _kohya_key(view, key) if dialect == "kohya" else _diffusers_key(key)
         if what not in {"A", "B", "alpha", "magnitude"}:
-            odd.append(key)
+            unknown.append(key)
             continue
         parts[name][what] = key
-    if odd:
+    if unknown:
         raise Unmergeable(
             f"cannot read {view.label} as LoRA of {dialect}",
-            why=f"it holds '{odd[0]}'"
+            why=f"it contains '{unknown[0]}'"
             + (
-                f" and {len(odd) - 1} more that no LoRA has"
-                if len(odd) > 1
-                else ", which no LoRA has"
+                f" and {len(unknown) - 1} more that are not part of LoRA"
+                if len(unknown) > 1
+                else ", which is not part of LoRA"
             ),
             fix="LyCORIS files (hada_, lokr_) are read as PEFT writes them",
         )
@@ -274,7 +277,7 @@ def _as_peft(view: AdapterView, parts: Mapping[str, Mapping[str, str]]) -> Trans
     ranks, alphas = {}, {}
     layout: dict[str, TensorInfo] = {}
     readers: dict[str, Callable[[], Array]] = {}
-    said = _diffusers_alphas(view)
+    declared_alpha = _diffusers_alphas(view)
     for name, keys in sorted(parts.items()):
         if missing := {"A", "B"} - keys.keys():
             raise BadWeights(
@@ -286,7 +289,7 @@ def _as_peft(view: AdapterView, parts: Mapping[str, Mapping[str, str]]) -> Trans
         alphas[name] = (
             float(view.read(keys["alpha"]).reshape(-1)[0])
             if "alpha" in keys
-            else said(name, ranks[name])
+            else declared_alpha(name, ranks[name])
         )
         for what, end in (
             ("A", ".lora_A.weight"),
@@ -335,11 +338,11 @@ def _as_peft(view: AdapterView, parts: Mapping[str, Mapping[str, str]]) -> Trans
 def _diffusers_alphas(view: AdapterView) -> Callable[[str, int], float]:
     """What diffusers' metadata says of alpha; the rank where it says nothing."""
     try:
-        said = json.loads(view.config.get("lora_adapter_metadata") or "{}")
+        metadata = json.loads(view.config.get("lora_adapter_metadata") or "{}")
     except (ValueError, TypeError, RecursionError):
-        said = {}
+        metadata = {}
 
-    table = said if isinstance(said, dict) else {}
+    table = metadata if isinstance(metadata, dict) else {}
 
     def alpha(name: str, rank: int) -> float:
         part, _, module = name.partition(".")

@@ -1,8 +1,11 @@
-"""LoRA on fused expert parameters (`target_parameters`): one factor pair holds every expert of a layer.
+"""LoRA on fused expert parameters (`target_parameters`).
 
-The experts' A matrices lie one after another; their B matrices are interleaved, expert fastest. Several parameters
-of one module nest, `experts.base_layer` inside `experts`: the first in the model's order is the innermost. Which
-parameter that is only the model tells, so a merge goes by the nesting and a bake asks the base.
+One factor pair holds every expert of a layer.
+
+The experts' A matrices are stored one after another; their B matrices are interleaved, expert
+fastest. Several parameters of one module nest, `experts.base_layer` inside `experts`: the first in
+the model's order is the innermost. Which parameter that is only the model shows, so a merge goes by
+the nesting and a bake reads the base.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from adaptkit.errors import BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import Module
-from adaptkit.extend.module_names import matches, same_name
-from adaptkit_plugins.methods.lora.files import PREFIX, checked_shapes
+from adaptkit.extend.module_names import PREFIX, matches, same_name
+from adaptkit_plugins.methods.lora.files import checked_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +27,8 @@ _INNER = ".base_layer"
 
 def targets(view: AdapterView) -> tuple[str, ...]:
     """The parameters that the configuration targets, such as `mlp.experts.gate_up_proj`."""
-    said = view.config.get("target_parameters") or ()
-    return tuple(sorted(str(name) for name in said))
+    declared = view.config.get("target_parameters") or ()
+    return tuple(sorted(str(name) for name in declared))
 
 
 def is_expert(view: AdapterView, name: str) -> bool:
@@ -38,10 +41,11 @@ def describe_experts(view: AdapterView, name: str, key_a: str, key_b: str) -> li
     """One Module per expert of a factor pair."""
     a, b = checked_shapes(view, key_a, key_b)
     weight, stored, transposed = _parameter(view, name)
-    said = view.config.get("rank_pattern") or {}
+    declared = view.config.get("rank_pattern") or {}
     rank = int(
         next(
-            (r for pattern, r in said.items() if matches(pattern, weight or name)), view.config["r"]
+            (r for pattern, r in declared.items() if matches(pattern, weight or name)),
+            view.config["r"],
         )
     )
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] % rank:
@@ -82,7 +86,10 @@ def packed_experts(parts: Sequence[tuple[Module, LowRank]]) -> tuple[Array, Arra
 
 
 def common_targets(views: Sequence[AdapterView]) -> list[str] | None:
-    """The parameters that a merge targets; the nesting has a meaning only when all who have any have the same."""
+    """The parameters that a merge targets.
+
+    The nesting has a meaning only when all who have any have the same.
+    """
     known = {targets(view): view.label for view in views if targets(view)}
     if len(known) > 1:
         raise ExtrasConflict(
@@ -98,14 +105,14 @@ def pattern_name(part: Module) -> str:
     if part.kind == "expert" and not part.weight:
         raise ExtrasConflict(
             f"the experts in '{part.name}' get another rank than the rest",
-            why="rank_pattern says so by the parameter's name, which only the base tells",
+            why="rank_pattern names the parameter, and only the base shows its name",
             fix="--base DIR, or a --rank that all can have",
         )
     return part.weight or part.name
 
 
 def peft_order(tensors: Mapping[str, Array], ranks: Mapping[str, int]) -> dict[str, Array]:
-    """B matrices that were written expert slowest (Unsloth before September 2026), expert fastest."""
+    """Expert-slowest B matrices (Unsloth before September 2026) as expert-fastest ones."""
     return {
         key: B.reshape(B.shape[0], -1, ranks[key]).transpose(0, 2, 1).reshape(B.shape)
         for key, B in tensors.items()
@@ -122,7 +129,10 @@ def expert_keys(modules: Iterable[Module]) -> dict[str, int]:
 
 
 def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool]:
-    """The base's parameter behind a wrapper: its name, shape, and whether its matrices are stored in×out."""
+    """The base's parameter behind a wrapper.
+
+    Its name, shape, and whether its matrices are stored in×out.
+    """
     model = view.model()
     if model is None:
         only = targets(view)

@@ -1,4 +1,7 @@
-"""What a LoRA file says: which modules it has, of what shape and rank, and by what they are scaled."""
+"""What a LoRA file says.
+
+Which modules it has, of what shape and rank, and by what they are scaled.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadWeights
 from adaptkit.extend import Module
-from adaptkit.extend.module_names import matches
+from adaptkit.extend.module_names import PREFIX, matches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from adaptkit.extend import AdapterView
 
-PREFIX = "base_model.model."
 MAGNITUDE = ".lora_magnitude_vector"
 DIAGONAL = ".lora_diag"
 FACTOR = re.compile(
@@ -93,19 +95,22 @@ def scale_of(config: Mapping[str, Any], module: Module) -> float:
 
 
 def token_rows(view: AdapterView) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The embeddings of which single rows were trained: the tensor's name, with the key and the rows' numbers."""
-    said = view.config.get("trainable_token_indices")
+    """The embeddings of which single rows were trained.
+
+    The tensor's name, with the key and the rows' numbers.
+    """
+    declared = view.config.get("trainable_token_indices")
     found = {}
     for key in view.header:
         if key.endswith(TOKENS):
             module = key.removeprefix(PREFIX).removesuffix(TOKENS)
             rows = (
-                said
-                if isinstance(said, list)
+                declared
+                if isinstance(declared, list)
                 else next(
                     (
                         rows
-                        for name, rows in (said or {}).items()
+                        for name, rows in (declared or {}).items()
                         if f".{module}".endswith(f".{name}")
                     ),
                     None,
@@ -113,9 +118,9 @@ def token_rows(view: AdapterView) -> dict[str, tuple[str, tuple[int, ...]]]:
             )
             if not isinstance(rows, list) or len(rows) != view.header[key].shape[0]:
                 raise BadWeights(
-                    f"{view.label}: it is not said which tokens '{key}' is for",
-                    why=f"trainable_token_indices is {said!r}",
-                    fix="mend adapter_config.json",
+                    f"{view.label}: which tokens '{key}' is for is missing",
+                    why=f"trainable_token_indices is {declared!r}",
+                    fix="fix adapter_config.json",
                 )
             found[f"{module}.weight"] = (key, tuple(int(row) for row in rows))
     return found

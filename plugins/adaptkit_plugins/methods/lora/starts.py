@@ -1,7 +1,8 @@
-"""Initialisations that take a part of the base's weight out before training, so that the factors replace it.
+"""Initialisations that take a part of the base's weight out before training.
 
-PEFT takes it out again whenever such an adapter is loaded, so the update is `s·B·A` less that part. What is drawn at
-random or measured on data (CorDA, LoRA-GA, PiSSA with an iterative SVD, …) cannot be found again from the base.
+PEFT takes it out again whenever such an adapter is loaded, so the update is `s·B·A` less that part.
+What is drawn at random or measured on data (CorDA, LoRA-GA, PiSSA with an iterative SVD, …) cannot
+be found again from the base.
 """
 
 from __future__ import annotations
@@ -17,19 +18,22 @@ _LOST = ("pissa_niter", "corda", "lora_ga", "loftq")
 
 
 def start_of(config: Mapping[str, Any]) -> str:
-    """`pissa`, `olora` or `kasa` where the base's weight depends on it; empty where the factors are the update."""
+    """`pissa`, `olora` or `kasa` where the base's weight depends on it.
+
+    Empty where the factors are the update.
+    """
     if config.get("kasa_config"):
         return "kasa"
-    said = str(config.get("init_lora_weights", ""))
-    return said if said in {"pissa", "olora"} else ""
+    initialisation = str(config.get("init_lora_weights", ""))
+    return initialisation if initialisation in {"pissa", "olora"} else ""
 
 
 def lost_start(config: Mapping[str, Any]) -> str:
     """Why the part that was taken out cannot be found again, as a clause; empty when it can."""
-    said = str(config.get("init_lora_weights", ""))
-    if said.startswith(_LOST):
+    initialisation = str(config.get("init_lora_weights", ""))
+    if initialisation.startswith(_LOST):
         return (
-            f"it was initialised with {said}, which changes the base's weights by what was drawn or measured then, "
+            f"it was initialised with {initialisation}, which changes the base's weights by what was drawn or measured then, "
             "and was saved without path_initial_model_for_weight_conversion"
         )
     if start_of(config) and (config.get("use_dora") or config.get("fan_in_fan_out")):

@@ -22,6 +22,7 @@ from adaptkit_plugins.storage.hub.troubles import NoFile
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from adaptkit.types import Facts
     from adaptkit_plugins.storage.hub.client import Client
 
 LARGEST_MANIFEST = 4 << 20  # bytes
@@ -148,7 +149,7 @@ class History:
             )
         entries = tuple(self._entry(commit, path, files[path]) for path in wanted)
         extras = (self._entry(commit, README, files[README]),) if README in files else ()
-        facts = {
+        facts: Facts = {
             "found": {"place": self._client.url, "revision": commit, "made_by": "not adaptkit"}
         }
         config = self._config(commit)

@@ -278,8 +278,8 @@ def test_what_another_tool_cannot_say_is_refused_by_name(lora_pair, native, work
         tmp_path / "dora.safetensors",
     )
     save_file({"lora_unet_a.lora_down.weight": weight}, tmp_path / "half.safetensors")
-    for act, kind, sentence in cases:
+    for act, kind, message in cases:
         with pytest.raises(kind) as caught:
             act()
-        assert re.search(sentence, str(caught.value), re.DOTALL), str(caught.value)
+        assert re.search(message, str(caught.value), re.DOTALL), str(caught.value)
     assert [version.name for version in workspace.list()] == ["naval"]
