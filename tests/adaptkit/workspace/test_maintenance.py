@@ -552,7 +552,7 @@ def test_an_export_that_was_edited_with_care_is_still_checked(eventful, tmp_path
         (tmp_path / "x.jsonl").write_text("\n".join([*body, json.dumps(end)]) + "\n", "utf-8")
         with Workspace.init(tmp_path / "other") as other:
             with pytest.raises(
-                AdaptkitError, match=r"line \d+ is none that an export holds|failed|is not a name"
+                AdaptkitError, match=r"line \d+ is not a line of an export|failed|is not a name"
             ):
                 other.import_registry(tmp_path / "x.jsonl")
             assert other.list() == ()
