@@ -10,7 +10,6 @@ Notable choices:
 from __future__ import annotations
 
 import difflib
-import fcntl
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -118,15 +117,15 @@ def lock_bytes(entries: Mapping[str, Locked]) -> bytes:
 
 @contextmanager
 def alone(project: Project, notify: Callable[[str], None]) -> Iterator[None]:
-    """Inside, no other adaptkit writes this project's lock. Whoever dies gives it back."""
+    """Inside, no other adaptkit writes this project's lock. The file locked is `adaptkit.toml` itself, so no other is left behind."""
+    from filelock import lock_descriptor
+
     with os_errors("open", project.file):
         descriptor = os.open(project.file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_descriptor(descriptor, blocking=False):
             notify(f"waiting for another adaptkit that writes {project.lock.name}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_descriptor(descriptor)
         yield
     finally:
         os.close(descriptor)

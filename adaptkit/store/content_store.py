@@ -22,10 +22,11 @@ import re
 import secrets
 import shutil
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Conflict, Corrupt, StoreError
+from adaptkit.io.file_lock import exclusive_lock
 from adaptkit.io.files import (
     atomic_write,
     fsync_directory,
@@ -41,7 +42,7 @@ from adaptkit.store.leases import Leases
 from adaptkit.types import FileEntry, Manifest, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -192,7 +193,8 @@ class Store:
         self._folder(path.parent)
         if self._tree_is_sound(path, manifest):
             return path
-        with self._alone():  # or a tree that somebody just built would be taken for the broken one
+        # without the lock, a tree that another process just built could be taken for the broken one
+        with exclusive_lock(self.root / "trees.lock"):
             for _ in range(_BUILDS):
                 if self._tree_is_sound(path, manifest):
                     return path
@@ -300,19 +302,6 @@ class Store:
         if file.is_symlink():
             return False
         return file.samefile(self.blob(entry.sha256)) or sha256_file(file) == entry.sha256
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time mends trees; the system gives the lock back if it dies."""
-        import fcntl
-
-        with os_errors("lock", self.root):
-            descriptor = os.open(self.root / "trees.lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _build(self, path: Path, manifest: Manifest) -> None:
         temp = path.parent / f".tree.{secrets.token_hex(8)}"

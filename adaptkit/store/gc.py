@@ -9,15 +9,15 @@ Notable choices:
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from adaptkit.io.file_lock import exclusive_lock
 from adaptkit.io.files import fsync_directory, os_errors
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def sweep(
     """
     if not store.root.is_dir():
         return Swept(dry_run=dry_run)
-    with _alone(store):
+    with exclusive_lock(store.root / "gc.lock"):  # one gc at a time
         young = now() - grace
         old = [path for path in _things(store) if _older(path, young)]
         needed = kept() | store.leases.held()
@@ -101,18 +101,6 @@ def sweep(
 def trash_size(store: Store) -> int:
     """Bytes that wait in the trash."""
     return sum(_size(path) for run in _runs(store) for path in run.iterdir())
-
-
-@contextmanager
-def _alone(store: Store) -> Iterator[None]:
-    """One gc at a time; the system gives the lock back if it dies."""
-    with os_errors("lock", store.root):
-        descriptor = os.open(store.root / "gc.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _things(store: Store) -> Iterator[Path]:

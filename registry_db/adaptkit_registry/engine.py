@@ -211,11 +211,12 @@ def _is_settled(path: Path) -> bool:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    import fcntl
+    """One process at a time; the system releases the lock when its holder dies."""
+    from filelock import FileLock
 
-    lock = path.with_name(path.name + ".lock")
+    lock = FileLock(path.with_name(path.name + ".lock"), fallback_to_soft=False)
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        lock.acquire()
     except OSError as error:
         raise RegistryError(
             f"cannot open the registry {path}",
@@ -223,10 +224,9 @@ def _lock(path: Path) -> Iterator[None]:
             fix="adaptkit init, or check --home",
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # given back by the system if we die
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 def _revision(connection: Engine | Connection, url: URL) -> str | None:
