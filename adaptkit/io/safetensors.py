@@ -1,12 +1,12 @@
-"""safetensors, strictly: header only, one tensor at a time, a streaming writer.
+"""Read safetensors files strictly: the header alone, or one tensor at a time.
 
 Notable choices:
-- our own, because the library has no streaming writer and accepts duplicate keys, `../` names,
-  control characters and headers of 95 MB
-- a header is checked whole before any tensor is touched: every byte behind it belongs to exactly one tensor
-- what is written has the library's own order (dtype, then name), so the bytes are those of `save_file`
-  and every tensor is aligned to its item size
-- numpy and ml_dtypes are imported when a tensor is read or written, not for a header
+- the header is ours, because the library accepts duplicate keys, `../` names, control characters and headers of 95 MB;
+  it is checked whole before any tensor is touched: every byte after it belongs to exactly one tensor
+- reading is ours too, because it maps the file and copies nothing: with the same header check before it, the library's
+  `safe_open` takes 1.3 times as long for weights in float64, 1.6 times for blocks of rows and 2.4 times for comparing
+  bytes, and the same for tensors that are copied anyway (`benchmarks/safetensors_read.py`, safetensors 0.8)
+- numpy and ml_dtypes are imported when a tensor is read, not for a header
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ A person writes this file; `adaptkit.lock` beside it says which digest each line
 
 from __future__ import annotations
 
-import operator
 import re
 import tomllib
 from dataclasses import dataclass
@@ -27,20 +26,13 @@ from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import user_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
+
+    from packaging.specifiers import SpecifierSet
 
 PROJECT, LOCK = "adaptkit.toml", "adaptkit.lock"
 EXAMPLE = 'for example:\n    [adapters]\n    naval = "hf://fleet/naval@3"\n    medic = {from = "team:medic", version = ">=3"}'
-_OPS: dict[str, Callable[[int, int], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "!=": operator.ne,
-    "==": operator.eq,
-    ">": operator.gt,
-    "<": operator.lt,
-    "=": operator.eq,
-}
-_CONDITION = re.compile(rf"\s*({'|'.join(_OPS)})?\s*([1-9][0-9]{{0,8}})\s*")
+_CONDITION = re.compile(r"\s*(>=|<=|!=|==|>|<|=)?\s*([1-9][0-9]{0,8})\s*")
 _BEHIND = re.compile(r"(.*?)@?\s*((?:[<>=!]=|[<>])[\s0-9<>=!,]+)")
 _MARKER = re.compile(r"(<{7}|\|{7}|={7}|>{7})(\s|$)")
 _AT_LINE = re.compile(r"\(at line (\d+)")
@@ -54,11 +46,12 @@ class Numbers:
 
     def allow(self, number: int) -> bool:
         """Whether this number is one of them."""
-        return all(_OPS[op](number, bound) for op, bound in _conditions(self.text))
+        return str(number) in specifiers(self.text)
 
     def best(self, numbers: Iterable[int]) -> int | None:
         """The highest that will do."""
-        return max((number for number in numbers if self.allow(number)), default=None)
+        allowed = specifiers(self.text)
+        return max((number for number in numbers if str(number) in allowed), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +196,24 @@ def _name_of(written: str) -> str:
     return ".".join(parts)
 
 
-def _conditions(text: str) -> list[tuple[str, int]]:
-    found = [_CONDITION.fullmatch(part) for part in text.split(",")] if text else []
-    if None in found:
+def specifiers(text: str) -> SpecifierSet:
+    """The conditions of a version such as `>=3,<6`; whole numbers only, and `3` and `=3` mean `==3`."""
+    from packaging.specifiers import SpecifierSet
+
+    conditions = [_CONDITION.fullmatch(part) for part in text.split(",")] if text else []
+    if None in conditions:
         raise BadReference(
             f"cannot read the version '{text}'",
             why="it is made of numbers with >=, >, <=, <, = or != before",
             fix="for example >=3 or >=3,<6",
         )
-    return [(match[1] or "=", int(match[2])) for match in found if match]
+    return SpecifierSet(
+        ",".join(
+            f"{'==' if match[1] in {None, '='} else match[1]}{match[2]}"
+            for match in conditions
+            if match
+        )
+    )
 
 
 def _asked(file: Path, text: str, name: str, value: Any) -> Asked:
@@ -222,7 +224,7 @@ def _asked(file: Path, text: str, name: str, value: Any) -> Asked:
         if not version and (found := _BEHIND.fullmatch(source)):
             source, version = found[1] or name, found[2]
         numbers = Numbers(",".join(part.strip() for part in version.split(",")) if version else "")
-        _conditions(numbers.text)
+        specifiers(numbers.text)
         parsed = refs.parse(source)
         if isinstance(parsed, refs.PathRef):
             raise BadReference(
