@@ -110,7 +110,7 @@ class Store:
         entries = _checked(manifest)
         for entry in entries:
             if entry.path in sources:
-                self._put(sources[entry.path], entry.path, entry)
+                self._put(sources[entry.path], entry)
             elif not self.has(entry.sha256) and not self.untrash(entry.sha256):
                 raise StoreError(
                     f"the artifact {manifest.digest} lacks the file '{entry.path}'",
@@ -199,19 +199,19 @@ class Store:
 
     # ------------------------------------------------------------ how
 
-    def _put(self, source: Path | bytes, path: str, expected: FileEntry | None) -> FileEntry:
-        check_relative(path)
+    def _put(self, source: Path | bytes, entry: FileEntry) -> None:
+        check_relative(entry.path)
         folder = self._folder(self.root / "tmp")
         with os_errors("write", folder):
             descriptor, temp = open_temp(folder, "blob")
         try:
             try:
                 size, sha256 = copy_hashing(source, descriptor, self.root)
-                entry = FileEntry(path, size, sha256)
-                if expected is not None and entry != expected:
+                copied = FileEntry(entry.path, size, sha256)
+                if copied != entry:
                     raise Corrupt(
-                        f"the file '{path}' differs from its manifest",
-                        why=f"expected {_described(expected)}, got {_described(entry)}",
+                        f"the file '{entry.path}' differs from its manifest",
+                        why=f"expected {_described(entry)}, got {_described(copied)}",
                         fix="fetch it again, or add the folder again if it changed meanwhile",
                     )
                 self._link(descriptor, temp, entry)
@@ -220,7 +220,6 @@ class Store:
         finally:
             with suppress(OSError):  # gc clears it away
                 temp.unlink()
-        return entry
 
     def _link(self, descriptor: int, temp: Path, entry: FileEntry) -> None:
         target = self._object(entry.sha256)
