@@ -32,6 +32,7 @@ bench: .venv/.test
 	$(PY) benchmarks/cost.py
 	$(PY) benchmarks/transfer.py
 	$(PY) benchmarks/registry.py
+	$(PY) benchmarks/safetensors_read.py
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from adaptkit.errors import BadAdapter, BadConfig, BadWeights, MissingExtra
 from adaptkit.extend.artifact_files import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
+from adaptkit.io.closing import Closing
 from adaptkit.io.safetensors import TensorFile
 from adaptkit.types import TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.extend import Array, Model
@@ -53,7 +53,7 @@ class _Tensors(Protocol):
     def close(self) -> None: ...
 
 
-class Adapter:
+class Adapter(Closing):
     """An adapter directory as an `AdapterView`. Close it, or use it in a `with`."""
 
     def __init__(
@@ -157,17 +157,6 @@ class Adapter:
 
     def close(self) -> None:
         self._tensors.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_config(folder: Path, label: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How far one update is from another, relative to it."""
+"""The relative distance of two updates."""
 
 from __future__ import annotations
 

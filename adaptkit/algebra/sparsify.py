@@ -150,7 +150,7 @@ def disjoint(
     if divide == "none":
         return merged
     divisor[np.abs(divisor) <= scale * len(terms) * np.finfo(divisor.dtype).eps] = (
-        1  # nobody, or weights that cancel
+        1  # no term agrees, or the weights cancel
     )
     merged /= divisor
     return merged
@@ -161,7 +161,7 @@ def _masked(tensor: Array, mask: Array) -> Array:
 
 
 def _share(part: float, count: int) -> Fraction:
-    """Exactly as typed: 0.1 of 30 is 3, where floats say 3.0000000000000004."""
+    """Exactly as typed: 0.1 of 30 is 3, where floats give 3.0000000000000004."""
     return Fraction(str(float(part))) * count
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Self
 from adaptkit.bases.checkpoint import read_layout
 from adaptkit.errors import BadBase, MissingExtra
 from adaptkit.extend.module_names import same_name
+from adaptkit.io.closing import Closing
 from adaptkit.io.safetensors import LARGEST_HEADER, TensorFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from adaptkit.bases.architecture import Piece, Skeleton
     from adaptkit.bases.checkpoint import Layout
@@ -43,7 +43,7 @@ def as_matrix(stored: Array, module: Module) -> Array:
 
 
 @dataclass(slots=True)
-class BaseWeights:
+class BaseWeights(Closing):
     """The tensors of a base's folder. Close it, or use it in a `with`."""
 
     layout: Layout
@@ -171,14 +171,3 @@ class BaseWeights:
     def close(self) -> None:
         for file in self._files.values():
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

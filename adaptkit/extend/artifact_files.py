@@ -9,6 +9,7 @@ WEIGHTS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"
 README = "README.md"
 MANIFEST = "adaptkit.json"
+LARGEST_MANIFEST = 4 << 20  # bytes
 
 _COMPANIONS = frozenset(
     """tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.json vocab.txt merges.txt

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import Conflict, Corrupt, NotFound, StoreError
 from adaptkit.extend import StorageBackend
+from adaptkit.extend.artifact_files import LARGEST_MANIFEST, MANIFEST
 from adaptkit.io.progress import no_progress
 from adaptkit.io.safe_paths import check_paths
 from adaptkit.types import PlacedVersion, Receipt
@@ -26,9 +27,16 @@ if TYPE_CHECKING:
     from adaptkit.io.progress import Progress
     from adaptkit.types import FileEntry
 
-MANIFEST = "adaptkit.json"
+__all__ = [
+    "ALIASES",
+    "LARGEST_MANIFEST",
+    "MANIFEST",
+    "VersionedStorage",
+    "check_entries",
+    "manifest_bytes",
+]
+
 ALIASES = "refs.json"
-LARGEST_MANIFEST = 4 << 20  # bytes
 _TRIES = 64  # as many other pushes may come first
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: temp in the same folder, fsync, rename or `link()`, fsync the folder."""
+"""Atomic, durable writes of files: temporary file in the same folder, fsync, rename or `link()`, fsync the folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 @contextmanager
 def os_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a `StoreError` sentence: cannot `doing` (such as "write") `path`, and why."""
+    """Turn an OSError of the block into a `StoreError`: cannot `doing` (such as "write") `path`, and why."""
     try:
         yield
     except OSError as error:
@@ -29,7 +29,7 @@ def os_errors(doing: str, path: Path) -> Iterator[None]:
 
 
 def io_error(doing: str, path: Path, error: OSError) -> StoreError:
-    """The sentence for what the operating system said about `path`."""
+    """The `StoreError` for an error of the operating system about `path`."""
     what = f"cannot {doing} {path}"
     if error.errno in _FULL:
         return StoreError(
@@ -60,7 +60,7 @@ def fsync_directory(path: Path) -> None:
 
 
 def open_temp(folder: Path, name: str, mode: int = 0o666) -> tuple[int, Path]:
-    """A new file, open for reading and writing, of a name nobody else has; hidden and ending in `.tmp`."""
+    """A new file, open for reading and writing, of a unique name; hidden and ending in `.tmp`."""
     temp = folder / f".{name[:100]}.{os.urandom(8).hex()}.tmp"
     return os.open(
         temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode
@@ -76,7 +76,7 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
 
 
 def copy_range(source: int, target: int, count: int, begin: int, offset: int) -> int:
-    """Copy bytes between files, inside the system where it can; answers how many there were."""
+    """Copy bytes between files, inside the system where it can; returns how many were copied."""
     done = 0
     in_system = hasattr(os, "copy_file_range")
     while done < count:
@@ -107,7 +107,7 @@ def copy_range(source: int, target: int, count: int, begin: int, offset: int) ->
 
 
 def link_new(temp: Path, path: Path) -> bool:
-    """Give `temp` the name `path` too, unless that exists: False. Without hard links it falls to OSError."""
+    """Hard-link `temp` to the name `path`; False when that exists. OSError where there are no hard links."""
     try:
         os.link(temp, path)
     except FileExistsError:
@@ -121,7 +121,7 @@ def links_unknown(error: OSError) -> bool:
 
 
 def atomic_write(path: Path, data: bytes, create_only: bool = False) -> None:
-    """Write a file that is there whole or not at all; `create_only` raises `Conflict` when it exists."""
+    """Write a file in one step; `create_only` raises `Conflict` when it exists."""
     with os_errors("write", path):
         descriptor, temp = open_temp(path.parent, path.name)
         try:

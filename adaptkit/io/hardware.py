@@ -1,28 +1,37 @@
-"""What this machine is and has: its cores, its free memory, and what the bytes of a result may depend on."""
+"""What this machine offers: its cores, its free memory, and what the bytes of a result may depend on."""
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from pathlib import Path
 
+from adaptkit.io.cgroups import ROOT, cpu_quota, memory_left
 
-def cores() -> int:
-    """The cores that this process may use, which a container or `taskset` can make fewer than there are."""
-    try:
+
+def cores(root: Path = ROOT) -> int:
+    """The cores that this process may use: `taskset`, a container or a batch system can allow fewer than exist."""
+    quota = cpu_quota(root)
+    usable = _usable_cores()
+    return usable if quota is None else max(1, min(usable, math.ceil(quota)))
+
+
+def available_memory(root: Path = ROOT) -> int:
+    """The bytes that this process may use without swapping, and without exceeding the limit of its container."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    left = memory_left(root)
+    return free if left is None else min(free, left)
+
+
+def _usable_cores() -> int:
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows do not tell
-        return os.cpu_count() or 1
-
-
-def available_memory() -> int:
-    """The bytes that may be used without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(
-            int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")
-        )
-    except (OSError, StopIteration, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return os.cpu_count() or 1
 
 
 def machine() -> dict[str, str]:

@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 Progress = Callable[[int], None]
 """Called with the number of bytes, tensors or modules that were just finished."""
 Watch = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""Given what is done and how much there is of it (None: unknown), a block in which progress is told."""
+"""Given what is done and how much there is of it (None: unknown), a block in which progress is reported."""
 
 
 def no_progress(count: int) -> None:
-    """For work that nobody watches."""
+    """Ignore the progress."""
 
 
 def no_watch(_what: str, _total: int | None) -> AbstractContextManager[Progress]:
@@ -22,5 +22,5 @@ def no_watch(_what: str, _total: int | None) -> AbstractContextManager[Progress]
 
 
 def warn_in_python(text: str) -> None:
-    """What adaptkit noticed, as a Python warning."""
+    """Issue a Python warning."""
     warnings.warn(text, stacklevel=4)

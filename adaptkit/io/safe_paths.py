@@ -13,9 +13,11 @@ from adaptkit.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CONTROL = re.compile(
+CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
+"""Control and format characters that text from outside must not bring to a file name or a terminal: C0, C1, zero-width,
+line separators, bidirectional overrides, lone surrogates. Joiners (U+200C, U+200D) are part of real words."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 _DEVICE = re.compile(r"(?i:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:[ .]|$)")
 _GIT = {".git", "git~1"}
@@ -25,7 +27,7 @@ MOST_FILES = 10_000  # of an artifact; real ones have ten
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
-    """The path a person typed, `~` and `~ada` resolved; a `~` that means nobody stays (pathlib would raise)."""
+    """The path a person typed, `~` and `~ada` resolved; a `~` of an unknown user stays (pathlib would raise)."""
     return Path(os.path.expanduser(text))  # noqa: PTH111
 
 
@@ -36,10 +38,10 @@ def check_relative(path: str) -> str:
     on some file system, or set something off (`.git`).
     """
     parts = path.split("/")
-    if _CONTROL.search(path):
-        why = "it holds a control character"
+    if CONTROL.search(path):
+        why = "it contains a control character"
     elif "\\" in path or _DRIVE.match(path):
-        why = "it is a Windows path; only '/' may part folders"
+        why = "it is a Windows path; only '/' may separate folders"
     elif path.startswith("/"):
         why = "it is absolute"
     elif ".." in parts:
@@ -110,7 +112,7 @@ def _one_name(path: str) -> str:
 def _collision(path: str, other: str) -> StoreError:
     return StoreError(
         f"the paths {_shown(path)} and {_shown(other)} are not allowed in one artifact",
-        why="a path stands there twice, or is one with another on some file systems",
+        why="a path is listed twice, or is the same as another on some file systems",
         fix="do not trust where it comes from",
     )
 

@@ -1,4 +1,4 @@
-"""A streaming writer of safetensors files: one tensor at a time, in any order, visible when whole.
+"""A streaming writer of safetensors files: one tensor at a time, in any order, visible when complete.
 
 What is written has the library's own order (dtype, then name), so the bytes are those of `save_file` and every
 tensor is aligned to its item size.
@@ -11,9 +11,10 @@ import os
 import struct
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import NotFound, StoreError
+from adaptkit.io.closing import Closing
 from adaptkit.io.files import copy_range, fsync_directory, open_temp, os_errors, write_all
 from adaptkit.io.safetensors import (
     DTYPES,
@@ -28,14 +29,13 @@ from adaptkit.io.safetensors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from adaptkit.extend import Array
 
 _RANK = {name: index for index, name in enumerate(DTYPES)}
 
 
-class TensorWriter:
+class TensorWriter(Closing):
     """Writes a safetensors file one tensor at a time, in any order and from several threads.
 
     The `plan` gives dtype and shape by name, so the header is known first and same inputs give the same
@@ -51,7 +51,7 @@ class TensorWriter:
         like: Path | None = None,
     ) -> None:
         self.path, self._plan = path, dict(plan)
-        header, self._places = (
+        header, self._entries = (
             _copied_layout(like)
             if like
             else _layout(path, self._plan, {"format": "pt"} if metadata is None else metadata)
@@ -64,22 +64,22 @@ class TensorWriter:
             with os_errors("write", path):
                 os.ftruncate(
                     self._descriptor,
-                    max((e.end for e in self._places.values()), default=len(header)),
+                    max((e.end for e in self._entries.values()), default=len(header)),
                 )
                 write_all(self._descriptor, header, 0)
         except BaseException:
-            self._abandon()
+            self.close()
             raise
 
     def write(self, key: str, array: Array) -> None:
-        """Write one tensor at its place; `StoreError` when it is not the one planned, or the disk is full."""
+        """Write one tensor; `StoreError` when it is not the one planned, or the disk is full."""
         import numpy as np
 
         planned = self._planned(key)
         got = (dtype_name(array.dtype), array.shape)
         if planned != got:
             raise StoreError(
-                f"the tensor '{key}' does not fit its place in {self.path}",
+                f"the tensor '{key}' does not fit its plan in {self.path}",
                 why=f"planned is {planned[0]} {list(planned[1])}, given is {got[0]} {list(got[1])}",
             )
         self._claim(key)
@@ -89,21 +89,21 @@ class TensorWriter:
             else memoryview(b"")
         )
         with os_errors("write", self.path):
-            write_all(self._descriptor, data, self._places[key].begin)
+            write_all(self._descriptor, data, self._entries[key].begin)
         with self._lock:
             self._missing.remove(key)
 
     @contextmanager
     def pieces(self, key: str) -> Iterator[Callable[[memoryview], None]]:
         """Write one tensor in pieces of bytes, handed over in order; it counts as written when all have come."""
-        place = self._claim(key)
-        at = place.begin
+        entry = self._claim(key)
+        at = entry.begin
 
         def put(piece: memoryview) -> None:
             nonlocal at
-            if at + piece.nbytes > place.end:
+            if at + piece.nbytes > entry.end:
                 raise StoreError(
-                    f"the tensor '{key}' does not fit its place in {self.path}",
+                    f"the tensor '{key}' does not fit its plan in {self.path}",
                     why="it has more bytes",
                 )
             with os_errors("write", self.path):
@@ -111,17 +111,17 @@ class TensorWriter:
             at += piece.nbytes
 
         yield put
-        if at == place.end:
+        if at == entry.end:
             with self._lock:
                 self._missing.remove(key)
 
     def copy(self, key: str, file: Path, begin: int) -> None:
-        """Write one tensor with the bytes that stand in another file from `begin`; the system copies where it can."""
-        place = self._claim(key)
+        """Write one tensor with the bytes of another file from `begin`; the system copies where it can."""
+        entry = self._claim(key)
         with os_errors("write", self.path), file.open("rb") as source:
             if (
-                copy_range(source.fileno(), self._descriptor, place.nbytes, begin, place.begin)
-                != place.nbytes
+                copy_range(source.fileno(), self._descriptor, entry.nbytes, begin, entry.begin)
+                != entry.nbytes
             ):
                 raise StoreError(
                     f"the tensor '{key}' cannot be copied from {file}", why="the file is too short"
@@ -130,7 +130,7 @@ class TensorWriter:
             self._missing.remove(key)
 
     def commit(self) -> None:
-        """Make the file appear, whole; `StoreError` names what was not written."""
+        """Make the complete file appear; `StoreError` names what was not written."""
         if self._missing:
             names = ", ".join(sorted(self._missing)[:5])
             raise StoreError(
@@ -140,7 +140,7 @@ class TensorWriter:
         with os_errors("write", self.path):
             os.fsync(self._descriptor)
             self._temp.replace(self.path)
-        self._abandon()
+        self.close()
         fsync_directory(self.path.parent)
 
     def _planned(self, key: str) -> tuple[str, tuple[int, ...]]:
@@ -157,39 +157,29 @@ class TensorWriter:
                     f"the tensor '{key}' of {self.path} is written twice", why="each has one writer"
                 )
             self._claimed.add(key)
-        return self._places[key]
+        return self._entries[key]
 
-    def _abandon(self) -> None:
+    def close(self) -> None:
+        """Remove what was not committed."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
             with suppress(OSError):
                 self._temp.unlink()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._abandon()
-
 
 def _copied_layout(like: Path) -> tuple[bytes, dict[str, Entry]]:
-    """The header's bytes of another file, and every tensor's place in it."""
-    places = dict(read_header(like, LARGEST_HEADER).tensors)
+    """The header's bytes of another file, and every tensor's entry in it."""
+    entries = dict(read_header(like, LARGEST_HEADER).tensors)
     with os_errors("read", like), like.open("rb") as file:
         (length,) = struct.unpack("<Q", start := file.read(8))
-        return start + file.read(length), places
+        return start + file.read(length), entries
 
 
 def _layout(
     path: Path, plan: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, Entry]]:
-    """The header's bytes and every tensor's place in the file."""
+    """The header's bytes and every tensor's entry."""
     table: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     relative: dict[str, Entry] = {}
     at = 0
@@ -212,8 +202,8 @@ def _layout(
     raw = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     raw += b" " * (-len(raw) % 8)
     start = 8 + len(raw)
-    places = {
+    entries = {
         name: Entry(e.dtype, e.shape, start + e.begin, start + e.end)
         for name, e in relative.items()
     }
-    return struct.pack("<Q", len(raw)) + raw, places
+    return struct.pack("<Q", len(raw)) + raw, entries

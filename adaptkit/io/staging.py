@@ -1,4 +1,4 @@
-"""Result folders that appear in one step: work lies in a hidden folder beside, until one rename."""
+"""Staging: build a result in a hidden sibling folder, then rename it into place."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def empty_target(out: Path) -> Path:
-    """The folder a result goes to, absolute: not there yet, or empty."""
+    """The absolute path of the folder for a result, which must be missing or empty."""
     out = user_path(out).absolute()
     if out.is_dir() and any(out.iterdir()):
         raise Refused(
             f"{out} is not empty",
-            why="what is there would be mixed up with the result",
+            why="its files would be mixed up with the result",
             fix="choose a new folder, or empty this one",
         )
     if out.exists() and not out.is_dir():
@@ -35,7 +35,7 @@ def empty_target(out: Path) -> Path:
 def staging(parent: Path) -> Iterator[Path]:
     """A folder for work in progress inside `parent`, gone afterwards."""
     folder = parent / f".adaptkit-{os.urandom(6).hex()}"
-    try:  # from before it is there, so that no signal can come between
+    try:  # around the creation as well, so that no signal can come between
         with os_errors("write", parent):
             parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of thing that plugins register: what it is called, through which hook, of which class."""
+    """One kind of thing that plugins register: its name, its hook and its class."""
 
     called: str
     hook: str
@@ -41,7 +41,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 class Catalogue:
-    """`foreign` tells a plugin that adaptkit does not bring; it decides which of two claims to switch off."""
+    """`foreign` returns whether a plugin comes from elsewhere; of two claims, that one is suggested for switching off."""
 
     def __init__(self, foreign: Callable[[str], bool]) -> None:
         self._foreign = foreign
@@ -60,7 +60,7 @@ class Catalogue:
         return tuple(sorted(self._owners[kind]))
 
     def owners(self, kind: str, name: str) -> Sequence[Owner]:
-        """Who claims a name, with what it stands for there."""
+        """The plugins that claim a name, with the object each registered."""
         return self._owners[kind].get(name, ())
 
     def get(self, kind: str, name: str, *, fix: str = "") -> Any:
@@ -93,7 +93,7 @@ class Catalogue:
         return f"ADAPTKIT_DISABLE_PLUGINS={','.join(order[1:])} leaves '{order[0]}'"
 
     def clashes(self, plugin: str) -> tuple[str, ...]:
-        """A sentence for each name that this plugin claims and another too."""
+        """One line for each name that this plugin and another claim."""
         return tuple(
             f"the {KINDS[kind].called} '{name}' is claimed by {' and '.join(o for o, _ in owners if o != plugin)} too, "
             "so it belongs to neither"

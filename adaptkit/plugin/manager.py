@@ -68,7 +68,7 @@ class _State:
 
 
 class Plugins:
-    """Every plugin that is installed: what they offer, by name, and what they say when asked."""
+    """Every plugin that is installed: what they offer, by name, and the hooks they implement."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class Plugins:
     # ------------------------------------------------------------ asking
 
     def review(self, action: Action) -> tuple[tuple[str, Objection], ...]:
-        """What every plugin has against an action; one that raises refuses it."""
+        """The objections of every plugin to an action; one that raises refuses it."""
         objections: list[tuple[str, Objection]] = []
         for plugin, hook in self._each("review"):
             try:
@@ -209,7 +209,7 @@ class Plugins:
         return tuple(sorted(names))
 
     def emit(self, event: Event) -> tuple[str, ...]:
-        """Tell every plugin what happened; answers a warning for each that raised."""
+        """Notify every plugin of an event; returns a warning for each that raised."""
         warnings = []
         for plugin, hook in self._each("on_event"):
             try:
@@ -358,12 +358,12 @@ def _recognises(plugin: str, method: AdapterMethod, view: AdapterView) -> bool:
 
 def _objection(answer: object) -> Objection:
     if not isinstance(answer, Objection):
-        raise TypeError(f"it answered {answer!r}, not an adaptkit.types.Objection")
+        raise TypeError(f"it returned {answer!r}, not an adaptkit.types.Objection")
     return answer
 
 
 def _disputed(error: PluginError) -> click.Command:
-    """A command that says who claims its name."""
+    """A command that raises the error for its name."""
     import click
 
     def refuse() -> None:
@@ -380,7 +380,7 @@ def _disputed(error: PluginError) -> click.Command:
 
 def _told(error: BaseException) -> str:
     try:
-        said = str(error)
+        text = str(error)
     except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)
-        said = ""
-    return " ".join(f"{type(error).__name__}: {said}".split()).removesuffix(":")
+        text = ""
+    return " ".join(f"{type(error).__name__}: {text}".split()).removesuffix(":")

@@ -1,1 +1,1 @@
-"""What a project needs: `adaptkit.toml` and `adaptkit.lock`."""
+"""The adapters of a project: `adaptkit.toml` and `adaptkit.lock`."""

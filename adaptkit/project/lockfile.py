@@ -1,16 +1,15 @@
-"""`adaptkit.lock`: the digest, the place and the base that each adapter of a project came to.
+"""`adaptkit.lock`: the digest, the place and the base of each adapter of a project.
 
 Notable choices:
-- each entry has a checksum over what it says, so two branches that lock different adapters merge without a
-  conflict, and an edit by hand is found in the entry it was made in
+- each entry has a checksum of its content, so two branches that lock different adapters merge without a
+  conflict, and an edit by hand is detected in its entry
 - the same entries give the same bytes; the file is replaced in one step
-- what a place calls a version is written down to find it again; only the digest decides whether it is it
+- the number in a place is recorded to find the version again; only the digest identifies it
 """
 
 from __future__ import annotations
 
 import difflib
-import fcntl
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,10 +35,10 @@ _AGAIN = (
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """What one line of `adaptkit.toml` came to.
+    """The version that one line of `adaptkit.toml` was resolved to.
 
-    `asked` is that line, `adapter` the name it has in a registry, `place` and `number` where it lies; of an adapter
-    that was never pushed there is no place, and the number is the registry's.
+    `asked` is that line, `adapter` its name in a registry, `place` and `number` where it is stored; an adapter that
+    was never pushed has no place, and the number is the registry's.
     """
 
     name: str
@@ -74,7 +73,7 @@ class Locked:
 
 
 def read_lock(file: Path) -> dict[str, Locked]:
-    """The entries of a lock by name; `BadProject` names the line of what a merge or a hand has done to it."""
+    """The entries of a lock by name; `BadProject` names the line of a merge conflict or an edit by hand."""
     if not file.is_file():
         return {}
     text = read_text(file)
@@ -95,7 +94,7 @@ def read_lock(file: Path) -> dict[str, Locked]:
 
 
 def write_lock(file: Path, entries: Mapping[str, Locked]) -> bool:
-    """Replace the lock in one step; False when it says this already."""
+    """Replace the lock in one step; False when it has these entries already."""
     data = lock_bytes(entries)
     if file.is_file() and file.read_bytes() == data:
         return False
@@ -107,55 +106,55 @@ def lock_bytes(entries: Mapping[str, Locked]) -> bytes:
     """The lock of these entries: the same entries, the same bytes."""
     lines = [HEAD, f"format = {FORMAT}\n"]
     for name in sorted(entries):
-        told = entries[name].to_json()
+        entry = entries[name].to_json()
         lines.append(f"\n[adapters.{_key(name)}]\n")
         lines += [
             f"{key} = {_value(value)}\n"
-            for key, value in (told | {"check": _checksum(name, told)}).items()
+            for key, value in (entry | {"check": _checksum(name, entry)}).items()
         ]
     return "".join(lines).encode()
 
 
 @contextmanager
 def alone(project: Project, notify: Callable[[str], None]) -> Iterator[None]:
-    """Inside, no other adaptkit writes this project's lock. Whoever dies gives it back."""
+    """Inside, no other adaptkit writes this project's lock. The file locked is `adaptkit.toml` itself, so no other is left behind."""
+    from filelock import lock_descriptor
+
     with os_errors("open", project.file):
         descriptor = os.open(project.file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_descriptor(descriptor, blocking=False):
             notify(f"waiting for another adaptkit that writes {project.lock.name}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_descriptor(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
 def _entry(file: Path, text: str, name: str, value: Any) -> Locked:
-    told = dict(value) if isinstance(value, dict) else {}
-    check = told.pop("check", "")
+    fields = dict(value) if isinstance(value, dict) else {}
+    check = fields.pop("check", "")
     line = line_of(text, f"adapters.{name}")
-    if check != _checksum(name, told):
+    if check != _checksum(name, fields):
         raise BadProject(
             f"{file.name}, line {line}",
             why=f"the entry '{name}' was changed by hand: its checksum does not fit",
             fix=_AGAIN,
         )
     try:
-        base = dict(told["base"])
+        base = dict(fields["base"])
         identity = BaseIdentity(
             base.pop("name", None), tuple(Level(value, measured=False) for value in base.values())
         )
         return Locked(
             name,
-            told["asked"],
-            told["adapter"],
-            told["digest"],
-            told["method"],
+            fields["asked"],
+            fields["adapter"],
+            fields["digest"],
+            fields["method"],
             identity,
-            told["place"],
-            told["number"],
+            fields["place"],
+            fields["number"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadProject(
@@ -164,7 +163,7 @@ def _entry(file: Path, text: str, name: str, value: Any) -> Locked:
 
 
 def _check_form(file: Path, text: str, wanted: str) -> None:
-    """What no checksum covers: comments, order, keys that mean nothing."""
+    """Refuse changes that no checksum covers: comments, order, unknown keys."""
     if text == wanted:
         return
     for tag, begin, _, _, _ in difflib.SequenceMatcher(
@@ -178,8 +177,8 @@ def _check_form(file: Path, text: str, wanted: str) -> None:
             )
 
 
-def _checksum(name: str, told: Mapping[str, Any]) -> str:
-    return digest_of([name, dict(told)])
+def _checksum(name: str, fields: Mapping[str, Any]) -> str:
+    return digest_of([name, dict(fields)])
 
 
 def _key(name: str) -> str:

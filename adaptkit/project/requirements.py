@@ -9,12 +9,11 @@
     polite = ">=3"                                       # of the registry's adapter of that name
     bridge = {from = "team:bridge", version = ">=2,<5"}  # the highest of these
 
-A person writes this file; `adaptkit.lock` beside it says which digest each line came to.
+A person writes this file; `adaptkit.lock` beside it records the digest of each line.
 """
 
 from __future__ import annotations
 
-import operator
 import re
 import tomllib
 from dataclasses import dataclass
@@ -27,20 +26,13 @@ from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import user_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
+
+    from packaging.specifiers import SpecifierSet
 
 PROJECT, LOCK = "adaptkit.toml", "adaptkit.lock"
 EXAMPLE = 'for example:\n    [adapters]\n    naval = "hf://fleet/naval@3"\n    medic = {from = "team:medic", version = ">=3"}'
-_OPS: dict[str, Callable[[int, int], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "!=": operator.ne,
-    "==": operator.eq,
-    ">": operator.gt,
-    "<": operator.lt,
-    "=": operator.eq,
-}
-_CONDITION = re.compile(rf"\s*({'|'.join(_OPS)})?\s*([1-9][0-9]{{0,8}})\s*")
+_CONDITION = re.compile(r"\s*(>=|<=|!=|==|>|<|=)?\s*([1-9][0-9]{0,8})\s*")
 _BEHIND = re.compile(r"(.*?)@?\s*((?:[<>=!]=|[<>])[\s0-9<>=!,]+)")
 _MARKER = re.compile(r"(<{7}|\|{7}|={7}|>{7})(\s|$)")
 _AT_LINE = re.compile(r"\(at line (\d+)")
@@ -48,22 +40,23 @@ _AT_LINE = re.compile(r"\(at line (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Which numbers will do, such as `>=3,<6`; all of them when `text` is empty."""
+    """Which numbers match, such as `>=3,<6`; all of them when `text` is empty."""
 
     text: str = ""
 
     def allow(self, number: int) -> bool:
-        """Whether this number is one of them."""
-        return all(_OPS[op](number, bound) for op, bound in _conditions(self.text))
+        """Whether this number matches."""
+        return str(number) in specifiers(self.text)
 
     def best(self, numbers: Iterable[int]) -> int | None:
-        """The highest that will do."""
-        return max((number for number in numbers if self.allow(number)), default=None)
+        """The highest number that matches."""
+        allowed = specifiers(self.text)
+        return max((number for number in numbers if str(number) in allowed), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One adapter that a project asks for: what the project calls it, where it is, and which numbers will do."""
+    """One adapter that a project asks for: what the project calls it, where it is, and which numbers match."""
 
     name: str
     source: str
@@ -78,13 +71,13 @@ class Asked:
         return parsed
 
     def __str__(self) -> str:
-        """The one spelling that a lock remembers."""
+        """The spelling that a lock records."""
         return f"{self.source}@{self.numbers.text}" if self.numbers.text else self.source
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What an `adaptkit.toml` says, and which file it is."""
+    """The content of an `adaptkit.toml`, and its path."""
 
     file: Path
     adapters: Mapping[str, Asked]
@@ -107,7 +100,7 @@ class Project:
                 return cls.read(folder / PROJECT)
         raise BadProject(
             f"there is no {PROJECT} in {here} or above",
-            why="a project names there the adapters it needs",
+            why="a project lists the adapters it needs in it",
             fix=EXAMPLE,
         )
 
@@ -117,23 +110,23 @@ class Project:
         if not file.is_file():
             raise BadProject(
                 f"there is no {file}",
-                why="a project names there the adapters it needs",
+                why="a project lists the adapters it needs in it",
                 fix=EXAMPLE,
             )
         text = read_text(file)
-        table = parse_toml(file, text, fix="mend that line")
+        table = parse_toml(file, text, fix="fix that line")
         if unknown := sorted(set(table) - {"adapters", "remotes"}):
             raise _wrong(
                 file,
                 text,
                 unknown[0],
-                f"'{unknown[0]}' means nothing here",
+                f"'{unknown[0]}' is unknown",
                 "it has [adapters] and [remotes]",
             )
         asked, remotes = table.get("adapters", {}), table.get("remotes", {})
         for name, value in (("adapters", asked), ("remotes", remotes)):
             if not isinstance(value, dict):
-                raise _wrong(file, text, name, f"'{name}' is no table", EXAMPLE)
+                raise _wrong(file, text, name, f"'{name}' is not a table", EXAMPLE)
         return cls(
             file.absolute(),
             {name: _asked(file, text, name, value) for name, value in sorted(asked.items())},
@@ -142,7 +135,7 @@ class Project:
 
 
 def read_text(file: Path) -> str:
-    """A file that people and git edit: its text, unless a merge left its markers in it."""
+    """The text of a file that people and git edit; `BadProject` when it contains merge markers."""
     with os_errors("read", file):
         data = file.read_bytes()
     try:
@@ -157,28 +150,28 @@ def read_text(file: Path) -> str:
     if marked:
         begun = [number for number in marked if lines[number - 1].startswith("<")] or marked
         fix = (
-            f"settle {PROJECT} first; then take one side and lock again: git checkout --ours {LOCK} && adaptkit lock"
+            f"resolve {PROJECT} first; then take one side and lock again: git checkout --ours {LOCK} && adaptkit lock"
             if file.name == LOCK
-            else "keep what is meant of both sides and delete the markers"
+            else "keep the lines you want from both sides and delete the markers"
         )
         raise BadProject(f"{file.name}, line {begun[0]}", why=_conflicts(begun), fix=fix)
     return text
 
 
 def parse_toml(file: Path, text: str, fix: str) -> dict[str, Any]:
-    """TOML, or a sentence with the line."""
+    """Parse TOML; `BadProject` names the line of a mistake."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = _AT_LINE.search(str(error))
-        line = int(found[1]) if found else text.count("\n") + 1
+        position = _AT_LINE.search(str(error))
+        line = int(position[1]) if position else text.count("\n") + 1
         raise BadProject(
             f"{file.name}, line {line}", why=_AT_LINE.split(str(error))[0].strip(), fix=fix
         ) from error
 
 
 def line_of(text: str, key: str, within: str = "") -> int:
-    """The line on which a table, or (`within` one) a key of it, is written; 0 when it cannot be told."""
+    """The line on which a table, or (`within` one) a key of it, is written; 0 when it is not found."""
     table = ""
     for number, line in enumerate(text.split("\n"), 1):
         head = line.strip()
@@ -203,15 +196,24 @@ def _name_of(written: str) -> str:
     return ".".join(parts)
 
 
-def _conditions(text: str) -> list[tuple[str, int]]:
-    found = [_CONDITION.fullmatch(part) for part in text.split(",")] if text else []
-    if None in found:
+def specifiers(text: str) -> SpecifierSet:
+    """The conditions of a version such as `>=3,<6`; whole numbers only, and `3` and `=3` mean `==3`."""
+    from packaging.specifiers import SpecifierSet
+
+    conditions = [_CONDITION.fullmatch(part) for part in text.split(",")] if text else []
+    if None in conditions:
         raise BadReference(
             f"cannot read the version '{text}'",
             why="it is made of numbers with >=, >, <=, <, = or != before",
             fix="for example >=3 or >=3,<6",
         )
-    return [(match[1] or "=", int(match[2])) for match in found if match]
+    return SpecifierSet(
+        ",".join(
+            f"{'==' if match[1] in {None, '='} else match[1]}{match[2]}"
+            for match in conditions
+            if match
+        )
+    )
 
 
 def _asked(file: Path, text: str, name: str, value: Any) -> Asked:
@@ -222,7 +224,7 @@ def _asked(file: Path, text: str, name: str, value: Any) -> Asked:
         if not version and (found := _BEHIND.fullmatch(source)):
             source, version = found[1] or name, found[2]
         numbers = Numbers(",".join(part.strip() for part in version.split(",")) if version else "")
-        _conditions(numbers.text)
+        specifiers(numbers.text)
         parsed = refs.parse(source)
         if isinstance(parsed, refs.PathRef):
             raise BadReference(
@@ -232,9 +234,9 @@ def _asked(file: Path, text: str, name: str, value: Any) -> Asked:
             )
         if numbers.text and (isinstance(parsed, refs.DigestRef) or parsed.selector):
             raise BadReference(
-                f"'{source}' with the version '{numbers.text}' says it twice",
-                why="what stands behind the @ is one version already",
-                fix="leave one of them out",
+                f"'{source}' with the version '{numbers.text}' gives two versions",
+                why="what follows the @ is one version already",
+                fix="remove one of them",
             )
     except AdaptkitError as error:
         raise BadProject(
@@ -267,7 +269,7 @@ def _remote(file: Path, text: str, name: str, value: Any) -> str:
             file,
             text,
             name,
-            f"the remote '{name}' is no URL",
+            f"the remote '{name}' is not a URL",
             'for example team = "s3://adapters/fleet"',
             "remotes",
         )
@@ -281,4 +283,4 @@ def _wrong(file: Path, text: str, key: str, why: str, fix: str, within: str = ""
 
 def _conflicts(begun: list[int]) -> str:
     more = f" (and others at {', '.join(map(str, begun[1:]))})" if len(begun) > 1 else ""
-    return f"a merge conflict begins here and was not settled{more}"
+    return f"a merge conflict begins here and was not resolved{more}"

@@ -1,4 +1,4 @@
-"""From what a project asks for to what its lock pins, and from what is pinned to bytes that are just that."""
+"""Resolve the requirements of a project to pinned digests, and fetch what is pinned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Pinning:
     """Looks things up in places and in the registry.
 
-    `version` answers a registered reference, `versions` all of a name, `placements` where a digest was pushed to.
+    `version` returns the version of a reference, `versions` all of a name, `placements` where a digest was pushed.
     """
 
     places: Places
@@ -36,7 +36,7 @@ class Pinning:
     placements: Callable[[str], tuple[Placement, ...]]
 
     def resolve(self, asked: Asked) -> Locked:
-        """What a line of the project comes to now."""
+        """The version that a line of the project means now."""
         parsed = asked.ref
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, selector = self.places.to_pull(asked.source)
@@ -50,7 +50,7 @@ class Pinning:
         return self._registered(asked, known[number])
 
     def latest(self, asked: Asked, locked: Locked) -> Locked:
-        """The highest number there is of what is locked, whether the project would take it or not."""
+        """The highest number of what is locked, whether the project would take it or not."""
         parsed = asked.ref
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, _ = self.places.to_pull(asked.source)
@@ -71,7 +71,9 @@ class Pinning:
         return place.version(number)
 
     def _registered(self, asked: Asked, version: Version) -> Locked:
-        placed = max(self.placements(version.digest), key=lambda found: found.when, default=None)
+        placed = max(
+            self.placements(version.digest), key=lambda placement: placement.when, default=None
+        )
         return Locked(
             asked.name,
             str(asked),
@@ -85,21 +87,21 @@ class Pinning:
 
 
 def disagreements(project: Project, entries: Mapping[str, Locked]) -> tuple[str, ...]:
-    """How a project and its lock differ, in words; empty when the lock answers all that is asked, and no more."""
-    told = []
+    """How a project and its lock differ, one line each; empty when the lock has exactly what is required."""
+    differences = []
     for name, asked in project.adapters.items():
         if name not in entries:
-            told.append(f"'{name}' (line {asked.line} of {PROJECT}) is not locked")
+            differences.append(f"'{name}' (line {asked.line} of {PROJECT}) is not locked")
         elif entries[name].asked != str(asked):
-            told.append(
+            differences.append(
                 f"'{name}' is {asked} (line {asked.line} of {PROJECT}) and was locked as {entries[name].asked}"
             )
-    told += [
+    differences += [
         f"'{name}' is locked and no longer in {PROJECT}"
         for name in entries
         if name not in project.adapters
     ]
-    return tuple(told)
+    return tuple(differences)
 
 
 def refuse_rewritten(old: Locked, new: Locked) -> None:
@@ -112,7 +114,7 @@ def refuse_rewritten(old: Locked, new: Locked) -> None:
         raise _rewritten(
             old,
             new.digest,
-            f"ask who pushed there; if it is meant so: adaptkit lock --update {old.name} --force",
+            f"ask who pushed there; if it is intended: adaptkit lock --update {old.name} --force",
         )
 
 
@@ -123,18 +125,17 @@ def fetch_pinned(
     admit: Callable[[StorageBackend, PlacedVersion], object],
     progress: Progress = no_progress,
 ) -> tuple[Manifest, PlacedVersion]:
-    """Bring what is pinned into the store; `Refused` when the place has something else under that number.
+    """Fetch what is pinned into the store; `Refused` when the place has something else under that number.
 
-    `admit` is asked before a byte is fetched, and raises when the policy does not let it in.
-
-    Only the digest counts: the same artifact under another number of the place will do.
+    `admit` is called before a byte is fetched, and raises when the policy does not allow it. Only the digest counts:
+    the same artifact under another number of the place is accepted.
     """
     try:
         placed = place.version(locked.number)
-        found = placed.manifest.digest
+        digest = placed.manifest.digest
     except (NotFound, Corrupt):
-        placed, found = None, "nothing"
-    if placed is None or found != locked.digest:
+        placed, digest = None, "nothing"
+    if placed is None or digest != locked.digest:
         others = [
             other
             for other in transfer.placed_versions(place)
@@ -143,7 +144,7 @@ def fetch_pinned(
         if not others:
             raise _rewritten(
                 locked,
-                found,
+                digest,
                 f"ask who pushed there to restore it, or take another version in {PROJECT} "
                 f"and lock it: adaptkit lock --update {locked.name}",
             )
@@ -174,21 +175,21 @@ def _placed(asked: Asked, place: StorageBackend, placed: PlacedVersion) -> Locke
 
 
 def _check_base(locked: Locked, placed: PlacedVersion) -> None:
-    """The base is no part of the digest: what the place says of it now must not contradict the lock."""
+    """The base is not part of the digest: the base recorded in the place must not contradict the lock."""
     for level in locked.base.levels:
         now = placed.manifest.base.level(level.kind)
         if now is not None and now.value != level.value:
             raise Refused(
                 f"{locked.where} is for another base than when '{locked.name}' was locked",
                 why=f"{now.value[:19]}… now, {level.value[:19]}… in the lock",
-                fix="somebody rewrote its adaptkit.json: ask who pushed there",
+                fix="its adaptkit.json was rewritten: ask who pushed there",
             )
 
 
-def _rewritten(locked: Locked, found: str, fix: str) -> Refused:
+def _rewritten(locked: Locked, digest: str, fix: str) -> Refused:
     holds = (
-        f"it holds {found[:19]}… now"
-        if found != "nothing"
+        f"it holds {digest[:19]}… now"
+        if digest != "nothing"
         else "that version is gone or cannot be read"
     )
     return Refused(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.known import is_hub_id
 from adaptkit.errors import Refused
+from adaptkit.io.safe_paths import CONTROL
 from adaptkit.remotes import front_matter
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _TEMPLATE = "# Model Card for Model ID"  # what PEFT saves before anyone has wri
 _LOCAL = re.compile(
     r"(?<![\w:/.<~])(?:file://|~[\w.-]*/|\.{1,2}/|/(?=\w)|[A-Za-z]:[\\/]|\\\\)[^\s'\"`,;)\]}]*"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(rf"(?![\t\n]){CONTROL.pattern}")
 _AUTO = {
     "CAUSAL_LM": "AutoModelForCausalLM",
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",

@@ -5,12 +5,12 @@
     trees/<sha256>/          an artifact as a folder, hard links to blobs; made on demand, may be deleted
     tmp/  quarantine/        work in progress; blobs that were found to be corrupt
     leases/                  what running work still needs (see `leases`)
-    trash/<when>/            what gc took away; whatever turns out to be needed comes back from there by itself
+    trash/<when>/            what gc removed; a blob that is needed after all is taken back from there
 
 Notable choices:
 - a blob appears by `link()`, after fsync, so a crash leaves the old state or the new one
-- everything is hashed again before each use; nothing is believed because it was right yesterday
-- the first manifest of a digest stays: its facts were fixed when the artifact was made
+- everything is hashed again before each use; an earlier check is never relied on
+- the first manifest of a digest stays
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import re
 import secrets
 import shutil
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Conflict, Corrupt, StoreError
+from adaptkit.io.file_lock import exclusive_lock
 from adaptkit.io.files import (
     atomic_write,
     fsync_directory,
@@ -41,13 +42,13 @@ from adaptkit.store.leases import Leases
 from adaptkit.types import FileEntry, Manifest, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
 _CHUNK = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
-_BUILDS = 5  # as many processes may tear a broken tree from each other before it is an error
+_BUILDS = 5  # attempts to rebuild a broken tree before it is an error
 
 
 class Store:
@@ -58,7 +59,7 @@ class Store:
         self.leases = Leases(root / "leases")
 
     def working(self) -> AbstractContextManager[None]:
-        """Inside, no gc takes away what was put or kept."""
+        """Inside, gc leaves alone what was put or kept."""
         return self.leases.working()
 
     def keep(self, manifest: Manifest) -> None:
@@ -67,35 +68,23 @@ class Store:
 
     # ------------------------------------------------------------ blobs
 
-    def put_file(self, source: Path, path: str = "") -> FileEntry:
-        """Copy a file in, hashing it on the way; `path` is its name in the artifact (the file's own by default)."""
-        entry = self._put(source, path or source.name, None)
-        self._sync([entry])
-        return entry
-
-    def put_bytes(self, data: bytes, path: str) -> FileEntry:
-        """Put bytes in under the name they have in the artifact."""
-        entry = self._put(data, path, None)
-        self._sync([entry])
-        return entry
-
     def has(self, sha256: str) -> bool:
-        """Whether a blob is there (not whether it is sound)."""
+        """Whether a blob exists (not whether its bytes are intact)."""
         return is_regular(self._object(sha256))
 
     def untrash(self, sha256: str) -> bool:
-        """Take a blob back out of the trash; whether one was there."""
-        for found in (self.root / "trash").glob(f"*/{sha256}"):
+        """Take a blob back out of the trash; False when it is not in there."""
+        for trashed in (self.root / "trash").glob(f"*/{sha256}"):
             target = self._object(sha256)
             with os_errors("write", target), suppress(FileNotFoundError):  # another process did it
                 self._folder(target.parent)
-                found.rename(target)
+                trashed.rename(target)
                 fsync_directory(target.parent)
                 return True
         return False
 
     def blob(self, sha256: str) -> Path:
-        """Where a blob's bytes lie; `StoreError` when it is missing. Not hashed: see `tree` and `verify`."""
+        """The file of a blob; `StoreError` when it is missing. Not hashed: see `tree` and `verify`."""
         path = self._object(sha256)
         if not is_regular(path):
             raise StoreError(
@@ -108,10 +97,10 @@ class Store:
     # ------------------------------------------------------------ artifacts
 
     def add(self, manifest: Manifest, sources: Mapping[str, Path | bytes]) -> Manifest:
-        """Put an artifact in: blobs, then manifest. Answers the manifest that the store holds from now on.
+        """Put an artifact in: blobs, then manifest. Returns the manifest that the store holds from now on.
 
         `sources` gives each file's bytes by its path; a file may be left out whose blob is here.
-        `Corrupt` when bytes are not what the manifest says.
+        `Corrupt` when bytes differ from the manifest.
         """
         with self.working():
             self.keep(manifest)
@@ -121,7 +110,7 @@ class Store:
         entries = _checked(manifest)
         for entry in entries:
             if entry.path in sources:
-                self._put(sources[entry.path], entry.path, entry)
+                self._put(sources[entry.path], entry)
             elif not self.has(entry.sha256) and not self.untrash(entry.sha256):
                 raise StoreError(
                     f"the artifact {manifest.digest} lacks the file '{entry.path}'",
@@ -168,8 +157,10 @@ class Store:
 
     def digests(self) -> tuple[str, ...]:
         """Every artifact's digest, sorted."""
-        found = (self.root / "manifests").glob("*.json")
-        return tuple(sorted(f"sha256:{path.stem}" for path in found if _HEX.fullmatch(path.stem)))
+        manifests = (self.root / "manifests").glob("*.json")
+        return tuple(
+            sorted(f"sha256:{path.stem}" for path in manifests if _HEX.fullmatch(path.stem))
+        )
 
     def verify(self, digest: str) -> Manifest:
         """Hash every file again; `Corrupt` names those that changed or are missing, after quarantining them."""
@@ -180,7 +171,7 @@ class Store:
         if bad:
             raise Corrupt(
                 f"the artifact {digest} is damaged: {', '.join(bad)}",
-                why="the bytes in the store are not those that were put there",
+                why="the bytes in the store have changed",
                 fix=f"corrupt files are now in {self.root / 'quarantine'}; add or pull the adapter again",
             )
         return manifest
@@ -192,7 +183,8 @@ class Store:
         self._folder(path.parent)
         if self._tree_is_sound(path, manifest):
             return path
-        with self._alone():  # or a tree that somebody just built would be taken for the broken one
+        # without the lock, a tree that another process just built could be taken for the broken one
+        with exclusive_lock(self.root / "trees.lock"):
             for _ in range(_BUILDS):
                 if self._tree_is_sound(path, manifest):
                     return path
@@ -207,19 +199,19 @@ class Store:
 
     # ------------------------------------------------------------ how
 
-    def _put(self, source: Path | bytes, path: str, expected: FileEntry | None) -> FileEntry:
-        check_relative(path)
+    def _put(self, source: Path | bytes, entry: FileEntry) -> None:
+        check_relative(entry.path)
         folder = self._folder(self.root / "tmp")
         with os_errors("write", folder):
             descriptor, temp = open_temp(folder, "blob")
         try:
             try:
                 size, sha256 = copy_hashing(source, descriptor, self.root)
-                entry = FileEntry(path, size, sha256)
-                if expected is not None and entry != expected:
+                copied = FileEntry(entry.path, size, sha256)
+                if copied != entry:
                     raise Corrupt(
-                        f"the file '{path}' is not what its manifest says",
-                        why=f"expected {_said(expected)}, got {_said(entry)}",
+                        f"the file '{entry.path}' differs from its manifest",
+                        why=f"expected {_described(entry)}, got {_described(copied)}",
                         fix="fetch it again, or add the folder again if it changed meanwhile",
                     )
                 self._link(descriptor, temp, entry)
@@ -228,14 +220,13 @@ class Store:
         finally:
             with suppress(OSError):  # gc clears it away
                 temp.unlink()
-        return entry
 
     def _link(self, descriptor: int, temp: Path, entry: FileEntry) -> None:
         target = self._object(entry.sha256)
         with os_errors("write", target):
             with suppress(FileNotFoundError):
-                found = target.lstat()  # a link that leads nowhere is there too, and is no blob
-                if stat.S_ISREG(found.st_mode) and found.st_size == entry.size:
+                status = target.lstat()  # a dangling link exists too, and is no blob
+                if stat.S_ISREG(status.st_mode) and status.st_size == entry.size:
                     return
                 self._quarantine(target)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -260,15 +251,15 @@ class Store:
     def _why_bad(self, entry: FileEntry) -> str:
         path = self._object(entry.sha256)
         try:
-            found = path.lstat()
+            status = path.lstat()
         except FileNotFoundError:
             return self._why_bad(entry) if self.untrash(entry.sha256) else "is missing"
         except NotADirectoryError:
             return "is missing"
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             self._quarantine(path)
             return "is a link or a folder"
-        if found.st_size == entry.size and sha256_file(path) == entry.sha256:
+        if status.st_size == entry.size and sha256_file(path) == entry.sha256:
             return ""
         self._quarantine(path)
         return "is corrupt"
@@ -286,7 +277,7 @@ class Store:
         entries = _checked(manifest)
         try:
             return self._holds(path, entries)
-        except FileNotFoundError:  # somebody is building it anew
+        except FileNotFoundError:  # another process is rebuilding it
             return False
 
     def _holds(self, path: Path, entries: Iterable[FileEntry]) -> bool:
@@ -300,19 +291,6 @@ class Store:
         if file.is_symlink():
             return False
         return file.samefile(self.blob(entry.sha256)) or sha256_file(file) == entry.sha256
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time mends trees; the system gives the lock back if it dies."""
-        import fcntl
-
-        with os_errors("lock", self.root):
-            descriptor = os.open(self.root / "trees.lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _build(self, path: Path, manifest: Manifest) -> None:
         temp = path.parent / f".tree.{secrets.token_hex(8)}"
@@ -370,7 +348,7 @@ def _hex(digest: str) -> str:
     return digits
 
 
-def _said(entry: FileEntry) -> str:
+def _described(entry: FileEntry) -> str:
     return f"{entry.size:,} bytes sha256:{entry.sha256}"
 
 

@@ -18,7 +18,7 @@ _CHUNK = 1 << 20  # bytes
 
 
 def is_regular(path: Path) -> bool:
-    """Whether a real file is there: no link, no folder."""
+    """Whether the path is a regular file: not a link, not a folder."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -54,7 +54,7 @@ def copy_hashing(source: Path | bytes, descriptor: int, root: Path) -> tuple[int
 
 
 def copy_across(descriptor: int, target: Path) -> None:
-    """Make a finished file appear in another file system: copied beside its place, then renamed."""
+    """Make a finished file appear in another file system: copied beside its target, then renamed."""
     copy, beside = open_temp(target.parent, "blob")
     try:
         size = os.fstat(descriptor).st_size

@@ -1,23 +1,23 @@
-"""gc: take out of the store what no version needs. Mark and sweep, beside running work, and every step can be killed.
+"""gc: remove from the store what no version needs. Mark and sweep, beside running work, and every step can be killed.
 
 Notable choices:
-- a blob is taken away by a rename into the trash, and only then are the leases and the registry asked once more;
-  what somebody came to need in between goes back (see `leases` for why that order is safe)
+- a blob is removed by a rename into the trash, and only then are the leases and the registry read once more;
+  what came to be needed in between goes back (see `leases` for why that order is safe)
 - what a killed gc left in the trash and is needed goes back with the next one, or by itself when it is used
 - only what is older than the grace period is touched; a clock that was set back makes things younger, never older
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from adaptkit.io.file_lock import exclusive_lock
 from adaptkit.io.files import fsync_directory, os_errors
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from adaptkit.store.content_store import Store
 
 GRACE = 24 * 3600.0
-HOUR = 3600.0  # no running work leaves its temporary files alone for so long
+HOUR = 3600.0  # running work touches its temporary files more often than this
 TRASH = 30 * 24 * 3600.0
 
 
@@ -54,13 +54,13 @@ def sweep(
     now: Callable[[], float] = time.time,
     work: Sequence[Path] = (),
 ) -> Swept:
-    """Move what nobody needs to the trash, and delete what has been there for longer than `trash` seconds.
+    """Move what is not needed to the trash, and delete what has been there for longer than `trash` seconds.
 
-    `work` are folders where killed work may have left something. `kept` answers, freshly each time, the hex digits of every artifact and of every blob that a registry needs.
+    `work` are folders where killed work may have left something. `kept` returns, freshly each time, the hex digits of every artifact and of every blob that a registry needs.
     """
     if not store.root.is_dir():
         return Swept(dry_run=dry_run)
-    with _alone(store):
+    with exclusive_lock(store.root / "gc.lock"):  # one gc at a time
         young = now() - grace
         old = [path for path in _things(store) if _older(path, young)]
         needed = kept() | store.leases.held()
@@ -77,8 +77,8 @@ def sweep(
                 sum(map(_size, gone)),
                 dry_run=True,
             )
-        run = _carry_off(store, unneeded)
-        needed = store.leases.held()  # in this order: who let go of a lease has written its row
+        run = _move_to_trash(store, unneeded)
+        needed = store.leases.held()  # in this order: work that ended its lease has written its row
         needed |= kept()
         returned = _put_back(store, needed)
         swept = [path.stem for path in unneeded if path.stem not in returned]
@@ -101,18 +101,6 @@ def sweep(
 def trash_size(store: Store) -> int:
     """Bytes that wait in the trash."""
     return sum(_size(path) for run in _runs(store) for path in run.iterdir())
-
-
-@contextmanager
-def _alone(store: Store) -> Iterator[None]:
-    """One gc at a time; the system gives the lock back if it dies."""
-    with os_errors("lock", store.root):
-        descriptor = os.open(store.root / "gc.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _things(store: Store) -> Iterator[Path]:
@@ -140,7 +128,7 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _carry_off(store: Store, unneeded: list[Path]) -> Path | None:
+def _move_to_trash(store: Store, unneeded: list[Path]) -> Path | None:
     if not unneeded:
         return None
     run = store.root / "trash" / f"{int(time.time())}-{secrets.token_hex(4)}"
@@ -156,10 +144,10 @@ def _carry_off(store: Store, unneeded: list[Path]) -> Path | None:
 
 
 def _put_back(store: Store, needed: set[str]) -> set[str]:
-    """Everything in the trash that somebody needs and that is not there: blobs first, then manifests."""
+    """Put back everything in the trash that is needed and missing: blobs first, then manifests."""
     back: set[str] = set()
-    found = [path for run in _runs(store) for path in run.iterdir() if path.stem in needed]
-    for path in sorted(found, key=lambda p: p.suffix == ".json"):
+    trashed = [path for run in _runs(store) for path in run.iterdir() if path.stem in needed]
+    for path in sorted(trashed, key=lambda p: p.suffix == ".json"):
         folder = (
             store.root / "manifests"
             if path.suffix == ".json"
@@ -167,7 +155,7 @@ def _put_back(store: Store, needed: set[str]) -> set[str]:
         )
         with os_errors("write", folder):
             folder.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError, FileNotFoundError):  # somebody was faster: it is there
+            with suppress(FileExistsError, FileNotFoundError):  # another process was first
                 os.link(path, folder / path.name)
                 back.add(path.stem)
             path.unlink(missing_ok=True)

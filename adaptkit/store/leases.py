@@ -1,8 +1,8 @@
 """Leases: what running work still needs, so that a gc beside it leaves that alone.
 
-A lease is a file that its process holds locked, with a line for each blob. Whoever dies gives the lock back, so a
-lease never outlives its work. The order that makes it safe: work first writes down the blob and then looks whether it
-is there; gc first takes the blob away and then looks who wrote it down.
+A lease is a file that its process holds locked, with a line for each blob. The system releases the lock of a process
+that dies, so a lease never outlives its work. The order that makes it safe: work first writes down the blob and then
+looks whether it exists; gc first removes the blob and then reads what is written down.
 """
 
 from __future__ import annotations
@@ -47,22 +47,20 @@ class Leases:
             with self._lock:
                 self._depth -= 1
                 if not self._depth:
-                    with suppress(
-                        OSError
-                    ):  # whoever looks at a lease that nobody holds clears it away
+                    with suppress(OSError):  # the next reader of an unlocked lease removes it
                         self._path.unlink()
                     os.close(self._descriptor)
 
     def keep(self, names: Iterable[str]) -> None:
-        """Write down what the work needs, before looking whether it is there."""
+        """Write down what the work needs, before looking whether it exists."""
         with self._lock, os_errors("write", self._path):
             lines = "".join(f"{name}\n" for name in names).encode()
             while lines:
                 lines = lines[os.write(self._descriptor, lines) :]
 
     def held(self) -> set[str]:
-        """What living work needs. The leases of the dead are cleared away."""
-        found: set[str] = set()
+        """What running work needs. Leases of dead processes are removed."""
+        names: set[str] = set()
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             try:
                 descriptor = os.open(path, os.O_RDONLY)
@@ -73,14 +71,14 @@ class Leases:
                 path.unlink(missing_ok=True)
             except BlockingIOError:
                 with os.fdopen(os.dup(descriptor)) as file:
-                    found.update(file.read().split())
+                    names.update(file.read().split())
             finally:
                 os.close(descriptor)
-        return found
+        return names
 
 
 def _taken(folder: Path) -> tuple[int, Path]:
-    """A new lease, locked by us before anybody could take it for a dead one's."""
+    """A new lease, locked before another process could take it for that of a dead one."""
     with os_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
         while True:
@@ -92,4 +90,4 @@ def _taken(folder: Path) -> tuple[int, Path]:
             with suppress(FileNotFoundError):
                 if path.stat().st_ino == os.fstat(descriptor).st_ino:
                     return descriptor, path
-            os.close(descriptor)  # somebody cleared it away between the two steps
+            os.close(descriptor)  # another process removed it between the two steps

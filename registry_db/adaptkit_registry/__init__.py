@@ -1,4 +1,4 @@
-"""The registry: who is called what, made of what, for which base, and where else it lies.
+"""The registry: adapters, versions and aliases, what they were made from, their base, and where else they are stored.
 
 SQLAlchemy Core on SQLite, or on another database a URL away. Knows adaptkit.types and adaptkit.errors only.
 """

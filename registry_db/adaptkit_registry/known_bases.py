@@ -1,4 +1,4 @@
-"""`KnownBases`: the bases that versions are for or that somebody named, and which files hold which tensors."""
+"""`KnownBases`: the bases of versions, the names of bases, and which files hold which tensors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from sqlalchemy import func, select
 
 from adaptkit.errors import Conflict, NotFound
 from adaptkit.types import BaseIdentity, Event
-from adaptkit_registry.ledger import Ledger, once_more
 from adaptkit_registry.rows import LIVE, read_bases, write_base
 from adaptkit_registry.schema import artifacts, base_names, bases, pairs, versions
+from adaptkit_registry.transactions import Transactions, once_more
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Pair:
     when: str
 
 
-class KnownBases(Ledger):
+class KnownBases(Transactions):
     """What is known of bases."""
 
     def bases(self) -> list[tuple[BaseIdentity, int]]:
@@ -69,15 +69,15 @@ class KnownBases(Ledger):
     def name_base(
         self, name: str, base: BaseIdentity, *, author: str = "", move: bool = False
     ) -> bool:
-        """Call a base by a name; False when it is called so already. Another base is called so only with `move`."""
+        """Name a base; False when it has this name already. The name of another base is moved only with `move`."""
         with self._writing() as connection:
             base_id = write_base(connection, base)
-            mine = base_names.c.name == name
-            there = connection.execute(select(base_names.c.base_id).where(mine)).scalar()
-            if there == base_id:
+            of_name = base_names.c.name == name
+            current = connection.execute(select(base_names.c.base_id).where(of_name)).scalar()
+            if current == base_id:
                 return False
-            if there is not None and not move:
-                (known,) = read_bases(connection, [there]).values()
+            if current is not None and not move:
+                (known,) = read_bases(connection, [current]).values()
                 levels = (
                     ", ".join(level.value[:16] + "…" for level in known.levels)
                     or "nothing but its name"
@@ -87,7 +87,7 @@ class KnownBases(Ledger):
                     why=f"it means another base, of which is known: {levels}",
                     fix="choose another name, or --move it",
                 )
-            connection.execute(base_names.delete().where(mine))
+            connection.execute(base_names.delete().where(of_name))
             connection.execute(
                 base_names.insert().values(
                     name=name, base_id=base_id, author=author, when=self._now()
@@ -98,7 +98,7 @@ class KnownBases(Ledger):
 
     @once_more
     def forget_base_name(self, name: str, *, author: str = "") -> None:
-        """Call nothing by this name any more."""
+        """Remove the name of a base."""
         with self._writing() as connection:
             if not connection.execute(
                 base_names.delete().where(base_names.c.name == name)
@@ -108,7 +108,7 @@ class KnownBases(Ledger):
             self._record(connection, Event("base-forgotten", name, author=author))
 
     def base_names(self) -> dict[str, BaseIdentity]:
-        """What people call bases here."""
+        """The bases that have a name here, by name."""
         with self._reading() as connection:
             rows = connection.execute(
                 select(base_names.c.name, base_names.c.base_id).order_by(base_names.c.name)
@@ -118,23 +118,23 @@ class KnownBases(Ledger):
 
     @once_more
     def record_pair(self, fs1: str, tm1: str, *, author: str = "") -> bool:
-        """Remember that files hold tensors; False when that was known. What was measured otherwise before is a `Conflict`."""
+        """Record that files hold tensors; False when that was known. `Conflict` when other tensors were measured in them."""
         with self._writing() as connection:
-            there = connection.execute(select(pairs).where(pairs.c.fs1 == fs1)).one_or_none()
-            if there is None:
+            known = connection.execute(select(pairs).where(pairs.c.fs1 == fs1)).one_or_none()
+            if known is None:
                 connection.execute(
                     pairs.insert().values(fs1=fs1, tm1=tm1, author=author, when=self._now())
                 )
                 return True
-        if there.tm1 != tm1:
+        if known.tm1 != tm1:
             raise Conflict(
                 f"the files {fs1[:20]}… cannot hold the tensors {tm1[:20]}…",
-                why=f"{there.author or 'somebody'} measured {there.tm1[:20]}… in the same files on {there.when[:10]}",
-                fix="hash them again where they lie: one of the two measured a damaged copy",
+                why=f"{known.author or 'an unknown author'} measured {known.tm1[:20]}… in the same files on {known.when[:10]}",
+                fix="hash them again where they are stored: one of the two measured a damaged copy",
             )
         return False
 
     def pairs(self) -> dict[str, Pair]:
-        """What was measured, by the files."""
+        """The measured pairs, by the digest of the files."""
         with self._reading() as connection:
             return {row.fs1: Pair(*row) for row in connection.execute(select(pairs))}

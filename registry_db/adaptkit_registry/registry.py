@@ -1,4 +1,4 @@
-"""`Registry`: each method is one transaction. What it changed, it wrote down as an event in the same one."""
+"""`Registry`: each method is one transaction, and records what it changed as an event in the same one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from sqlalchemy import func, select
 
 from adaptkit.errors import BadReference, Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, Manifest
-from adaptkit_registry.ancestry import Ancestry
-from adaptkit_registry.facts import Facts
+from adaptkit_registry.events import Events
+from adaptkit_registry.export_import import ExportImport
 from adaptkit_registry.known_bases import KnownBases
-from adaptkit_registry.ledger import ANY, once_more
-from adaptkit_registry.rows import LIVE, read_versions, version_query
+from adaptkit_registry.lineage import LineageQueries
+from adaptkit_registry.maintenance import Maintenance
+from adaptkit_registry.names import Names
+from adaptkit_registry.placements import Placements
+from adaptkit_registry.rows import LIVE, read_versions, version_query, write_artifact
 from adaptkit_registry.schema import adapters, alias_moves, aliases, artifacts, redirects, versions
 from adaptkit_registry.search import filtered, starts
-from adaptkit_registry.transfer import Transfer
-from adaptkit_registry.upkeep import Upkeep
+from adaptkit_registry.transactions import ANY, once_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from adaptkit.types import Version
 
 
-class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
+class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenance, ExportImport):
     """Adapters, versions, aliases, bases, lineage, placements and events in one database."""
 
     # ------------------------------------------------------------ versions
@@ -64,7 +66,7 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
                 if latest is not None and admit is not None:
                     admit(latest)
                 number = number if number is not None and number >= next_number else next_number
-                self._write_artifact(connection, manifest)
+                write_artifact(connection, manifest)
                 connection.execute(
                     versions.insert().values(
                         adapter_id=adapter_id,
@@ -163,7 +165,7 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
             return self._live_names(connection)
 
     def manifest(self, digest: str) -> Manifest:
-        """The facts fixed when an artifact was made."""
+        """The manifest of an artifact, fixed when it was made."""
         with self._reading() as connection:
             text = connection.execute(
                 select(artifacts.c.manifest).where(artifacts.c.digest == digest)
@@ -192,8 +194,10 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
                     versions.update().where(versions.c.id == version_id).values(message=message)
                 )
             if description is not None:
-                mine = adapters.c.id == self._adapter(connection, name).id
-                connection.execute(adapters.update().where(mine).values(description=description))
+                of_adapter = adapters.c.id == self._adapter(connection, name).id
+                connection.execute(
+                    adapters.update().where(of_adapter).values(description=description)
+                )
             for tag in tags:
                 self._replace(connection, "tags", version_id, tag=tag)
             for key, value in (metrics or {}).items():
@@ -216,12 +220,12 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
                     fix=f"adaptkit alias {name} {version.aliases[0]} OTHER, then remove it",
                 )
             elsewhere = self._count_live(connection, version.digest) > 1
-            heirs = () if elsewhere else self._children(connection, version.digest)
-            if heirs:
+            children = () if elsewhere else self._children(connection, version.digest)
+            if children:
                 raise Refused(
                     f"cannot remove {version.ref}",
-                    why=f"{', '.join(v.ref for v in heirs[:3])} was made from it",
-                    fix=f"adaptkit rm {heirs[0].ref} first",
+                    why=f"{', '.join(v.ref for v in children[:3])} was made from it",
+                    fix=f"adaptkit rm {children[0].ref} first",
                 )
             version_id = self._version_id(connection, name, number)
             connection.execute(
@@ -251,7 +255,7 @@ class Registry(Facts, KnownBases, Ancestry, Upkeep, Transfer):
 
     @once_more
     def rename(self, old: str, new: str, *, author: str = "") -> str:
-        """Another name for an adapter; the old one leads to it from now on. Answers the name it had."""
+        """Another name for an adapter; the old one leads to it from now on. Returns the name it had."""
         with self._writing() as connection:
             adapter_id, name, _ = self._adapter(connection, old)
             if name == new:

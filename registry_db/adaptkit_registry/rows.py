@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from adaptkit.types import BaseIdentity, Level, Quantisation, Version, canonical_json, digest_of
+from adaptkit.types import (
+    BaseIdentity,
+    Level,
+    Manifest,
+    Quantisation,
+    Version,
+    canonical_json,
+    digest_of,
+)
 from adaptkit_registry.schema import (
     adapters,
     aliases,
     artifacts,
     base_levels,
     bases,
+    files,
+    lineage,
     metrics,
     tags,
     versions,
@@ -31,7 +41,7 @@ _FEW = 200  # below this many rows, ask for their tags by id; above, by the same
 
 
 def version_query() -> Select[tuple[object, ...]]:
-    """Versions with what their adapter and artifact say."""
+    """Select versions, with the columns of their adapter and artifact."""
     return (
         select(
             versions,
@@ -103,34 +113,72 @@ def read_bases(connection: Connection, ids: Sequence[int]) -> dict[int, BaseIden
 
 
 def write_base(connection: Connection, base: BaseIdentity) -> int:
-    """The id of the row that says exactly this of a base, made if it is not there."""
+    """The id of the row of exactly this base, written if it does not exist."""
     key = digest_of(base.to_json())
-    found = connection.execute(select(bases.c.id).where(bases.c.key == key)).scalar()
-    if found is not None:
-        return int(found)
+    known = connection.execute(select(bases.c.id).where(bases.c.key == key)).scalar()
+    if known is not None:
+        return int(known)
     quantised = canonical_json(asdict(base.quantised)) if base.quantised else None
-    made = connection.execute(
+    inserted = connection.execute(
         bases.insert().values(
             key=key, name=base.name, quantised=quantised, derived_from=base.derived_from
         )
     ).inserted_primary_key
-    assert made is not None
+    assert inserted is not None
     for level in base.levels:
         connection.execute(
             base_levels.insert().values(
-                base_id=made[0], kind=level.kind, value=level.value, measured=level.measured
+                base_id=inserted[0], kind=level.kind, value=level.value, measured=level.measured
             )
         )
-    return int(made[0])
+    return int(inserted[0])
+
+
+def write_artifact(connection: Connection, manifest: Manifest) -> None:
+    """Write the rows of an artifact: itself, its files and its parents, unless they exist."""
+    known = select(artifacts.c.digest).where(artifacts.c.digest == manifest.digest)
+    if connection.execute(known).first() is not None:
+        return
+    connection.execute(
+        artifacts.insert().values(
+            digest=manifest.digest,
+            method=manifest.method,
+            rank=manifest.rank,
+            base_id=write_base(connection, manifest.base),
+            manifest=canonical_json(manifest.to_json()),
+        )
+    )
+    connection.execute(
+        files.insert(),
+        [
+            {"digest": manifest.digest, "path": f.path, "size": f.size, "sha256": f.sha256}
+            for f in manifest.files + manifest.extras
+        ],
+    )
+    if manifest.parents:
+        connection.execute(
+            lineage.insert(),
+            [
+                {
+                    "child": manifest.digest,
+                    "position": i,
+                    "parent": p.digest,
+                    "weight": p.weight,
+                    "role": p.role,
+                    "label": p.label,
+                }
+                for i, p in enumerate(manifest.parents)
+            ],
+        )
 
 
 def _by_version(
     connection: Connection, query: Select[Any], column: ColumnElement[int], ids: Sequence[int]
 ) -> Mapping[int, list[Any]]:
-    found: dict[int, list[Any]] = defaultdict(list)
+    rows: dict[int, list[Any]] = defaultdict(list)
     for row in connection.execute(query.where(column.in_(ids)) if len(ids) <= _FEW else query):
-        found[row.version_id].append(row)
-    return found
+        rows[row.version_id].append(row)
+    return rows
 
 
 def _quantised(text: str | None) -> Quantisation | None:

@@ -95,7 +95,7 @@ def filtered(
             select(metrics.c.name).where(metrics.c.version_id == versions.c.id, right).exists()
         )
     for word in words:
-        query = query.where(_says(word.lower()))
+        query = query.where(_mentions(word.lower()))
     return query
 
 
@@ -104,7 +104,7 @@ def starts(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
     return (column >= prefix) & (column < prefix + "\x7f")
 
 
-def _says(word: str) -> ColumnElement[bool]:
+def _mentions(word: str) -> ColumnElement[bool]:
     tagged = select(tags.c.version_id).where(func.lower(tags.c.tag).contains(word, autoescape=True))
     texts = (adapters.c.name, adapters.c.description, versions.c.message)
     return or_(

@@ -15,7 +15,7 @@ from sqlalchemy import MetaData, create_engine, inspect, text
 
 from adaptkit.errors import RegistryTooNew
 from adaptkit_registry import Registry
-from adaptkit_registry.opening import _KNOWN, HEAD, open_engine
+from adaptkit_registry.engine import _KNOWN, HEAD, open_engine
 from adaptkit_registry.schema import metadata
 
 RELEASED = Path(__file__).parent / "released"

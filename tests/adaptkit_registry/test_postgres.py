@@ -1,4 +1,4 @@
-"""adaptkit_registry on a real PostgreSQL: writers in one line, crashes, passwords, roles, and no lost update."""
+"""adaptkit_registry on a real PostgreSQL: writers that queue, crashes, passwords, roles, and no lost update."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ def test_what_the_server_undid_is_done_once_more_and_leaves_one_version(postgres
         assert [e.verb for e in registry.events()] == ["alias-moved", "added"]
 
 
-def test_what_the_server_undoes_twice_is_a_sentence_and_nothing_is_written(postgres, url):
+def test_a_change_the_server_rolls_back_twice_is_an_error_and_nothing_is_written(postgres, url):
     with Registry.open(url) as registry:
         _fails_first(postgres, url, 2, "40001")
         with pytest.raises(
-            RegistryError, match="undid this change: another one came between"
+            RegistryError, match="undid this change: it collided with another change"
         ) as caught:
             registry.add_version("naval", manifest(1))
         assert caught.value.fix == "try again"
@@ -156,7 +156,7 @@ def test_a_connection_cut_at_any_statement_leaves_the_old_state_and_the_next_try
             assert (version.number, new) == (before[-1].number + 1, True)
 
 
-def test_a_server_that_crashes_keeps_what_was_answered(tmp_path):
+def test_a_server_that_crashes_keeps_every_acknowledged_change(tmp_path):
     with started() as own:
         url = own.database()
 
@@ -168,27 +168,27 @@ def test_a_server_that_crashes_keeps_what_was_answered(tmp_path):
                 with pytest.raises(RegistryError):
                     deque((pipe.send(version.number) for version in made), maxlen=0)
 
-        told = []
+        acknowledged = []
         for _ in range(3):
             here, there = FORK.Pipe(duplex=False)
             process = FORK.Process(target=writes, args=(there,))
             process.start()
             there.close()
-            told += [here.recv() for _ in range(25)]
+            acknowledged += [here.recv() for _ in range(25)]
             os.kill(
                 own.server.get_pid(), signal.SIGQUIT
             )  # immediate shutdown: no checkpoint, recovery at the next start
             try:
                 while True:
-                    told.append(here.recv())
+                    acknowledged.append(here.recv())
             except EOFError:
                 process.join()
-            assert process.exitcode == 0  # a sentence, no traceback
+            assert process.exitcode == 0  # an error message, no traceback
             own.restart()
             with Registry.open(url) as registry:
                 numbers = [v.number for v in registry.versions(name="naval")]
                 assert numbers == list(range(1, len(numbers) + 1))
-                assert len(numbers) - told[-1] in {0, 1}
+                assert len(numbers) - acknowledged[-1] in {0, 1}
                 assert registry.aliases("naval") == {"prod": numbers[-1]}
             here.close()
 
@@ -211,7 +211,7 @@ def test_a_writer_waits_no_longer_than_it_was_told_to_and_readers_not_at_all(
         assert registry.add_version("naval", manifest(2))[0].number == 2
 
 
-def test_a_killed_holder_of_the_lock_holds_nobody_up(url):
+def test_a_killed_holder_of_the_lock_blocks_no_other_process(url):
     with Registry.open(url) as registry:
         registry.add_version("naval", manifest(1))
     here, there = FORK.Pipe(duplex=False)
@@ -258,7 +258,7 @@ def test_a_reader_by_grant_reads_and_is_told_what_it_may_not(postgres, url):
     assert "docs/teams.md" in caught.value.fix
 
 
-def test_a_database_that_is_not_there_is_a_sentence(postgres):
+def test_a_missing_database_is_an_error(postgres):
     with pytest.raises(RegistryError, match="there is no database at .*/nowhere") as caught:
         Registry.open(postgres.url("nowhere"))
     assert caught.value.fix == "createdb nowhere"
@@ -285,15 +285,15 @@ def test_a_wrong_password_is_never_shown():
         own.sql("CREATE ROLE ada LOGIN PASSWORD 'right'")
         own.require_passwords()
         for secret in ("hunter2", "right"):
-            told = f"postgresql+psycopg://ada:{secret}@/postgres?host={own.folder}"
+            url_with_password = f"postgresql+psycopg://ada:{secret}@/postgres?host={own.folder}"
             if secret == "right":
                 own.sql("GRANT CREATE ON SCHEMA public TO ada")
-                Registry.open(told).close()
+                Registry.open(url_with_password).close()
                 continue
             with pytest.raises(
-                RegistryError, match="does not know you: .*password authentication failed"
+                RegistryError, match="rejected your login: .*password authentication failed"
             ) as caught:
-                Registry.open(told)
+                Registry.open(url_with_password)
             assert "hunter2" not in str(caught.value)
             assert "ada:***@" in str(caught.value)
 

@@ -103,13 +103,6 @@ def test_the_loss_of_a_cast_is_exact_to_its_own_size():
     assert lowrank.rounding(exact, stored) == pytest.approx(wanted, rel=1e-4)
 
 
-def test_numerical_rank_counts_what_is_not_noise():
-    delta = draw(8, 30, 20, 3, dtype=np.float64)
-    doubled = lowrank.stack([delta, delta], [1.0, 1.0])
-    assert doubled.rank == 6
-    assert lowrank.svd(doubled).numerical_rank() == 3
-
-
 def test_a_dense_update_is_factored_and_biases_add_up():
     W = np.arange(12.0).reshape(3, 4)
     kept, residual = lowrank.dense_svd(Dense(W, np.ones(3))).truncated(3)

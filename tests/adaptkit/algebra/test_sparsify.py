@@ -131,7 +131,7 @@ def test_the_total_and_the_number_elect_differently():
     assert terms[0].tolist() == [5, 1, -1, 0]
 
 
-def test_a_sum_that_is_only_rounding_elects_nobody_in_any_order():
+def test_a_sum_that_is_only_rounding_elects_no_sign_in_any_order():
     terms = [np.array([0.1]), np.array([0.2]), np.array([-0.3])]
     assert sum(terms) != 0
     assert all(

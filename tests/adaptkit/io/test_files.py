@@ -1,4 +1,4 @@
-"""adaptkit.io.files: files are there whole or not at all, and the system's refusals become sentences."""
+"""adaptkit.io.files: files are written in one step, and errors of the system become error messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_create_only_refuses_what_exists_and_leaves_it(tmp_path):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_a_missing_folder_is_a_sentence(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(StoreError, match=r"cannot write .*a\.json: No such file or directory"):
         atomic_write(tmp_path / "gone" / "a.json", b"")
 
@@ -115,7 +115,7 @@ def test_two_paths_that_are_one_on_some_file_system_are_refused(paths):
     for order in (paths, paths[::-1]):
         with pytest.raises(
             StoreError,
-            match="not allowed in one artifact: a path stands there twice, or is one with",
+            match="not allowed in one artifact: a path is listed twice, or is the same as",
         ):
             check_paths(order)
 
@@ -152,7 +152,7 @@ def test_a_path_that_passes_stays_below_its_folder(text):
 
 
 def in_namespace(script: str, folder: Path, *, mount: str = "") -> str:
-    """Run Python in `folder`, with a small tmpfs there if `mount` says so, and without root's rights otherwise."""
+    """Run Python in `folder`, on a small tmpfs if `mount` is given, and without root's rights otherwise."""
     program = folder.parent / "script.py"
     program.write_text(script)
     if mount:
@@ -175,12 +175,14 @@ def in_namespace(script: str, folder: Path, *, mount: str = "") -> str:
 
 DISK_FULL = """
 import os
+from hashlib import sha256
 from pathlib import Path
 import numpy as np
 from adaptkit.errors import StoreError
 from adaptkit.io.files import atomic_write
 from adaptkit.store.content_store import Store
 from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.types import FileEntry
 
 def tried(what):
     try:
@@ -196,11 +198,13 @@ def tensors():
 
 tried(lambda: atomic_write(Path("a.bin"), bytes(2 << 20)))
 tried(tensors)
-tried(lambda: Store(Path("store")).put_bytes(bytes(2 << 20), "a"))
+data = bytes(2 << 20)
+blob = FileEntry("a", len(data), sha256(data).hexdigest())
+tried(lambda: Store(Path("store"))._put(data, blob))
 """
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
     lines = in_namespace(DISK_FULL, folder, mount="size=1m").splitlines()
@@ -213,7 +217,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path):
     assert sum("free some space" in line for line in lines) == 3
 
 
-def test_a_folder_without_permission_is_a_sentence(tmp_path):
+def test_a_folder_without_permission_is_an_error(tmp_path):
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o555)
     script = "from adaptkit.io.files import atomic_write, StoreError; from pathlib import Path\n"

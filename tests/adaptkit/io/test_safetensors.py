@@ -305,7 +305,7 @@ BROKEN = {
     "twice": (
         b'{"a":%s,"a":%s}' % ((json.dumps(A).encode(),) * 2),
         bytes(4),
-        "'a' stands there twice",
+        "'a' occurs twice",
     ),
     "twice inside": (
         b'{"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
@@ -347,7 +347,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_header_is_a_sentence_with_the_file_and_the_reason(tmp_path, case):
+def test_a_broken_header_is_an_error_with_the_file_and_the_reason(tmp_path, case):
     table, data, why = BROKEN[case]
     path = safetensors_file(tmp_path / "adapter.safetensors", table, data)
     for read in (read_header, TensorFile):
@@ -405,7 +405,7 @@ def test_a_header_longer_than_the_file_or_than_allowed_is_refused_unread(tmp_pat
         read_header(tmp_path / "c", largest=1 << 40)
 
 
-def test_what_is_no_file_is_a_sentence(tmp_path):
+def test_a_path_that_is_not_a_file_is_an_error(tmp_path):
     for path in (tmp_path, tmp_path / "gone"):
         for read in (read_header, TensorFile):
             with pytest.raises(BadWeights, match="cannot read"):

@@ -36,7 +36,7 @@ def test_both_sides_of_a_clash_are_told_of_it():
     assert filled().clashes("ours") == (
         "the strategy 'linear' is claimed by acme and zeta too, so it belongs to neither",
     )
-    assert filled().clashes("nobody") == ()
+    assert filled().clashes("unknown") == ()
 
 
 def test_a_name_with_one_owner_is_found_and_an_unknown_one_lists_the_nearest_first():
@@ -79,7 +79,7 @@ class Unnamed(Trainer):
 
 
 @pytest.mark.parametrize(
-    ("kind", "objects", "told"),
+    ("kind", "objects", "message"),
     [
         (
             "strategies",
@@ -101,8 +101,8 @@ class Unnamed(Trainer):
         ("strategies", [Linear(), Linear()], "it registers the strategy 'linear' twice"),
     ],
 )
-def test_what_is_not_what_it_should_be_is_refused_with_the_reason(kind, objects, told):
-    with pytest.raises(PluginError, match=told):
+def test_an_invalid_object_is_refused_with_the_reason(kind, objects, message):
+    with pytest.raises(PluginError, match=message):
         by_name(KINDS[kind], objects)
 
 

@@ -1,4 +1,4 @@
-"""adaptkit.plugin.entry_points: the same answer as importlib.metadata, without reading every distribution."""
+"""adaptkit.plugin.entry_points: the same result as importlib.metadata, without reading every distribution."""
 
 from __future__ import annotations
 

@@ -375,7 +375,7 @@ def test_two_methods_that_recognise_one_adapter_are_named(plugin):
     ]
 
 
-def test_a_method_whose_name_is_claimed_twice_recognises_for_nobody(plugin):
+def test_a_method_whose_name_is_claimed_twice_recognises_nothing(plugin):
     yes = method(plugin, "ia3", "return True", owner="yes")
     no = method(plugin, "ia3", "return False", owner="no")
     with pytest.raises(PluginError, match="'ia3' is claimed by 2 plugins: no and yes"):
@@ -416,7 +416,7 @@ def test_an_unreadable_adapter_is_not_the_plugins_fault(plugin):
             "return 'no'",
             [
                 Objection(
-                    "its review broke: TypeError: it answered 'n', not an adaptkit.types.Objection"
+                    "its review broke: TypeError: it returned 'n', not an adaptkit.types.Objection"
                 )
             ],
         ),
@@ -428,7 +428,7 @@ def test_an_unreadable_adapter_is_not_the_plugins_fault(plugin):
         ("yield Objection('no'); raise OSError", [Objection("its review broke: OSError")]),
     ],
 )
-def test_whatever_a_review_answers_it_never_passes_for_consent_by_mistake(plugin, answer, expected):
+def test_a_review_passes_only_when_it_returns_no_objection(plugin, answer, expected):
     body = f"from adaptkit.extend.review import Objection\n@hookimpl\ndef review(action):\n    {answer}\n"
     found = Plugins([plugin("judge", body)]).review(Delete(()))
     assert found == tuple(("judge", objection) for objection in expected)
@@ -499,7 +499,7 @@ def test_ctrl_c_is_never_swallowed(plugin):
 
 
 def test_a_plugin_sees_only_its_own_hooks(plugin):
-    """A wrapper of one plugin does not change what another answers."""
+    """A wrapper of one plugin does not change what another returns."""
     strong = plugin(
         "strong",
         "@hookimpl(wrapper=True, tryfirst=True)\ndef review(action):\n    yield\n    return []\n",

@@ -1,4 +1,4 @@
-"""`adaptkit.lock`: the same entries are the same bytes, and nothing changes there unseen."""
+"""`adaptkit.lock`: the same entries are the same bytes, and every change by hand is detected."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_any_edit_is_seen_and_its_line_is_told(tmp_path):
             file.write_text("\n".join([*lines[:number], changed, *lines[number + 1 :]]))
             with pytest.raises(BadProject) as error:
                 read_lock(file)
-            told = int(re.search(r"line (\d+)", error.value.what)[1])
-            assert told == (
+            named = int(re.search(r"line (\d+)", error.value.what)[1])
+            assert named == (
                 number + 1
                 if line.startswith("format")
                 else 1

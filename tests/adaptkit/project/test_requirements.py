@@ -68,12 +68,12 @@ version = "!=2"
         (">5", None),
     ],
 )
-def test_the_highest_number_that_will_do_is_taken(text, best):
+def test_the_highest_number_that_matches_is_taken(text, best):
     assert Numbers(text).best([1, 2, 3, 4, 5]) == best
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "message"),
     [
         ("[adapters]\nnaval = \n", "adaptkit.toml, line 2: Invalid value"),
         (
@@ -91,16 +91,16 @@ def test_the_highest_number_that_will_do_is_taken(text, best):
         ("[adapters]\nnaval = 'team:naval@'\n", "line 2: cannot read '@' in 'team:naval@'"),
         (
             "[adapters]\nnaval = {from = 'team:naval@3', version = '>=3'}\n",
-            "line 2: 'team:naval@3' with the version '>=3' says it twice",
+            "line 2: 'team:naval@3' with the version '>=3' gives two versions",
         ),
         (
             "[adapters]\nnaval = {from = 'team:naval', version = '~3'}\n",
             "line 2: cannot read the version '~3'",
         ),
         ("[adapters]\na = 'b@1'\nLATEST = 'b'\n", "line 3: 'LATEST' is not a name"),
-        ("adapters = 3\n", "line 1: 'adapters' is no table"),
-        ("[adapters]\n[adapter]\n", "line 2: 'adapter' means nothing here"),
-        ("[remotes]\nteam = 'here'\n", "line 2: the remote 'team' is no URL"),
+        ("adapters = 3\n", "line 1: 'adapters' is not a table"),
+        ("[adapters]\n[adapter]\n", "line 2: 'adapter' is unknown"),
+        ("[remotes]\nteam = 'here'\n", "line 2: the remote 'team' is not a URL"),
         (
             "[adapters]\n<<<<<<< HEAD\na = '>=1'\n=======\na = '>=2'\n>>>>>>> x\n",
             "line 2: a merge conflict begins here",
@@ -108,14 +108,14 @@ def test_the_highest_number_that_will_do_is_taken(text, best):
         ("[adapters]\na = '>=1'\na = '>=2'\n", "adaptkit.toml, line 3: Cannot overwrite a value"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(read, text, sentence):
+def test_a_mistake_is_refused_with_its_line(read, text, message):
     with pytest.raises(BadProject) as error:
         read(text)
-    assert sentence in str(error.value)
+    assert message in str(error.value)
     assert error.value.fix
 
 
-def test_bytes_that_are_no_text_are_told_with_their_line(read):
+def test_bytes_that_are_not_utf_8_are_refused_with_their_line(read):
     with pytest.raises(BadProject, match=r"adaptkit.toml, line 2: it is not UTF-8"):
         read("", b"[adapters]\na = '\xff'\n")
 

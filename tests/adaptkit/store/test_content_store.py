@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from blobs import put_blob
 
 from adaptkit.errors import Corrupt, StoreError
 from adaptkit.store.content_store import Store
@@ -81,11 +82,11 @@ def damage(path: Path) -> None:
 # ---------------------------------------------------------------- blobs
 
 
-def test_a_blob_lies_under_its_hash_read_only(store, tmp_path):
+def test_a_blob_is_stored_under_its_hash_read_only(store, tmp_path):
     (tmp_path / "w.bin").write_bytes(WEIGHTS)
-    put = store.put_file(tmp_path / "w.bin", "adapter_model.safetensors")
+    put = put_blob(store, tmp_path / "w.bin", "adapter_model.safetensors")
     assert put == entry("adapter_model.safetensors", WEIGHTS)
-    assert store.put_file(tmp_path / "w.bin").path == "w.bin"
+    assert put_blob(store, tmp_path / "w.bin").path == "w.bin"
     path = store.blob(put.sha256)
     assert path == store.root / "objects" / put.sha256[:2] / put.sha256
     assert path.read_bytes() == WEIGHTS
@@ -98,35 +99,35 @@ def test_a_blob_lies_under_its_hash_read_only(store, tmp_path):
 def test_a_file_of_any_size_is_copied_whole(store, tmp_path, size):
     data = random.Random(size).randbytes(size)
     (tmp_path / "w").write_bytes(data)
-    put = store.put_file(tmp_path / "w")
+    put = put_blob(store, tmp_path / "w")
     assert put == entry("w", data)
     assert store.blob(put.sha256).read_bytes() == data
 
 
 def test_the_same_bytes_are_stored_once(store):
-    first = store.blob(store.put_bytes(WEIGHTS, "a").sha256)
+    first = store.blob(put_blob(store, WEIGHTS, "a").sha256)
     before = first.stat()
-    assert store.blob(store.put_bytes(WEIGHTS, "b").sha256) == first
+    assert store.blob(put_blob(store, WEIGHTS, "b").sha256) == first
     assert (first.stat().st_ino, first.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_a_blob_of_the_wrong_size_is_quarantined_and_replaced(store):
-    path = store.blob(store.put_bytes(WEIGHTS, "a").sha256)
+    path = store.blob(put_blob(store, WEIGHTS, "a").sha256)
     path.chmod(0o644)
     path.write_bytes(b"cut")
-    store.put_bytes(WEIGHTS, "a")
+    put_blob(store, WEIGHTS, "a")
     assert path.read_bytes() == WEIGHTS
     assert (store.root / "quarantine" / path.name).read_bytes() == b"cut"
 
 
-def test_a_missing_blob_and_a_bad_digest_are_sentences(store, tmp_path):
+def test_a_missing_blob_and_a_bad_digest_are_errors(store, tmp_path):
     assert not store.has("0" * 64)
     with pytest.raises(StoreError, match=r"the blob 0000.* is missing"):
         store.blob("0" * 64)
     with pytest.raises(StoreError, match="is not a digest"):
         store.blob("../../etc/passwd")
     with pytest.raises(StoreError, match=r"cannot read .*gone: No such file"):
-        store.put_file(tmp_path / "gone")
+        store.add(NAVAL, {**SOURCES, "adapter_model.safetensors": tmp_path / "gone"})
     assert os.listdir(store.root / "tmp") == []
 
 
@@ -158,10 +159,10 @@ def test_adding_twice_keeps_the_first_manifest(store):
     assert contents(store.tree(NAVAL.digest)) == SOURCES
 
 
-def test_bytes_that_are_not_what_the_manifest_says_register_nothing(store):
+def test_bytes_that_differ_from_the_manifest_register_nothing(store):
     with pytest.raises(
         Corrupt,
-        match=r"'adapter_config.json' is not what its manifest says: expected 8 bytes sha256:",
+        match=r"'adapter_config.json' differs from its manifest: expected 8 bytes sha256:",
     ):
         store.add(NAVAL, {**SOURCES, "adapter_config.json": b'{"r": 9}'})
     assert store.digests() == ()
@@ -173,7 +174,7 @@ def test_a_file_may_be_left_out_only_when_its_blob_is_here(store):
     with pytest.raises(StoreError, match=r"lacks the file 'adapter_config\.json'"):
         store.add(NAVAL, rest)
     assert store.digests() == ()
-    store.put_bytes(CONFIG, "elsewhere.json")
+    put_blob(store, CONFIG, "elsewhere.json")
     store.add(NAVAL, rest)
     assert contents(store.tree(NAVAL.digest)) == SOURCES
 
@@ -191,11 +192,11 @@ def test_a_manifest_cannot_write_outside(store, tmp_path, path):
 @pytest.mark.parametrize("paths", [("a", "a"), ("a", "a/b")])
 def test_a_file_list_that_contradicts_itself_is_refused(store, paths):
     files = tuple(entry(path, b"x") for path in paths)
-    with pytest.raises(StoreError, match="a path stands there twice"):
+    with pytest.raises(StoreError, match="a path is listed twice"):
         store.add(Manifest(artifact_digest(files), files, "lora"), dict.fromkeys(paths, b"x"))
 
 
-def test_an_unknown_artifact_is_a_sentence(store):
+def test_an_unknown_artifact_is_an_error(store):
     with pytest.raises(StoreError, match="is not in the store"):
         store.tree(NAVAL.digest)
     assert store.digests() == ()
@@ -333,7 +334,7 @@ def worker(root: Path, seed: int, count: int) -> subprocess.Popen[str]:
 
 
 def check_whole(store: Store) -> None:
-    """Every object is what its name says, every manifest's artifact is whole, every visible tree is complete."""
+    """Every object has the hash in its name, every manifest's artifact is whole, every visible tree is complete."""
     for blob in (store.root / "objects").glob("*/*"):
         assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
         assert stat.S_IMODE(blob.stat().st_mode) == 0o444
@@ -349,10 +350,10 @@ def check_whole(store: Store) -> None:
 
 def test_processes_that_put_the_same_blobs_at_once_agree(store):
     processes = [worker(store.root, seed=1, count=6) for _ in range(4)]
-    answers = [process.communicate("go\n", timeout=120)[0].split() for process in processes]
+    outputs = [process.communicate("go\n", timeout=120)[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
-    assert answers[0] == answers[1] == answers[2] == answers[3]
-    assert sorted(answers[0]) == list(store.digests())
+    assert outputs[0] == outputs[1] == outputs[2] == outputs[3]
+    assert sorted(outputs[0]) == list(store.digests())
     assert len(list((store.root / "objects").glob("*/*"))) == 18
     check_whole(store)
     assert os.listdir(store.root / "tmp") == []

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from blobs import put_blob
 from concurrency import FORK, at_once
 from fault_points import failed_at, killed_at
 from sqlalchemy import text
@@ -338,7 +339,7 @@ def test_gc_beside_gc_beside_adds_takes_nothing_that_is_needed(fresh, prepared, 
     with opened(home) as ws:
         for folder in folders:
             for path in folder.iterdir():
-                ws.store.put_file(path)
+                put_blob(ws.store, path)
 
     def adds(part):
         def work():
@@ -390,7 +391,7 @@ def test_the_lease_of_a_dead_process_holds_nothing(fresh):
 
     def holds():
         with opened(home) as ws, ws.store.working():
-            entry = ws.store.put_bytes(b"never registered", "x")
+            entry = put_blob(ws.store, b"never registered", "x")
             ws.store.leases.keep([entry.sha256])
             there.send(entry.sha256)
             signal.pause()

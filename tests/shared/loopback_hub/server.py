@@ -23,14 +23,12 @@ import re
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
+from adaptkit.io.closing import Closing
 from loopback_hub.faults import Fault, Faults
 from loopback_hub.repository import Blob, Repository
 from loopback_hub.routes import ROUTES, Answer, Refusal, Request
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["Fault", "HubBehind", "LoopbackHub", "Seen"]
 
@@ -47,7 +45,7 @@ class Seen:
     range: str
 
 
-class LoopbackHub:
+class LoopbackHub(Closing):
     """The server. `url` is what HF_ENDPOINT is set to; tokens are `hf_write`, `hf_read` and nothing else."""
 
     def __init__(self) -> None:
@@ -85,17 +83,6 @@ class LoopbackHub:
         for server in self._servers.values():
             server.shutdown()
             server.server_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class HubBehind:

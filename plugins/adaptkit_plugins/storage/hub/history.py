@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError, StoreError
-from adaptkit.extend.artifact_files import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
+from adaptkit.extend.artifact_files import (
+    CONFIG,
+    LARGEST_MANIFEST,
+    MANIFEST,
+    PICKLE,
+    README,
+    WEIGHTS,
+    belongs,
+)
 from adaptkit.extend.versioned_storage import check_entries
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, PlacedVersion, artifact_digest
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
     from adaptkit.types import Facts
     from adaptkit_plugins.storage.hub.client import Client
 
-LARGEST_MANIFEST = 4 << 20  # bytes
 _LARGEST_PLAIN = 64 << 20  # bytes of a file kept in git itself, whose sha256 nobody tells
 _MOST_FILES = 10_000
 _TAG = re.compile(r"v([1-9][0-9]{0,8})")

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptkit.errors import Corrupt, NotFound, StorageError
 from adaptkit.extend import Promise, PushOptions, StorageBackend, attachments, no_progress
-from adaptkit.extend.artifact_files import README
+from adaptkit.extend.artifact_files import LARGEST_MANIFEST, README
 from adaptkit.io.safe_paths import check_relative
 from adaptkit_plugins.storage.hub.client import Client
-from adaptkit_plugins.storage.hub.history import LARGEST_MANIFEST, History
+from adaptkit_plugins.storage.hub.history import History
 from adaptkit_plugins.storage.hub.models import outline
 from adaptkit_plugins.storage.hub.troubles import NoRepository, status_of
 from adaptkit_plugins.storage.hub.writing import Writer

@@ -1,4 +1,4 @@
-"""From what a database driver raises to one sentence: what failed, why, and what to type. A password is never shown."""
+"""Error messages for what a database driver raises: what failed, why, and what to type. A password is never shown."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _FULL = {"53100"}
 
 
 @contextmanager
-def explained(url: URL) -> Iterator[None]:
-    """Turn what the database driver raises inside the block into a sentence; a password is never shown."""
+def database_errors(url: URL) -> Iterator[None]:
+    """Turn what the database driver raises inside the block into a `RegistryError`; a password is never shown."""
     try:
         yield
     except (exc.NoSuchModuleError, ImportError) as error:
@@ -40,7 +40,7 @@ def explained(url: URL) -> Iterator[None]:
             fix="pip install 'adaptkit[postgres]' for postgresql+psycopg://…",
         ) from error
     except exc.DBAPIError as error:
-        raise _sentence(url, error) from error
+        raise _from_driver(url, error) from error
     except exc.SQLAlchemyError as error:
         raise RegistryError(
             f"the registry {shown(url)} failed", why=_plain(url, str(error))
@@ -57,33 +57,36 @@ def shown(url: URL) -> str:
 
 def busy_timeout() -> float:
     """How many seconds to wait for another writer."""
-    said = os.environ.get("ADAPTKIT_BUSY_TIMEOUT", "30")
+    setting = os.environ.get("ADAPTKIT_BUSY_TIMEOUT", "30")
     try:
-        return float(said)
+        return float(setting)
     except ValueError:
         raise RegistryError(
-            f"ADAPTKIT_BUSY_TIMEOUT is '{said}'",
-            why="it is a number of seconds",
+            f"ADAPTKIT_BUSY_TIMEOUT is '{setting}'",
+            why="it must be a number of seconds",
             fix="for example ADAPTKIT_BUSY_TIMEOUT=30",
         ) from None
 
 
-def _sentence(url: URL, error: exc.DBAPIError) -> RegistryError:
-    said = _plain(url, str(error.orig))
+def _from_driver(url: URL, error: exc.DBAPIError) -> RegistryError:
+    message = _plain(url, str(error.orig))
     if url.get_backend_name() == "sqlite":
-        return _of_sqlite(url, said)
+        return _of_sqlite(url, message)
     return _of_server(
-        url, said, getattr(error.orig, "sqlstate", None) or "", broken=error.connection_invalidated
+        url,
+        message,
+        getattr(error.orig, "sqlstate", None) or "",
+        broken=error.connection_invalidated,
     )
 
 
-def _of_sqlite(url: URL, said: str) -> RegistryError:
-    what, low = f"the registry {shown(url)}", said.lower()
+def _of_sqlite(url: URL, message: str) -> RegistryError:
+    what, low = f"the registry {shown(url)}", message.lower()
     if "locked" in low or "busy" in low:
         return _held(what)
     if "not a database" in low or "malformed" in low:
         return NotARegistry(
-            f"{what} is not a database", why=said, fix="check --home, or restore a backup"
+            f"{what} is not a database", why=message, fix="check --home, or restore a backup"
         )
     if "full" in low:
         return _full(what)
@@ -103,14 +106,16 @@ def _of_sqlite(url: URL, said: str) -> RegistryError:
             why="the disk reports an error (or has no room left)",
             fix="look at the disk (dmesg, df); nothing of this change was written",
         )
-    return RegistryError(f"{what} failed", why=said)
+    return RegistryError(f"{what} failed", why=message)
 
 
-def _of_server(url: URL, said: str, state: str, *, broken: bool) -> RegistryError:
+def _of_server(url: URL, message: str, state: str, *, broken: bool) -> RegistryError:
     what = f"the registry {shown(url)}"
     if state in _AGAIN:
         return Overtaken(
-            f"{what} undid this change", why=f"another one came between: {said}", fix="try again"
+            f"{what} undid this change",
+            why=f"it collided with another change: {message}",
+            fix="try again",
         )
     if state in _HELD:
         return _held(what)
@@ -125,34 +130,34 @@ def _of_server(url: URL, said: str, state: str, *, broken: bool) -> RegistryErro
     if state in _DENIED:
         return RegistryError(
             f"{what} does not let '{url.username or os.environ.get('PGUSER', 'you')}' do this",
-            why=said,
+            why=message,
             fix="ask for the role: docs/teams.md has the SQL that grants it",
         )
-    if "authentication failed" in said or "no password supplied" in said:
+    if "authentication failed" in message or "no password supplied" in message:
         return RegistryError(
-            f"{what} does not know you",
-            why=said,
+            f"{what} rejected your login",
+            why=message,
             fix="check the user and the password in ADAPTKIT_REGISTRY_URL or ~/.pgpass",
         )
-    if state == "3D000" or ("database" in said and "does not exist" in said):
+    if state == "3D000" or ("database" in message and "does not exist" in message):
         return RegistryError(
             f"there is no database at {shown(url)}",
-            why=said,
+            why=message,
             fix=f"createdb {url.database or 'adaptkit'}",
         )
-    if broken or state.startswith(_GONE) or "server closed the connection" in said:
+    if broken or state.startswith(_GONE) or "server closed the connection" in message:
         return RegistryError(
             f"the connection to {what} broke",
-            why=said,
+            why=message,
             fix="the change stands whole or not at all: look (adaptkit log NAME), then type it again",
         )
-    if not state and "connect" in said:
+    if not state and "connect" in message:
         return RegistryError(
             f"cannot reach {what}",
-            why=said,
+            why=message,
             fix="check that the server runs and the URL's host and port",
         )
-    return RegistryError(f"{what} failed", why=said)
+    return RegistryError(f"{what} failed", why=message)
 
 
 def _held(what: str) -> RegistryLocked:
@@ -169,9 +174,9 @@ def _full(what: str) -> RegistryError:
     )
 
 
-def _plain(url: URL, said: str) -> str:
-    """The first line of what a driver says, without the password should it be in there."""
-    line = (said.strip() or "the driver gives no reason").splitlines()[0]
+def _plain(url: URL, message: str) -> str:
+    """The first line of a driver's message, without the password."""
+    line = (message.strip() or "the driver gives no reason").splitlines()[0]
     return (
         line.replace(url.password, "***")
         if isinstance(url.password, str) and url.password

@@ -1,4 +1,4 @@
-"""`Upkeep`: what gc may not touch, what it may forget, what does not add up, and how much there is."""
+"""`Maintenance`: what gc keeps, what it purges, contradictions in the database, and counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import distinct, func, select, text
 
 from adaptkit.types import Event, Manifest
-from adaptkit_registry.ledger import Ledger, once_more
 from adaptkit_registry.rows import LIVE, read_versions, version_query
 from adaptkit_registry.schema import (
     adapters,
@@ -26,17 +25,18 @@ from adaptkit_registry.schema import (
     tags,
     versions,
 )
+from adaptkit_registry.transactions import Transactions, once_more
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection
 
-    from adaptkit.types import Placement, Version
+    from adaptkit.types import Version
 
 
-class Upkeep(Ledger):
-    """Looks after the database as a whole."""
+class Maintenance(Transactions):
+    """Operations on the database as a whole."""
 
     def kept(self) -> tuple[set[str], set[str]]:
         """Every artifact of a version that lives or can be restored, and the sha256 of every file of theirs."""
@@ -58,7 +58,7 @@ class Upkeep(Ledger):
             ):
                 with suppress(
                     ValueError, KeyError, TypeError, AttributeError
-                ):  # `problems` tells of those
+                ):  # `problems` reports those
                     yield Manifest.from_json(json.loads(row.manifest)), row.alive
 
     def purgeable(self, before: str) -> list[Version]:
@@ -67,30 +67,32 @@ class Upkeep(Ledger):
 
     @once_more
     def purge(self, before: str, *, author: str = "") -> list[Version]:
-        """Forget what has been in the trash since before that time; its numbers are still never used again."""
+        """Delete what has been in the trash since before that time; its numbers are never used again."""
         with self._writing() as connection:
-            gone = read_versions(connection, version_query().where(versions.c.deleted < before))
+            purged = read_versions(connection, version_query().where(versions.c.deleted < before))
             ids = select(versions.c.id).where(versions.c.deleted < before).scalar_subquery()
             for table in (tags, metrics):
                 connection.execute(table.delete().where(table.c.version_id.in_(ids)))
             connection.execute(versions.delete().where(versions.c.deleted < before))
-            lost = {v.digest for v in gone} - set(
+            lost = {v.digest for v in purged} - set(
                 connection.execute(
-                    select(versions.c.digest).where(versions.c.digest.in_({v.digest for v in gone}))
+                    select(versions.c.digest).where(
+                        versions.c.digest.in_({v.digest for v in purged})
+                    )
                 ).scalars()
             )
             if lost:
                 connection.execute(files.delete().where(files.c.digest.in_(lost)))
                 connection.execute(lineage.delete().where(lineage.c.child.in_(lost)))
                 connection.execute(artifacts.delete().where(artifacts.c.digest.in_(lost)))
-            for version in gone:
+            for version in purged:
                 self._record(
                     connection, Event("purged", version.ref, version.digest, author=author)
                 )
-            return gone
+            return purged
 
     def counts(self) -> dict[str, int]:
-        """How many rows of each kind there are."""
+        """The number of rows of each kind."""
         with self._reading() as connection:
             return {
                 "adapters": _count(
@@ -123,17 +125,19 @@ class Upkeep(Ledger):
         with self._reading() as connection:
             for name, sha256, size in connection.execute(query):
                 teams.setdefault(name.rpartition("/")[0], {})[sha256] = size
-        return {team: sum(found.values()) for team, found in sorted(teams.items())}
+        return {team: sum(blobs.values()) for team, blobs in sorted(teams.items())}
 
     def problems(self) -> list[str]:
-        """A sentence for everything in the database that contradicts itself."""
-        found = []
+        """One line for each contradiction in the database."""
+        problems = []
         with self._reading() as connection:
             if connection.dialect.name == "sqlite":
-                said = connection.execute(text("PRAGMA integrity_check")).scalars().all()
-                found += [f"SQLite's integrity check says: {line}" for line in said if line != "ok"]
-                found += [
-                    f"a row of {row[0]} points at a row of {row[2]} that is not there"
+                report = connection.execute(text("PRAGMA integrity_check")).scalars().all()
+                problems += [
+                    f"SQLite's integrity check says: {line}" for line in report if line != "ok"
+                ]
+                problems += [
+                    f"a row of {row[0]} points at a row of {row[2]} that does not exist"
                     for row in connection.execute(text("PRAGMA foreign_key_check"))
                 ]
             query = (
@@ -142,7 +146,7 @@ class Upkeep(Ledger):
                 .join(versions, versions.c.id == aliases.c.version_id)
                 .join(adapters, adapters.c.id == aliases.c.adapter_id)
             )
-            found += [
+            problems += [
                 f"{name}@{alias} points at {name}@{number}, which is in the trash: adaptkit restore {name}@{number}"
                 for name, alias, number in connection.execute(
                     query.where(versions.c.deleted.is_not(None))
@@ -153,65 +157,36 @@ class Upkeep(Ledger):
                 .join(versions, versions.c.adapter_id == adapters.c.id)
                 .group_by(adapters.c.id, adapters.c.name, adapters.c.next_number)
             )
-            found += [
+            problems += [
                 f"{name} would give the number {after} again, and has {top} already: see registry export"
                 for name, after, top in connection.execute(highest)
                 if after <= top
             ]
             both = select(adapters.c.name).join(redirects, redirects.c.name == adapters.c.name)
-            found += [
+            problems += [
                 f"'{name}' is the name of one adapter and the former name of another"
                 for name in connection.execute(both).scalars()
             ]
-            found += _artifact_problems(connection)
-        return found
-
-    @once_more
-    def drop_placement(self, placement: Placement, *, author: str = "") -> None:
-        """Forget a placement that turned out not to be there."""
-        with self._writing() as connection:
-            mine = (placements.c.place == placement.place) & (
-                placements.c.number == placement.number
-            )
-            if connection.execute(placements.delete().where(mine)).rowcount:
-                told = {"dropped": f"{placement.place}@{placement.number}"}
-                self._record(
-                    connection,
-                    Event("repaired", placement.place, placement.digest, told, author=author),
-                )
-
-    @once_more
-    def record(self, event: Event) -> None:
-        """Write down that something outside the database was done."""
-        with self._writing() as connection:
-            self._record(connection, event)
-
-    def all_placements(self) -> list[Placement]:
-        """Every placement of an artifact that a version needs."""
-        from adaptkit.types import Placement
-
-        with self._reading() as connection:
-            query = select(placements).where(placements.c.digest.in_(select(versions.c.digest)))
-            return [
-                Placement(r.place, r.number, r.digest, r.when)
-                for r in connection.execute(query.order_by(placements.c.place, placements.c.number))
-            ]
+            problems += _artifact_problems(connection)
+        return problems
 
 
 def _artifact_problems(connection: Connection) -> list[str]:
     listed: dict[str, set[tuple[str, int, str]]] = {}
     for row in connection.execute(select(files)):
         listed.setdefault(row.digest, set()).add((row.path, row.size, row.sha256))
-    found = []
-    for digest, told in connection.execute(select(artifacts.c.digest, artifacts.c.manifest)):
+    problems = []
+    for digest, stored in connection.execute(select(artifacts.c.digest, artifacts.c.manifest)):
         try:
-            manifest = Manifest.from_json(json.loads(told))
+            manifest = Manifest.from_json(json.loads(stored))
             entries = {(f.path, f.size, f.sha256) for f in manifest.files + manifest.extras}
             if manifest.digest != digest or entries != listed.get(digest, set()):
-                found.append(f"the rows of {digest[:19]}… do not agree with its manifest")
+                problems.append(f"the rows of {digest[:19]}… do not agree with its manifest")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found.append(f"the manifest of {digest[:19]}… in the registry cannot be read: {error}")
-    return found
+            problems.append(
+                f"the manifest of {digest[:19]}… in the registry cannot be read: {error}"
+            )
+    return problems
 
 
 def _count(connection: Connection, query: object) -> int:

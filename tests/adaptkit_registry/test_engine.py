@@ -1,4 +1,4 @@
-"""adaptkit_registry.opening: first openings at once, kills, locks, and a sentence for what is no registry."""
+"""adaptkit_registry.engine: first openings at once, kills, locks, and the errors for what is not a registry."""
 
 from __future__ import annotations
 
@@ -182,13 +182,13 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path, rounds):
 
         assert killed(writes, 0.1 + 0.15 * chance.random())
         there.close()
-        told = [0]
+        acknowledged = [0]
         try:
             while True:
-                told.append(here.recv())
+                acknowledged.append(here.recv())
         except EOFError:
             here.close()
-        heard += len(told) - 1
+        heard += len(acknowledged) - 1
         assert _sql(path, "PRAGMA integrity_check") == [("ok",)]
         assert _sql(path, "PRAGMA foreign_key_check") == []
         with Registry.open(path) as registry:
@@ -197,11 +197,11 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path, rounds):
             assert numbers == list(range(1, len(numbers) + 1))
             if not numbers:  # killed before it had written anything, on a busy machine
                 continue
-            told = told if len(told) > 1 else numbers[-1:]
-            assert numbers[-1] - told[-1] in {
+            acknowledged = acknowledged if len(acknowledged) > 1 else numbers[-1:]
+            assert numbers[-1] - acknowledged[-1] in {
                 0,
                 1,
-            }  # what was answered is there; one more may not have been told
+            }  # every acknowledged one exists; one more may not have been acknowledged
             assert registry.aliases("naval") == {"prod": numbers[-1]}
             assert [e.subject for e in reversed(registry.events()) if e.verb == "added"] == [
                 v.ref for v in found
@@ -209,7 +209,7 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path, rounds):
     assert heard > 0
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- errors
 
 
 def test_a_registry_that_another_process_holds_is_locked_and_can_still_be_read(
@@ -241,7 +241,7 @@ def test_a_first_opening_waits_no_longer_than_it_was_told_to(tmp_path, monkeypat
     _is_sound(path)
 
 
-def test_a_busy_timeout_that_is_no_number_is_a_sentence(tmp_path, monkeypatch):
+def test_a_busy_timeout_that_is_not_a_number_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ADAPTKIT_BUSY_TIMEOUT", "soon")
     with pytest.raises(RegistryError, match="ADAPTKIT_BUSY_TIMEOUT"):
         Registry.open(tmp_path / "registry.db")
@@ -281,7 +281,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path, content)
     assert path.read_bytes() == content
 
 
-def test_a_damaged_registry_is_a_sentence(database):
+def test_a_damaged_registry_is_an_error(database):
     with Registry.open(database) as registry:
         registry.add_version("naval", manifest(1))
     data = bytearray(database.read_bytes())
@@ -306,21 +306,21 @@ def test_a_folder_is_no_registry(tmp_path):
         Registry.open(tmp_path)
 
 
-def test_a_missing_folder_is_a_sentence(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(RegistryError, match="cannot open the registry .*No such file") as caught:
         Registry.open(tmp_path / "gone" / "registry.db")
     assert "adaptkit init" in caught.value.fix
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_registry_is_a_sentence(database):
+def test_writing_to_a_read_only_registry_is_an_error(database):
     database.chmod(0o444)
     with Registry.open(database) as registry, pytest.raises(RegistryError, match="read-only"):
         registry.add_version("naval", manifest(1))
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("postgresql+psycopg://ada:hunter2@127.0.0.1:1/adaptkit", "psycopg"),
         ("nosuch://ada:hunter2@host/adaptkit", "no driver for 'nosuch'"),
@@ -332,10 +332,10 @@ def test_a_read_only_registry_is_a_sentence(database):
         ("postgresql+psycopg://ada:hunter2@host:port/adaptkit", "not a database URL"),
     ],
 )
-def test_a_database_url_that_does_not_work_is_a_sentence_without_the_password(url, said):
+def test_a_database_url_that_does_not_work_is_an_error_without_the_password(url, message):
     with pytest.raises(RegistryError) as caught:
         Registry.open(url)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert "ada:" not in str(caught.value).replace("ada:***@", "")
 

@@ -1,4 +1,4 @@
-"""`Ledger`: the transactions that every query runs in, and what several queries share."""
+"""`Transactions`: the transactions that queries run in, and the parts that several queries share."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeV
 from sqlalchemy import func, select
 
 from adaptkit.errors import Conflict, NotFound
-from adaptkit.types import AliasMove, Event, Manifest, canonical_json
-from adaptkit_registry.opening import close_engine, open_engine, to_read, to_write
-from adaptkit_registry.rows import LIVE, read_versions, version_query, write_base
+from adaptkit.types import AliasMove, Event, canonical_json
+from adaptkit_registry.driver_errors import Overtaken, database_errors, shown
+from adaptkit_registry.engine import close_engine, open_engine, to_read, to_write
+from adaptkit_registry.rows import LIVE, read_versions, version_query
 from adaptkit_registry.schema import (
     adapters,
     alias_moves,
     aliases,
-    artifacts,
     events,
-    files,
-    lineage,
     metrics,
     redirects,
     tags,
     versions,
 )
-from adaptkit_registry.sentences import Overtaken, explained, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +47,7 @@ R = TypeVar("R")
 
 
 def once_more(change: Callable[P, R]) -> Callable[P, R]:
-    """Do a change again, once, when the database undid it whole because of another one."""
+    """Retry a change once, when the database rolled it back because of another one."""
 
     @wraps(change)
     def run(*arguments: P.args, **named: P.kwargs) -> R:
@@ -70,8 +67,8 @@ class Named(NamedTuple):
     next_number: int
 
 
-class Ledger:
-    """A database of adapters. What a method changed, it wrote down as an event in the same transaction."""
+class Transactions:
+    """A database of adapters. Every change is recorded as an event in the same transaction."""
 
     def __init__(self, engine: Engine, clock: Callable[[], str] = utc_now) -> None:
         self._engine, self._now = engine, clock
@@ -97,12 +94,12 @@ class Ledger:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with explained(self._engine.url), to_read(self._engine).begin() as connection:
+        with database_errors(self._engine.url), to_read(self._engine).begin() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with explained(self._engine.url), to_write(self._engine).begin() as connection:
+        with database_errors(self._engine.url), to_write(self._engine).begin() as connection:
             yield connection
 
     def _list(self, query: Select[tuple[object, ...]], *, live: bool = True) -> list[Version]:
@@ -112,7 +109,7 @@ class Ledger:
             return read_versions(connection, query.order_by(adapters.c.name, versions.c.number))
 
     def _adapter(self, connection: Connection, name: str, *, create: bool = False) -> Named:
-        """The adapter of a name, or of a name it had before."""
+        """The adapter with this name or former name."""
         query = select(adapters.c.id, adapters.c.name, adapters.c.next_number)
         former = query.join(redirects, redirects.c.adapter_id == adapters.c.id).where(
             redirects.c.name == name
@@ -125,11 +122,11 @@ class Ledger:
             return Named(row.id, row.name, row.next_number)
         if not create:
             raise NotFound("adapter", name, self._live_names(connection))
-        made = connection.execute(
+        inserted = connection.execute(
             adapters.insert().values(name=name, next_number=1, created=self._now())
         )
-        assert made.inserted_primary_key is not None
-        return Named(int(made.inserted_primary_key[0]), name, 1)
+        assert inserted.inserted_primary_key is not None
+        return Named(int(inserted.inserted_primary_key[0]), name, 1)
 
     def _live_names(self, connection: Connection) -> tuple[str, ...]:
         query = (
@@ -171,9 +168,9 @@ class Ledger:
     ) -> NotFound:
         if alias is not None:
             return NotFound(f"alias of {name}", alias, self._aliases(connection, adapter_id))
-        mine = versions.c.adapter_id == adapter_id
+        of_adapter = versions.c.adapter_id == adapter_id
         numbers = [
-            str(n) for (n,) in connection.execute(select(versions.c.number).where(mine, LIVE))
+            str(n) for (n,) in connection.execute(select(versions.c.number).where(of_adapter, LIVE))
         ]
         if not numbers:
             return NotFound(
@@ -185,7 +182,7 @@ class Ledger:
         if digest is not None:
             return NotFound(f"version of {name} with digest", digest, numbers)
         trashed = connection.execute(
-            select(versions.c.id).where(mine, versions.c.number == number)
+            select(versions.c.id).where(of_adapter, versions.c.number == number)
         ).first()
         return NotFound(
             f"version of {name}",
@@ -224,8 +221,8 @@ class Ledger:
         move = AliasMove(alias, old, number, self._now(), author)
         if old == number:
             return move
-        mine = (aliases.c.adapter_id == adapter_id) & (aliases.c.alias == alias)
-        connection.execute(aliases.delete().where(mine))
+        key = (aliases.c.adapter_id == adapter_id) & (aliases.c.alias == alias)
+        connection.execute(aliases.delete().where(key))
         if version_id is not None:
             connection.execute(
                 aliases.insert().values(adapter_id=adapter_id, alias=alias, version_id=version_id)
@@ -244,57 +241,15 @@ class Ledger:
         self._record(connection, Event("alias-moved", f"{name}@{alias}", "", detail, author=author))
         return move
 
-    def _write_artifact(self, connection: Connection, manifest: Manifest) -> None:
-        known = select(artifacts.c.digest).where(artifacts.c.digest == manifest.digest)
-        if connection.execute(known).first() is not None:
-            return
-        connection.execute(
-            artifacts.insert().values(
-                digest=manifest.digest,
-                method=manifest.method,
-                rank=manifest.rank,
-                base_id=write_base(connection, manifest.base),
-                manifest=canonical_json(manifest.to_json()),
-            )
-        )
-        connection.execute(
-            files.insert(),
-            [
-                {"digest": manifest.digest, "path": f.path, "size": f.size, "sha256": f.sha256}
-                for f in manifest.files + manifest.extras
-            ],
-        )
-        if manifest.parents:
-            connection.execute(
-                lineage.insert(),
-                [
-                    {
-                        "child": manifest.digest,
-                        "position": i,
-                        "parent": p.digest,
-                        "weight": p.weight,
-                        "role": p.role,
-                        "label": p.label,
-                    }
-                    for i, p in enumerate(manifest.parents)
-                ],
-            )
-
     def _replace(self, connection: Connection, table: str, version_id: int, **values: Any) -> None:
-        target, key = (tags, tags.c.tag) if table == "tags" else (metrics, metrics.c.name)
-        mine = (target.c.version_id == version_id) & (key == next(iter(values.values())))
-        connection.execute(target.delete().where(mine))
+        target, column = (tags, tags.c.tag) if table == "tags" else (metrics, metrics.c.name)
+        key = (target.c.version_id == version_id) & (column == next(iter(values.values())))
+        connection.execute(target.delete().where(key))
         connection.execute(target.insert().values(version_id=version_id, **values))
 
     def _count_live(self, connection: Connection, digest: str) -> int:
         query = select(func.count()).select_from(versions).where(versions.c.digest == digest, LIVE)
         return int(connection.execute(query).scalar_one())
-
-    def _children(self, connection: Connection, digest: str) -> tuple[Version, ...]:
-        made = select(lineage.c.child).where(lineage.c.parent == digest)
-        return tuple(
-            read_versions(connection, version_query().where(versions.c.digest.in_(made), LIVE))
-        )
 
     def _record(self, connection: Connection, event: Event) -> None:
         connection.execute(

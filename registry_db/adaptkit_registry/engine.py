@@ -1,11 +1,11 @@
-"""Opening the database: settings, first schema, migrations, and the sentence for whatever goes wrong.
+"""Open the database: settings, first schema, migrations, and the errors for a file that is no registry.
 
 Notable choices:
 - SQLite in WAL with synchronous=FULL, foreign keys and a 30 s busy timeout; writers `BEGIN IMMEDIATE`
   (deferred ones lose most of their work to "database is locked"), readers `BEGIN`
 - an up-to-date database costs one query; alembic (0.6 s to import) is loaded only to migrate
-- on PostgreSQL a writer first takes an advisory lock of the database, so writers stand in one line there too, migrations
-  included; readers work on one snapshot and wait for nobody
+- on PostgreSQL a writer first takes an advisory lock of the database, so writers queue there as well, migrations
+  included; readers work on one snapshot and never wait
 - the first opening, and a migration, happen inside a lock file: journal_mode cannot be changed in a transaction
 """
 
@@ -20,8 +20,8 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import URL, Engine, create_engine, event, exc, inspect, make_url, text
 
 from adaptkit.errors import NotARegistry, RegistryError, RegistryTooNew
+from adaptkit_registry.driver_errors import busy_timeout, database_errors, shown
 from adaptkit_registry.schema import about
-from adaptkit_registry.sentences import busy_timeout, explained, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,14 +32,14 @@ HEAD = "0002"
 WRITE = "adaptkit_write"  # execution option of transactions that will write
 _KNOWN = frozenset({"0001", HEAD})
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_TURN = 4151402077  # the advisory lock of whoever writes
+_TURN = 4151402077  # the advisory lock of a writer
 _MAGIC = b"SQLite format 3\x00"
 
 
 def open_engine(where: str | Path) -> Engine:
     """An engine on an up-to-date database, made or migrated if need be. `where` is a URL, or a path for SQLite."""
     url = URL.create("sqlite", database=str(where)) if isinstance(where, Path) else _parse(where)
-    with explained(url):
+    with database_errors(url):
         engine = _opened(url)
     _ENGINES[engine] = (
         _inode(Path(url.database)) if url.get_backend_name() == "sqlite" and url.database else None
@@ -76,7 +76,7 @@ def to_write(engine: Engine) -> Engine:
 
 
 def to_read(engine: Engine) -> Engine:
-    """The engine for transactions that only read: all their queries see one state, and they wait for nobody."""
+    """The engine for transactions that only read: all their queries see one state, and they never wait."""
     if engine.dialect.name != "postgresql":
         return engine  # one snapshot is what SQLite gives anyway
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -141,7 +141,7 @@ def _lower(text: str | None) -> str | None:
 
 
 def _server_engine(url: URL) -> Engine:
-    """PostgreSQL. Writers stand in one line, as in SQLite: then numbers are dense and nothing is lost, whatever is asked."""
+    """PostgreSQL. Writers queue, as in SQLite, so that numbers are dense and no update is lost."""
     if url.get_backend_name() != "postgresql":
         return create_engine(url)
     url = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
@@ -177,10 +177,10 @@ def _use_wal(engine: Engine) -> None:
 
 def _inode(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _is_settled(path: Path) -> bool:
@@ -211,11 +211,12 @@ def _is_settled(path: Path) -> bool:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    import fcntl
+    """One process at a time; the system releases the lock when its holder dies."""
+    from filelock import FileLock
 
-    lock = path.with_name(path.name + ".lock")
+    lock = FileLock(path.with_name(path.name + ".lock"), fallback_to_soft=False)
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        lock.acquire()
     except OSError as error:
         raise RegistryError(
             f"cannot open the registry {path}",
@@ -223,14 +224,13 @@ def _lock(path: Path) -> Iterator[None]:
             fix="adaptkit init, or check --home",
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # given back by the system if we die
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 def _revision(connection: Engine | Connection, url: URL) -> str | None:
-    """The schema that is there; None when there is nothing. `NotARegistry` and `RegistryTooNew` otherwise."""
+    """The revision of the schema; None when the database is empty. Raises `NotARegistry` and `RegistryTooNew`."""
     tables = set(inspect(connection).get_table_names())
     if "alembic_version" not in tables:
         if tables:
@@ -240,28 +240,28 @@ def _revision(connection: Engine | Connection, url: URL) -> str | None:
                 fix="check --home",
             )
         return None
-    found = _asked(connection, "SELECT version_num FROM alembic_version")
-    if found is not None and found not in _KNOWN:
+    revision = _scalar(connection, "SELECT version_num FROM alembic_version")
+    if revision is not None and revision not in _KNOWN:
         if "artifacts" not in tables:
             raise NotARegistry(
                 f"the registry {shown(url)} belongs to another program",
-                why=f"its schema is {found}",
+                why=f"its schema is {revision}",
                 fix="check --home",
             )
         needed = (
-            _asked(connection, "SELECT value FROM about WHERE key = 'adaptkit'")
+            _scalar(connection, "SELECT value FROM about WHERE key = 'adaptkit'")
             if "about" in tables
             else None
         )
         raise RegistryTooNew(
             f"the registry {shown(url)} was written by a newer adaptkit",
-            why=f"its schema is {found}, this version knows {HEAD}",
+            why=f"its schema is {revision}, this version knows {HEAD}",
             fix=f"pip install 'adaptkit>={needed}'" if needed else "pip install -U adaptkit",
         )
-    return str(found) if found is not None else None
+    return str(revision) if revision is not None else None
 
 
-def _asked(connection: Engine | Connection, query: str) -> Any:
+def _scalar(connection: Engine | Connection, query: str) -> Any:
     if isinstance(connection, Engine):
         with connection.connect() as opened:
             return opened.execute(text(query)).scalar()
@@ -283,7 +283,7 @@ def _migrate_if_needed(engine: Engine, url: URL) -> None:
 
 
 def _sign(connection: Connection) -> None:
-    """Write down which adaptkit made this schema, for the sentence that an older one will show."""
+    """Record which adaptkit made this schema, for the error message of an older one."""
     from importlib.metadata import version
 
     connection.execute(about.delete().where(about.c.key == "adaptkit"))

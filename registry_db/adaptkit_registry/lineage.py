@@ -1,4 +1,4 @@
-"""`Ancestry`: where artifacts come from, all the way back."""
+"""`LineageQueries`: what artifacts were made from, and what was made from them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,32 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from adaptkit.types import Lineage, Manifest, Parent
-from adaptkit_registry.ledger import Ledger
 from adaptkit_registry.rows import LIVE, read_versions, version_query
-from adaptkit_registry.schema import artifacts, lineage, redirects, versions
+from adaptkit_registry.schema import artifacts, lineage, versions
+from adaptkit_registry.transactions import Transactions
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from adaptkit.types import Version
 
 
 _CHUNK = 500
 
 
-class Ancestry(Ledger):
-    """Reads lineage: one query for all the edges, however deep."""
+class LineageQueries(Transactions):
+    """Reads the parents, the children and the whole ancestry of an artifact."""
+
+    def parents(self, digest: str) -> tuple[Parent, ...]:
+        """What an artifact was made from, in the order of its recipe."""
+        query = select(lineage).where(lineage.c.child == digest).order_by(lineage.c.position)
+        with self._reading() as connection:
+            return tuple(
+                Parent(r.parent, r.weight, r.role, r.label) for r in connection.execute(query)
+            )
 
     def lineage(self, digest: str) -> Lineage:
         """Every ancestor of an artifact, also those that are known elsewhere only."""
@@ -40,7 +50,7 @@ class Ancestry(Ledger):
             for row in connection.execute(edges.order_by(lineage.c.child, lineage.c.position)):
                 parents[row.child].append(Parent(row.parent, row.weight, row.role, row.label))
             digests = sorted(
-                {digest, *parents, *(p.digest for found in parents.values() for p in found)}
+                {digest, *parents, *(p.digest for edges_of in parents.values() for p in edges_of)}
             )
             manifests: dict[str, Manifest] = {}
             for start in range(
@@ -52,12 +62,12 @@ class Ancestry(Ledger):
                 )
                 for version in read_versions(connection, query):
                     named[version.digest].append(version)
-                told = select(artifacts.c.digest, artifacts.c.manifest).where(
+                query = select(artifacts.c.digest, artifacts.c.manifest).where(
                     artifacts.c.digest.in_(some)
                 )
                 manifests |= {
                     row.digest: Manifest.from_json(json.loads(row.manifest))
-                    for row in connection.execute(told)
+                    for row in connection.execute(query)
                 }
         return Lineage(
             digest,
@@ -66,31 +76,8 @@ class Ancestry(Ledger):
             manifests,
         )
 
-    def former_names(self, name: str) -> tuple[str, ...]:
-        """What an adapter was called before, oldest first."""
-        with self._reading() as connection:
-            found = self._adapter(connection, name)
-            query = select(redirects.c.name).where(redirects.c.adapter_id == found.id)
-            return tuple(
-                old
-                for (old,) in connection.execute(query.order_by(redirects.c.when, redirects.c.name))
-            )
-
-    def next_number(self, name: str) -> int:
-        """The number that the next version of a name will have, unless somebody is faster."""
-        from adaptkit.errors import NotFound
-
-        with self._reading() as connection:
-            try:
-                return self._adapter(connection, name).next_number
-            except NotFound:
-                return 1
-
-    def count(self) -> int:
-        """How many live versions there are."""
-        with self._reading() as connection:
-            return int(
-                connection.execute(
-                    select(func.count()).select_from(versions).where(LIVE)
-                ).scalar_one()
-            )
+    def _children(self, connection: Connection, digest: str) -> tuple[Version, ...]:
+        children = select(lineage.c.child).where(lineage.c.parent == digest)
+        return tuple(
+            read_versions(connection, version_query().where(versions.c.digest.in_(children), LIVE))
+        )
