@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a push carries: the version as this registry knows it, and where each file's bytes lie.
+    """What a push carries: the version as this registry knows it, and where each file's bytes are.
 
     `placed.number` is the number here; the place may have to give another (DESIGN section 2).
     """
@@ -47,25 +47,25 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """What a person may ask of a push. Most places know none of it, and say so (`StorageBackend.asked`)."""
+    """What a person may ask of a push. Most places support none of it and raise an error (`StorageBackend.asked`)."""
 
     create: bool = False
-    """Make the place when it is not there, where that takes a decision (a repository on the Hub)."""
+    """Create a missing place, where that takes a decision (a repository on the Hub)."""
     private: bool = False
-    """Made so that only those may read it who were given the right."""
+    """Create it so that only those may read it who were given the right."""
     create_pr: bool = False
-    """Only propose: others look at it, and nothing has a number before they agree."""
+    """Only propose: others review it, and it has no number before they agree."""
     branch: str = ""
     """Another line of versions than the main one."""
 
 
 class StorageBackend(ABC):
-    """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in the sentence."""
+    """One adapter's place behind a URL. Raises `StorageError`, with the place's URL in the error message."""
 
     schemes: ClassVar[tuple[str, ...]]
-    """URL schemes it answers to, such as ("file",)."""
+    """URL schemes it handles, such as ("file",)."""
     shows_card: ClassVar[bool] = False
-    """Whether people read a version's README.md there as its page: a model card is then made when it is pushed."""
+    """Whether people read a version's README.md there as its page: a push then writes a model card."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -97,34 +97,34 @@ class StorageBackend(ABC):
 
     @abstractmethod
     def probe(self) -> Promise:
-        """Really try what the place guarantees, and leave nothing behind."""
+        """Test what the place really guarantees, and leave nothing behind."""
 
     def at(self, endpoint: str) -> Self:
         """The place on another server than the scheme's usual one, for backends to which that means something."""
         scheme = self.url.partition("://")[0]
         raise StorageError(
-            f"{self.url} knows no other server",
+            f"{self.url} has no other server",
             why=f"config.toml sets endpoints.{scheme} = '{endpoint}'",
-            fix="take that line out",
+            fix="remove that line",
         )
 
     def asked(self, options: PushOptions) -> Self:
-        """The place to push to as a person asked; by default every option is refused, by its name."""
+        """The place to push to with these options; by default every option is refused, by its name."""
         for option in fields(options):
             if getattr(options, option.name) != option.default:
                 raise StorageError(
-                    f"{self.url} knows no --{option.name.replace('_', '-')}",
-                    why="this kind of place has nothing of the sort",
+                    f"{self.url} does not support --{option.name.replace('_', '-')}",
+                    why="this kind of place has no such option",
                     fix="push without it",
                 )
         return self
 
     def card(self) -> str:
-        """The README.md that stands there now, for places with `shows_card`; empty when there is none."""
+        """The README.md that is there now, for places with `shows_card`; empty when there is none."""
         return ""
 
     def at_revision(self, revision: str) -> PlacedVersion:
-        """What stands there at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
+        """What is there at a revision that the place itself named (`@rev:…`), such as a commit or a branch."""
         raise BadReference(
             f"cannot pull '@rev:{revision}' from {self.url}",
             why="revisions are for hf:// places",
@@ -132,14 +132,14 @@ class StorageBackend(ABC):
         )
 
     def outline(self, revision: str, into: Path) -> Mapping[str, str]:
-        """Write what a base model there is known by without its weights; answers each weight file's sha256 as told there.
+        """Write what a base model there is known by without its weights; returns each weight file's sha256 as stated there.
 
         `into` gets config and index, and each weight file in its full size, sparse, with nothing but its header.
         """
         raise StorageError(
-            f"cannot look at the base {self.url}",
-            why="bases are looked at on hf:// places",
-            fix="download it, and give the folder: --base DIR",
+            f"cannot read the base {self.url}",
+            why="bases are read from hf:// places",
+            fix="download it, then pass the folder: --base DIR",
         )
 
     def version(self, number: int | None = None) -> PlacedVersion:
@@ -150,7 +150,7 @@ class StorageBackend(ABC):
         return found[max(found) if number is None else number]
 
     def find(self, digest: str) -> PlacedVersion | None:
-        """The version that this kind of place itself calls by a digest (an image's); None when there is no such."""
+        """The version that this kind of place itself names by a digest (an image's); None without one."""
         return None
 
     def aliases(self) -> Mapping[str, int]:
@@ -160,7 +160,7 @@ class StorageBackend(ABC):
     def set_alias(self, alias: str, number: int) -> None:
         """Point an alias at a version, by compare-and-swap where the place can."""
         raise StorageError(
-            f"{self.url} keeps no aliases", why="this kind of place has nowhere to put them"
+            f"{self.url} stores no aliases", why="this kind of place has nowhere to put them"
         )
 
     def copy_here(self, revision: str) -> Path | None:
@@ -168,16 +168,16 @@ class StorageBackend(ABC):
         return None
 
     def attach(self, number: int, kind: str, files: Mapping[str, bytes]) -> str:
-        """Put a few small files, such as a signature, beside a version that never changes; answers what they are called.
+        """Put a few small files, such as a signature, beside a version that never changes; returns the name of the attachment.
 
-        `kind` is a media type. The same files twice are there once; the last file makes the attachment appear.
+        `kind` is a media type. Attaching the same files twice stores them once; the last file makes the attachment appear.
         """
         raise StorageError(
-            f"{self.url} keeps no signatures", why="this kind of place has nowhere to put them"
+            f"{self.url} stores no signatures", why="this kind of place has nowhere to put them"
         )
 
     def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
-        """What was attached to a version, of one kind; whoever reads it checks it."""
+        """What was attached to a version, of one kind. The caller verifies it."""
         return ()
 
     def names(self) -> tuple[str, ...]:

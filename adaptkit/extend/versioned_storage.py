@@ -1,7 +1,7 @@
 """A ready subclass for places that keep `v1/`, `v2/`, …: what they all do alike, whatever keeps the bytes.
 
 A version's folder is a plain PEFT directory with an `adaptkit.json`, which is its commit point: a folder
-without one does not exist. What is read from a place is hostile until checked.
+without one does not exist. What is read from a place is not trusted until it is checked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from adaptkit.errors import Conflict, Corrupt, NotFound, StoreError
+from adaptkit.errors import Conflict, Corrupt, NotFound, StorageError, StoreError
 from adaptkit.extend import StorageBackend
 from adaptkit.io.progress import no_progress
 from adaptkit.io.safe_paths import check_paths
@@ -43,7 +43,7 @@ class VersionedStorage(StorageBackend):
 
     @abstractmethod
     def taken(self) -> int:
-        """The highest number that anything stands under, committed or not; 0 when there is none."""
+        """The highest number that anything is stored under, committed or not; 0 when there is none."""
 
     @abstractmethod
     def manifest_of(self, number: int) -> bytes:
@@ -53,13 +53,13 @@ class VersionedStorage(StorageBackend):
     def publish(
         self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
     ) -> int | None:
-        """Make the version appear whole; answers the bytes that crossed, or None when the number was lost.
+        """Make the version appear whole; returns the bytes that were sent, or None when the number was lost.
 
-        `held` tells which sha256 lies here already, and under which path.
+        `held` maps each sha256 that is stored here already to its path.
         """
 
     def begun(self, bundle: Bundle) -> int | None:
-        """The number under which somebody began to push just these files and has not finished, where that is known."""
+        """The number under which somebody began to push exactly these files and has not finished, where that is known."""
         return None
 
     def caution(self) -> str:
@@ -75,7 +75,7 @@ class VersionedStorage(StorageBackend):
 
             with ThreadPoolExecutor(self.readers) as pool:
                 found = list(pool.map(self._read, numbers))
-        # the sentence about one that cannot be believed comes when this version is asked for
+        # the error for one that cannot be trusted is raised when this version is requested
         return tuple(placed for placed in found if isinstance(placed, PlacedVersion))
 
     def version(self, number: int | None = None) -> PlacedVersion:
@@ -91,7 +91,7 @@ class VersionedStorage(StorageBackend):
         try:
             placed = PlacedVersion.from_json(json.loads(self.manifest_of(number)))
             if placed.number != number:
-                raise ValueError(f"it says it is version {placed.number}")  # noqa: TRY301
+                raise ValueError(f"it is of version {placed.number}")  # noqa: TRY301
             check_entries(placed.manifest.files + placed.manifest.extras)
         except (
             KeyError,
@@ -103,7 +103,7 @@ class VersionedStorage(StorageBackend):
         ) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             broken = Corrupt(
-                f"{MANIFEST} of {self.url}@{number} cannot be believed",
+                f"{MANIFEST} of {self.url}@{number} cannot be trusted",
                 why=why,
                 fix="ask who pushed it to push it again as a new version",
             )
@@ -151,6 +151,23 @@ class VersionedStorage(StorageBackend):
         )
 
 
+def alias_table(url: str, data: bytes) -> Mapping[str, int]:
+    """What a place's `refs.json` holds; `StorageError` when it cannot be read."""
+    try:
+        return {str(alias): int(number) for alias, number in json.loads(data).items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise StorageError(
+            f"{ALIASES} of {url} cannot be read",
+            why=str(error),
+            fix="fix or delete it, then push the alias again",
+        ) from error
+
+
+def alias_table_bytes(table: Mapping[str, int]) -> bytes:
+    """The bytes of a `refs.json`: for people to read, and the same for the same table."""
+    return (json.dumps(dict(table), indent=2, sort_keys=True) + "\n").encode()
+
+
 def check_entries(entries: Sequence[FileEntry]) -> None:
     """Refuse a file list that could write elsewhere or over something; `StoreError` or `ValueError` says why."""
     check_paths([entry.path for entry in entries])
@@ -160,7 +177,7 @@ def check_entries(entries: Sequence[FileEntry]) -> None:
                 f"its file list names {entry.path}, which is not a file of an artifact"
             )
         if type(entry.size) is not int or entry.size < 0 or not _SHA256.fullmatch(entry.sha256):
-            raise ValueError(f"size or sha256 of {entry.path!a} are none")
+            raise ValueError(f"{entry.path!a} has an invalid size or sha256")
 
 
 def manifest_bytes(placed: PlacedVersion) -> bytes:

@@ -5,20 +5,32 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 
 Progress = Callable[[int], None]
 """Called with the number of bytes, tensors or modules that were just finished."""
 Watch = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""Given what is done and how much there is of it (None: unknown), a block in which progress is told."""
+"""Given what is done and how much there is of it (None: unknown), a block in which progress is reported."""
 
 
 def no_progress(count: int) -> None:
-    """For work that nobody watches."""
+    """For work whose progress is not shown."""
 
 
 def no_watch(_what: str, _total: int | None) -> AbstractContextManager[Progress]:
     """Progress for callers that show none."""
     return nullcontext(no_progress)
+
+
+def thread_safe(progress: Progress) -> Progress:
+    """The same callback, called by one thread at a time."""
+    lock = Lock()
+
+    def report(count: int) -> None:
+        with lock:
+            progress(count)
+
+    return report
 
 
 def warn_in_python(text: str) -> None:

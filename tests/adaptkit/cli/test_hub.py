@@ -205,7 +205,7 @@ def test_a_remote_of_an_organisation_pushes_and_pulls_by_name(hub, shell, adapte
         (
             ["push", "naval", "file:///tmp/x", "--create-pr"],
             {},
-            "file:///tmp/x knows no --create-pr",
+            "file:///tmp/x does not support --create-pr",
         ),
         (["push", "naval", "hf://fleet/secret", "--private"], {}, "add --create"),
     ],
@@ -229,6 +229,6 @@ def test_a_configured_endpoint_is_taken_unless_the_environment_says_another(
     text = shell("pull", "hf://fleet/naval", code=1, HF_ENDPOINT="http://127.0.0.1:1")
     assert "the way to http://127.0.0.1:1 is broken" in text
     (tmp_path / "ada" / "config.toml").write_text('[endpoints]\nfile = "http://x"\n')
-    assert "knows no other server: config.toml sets endpoints.file = 'http://x'" in shell(
+    assert "has no other server: config.toml sets endpoints.file = 'http://x'" in shell(
         "pull", "file:///tmp/x", code=1
     )

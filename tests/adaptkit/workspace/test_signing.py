@@ -420,13 +420,13 @@ def test_a_place_that_keeps_no_signatures_gets_the_version_and_the_warning(
     filled, pairs, monkeypatch
 ):
     from adaptkit.extend import StorageBackend
-    from adaptkit_plugins.storage.file import FilePlace
+    from adaptkit_plugins.storage.file import FileBackend
 
-    monkeypatch.setattr(FilePlace, "attach", StorageBackend.attach)
+    monkeypatch.setattr(FileBackend, "attach", StorageBackend.attach)
     published(filled, pairs)
     (told,) = filled.noticed
     assert "without its signature: file:" in told
-    assert "keeps no signatures: this kind of place has nowhere to put them" in told
+    assert "stores no signatures: this kind of place has nowhere to put them" in told
 
 
 def test_signing_and_verifying_take_sentences_for_what_makes_no_sense(filled, pairs, policy):
