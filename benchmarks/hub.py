@@ -30,7 +30,7 @@ def throughput(folder: Path) -> list[Row]:
         from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 
         from adaptkit.remotes import transfer
-        from adaptkit_plugins.storage.hub import HubPlace
+        from adaptkit_plugins.storage.hub import HubBackend
 
         packed = _bundle(source, data)
 
@@ -40,7 +40,7 @@ def throughput(folder: Path) -> list[Row]:
 
         def push() -> None:
             fresh()
-            transfer.push(HubPlace.open("hf://fleet/naval"), packed)
+            transfer.push(HubBackend.open("hf://fleet/naval"), packed)
 
         def push_bare() -> None:
             fresh()
@@ -59,7 +59,7 @@ def throughput(folder: Path) -> list[Row]:
         def pull() -> None:
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir()
-            place = HubPlace.open("hf://fleet/naval")
+            place = HubBackend.open("hf://fleet/naval")
             found = place.version()
             place.pull(found, found.manifest.files, out)
 

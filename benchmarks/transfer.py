@@ -88,7 +88,7 @@ def buckets(one: Bundle, folder: Path) -> list[Row]:
     import obstore
     from obstore.store import S3Store
 
-    from adaptkit_plugins.storage.objects import ObjectPlace
+    from adaptkit_plugins.storage.objects import ObjectBackend
 
     port = free_port()
     (folder / "s3" / "team").mkdir(parents=True)
@@ -127,7 +127,7 @@ def buckets(one: Bundle, folder: Path) -> list[Row]:
 
         return compare(
             "a bucket",
-            lambda: ObjectPlace.open(f"s3://team/{secrets.token_hex(4)}"),
+            lambda: ObjectBackend.open(f"s3://team/{secrets.token_hex(4)}"),
             send,
             fetch,
             one,
@@ -142,7 +142,7 @@ def registry(one: Bundle, folder: Path) -> list[Row]:
     """Debian's docker-registry, against one streamed PUT of httpx."""
     import httpx
 
-    from adaptkit_plugins.storage.oci import OciPlace, blobs
+    from adaptkit_plugins.storage.oci import OciBackend, blobs
 
     program = shutil.which("docker-registry")
     if program is None:
@@ -178,7 +178,7 @@ def registry(one: Bundle, folder: Path) -> list[Row]:
 
         def make() -> StorageBackend:
             blobs._seen.clear()  # noqa: SLF001 - or the second push would mount what the first sent
-            return OciPlace.open(f"oci://127.0.0.1:{port}/naval-{secrets.token_hex(4)}")
+            return OciBackend.open(f"oci://127.0.0.1:{port}/naval-{secrets.token_hex(4)}")
 
         return compare("a registry", make, send, fetch, one, folder)
     finally:

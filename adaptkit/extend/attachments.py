@@ -15,10 +15,10 @@ from adaptkit.errors import StorageError
 from adaptkit.types import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 LARGEST = 4 << 20  # bytes of one file
-MOST = 64  # of one kind that are read; a place could hold any number to keep its readers busy
+MOST = 64  # of one kind that are read; a place could hold any number, to exhaust its readers
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ID = re.compile(r"[0-9a-f]{32}")
 
@@ -51,12 +51,28 @@ def check(url: str, files: Mapping[str, bytes]) -> None:
 
 
 def allowed(name: str) -> bool:
-    """Whether a file of an attachment may be called so."""
+    """Whether a file of an attachment may have this name."""
     return _NAME.fullmatch(name) is not None and not name.endswith(".")
+
+
+def read(
+    paths: Iterable[str], number: int, kind: str, read_file: Callable[[str], bytes]
+) -> tuple[Mapping[str, bytes], ...]:
+    """The files of every attachment of a kind to a version, found among `paths` of its place; names and numbers are bounded."""
+    attached: dict[str, dict[str, str]] = {}
+    root = f"{folder(number, kind)}/"
+    for path in sorted(path for path in paths if path.startswith(root)):
+        name, _, file = path.removeprefix(root).partition("/")
+        if ID.fullmatch(name) and allowed(file) and (name in attached or len(attached) < MOST):
+            attached.setdefault(name, {})[file] = path
+    return tuple(
+        {file: read_file(path) for file, path in list(files.items())[:MOST]}
+        for files in attached.values()
+    )
 
 
 def absent(url: str, number: int) -> StorageError:
     """The error for attaching to a version that a place does not hold."""
     return StorageError(
-        f"cannot attach to v{number} in {url}", why="it is not there", fix="push the version first"
+        f"cannot attach to v{number} in {url}", why="that version is missing", fix="push it first"
     )

@@ -60,9 +60,9 @@ class PushOptions:
     create: bool = False
     """Make the place if it is missing, where that is a decision (a repository on the Hub)."""
     private: bool = False
-    """Made so that only those may read it who were given the right."""
+    """Create it so that only those may read it who were given the right."""
     create_pr: bool = False
-    """Only propose: others look at it, and nothing has a number before they agree."""
+    """Only propose: others review it, and it has no number before they agree."""
     branch: str = ""
     """Another line of versions than the main one."""
 
@@ -111,7 +111,7 @@ class StorageBackend(ABC):
 
     @abstractmethod
     def probe(self) -> Promise:
-        """Really try what the place guarantees, and leave nothing behind."""
+        """Test what the place really guarantees, and leave nothing behind."""
 
     def at(self, endpoint: str) -> Self:
         """The place on another server than the scheme's usual one, for backends that have one."""
@@ -119,7 +119,7 @@ class StorageBackend(ABC):
         raise StorageError(
             f"{self.url} does not support another server",
             why=f"config.toml sets endpoints.{scheme} = '{endpoint}'",
-            fix="take that line out",
+            fix="remove that line",
         )
 
     def asked(self, options: PushOptions) -> Self:
@@ -157,9 +157,9 @@ class StorageBackend(ABC):
         but its header.
         """
         raise StorageError(
-            f"cannot look at the base {self.url}",
-            why="bases are looked at on hf:// places",
-            fix="download it, and give the folder: --base DIR",
+            f"cannot read the base {self.url}",
+            why="bases are read from hf:// places",
+            fix="download it, then pass the folder: --base DIR",
         )
 
     def version(self, number: int | None = None) -> PlacedVersion:

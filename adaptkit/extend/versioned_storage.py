@@ -1,9 +1,7 @@
 """A ready subclass for places with a folder for each version: `v1/`, `v2/` and so on.
 
-It holds what they all have in common, wherever the bytes are stored.
-
-A version's folder is a plain PEFT directory with an `adaptkit.json`, which is its commit point: a
-folder without one does not exist. What is read from a place is hostile until checked.
+A version's folder is a plain PEFT directory with an `adaptkit.json`, which is its commit point: a folder
+without one does not exist. What is read from a place is not trusted until it is checked.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import re
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from adaptkit.errors import Conflict, Corrupt, NotFound, StoreError
+from adaptkit.errors import Conflict, Corrupt, NotFound, StorageError, StoreError
 from adaptkit.extend import StorageBackend
 from adaptkit.extend.artifact_files import LARGEST_MANIFEST, MANIFEST
 from adaptkit.io.progress import no_progress
@@ -53,7 +51,7 @@ class VersionedStorage(StorageBackend):
 
     @abstractmethod
     def taken(self) -> int:
-        """The highest number in use, committed or not; 0 when there is none."""
+        """The highest number that anything is stored under, committed or not; 0 when there is none."""
 
     @abstractmethod
     def manifest_of(self, number: int) -> bytes:
@@ -66,15 +64,13 @@ class VersionedStorage(StorageBackend):
     def publish(
         self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
     ) -> int | None:
-        """Make the version appear whole.
-
-        Returns the number of bytes sent, or None when another push took the number.
+        """Make the version appear whole; returns the bytes that were sent, or None when the number was lost.
 
         `held` maps each sha256 that is stored here already to its path.
         """
 
     def begun(self, bundle: Bundle) -> int | None:
-        """The number of an unfinished push of exactly these files, where that is known."""
+        """The number under which somebody began to push exactly these files and has not finished, where that is known."""
         return None
 
     def caution(self) -> str:
@@ -90,7 +86,7 @@ class VersionedStorage(StorageBackend):
 
             with ThreadPoolExecutor(self.readers) as pool:
                 found = list(pool.map(self._read, numbers))
-        # the error about an invalid one is raised when this version is requested
+        # the error for one that cannot be trusted is raised when this version is requested
         return tuple(placed for placed in found if isinstance(placed, PlacedVersion))
 
     def version(self, number: int | None = None) -> PlacedVersion:
@@ -106,7 +102,7 @@ class VersionedStorage(StorageBackend):
         try:
             placed = PlacedVersion.from_json(json.loads(self.manifest_of(number)))
             if placed.number != number:
-                raise ValueError(f"it says it is version {placed.number}")  # noqa: TRY301
+                raise ValueError(f"it is of version {placed.number}")  # noqa: TRY301
             check_entries(placed.manifest.files + placed.manifest.extras)
         except (
             KeyError,
@@ -118,7 +114,7 @@ class VersionedStorage(StorageBackend):
         ) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             broken = Corrupt(
-                f"{MANIFEST} of {self.url}@{number} cannot be believed",
+                f"{MANIFEST} of {self.url}@{number} cannot be trusted",
                 why=why,
                 fix="ask who pushed it to push it again as a new version",
             )
@@ -166,6 +162,23 @@ class VersionedStorage(StorageBackend):
             why=f"{_TRIES} other pushes came first",
             fix="try again when fewer people push",
         )
+
+
+def alias_table(url: str, data: bytes) -> Mapping[str, int]:
+    """What a place's `refs.json` holds; `StorageError` when it cannot be read."""
+    try:
+        return {str(alias): int(number) for alias, number in json.loads(data).items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise StorageError(
+            f"{ALIASES} of {url} cannot be read",
+            why=str(error),
+            fix="fix or delete it, then push the alias again",
+        ) from error
+
+
+def alias_table_bytes(table: Mapping[str, int]) -> bytes:
+    """The bytes of a `refs.json`: for people to read, and the same for the same table."""
+    return (json.dumps(dict(table), indent=2, sort_keys=True) + "\n").encode()
 
 
 def check_entries(entries: Sequence[FileEntry]) -> None:

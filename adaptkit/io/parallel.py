@@ -1,6 +1,6 @@
-"""Numerical work over many modules: several at a time, each on one BLAS thread.
+"""Work on several items at a time: transfers of files, and numerical work over modules.
 
-One thread per module, so that the bytes of a result do not depend on how many workers there are.
+Numerical work has one BLAS thread per module, so that the bytes of a result do not depend on how many workers there are.
 """
 
 from __future__ import annotations
@@ -35,3 +35,16 @@ def run_modules(
     """The results of `work` on each item, in the order of the items."""
     with module_pool(workers) as pool:
         yield from pool.map(work, items)
+
+
+def run_transfers(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int
+) -> list[Result]:
+    """The results of `work` on each item, in their order; the first failure drops what has not begun."""
+    with ThreadPoolExecutor(workers) as pool:
+        running = [pool.submit(work, item) for item in items]
+        try:
+            return [future.result() for future in running]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 
 Progress = Callable[[int], None]
 """Called with the number of bytes, tensors or modules that were just finished."""
@@ -19,6 +20,17 @@ def no_progress(count: int) -> None:
 def no_watch(_what: str, _total: int | None) -> AbstractContextManager[Progress]:
     """Progress for callers that show none."""
     return nullcontext(no_progress)
+
+
+def thread_safe(progress: Progress) -> Progress:
+    """The same callback, called by one thread at a time."""
+    lock = Lock()
+
+    def report(count: int) -> None:
+        with lock:
+            progress(count)
+
+    return report
 
 
 def warn_in_python(text: str) -> None:

@@ -24,7 +24,7 @@ from adaptkit.plugin.entry_points import EntryPoint
 from adaptkit.plugin.manager import Plugins
 from adaptkit.types import Event
 from adaptkit_plugins.methods.lora import Lora
-from adaptkit_plugins.storage.file import FilePlace
+from adaptkit_plugins.storage.file import FileBackend
 from adaptkit_plugins.strategies.linear import Cat, Linear
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -99,10 +99,10 @@ def test_register_adapter_methods_gives_methods_by_name(load):
 
 def test_register_storage_backends_gives_backends_by_scheme(load):
     def register_storage_backends(register):
-        register(FilePlace)
+        register(FileBackend)
 
     plugins = load(register_storage_backends)
-    assert plugins.backend_for("file:///mnt/team/naval") is FilePlace
+    assert plugins.backend_for("file:///mnt/team/naval") is FileBackend
     assert plugins.names("backends") == ("file",)
 
 

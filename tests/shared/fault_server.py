@@ -1,4 +1,4 @@
-"""A proxy on loopback between a client and a real server, which does harm to chosen requests."""
+"""A proxy on loopback between a client and a real server, which harms chosen requests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import socket
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -16,7 +18,14 @@ from urllib.parse import parse_qs, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
+_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "date"}
+
+
+class Later(int):
+    """The value of a Retry-After header: a date so many seconds after the response's own `Date`."""
+
+    def after(self, date: str) -> str:
+        return format_datetime(parsedate_to_datetime(date) + timedelta(seconds=self), usegmt=True)
 
 
 @dataclass
@@ -37,7 +46,7 @@ class Harm:
     """Ignore the request's Range."""
     without: tuple[str, ...] = ()
     """Headers that are taken from the answer."""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str | Later] = field(default_factory=dict)
     body: bytes = b""
     times: int = 1_000_000
     hits: int = 0
@@ -172,9 +181,11 @@ class Proxy:
     def _reply(self, client, status: int, headers, data: bytes, cut: int = 0) -> None:
         with self.lock:
             self.seen.append((client.command, client.path, status))
-        client.send_response(status)
+        date = client.date_time_string()
+        client.send_response_only(status)
+        client.send_header("Date", date)
         for name, value in headers:
-            client.send_header(name, value)
+            client.send_header(name, value.after(date) if isinstance(value, Later) else value)
         if client.command != "HEAD":
             client.send_header("Content-Length", str(len(data)))
         client.end_headers()

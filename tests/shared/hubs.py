@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from loopback_hub import LoopbackHub
 
+from adaptkit.io import http
+
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
@@ -14,8 +16,6 @@ def hub(monkeypatch, tmp_path):
     )
     from huggingface_hub.utils import _http
 
-    from adaptkit_plugins.storage.hub import client
-
     with LoopbackHub() as made:
         made.pauses = []
         monkeypatch.setenv("HF_ENDPOINT", made.url)
@@ -23,7 +23,7 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-cache"))
-        monkeypatch.setattr(client, "pause", made.pauses.append)
+        monkeypatch.setattr(http, "pause", made.pauses.append)
         monkeypatch.setattr(_http.time, "sleep", made.pauses.append)
         yield made
         _http.close_session()

@@ -7,14 +7,14 @@ from artifacts import bundle
 
 from adaptkit.errors import Corrupt, StorageError
 from adaptkit.extend import attachments
-from adaptkit_plugins.storage.file import FilePlace
+from adaptkit_plugins.storage.file import FileBackend
 
 KIND = "application/vnd.example.signature.v1+json"
 
 
 @pytest.fixture
 def place(tmp_path):
-    place = FilePlace((tmp_path / "naval").as_uri())
+    place = FileBackend((tmp_path / "naval").as_uri())
     place.push(bundle(tmp_path / "source", {"adapter_config.json": b"{}"}), ())
     return place
 
@@ -35,7 +35,7 @@ def test_what_is_too_large_or_nothing_is_refused(place):
     with pytest.raises(StorageError, match="an attachment has at least one file"):
         place.attach(1, KIND, {})
     with pytest.raises(
-        StorageError, match="cannot attach to v9 .*it is not there\n  push the version first"
+        StorageError, match="cannot attach to v9 .*that version is missing\n  push it first"
     ):
         place.attach(9, KIND, {"model.sig": b"x"})
 

@@ -7,7 +7,7 @@ import pytest
 from adaptkit.errors import NotFound, PluginError
 from adaptkit.extend import MergeStrategy, StorageBackend, Trainer
 from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
-from adaptkit_plugins.storage.file import FilePlace
+from adaptkit_plugins.storage.file import FileBackend
 from adaptkit_plugins.strategies.linear import Cat, Linear
 
 
@@ -56,7 +56,7 @@ def test_what_a_plugin_registers_stands_under_its_names():
     one, two = Linear(), Cat()
     assert by_name(KINDS["strategies"], [one, two]) == {"linear": one, "cat": two}
 
-    class Two(FilePlace):
+    class Two(FileBackend):
         schemes = ("one", "two")
 
     assert by_name(KINDS["backends"], [Two]) == {"one": Two, "two": Two}
@@ -66,7 +66,7 @@ class Half(StorageBackend):
     schemes = ("half",)
 
 
-class Stringy(FilePlace):
+class Stringy(FileBackend):
     schemes = "s3"
 
 
@@ -86,11 +86,11 @@ class Unnamed(Trainer):
             [Linear],
             "was handed .*Linear.*: it takes an object of a class derived from .*MergeStrategy",
         ),
-        ("strategies", [FilePlace("file:///x")], "it takes an object"),
+        ("strategies", [FileBackend("file:///x")], "it takes an object"),
         ("strategies", [None], "register_merge_strategies was handed None"),
         (
             "backends",
-            [FilePlace("file:///x")],
+            [FileBackend("file:///x")],
             "it takes a class derived from adaptkit.extend.StorageBackend",
         ),
         ("backends", [Linear], "it takes a class"),

@@ -95,7 +95,7 @@ def test_a_good_plugin_among_broken_ones_gives_everything_it_has(scratch):
         "Backend",
         "good-trainer",
         "good-engine",
-        "FilePlace",
+        "FileBackend",
     ]
 
 

@@ -12,26 +12,26 @@ from adaptkit.errors import AdaptkitError
 from adaptkit.extend import Promise, StorageBackend
 from adaptkit.testing import FolderBehind, StorageConformance
 from adaptkit.types import PlacedVersion, Receipt
-from adaptkit_plugins.storage.file import FilePlace
+from adaptkit_plugins.storage.file import FileBackend
 
 
 class TestFile(StorageConformance):
     @pytest.fixture
     def place(self, tmp_path):
-        return FilePlace.open((tmp_path / "team" / "naval").as_uri())
+        return FileBackend.open((tmp_path / "team" / "naval").as_uri())
 
     @pytest.fixture
     def behind(self, place):
         return FolderBehind(place.folder)
 
 
-class Drawer(FilePlace):
+class Drawer(FileBackend):
     """A place that keeps bytes and promises nothing; the plainest thing that could be handed in."""
 
     schemes = ("drawer",)
 
     def __init__(self, url):
-        FilePlace.__init__(self, url.replace("drawer://", "file://"))
+        FileBackend.__init__(self, url.replace("drawer://", "file://"))
         self.url = url
 
 

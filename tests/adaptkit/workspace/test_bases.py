@@ -220,7 +220,7 @@ def test_an_adapter_trained_on_a_base_quantised_at_load_is_for_its_files(
 
 def test_a_place_of_adapters_is_no_base(workspace, tmp_path):
     with pytest.raises(
-        StorageError, match="cannot look at the base .*: bases are looked at on hf:// places"
+        StorageError, match="cannot read the base .*: bases are read from hf:// places"
     ):
         workspace.base(f"file://{tmp_path}/team/naval")
     with pytest.raises(BadReference, match="a base model has revisions, not versions"):

@@ -116,7 +116,7 @@ def test_a_version_that_rotted_is_not_copied_and_the_others_are(team, tmp_path):
     url = f"file://{tmp_path}/team"
     assert failure.value.what == "2 of 4 could not be mirrored"
     assert f"'adapter_config.json' of {url}/naval@2 is corrupt" in failure.value.why
-    assert f"adaptkit.json of {url}/medic@1 cannot be believed" in failure.value.why
+    assert f"adaptkit.json of {url}/medic@1 cannot be trusted" in failure.value.why
     assert failure.value.fix == "the rest is there; the same command goes on"
     assert sorted(path.name for path in (tmp_path / "spare" / "naval").glob("v*")) == ["v1", "v3"]
     assert not (tmp_path / "spare" / "medic").exists()

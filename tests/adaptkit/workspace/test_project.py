@@ -290,20 +290,20 @@ def test_one_that_fails_leaves_the_others_here_and_all_failures_are_reported(tea
 
 
 def test_as_many_are_fetched_at_the_same_time_as_was_asked_for(team, monkeypatch):
-    from adaptkit_plugins.storage.file import FilePlace
+    from adaptkit_plugins.storage.file import FileBackend
 
     names = ["a", "b", "c"]
     for name in names:
         team.push(name)
     team.ask(**{name: f'"team:{name}"' for name in names})
     team.ws.lock(team.project)
-    together, pull = Barrier(len(names)), FilePlace.pull
+    together, pull = Barrier(len(names)), FileBackend.pull
 
     def waiting(self, *arguments):
         together.wait(60)  # nobody goes on before all are here
         pull(self, *arguments)
 
-    monkeypatch.setattr(FilePlace, "pull", waiting)
+    monkeypatch.setattr(FileBackend, "pull", waiting)
     with team.machine() as ci:
         assert len(ci.sync(team.project, frozen=True, jobs=len(names))) == len(names)
 

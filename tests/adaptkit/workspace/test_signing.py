@@ -420,9 +420,9 @@ def test_a_place_that_keeps_no_signatures_gets_the_version_and_the_warning(
     filled, pairs, monkeypatch
 ):
     from adaptkit.extend import StorageBackend
-    from adaptkit_plugins.storage.file import FilePlace
+    from adaptkit_plugins.storage.file import FileBackend
 
-    monkeypatch.setattr(FilePlace, "attach", StorageBackend.attach)
+    monkeypatch.setattr(FileBackend, "attach", StorageBackend.attach)
     published(filled, pairs)
     (notice,) = filled.noticed
     assert "without its signature: file:" in notice

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import servers
 
-from adaptkit_plugins.storage.objects import promises
+from adaptkit_plugins.storage.objects import probe
 from adaptkit_plugins.storage.oci import blobs
 
 if TYPE_CHECKING:
@@ -88,12 +88,12 @@ def rclone(tmp_path_factory):
 
 @pytest.fixture
 def use(monkeypatch):
-    """use(buckets) → points this process at that server and answers a fresh BUCKET/PREFIX there."""
+    """use(buckets) → points this process at that server and returns a fresh BUCKET/PREFIX there."""
 
     def point(buckets: Buckets) -> str:
         for name, value in buckets.environment().items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(promises, "_known", {})
+        monkeypatch.setattr(probe, "_known", {})
         return buckets.root()
 
     return point
@@ -142,7 +142,7 @@ def registry(start_registry):
 
 
 @pytest.fixture(autouse=True)
-def nobody_logged_in(tmp_path, monkeypatch):
+def no_logins(tmp_path, monkeypatch):
     """No test sees the logins of whoever runs it."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
 

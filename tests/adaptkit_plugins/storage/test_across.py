@@ -65,7 +65,7 @@ def test_versions_numbers_and_aliases_go_around_through_every_kind_of_place(team
 
 
 @pytest.mark.parametrize("scheme", ["s3", "oci", "hf"])
-def test_a_lock_of_a_server_is_synced_by_a_machine_that_knows_nothing_and_survives_moves(
+def test_a_lock_is_synced_on_a_new_machine_and_survives_moved_aliases(
     team, roots, tmp_path, scheme
 ):
     team.mirror("file", scheme, options=CREATE if scheme == "hf" else None)
@@ -105,7 +105,7 @@ def test_a_tag_of_a_registry_that_was_moved_after_the_lock_is_refused(team, root
     assert ci.list() == ()
 
 
-def test_a_check_tells_the_kinds_of_places_apart_and_leaves_nothing(team, roots, rclone, use):
+def test_a_check_distinguishes_the_kinds_of_places_and_leaves_nothing(team, roots, rclone, use):
     team.mirror("file", "s3")
     before = {
         path: meta["size"] for path, meta in team.places.open(roots["s3"]).bucket.entries().items()
@@ -133,14 +133,14 @@ def test_a_check_tells_the_kinds_of_places_apart_and_leaves_nothing(team, roots,
     assert "this store ignores conditional writes" in careless.note
 
 
-def test_the_table_of_promises_is_what_the_probes_answer(team, roots, rclone, use, hub):
+def test_the_documented_table_of_promises_is_what_the_probes_return(team, roots, rclone, use, hub):
     page = Path(__file__).parents[3] / "docs" / "sharing.md"
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in page.read_text().split("\n")
         if line.startswith(("| `file", "| `s3", "| `oci", "| `hf"))
     ]
-    told = {(row[0].strip("`").partition(":")[0], row[1]): (row[2], row[3]) for row in rows}
+    documented = {(row[0].strip("`").partition(":")[0], row[1]): (row[2], row[3]) for row in rows}
     hub.create("fleet/naval")
     places = {
         ("file", "a folder"): "file",
@@ -150,10 +150,10 @@ def test_the_table_of_promises_is_what_the_probes_answer(team, roots, rclone, us
     }
     found = {key: team.check_remote(place).promise for key, place in places.items()}
     found["s3", "rclone"] = team.check_remote(f"s3://{use(rclone)}").promise
-    said = {True: "yes", False: "no"}
+    words = {True: "yes", False: "no"}
     assert {
-        key: (said[p.create_only], said[p.compare_and_swap]) for key, p in found.items()
-    } == told
+        key: (words[p.create_only], words[p.compare_and_swap]) for key, p in found.items()
+    } == documented
 
 
 def test_a_check_of_a_registry_deletes_its_blob(team, roots, registry):

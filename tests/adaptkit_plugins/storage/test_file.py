@@ -1,4 +1,4 @@
-"""adaptkit_plugins.storage.file: what lies in the folder, races, kills, and hostile places."""
+"""adaptkit_plugins.storage.file: what is stored in the folder, races, kills, and hostile places."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError
 from adaptkit.refs import Selector
 from adaptkit.remotes import transfer
 from adaptkit.store.content_store import Store
-from adaptkit_plugins.storage.file import FilePlace
+from adaptkit_plugins.storage.file import FileBackend
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @pytest.fixture
 def place(tmp_path):
-    return FilePlace.open((tmp_path / "team" / "naval").as_uri())
+    return FileBackend.open((tmp_path / "team" / "naval").as_uri())
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_nothing_is_sent_twice(place, packed):
     assert one.stat().st_ino == two.stat().st_ino
 
 
-def test_a_wished_number_is_kept_when_larger_than_all_there_and_else_is_the_next(place, packed):
+def test_a_number_is_kept_when_larger_than_all_there_and_else_is_the_next(place, packed):
     numbers = [
         transfer.push(place, packed(content, wish)).number
         for content, wish in (("a", 4), ("b", 2), ("c", 9))
@@ -124,7 +124,7 @@ def test_only_what_was_abandoned_long_ago_is_swept(place, packed):
     ["", "{", "[]", "null", '{"schema": 99}', "[" * 100_000, " " * (20 << 20)],
     ids=["empty", "cut", "list", "null", "newer", "deep", "large"],
 )
-def test_a_broken_manifest_is_a_sentence_that_names_the_place(text, place, packed):
+def test_a_broken_manifest_is_an_error_that_names_the_place(text, place, packed):
     transfer.push(place, packed("a"))
     (place.folder / "v1" / "adaptkit.json").write_text(text)
     with pytest.raises(AdaptkitError) as caught:
@@ -153,7 +153,7 @@ def test_a_hostile_path_in_a_manifest_writes_nothing_outside(path, place, packed
     manifest = place.folder / "v1" / "adaptkit.json"
     manifest.write_text(manifest.read_text().replace(WEIGHTS, json.dumps(path)[1:-1]))
     before = sorted(p for p in tmp_path.rglob("*") if "store" not in p.parts)
-    with pytest.raises(Corrupt, match=r"adaptkit.json of .*@1 cannot be believed"):
+    with pytest.raises(Corrupt, match=r"adaptkit.json of .*@1 cannot be trusted"):
         transfer.fetch(place, place.version(1), Store(tmp_path / "store"))
     assert sorted(p for p in tmp_path.rglob("*") if "store" not in p.parts) == before
 
@@ -181,7 +181,7 @@ def test_corrupt_bytes_are_named_quarantined_and_never_stored(place, packed, tmp
     assert list(store.digests()) == []
 
 
-def test_what_rotted_here_is_fetched_again(place, packed, tmp_path):
+def test_a_corrupt_local_artifact_is_fetched_again(place, packed, tmp_path):
     transfer.push(place, packed("a"))
     store = Store(tmp_path / "store")
     manifest = transfer.fetch(place, place.list()[0], store)
@@ -192,9 +192,9 @@ def test_what_rotted_here_is_fetched_again(place, packed, tmp_path):
     assert store.blob(manifest.files[1].sha256).read_bytes() == b"a"
 
 
-def test_a_place_that_cannot_be_written_is_a_sentence(packed, tmp_path):
+def test_a_place_that_cannot_be_written_is_an_error(packed, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    place = FilePlace.open((tmp_path / "file" / "naval").as_uri())
+    place = FileBackend.open((tmp_path / "file" / "naval").as_uri())
     with pytest.raises(StorageError, match=f"cannot read {place.url}: Not a directory"):
         transfer.push(place, packed("a"))
 
@@ -202,9 +202,9 @@ def test_a_place_that_cannot_be_written_is_a_sentence(packed, tmp_path):
 @pytest.mark.parametrize(
     "url", ["file://host/x", "file:relative", "file:///a/../b", "file:///a%00b"]
 )
-def test_a_url_that_is_no_folder_is_a_sentence(url):
+def test_a_url_that_names_no_folder_is_an_error(url):
     with pytest.raises(StorageError, match="cannot read the place"):
-        FilePlace.open(url)
+        FileBackend.open(url)
 
 
 def test_eight_alias_moves_at_once_lose_none(place, packed):
@@ -213,7 +213,7 @@ def test_eight_alias_moves_at_once_lose_none(place, packed):
     assert place.aliases() == {f"a{i}": 1 for i in range(8)}
 
 
-def test_a_selector_chooses_and_says_what_is_known(place, packed):
+def test_a_selector_chooses_and_an_unknown_one_lists_the_known(place, packed):
     bundles = [packed("a"), packed("b", 2)]
     for one in bundles:
         transfer.push(place, one)

@@ -1,10 +1,12 @@
-"""adaptkit_plugins.storage.hub: one commit per version whatever the Hub does, and nothing believed that it says."""
+"""adaptkit_plugins.storage.hub: one commit per version whatever the Hub does, and nothing trusted that it returns."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import time
+from email.utils import formatdate
 
 import pytest
 from artifacts import bundle
@@ -17,8 +19,8 @@ from adaptkit.extend import PushOptions, no_progress
 from adaptkit.refs import Selector
 from adaptkit.remotes import transfer
 from adaptkit.store.content_store import Store
-from adaptkit_plugins.storage.file import FilePlace
-from adaptkit_plugins.storage.hub import HubPlace
+from adaptkit_plugins.storage.file import FileBackend
+from adaptkit_plugins.storage.hub import HubBackend
 
 __all__ = ["hub"]
 
@@ -34,7 +36,7 @@ def repo(hub):
 
 @pytest.fixture
 def place(repo):
-    return HubPlace.open(URL)
+    return HubBackend.open(URL)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def packed(tmp_path):
     return make
 
 
-def said(call, *arguments):
+def message_of(call, *arguments):
     with pytest.raises((StorageError, Conflict, NotFound, Corrupt, BadReference)) as caught:
         call(*arguments)
     assert "hf_write" not in str(caught.value)
@@ -64,7 +66,7 @@ def commits(repo):
     return [c for c in reversed(list(repo.history("main"))) if "adaptkit-version" in c.message]
 
 
-# ---------------------------------------------------------------- what lies there
+# ---------------------------------------------------------------- what is stored there
 
 
 def test_a_version_is_one_commit_of_a_plain_peft_folder_and_a_tag(place, repo, packed):
@@ -104,10 +106,10 @@ def test_large_files_go_up_in_parts(hub, place, repo, packed):
 
 
 def test_a_repository_is_made_only_when_asked_and_private_when_asked(hub, packed):
-    place = HubPlace.open("hf://fleet/new")
-    assert "there is no repository fleet/new" in said(transfer.push, place, packed("a"))
-    assert "--create" in said(transfer.push, place, packed("a"))
-    assert "--private is for a repository that is being made" in said(
+    place = HubBackend.open("hf://fleet/new")
+    assert "there is no repository fleet/new" in message_of(transfer.push, place, packed("a"))
+    assert "--create" in message_of(transfer.push, place, packed("a"))
+    assert "--private is for a repository that is being created" in message_of(
         place.asked, PushOptions(private=True)
     )
     transfer.push(place.asked(PushOptions(create=True, private=True)), packed("a"))
@@ -120,7 +122,7 @@ def test_a_branch_has_versions_of_its_own_and_the_numbers_of_all(place, repo, pa
     transfer.push(place.asked(PushOptions(branch="dev")), packed("b"))
     assert repo.head == repo.tags["v1"] != repo.tags["v2"] == repo.branches["dev"]
     assert [v.number for v in place.list()] == [1, 2]
-    assert "leave one of --create-pr and --branch" in said(
+    assert "leave one of --create-pr and --branch" in message_of(
         place.asked, PushOptions(create_pr=True, branch="dev")
     )
 
@@ -143,12 +145,12 @@ def test_a_proposal_has_no_number_and_no_tag_until_it_is_pushed_again(place, rep
     assert repo.tags == {"v1": repo.head}
 
 
-def test_every_other_place_refuses_the_options_by_name(tmp_path):
-    place = FilePlace.open(tmp_path.as_uri())
+def test_every_other_backend_refuses_the_options_by_name(tmp_path):
+    place = FileBackend.open(tmp_path.as_uri())
     assert place.asked(PushOptions()) is place
     for option in ({"create": True}, {"private": True}, {"create_pr": True}, {"branch": "dev"}):
         name = next(iter(option)).replace("_", "-")
-        assert f"does not support --{name}: this kind of place" in said(
+        assert f"does not support --{name}: this kind of place" in message_of(
             place.asked, PushOptions(**option)
         )
 
@@ -157,8 +159,8 @@ def test_every_other_place_refuses_the_options_by_name(tmp_path):
     "url",
     ["hf://a/b/c", "hf://", "hf://../x", "hf://a/..", "hf://a/b--c", "hf://a/.git", "hf://a/b c"],
 )
-def test_what_is_no_repository_is_refused(url):
-    assert "for example hf://fleet/naval" in said(HubPlace.open, url)
+def test_a_url_that_names_no_repository_is_refused(url):
+    assert "for example hf://fleet/naval" in message_of(HubBackend.open, url)
 
 
 def test_an_organisation_is_a_remote_whose_adapters_have_names(hub, packed):
@@ -166,9 +168,9 @@ def test_an_organisation_is_a_remote_whose_adapters_have_names(hub, packed):
     for name in ("naval", "medic"):
         hub.create(f"fleet/{name}").commit({"README.md": readme})
     hub.create("fleet/whole-model")
-    root = HubPlace.open("hf://fleet")
+    root = HubBackend.open("hf://fleet")
     assert root.names() == ("medic", "naval")
-    assert "it names an organisation or a person" in said(root.list)
+    assert "it names an organisation or a person" in message_of(root.list)
 
 
 def test_aliases_are_one_file_written_on_the_head_that_was_read(hub, place, repo, packed):
@@ -179,10 +181,12 @@ def test_aliases_are_one_file_written_on_the_head_that_was_read(hub, place, repo
     assert transfer.choose(place, Selector("alias", "prod")).number == 1
     assert repo.files()["notes.md"] == b"x"
     repo.commit({"refs.json": b"[]"})
-    assert "refs.json of hf://fleet/naval cannot be read" in said(HubPlace.open(URL).aliases)
+    assert "refs.json of hf://fleet/naval cannot be read" in message_of(
+        HubBackend.open(URL).aliases
+    )
 
 
-def test_a_probe_says_what_this_hub_holds_to(hub, place, repo, packed):
+def test_a_probe_reports_what_the_hub_guarantees(hub, place, repo, packed):
     transfer.push(place, packed("a"))
     before = (dict(repo.tags), repo.head)
     promise = place.probe()
@@ -218,16 +222,25 @@ def test_a_push_ends_in_exactly_one_commit(hub, place, repo, packed, fault):
     assert (receipt.number, receipt.unchanged) == (1, False)
     assert len(commits(repo)) == 1
     assert repo.tags == {"v1": repo.head}
-    assert [v.number for v in HubPlace.open(URL).list()] == [1]
+    assert [v.number for v in HubBackend.open(URL).list()] == [1]
 
 
-def test_a_retry_waits_as_long_as_the_hub_asks(hub, place, packed):
-    hub.faults.add(Fault(COMMIT, status=429, headers={"Retry-After": "7"}))
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_the_retry_after_of_a_busy_hub_is_waited_for(hub, place, packed, status, form):
+    value = "7" if form == "seconds" else formatdate(time.time() + 8, usegmt=True)
+    hub.faults.add(Fault(COMMIT, status=status, headers={"Retry-After": value}))
     transfer.push(place, packed("a"))
-    assert 7.0 in hub.pauses
+    assert not hub.faults.left()
+    assert any(6.0 <= pause <= 8.0 for pause in hub.pauses)
+
+
+def test_a_hub_that_asks_for_an_hour_is_an_error_that_names_it(hub, place, packed):
     hub.faults.add(Fault(COMMIT, status=429, headers={"Retry-After": "3600"}))
-    assert "asks for patience (429): 3,600 seconds" in said(transfer.push, place, packed("b"))
-    assert 3600.0 not in hub.pauses
+    assert "too many requests (429), and the Hub asks to wait 3,600 seconds" in message_of(
+        transfer.push, place, packed("b")
+    )
+    assert not [pause for pause in hub.pauses if pause > 1]
 
 
 def test_a_lost_proposal_is_found_and_not_made_twice(hub, place, repo, packed):
@@ -238,7 +251,7 @@ def test_a_lost_proposal_is_found_and_not_made_twice(hub, place, repo, packed):
 
 
 def test_a_writer_who_loses_takes_the_next_number_on_top(hub, place, repo, packed):
-    other = HubPlace.open(URL)
+    other = HubBackend.open(URL)
     hub.faults.add(Fault(COMMIT, before=lambda: transfer.push(other, packed("theirs"))))
     assert transfer.push(place, packed("mine")).number == 2
     assert [v.manifest.digest for v in place.list()] == [
@@ -255,7 +268,7 @@ def test_a_conflict_that_stays_shows_both_heads(hub, place, repo, packed):
             before=lambda: heads.append(repo.commit({"notes.md": b"%d" % len(heads)})),
         )
     )
-    text = said(transfer.push, place, packed("a"))
+    text = message_of(transfer.push, place, packed("a"))
     assert "somebody pushed to hf://fleet/naval first" in text
     assert f"was {heads[-2][:12]}, it is {heads[-1][:12]} now" in text
     assert commits(repo) == []
@@ -264,10 +277,10 @@ def test_a_conflict_that_stays_shows_both_heads(hub, place, repo, packed):
 def test_a_head_that_lags_is_looked_at_until_it_shows(hub, place, repo, packed):
     transfer.push(place, packed("a"))
     hub.lag("fleet/naval", times=3)
-    transfer.push(HubPlace.open(URL), packed("a"))  # sees it all the same
+    transfer.push(HubBackend.open(URL), packed("a"))  # sees it all the same
     hub.lag("fleet/naval", times=4)
     repo.commit({"notes.md": b"x"})
-    assert transfer.push(HubPlace.open(URL), packed("b")).number == 2
+    assert transfer.push(HubBackend.open(URL), packed("b")).number == 2
     assert len(commits(repo)) == 2
 
 
@@ -279,10 +292,10 @@ def test_an_own_commit_that_a_lagging_head_hides_is_not_made_twice(hub, place, r
     assert len(commits(repo)) == 1
 
 
-def test_a_head_that_never_shows_is_a_conflict_that_says_so(hub, place, repo, packed):
+def test_a_head_that_never_shows_is_a_conflict_with_that_reason(hub, place, repo, packed):
     hub.lag("fleet/naval", times=99)
     repo.commit({"notes.md": b"x"})
-    assert "the Hub refuses that and does not show what came since" in said(
+    assert "the Hub refuses the commit and does not show what came since" in message_of(
         place.push, packed("a"), ()
     )
 
@@ -294,13 +307,13 @@ def test_a_tag_that_was_never_set_is_set_by_the_next_writer(hub, place, repo, pa
     assert repo.tags == {}
     repo.commit({"notes.md": b"by hand"})
     assert [(v.number, v.revision) for v in place.list()] == [(1, commits(repo)[0].oid)]
-    assert transfer.push(HubPlace.open(URL), packed("b")).number == 2
+    assert transfer.push(HubBackend.open(URL), packed("b")).number == 2
     assert repo.tags == {"v1": commits(repo)[0].oid, "v2": commits(repo)[1].oid}
 
 
 def test_a_number_that_another_branch_took_meanwhile_is_given_up(hub, place, repo, packed):
     def race():
-        transfer.push(HubPlace.open(URL).asked(PushOptions(branch="dev")), packed("theirs"))
+        transfer.push(HubBackend.open(URL).asked(PushOptions(branch="dev")), packed("theirs"))
 
     hub.faults.add(Fault(COMMIT, before=race))
     assert transfer.push(place, packed("mine")).number == 2
@@ -312,49 +325,48 @@ def test_a_number_that_another_branch_took_meanwhile_is_given_up(hub, place, rep
 
 def test_a_hub_that_stays_down_is_named_and_nothing_is_left(hub, place, repo, packed):
     hub.faults.add(Fault(COMMIT, status=503, times=99))
-    assert "cannot write hf://fleet/naval: the Hub answers 503, again and again" in said(
+    assert "cannot write hf://fleet/naval: the Hub returned 503 again and again" in message_of(
         transfer.push, place, packed("a")
     )
     assert commits(repo) == []
     assert len(hub.pauses) < 20
 
 
-def test_a_card_that_the_hub_refuses_is_said_in_its_words(hub, place, packed):
-    told = json.dumps(
+def test_a_refused_card_is_an_error_in_the_words_of_the_hub(hub, place, packed):
+    body = json.dumps(
         {"errors": [{"message": "license \x1b[31m is unknown"}], "warnings": []}
     ).encode()
-    hub.faults.add(Fault("validate-yaml", status=400, body=told))
-    text = said(transfer.push, place, packed("a"))
+    hub.faults.add(Fault("validate-yaml", status=400, body=body))
+    text = message_of(transfer.push, place, packed("a"))
     assert "license [31m is unknown" in text
-    assert "mend the front matter of README.md" in text
+    assert "fix the front matter of README.md" in text
 
 
-def test_a_hub_that_says_nothing_is_not_waited_for(hub, monkeypatch, repo, packed):
+def test_a_silent_hub_is_a_timeout(hub, monkeypatch, repo, packed):
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.2")
     hub.faults.add(Fault(r"GET .*/refs", times=99, spoil="hang"))
-    assert "took too long to answer" in said(HubPlace.open(URL).list)
+    assert "took too long to respond" in message_of(HubBackend.open(URL).list)
 
 
 def test_a_commit_that_hangs_after_it_landed_is_found(hub, monkeypatch, repo, packed):
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.3")
     made = packed("a")
     hub.faults.add(Fault(COMMIT, done=True, spoil="hang"))
-    assert transfer.push(HubPlace.open(URL), made).number == 1
+    assert transfer.push(HubBackend.open(URL), made).number == 1
     assert len(commits(repo)) == 1
 
 
-def test_what_is_no_hub_is_said_so(hub, place, repo):
+def test_a_server_that_is_not_a_hub_is_an_error_that_names_it(hub, place, repo):
     hub.faults.add(Fault(r"GET .*/refs", times=9, status=200, body=b"<html>hotel wifi</html>"))
-    assert "answers what no Hub answers" in said(place.list)
+    assert "is not what a Hub returns" in message_of(place.list)
 
 
-def test_nobody_there_is_said_so(hub, monkeypatch):
+def test_an_unreachable_hub_is_named_without_its_password(hub, monkeypatch):
     with LoopbackHub() as gone:
         pass
     monkeypatch.setenv("HF_ENDPOINT", gone.url.replace("http://", "http://ada:secret@"))
-    text = said(HubPlace.open(URL).list)
-    assert "the way to http://127.0.0.1:" in text
-    assert "is broken" in text
+    text = message_of(HubBackend.open(URL).list)
+    assert "cannot reach http://127.0.0.1:" in text
     assert "secret" not in text
 
 
@@ -363,12 +375,12 @@ def test_a_push_that_is_killed_leaves_the_old_state_or_the_new_one(hub, packed):
     interrupted = 0
     for number, after in enumerate(step / 100 for step in range(1, 25, 3)):
         repo, url = hub.create(f"fleet/killed-{number}"), f"hf://fleet/killed-{number}"
-        interrupted += killed(lambda url=url: transfer.push(HubPlace.open(url), made), after)
-        assert [placed.manifest.digest for placed in HubPlace.open(url).list()] in (
+        interrupted += killed(lambda url=url: transfer.push(HubBackend.open(url), made), after)
+        assert [placed.manifest.digest for placed in HubBackend.open(url).list()] in (
             [],
             [made.manifest.digest],
         )
-        assert transfer.push(HubPlace.open(url), made).number == 1
+        assert transfer.push(HubBackend.open(url), made).number == 1
         assert len(commits(repo)) == 1
         assert repo.tags == {"v1": repo.head}
     assert interrupted
@@ -385,42 +397,44 @@ def test_a_push_that_is_killed_leaves_the_old_state_or_the_new_one(hub, packed):
         ("hf_read", {}, "your token may not do that (403)"),
     ],
 )
-def test_a_push_that_may_not_says_why(hub, monkeypatch, packed, token, how, words):
+def test_a_push_without_permission_names_the_reason(hub, monkeypatch, packed, token, how, words):
     hub.create("fleet/naval", **how)
     monkeypatch.setenv("HF_TOKEN", token)
-    text = said(transfer.push, HubPlace.open(URL), packed("a"))
+    text = message_of(transfer.push, HubBackend.open(URL), packed("a"))
     assert words in text
     assert "hf auth login" in text
     assert "hf_" not in text
 
 
-def test_a_gated_repository_says_where_to_ask(hub, monkeypatch, place, repo, packed, tmp_path):
+def test_a_gated_repository_shows_where_to_request_access(
+    hub, monkeypatch, place, repo, packed, tmp_path
+):
     transfer.push(place, packed("a"))
     repo.gated = True
     monkeypatch.setenv("HF_TOKEN", "hf_read")
-    text = said(HubPlace.open(URL).version)
+    text = message_of(HubBackend.open(URL).version)
     assert "it is gated" in text
     assert f"ask for access at {hub.url}/fleet/naval" in text
 
 
 def test_a_revision_that_is_not_there_is_named(place, packed):
     transfer.push(place, packed("a"))
-    assert "revision" in said(place.at_revision, "nowhere")
-    assert "no version in hf://fleet/naval called '9': known are 1" in said(place.version, 9)
+    assert "revision" in message_of(place.at_revision, "nowhere")
+    assert "no version in hf://fleet/naval called '9': known are 1" in message_of(place.version, 9)
 
 
 def test_offline_opens_no_socket(hub, monkeypatch, place):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE is set, so nothing is asked of the Hub" in said(place.list)
+    assert "HF_HUB_OFFLINE is set, so no request is sent to the Hub" in message_of(place.list)
     assert hub.seen == []
 
 
 def test_without_the_library_the_line_that_installs_it_is_shown(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=r"pip install 'adaptkit\[hf\]'"):
-        HubPlace.open(URL).list()
+        HubBackend.open(URL).list()
 
 
 def test_the_plugin_costs_nothing_until_it_is_used():
@@ -478,7 +492,7 @@ def test_other_bytes_are_found_and_not_kept(hub, place, packed, tmp_path, spoil,
     transfer.push(place, packed("a"))
     hub.faults.add(Fault(FILE, times=9, spoil=spoil))
     store = Store(tmp_path / "store")
-    assert words in said(transfer.fetch, place, place.version(), store)
+    assert words in message_of(transfer.fetch, place, place.version(), store)
     assert store.digests() == ()
 
 
@@ -501,7 +515,7 @@ def test_a_download_that_trickles_is_given_up(hub, place, packed, tmp_path, monk
     transfer.push(place, packed("a"))
     monkeypatch.setattr(client, "_GRACE", 0.1)
     hub.faults.add(Fault(FILE, times=9, spoil="trickle"))
-    text = said(transfer.fetch, place, place.version(), Store(tmp_path / "store"))
+    text = message_of(transfer.fetch, place, place.version(), Store(tmp_path / "store"))
     assert "comes at" in text
     assert "bytes a second" in text
 
@@ -527,7 +541,7 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(hub, place, packed, tmp_path
 def test_a_redirect_to_where_no_hub_points_is_refused(hub, place, packed, tmp_path, where, words):
     transfer.push(place, packed("a"))
     hub.faults.add(Fault(r"GET .*/resolve/.*safetensors", redirect=where))
-    text = said(transfer.fetch, place, place.version(), Store(tmp_path / "store"))
+    text = message_of(transfer.fetch, place, place.version(), Store(tmp_path / "store"))
     assert words in text
     assert "do not trust that Hub" in text
 
@@ -541,7 +555,7 @@ def test_redirects_without_end_are_given_up(hub, place, packed, tmp_path):
             redirect=f"{hub.url}/fleet/naval/resolve/main/{WEIGHTS}",
         )
     )
-    assert "from one address to the next" in said(
+    assert "from one address to the next" in message_of(
         transfer.fetch, place, place.version(), Store(tmp_path / "store")
     )
 
@@ -553,9 +567,9 @@ def test_a_tag_that_was_moved_is_not_believed(place, repo, packed):
     for content in ("a", "b"):
         transfer.push(place, packed(content))
     repo.tags["v1"] = repo.tags["v2"]
-    fresh = HubPlace.open(URL)
+    fresh = HubBackend.open(URL)
     assert [v.number for v in fresh.list()] == [2]
-    assert "the tag v1 of hf://fleet/naval cannot be believed: somebody moved it" in said(
+    assert "the tag v1 of hf://fleet/naval cannot be trusted: somebody moved it" in message_of(
         fresh.version, 1
     )
     assert transfer.push(fresh, packed("a")).number == 3
@@ -565,7 +579,7 @@ def test_a_rewritten_branch_takes_no_version_away(place, repo, packed):
     for content in ("a", "b"):
         transfer.push(place, packed(content))
     repo.branches["main"] = repo.tags["v1"]
-    fresh = HubPlace.open(URL)
+    fresh = HubBackend.open(URL)
     assert [v.number for v in fresh.list()] == [1, 2]
     assert transfer.push(fresh, packed("c")).number == 3
 
@@ -613,9 +627,9 @@ def test_weights_that_people_replace_are_another_adapter_at_that_revision(place,
 def test_a_manifest_that_cannot_be_believed_is_refused_with_its_reason(place, repo, packed, data):
     transfer.push(place, packed("a"))
     repo.tags["v2"] = repo.commit({"adaptkit.json": data[:200_000]})
-    fresh = HubPlace.open(URL)
+    fresh = HubBackend.open(URL)
     assert [v.number for v in fresh.list()] == [1]
-    assert "cannot be believed" in said(fresh.version, 2)
+    assert "cannot be trusted" in message_of(fresh.version, 2)
 
 
 @pytest.mark.parametrize(
@@ -638,17 +652,17 @@ def test_a_manifest_that_cannot_be_believed_is_refused_with_its_reason(place, re
 def test_a_path_that_leads_out_is_refused_before_anything_is_written(
     place, repo, packed, tmp_path, path
 ):
-    told = packed("a").placed.to_json()
-    told["extras"] = [{"path": path, "size": 1, "sha256": "0" * 64}]
-    repo.tags["v1"] = repo.commit({"adaptkit.json": json.dumps(told).encode(), CONFIG: b"{}"})
-    assert "cannot be believed" in said(place.version, 1)
+    content = packed("a").placed.to_json()
+    content["extras"] = [{"path": path, "size": 1, "sha256": "0" * 64}]
+    repo.tags["v1"] = repo.commit({"adaptkit.json": json.dumps(content).encode(), CONFIG: b"{}"})
+    assert "cannot be trusted" in message_of(place.version, 1)
     assert list(tmp_path.rglob("evil")) == []
 
 
 def test_a_repository_of_another_kind_holds_no_adapter(place, repo):
     repo.commit({"model.safetensors": b"x", "config.json": b"{}"})
     assert place.list() == ()
-    assert "this is something else" in said(place.at_revision, "main")
+    assert "this is something else" in message_of(place.at_revision, "main")
 
 
 def test_files_that_are_too_many_are_not_listed(place, repo, monkeypatch):
@@ -656,16 +670,16 @@ def test_files_that_are_too_many_are_not_listed(place, repo, monkeypatch):
 
     monkeypatch.setattr(history, "_MOST_FILES", 10)
     repo.commit({f"{n}.txt": b"x" for n in range(20)})
-    assert "it holds more than 10 files" in said(place.list)
+    assert "it holds more than 10 files" in message_of(place.list)
 
 
-def test_a_file_that_shrank_on_the_server_is_said_to_be_broken(hub, place, repo, packed, tmp_path):
+def test_a_file_that_shrank_on_the_server_is_corrupt(hub, place, repo, packed, tmp_path):
     transfer.push(place, packed("a"))
     placed = place.version()
     repo.rot("v1", WEIGHTS, b"short")
     into = tmp_path / "into"
     into.mkdir()
-    assert "RemoteProtocolError" in said(
+    assert "RemoteProtocolError" in message_of(
         place.pull, placed, placed.manifest.files, into, no_progress
     )
 
@@ -676,7 +690,7 @@ def test_a_file_that_is_gone_from_its_commit_is_named_as_missing(
     transfer.push(place, packed("a"))
     placed = place.version()
     hub.faults.add(Fault(r"GET .*/resolve/", status=404, headers={"X-Error-Code": "EntryNotFound"}))
-    assert "a file that should be there is not" in said(
+    assert "a file that should be there is not" in message_of(
         transfer.fetch, place, placed, Store(tmp_path / "store")
     )
 
@@ -685,9 +699,9 @@ def test_a_disk_that_cannot_be_written_is_not_blamed_on_the_hub(place, packed, t
     transfer.push(place, packed("a"))
     placed = place.version()
     (tmp_path / WEIGHTS).touch()
-    text = said(place.pull, placed, placed.manifest.files, tmp_path, no_progress)
+    text = message_of(place.pull, placed, placed.manifest.files, tmp_path, no_progress)
     assert "cannot save what comes from hf://fleet/naval: File exists" in text
-    assert "see that the disk has room" in text
+    assert "check that the disk has room" in text
 
 
 @pytest.mark.parametrize(
@@ -697,16 +711,16 @@ def test_a_disk_that_cannot_be_written_is_not_blamed_on_the_hub(place, packed, t
             Fault(
                 "GET .*/refs", status=418, headers={"X-Error-Message": "I am a\tteapot \x1b[31m"}
             ),
-            "the Hub answers 418: I am a teapot [31m",
+            "the Hub returned 418: I am a teapot [31m",
         ),
         (
             Fault("GET .*/refs", redirect="file:///etc/passwd"),
-            "sends us to something that is no web address",
+            "redirects to something that is no web address",
         ),
         (Fault("GET .*/refs", status=403), "your token may not do that (403)"),
-        (Fault("GET .*/refs", status=200, body=b"{}"), "answers what no Hub answers (KeyError)"),
+        (Fault("GET .*/refs", status=200, body=b"{}"), "is not what a Hub returns (KeyError)"),
     ],
 )
-def test_what_else_a_hub_may_say_is_one_sentence(hub, place, fault, words):
+def test_any_other_response_of_a_hub_is_one_error(hub, place, fault, words):
     hub.faults.add(fault)
-    assert words in said(place.list)
+    assert words in message_of(place.list)

@@ -1,4 +1,4 @@
-"""A base on the Hub is known by what the Hub says of its files: the same levels as its folder, but only claimed."""
+"""A base on the Hub is known by what the Hub states of its files: the same levels as its folder, but only claimed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def upload(hub, folder, **more):
     )
 
 
-def test_what_the_hub_says_is_what_the_folder_measures(hub, folder, workspace):
+def test_levels_stated_by_the_hub_equal_those_of_the_folder(hub, folder, workspace):
     head = upload(hub, folder)
     here, there = workspace.base(str(folder)), workspace.base(f"hf://fleet/ship@rev:{head}")
     assert there.identity.name == "fleet/ship"
@@ -99,7 +99,7 @@ def test_a_pickled_base_is_known_by_its_files_alone(hub, workspace):
         ),
     ],
 )
-def test_a_base_that_is_none_is_one_sentence(hub, workspace, files, words):
+def test_a_repository_that_holds_no_base_is_one_error(hub, workspace, files, words):
     hub.create("fleet/odd").commit(files)
     with pytest.raises(AdaptkitError) as caught:
         workspace.base("hf://fleet/odd")
@@ -108,7 +108,7 @@ def test_a_base_that_is_none_is_one_sentence(hub, workspace, files, words):
 
 
 def test_other_places_hold_no_bases_and_bases_no_numbers(hub, workspace, tmp_path):
-    with pytest.raises(AdaptkitError, match="bases are looked at on hf:// places"):
+    with pytest.raises(AdaptkitError, match="bases are read from hf:// places"):
         workspace.base(tmp_path.as_uri())
     with pytest.raises(BadReference, match="a base model has revisions, not versions"):
         workspace.base("hf://fleet/ship@3")

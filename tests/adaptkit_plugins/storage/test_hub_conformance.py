@@ -7,7 +7,7 @@ from hubs import hub
 from loopback_hub import HubBehind
 
 from adaptkit.testing import StorageConformance
-from adaptkit_plugins.storage.hub import HubPlace
+from adaptkit_plugins.storage.hub import HubBackend
 
 __all__ = ["hub"]
 
@@ -16,7 +16,7 @@ class TestHub(StorageConformance):
     @pytest.fixture
     def place(self, hub):
         hub.create("fleet/naval")
-        return HubPlace.open("hf://fleet/naval")
+        return HubBackend.open("hf://fleet/naval")
 
     @pytest.fixture
     def behind(self, hub):

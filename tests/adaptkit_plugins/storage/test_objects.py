@@ -19,13 +19,15 @@ import servers
 from artifacts import bundle
 
 from adaptkit.errors import AdaptkitError, Corrupt, StorageError
+from adaptkit.io import http
 from adaptkit.remotes import transfer
 from adaptkit.store.content_store import Store
-from adaptkit_plugins.storage.objects import ObjectPlace, claims, patience, promises
+from adaptkit_plugins.storage.objects import ObjectBackend, claims, probe
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 RACERS = 12
 LARGE = 20 << 20
+IN_SEVEN_SECONDS = faulty.Later(7)
 
 
 @pytest.fixture
@@ -45,16 +47,17 @@ def packed(tmp_path):
 
 @pytest.fixture
 def place(moto, use):
-    return ObjectPlace.open(f"s3://{use(moto)}/naval")
+    return ObjectBackend.open(f"s3://{use(moto)}/naval")
 
 
 @pytest.fixture
 def proxy(moto, use, monkeypatch):
-    """A proxy before moto, with waits of no length."""
+    """A proxy before moto; nothing sleeps between tries, `pauses` are the waits."""
     root = use(moto)
     with fault_server.between(moto.endpoint) as one:
         monkeypatch.setenv("AWS_ENDPOINT_URL", one.url)
-        monkeypatch.setattr(patience, "_FIRST", 0.001)
+        one.pauses = []
+        monkeypatch.setattr(http, "pause", one.pauses.append)
         one.root = root
         yield one
 
@@ -62,7 +65,7 @@ def proxy(moto, use, monkeypatch):
 @pytest.fixture
 def behind(proxy):
     """A place whose requests go through the proxy."""
-    return ObjectPlace.open(f"s3://{proxy.root}/naval")
+    return ObjectBackend.open(f"s3://{proxy.root}/naval")
 
 
 def keys(place):
@@ -79,7 +82,7 @@ def contents(place, number):
 
 
 def whole(place):
-    """Every committed version holds just the files that its manifest says, byte for byte."""
+    """Every committed version holds exactly the files of its manifest, byte for byte."""
     for placed in place.list():
         found = contents(place, placed.number)
         assert json.loads(found.pop("adaptkit.json"))["digest"] == placed.manifest.digest
@@ -109,33 +112,33 @@ def test_twelve_pushes_at_once_never_mix_their_files(server, request, use, packe
     bundles, barrier = [packed(content) for content in range(RACERS)], Barrier(RACERS, timeout=60)
 
     def push(one):
-        client = ObjectPlace.open(url)
+        client = ObjectBackend.open(url)
         barrier.wait()
         return transfer.push(client, one)
 
     with ThreadPoolExecutor(RACERS) as pool:
         receipts = list(pool.map(push, bundles))
     assert len({receipt.number for receipt in receipts}) == RACERS
-    assert whole(ObjectPlace.open(url)) == RACERS
+    assert whole(ObjectBackend.open(url)) == RACERS
     assert bool(receipts[0].note) == (server == "rclone")
 
 
 @pytest.mark.parametrize("server", ["moto", "ministack"])
 def test_twelve_alias_moves_at_once_lose_none(server, request, use, packed):
     url = f"s3://{use(request.getfixturevalue(server))}/naval"
-    transfer.push(ObjectPlace.open(url), packed("a"))
+    transfer.push(ObjectBackend.open(url), packed("a"))
     with ThreadPoolExecutor(RACERS) as pool:
-        list(pool.map(lambda i: ObjectPlace.open(url).set_alias(f"a{i}", 1), range(RACERS)))
-    assert ObjectPlace.open(url).aliases() == {f"a{i}": 1 for i in range(RACERS)}
+        list(pool.map(lambda i: ObjectBackend.open(url).set_alias(f"a{i}", 1), range(RACERS)))
+    assert ObjectBackend.open(url).aliases() == {f"a{i}": 1 for i in range(RACERS)}
 
 
-def test_a_bucket_is_tried_once_and_says_what_it_holds_to(moto, ministack, rclone, use):
+def test_a_bucket_is_probed_once_and_reports_what_it_guarantees(moto, ministack, rclone, use):
     for server, holds in ((moto, True), (ministack, True), (rclone, False)):
-        place = ObjectPlace.open(f"s3://{use(server)}/naval")
+        place = ObjectBackend.open(f"s3://{use(server)}/naval")
         promise = place.probe()
         assert (promise.create_only, promise.compare_and_swap) == (holds, holds)
         assert ("ignores conditional writes" in promise.note) is not holds
-        assert promises.promise(place.bucket) is promises.promise(place.bucket)
+        assert probe.promise(place.bucket) is probe.promise(place.bucket)
         assert keys(place) == set()
 
 
@@ -145,15 +148,15 @@ def test_a_bucket_that_ignores_conditions_is_named_to_the_user_and_in_the_histor
     url = f"s3://{use(rclone)}/naval"
     workspace.add(lora_pair[0], name="naval")
     pushed = workspace.push("naval", url)
-    assert f"{url}: {promises.DEGRADED}" in workspace.noticed
-    assert pushed.receipt.note == promises.DEGRADED
+    assert f"{url}: {probe.DEGRADED}" in workspace.noticed
+    assert pushed.receipt.note == probe.DEGRADED
     assert workspace.pull(url).created is False
     with sqlite3.connect(workspace.home.path / "registry.db") as database:
         details = [
             row[0] for row in database.execute("select detail from events where verb = 'published'")
         ]
     database.close()
-    assert any(promises.DEGRADED in detail for detail in details)
+    assert any(probe.DEGRADED in detail for detail in details)
 
 
 KILLED = """
@@ -162,9 +165,9 @@ sys.path[:0] = {paths!r}
 from pathlib import Path
 from artifacts import bundle
 from adaptkit.remotes import transfer
-from adaptkit_plugins.storage.objects import ObjectPlace
+from adaptkit_plugins.storage.objects import ObjectBackend
 files = {{name: (Path({source!r}) / name).read_bytes() for name in {names!r}}}
-transfer.push(ObjectPlace.open({url!r}), bundle(Path({scratch!r}), files),
+transfer.push(ObjectBackend.open({url!r}), bundle(Path({scratch!r}), files),
              lambda count: print(count, flush=True))
 """
 
@@ -189,7 +192,7 @@ def test_a_push_killed_at_any_point_is_not_seen_and_the_next_one_finishes(
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    place = ObjectPlace.open(url)
+    place = ObjectBackend.open(url)
     whole(place)
     receipt = transfer.push(place, one)
     assert whole(place) >= 1
@@ -211,7 +214,7 @@ def test_what_a_killed_push_had_sent_is_not_sent_again(place, packed):
         place.push(one, (), stop)
     assert place.list() == ()
     there = {path for path in keys(place) if not path.startswith(f"v1/{claims.CLAIM}")}
-    receipt = transfer.push(ObjectPlace.open(place.url), one)
+    receipt = transfer.push(ObjectBackend.open(place.url), one)
     assert receipt.number == 1
     assert receipt.sent == sum(e.size for e in one.files if f"v1/{e.path}" not in there)
     assert whole(place) == 1
@@ -232,9 +235,9 @@ def test_a_latecomer_who_claims_a_finished_number_writes_nothing_there(place, pa
     assert contents(place, 1) == before
 
 
-def test_only_what_nobody_touched_for_a_day_is_swept(rclone, use, packed):
+def test_only_what_was_untouched_for_a_day_is_swept(rclone, use, packed):
     root = use(rclone)
-    place = ObjectPlace.open(f"s3://{root}/naval")
+    place = ObjectBackend.open(f"s3://{root}/naval")
     for number, age in ((1, 3600), (2, 100_000)):
         for name in (f"{claims.CLAIM}-x", WEIGHTS):
             place.bucket.put(f"v{number}/{name}", claims._body("sha256:of others"))
@@ -249,7 +252,7 @@ def test_only_what_nobody_touched_for_a_day_is_swept(rclone, use, packed):
 # ---------------------------------------------------------------- faults
 
 
-def test_a_lost_answer_to_the_commit_is_one_version(proxy, behind, packed):
+def test_a_lost_response_to_the_commit_is_one_version(proxy, behind, packed):
     lost = proxy.harm("PUT", "v1/adaptkit.json", lose=500, times=1)
     receipt = transfer.push(behind, packed("a"))
     assert lost.hits == 1
@@ -257,7 +260,7 @@ def test_a_lost_answer_to_the_commit_is_one_version(proxy, behind, packed):
     assert whole(behind) == 1
 
 
-def test_a_lost_answer_to_the_claim_is_no_lost_number(proxy, behind, packed):
+def test_a_lost_response_to_the_claim_loses_no_number(proxy, behind, packed):
     proxy.harm("PUT", claims.CLAIM, lose=503, times=1)
     assert transfer.push(behind, packed("a")).number == 1
     assert whole(behind) == 1
@@ -276,28 +279,34 @@ def test_a_store_that_is_busy_for_a_while_is_waited_for(proxy, behind, packed):
     assert whole(behind) == 1
 
 
-def test_retry_after_is_heeded(proxy, behind, packed, monkeypatch):
-    busy = proxy.harm("PUT", f"v1/{WEIGHTS}", status=503, headers={"Retry-After": "7"}, times=1)
-    asked = proxy.harm("GET", f"v1/{WEIGHTS}", status=503, headers={"Retry-After": "7"}, times=1)
-    waited = []
-    monkeypatch.setattr(patience.persist, "__defaults__", (waited.append,))
+@pytest.mark.parametrize(("status", "value"), [(503, "7"), (429, IN_SEVEN_SECONDS)])
+def test_the_retry_after_of_a_busy_store_is_waited_for(proxy, behind, packed, status, value):
+    headers = {"Retry-After": value}
+    busy = proxy.harm("PUT", f"v1/{WEIGHTS}", status=status, headers=headers, times=1)
+    asked = proxy.harm("GET", f"v1/{WEIGHTS}", status=status, headers=headers, times=1)
     transfer.push(behind, packed("a"))
     assert (busy.hits, asked.hits) == (1, 1)
-    assert waited == [7.0]
-    assert patience.retry_after("Wed, 21 Oct 2065 07:28:00 GMT") > 1e9
-    assert patience.retry_after("soon") is patience.retry_after(None) is None
+    assert proxy.pauses == [7.0]
 
 
-def test_a_store_that_stays_busy_is_a_sentence_after_a_bounded_number_of_tries(
-    proxy, behind, packed
-):
+def test_a_store_that_asks_for_an_hour_is_an_error_at_once(proxy, behind, packed):
+    headers = {"Retry-After": "3600"}
+    busy = proxy.harm("PUT", f"v1/{WEIGHTS}", status=503, headers=headers)
+    proxy.harm("GET", f"v1/{WEIGHTS}", status=503, headers=headers)
+    with pytest.raises(StorageError, match=r"it is too busy \(503\) and stayed so"):
+        transfer.push(behind, packed("a"))
+    assert busy.hits == 1
+    assert proxy.pauses == []
+
+
+def test_a_store_that_stays_busy_is_an_error_after_a_bounded_number_of_tries(proxy, behind, packed):
     harm = proxy.harm("PUT", f"v1/{WEIGHTS}", status=503)
     with pytest.raises(
         StorageError,
         match=r"cannot write s3://.*: it is too busy \(503\) and stayed so\n  try again later",
     ):
         transfer.push(behind, packed("a"))
-    assert harm.hits == patience.TRIES
+    assert harm.hits == http.POLICY.tries
     proxy.harms.clear()
     assert transfer.push(behind, packed("a")).number == 1
 
@@ -364,26 +373,26 @@ def test_a_file_that_somebody_deleted_is_named(place, packed, tmp_path):
         transfer.fetch(place, place.version(1), Store(tmp_path / "store"))
 
 
-def test_a_server_that_is_not_there_is_a_sentence(use, moto, packed, monkeypatch):
+def test_a_server_that_is_not_there_is_an_error(use, moto, packed, monkeypatch):
     root, port = use(moto), servers.free_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:hush@127.0.0.1:{port}")
-    monkeypatch.setattr(patience, "_FIRST", 0.001)
+    monkeypatch.setattr(http, "pause", lambda _: None)
     with pytest.raises(
         StorageError,
         match=f"cannot connect at 127.0.0.1:{port}\n  check the network and AWS_ENDPOINT_URL",
     ) as caught:
-        ObjectPlace.open(f"s3://{root}/naval").list()
+        ObjectBackend.open(f"s3://{root}/naval").list()
     assert "hush" not in str(caught.value)
 
 
 def test_a_missing_bucket_is_named(moto, ministack, use):
     for server in (moto, ministack):
         use(server)
-        place = ObjectPlace.open("s3://nobody-made-this/naval")
+        place = ObjectBackend.open("s3://never-created/naval")
         for work in (place.list, place.aliases, place.probe):
             with pytest.raises(
                 StorageError,
-                match=r"there is no bucket 'nobody-made-this' at 127.*\n  make it with",
+                match=r"there is no bucket 'never-created' at 127.*\n  create it with",
             ):
                 work()
 
@@ -392,15 +401,15 @@ def test_a_missing_bucket_is_named(moto, ministack, use):
     ("variable", "why"),
     [
         ("AWS_ACCESS_KEY_ID", "the access key is not known there"),
-        ("AWS_SECRET_ACCESS_KEY", "the secret does not fit the access key"),
+        ("AWS_SECRET_ACCESS_KEY", "the secret does not match the access key"),
     ],
 )
-def test_wrong_credentials_are_a_sentence_that_repeats_none(
+def test_wrong_credentials_are_an_error_that_repeats_none(
     variable, why, rclone, use, packed, monkeypatch
 ):
     root = use(rclone)
     monkeypatch.setenv(variable, "WRONG-AND-PRIVATE")
-    place = ObjectPlace.open(f"s3://{root}/naval")
+    place = ObjectBackend.open(f"s3://{root}/naval")
     for work in (place.list, place.probe, lambda: transfer.push(place, packed("a"))):
         with pytest.raises(StorageError, match=why) as caught:
             work()
@@ -408,7 +417,7 @@ def test_wrong_credentials_are_a_sentence_that_repeats_none(
         assert "PRIVATE" not in "".join(map(str, _chain(caught.value)))
 
 
-def test_no_credentials_are_a_sentence(monkeypatch):
+def test_no_credentials_are_an_error(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -416,7 +425,7 @@ def test_no_credentials_are_a_sentence(monkeypatch):
         StorageError,
         match="no credentials were found\n  set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
     ):
-        ObjectPlace.open("s3://bucket/naval").list()
+        ObjectBackend.open("s3://bucket/naval").list()
 
 
 @pytest.mark.parametrize(
@@ -427,12 +436,14 @@ def test_no_credentials_are_a_sentence(monkeypatch):
             "AccessDenied",
             r"you may not do that there \(AccessDenied\)\n  check AWS_.*what they may do in",
         ),
-        (401, "", r"who you are is not known there \(401\)"),
+        (401, "", r"your credentials are not accepted there \(401\)"),
         (403, "ExpiredToken", r"the credentials have expired"),
-        (400, "MalformedThing", "the store answered 400 MalformedThing"),
+        (400, "MalformedThing", "the store returned 400 MalformedThing"),
     ],
 )
-def test_what_a_store_refuses_is_a_sentence(status, code, why, proxy, behind, packed):
+def test_a_refusal_of_the_store_is_an_error_with_its_reason(
+    status, code, why, proxy, behind, packed
+):
     transfer.push(behind, packed("a"))
     proxy.harm(
         "GET",
@@ -465,7 +476,7 @@ def test_a_hostile_name_in_a_manifest_is_refused_before_anything_is_written(
     transfer.push(place, packed("a"))
     text = place.bucket.get("v1/adaptkit.json", 1 << 20)[0].decode()
     place.bucket.put("v1/adaptkit.json", text.replace(WEIGHTS, json.dumps(path)[1:-1]).encode())
-    with pytest.raises(Corrupt, match=r"adaptkit.json of .*@1 cannot be believed"):
+    with pytest.raises(Corrupt, match=r"adaptkit.json of .*@1 cannot be trusted"):
         transfer.fetch(place, place.version(1), Store(tmp_path / "store"))
     assert not (tmp_path / "store").exists() or not list((tmp_path / "store").rglob("*.*"))
     assert place.list() == ()
@@ -490,9 +501,9 @@ def test_a_manifest_that_is_too_large_is_not_read(place, packed):
         "az://bucket/a//b",
     ],
 )
-def test_a_url_that_is_no_bucket_is_a_sentence_without_secrets(url):
+def test_a_url_that_names_no_bucket_is_an_error_without_secrets(url):
     with pytest.raises(StorageError, match="cannot read (the|a) place") as caught:
-        ObjectPlace.open(url)
+        ObjectBackend.open(url)
     assert "hush" not in str(caught.value)
 
 
@@ -502,7 +513,7 @@ def test_a_missing_library_is_the_line_that_installs_it(monkeypatch):
         AdaptkitError,
         match=r"cannot open s3://bucket/naval: .*'s3' is not installed\n  pip install 'adaptkit\[s3\]'",
     ):
-        ObjectPlace.open("s3://bucket/naval").list()
+        ObjectBackend.open("s3://bucket/naval").list()
 
 
 @pytest.mark.parametrize(
@@ -513,14 +524,14 @@ def test_each_scheme_has_its_client(scheme, kind, use, moto, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "fleet")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "bm90IGEga2V5")
     monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
-    assert type(ObjectPlace.open(f"{scheme}://bucket/naval").address.store(0)).__name__ == kind
+    assert type(ObjectBackend.open(f"{scheme}://bucket/naval").address.store(0)).__name__ == kind
 
 
 def test_a_root_lists_the_adapters_below_it(place, packed):
     transfer.push(place, packed("a"))
     root = place.url.rpartition("/")[0]
-    transfer.push(ObjectPlace.open(f"{root}/team/medic"), packed("b"))
-    assert ObjectPlace.open(root).names() == ("naval", "team/medic")
+    transfer.push(ObjectBackend.open(f"{root}/team/medic"), packed("b"))
+    assert ObjectBackend.open(root).names() == ("naval", "team/medic")
 
 
 def _chain(error):

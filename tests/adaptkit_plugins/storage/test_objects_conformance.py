@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from adaptkit.testing import StorageConformance
-from adaptkit_plugins.storage.objects import ObjectPlace
+from adaptkit_plugins.storage.objects import ObjectBackend
 
 
 class BucketBehind:
-    """What lies in a bucket, past the place."""
+    """What is stored in a bucket, read past the backend."""
 
     def __init__(self, place):
         self._place = place
@@ -31,7 +31,7 @@ class BucketBehind:
 class TestObjects(StorageConformance):
     @pytest.fixture
     def place(self, server, request, use):
-        return ObjectPlace.open(f"s3://{use(request.getfixturevalue(server))}/naval")
+        return ObjectBackend.open(f"s3://{use(request.getfixturevalue(server))}/naval")
 
     @pytest.fixture
     def behind(self, place):

@@ -1,4 +1,4 @@
-"""adaptkit_plugins.storage.oci: what lies in the registry, faults, logins, hostile registries, signatures."""
+"""adaptkit_plugins.storage.oci: what is stored in the registry, faults, logins, hostile registries, signatures."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ import servers
 from artifacts import bundle
 
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError
+from adaptkit.io import http
 from adaptkit.refs import Selector
 from adaptkit.remotes import transfer
 from adaptkit.store.content_store import Store
 from adaptkit.types import BaseIdentity, Level, Parent, artifact_digest
-from adaptkit_plugins.storage.oci import OciPlace, blobs, images, login, requests
-from adaptkit_plugins.storage.oci import place as places
+from adaptkit_plugins.storage.oci import OciBackend, auth, backend, blobs, images
 from adaptkit_plugins.storage.oci.address import may_be_asked
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -59,14 +59,16 @@ def repository():
 
 @pytest.fixture
 def place(registry, repository):
-    return OciPlace.open(f"oci://{registry.host}/{repository}")
+    return OciBackend.open(f"oci://{registry.host}/{repository}")
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Waits of no length."""
-    monkeypatch.setattr(requests, "_FIRST", 0.001)
-    monkeypatch.setattr(places, "_SETTLE", 0.0)
+    """Nothing sleeps; these are the waits between tries."""
+    pauses = []
+    monkeypatch.setattr(http, "pause", pauses.append)
+    monkeypatch.setattr(backend, "_SETTLE", 0.0)
+    return pauses
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def proxy(registry, quick, monkeypatch):
 @pytest.fixture
 def behind(proxy, repository):
     """A place whose requests go through the proxy."""
-    return OciPlace.open(f"oci://{proxy.url.removeprefix('http://')}/{repository}")
+    return OciBackend.open(f"oci://{proxy.url.removeprefix('http://')}/{repository}")
 
 
 def raw(place, path, **more):
@@ -98,10 +100,10 @@ def fetched(place, number, tmp_path):
     return transfer.fetch(place, place.version(number), Store(tmp_path / "store"))
 
 
-# ---------------------------------------------------------------- what lies there
+# ---------------------------------------------------------------- what is stored there
 
 
-def test_an_image_says_what_it_is_and_holds_each_file_under_its_name(place, packed):
+def test_an_image_has_its_media_types_and_each_file_under_its_name(place, packed):
     base = BaseIdentity("fleet/ship", (Level("fs1:" + "0" * 64, True),))
     one = packed("a", base=base, parents=(Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),))
     transfer.push(place, one)
@@ -122,12 +124,12 @@ def test_an_image_says_what_it_is_and_holds_each_file_under_its_name(place, pack
         "README.md": "doc.v1.raw",
         "adaptkit.json": "weight.config.v1.raw",
     }
-    told = image["annotations"]
-    assert told["org.opencontainers.image.version"] == "1"
-    assert told["org.opencontainers.image.base.name"] == "fleet/ship"
-    assert told["io.adaptkit.base.fs1"] == "fs1:" + "0" * 64
-    assert told["io.adaptkit.digest"] == one.manifest.digest
-    assert json.loads(told["io.adaptkit.lineage"]) == [
+    annotations = image["annotations"]
+    assert annotations["org.opencontainers.image.version"] == "1"
+    assert annotations["org.opencontainers.image.base.name"] == "fleet/ship"
+    assert annotations["io.adaptkit.base.fs1"] == "fs1:" + "0" * 64
+    assert annotations["io.adaptkit.digest"] == one.manifest.digest
+    assert json.loads(annotations["io.adaptkit.lineage"]) == [
         {"digest": "sha256:" + "1" * 64, "role": "merged", "weight": 0.7}
     ]
     for layer in image["layers"]:  # as `oras pull` fetches them
@@ -156,7 +158,7 @@ def test_a_blob_of_another_repository_is_mounted_and_does_not_cross(
     one = packed("mounted", size=LARGE)
     transfer.push(behind, one)
     proxy.sent.clear()
-    other = OciPlace.open(behind.url + "-2")
+    other = OciBackend.open(behind.url + "-2")
     assert transfer.push(other, one).sent == 0
     assert sum(proxy.sent.values()) < 20_000
     assert other.version(1).manifest == one.manifest
@@ -169,7 +171,7 @@ def test_aliases_are_tags_that_others_can_pull(place, packed):
     assert place.aliases() == {"canary": 2, "prod": 1}
     assert raw(place, "manifests/prod").content == raw(place, "manifests/v1").content
     with pytest.raises(
-        StorageError, match="cannot call a version 'v7' .*: tags of this form are its numbers"
+        StorageError, match="cannot call a version 'v7' .*: tags of this form are version numbers"
     ):
         place.set_alias("v7", 1)
     with pytest.raises(NotFound, match="no version in .* called '9': known are 1, 2"):
@@ -179,17 +181,17 @@ def test_aliases_are_tags_that_others_can_pull(place, packed):
 def test_a_tag_in_the_url_chooses_and_is_never_pushed_to(place, packed):
     transfer.push(place, packed("a"), alias="prod")
     transfer.push(place, packed("b", 2))
-    tagged = OciPlace.open(f"{place.url}:prod")
+    tagged = OciBackend.open(f"{place.url}:prod")
     assert [placed.number for placed in tagged.list()] == [1]
     assert tagged.version().manifest == place.version(1).manifest
-    assert OciPlace.open(f"{place.url}:nobody").list() == ()
-    with pytest.raises(StorageError, match="nobody chooses the tag\n  push to oci://.*naval$"):
+    assert OciBackend.open(f"{place.url}:unknown").list() == ()
+    with pytest.raises(StorageError, match="the tag cannot be chosen\n  push to oci://.*naval$"):
         transfer.push(tagged, packed("c", 3))
 
 
 def test_a_root_lists_the_adapters_below_it(place, packed):
     transfer.push(place, packed("a"))
-    root = OciPlace.open(place.url.rpartition("/")[0])
+    root = OciBackend.open(place.url.rpartition("/")[0])
     assert root.names() == ("naval",)
 
 
@@ -205,7 +207,7 @@ def test_the_digest_of_an_image_pins_it_even_when_its_tag_was_moved(place, packe
     digest = place.manifests.digest("v1")
     transfer.push(place, other)
     place.manifests.put("v1", place.manifests.get("v2"))
-    with pytest.raises(Corrupt, match="it says it is version 2"):
+    with pytest.raises(Corrupt, match="it is of version 2"):
         place.version(1)
     placed = transfer.choose(place, Selector("digest", digest))
     assert transfer.fetch(place, placed, Store(tmp_path / "store")).digest == one.manifest.digest
@@ -241,7 +243,7 @@ def test_twelve_pushes_at_once_get_numbers_of_their_own(place, packed):
     bundles, barrier = [packed(content) for content in range(RACERS)], Barrier(RACERS, timeout=60)
 
     def push(one):
-        client = OciPlace.open(place.url)
+        client = OciBackend.open(place.url)
         barrier.wait()
         return transfer.push(client, one).number
 
@@ -257,16 +259,16 @@ def test_a_lost_race_shows_when_the_tag_is_read_back_and_takes_the_next_number(
     behind, proxy, packed
 ):
     rival, mine = packed("rival"), packed("mine")
-    other = OciPlace.open(behind.url)
-    transfer.push(OciPlace.open(behind.url + "-elsewhere"), rival)  # its blobs are there to mount
+    other = OciBackend.open(behind.url)
+    transfer.push(OciBackend.open(behind.url + "-elsewhere"), rival)  # its blobs are there to mount
     image = images.image(rival.placed, "another")
 
     def overtake(seconds):  # after our tag was read back once, before it is again
         other._send(rival, image, lambda _: None)
         other.manifests.put("v1", image.data)
-        behind.requests.pause = lambda _: None
+        behind.client.settle = lambda _: None
 
-    behind.requests.pause = overtake
+    behind.client.settle = overtake
     receipt = transfer.push(behind, mine)
     assert receipt.number == 2
     assert [placed.manifest.digest for placed in behind.list()] == [
@@ -279,7 +281,7 @@ def test_a_lost_race_shows_when_the_tag_is_read_back_and_takes_the_next_number(
 
 
 @pytest.mark.parametrize("resumes", [True, False])
-def test_a_connection_that_breaks_in_a_piece_goes_on_where_the_registry_says(
+def test_an_upload_that_breaks_in_a_piece_goes_on_where_the_registry_has_got_to(
     resumes, behind, proxy, packed, tmp_path
 ):
     one, crossed = packed(secrets.token_hex(4), size=LARGE), []
@@ -305,18 +307,18 @@ def test_an_upload_that_the_registry_forgot_begins_again(code, behind, proxy, pa
     assert fetched(behind, 1, tmp_path).digest == one.manifest.digest
 
 
-def test_an_upload_that_always_expires_is_a_sentence(behind, proxy, packed):
+def test_an_upload_that_always_expires_is_an_error(behind, proxy, packed):
     harm = proxy.harm("PUT", "/uploads/", status=404)
     with pytest.raises(
-        StorageError, match=f"the registry broke off {requests.TRIES} uploads\n  try again later"
+        StorageError, match="the registry broke off every upload\n  try again later"
     ):
         transfer.push(behind, packed("a"))
-    assert harm.hits >= requests.TRIES
+    assert harm.hits >= http.POLICY.tries
     proxy.harms.clear()
     assert transfer.push(behind, packed("a")).number == 1
 
 
-def test_a_bad_digest_is_tried_once_more_and_then_a_sentence(behind, proxy, packed):
+def test_a_bad_digest_is_tried_once_more_and_then_an_error(behind, proxy, packed):
     body = json.dumps({"errors": [{"code": "DIGEST_INVALID"}]}).encode()
     once = proxy.harm("PUT", "/uploads/", status=400, body=body, times=1)
     transfer.push(behind, packed("a"))
@@ -337,7 +339,7 @@ def test_a_file_that_changed_since_it_was_added_is_not_taken_by_the_registry(pla
     assert place.list() == ()
 
 
-def test_a_blob_that_the_registry_only_claims_to_hold_is_sent(behind, proxy, packed, tmp_path):
+def test_a_blob_that_the_registry_falsely_claims_to_have_is_sent(behind, proxy, packed, tmp_path):
     one = packed(secrets.token_hex(8))
     lie = proxy.harm("HEAD", f"/blobs/{digest_of(one, WEIGHTS)}", status=200)
     transfer.push(behind, one)
@@ -345,7 +347,7 @@ def test_a_blob_that_the_registry_only_claims_to_hold_is_sent(behind, proxy, pac
     assert fetched(behind, 1, tmp_path).digest == one.manifest.digest
 
 
-def test_a_registry_that_loses_blobs_is_a_sentence(behind, proxy, packed):
+def test_a_registry_that_loses_blobs_is_an_error(behind, proxy, packed):
     body = json.dumps({"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}).encode()
     proxy.harm("PUT", "/manifests/", status=400, body=body)
     with pytest.raises(
@@ -354,7 +356,7 @@ def test_a_registry_that_loses_blobs_is_a_sentence(behind, proxy, packed):
         transfer.push(behind, packed("a"))
 
 
-def test_lost_answers_end_in_one_version(behind, proxy, packed):
+def test_lost_responses_end_in_one_version(behind, proxy, packed):
     harms = [
         proxy.harm("PUT", "/manifests/v1", lose=500, times=1),
         proxy.harm("PUT", "/uploads/", lose=502, times=1),
@@ -366,22 +368,65 @@ def test_lost_answers_end_in_one_version(behind, proxy, packed):
     assert [placed.number for placed in behind.list()] == [1]
 
 
-def test_retry_after_is_heeded_and_bounded(behind, proxy, packed):
+@pytest.mark.parametrize(("status", "value"), [(429, "7"), (503, faulty.Later(7))])
+def test_the_retry_after_of_a_busy_registry_is_waited_for(
+    behind, proxy, packed, quick, status, value
+):
     transfer.push(behind, packed("a"))
-    proxy.harm("GET", "/tags/list", status=429, headers={"Retry-After": "7"}, times=2)
-    waited = []
-    behind.requests.pause = waited.append
+    quick.clear()
+    headers = {"Retry-After": value}
+    proxy.harm("GET", "/tags/list", status=status, headers=headers, times=2)
     assert len(behind.list()) == 1
-    assert waited == [7.0, 7.0]
+    assert quick == [7.0, 7.0]
+
+
+@pytest.mark.parametrize("value", ["7", faulty.Later(7)])
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_the_retry_after_of_a_registry_too_busy_for_an_upload_is_waited_for(
+    method, value, behind, proxy, packed, quick, tmp_path
+):
+    one = packed("large", size=LARGE)
+    proxy.resumes = True
+    busy = proxy.harm(method, "/uploads/", status=429, headers={"Retry-After": value}, times=1)
+    transfer.push(behind, one)
+    assert busy.hits == 1
+    assert 7.0 in quick
+    assert fetched(behind, 1, tmp_path).digest == one.manifest.digest
+
+
+def test_a_registry_that_stays_busy_is_an_error_after_a_bounded_number_of_tries(behind, proxy):
     harm = proxy.harm("GET", "/tags/list", status=503)
     with pytest.raises(StorageError, match=r"it is too busy \(503\) and stayed so"):
         behind.list()
-    assert harm.hits == requests.TRIES
-    proxy.harms.clear()
-    hour = proxy.harm("GET", "/tags/list", status=503, headers={"Retry-After": "3600"})
-    with pytest.raises(StorageError, match="too busy"):
+    assert harm.hits == http.POLICY.tries
+
+
+def test_a_registry_that_asks_for_an_hour_is_an_error_that_names_it(behind, proxy, packed, quick):
+    hour = {"Retry-After": "3600"}
+    harm = proxy.harm("GET", "/tags/list", status=503, headers=hour)
+    with pytest.raises(StorageError, match=r"too busy \(503\).*, and asks to wait 3,600 seconds"):
         behind.list()
-    assert hour.hits == 1
+    assert harm.hits == 1
+    proxy.harms.clear()
+    harm = proxy.harm("PUT", "/uploads/", status=429, headers=hour)
+    with pytest.raises(
+        StorageError, match="broke off every upload, and asks to wait 3,600 seconds\n  try again"
+    ):
+        transfer.push(behind, packed("a"))
+    assert harm.hits
+    assert not quick
+
+
+def test_a_registry_that_never_takes_a_piece_is_an_error_and_no_endless_upload(
+    behind, proxy, packed
+):
+    proxy.resumes = True
+    first = proxy.harm("PATCH", "", lose=502, times=1)
+    stuck = proxy.harm("PATCH", "", status=503)
+    with pytest.raises(StorageError, match="the registry broke off every upload\n  try again"):
+        transfer.push(behind, packed(secrets.token_hex(4), size=LARGE))
+    assert first.hits == 1
+    assert stuck.hits <= 2 * http.POLICY.tries
 
 
 KILLED = """
@@ -390,9 +435,9 @@ sys.path[:0] = {paths!r}
 from pathlib import Path
 from artifacts import bundle
 from adaptkit.remotes import transfer
-from adaptkit_plugins.storage.oci import OciPlace
+from adaptkit_plugins.storage.oci import OciBackend
 files = {{name: (Path({source!r}) / name).read_bytes() for name in {names!r}}}
-transfer.push(OciPlace.open({url!r}), bundle(Path({scratch!r}), files), lambda count: print(count, flush=True))
+transfer.push(OciBackend.open({url!r}), bundle(Path({scratch!r}), files), lambda count: print(count, flush=True))
 """
 
 
@@ -437,9 +482,7 @@ def test_a_cut_download_goes_on_where_it_stopped(whole_again, behind, proxy, pac
     assert sha256((into / WEIGHTS).read_bytes()).hexdigest() == digest_of(one, WEIGHTS)[7:]
 
 
-def test_a_blob_that_rotted_on_the_server_is_named_and_never_stored(
-    place, registry, packed, tmp_path
-):
+def test_a_corrupt_blob_on_the_server_is_named_and_never_stored(place, registry, packed, tmp_path):
     one = packed(secrets.token_hex(8))
     transfer.push(place, one)
     data = registry.blob(digest_of(one, WEIGHTS))
@@ -453,7 +496,7 @@ def test_a_blob_that_rotted_on_the_server_is_named_and_never_stored(
         transfer.fetch(place, place.version(1), store)
 
 
-def test_manifests_that_rotted_or_lie_are_named(behind, proxy, packed):
+def test_corrupt_and_false_manifests_are_named(behind, proxy, packed):
     transfer.push(behind, packed("a"))
     image = raw(behind, "manifests/v1").json()
     own = next(
@@ -470,7 +513,7 @@ def test_manifests_that_rotted_or_lie_are_named(behind, proxy, packed):
         (
             f"/blobs/{own}",
             lambda data: data.replace(b"naval", b"nav4l"),
-            "is corrupt: its bytes are not what its digest says",
+            "is corrupt: its bytes do not match its digest",
         ),
         (f"/blobs/{own}", lambda data: data + b" " * (5 << 20), "more than 4,194,304 bytes"),
     ):
@@ -480,10 +523,10 @@ def test_manifests_that_rotted_or_lie_are_named(behind, proxy, packed):
             behind.version(1)
     for text, why in (
         ("{}", "no layer is called adaptkit.json"),
-        ("[]", "cannot be believed"),
-        ("{", "cannot be believed"),
+        ("[]", "cannot be trusted"),
+        ("{", "cannot be trusted"),
         ('{"layers": [{"digest": "md5:1", "size": 1}]}', "a layer has no sha256"),
-        ("[" * 100_000, "cannot be believed"),
+        ("[" * 100_000, "cannot be trusted"),
         (" " * (5 << 20), "too large"),
     ):
         proxy.harms.clear()
@@ -516,7 +559,7 @@ def test_a_hostile_name_is_refused_before_anything_is_written(path, place, packe
     image = images.image(replace(one.placed, manifest=evil), "x")
     place._send(one, image, lambda _: None)
     place.manifests.put("v1", image.data)
-    with pytest.raises(Corrupt, match=r"adaptkit.json of .*@1 cannot be believed"):
+    with pytest.raises(Corrupt, match=r"adaptkit.json of .*@1 cannot be trusted"):
         fetched(place, 1, tmp_path)
     assert place.list() == ()
     assert not (tmp_path / "store").exists() or not list((tmp_path / "store").rglob("*.*"))
@@ -539,14 +582,14 @@ def test_a_hostile_name_is_refused_before_anything_is_written(path, place, packe
         "oci://host/naval?x=hush",
     ],
 )
-def test_a_url_that_is_no_repository_is_a_sentence(url):
+def test_a_url_that_names_no_repository_is_an_error(url):
     with pytest.raises(StorageError, match="cannot read (the|a) place") as caught:
-        OciPlace.open(url)
+        OciBackend.open(url)
     assert "ada:hush" not in str(caught.value)
 
 
 def test_a_registry_is_no_place_for_an_adapter(registry, packed):
-    place = OciPlace.open(f"oci://{registry.host}")
+    place = OciBackend.open(f"oci://{registry.host}")
     for work in (place.list, place.probe, place.aliases, lambda: transfer.push(place, packed("a"))):
         with pytest.raises(StorageError, match="it names a registry, not a repository in it"):
             work()
@@ -557,16 +600,16 @@ def test_a_missing_library_is_the_line_that_installs_it(monkeypatch):
     with pytest.raises(
         AdaptkitError, match=r"'oci' is not installed\n  pip install 'adaptkit\[oci\]'"
     ):
-        OciPlace.open("oci://localhost/naval").requests.client  # noqa: B018
+        OciBackend.open("oci://localhost/naval").client.http  # noqa: B018
 
 
-def test_a_registry_that_is_not_there_is_a_sentence(quick):
+def test_a_registry_that_is_not_there_is_an_error(quick):
     port = servers.free_port()
     with pytest.raises(
         StorageError,
         match=f"cannot read oci://127.0.0.1:{port}/naval: cannot connect at 127.0.0.1:{port}",
     ):
-        OciPlace.open(f"oci://127.0.0.1:{port}/naval").list()
+        OciBackend.open(f"oci://127.0.0.1:{port}/naval").list()
 
 
 def docker_login(folder, host, **entry):
@@ -582,28 +625,28 @@ def basic(user, password):
 def challenged(proxy, repository):
     """A proxy that wants `basic ada:secret` before it lets anybody through."""
     proxy.needs = f"Basic {basic('ada', 'secret-word')}"
-    return OciPlace.open(f"oci://{proxy.url.removeprefix('http://')}/{repository}")
+    return OciBackend.open(f"oci://{proxy.url.removeprefix('http://')}/{repository}")
 
 
 def test_the_login_of_docker_is_used_and_never_shown(challenged, proxy, packed, tmp_path):
     with pytest.raises(
         StorageError,
-        match="it wants a login, and docker's configuration has none.*\n  docker login 127",
+        match="it needs a login, and docker's configuration has none.*\n  docker login 127",
     ):
         challenged.list()
     docker_login(tmp_path / "docker", challenged.address.host, auth=basic("ada", "WRONG-word"))
     with pytest.raises(StorageError, match="your login is not accepted there") as caught:
-        OciPlace.open(challenged.url).list()
+        OciBackend.open(challenged.url).list()
     assert "WRONG" not in str(caught.value)
     docker_login(tmp_path / "docker", challenged.address.host, auth=basic("ada", "secret-word"))
-    place = OciPlace.open(challenged.url)
+    place = OciBackend.open(challenged.url)
     assert transfer.push(place, packed("a")).number == 1
-    assert "secret-word" not in repr(login.find(challenged.address.host))
+    assert "secret-word" not in repr(auth.find(challenged.address.host))
     assert "secret-word" not in repr(vars(place))
 
 
 @pytest.mark.parametrize("entry", ["auth", "identitytoken", "helper"])
-def test_a_token_is_fetched_where_the_registry_says_and_renewed(
+def test_a_token_is_fetched_from_the_named_server_and_renewed(
     entry, proxy, behind, packed, tmp_path, monkeypatch
 ):
     host = behind.address.host
@@ -656,7 +699,7 @@ def test_a_password_goes_to_no_token_server_that_is_not_safe(realm, proxy, behin
     )
     with pytest.raises(
         StorageError,
-        match="it sends its users for a token to a place that is not safe\n  do not trust this registry",
+        match="it sends its users for a token to a server that is not safe\n  do not trust this registry",
     ):
         behind.list()
 
@@ -686,7 +729,7 @@ def test_a_redirect_gets_no_authorisation_and_goes_nowhere_unsafe(
             transfer.fetch(challenged, challenged.version(1), Store(tmp_path / f"store{len(bad)}"))
 
 
-def test_what_may_be_asked():
+def test_which_urls_of_a_registry_may_be_followed():
     near, far = "http://127.0.0.1:5000", "https://registry.example.org"
     assert may_be_asked("https://auth.example.org/token", far)
     assert may_be_asked("http://localhost:9/x", near)
@@ -705,25 +748,25 @@ def test_what_may_be_asked():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("{", "it is no JSON file"),
+        ("{", "it is not a JSON file"),
         ('{"auths": [1]}', "is not what docker login writes"),
         ('{"auths": {"localhost": {"auth": "%%"}}}', "is not what docker login writes"),
         ('{"credHelpers": {"localhost": "../evil"}}', "is not what docker login writes"),
         ('{"credHelpers": {"localhost": "nowhere"}}', "whose program is not here"),
     ],
 )
-def test_a_broken_configuration_of_docker_is_a_sentence(text, why, tmp_path):
+def test_a_broken_configuration_of_docker_is_an_error(text, why, tmp_path):
     (tmp_path / "docker").mkdir()
     (tmp_path / "docker" / "config.json").write_text(text)
     with pytest.raises(StorageError, match=why):
-        login.find("localhost")
+        auth.find("localhost")
 
 
 @pytest.mark.parametrize(
     ("status", "why"),
-    [(403, "you may not do that there"), (404, "it is not there"), (418, "answered 418")],
+    [(403, "you may not do that there"), (404, "it is not there"), (418, "returned 418")],
 )
-def test_what_a_registry_refuses_is_a_sentence(status, why, proxy, behind, packed):
+def test_a_refusal_of_the_registry_is_an_error_with_its_reason(status, why, proxy, behind, packed):
     proxy.harm(
         "POST",
         "/uploads/",
@@ -737,7 +780,7 @@ def test_what_a_registry_refuses_is_a_sentence(status, why, proxy, behind, packe
     assert "hush" not in str(caught.value)
 
 
-def test_a_probe_says_that_tags_move(place):
+def test_a_probe_reports_that_tags_move(place):
     promise = place.probe()
     assert (promise.create_only, promise.compare_and_swap) == (False, False)
     assert "read" in promise.note
@@ -758,7 +801,7 @@ def test_signatures_are_found_again_in_a_registry_without_referrers(place, packe
     assert place.attached(2, KIND) == ()
     assert [placed.number for placed in place.list()] == [1, 2]
     assert place.aliases() == {}
-    with pytest.raises(StorageError, match="cannot attach to v9.*\n  push the version first"):
+    with pytest.raises(StorageError, match="cannot attach to v9.*\n  push it first"):
         place.attach(9, KIND, {"model.sig": b"x"})
 
 
@@ -767,7 +810,7 @@ def test_signatures_are_found_through_referrers_where_the_registry_keeps_them(
 ):
     transfer.push(behind, packed("a"))
     before = set(behind.manifests.tags())
-    proxy.subjects = True  # as a registry of the distribution spec 1.1 answers
+    proxy.subjects = True  # as a registry of the distribution spec 1.1 returns
     digest = behind.attach(1, KIND, {"model.sig": b"one"})
     assert set(behind.manifests.tags()) == before, "no fallback tag is needed"
     index = {"schemaVersion": 2, "manifests": [{"digest": digest, "size": 1, "artifactType": KIND}]}

@@ -7,10 +7,10 @@ import secrets
 import pytest
 
 from adaptkit.testing import StorageConformance
-from adaptkit_plugins.storage.oci import OciPlace
+from adaptkit_plugins.storage.oci import OciBackend
 
 
 class TestOci(StorageConformance):
     @pytest.fixture
     def place(self, registry):
-        return OciPlace.open(f"oci://{registry.host}/team-{secrets.token_hex(4)}/naval")
+        return OciBackend.open(f"oci://{registry.host}/team-{secrets.token_hex(4)}/naval")

@@ -1,9 +1,9 @@
-"""Talking to one repository of a Hub: every call bounded in time and tries, every failure a sentence.
+"""Requests to one repository of a Hub: every call bounded in time and tries, every failure one of our errors.
 
 Notable choices:
-- reading is tried again when the Hub is busy; writing never blindly: who writes looks first whether it landed
-- files come over plain HTTP with our own redirects, because huggingface_hub neither bounds a slow answer nor
-  says where it was sent; nothing goes through its cache, which anybody who may write there can poison
+- reading is tried again when the Hub is busy; writing never blindly: a writer first checks whether its commit landed
+- files come over plain HTTP with our own redirects, because huggingface_hub neither bounds a slow response nor
+  returns where it was redirected; nothing goes through its cache, which anybody who may write there can poison
 - a redirect to another origin loses the token, one to a machine's own neighbourhood is refused
 """
 
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from adaptkit.errors import AdaptkitError, Corrupt, MissingExtra, StorageError
-from adaptkit_plugins.storage.hub.troubles import LONGEST_WAIT, passing, sentence, wait_for
+from adaptkit.io.http import POLICY, RetryPolicy, retry
+from adaptkit_plugins.storage.hub.errors import cause, explain
+from adaptkit_plugins.storage.hub.retries import transient, wait_asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,14 +31,9 @@ if TYPE_CHECKING:
     from adaptkit.extend import Progress
 
 T = TypeVar("T")
-pause = time.sleep
-"""How it waits between tries."""
-TRIES = 5
 _REDIRECTS = 5
 _CONNECT, _SILENCE = 10.0, 60.0  # seconds to connect, and without a byte
-_SLOWEST = (
-    1024  # bytes a second, over a whole try: less is a server that keeps us busy with nothing
-)
+_SLOWEST = 1024  # bytes a second, over a whole try: less is a server that only keeps us waiting
 _GRACE = 60.0  # seconds in which it may be slower
 
 
@@ -49,8 +46,8 @@ class Client:
             from huggingface_hub import constants
         except ImportError as error:
             raise MissingExtra(f"cannot reach {url}", "hf") from error
-        said = os.environ.get("HF_ENDPOINT") or endpoint or constants.ENDPOINT
-        self.endpoint = said.rstrip("/")
+        configured = os.environ.get("HF_ENDPOINT") or endpoint or constants.ENDPOINT
+        self.endpoint = configured.rstrip("/")
         self._silence = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SILENCE)
 
     @property
@@ -67,31 +64,22 @@ class Client:
         self._session()
         return HfApi(endpoint=self.endpoint, library_name="adaptkit")
 
-    def ask(self, doing: str, call: Callable[[], T], advanced: Callable[[], int] = int) -> T:
-        """A call that may be made again, tried again while the Hub is busy; tries count from where it last advanced."""
+    def ask(
+        self,
+        doing: str,
+        call: Callable[[], T],
+        advanced: Callable[[], int] = int,
+        policy: RetryPolicy = POLICY,
+    ) -> T:
+        """A call that may be made again, tried again while the Hub is busy (`adaptkit.io.http.retry`)."""
         with self.os_errors(doing):
-            attempt, reached = 0, advanced()
-            while True:
-                try:
-                    return call()
-                except Exception as error:
-                    if advanced() > reached:
-                        attempt, reached = 0, advanced()
-                    if attempt + 1 == TRIES or not self.worth_waiting(error, attempt):
-                        raise
-                    attempt += 1
-
-    def worth_waiting(self, error: Exception, attempt: int) -> bool:
-        """Wait, if it may be gone then; False when it will not be, or not in the time anybody waits."""
-        wait = wait_for(error, attempt)
-        if isinstance(error, AdaptkitError) or not passing(error) or wait > LONGEST_WAIT:
-            return False
-        pause(wait)
-        return True
+            return retry(
+                call, transient=transient, wait_asked=wait_asked, advanced=advanced, policy=policy
+            )
 
     @contextmanager
     def os_errors(self, doing: str) -> Iterator[None]:
-        """Turn what huggingface_hub and the network raise into sentences, and keep them from printing bars."""
+        """Turn what huggingface_hub and the network raise into our errors, and keep them from printing bars."""
         from huggingface_hub.utils import (
             are_progress_bars_disabled,
             disable_progress_bars,
@@ -106,7 +94,7 @@ class Client:
         except AdaptkitError:
             raise
         except Exception as error:
-            raise sentence(doing, self.url, self.repo, self.host, cause(error)) from error
+            raise explain(doing, self.url, self.repo, self.host, cause(error)) from error
         finally:
             if loud:
                 enable_progress_bars()
@@ -129,15 +117,15 @@ class Client:
         def call() -> bytes:
             kept = bytearray()
             begun = time.monotonic()
-            with self._stream(commit, path, 0) as answer:
-                for piece in answer.iter_bytes():
+            with self._stream(commit, path, 0) as response:
+                for piece in response.iter_bytes():
                     kept.extend(piece)
                     self._not_too_slow(path, len(kept), time.monotonic() - begun)
                     if len(kept) > largest:
                         raise Corrupt(
                             f"{path} of {self.url} is too large", why=f"more than {largest:,} bytes"
                         )
-                self._whole(path, answer, len(kept))
+                self._whole(path, response, len(kept))
             return bytes(kept)
 
         return self.ask("read", call)
@@ -147,8 +135,8 @@ class Client:
 
         def call() -> bytes:
             kept = bytearray()
-            with self._stream(commit, path, 0, count) as answer:
-                for piece in answer.iter_bytes():
+            with self._stream(commit, path, 0, count) as response:
+                for piece in response.iter_bytes():
                     kept.extend(piece)
                     if len(kept) >= count:
                         break
@@ -162,9 +150,9 @@ class Client:
 
             def call() -> None:
                 begun = time.monotonic()
-                with self._stream(commit, path, file.tell()) as answer:
+                with self._stream(commit, path, file.tell()) as response:
                     if (
-                        file.tell() and answer.status_code != 206
+                        file.tell() and response.status_code != 206
                     ):  # it gives the whole file, whatever was asked for
                         progress(-file.tell())
                         file.seek(0)
@@ -172,7 +160,7 @@ class Client:
                     came = 0
                     for (
                         piece
-                    ) in answer.iter_bytes():  # as they come: of what breaks off nothing is lost
+                    ) in response.iter_bytes():  # as they come: of what breaks off nothing is lost
                         came += len(piece)
                         if file.tell() + len(piece) > size:
                             raise Corrupt(
@@ -194,7 +182,7 @@ class Client:
     def _stream(
         self, commit: str, path: str, begin: int, end: int | None = None
     ) -> Iterator[httpx2.Response]:
-        """The answer to a GET of a file from some byte on, wherever the Hub sends us for it."""
+        """The response to a GET of a file from some byte on, wherever the Hub redirects for it."""
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
         url = f"{self.endpoint}/{self.repo}/resolve/{quote(commit, safe='')}/{quote(path)}"
@@ -204,18 +192,18 @@ class Client:
         for _ in range(_REDIRECTS):
             with self._session().stream(
                 "GET", url, headers=headers, follow_redirects=False
-            ) as answer:
-                where = answer.headers.get("Location")
-                if answer.status_code not in {301, 302, 303, 307, 308} or where is None:
-                    if answer.status_code == 416 and headers.get(
+            ) as response:
+                where = response.headers.get("Location")
+                if response.status_code not in {301, 302, 303, 307, 308} or where is None:
+                    if response.status_code == 416 and headers.get(
                         "Range"
                     ):  # so it will not resume: from the beginning, then
                         del headers["Range"]
                         continue
-                    if answer.status_code >= 400:
-                        answer.read()
-                    hf_raise_for_status(answer)
-                    yield answer
+                    if response.status_code >= 400:
+                        response.read()
+                    hf_raise_for_status(response)
+                    yield response
                     return
                 moved = urljoin(url, where)
                 if _origin(moved) != _origin(url):
@@ -224,12 +212,12 @@ class Client:
                 url = moved
         raise StorageError(
             f"cannot read {self.url}",
-            why="the Hub sends us from one address to the next",
+            why="the Hub redirects from one address to the next without end",
             fix="try again later",
         )
 
     def _refuse_neighbours(self, url: str) -> None:
-        """A Hub has no business sending us to files, or to what only this machine can reach."""
+        """Refuse a redirect to a file, or to what only this machine can reach."""
         parts = urlsplit(url)
         why = (
             ""
@@ -255,13 +243,13 @@ class Client:
         if why:
             raise StorageError(
                 f"cannot read {self.url}",
-                why=f"the Hub sends us {why}",
+                why=f"the Hub redirects {why}",
                 fix="do not trust that Hub",
             )
 
-    def _whole(self, path: str, answer: httpx2.Response, came: int) -> None:
-        said = answer.headers.get("Content-Length")
-        if said is not None and came < int(said):
+    def _whole(self, path: str, response: httpx2.Response, came: int) -> None:
+        length = response.headers.get("Content-Length")
+        if length is not None and came < int(length):
             raise _broke_off(f"{path} broke off")
 
     def _not_too_slow(self, path: str, came: int, seconds: float) -> None:
@@ -273,7 +261,7 @@ class Client:
             )
 
     def _session(self) -> httpx2.Client:
-        """huggingface_hub's own client (hooks for offline mode, proxies), which by itself waits for ever."""
+        """huggingface_hub's own client (hooks for offline mode, proxies), which by itself waits forever."""
         import httpx2
         from huggingface_hub.utils import get_session
 
@@ -284,7 +272,7 @@ class Client:
 
 
 def _broke_off(text: str) -> Exception:
-    """An answer that ended too early, as the network library itself calls it: it may be whole next time."""
+    """A response that ended too early, as the network library itself calls it: it may be whole next time."""
     import httpx2
 
     return httpx2.RemoteProtocolError(text)
@@ -293,10 +281,3 @@ def _broke_off(text: str) -> Exception:
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
-
-
-def cause(error: Exception) -> Exception:
-    """What is behind an error that only says that something failed."""
-    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return error

@@ -13,19 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError, StoreError
-from adaptkit.extend.artifact_files import (
-    CONFIG,
-    LARGEST_MANIFEST,
-    MANIFEST,
-    PICKLE,
-    README,
-    WEIGHTS,
-    belongs,
-)
-from adaptkit.extend.versioned_storage import check_entries
+from adaptkit.extend.artifact_files import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
+from adaptkit.extend.versioned_storage import LARGEST_MANIFEST, check_entries
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.types import BaseIdentity, FileEntry, Manifest, PlacedVersion, artifact_digest
-from adaptkit_plugins.storage.hub.troubles import NoFile
+from adaptkit_plugins.storage.hub.errors import NoFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +25,7 @@ if TYPE_CHECKING:
     from adaptkit.types import Facts
     from adaptkit_plugins.storage.hub.client import Client
 
-_LARGEST_PLAIN = 64 << 20  # bytes of a file kept in git itself, whose sha256 nobody tells
+_LARGEST_PLAIN = 64 << 20  # bytes of a file kept in git itself, whose sha256 the Hub does not state
 _MOST_FILES = 10_000
 _TAG = re.compile(r"v([1-9][0-9]{0,8})")
 _LOOK_BACK = 200  # commits
@@ -57,11 +49,11 @@ class Look:
 
 
 class History:
-    """Reads versions out of a repository. Commits never change, so what one says is asked once."""
+    """Reads versions out of a repository. Commits never change, so what one holds is read once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._said: dict[str, PlacedVersion | AdaptkitError | None] = {}
+        self._contents: dict[str, PlacedVersion | AdaptkitError | None] = {}
         self._trees: dict[str, dict[str, Any]] = {}
 
     def look(self) -> Look:
@@ -72,7 +64,7 @@ class History:
         numbered = [tag for tag in tags if _TAG.fullmatch(tag)]
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(_READERS) as pool:  # each is a request; what they say is remembered
+        with ThreadPoolExecutor(_READERS) as pool:  # each is a request; what they return is kept
             list(pool.map(self.at, {tags[tag] for tag in numbered} | set(heads.values())))
         found: dict[int, PlacedVersion] = {}
         for tag in numbered:
@@ -92,10 +84,10 @@ class History:
         return Look(heads, tags, dict(sorted(found.items())), tuple(sorted(set(untagged))))
 
     def at(self, commit: str) -> PlacedVersion | AdaptkitError | None:
-        """What the `adaptkit.json` of a commit says; an error when it cannot be believed, None when there is none."""
-        if commit not in self._said:
-            self._said[commit] = self._read(commit)
-        return self._said[commit]
+        """The version in the `adaptkit.json` of a commit; an error when it cannot be trusted, None when there is none."""
+        if commit not in self._contents:
+            self._contents[commit] = self._read(commit)
+        return self._contents[commit]
 
     def resolve(self, revision: str) -> str:
         """The commit that a branch, a tag or a part of a commit's name means."""
@@ -104,7 +96,8 @@ class History:
         )
         if info.sha is None:
             raise StorageError(
-                f"cannot read {self._client.url}", why="the Hub does not say which commit that is"
+                f"cannot read {self._client.url}",
+                why="the Hub does not return which commit that is",
             )
         return info.sha
 
@@ -131,7 +124,7 @@ class History:
         return self._trees[commit]
 
     def standing(self, commit: str) -> PlacedVersion:
-        """What stands at a commit: the version it is of, or, where files were changed by hand, these files."""
+        """What a commit holds: its version, or, where files were changed by hand, these files."""
         placed = self.at(commit)
         if not isinstance(placed, PlacedVersion):
             return self.plain(commit)
@@ -144,7 +137,7 @@ class History:
         return replace(placed, manifest=replace(placed.manifest, extras=extras), revision=commit)
 
     def plain(self, commit: str) -> PlacedVersion:
-        """The PEFT files of a commit that adaptkit did not make: what is known is what the Hub says of them."""
+        """The PEFT files of a commit that adaptkit did not make: what is known is what the Hub states of them."""
         files = self.tree(commit)
         wanted = sorted(path for path in files if belongs(path))
         if CONFIG not in wanted or not {WEIGHTS, PICKLE} & set(wanted):
@@ -160,8 +153,8 @@ class History:
             "found": {"place": self._client.url, "revision": commit, "made_by": "not adaptkit"}
         }
         config = self._config(commit)
-        said = config.get("base_model_name_or_path")
-        base = BaseIdentity(said if isinstance(said, str) else None)
+        name = config.get("base_model_name_or_path")
+        base = BaseIdentity(name if isinstance(name, str) else None)
         manifest = Manifest(
             artifact_digest(entries), entries, "", base=base, extras=extras, facts=facts
         )
@@ -169,11 +162,10 @@ class History:
 
     def _read(self, commit: str) -> PlacedVersion | AdaptkitError | None:
         try:
-            said = json.loads(self._client.read(commit, MANIFEST, LARGEST_MANIFEST))
-            proposed = (
-                "number" not in said
-            )  # somebody merged a proposal: a version without a number
-            placed = PlacedVersion.from_json(said | {"number": 1} if proposed else said)
+            content = json.loads(self._client.read(commit, MANIFEST, LARGEST_MANIFEST))
+            # somebody merged a proposal: a version without a number
+            proposed = "number" not in content
+            placed = PlacedVersion.from_json(content | {"number": 1} if proposed else content)
             check_entries(placed.manifest.files + placed.manifest.extras)
             return replace(placed, number=0 if proposed else placed.number, revision=commit)
         except NoFile:
@@ -188,7 +180,7 @@ class History:
         ) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             return Corrupt(
-                f"{MANIFEST} of {self._client.url}@rev:{commit[:12]} cannot be believed",
+                f"{MANIFEST} of {self._client.url}@rev:{commit[:12]} cannot be trusted",
                 why=why,
                 fix="ask who pushed it to push it again as a new version",
             )
@@ -203,13 +195,13 @@ class History:
         mine = [commit.commit_id for commit in commits if mark in commit.message]
         return replace(placed, revision=mine[-1]) if mine else self.standing(head)
 
-    def _entry(self, commit: str, path: str, told: Any) -> FileEntry:
-        """A file's size and sha256: told by the Hub when it is large, computed when it is small."""
+    def _entry(self, commit: str, path: str, listed: Any) -> FileEntry:
+        """A file's size and sha256: stated by the Hub when it is large, computed when it is small."""
         from hashlib import sha256
 
         check_relative(path)
-        if told.lfs is not None:
-            return FileEntry(path, told.lfs.size, told.lfs.sha256)
+        if listed.lfs is not None:
+            return FileEntry(path, listed.lfs.size, listed.lfs.sha256)
         data = self._client.read(commit, path, _LARGEST_PLAIN)
         return FileEntry(path, len(data), sha256(data).hexdigest())
 
@@ -222,21 +214,21 @@ class History:
 
 
 def trailer(number: int, digest: str) -> str:
-    """The line in a commit's message that says which version it brought."""
+    """The line in a commit's message that names the version it brought."""
     return f"adaptkit-version: {number} {digest}"
 
 
-def unchanged(told: Any, entry: FileEntry, oid: str) -> bool:
-    """Whether a file in a tree is this one: by its sha256 when it lies beside git, by git's own name (`oid`) else."""
-    if told is None:
+def unchanged(listed: Any, entry: FileEntry, oid: str) -> bool:
+    """Whether a file in a tree is this one: by its sha256 when it is stored beside git, else by git's own name (`oid`)."""
+    if listed is None:
         return False
-    if told.lfs is not None:
-        return bool(told.lfs.sha256 == entry.sha256)
-    return bool(told.blob_id == oid)
+    if listed.lfs is not None:
+        return bool(listed.lfs.sha256 == entry.sha256)
+    return bool(listed.blob_id == oid)
 
 
-def _fits(told: Any, entry: FileEntry) -> bool:
-    """Whether a file in a tree can be this one, by what the Hub tells without reading it."""
-    if told is None or told.size != entry.size:
+def _fits(listed: Any, entry: FileEntry) -> bool:
+    """Whether a file in a tree can be this one, by what the Hub lists without reading it."""
+    if listed is None or listed.size != entry.size:
         return False
-    return told.lfs is None or told.lfs.sha256 == entry.sha256
+    return listed.lfs is None or listed.lfs.sha256 == entry.sha256

@@ -1,4 +1,4 @@
-"""What a place does with its bucket: small objects, large ones in parts, copies, listings; every failure a sentence."""
+"""What a place does with its bucket: small objects, large ones in parts, copies, listings; every failure one of our errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
 from adaptkit.errors import Corrupt, StorageError
-from adaptkit_plugins.storage.objects import faults
-from adaptkit_plugins.storage.objects.patience import persist
+from adaptkit_plugins.storage.objects import errors
+from adaptkit_plugins.storage.objects.retries import persist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +56,7 @@ class Bucket:
                 if len(found) > _MOST_KEYS:
                     raise StorageError(
                         f"cannot list {self.address.url}",
-                        why=f"more than {_MOST_KEYS:,} objects lie there",
+                        why=f"more than {_MOST_KEYS:,} objects are stored there",
                         fix="give the adapter a folder of its own",
                     )
             return found
@@ -71,12 +71,12 @@ class Bucket:
         import obstore
 
         def work() -> tuple[bytes, str]:
-            answer = obstore.get(self._store, self.address.key(path))
-            if answer.meta["size"] > largest:
+            response = obstore.get(self._store, self.address.key(path))
+            if response.meta["size"] > largest:
                 raise Corrupt(
                     f"{self.address.url}/{path} is too large", why=f"more than {largest:,} bytes"
                 )
-            return bytes(answer.bytes()), answer.meta["e_tag"] or ""
+            return bytes(response.bytes()), response.meta["e_tag"] or ""
 
         return self._explained("read", path, work)
 
@@ -100,7 +100,7 @@ class Bucket:
         mode: PutMode = "overwrite",
         note: Mapping[str, str] | None = None,
     ) -> PutMode:
-        """Put a small object; answers what a conditional write that replaces it must name. `Taken` when one lost."""
+        """Put a small object; returns what a conditional write that replaces it must name. `Taken` when one lost."""
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
@@ -123,15 +123,15 @@ class Bucket:
         return self._explained("write", path, work)
 
     def upload(self, path: str, entry: FileEntry, source: Path, progress: Progress) -> None:
-        """Put a file, a large one in parts; what is not what `entry` says never becomes an object."""
+        """Put a file, a large one in parts; bytes that differ from `entry` never become an object."""
         from concurrent.futures import Future, ThreadPoolExecutor, wait
 
         import obstore
 
-        told = 0
+        reported = 0
 
         def pieces() -> Iterator[bytes]:
-            nonlocal told
+            nonlocal reported
             hashed, sent = sha256(), 0
             with (
                 source.open("rb") as file,
@@ -147,9 +147,9 @@ class Bucket:
                         wait(hashing)
                         _check(entry, sent, hashed.hexdigest())
                     yield piece
-                    if sent > told:  # a file that is sent again is counted once
-                        progress(sent - told)
-                        told = sent
+                    if sent > reported:  # a file that is sent again is counted once
+                        progress(sent - reported)
+                        reported = sent
                 wait(hashing)
             _check(entry, sent, hashed.hexdigest())
 
@@ -196,32 +196,32 @@ class Bucket:
         import obstore
         from obstore.exceptions import BaseError
 
-        key, done, told, ranges = self.address.key(path), 0, 0, True
+        key, done, reported, ranges = self.address.key(path), 0, 0, True
         with target.open("xb") as file:
 
             def work() -> None:
-                nonlocal done, told, ranges
+                nonlocal done, reported, ranges
                 if not ranges:
                     done = file.seek(0)
                     file.truncate()
                 try:
-                    answer = obstore.get(
+                    response = obstore.get(
                         self._parts, key, options={"range": {"offset": done}} if done else {}
                     )
-                    for piece in answer.stream(4 * _PIECE):
+                    for piece in response.stream(4 * _PIECE):
                         kept = bytes(piece)[: size + 1 - done]
                         done += file.write(kept)
-                        if done > told:  # what comes again is counted once
-                            progress(done - told)
-                            told = done
+                        if done > reported:  # what comes again is counted once
+                            progress(done - reported)
+                            reported = done
                         if done > size:
                             return
                 except BaseError as error:
-                    if not faults.ranges_unknown(error):
+                    if not errors.ranges_unknown(error):
                         raise
                     ranges = False  # from the start, then
                     raise ConnectionError(BROKEN) from None
-                if done < answer.meta["size"]:
+                if done < response.meta["size"]:
                     raise ConnectionError(BROKEN)
 
             self._explained("read", path, work)
@@ -230,7 +230,7 @@ class Bucket:
         """Delete objects; one that is gone already is no failure."""
         import obstore
 
-        for path in paths:  # each by itself: not every store answers to a request for many
+        for path in paths:  # each by itself: not every store supports a request for many
 
             def work(path: str = path) -> None:
                 obstore.delete(self._store, [self.address.key(path)])
@@ -241,32 +241,32 @@ class Bucket:
                 continue
 
     def _explained(self, doing: str, path: str, work: Callable[[], T]) -> T:
-        with self._sentences(doing):
+        with self._errors_explained(doing):
             return persist(work, self._store, self.address.key(path))
 
     @contextmanager
-    def _sentences(self, doing: str) -> Iterator[None]:
+    def _errors_explained(self, doing: str) -> Iterator[None]:
         from obstore.exceptions import BaseError
 
         try:
             yield
         except (BaseError, FileNotFoundError, ConnectionError, ValueError) as error:
-            if faults.missing_key(error):
+            if errors.missing_key(error):
                 raise FileNotFoundError from None
-            failed = faults.sentence(doing, self.address, error)
-            if faults.not_supported(error):
+            failed = errors.explain(doing, self.address, error)
+            if errors.not_supported(error):
                 raise Unsupported(failed.what, why=failed.why, fix=failed.fix) from None
             raise failed from None
 
 
 class Unsupported(StorageError):
-    """The store says that it does not do this."""
+    """The store reports that it does not support this."""
 
 
 def _vanished(error: FileNotFoundError) -> Exception:
     """What a write that finds no place to write to means: rclone removes a folder that is empty for a moment."""
     here = error.errno is not None  # the file to send is gone
-    return error if here or not faults.missing_key(error) else ConnectionError(BROKEN)
+    return error if here or not errors.missing_key(error) else ConnectionError(BROKEN)
 
 
 def _check(entry: FileEntry, size: int, digest: str) -> None:

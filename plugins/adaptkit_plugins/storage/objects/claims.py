@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CLAIM = ".adaptkit-claim"
 JOINABLE = (
     12 * 3600
-)  # seconds; half of what makes a claim stale, so that nobody joins what is being swept
+)  # seconds; half of what makes a claim stale, so that no push joins what is being swept
 STALE = 24 * 3600
 _LARGEST = 4096
 _PATIENCE = 12  # times that another writer of the same files is waited for
@@ -44,7 +44,7 @@ _WAIT = 0.1  # seconds, growing
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to write below `vN/`, and what lies there already."""
+    """The right to write below `vN/`, and what is stored there already."""
 
     path: str
     content: str
@@ -52,7 +52,7 @@ class Claim:
 
 
 def content_of(bundle: Bundle) -> str:
-    """What tells two pushes of the same files from two of different ones."""
+    """What distinguishes two pushes of the same files from two of different ones."""
     return digest_of([[entry.path, entry.size, entry.sha256] for entry in sorted(bundle.files)])
 
 
@@ -81,7 +81,11 @@ def begun(bucket: Bucket, entries: Mapping[str, ObjectMeta], content: str) -> li
         if name.startswith(CLAIM) and young and f"{folder}/{MANIFEST}" not in entries:
             numbers[path] = int(folder[1:]) if folder[1:].isdecimal() else 0
     return sorted(
-        {number for path, number in numbers.items() if number and _said(bucket, path)[0] == content}
+        {
+            number
+            for path, number in numbers.items()
+            if number and _content(bucket, path)[0] == content
+        }
     )
 
 
@@ -93,7 +97,7 @@ def release(bucket: Bucket, claim: Claim, *, create_only: bool) -> None:
 
 
 def stale(entries: Mapping[str, ObjectMeta], now: float) -> list[str]:
-    """What to sweep, in this order: unfinished versions that nobody touched for a day, claims that were left behind."""
+    """What to sweep, in this order: unfinished versions that were not touched for a day, claims that were left behind."""
     folders: dict[str, list[str]] = {}
     for path in entries:
         folders.setdefault(path.partition("/")[0], []).append(path)
@@ -118,7 +122,7 @@ def _create(bucket: Bucket, number: int, content: str) -> Claim | None:
     try:
         bucket.put(path, _body(content), "create")
     except Taken:
-        if _said(bucket, path)[0] != content:
+        if _content(bucket, path)[0] != content:
             return None
     there = bucket.entries(f"v{number}")
     if f"v{number}/{MANIFEST}" in there:
@@ -135,14 +139,14 @@ def _compete(
         bucket.put(path, _body(content))
         there = bucket.entries(f"v{number}")
         others = [p for p in there if p.startswith(f"v{number}/{CLAIM}") and p != path]
-        said = [_said(bucket, other) for other in others]
+        claims = [_content(bucket, other) for other in others]
         if f"v{number}/{MANIFEST}" not in there and all(
-            of == content and free for of, free in said
+            of == content and free for of, free in claims
         ):
             return Claim(path, content, there)
         bucket.delete([path])
         pause(random.uniform(0.3, 1.0) * _WAIT * min(attempt + 1, 8))  # noqa: S311
-        if f"v{number}/{MANIFEST}" in there or any(of not in {content, ""} for of, _ in said):
+        if f"v{number}/{MANIFEST}" in there or any(of not in {content, ""} for of, _ in claims):
             return None
     return None
 
@@ -151,10 +155,10 @@ def _body(content: str, *, released: bool = False) -> bytes:
     return json.dumps({"content": content, "released": released}).encode()
 
 
-def _said(bucket: Bucket, path: str) -> tuple[str, bool]:
+def _content(bucket: Bucket, path: str) -> tuple[str, bool]:
     """What a claim holds, and whether its writer has let go of it; nothing when it is gone or none."""
     try:
-        told = json.loads(bucket.get(path, _LARGEST)[0])
-        return str(told["content"]), told["released"] is True
+        body = json.loads(bucket.get(path, _LARGEST)[0])
+        return str(body["content"]), body["released"] is True
     except (FileNotFoundError, Corrupt, ValueError, KeyError, TypeError):
         return "", False

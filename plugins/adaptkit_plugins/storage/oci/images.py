@@ -51,7 +51,7 @@ def digest_of(data: bytes) -> str:
 
 
 def image(placed: PlacedVersion, nonce: str) -> Image:
-    """The image of a version. `nonce` tells two pushes of the same version apart, for a lost race to show."""
+    """The image of a version. `nonce` distinguishes two pushes of the same version, so that a lost race shows."""
     manifest, own = placed.manifest, manifest_bytes(placed)
     layers = [
         _layer(entry.path, f"sha256:{entry.sha256}", entry.size)
@@ -93,7 +93,7 @@ def parse(data: bytes, label: str) -> Mapping[str, Any]:
         return dict(body)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Corrupt(
-            f"the image manifest of {label} cannot be believed",
+            f"the image manifest of {label} cannot be trusted",
             why=str(error) or type(error).__name__,
             fix="ask who pushed it to push it again as a new version",
         ) from error
@@ -122,9 +122,9 @@ def _layer(path: str, digest: str, size: int) -> dict[str, Any]:
 
 
 def _annotations(placed: PlacedVersion) -> dict[str, str]:
-    """What a registry's page shows without fetching a layer: whose, of which base, made from what."""
+    """What a registry's page shows without fetching a layer: author, base, lineage."""
     manifest = placed.manifest
-    told = {
+    annotations = {
         "org.opencontainers.image.title": placed.name,
         "org.opencontainers.image.version": str(placed.number),
         "org.opencontainers.image.description": placed.message,
@@ -142,4 +142,4 @@ def _annotations(placed: PlacedVersion) -> dict[str, str]:
         if manifest.parents
         else "",
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in annotations.items() if value}

@@ -7,50 +7,48 @@ from urllib.parse import urljoin
 
 from adaptkit.errors import Corrupt, StorageError
 from adaptkit.types import canonical_json
-from adaptkit_plugins.storage.oci import images
+from adaptkit_plugins.storage.oci import errors, images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from adaptkit_plugins.storage.oci.blobs import Blobs
-    from adaptkit_plugins.storage.oci.requests import Requests
+    from adaptkit_plugins.storage.oci.client import Client
 
 LARGEST = 4 << 20  # bytes, as registries have it
 _MOST_PAGES = 1000
 _TRIES = 8
 
 
-class MissingBlob(Exception):
-    """A manifest was refused because the registry does not hold a blob that it names, whatever it said before."""
-
-
 class Manifests:
     """The manifests of one repository, by tag or digest."""
 
-    def __init__(self, requests: Requests, blobs: Blobs) -> None:
-        self._requests, self._blobs = requests, blobs
+    def __init__(self, client: Client, blobs: Blobs) -> None:
+        self._client, self._blobs = client, blobs
 
     def get(self, reference: str) -> bytes | None:
         """A manifest's bytes, verified against the digest that was asked for or is stated; None when there is none."""
-        answer = self._requests.send(
+        response = self._client.send(
             "GET",
-            self._requests.url(f"manifests/{reference}"),
+            self._client.url(f"manifests/{reference}"),
             doing="read",
             accept=(200, 404),
             headers={"Accept": f"{images.IMAGE}, {images.INDEX}"},
         )
-        if answer.status_code == 404:
+        if response.status_code == 404:
             return None
-        data, label = answer.content, f"{self._requests.address.url} ({reference[:19]})"
+        data, label = response.content, f"{self._client.address.url} ({reference[:19]})"
         if len(data) > LARGEST:
             raise Corrupt(
                 f"the image manifest of {label} is too large", why=f"more than {LARGEST:,} bytes"
             )
-        stated = reference if ":" in reference else answer.headers.get("Docker-Content-Digest", "")
+        stated = (
+            reference if ":" in reference else response.headers.get("Docker-Content-Digest", "")
+        )
         if stated.startswith("sha256:") and stated != images.digest_of(data):
             raise Corrupt(
                 f"the image manifest of {label} is corrupt",
-                why="its bytes are not what its digest says",
+                why="its bytes do not match its digest",
                 fix="ask who pushed it to push it again as a new version",
             )
         return data
@@ -61,31 +59,31 @@ class Manifests:
         return None if data is None else images.digest_of(data)
 
     def put(self, reference: str, data: bytes, kind: str = images.IMAGE) -> bool:
-        """Put a manifest; whether the registry keeps by itself what refers to another manifest."""
-        answer = self._requests.send(
+        """Put a manifest; whether the registry itself lists what refers to another manifest."""
+        response = self._client.send(
             "PUT",
-            self._requests.url(f"manifests/{reference}"),
+            self._client.url(f"manifests/{reference}"),
             doing="write",
-            scope=self._requests.writing,
+            scope=self._client.writing,
             accept=(200, 201, 202, 400, 404),
             content=data,
             headers={"Content-Type": kind},
         )
-        if answer.status_code in {400, 404}:
-            codes = self._requests.codes(answer)
+        if response.status_code in {400, 404}:
+            codes = errors.codes(response)
             if {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"} & set(codes):
-                raise MissingBlob
-            raise self._requests.refusal("write", answer)
-        return "OCI-Subject" in answer.headers
+                raise errors.MissingBlob
+            raise errors.refused("write", self._client.address, response)
+        return "OCI-Subject" in response.headers
 
     def tags(self) -> tuple[str, ...]:
         """Every tag of the repository; none when it does not exist."""
-        return self._pages(self._requests.url("tags/list?n=1000"), "tags")
+        return self._pages(self._client.url("tags/list?n=1000"), "tags")
 
     def repositories(self) -> tuple[str, ...]:
-        """Every repository of the registry, where it tells."""
+        """Every repository of the registry, where it lists them."""
         return self._pages(
-            f"{self._requests.address.origin}/v2/_catalog?n=1000",
+            f"{self._client.address.origin}/v2/_catalog?n=1000",
             "repositories",
             "registry:catalog:*",
         )
@@ -100,9 +98,9 @@ class Manifests:
         about = self.get(subject)
         if about is None:
             raise StorageError(
-                f"cannot attach to {subject[:19]}… in {self._requests.address.url}",
-                why="it is not there",
-                fix="push the version first",
+                f"cannot attach to {subject[:19]}… in {self._client.address.url}",
+                why="that version is missing",
+                fix="push it first",
             )
         layers = []
         for name, data in files.items():
@@ -154,13 +152,13 @@ class Manifests:
         digest = subject if ":" in subject else self.digest(subject)
         if digest is None:
             return ()
-        answer = self._requests.send(
+        response = self._client.send(
             "GET",
-            self._requests.url(f"referrers/{digest}"),
+            self._client.url(f"referrers/{digest}"),
             doing="read",
             accept=(200, 404, 400, 405),
         )
-        listed = list(self._descriptors(answer.content if answer.status_code == 200 else None))
+        listed = list(self._descriptors(response.content if response.status_code == 200 else None))
         listed += [
             one for one in self._descriptors(self.get(_fallback(digest))) if one not in listed
         ]
@@ -171,7 +169,7 @@ class Manifests:
                 if descriptor.get("artifactType") in {kind, None, ""}
                 else None
             )
-            body = images.parse(data, self._requests.address.url) if data is not None else {}
+            body = images.parse(data, self._client.address.url) if data is not None else {}
             if (
                 body.get("artifactType") == kind
                 and (body.get("subject") or {}).get("digest") == digest
@@ -196,11 +194,11 @@ class Manifests:
                 "manifests": [*listed, descriptor],
             }
             self.put(_fallback(subject), canonical_json(index).encode(), images.INDEX)
-            self._requests.pause(0.02 * (attempt + 1))
+            self._client.settle(0.02 * (attempt + 1))
             if descriptor in self._descriptors(self.get(_fallback(subject))):
                 return
         raise StorageError(
-            f"cannot write {self._requests.address.url}",
+            f"cannot write {self._client.address.url}",
             why="others keep changing its list of signatures",
             fix="try again",
         )
@@ -209,24 +207,24 @@ class Manifests:
         return (
             []
             if data is None
-            else list(images.parse(data, self._requests.address.url).get("manifests") or ())
+            else list(images.parse(data, self._client.address.url).get("manifests") or ())
         )
 
     def _pages(self, url: str, key: str, scope: str = "") -> tuple[str, ...]:
         found: list[str] = []
         for _ in range(_MOST_PAGES):
-            answer = self._requests.send("GET", url, doing="read", scope=scope, accept=(200, 404))
-            if answer.status_code == 404:
+            response = self._client.send("GET", url, doing="read", scope=scope, accept=(200, 404))
+            if response.status_code == 404:
                 break
             try:
-                found += [str(one) for one in answer.json().get(key) or ()]
+                found += [str(one) for one in response.json().get(key) or ()]
             except (ValueError, AttributeError, TypeError, RecursionError):
                 raise StorageError(
-                    f"cannot read {self._requests.address.url}",
-                    why=f"its list of {key} is none",
+                    f"cannot read {self._client.address.url}",
+                    why=f"its list of {key} cannot be read",
                     fix="check that this is a registry",
                 ) from None
-            following = answer.links.get("next", {}).get("url")
+            following = response.links.get("next", {}).get("url")
             if not following:
                 break
             url = urljoin(url, following)

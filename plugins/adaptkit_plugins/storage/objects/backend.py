@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
 import time
 from functools import cached_property
-from threading import Lock
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import Conflict, Corrupt, StorageError
 from adaptkit.extend import attachments, no_progress
@@ -18,15 +16,19 @@ from adaptkit.extend.versioned_storage import (
     LARGEST_MANIFEST,
     MANIFEST,
     VersionedStorage,
+    alias_table,
+    alias_table_bytes,
     manifest_bytes,
 )
+from adaptkit.io.parallel import run_transfers
+from adaptkit.io.progress import thread_safe
 from adaptkit.io.safe_paths import check_relative
-from adaptkit_plugins.storage.objects import claims, promises
+from adaptkit_plugins.storage.objects import claims, probe
 from adaptkit_plugins.storage.objects.address import Address
 from adaptkit_plugins.storage.objects.bucket import Bucket, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from obstore import ObjectMeta, PutMode
@@ -37,13 +39,12 @@ if TYPE_CHECKING:
 
 _INSIDE = re.compile(r"v([1-9][0-9]{0,8})/(.+)")
 _COMMITTED = re.compile(rf"(?:(.+)/)?v[1-9][0-9]{{0,8}}/{re.escape(MANIFEST)}")
-_PUSH = "adaptkitpush"  # a name that every store takes for a note
+_PUSH = "adaptkitpush"  # a name that every store accepts for an attribute
 _AT_ONCE = 4
 _SWAPS = 64
-R = TypeVar("R")
 
 
-class ObjectPlace(VersionedStorage):
+class ObjectBackend(VersionedStorage):
     """One adapter's folder in a bucket."""
 
     schemes: ClassVar[tuple[str, ...]] = ("s3", "gs", "az")
@@ -100,7 +101,7 @@ class ObjectPlace(VersionedStorage):
             target = into / check_relative(entry.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self.bucket.download(f"v{version.number}/{entry.path}", entry.size, target, told)
+                self.bucket.download(f"v{version.number}/{entry.path}", entry.size, target, report)
             except FileNotFoundError:
                 raise StorageError(
                     f"'{entry.path}' of {self.url}@{version.number} is missing",
@@ -108,8 +109,8 @@ class ObjectPlace(VersionedStorage):
                     fix="pull another version, or ask for a new push",
                 ) from None
 
-        told = _one_at_a_time(progress)
-        _all_of_them(fetch, files)
+        report = thread_safe(progress)
+        run_transfers(fetch, files, workers=_AT_ONCE)
 
     def names(self) -> tuple[str, ...]:
         found = {
@@ -130,7 +131,7 @@ class ObjectPlace(VersionedStorage):
     def publish(
         self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
     ) -> int | None:
-        creates = promises.promise(self.bucket).create_only
+        creates = probe.promise(self.bucket).create_only
         claim = claims.take(
             self.bucket, placed.number, claims.content_of(bundle), create_only=creates
         )
@@ -147,7 +148,7 @@ class ObjectPlace(VersionedStorage):
         return sent if committed else None
 
     def caution(self) -> str:
-        promise = promises.known(self.bucket)
+        promise = probe.known(self.bucket)
         return (
             ""
             if promise is None or (promise.create_only and promise.compare_and_swap)
@@ -155,18 +156,16 @@ class ObjectPlace(VersionedStorage):
         )
 
     def probe(self) -> Promise:
-        return promises.probe(self.bucket)
+        return probe.probe(self.bucket)
 
     def aliases(self) -> Mapping[str, int]:
         return self._aliases()[0]
 
     def set_alias(self, alias: str, number: int) -> None:
-        swaps = promises.promise(self.bucket).compare_and_swap
+        swaps = probe.promise(self.bucket).compare_and_swap
         for attempt in range(_SWAPS):
             table, mode = self._aliases()
-            data = (
-                json.dumps(dict(table) | {alias: number}, indent=2, sort_keys=True) + "\n"
-            ).encode()
+            data = alias_table_bytes(dict(table) | {alias: number})
             try:
                 self.bucket.put(ALIASES, data, mode if swaps else "overwrite")
             except Taken:
@@ -192,18 +191,11 @@ class ObjectPlace(VersionedStorage):
         return name
 
     def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
-        folder = attachments.folder(number, kind)
-        found: dict[str, list[str]] = {}
-        for path in sorted(self.bucket.entries(folder)):
-            name, _, file = path.removeprefix(f"{folder}/").partition("/")
-            if attachments.ID.fullmatch(name) and attachments.allowed(file):
-                found.setdefault(name, []).append(file)
-        return tuple(
-            {
-                file: self.bucket.get(f"{folder}/{name}/{file}", attachments.LARGEST)[0]
-                for file in found[name][: attachments.MOST]
-            }
-            for name in sorted(found)[: attachments.MOST]
+        return attachments.read(
+            self.bucket.entries(attachments.folder(number, kind)),
+            number,
+            kind,
+            lambda path: self.bucket.get(path, attachments.LARGEST)[0],
         )
 
     def _aliases(self) -> tuple[Mapping[str, int], PutMode]:
@@ -212,47 +204,38 @@ class ObjectPlace(VersionedStorage):
             data, tag = self.bucket.get(ALIASES, LARGEST_MANIFEST)
         except FileNotFoundError:
             return {}, "create"
-        try:
-            return {str(alias): int(number) for alias, number in json.loads(data).items()}, {
-                "e_tag": tag
-            }
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise StorageError(
-                f"{ALIASES} of {self.url} cannot be read",
-                why=str(error),
-                fix="mend or delete it, then push the alias again",
-            ) from error
+        return alias_table(self.url, data), {"e_tag": tag}
 
     @cached_property
     def _given_up(self) -> set[int]:
-        """Numbers that another writer holds, of which this push waits no longer."""
+        """Numbers that another writer holds, for which this push no longer waits."""
         return set()
 
     def _fill(
         self, number: int, claim: Claim, bundle: Bundle, held: Mapping[str, str], progress: Progress
     ) -> int:
-        """Bring every file below `vN/`, and see that all lie there and that the claim still stands."""
-        entries, told = self.bucket.entries(), _one_at_a_time(progress)
+        """Bring every file below `vN/`, and check that all are stored there and that the claim is still held."""
+        entries, report = self.bucket.entries(), thread_safe(progress)
         self._sweep(entries, claim)
-        lying = {path: meta["size"] for path, meta in entries.items()}
+        stored = {path: meta["size"] for path, meta in entries.items()}
 
-        def place(entry: FileEntry) -> int:
+        def bring(entry: FileEntry) -> int:
             target, source = f"v{number}/{check_relative(entry.path)}", held.get(entry.sha256)
-            resumed = lying.get(target) == entry.size
+            resumed = stored.get(target) == entry.size
             if resumed or (
-                source and lying.get(source) == entry.size and self.bucket.copy(source, target)
+                source and stored.get(source) == entry.size and self.bucket.copy(source, target)
             ):
-                told(entry.size)
+                report(entry.size)
                 return 0
             try:
-                self.bucket.upload(target, entry, bundle.paths[entry.path], told)
+                self.bucket.upload(target, entry, bundle.paths[entry.path], report)
             except FileNotFoundError:
                 raise Corrupt(
                     f"the file '{entry.path}' went away while it was pushed", fix="push it again"
                 ) from None
             return entry.size
 
-        sent = sum(_all_of_them(place, bundle.files))
+        sent = sum(run_transfers(bring, bundle.files, workers=_AT_ONCE))
         now = self.bucket.entries(f"v{number}")
         short = [
             entry.path
@@ -269,7 +252,7 @@ class ObjectPlace(VersionedStorage):
         return sent
 
     def _commit(self, placed: PlacedVersion, *, creates: bool) -> bool:
-        """Write `adaptkit.json`; whether it is ours that stands there."""
+        """Write `adaptkit.json`; whether the one there is ours."""
         path, data, nonce = (
             f"v{placed.number}/{MANIFEST}",
             manifest_bytes(placed),
@@ -277,18 +260,18 @@ class ObjectPlace(VersionedStorage):
         )
         try:
             self.bucket.put(path, data, "create" if creates else "overwrite", {_PUSH: nonce})
-        except Taken:  # by another, or by this very push whose answer was lost
+        except Taken:  # by another, or by this very push whose response was lost
             return self.bucket.attributes(path).get(_PUSH) == nonce
         return creates or self.bucket.get(path, LARGEST_MANIFEST)[0] == data
 
     def _sweep(self, entries: Mapping[str, ObjectMeta], claim: Claim) -> None:
-        """Take away what was abandoned long ago, by the store's own clock: that of the claim just put."""
+        """Delete what was abandoned long ago, by the store's own clock: that of the claim just put."""
         now = entries[claim.path]["last_modified"].timestamp() if claim.path in entries else 0.0
         left = claims.stale(entries, now)
         left += [
             path
             for path, meta in entries.items()
-            if path.startswith(promises.PROBE)
+            if path.startswith(probe.PROBE)
             and now - meta["last_modified"].timestamp() > claims.STALE
         ]
         self.bucket.delete(left)
@@ -297,26 +280,3 @@ class ObjectPlace(VersionedStorage):
 def _committed(entries: Mapping[str, ObjectMeta]) -> tuple[int, ...]:
     found = (_INSIDE.fullmatch(path) for path in entries)
     return tuple(sorted(int(match[1]) for match in found if match and match[2] == MANIFEST))
-
-
-def _one_at_a_time(progress: Progress) -> Progress:
-    lock = Lock()
-
-    def told(count: int) -> None:
-        with lock:
-            progress(count)
-
-    return told
-
-
-def _all_of_them(work: Callable[[FileEntry], R], entries: Sequence[FileEntry]) -> list[R]:
-    """Several at a time; the first failure stops those that were not begun."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        running = [pool.submit(work, entry) for entry in entries]
-        try:
-            return [future.result() for future in running]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise

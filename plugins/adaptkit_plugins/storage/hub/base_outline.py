@@ -1,4 +1,4 @@
-"""A base model on the Hub, looked at without its weights: config, index, and the header of each file."""
+"""What a base model on the Hub is known by, without its weights: config, index, and the header of each file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FIRST = 64 << 10  # bytes; the header of most files, and little when it is long
 
 
 def outline(client: Client, history: History, commit: str, into: Path) -> Mapping[str, str]:
-    """Write the model's outline; answers the sha256 that the Hub states of each weight file."""
+    """Write the model's outline; returns the sha256 that the Hub states of each weight file."""
     tree = history.tree(commit)
     if "config.json" in tree:
         (into / "config.json").write_bytes(client.read(commit, "config.json", _LARGEST_JSON))
@@ -45,11 +45,11 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
             break
     else:
         raise StorageError(
-            f"{client.url} is no base model",
+            f"{client.url} is not a base model",
             why=f"it holds neither {_SETS[0][0]} nor {_SETS[0][1]}",
             fix="give the repository of the model itself",
         )
-    told: dict[str, str] = {}
+    stated: dict[str, str] = {}
     for name in names:
         if name not in tree:
             raise StorageError(
@@ -63,8 +63,8 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
             if name.endswith(".safetensors"):
                 file.write(_header(client, commit, name))
             file.truncate(tree[name].size)
-        told[name] = tree[name].lfs.sha256 if tree[name].lfs else ""
-    return told
+        stated[name] = tree[name].lfs.sha256 if tree[name].lfs else ""
+    return stated
 
 
 def _header(client: Client, commit: str, name: str) -> bytes:

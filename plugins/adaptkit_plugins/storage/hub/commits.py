@@ -1,4 +1,4 @@
-"""Commits to a repository, each made once: looked for before it is tried again, and never on top of a surprise."""
+"""Commits to a repository, each made once: looked for before it is tried again, never on top of an unexpected head."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from adaptkit.errors import Conflict
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.versioned_storage import manifest_bytes
+from adaptkit.io import http
+from adaptkit.io.http import RetryPolicy
 from adaptkit.types import PlacedVersion, Receipt
-from adaptkit_plugins.storage.hub.client import TRIES, cause
+from adaptkit_plugins.storage.hub.errors import status_of
 from adaptkit_plugins.storage.hub.history import trailer, unchanged
-from adaptkit_plugins.storage.hub.troubles import passing, status_of
+from adaptkit_plugins.storage.hub.retries import transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from adaptkit_plugins.storage.hub.history import History, Look
 
 _LOOKS = 6  # at a head that may lag behind what was written
-_UPLOADS = 2  # huggingface_hub itself tries each part several times
+_UPLOADS = RetryPolicy(tries=2)  # huggingface_hub itself tries each part several times
 _RECENT = 60  # commits in which an own one is looked for
 
 
@@ -60,7 +62,7 @@ class Writer:
             raise Conflict(
                 f"could not get a number in {self._client.url}",
                 why=f"v{number} was given to another commit while this one was on its way",
-                fix="push again: the next number is taken then",
+                fix="push again: it gets the next number",
             )
         return self.receipt(
             number, bundle, sent, link=f"{self._client.host}/{self._client.repo}/tree/v{number}"
@@ -99,7 +101,7 @@ class Writer:
         )
 
     def would_overwrite(self, nonce: str) -> bool:
-        """Whether the Hub takes a commit on top of a head that never was; what it took is taken away again."""
+        """Whether the Hub accepts a commit on top of a head that never was; what it accepted is removed again."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         client = self._client
@@ -136,7 +138,7 @@ class Writer:
         *,
         proposed: bool = False,
     ) -> tuple[int, str]:
-        """Upload what is not there, commit everything; answers the bytes that crossed and the commit (or the link)."""
+        """Upload what is missing, commit everything; returns the bytes that were sent and the commit (or the link)."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         client = self._client
@@ -156,7 +158,7 @@ class Writer:
                     entry.path, str(path) if xet else stack.enter_context(path.open("rb"))
                 )
                 self._upload(addition, proposed=proposed)
-                large = addition._upload_mode == "lfs"  # noqa: SLF001  (huggingface_hub tells it nowhere else)
+                large = addition._upload_mode == "lfs"  # noqa: SLF001  (huggingface_hub shows it nowhere else)
                 sent += 0 if large and entry.sha256 in held else entry.size
                 operations.append(addition)
                 progress(entry.size)
@@ -165,26 +167,23 @@ class Writer:
             return sent, self._commit(operations, title, mark, head, proposed=proposed)
 
     def _upload(self, addition: CommitOperationAdd, *, proposed: bool) -> None:
-        """The bytes of one file, when they lie beside git; by content, so doing it twice does no harm."""
+        """The bytes of one file, when they are stored beside git; by content, so doing it twice does no harm."""
         client = self._client
-        with client.os_errors("write"), _no_xet_warning():
-            for attempt in range(_UPLOADS):
-                try:
-                    client.api.preupload_lfs_files(
-                        client.repo,
-                        additions=[addition],
-                        revision=self._branch,
-                        create_pr=proposed,
-                        free_memory=False,
-                    )
-                except Exception as error:
-                    if attempt + 1 == _UPLOADS or not client.worth_waiting(cause(error), attempt):
-                        raise
-                else:
-                    return
+
+        def upload() -> None:
+            client.api.preupload_lfs_files(
+                client.repo,
+                additions=[addition],
+                revision=self._branch,
+                create_pr=proposed,
+                free_memory=False,
+            )
+
+        with _no_xet_warning():
+            client.ask("write", upload, policy=_UPLOADS)
 
     def _dropped(self, bundle: Bundle, tree: Mapping[str, object]) -> list[str]:
-        """Files of the version at the head that this one has not; what people put there themselves stays."""
+        """Files of the version at the head that are not in this one; what people put there themselves stays."""
         standing = self._history.at(self._look.heads[self._branch])
         if not isinstance(standing, PlacedVersion):
             return []
@@ -204,14 +203,14 @@ class Writer:
         *,
         proposed: bool = False,
     ) -> str:
-        """One commit on top of `head`, however often it takes to hear that it is there."""
+        """One commit on top of `head`, however often it takes to learn that it is there."""
         client, word = self._client, f"adaptkit-push: {os.urandom(16).hex()}"
         message = f"{mark}\n{word}".strip()
 
         def call() -> CommitInfo:
             for operation in operations:
                 if hasattr(operation, "_is_committed"):
-                    operation._is_committed = False  # noqa: SLF001  (it says so after a lost answer as well)
+                    operation._is_committed = False  # noqa: SLF001  (it is set after a lost response as well)
             return client.api.create_commit(
                 client.repo,
                 operations,
@@ -222,35 +221,32 @@ class Writer:
                 create_pr=proposed,
             )
 
-        with client.os_errors("write"), _no_xet_warning():
-            for attempt in range(TRIES):
-                try:
-                    made = call()
-                except Exception as error:
-                    stale = status_of(error) in {409, 412}
-                    if not stale and not passing(error):
-                        raise
-                    if landed := self._landed(word, head, proposed=proposed, patient=stale):
-                        return landed
-                    if stale:
-                        raise self._overtaken(head) from error
-                    if attempt + 1 == TRIES or not client.worth_waiting(error, attempt):
-                        raise
-                else:
-                    return str(made.pr_url) if proposed else made.oid
-        raise AssertionError
+        def commit() -> str:
+            try:
+                made = call()
+            except Exception as error:
+                stale = status_of(error) in {409, 412}
+                if not stale and not transient(error):
+                    raise
+                if landed := self._landed(word, head, proposed=proposed, patient=stale):
+                    return landed
+                if stale:
+                    raise self._overtaken(head) from error
+                raise
+            return str(made.pr_url) if proposed else made.oid
+
+        with _no_xet_warning():
+            return client.ask("write", commit)
 
     def _landed(self, word: str, head: str, *, proposed: bool, patient: bool) -> str:
-        """The own commit, found by its word, when an answer was lost; empty when it is not there.
+        """The own commit, found by its word, when a response was lost; empty when it is not there.
 
         After a refusal the head has moved, whether or not it shows yet: then it is looked at until it has.
         """
-        from adaptkit_plugins.storage.hub import client as clock
-
         client = self._client
         for attempt in range(_LOOKS if patient else 1):
             if attempt:
-                clock.pause(min(0.2 * 2**attempt, 5.0))
+                http.pause(min(0.2 * 2**attempt, 5.0))
             refs = client.ask(
                 "read",
                 lambda: client.api.list_repo_refs(client.repo, include_pull_requests=proposed),
@@ -284,7 +280,7 @@ class Writer:
         seen = (
             f"it is {now[:12]} now"
             if now != head
-            else "the Hub refuses that and does not show what came since"
+            else "the Hub refuses the commit and does not show what came since"
         )
         return Conflict(
             f"somebody pushed to {self._client.url} first",
@@ -303,22 +299,22 @@ class Writer:
                 return any(
                     ref.name == f"v{number}" and ref.target_commit == commit for ref in refs.tags
                 )
-            if not passing(error):
+            if not transient(error):
                 with client.os_errors("tag"):
                     raise
         return True
 
 
 def _without_number(placed: PlacedVersion) -> bytes:
-    told = placed.to_json()
-    del told["number"]
+    content = placed.to_json()
+    del content["number"]
     return (
-        json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     ).encode()
 
 
 def _git_name(path: Path, entry: FileEntry) -> str:
-    """What git calls these bytes; only asked of files small enough to lie in git itself."""
+    """What git calls these bytes; only computed for files small enough to be stored in git itself."""
     if entry.size > 16 << 20:
         return ""
     return sha1(b"blob %d\0" % entry.size + path.read_bytes(), usedforsecurity=False).hexdigest()
@@ -326,7 +322,7 @@ def _git_name(path: Path, entry: FileEntry) -> str:
 
 @contextmanager
 def _no_xet_warning() -> Iterator[None]:
-    """It warns that a stream does not go by Xet, which is what we want of it."""
+    """Silence its warning that a stream does not go by Xet, which is what we want."""
     import logging
 
     logger = logging.getLogger("huggingface_hub._commit_api")

@@ -1,4 +1,4 @@
-"""Who we are to a registry: what `docker login` keeps, and the tokens that a registry's own server gives for it."""
+"""Logins: what `docker login` stores, and the tokens that a registry's own server gives for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Login:
 
 
 def find(host: str) -> Login:
-    """What docker's configuration says for a host; nothing when nobody logged in there."""
+    """The login for a host in docker's configuration; an empty one without."""
     path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def find(host: str) -> Login:
     except (OSError, ValueError, RecursionError):
         raise StorageError(
             f"cannot read {path}",
-            why="it is no JSON file that can be read",
+            why="it is not a JSON file",
             fix=f"docker login {host}",
         ) from None
     try:
@@ -70,7 +70,7 @@ def authorisation(
     origin: str,
     ask: Callable[[str, Mapping[str, str], Mapping[str, str]], httpx.Response],
 ) -> str:
-    """The Authorization header that answers a registry's challenge; empty when we have nothing to say.
+    """The Authorization header for a registry's challenge; empty without a login for it.
 
     `ask(url, params, headers)` fetches a token from the server that the registry names.
     """
@@ -79,16 +79,16 @@ def authorisation(
         return login.basic if login.user else ""
     if kind.lower() != "bearer":
         return ""
-    told = {name.lower(): value for name, value in _CHALLENGE.findall(rest)}
-    realm = told.get("realm", "")
+    parameters = {name.lower(): value for name, value in _CHALLENGE.findall(rest)}
+    realm = parameters.get("realm", "")
     if not may_be_asked(realm, origin):
         raise StorageError(
             f"cannot log in to {origin}",
-            why="it sends its users for a token to a place that is not safe",
+            why="it sends its users for a token to a server that is not safe",
             fix="do not trust this registry",
         )
-    params = {"scope": told.get("scope") or scope} | (
-        {"service": told["service"]} if "service" in told else {}
+    params = {"scope": parameters.get("scope") or scope} | (
+        {"service": parameters["service"]} if "service" in parameters else {}
     )
     if login.identity:
         params |= {
@@ -96,13 +96,13 @@ def authorisation(
             "refresh_token": login.identity,
             "client_id": "adaptkit",
         }
-        answer = ask(realm, params, {})
+        response = ask(realm, params, {})
     else:
-        answer = ask(realm, params, {"Authorization": login.basic} if login.user else {})
-    if answer.status_code != 200:
+        response = ask(realm, params, {"Authorization": login.basic} if login.user else {})
+    if response.status_code != 200:
         return ""
     try:
-        body: Any = answer.json()
+        body: Any = response.json()
         token = body.get("token") or body.get("access_token")
     except (ValueError, AttributeError, RecursionError):
         token = None
@@ -167,7 +167,7 @@ def _ask_helper(helper: str, name: str) -> Login:
         return Login()
     if done.returncode:
         return Login()
-    told = json.loads(done.stdout)
-    if told.get("Username") == "<token>":
-        return Login(identity=told["Secret"])
-    return Login(told["Username"], told["Secret"])
+    entry = json.loads(done.stdout)
+    if entry.get("Username") == "<token>":
+        return Login(identity=entry["Secret"])
+    return Login(entry["Username"], entry["Secret"])

@@ -1,54 +1,46 @@
-"""What a Hub, or the way there, says when something goes wrong, as sentences; and what is worth another try."""
+"""What goes wrong at a Hub or on the way to it, as adaptkit's errors."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import NotFound, StorageError
+from adaptkit.io.http import POLICY, retry_after
 
 if TYPE_CHECKING:
+    import httpx2
+
     from adaptkit.errors import AdaptkitError
 
-_BUSY = {408, 425, 429, 500, 502, 503, 504}
-LONGEST_WAIT = 30.0  # seconds; a Retry-After beyond it is answered by an error that names it
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 class NoRepository(StorageError):
-    """There is no such repository, or none that this token may see: the Hub does not tell these apart."""
+    """There is no such repository, or none that this token may see: the Hub does not distinguish them."""
 
 
 class NoFile(StorageError):
     """A file that was asked for is not in that commit."""
 
 
+def response_of(error: BaseException) -> httpx2.Response | None:
+    """The response that an error of huggingface_hub carries; None when none came."""
+    return getattr(error, "response", None)
+
+
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that an error of huggingface_hub carries; None when there was no answer."""
-    return getattr(getattr(error, "response", None), "status_code", None)
+    """The HTTP status that an error of huggingface_hub carries; None when no response came."""
+    return getattr(response_of(error), "status_code", None)
 
 
-def passing(error: BaseException) -> bool:
-    """Whether it may be gone in a moment: a busy server, or an answer that never came."""
-    import httpx2
-
-    status = status_of(error)
-    if status is not None:
-        return status in _BUSY
-    return isinstance(error, httpx2.TransportError) and not isinstance(
-        error, httpx2.UnsupportedProtocol
-    )
+def cause(error: Exception) -> Exception:
+    """What is behind an error that only says that something failed."""
+    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
 
 
-def wait_for(error: BaseException, attempt: int) -> float:
-    """Seconds to wait before the next try: what the server asks for, else twice as long each time."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    said = str(headers.get("Retry-After", ""))
-    return (
-        float(said) if said.replace(".", "", 1).isdigit() else min(0.25 * 2**attempt, LONGEST_WAIT)
-    )
-
-
-def sentence(doing: str, url: str, repo: str, host: str, error: BaseException) -> AdaptkitError:
+def explain(doing: str, url: str, repo: str, host: str, error: BaseException) -> AdaptkitError:
     """The error a person reads: what failed, why, what to type next. Never a token, never a server's page."""
     import httpx2
     from huggingface_hub import errors as hub
@@ -58,13 +50,13 @@ def sentence(doing: str, url: str, repo: str, host: str, error: BaseException) -
     if isinstance(error, hub.OfflineModeIsEnabled):
         return StorageError(
             what,
-            why="HF_HUB_OFFLINE is set, so nothing is asked of the Hub",
+            why="HF_HUB_OFFLINE is set, so no request is sent to the Hub",
             fix="unset HF_HUB_OFFLINE",
         )
     if isinstance(error, hub.GatedRepoError):
         return StorageError(
             what,
-            why="it is gated: its owners let in whom they choose",
+            why="it is gated: its owners decide who may read it",
             fix=f"ask for access at {page}, then {LOGIN}",
         )
     if isinstance(error, hub.RevisionNotFoundError):
@@ -87,71 +79,75 @@ def sentence(doing: str, url: str, repo: str, host: str, error: BaseException) -
         return StorageError(
             what,
             why="your token may not do that (403)",
-            fix=f"take one with write access to {repo.partition('/')[0]}: {LOGIN}",
+            fix=f"use one with write access to {repo.partition('/')[0]}: {LOGIN}",
         )
     if status == 429:
         return StorageError(
-            what, why=f"the Hub asks for patience (429){_patience(error)}", fix="try again later"
+            what, why=f"too many requests (429){_asked(error)}", fix="try again later"
         )
     if status is not None and status >= 500:
         return StorageError(
             what,
-            why=f"the Hub answers {status}, again and again",
+            why=f"the Hub returned {status} again and again",
             fix="try again later, or look at https://status.huggingface.co",
         )
     if isinstance(error, hub.HfHubHTTPError):
         return StorageError(
-            what, why=f"the Hub answers {status}{_worded(error)}", fix=f"look at {page}"
+            what, why=f"the Hub returned {status}{_worded(error)}", fix=f"look at {page}"
         )
     if isinstance(error, httpx2.TimeoutException):
         return StorageError(
             what,
-            why=f"{host} took too long to answer",
+            why=f"{host} took too long to respond",
             fix="try again; HF_HUB_DOWNLOAD_TIMEOUT=60 waits longer",
         )
     if isinstance(error, httpx2.UnsupportedProtocol):
         return StorageError(
             what,
-            why="the Hub sends us to something that is no web address",
+            why="the Hub redirects to something that is no web address",
             fix="do not trust that Hub",
         )
     if isinstance(error, httpx2.TransportError):
         return StorageError(
             what,
-            why=f"the way to {host} is broken ({type(error).__name__})",
+            why=f"cannot reach {host} ({type(error).__name__})",
             fix="check the network, then try again",
         )
     if isinstance(error, ValueError) and "README.md" in str(error):
         return StorageError(
             what,
             why=_printable(str(error)),
-            fix=f"mend the front matter of README.md: {page}/edit/main/README.md",
+            fix=f"fix the front matter of README.md: {page}/edit/main/README.md",
         )
     if isinstance(error, OSError) and error.errno is not None:
         return StorageError(
             what,
             why=error.strerror or str(error),
-            fix="see that the disk has room and may be written to",
+            fix="check that the disk has room and that you may write to it",
         )
     return StorageError(
         what,
-        why=f"{host} answers what no Hub answers ({type(error).__name__})",
+        why=f"what {host} returned is not what a Hub returns ({type(error).__name__})",
         fix="check HF_ENDPOINT",
     )
 
 
-def _patience(error: BaseException) -> str:
-    wait = wait_for(error, 0)
-    return f": {wait:,.0f} seconds" if wait > LONGEST_WAIT else ""
+def _asked(error: BaseException) -> str:
+    """How long the Hub asks to wait, where that is longer than we do."""
+    response = response_of(error)
+    asked = None if response is None else retry_after(response.headers)
+    if asked is None or asked <= POLICY.longest_retry_after:
+        return ""
+    return f", and the Hub asks to wait {asked:,.0f} seconds"
 
 
 def _worded(error: BaseException) -> str:
-    """The server's own short word for it, printable and not long."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    said = _printable(str(headers.get("X-Error-Message", "")))
-    return f": {said}" if said else ""
+    """The server's own short explanation, printable and not long."""
+    response = response_of(error)
+    text = "" if response is None else _printable(str(response.headers.get("X-Error-Message", "")))
+    return f": {text}" if text else ""
 
 
 def _printable(text: str) -> str:
-    """One short line of what a server said, without what a terminal would obey."""
+    """One short line of what a server sent, without what a terminal would obey."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())[:200]

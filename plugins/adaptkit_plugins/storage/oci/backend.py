@@ -7,18 +7,20 @@ import re
 import time
 from dataclasses import replace
 from functools import cached_property
-from threading import Lock
 from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import NotFound, StorageError
 from adaptkit.extend import Promise, no_progress
 from adaptkit.extend.versioned_storage import LARGEST_MANIFEST, VersionedStorage
+from adaptkit.io.parallel import run_transfers
+from adaptkit.io.progress import thread_safe
 from adaptkit.io.safe_paths import check_relative
 from adaptkit_plugins.storage.oci import images
 from adaptkit_plugins.storage.oci.address import Address
 from adaptkit_plugins.storage.oci.blobs import Blobs
-from adaptkit_plugins.storage.oci.manifests import Manifests, MissingBlob
-from adaptkit_plugins.storage.oci.requests import Requests
+from adaptkit_plugins.storage.oci.client import Client
+from adaptkit_plugins.storage.oci.errors import MissingBlob
+from adaptkit_plugins.storage.oci.manifests import Manifests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,13 +35,13 @@ _AT_ONCE = 4
 _LOOKS = 8
 _SETTLE = 0.1  # seconds, at least, after which the tag is read back once more
 NOTE = (
-    "a registry moves tags for whoever asks: two pushes at the same moment are told apart by reading back, "
+    "a registry moves tags without conditions: two pushes at the same moment are detected by reading back, "
     "and a tag can be overwritten later; pin digests where that matters"
 )
 UNDELETED = "; it deletes no blobs: the 32 bytes of the probe stay until its garbage collection"
 
 
-class OciPlace(VersionedStorage):
+class OciBackend(VersionedStorage):
     """One adapter's repository in an OCI registry."""
 
     schemes: ClassVar[tuple[str, ...]] = ("oci",)
@@ -50,19 +52,19 @@ class OciPlace(VersionedStorage):
         self.address = Address.parse(url)
 
     @cached_property
-    def requests(self) -> Requests:
-        """The registry's HTTP side."""
-        return Requests(self.address)
+    def client(self) -> Client:
+        """Requests to the registry."""
+        return Client(self.address)
 
     @cached_property
     def blobs(self) -> Blobs:
         """The repository's blobs."""
-        return Blobs(self.requests)
+        return Blobs(self.client)
 
     @cached_property
     def manifests(self) -> Manifests:
         """The repository's manifests, tags and what refers to them."""
-        return Manifests(self.requests, self.blobs)
+        return Manifests(self.client, self.blobs)
 
     # ------------------------------------------------------------ reading
 
@@ -82,13 +84,11 @@ class OciPlace(VersionedStorage):
 
     def manifest_of(self, number: int) -> bytes:
         label, reference, data = f"{self.url}@{number}", self.address.tag or f"v{number}", None
-        for attempt in range(
-            _LOOKS
-        ):  # docker-registry lists a tag a moment before it answers to it
+        for attempt in range(_LOOKS):  # docker-registry lists a tag a moment before it returns it
             data = self.manifests.get(reference)
             if data is not None:
                 break
-            self.requests.pause(0.05 * attempt)
+            self.client.settle(0.05 * attempt)
         if data is None:
             raise StorageError(
                 f"cannot read {label}", why="its tag is gone", fix="list what is there again"
@@ -104,26 +104,20 @@ class OciPlace(VersionedStorage):
         into: Path,
         progress: Progress = no_progress,
     ) -> None:
-        told = _one_at_a_time(progress)
+        report = thread_safe(progress)
 
         def fetch(entry: FileEntry) -> None:
             target = into / check_relative(entry.path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.blobs.fetch(f"sha256:{entry.sha256}", entry.size, target, told)
+            self.blobs.fetch(f"sha256:{entry.sha256}", entry.size, target, report)
 
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for done in [pool.submit(fetch, entry) for entry in files]:
-                done.result()
+        run_transfers(fetch, files, workers=_AT_ONCE)
 
     def aliases(self) -> Mapping[str, int]:
         self._needs_repository()
         tags = self.manifests.tags()
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(self.readers) as pool:
-            digests = dict(zip(tags, pool.map(self.manifests.digest, tags), strict=True))
+        found = run_transfers(self.manifests.digest, tags, workers=self.readers)
+        digests = dict(zip(tags, found, strict=True))
         versions = {
             digest: int(match[1])
             for tag, digest in digests.items()
@@ -139,7 +133,7 @@ class OciPlace(VersionedStorage):
         """The version whose image has this digest, whatever its tag points at now."""
         if not _DIGEST.fullmatch(digest):
             return None
-        pinned = OciPlace(self.url)
+        pinned = OciBackend(self.url)
         pinned.address = replace(self.address, tag=digest)
         return pinned.version() if pinned.numbers() else None
 
@@ -161,15 +155,15 @@ class OciPlace(VersionedStorage):
         if self.address.tag:
             raise StorageError(
                 f"cannot push to {self.url}",
-                why="the place gives the number, nobody chooses the tag",
+                why="the place assigns the number; the tag cannot be chosen",
                 fix=f"push to {self.url.removesuffix(':' + self.address.tag)}",
             )
-        told = _one_at_a_time(progress)
+        report = thread_safe(progress)
         image = images.image(placed, os.urandom(8).hex())
-        sent = self._send(bundle, image, told)
+        sent = self._send(bundle, image, report)
         try:
             return sent if self._tag(placed.number, image) else None
-        except MissingBlob:  # it had said that it holds them: send them all
+        except MissingBlob:  # it had reported that it has them: send them all
             sent = self._send(bundle, image, no_progress, anew=True)
         try:
             return sent if self._tag(placed.number, image) else None
@@ -184,7 +178,7 @@ class OciPlace(VersionedStorage):
         if _VERSION.fullmatch(alias):
             raise StorageError(
                 f"cannot call a version '{alias}' in {self.url}",
-                why="tags of this form are its numbers",
+                why="tags of this form are version numbers",
                 fix="choose another alias",
             )
         data = self.manifests.get(f"v{number}")
@@ -223,21 +217,13 @@ class OciPlace(VersionedStorage):
                 f"sha256:{entry.sha256}", bundle.paths[entry.path], entry.size, progress, anew=anew
             )
 
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            running = [pool.submit(put, entry) for entry in unique.values()]
-            try:
-                sent = sum(done.result() for done in running)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        sent = sum(run_transfers(put, unique.values(), workers=_AT_ONCE))
         for digest, data in image.blobs.items():
             self.blobs.put(digest, data, len(data), no_progress, anew=anew)
         return sent
 
     def _tag(self, number: int, image: images.Image) -> bool:
-        """Point `vN` at the image, if nobody has it; whether it is ours after another has had time to overwrite it.
+        """Point `vN` at the image, if it is free; whether it is ours after another has had time to overwrite it.
 
         A writer looks, then puts; ours was there to be seen by all who look later, so what is waited for is only the
         time between looking and putting of one who looked before.
@@ -249,7 +235,7 @@ class OciPlace(VersionedStorage):
         took = time.monotonic() - began
         if self.manifests.digest(tag) != image.digest:
             return False
-        self.requests.pause(max(_SETTLE, 5 * took))
+        self.client.settle(max(_SETTLE, 5 * took))
         return self.manifests.digest(tag) == image.digest
 
     def _tagged(self) -> int | None:
@@ -269,13 +255,3 @@ class OciPlace(VersionedStorage):
                 why="it names a registry, not a repository in it",
                 fix=f"for example {self.url.rstrip('/')}/fleet/naval",
             )
-
-
-def _one_at_a_time(progress: Progress) -> Progress:
-    lock = Lock()
-
-    def told(count: int) -> None:
-        with lock:
-            progress(count)
-
-    return told

@@ -2,28 +2,44 @@
 
 Notable choices:
 - a version is one commit on top of the head that was looked at (`parent_commit`), so two writers never both win;
-  its number stands in the commit, and the tag that is set afterwards is an index which nobody moves
-- each push writes a word of its own into the commit's message: when an answer is lost, that word tells whether
+  its number stands in the commit, and the tag that is set afterwards is an index which is never moved
+- each push writes a word of its own into the commit's message: when a response is lost, that word shows whether
   the commit landed, and whose it was
-- what lies there already, at the head or in an earlier version, is not sent again
+- what is stored there already, at the head or in an earlier version, is not sent again
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptkit.errors import Corrupt, NotFound, StorageError
 from adaptkit.extend import Promise, PushOptions, StorageBackend, attachments, no_progress
+<<<<<<< HEAD:plugins/adaptkit_plugins/storage/hub/place.py
 from adaptkit.extend.artifact_files import LARGEST_MANIFEST, README
+=======
+from adaptkit.extend.artifact_files import README
+from adaptkit.extend.versioned_storage import (
+    ALIASES,
+    LARGEST_MANIFEST,
+    alias_table,
+    alias_table_bytes,
+)
+>>>>>>> A:plugins/adaptkit_plugins/storage/hub/backend.py
 from adaptkit.io.safe_paths import check_relative
+from adaptkit_plugins.storage.hub.address import repository
+from adaptkit_plugins.storage.hub.base_outline import outline
 from adaptkit_plugins.storage.hub.client import Client
+<<<<<<< HEAD:plugins/adaptkit_plugins/storage/hub/place.py
 from adaptkit_plugins.storage.hub.history import History
 from adaptkit_plugins.storage.hub.models import outline
 from adaptkit_plugins.storage.hub.troubles import NoRepository, status_of
 from adaptkit_plugins.storage.hub.writing import Writer
+=======
+from adaptkit_plugins.storage.hub.commits import Writer
+from adaptkit_plugins.storage.hub.errors import NoRepository, status_of
+from adaptkit_plugins.storage.hub.history import History
+>>>>>>> A:plugins/adaptkit_plugins/storage/hub/backend.py
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,13 +49,10 @@ if TYPE_CHECKING:
     from adaptkit.types import FileEntry, PlacedVersion, Receipt
     from adaptkit_plugins.storage.hub.history import Look
 
-ALIASES = "refs.json"
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
-_REPO = re.compile(rf"{_PART}/{_PART}")
 _LARGEST_CARD = 1 << 20  # bytes
 
 
-class HubPlace(StorageBackend):
+class HubBackend(StorageBackend):
     """`hf://org/repo`; `hf://org` is the root of a remote."""
 
     schemes: ClassVar[tuple[str, ...]] = ("hf",)
@@ -47,17 +60,7 @@ class HubPlace(StorageBackend):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.repo = url.partition("://")[2].strip("/")
-        if (
-            not (_REPO.fullmatch(self.repo) or re.fullmatch(_PART, self.repo))
-            or ".." in self.repo
-            or "--" in self.repo
-        ):
-            raise StorageError(
-                f"cannot read the place '{url}'",
-                why="a repository of the Hub is an organisation or a person, and a name",
-                fix="for example hf://fleet/naval",
-            )
+        self.repo = repository(url)
         self._options, self._endpoint = PushOptions(), ""
         self._opened: tuple[Client, History] | None = None
 
@@ -71,8 +74,8 @@ class HubPlace(StorageBackend):
         if options.private and not options.create:
             raise StorageError(
                 f"cannot push to {self.url}",
-                why="--private is for a repository that is being made",
-                fix="add --create; one that is there is made private in its settings on the Hub",
+                why="--private is for a repository that is being created",
+                fix="add --create; make an existing one private in its settings on the Hub",
             )
         return self._with(options=options)
 
@@ -177,8 +180,7 @@ class HubPlace(StorageBackend):
 
     def set_alias(self, alias: str, number: int) -> None:
         def table(head: str) -> dict[str, bytes]:
-            said = dict(self._aliases(head)) | {alias: number}
-            return {ALIASES: (json.dumps(said, indent=2, sort_keys=True) + "\n").encode()}
+            return {ALIASES: alias_table_bytes(dict(self._aliases(head)) | {alias: number})}
 
         Writer(self._client, self._history, self._history.look(), self._branch).rewrite(
             table, f"{alias} is version {number}"
@@ -208,20 +210,15 @@ class HubPlace(StorageBackend):
             head = self._history.look().heads.get(self._branch)
         except NoRepository:
             return ()
-        found: dict[str, dict[str, bytes]] = {}
-        for path in sorted(self._history.tree(head)) if head else ():
-            folder, _, file = path.rpartition("/")
-            name = folder.removeprefix(f"{attachments.folder(number, kind)}/")
-            if (
-                folder != name
-                and attachments.ID.fullmatch(name)
-                and attachments.allowed(file)
-                and (name in found or len(found) < attachments.MOST)
-            ):
-                found.setdefault(name, {})[file] = self._client.read(
-                    head or "", path, attachments.LARGEST
-                )
-        return tuple(found.values())
+        if head is None:
+            return ()
+        commit = head
+        return attachments.read(
+            self._history.tree(commit),
+            number,
+            kind,
+            lambda path: self._client.read(commit, path, attachments.LARGEST),
+        )
 
     def probe(self) -> Promise:
         client, nonce = self._client, f"adaptkit-probe-{os.urandom(8).hex()}"
@@ -271,7 +268,7 @@ class HubPlace(StorageBackend):
         if self._opened is None:
             if "/" not in self.repo:
                 raise StorageError(
-                    f"{self.url} is no adapter's place",
+                    f"{self.url} is not the place of an adapter",
                     why="it names an organisation or a person",
                     fix=f"add the repository: {self.url}/naval",
                 )
@@ -280,7 +277,7 @@ class HubPlace(StorageBackend):
         return self._opened
 
     def _ready(self) -> Look:
-        """The repository and its branch, made when that was asked for."""
+        """The repository and its branch, created when that was asked for."""
         api, repo = self._client.api, self.repo
         try:
             look = self._history.look()
@@ -313,7 +310,7 @@ class HubPlace(StorageBackend):
             raise found
         if found is not None and not isinstance(found, Exception) and found.number != number:
             raise Corrupt(
-                f"the tag v{number} of {self.url} cannot be believed",
+                f"the tag v{number} of {self.url} cannot be trusted",
                 why=f"somebody moved it: it points at version {found.number or 'that has no number'}, commit {commit[:12]}",
                 fix="pull the digest you know, with @sha256:…, or ask who moved it",
             )
@@ -321,12 +318,4 @@ class HubPlace(StorageBackend):
     def _aliases(self, head: str | None) -> Mapping[str, int]:
         if head is None or ALIASES not in self._history.tree(head):
             return {}
-        try:
-            table = json.loads(self._client.read(head, ALIASES, LARGEST_MANIFEST))
-            return {str(alias): int(number) for alias, number in table.items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise StorageError(
-                f"{ALIASES} of {self.url} cannot be read",
-                why=str(error),
-                fix="mend or delete it, then push the alias again",
-            ) from error
+        return alias_table(self.url, self._client.read(head, ALIASES, LARGEST_MANIFEST))

@@ -1,4 +1,4 @@
-"""What a bucket holds to, found out by trying: once per process for each bucket."""
+"""What a bucket guarantees, tested once per process for each bucket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _lock = Lock()
 
 
 def promise(bucket: Bucket) -> Promise:
-    """What the bucket was found to hold to, tried now if it was not in this process."""
+    """What the bucket guarantees, tested now if it was not in this process."""
     name = (bucket.address.scheme, bucket.address.bucket, bucket.address.endpoint)
     with _lock:
         if name not in _known:

@@ -1,0 +1,168 @@
+"""Requests to one registry: logged in, sent again while that can help, redirected only to where it is safe."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from adaptkit.errors import MissingExtra
+from adaptkit.io.http import BUSY, retry
+from adaptkit_plugins.storage.oci import auth, errors
+from adaptkit_plugins.storage.oci.address import may_be_asked
+from adaptkit_plugins.storage.oci.retries import transient, wait_asked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import httpx
+
+    from adaptkit_plugins.storage.oci.address import Address
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+
+
+class Client:
+    """Requests to one registry, for one repository."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.settle: Callable[[float], None] = time.sleep
+        """How it waits for a registry to show what was written, in seconds."""
+        self._authorisation: dict[str, str] = {}  # by scope
+        self._login = Lock()
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        """The HTTP client; opened when first needed."""
+        try:
+            import httpx
+        except ImportError:
+            raise MissingExtra(f"cannot open {self.address.url}", "oci") from None
+        client = httpx.Client(
+            timeout=httpx.Timeout(60.0, connect=10.0),
+            follow_redirects=False,
+            headers={"User-Agent": "adaptkit"},
+            limits=httpx.Limits(max_connections=16),
+        )
+        weakref.finalize(self, client.close)  # a place has no end of its own
+        return client
+
+    def url(self, path: str) -> str:
+        """The URL of a path of this repository, such as `blobs/sha256:…`."""
+        return f"{self.address.origin}/v2/{self.address.repository}/{path}"
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        doing: str,
+        scope: str = "",
+        accept: tuple[int, ...] = (200,),
+        repeat: bool = True,
+        stream: bool = False,
+        **more: Any,
+    ) -> httpx.Response:
+        """One request; the response if its status is one of `accept`, else an error: cannot `doing` this place.
+
+        `repeat=False` is for what must not be sent twice: `Broken` is raised when it is unknown what became of it.
+        """
+        import httpx
+
+        def once() -> httpx.Response:
+            response = self._logged_in(
+                method, url, scope or self._scope("pull"), stream=stream, **more
+            )
+            if response.status_code in accept:
+                return response
+            if response.status_code not in BUSY:
+                raise errors.refused(doing, self.address, response)
+            response.close()
+            raise errors.Busy(response)
+
+        try:
+            return retry(once, transient=transient, wait_asked=wait_asked) if repeat else once()
+        except errors.Busy as busy:
+            if not repeat:
+                raise errors.Broken(str(busy), busy.wait_asked) from None
+            raise errors.refused(doing, self.address, busy.response) from None
+        except httpx.TransportError as error:
+            if not repeat:
+                raise errors.Broken(type(error).__name__) from None
+            raise errors.unreachable(doing, self.address, error) from None
+        except httpx.HTTPError:
+            raise errors.failed(doing, self.address, "what it returned is not HTTP") from None
+
+    def _logged_in(
+        self, method: str, url: str, scope: str, *, stream: bool, **more: Any
+    ) -> httpx.Response:
+        used = self._authorisation.get(scope, "")
+        response = self._redirected(method, url, used, stream=stream, **more)
+        if response.status_code != 401 or not _same_origin(url, self.address.origin):
+            return response
+        with self._login:  # of several requests that are refused at once, one logs in
+            if self._authorisation.get(scope, "") == used:
+                challenge = response.headers.get("WWW-Authenticate", "")
+                self._authorisation[scope] = auth.authorisation(
+                    challenge, auth.find(self.address.host), scope, self.address.origin, self._ask
+                )
+            now = self._authorisation[scope]
+        if not now or now == used:
+            return response
+        response.close()
+        return self._redirected(method, url, now, stream=stream, **more)
+
+    def _redirected(
+        self, method: str, url: str, authorisation: str, *, stream: bool, **more: Any
+    ) -> httpx.Response:
+        for _ in range(6):
+            if not may_be_asked(url, self.address.origin):
+                raise errors.failed(
+                    "follow",
+                    self.address,
+                    f"it redirects to {urlsplit(url).scheme}://{urlsplit(url).hostname}, which is not safe",
+                    "do not trust this registry",
+                )
+            headers = dict(more.get("headers") or {})
+            if authorisation and _same_origin(url, self.address.origin):
+                headers["Authorization"] = authorisation
+            content = more.get("content")
+            request = self.http.build_request(
+                method,
+                url,
+                headers=headers,
+                params=more.get("params"),
+                content=content() if callable(content) else content,
+            )
+            response = self.http.send(request, stream=stream)
+            if response.status_code not in _REDIRECTS or method not in {"GET", "HEAD"}:
+                return response
+            response.close()
+            url, more = urljoin(url, response.headers.get("Location", "")), more | {"params": None}
+        raise errors.failed(
+            "follow", self.address, "it redirects in circles", "do not trust this registry"
+        )
+
+    def _ask(
+        self, url: str, params: Mapping[str, str], headers: Mapping[str, str]
+    ) -> httpx.Response:
+        if "refresh_token" in params:
+            return self.http.post(url, data=dict(params), headers=headers)
+        return self.http.get(url, params=dict(params), headers=headers)
+
+    def _scope(self, what: str) -> str:
+        return f"repository:{self.address.repository}:{what}"
+
+    @property
+    def writing(self) -> str:
+        """The scope that a push needs."""
+        return self._scope("pull,push")
+
+
+def _same_origin(url: str, origin: str) -> bool:
+    one, other = urlsplit(url), urlsplit(origin)
+    return (one.scheme, one.netloc) == (other.scheme, other.netloc)
