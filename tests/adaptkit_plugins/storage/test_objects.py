@@ -27,7 +27,7 @@ from adaptkit_plugins.storage.objects import ObjectBackend, claims, probe
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 RACERS = 12
 LARGE = 20 << 20
-IN_SEVEN_SECONDS = faulty.Later(7)
+IN_SEVEN_SECONDS = fault_server.Later(7)
 
 
 @pytest.fixture

@@ -368,7 +368,7 @@ def test_lost_responses_end_in_one_version(behind, proxy, packed):
     assert [placed.number for placed in behind.list()] == [1]
 
 
-@pytest.mark.parametrize(("status", "value"), [(429, "7"), (503, faulty.Later(7))])
+@pytest.mark.parametrize(("status", "value"), [(429, "7"), (503, fault_server.Later(7))])
 def test_the_retry_after_of_a_busy_registry_is_waited_for(
     behind, proxy, packed, quick, status, value
 ):
@@ -380,7 +380,7 @@ def test_the_retry_after_of_a_busy_registry_is_waited_for(
     assert quick == [7.0, 7.0]
 
 
-@pytest.mark.parametrize("value", ["7", faulty.Later(7)])
+@pytest.mark.parametrize("value", ["7", fault_server.Later(7)])
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 def test_the_retry_after_of_a_registry_too_busy_for_an_upload_is_waited_for(
     method, value, behind, proxy, packed, quick, tmp_path

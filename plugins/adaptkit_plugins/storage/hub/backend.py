@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptkit.errors import Corrupt, NotFound, StorageError
 from adaptkit.extend import Promise, PushOptions, StorageBackend, attachments, no_progress
-<<<<<<< HEAD:plugins/adaptkit_plugins/storage/hub/place.py
-from adaptkit.extend.artifact_files import LARGEST_MANIFEST, README
-=======
 from adaptkit.extend.artifact_files import README
 from adaptkit.extend.versioned_storage import (
     ALIASES,
@@ -25,21 +22,13 @@ from adaptkit.extend.versioned_storage import (
     alias_table,
     alias_table_bytes,
 )
->>>>>>> A:plugins/adaptkit_plugins/storage/hub/backend.py
 from adaptkit.io.safe_paths import check_relative
 from adaptkit_plugins.storage.hub.address import repository
 from adaptkit_plugins.storage.hub.base_outline import outline
 from adaptkit_plugins.storage.hub.client import Client
-<<<<<<< HEAD:plugins/adaptkit_plugins/storage/hub/place.py
-from adaptkit_plugins.storage.hub.history import History
-from adaptkit_plugins.storage.hub.models import outline
-from adaptkit_plugins.storage.hub.troubles import NoRepository, status_of
-from adaptkit_plugins.storage.hub.writing import Writer
-=======
 from adaptkit_plugins.storage.hub.commits import Writer
 from adaptkit_plugins.storage.hub.errors import NoRepository, status_of
 from adaptkit_plugins.storage.hub.history import History
->>>>>>> A:plugins/adaptkit_plugins/storage/hub/backend.py
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
