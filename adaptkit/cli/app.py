@@ -83,10 +83,23 @@ class App(click.Group):
         return {name: command for name, command in scratch.commands.items() if name not in COMMANDS}
 
 
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"adaptkit, version {adaptkit.__version__}")
+        context.exit()
+
+
 @click.group(
     cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
-@click.version_option(adaptkit.__version__, prog_name="adaptkit")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.option(
     "--home",
     type=click.Path(path_type=Path),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from adaptkit.errors import Conflict, RegistryError, RegistryTooNew
+from adaptkit.errors import Conflict, RegistryError, RegistryTooNew, install_line
 from adaptkit.types import BaseIdentity, Event, Level, Manifest, Quantisation, canonical_json
 from adaptkit_registry.ledger import Ledger, once_more
 from adaptkit_registry.opening import HEAD
@@ -185,7 +185,7 @@ def _checked(lines: Sequence[str], source: str) -> list[Line]:
         raise RegistryTooNew(
             broken,
             why=f"it has the format {known}, this version reads {FORMAT}",
-            fix="pip install -U adaptkit",
+            fix=install_line(upgrade=True),
         )
     body = kept[:-1]
     found = sha256("".join(f"{line.rstrip()}\n" for line in body).encode()).hexdigest()

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from adaptkit.errors import MissingExtra, StorageError
+from adaptkit.errors import StorageError, requires_extra
 from adaptkit.io.http import retry_after
 from adaptkit_plugins.storage.oci import login
 from adaptkit_plugins.storage.oci.address import Address, may_be_asked
@@ -43,10 +43,8 @@ class Requests:
     @cached_property
     def client(self) -> httpx.Client:
         """The HTTP client; opened when first needed."""
-        try:
+        with requires_extra("oci", f"cannot open {self.address.url}"):
             import httpx
-        except ImportError:
-            raise MissingExtra(f"cannot open {self.address.url}", "oci") from None
         client = httpx.Client(
             timeout=httpx.Timeout(60.0, connect=10.0),
             follow_redirects=False,
