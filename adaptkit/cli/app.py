@@ -79,7 +79,7 @@ class App(click.Group):
 
     def _from_plugins(self, ctx: click.Context) -> dict[str, click.Command]:
         scratch = click.Group("adaptkit", commands={name: click.Command(name) for name in COMMANDS})
-        ctx.ensure_object(Session).plugins.add_commands(scratch)
+        ctx.ensure_object(Session).add_plugin_commands(scratch)
         return {name: command for name, command in scratch.commands.items() if name not in COMMANDS}
 
 

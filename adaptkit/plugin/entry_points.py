@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Folder = Path | zipfile.Path
 
+GROUP = "adaptkit"
+
 
 @dataclass(frozen=True, slots=True)
 class EntryPoint:

@@ -24,7 +24,7 @@ from adaptkit import hookspecs
 from adaptkit.errors import BadAdapter, NotFound, PluginError, distribution, nearest
 from adaptkit.extend.review import Objection, Severity
 from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
-from adaptkit.plugin.entry_points import installed, qualified
+from adaptkit.plugin.entry_points import GROUP, installed, qualified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from adaptkit.plugin.entry_points import EntryPoint
     from adaptkit.types import Event
 
-GROUP = hookspecs.PROJECT
 FOLLOWERS = ("review", "on_event")
 
 

@@ -169,7 +169,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Scratch:
 def _made(folder: Path) -> Scratch:
     venv.create(folder / "env", with_pip=False, symlinks=True)
     env = Scratch(folder / "env")
-    ours = next(path for path in site.getsitepackages() if Path(path, "pluggy").is_dir())
+    ours = next(p for p in site.getsitepackages() if any(Path(p).glob("adaptkit_peft-*.dist-info")))
     (env.site / "ours.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
     wheels = [_wheel(folder, name, *parts) for name, parts in WHEELS.items()]
     sources = [

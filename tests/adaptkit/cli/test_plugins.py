@@ -126,7 +126,7 @@ def test_json_is_all_that_stands_on_stdout(scratch, command):
     found = json.loads(scratch.adaptkit(*command).stdout)
     assert {"plugin", "distribution", "version", "status", "registered", "reason"} <= set(found[0])
     assert {record["distribution"] for record in found} >= {
-        "adaptkit",
+        "adaptkit-peft",
         "acme-source",
         "acme-editable",
     }

@@ -12,7 +12,7 @@ from crowd import killed
 from hubs import hub
 from loopback_hub import Fault, LoopbackHub
 
-from adaptkit.errors import BadReference, Conflict, Corrupt, MissingExtra, NotFound, StorageError
+from adaptkit.errors import BadReference, Conflict, Corrupt, NotFound, StorageError
 from adaptkit.extend import PushOptions, no_progress
 from adaptkit.refs import Selector
 from adaptkit.remotes import transfer
@@ -413,12 +413,6 @@ def test_offline_opens_no_socket(hub, monkeypatch, place):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set, so nothing is asked of the Hub" in said(place.list)
     assert hub.seen == []
-
-
-def test_without_the_library_the_line_that_installs_it_is_shown(monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'adaptkit\[hf\]'"):
-        HubPlace.open(URL).list()
 
 
 def test_the_plugin_costs_nothing_until_it_is_used():
