@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,10 +29,12 @@ SOURCES = [
 ]
 # Libraries that come with one that is asked for by name.
 COMES_WITH = {"httpx2": "huggingface-hub", "cryptography": "model-signing"}
-# Modules whose functions are reached only through another, which asks for the library first.
+# Modules whose functions are reached only through another, which asks for the library first (or through
+# their own property that does).
 REACHED_THROUGH = {
     "plugins/adaptkit_plugins/storage/objects/bucket.py": "plugins/adaptkit_plugins/storage/objects/address.py",
     "plugins/adaptkit_plugins/storage/objects/patience.py": "plugins/adaptkit_plugins/storage/objects/address.py",
+    "plugins/adaptkit_plugins/storage/oci/requests.py": "plugins/adaptkit_plugins/storage/oci/requests.py",
     "plugins/adaptkit_plugins/storage/oci/blobs.py": "plugins/adaptkit_plugins/storage/oci/requests.py",
 }
 
@@ -165,34 +170,65 @@ def test_every_extra_is_in_all():
 def test_no_page_and_no_message_installs_the_project_of_a_stranger():
     pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
     for path in (*pages, *(ROOT / source for source in SOURCES)):
-        assert not re.findall(r"pip install[^\n`]*\badaptkit(?!-peft|[_\w])", path.read_text()), (
-            path
-        )
+        text = path.read_text()
+        assert not re.findall(r"pip install[^\n`]*\badaptkit(?!-peft|[_\w])", text), path
+        assert 'dependencies = ["adaptkit"' not in text, path
 
 
-def test_a_wheel_brings_the_command_every_plugin_and_the_migrations(tmp_path):
-    source = tmp_path / "source"
-    source.mkdir()
+@pytest.fixture
+def fresh(tmp_path):
+    """A copy of the sources, and a new environment: its Python comes first, and it has our dependencies but not us."""
+    clone, environment = tmp_path / "clone", tmp_path / "env"
     for name in ("adaptkit", "plugins", "registry_db"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    offline = ["--no-index", "--no-deps"]
-    building = [*pip, "wheel", *offline, "--no-build-isolation", "-w", tmp_path, source]
-    subprocess.run(building, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+        shutil.copy(ROOT / name, clone)
+    venv.create(environment, with_pip=False, symlinks=True)
+    (site_packages,) = environment.glob("lib/python*/site-packages")
+    folders = {
+        str(Path(find_spec(name).origin).parents[1]) for name in ("pip", "pluggy", "setuptools")
+    }
+    (site_packages / "dependencies.pth").write_text("\n".join(sorted(folders)))
+    variables = os.environ | {
+        "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip reads this one the other way round
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "ADAPTKIT_HOME": str(tmp_path / "home"),
+    }
+
+    def bash(script):
+        done = subprocess.run(
+            ["bash", "-euc", script],
+            env=variables,
+            cwd=clone,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return bash, clone, site_packages
+
+
+def test_the_readme_installs_the_command_every_plugin_and_the_migrations(fresh):
+    bash, clone, site_packages = fresh
+    (script,) = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert bash(script).splitlines()[-1] == f"adaptkit, version {PROJECT['version']}"
+    (wheel,) = (clone / "dist").iterdir()
     assert wheel.name == f"adaptkit_peft-{PROJECT['version']}-py3-none-any.whl"
-    there = tmp_path / "there"
-    subprocess.run([*pip, "install", *offline, "--target", there, wheel], check=True)
-    done = subprocess.run(
-        [sys.executable, "-c", "from adaptkit.cli import main; main(['plugins', '--json'])"],
-        env=os.environ | {"PYTHONPATH": str(there), "ADAPTKIT_HOME": str(tmp_path / "home")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
+    records = json.loads(bash("cd / && adaptkit plugins --json"))
+    assert {record["plugin"] for record in records} == set(PROJECT["entry-points"]["adaptkit"])
+    assert {(record["distribution"], record["status"]) for record in records} == {
+        ("adaptkit-peft", "loaded")
+    }
+    assert (site_packages / "adaptkit_registry" / "migrations" / "script.py.mako").is_file()
+
+
+def test_the_quickstart_installs_as_the_readme_does():
+    (script,) = re.findall(
+        r"```bash\n(.*?)```", (ROOT / "docs/quickstart.md").read_text(), re.DOTALL
     )
-    found = re.findall(r'"plugin": "(builtin-[\w-]+)"', done.stdout)
-    assert sorted(found) == sorted(PROJECT["entry-points"]["adaptkit"])
-    assert (there / "adaptkit_registry" / "migrations" / "script.py.mako").is_file()
+    assert script.strip() in (ROOT / "README.md").read_text()

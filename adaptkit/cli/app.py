@@ -43,6 +43,7 @@ COMMANDS = {
     "outdated": "project",
     "sign": "signing",
     "base": "bases",
+    "config": "config",
     "verify": "maintenance",
     "fsck": "maintenance",
     "gc": "maintenance",

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadProject, install_line
 from adaptkit.io.files import atomic_write, os_errors
-from adaptkit.project.requirements import LOCK, PROJECT, line_of, parse_toml, read_text
+from adaptkit.io.toml_file import line_of
+from adaptkit.project.requirements import LOCK, PROJECT, parse_toml, read_text
 from adaptkit.types import BaseIdentity, Level, digest_of
 
 if TYPE_CHECKING:
