@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from adaptkit.hookspecs import hookimpl as hookimpl
     from adaptkit.workspace import Workspace as Workspace
 
-__version__ = "0.1.0"
+    __version__: str
 
 _HOMES = {
     "AdapterMethod": "adaptkit.extend",
@@ -46,6 +46,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from adaptkit.errors import distribution
+
+        return distribution()[1]
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'adaptkit' has no attribute {name!r}")

@@ -31,6 +31,7 @@ An error says what failed (with its name), why, and what to type next.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Self, cast
 
 if TYPE_CHECKING:
@@ -184,5 +185,53 @@ class MissingExtra(AdaptkitError):
         super().__init__(
             what,
             why=f"the optional part '{extra}' is not installed",
-            fix=f"pip install 'adaptkit[{extra}]'",
+            fix=install_line(extra),
         )
+
+
+class requires_extra:  # noqa: N801  (used as a function: `with requires_extra("sign", …):`)
+    """Import an optional library inside this block: a missing one is `MissingExtra`, with the line that installs it.
+
+    Of a library that is installed and cannot be imported the error has its own words as well.
+    """
+
+    def __init__(self, extra: str, what: str) -> None:
+        self.extra, self.what = extra, what
+
+    def __enter__(self) -> None:
+        """Nothing is prepared."""
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if isinstance(error, ImportError):
+            missing = MissingExtra(self.what, self.extra)
+            if not isinstance(error, ModuleNotFoundError):
+                missing.why = f"a library of the optional part '{self.extra}' is broken: {error}"
+            raise missing from error
+
+
+# ---------------------------------------------------------------- installing adaptkit itself
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+@cache
+def distribution() -> tuple[str, str]:
+    """Name and version of the distribution that this package was installed from, as its metadata has them.
+
+    "adaptkit" on PyPI is another project's, so no text may name it as something to install.
+    """
+    from importlib.metadata import distributions
+
+    for found in distributions():
+        if _PACKAGE in (found.read_text("top_level.txt") or "").split():
+            return found.name, found.version
+    return "adaptkit-peft", "0"  # a source tree that was never installed
+
+
+def install_line(extra: str = "", *, at_least: str = "", upgrade: bool = False) -> str:
+    """What to type to install adaptkit: with an extra, from a version on, or newer than it is."""
+    wanted = (
+        f"{distribution()[0]}{f'[{extra}]' if extra else ''}{f'>={at_least}' if at_least else ''}"
+    )
+    quoted = f"'{wanted}'" if extra or at_least else wanted
+    return f"pip install {'--upgrade ' if upgrade else ''}{quoted}"

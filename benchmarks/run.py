@@ -31,7 +31,7 @@ def startup(folder: Path) -> list[Row]:
             '`python -c "import click"`',
             command(ADAPTKIT, "--help"),
             command(PYTHON, "-c", "import click"),
-            3,
+            2.5,
             21,
         ),
         within(

@@ -54,6 +54,18 @@ def test_the_commands_of_the_page_work_word_for_word(page, project, tiny_llama):
             assert names["model"].peft_config
 
 
+def test_the_commands_of_the_configuration_page_work_word_for_word(project):
+    Workspace.init(project, notify=lambda _: None).close()
+    script = "\n".join(blocks("docs/configuration.md", "console"))
+    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("prod\nrelease\n")
+    with Workspace.open() as ws:
+        assert (ws.config.author, ws.config.protected) == ("ada", ("prod", "release"))
+        assert ws.config.quotas == {"store": "200 GB"}
+        assert ws.config.reviews.enable == ()
+
+
 def test_the_project_of_the_sharing_page_is_locked_and_synced(project):
     with Workspace.init(project, notify=lambda _: None) as ws:
         for name in ("naval", "medic", "bridge", "polite"):

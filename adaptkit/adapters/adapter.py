@@ -10,7 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
-from adaptkit.errors import BadAdapter, BadConfig, BadWeights, MissingExtra
+from adaptkit.errors import BadAdapter, BadConfig, BadWeights, requires_extra
 from adaptkit.extend.artifact_files import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
 from adaptkit.io.closing import Closing
 from adaptkit.io.safetensors import TensorFile
@@ -251,10 +251,8 @@ class _Pickle:
     """The tensors of a `.bin` pickle, read with torch's weights_only loader."""
 
     def __init__(self, path: Path, label: str) -> None:
-        try:
+        with requires_extra("torch", f"cannot read the pickle {PICKLE}"):
             import torch
-        except ImportError as error:
-            raise MissingExtra(f"cannot read the pickle {PICKLE}", "pickle") from error
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:

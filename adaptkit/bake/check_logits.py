@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BakeError, MissingExtra
+from adaptkit.errors import BakeError, requires_extra
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,12 +16,10 @@ TOLERANCE = {"float32": 1e-3, "float64": 1e-3, "float16": 2e-2, "bfloat16": 1e-1
 
 def check_logits(base: Path, adapter: Path, baked: Path, prompt: str) -> float:
     """The largest difference of the logits of a prompt, relative to the largest logit; `BakeError` when it is too large."""
-    try:
+    with requires_extra("torch", "cannot compare logits"):
         import peft  # noqa: F401
         import torch  # noqa: F401
         from transformers.utils.logging import disable_progress_bar
-    except ImportError as error:
-        raise MissingExtra("cannot compare logits", "train") from error
     disable_progress_bar()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries, about themselves

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BadBase, MissingExtra
+from adaptkit.errors import BadBase, requires_extra
 from adaptkit.extend import Model
 
 if TYPE_CHECKING:
@@ -63,13 +63,11 @@ def skeleton_of(directory: Path, tensors: Mapping[str, tuple[int, ...]]) -> Skel
 
 
 def _empty_model(directory: Path) -> Any:
-    try:
+    with requires_extra(
+        "torch", f"cannot tell how the tensors of {directory} are named in the model"
+    ):
         import torch
         import transformers
-    except ImportError as error:
-        raise MissingExtra(
-            f"cannot tell how the tensors of {directory} are named in the model", "train"
-        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -43,6 +43,7 @@ COMMANDS = {
     "outdated": "project",
     "sign": "signing",
     "base": "bases",
+    "config": "config",
     "verify": "maintenance",
     "fsck": "maintenance",
     "gc": "maintenance",
@@ -79,14 +80,27 @@ class App(click.Group):
 
     def _from_plugins(self, ctx: click.Context) -> dict[str, click.Command]:
         scratch = click.Group("adaptkit", commands={name: click.Command(name) for name in COMMANDS})
-        ctx.ensure_object(Session).plugins.add_commands(scratch)
+        ctx.ensure_object(Session).add_plugin_commands(scratch)
         return {name: command for name, command in scratch.commands.items() if name not in COMMANDS}
+
+
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(f"adaptkit, version {adaptkit.__version__}")
+        context.exit()
 
 
 @click.group(
     cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
-@click.version_option(adaptkit.__version__, prog_name="adaptkit")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.option(
     "--home",
     type=click.Path(path_type=Path),

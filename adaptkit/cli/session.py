@@ -30,6 +30,13 @@ class Session:
 
         return Plugins.from_environment()
 
+    def add_plugin_commands(self, cli: click.Group) -> None:
+        """Add the plugins' commands; where no plugin may have any, `--help` does not wait for the plugins."""
+        from adaptkit.plugin.entry_points import GROUP, installed
+
+        if any(entry.may_offer("commands") for entry in installed(GROUP)):
+            self.plugins.add_commands(cli)
+
     @cached_property
     def workspace(self) -> Workspace:
         from adaptkit.workspace import Workspace

@@ -1,10 +1,10 @@
-"""Pictures of a comparison. Needs adaptkit[plot]."""
+"""Pictures of a comparison. Needs the extra [plot]."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import MissingExtra, NotFound, Refused
+from adaptkit.errors import NotFound, Refused, requires_extra
 from adaptkit.io.files import os_errors
 
 if TYPE_CHECKING:
@@ -24,10 +24,8 @@ def draw(kind: str, found: Comparison, out: Path) -> None:
             why="it shows pairs",
             fix="give two adapters or more",
         )
-    try:
+    with requires_extra("plot", f"cannot draw '{kind}'"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra(f"cannot draw '{kind}'", "plot") from error
     figure = Figure(figsize=(8, 5), layout="constrained")
     drawers[kind](figure.subplots(), found)
     with os_errors("write", out):

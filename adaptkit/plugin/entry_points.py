@@ -2,6 +2,9 @@
 
 `entry_points.txt` files are read directly. importlib.metadata returns the same list, but opens and parses
 every distribution on the path first: 60 ms for 70 of them, more than the rest of `adaptkit --help`.
+
+A distribution that lists a plugin of the group `adaptkit` again in a group such as `adaptkit.methods` declares
+by that what the plugin offers. It is then loaded only when one of these kinds is asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
     Folder = Path | zipfile.Path
 
+GROUP = "adaptkit"
+
 
 @dataclass(frozen=True, slots=True)
 class EntryPoint:
@@ -30,6 +35,11 @@ class EntryPoint:
     name: str
     value: str
     metadata: Folder | None = None
+    declared: frozenset[str] = frozenset()  # what it offers; empty when its distribution is silent
+
+    def may_offer(self, kind: str) -> bool:
+        """Whether it has to be loaded to know what it has of a kind."""
+        return not self.declared or kind in self.declared
 
     def load(self) -> Any:
         """Import the module, or the object in it, that the entry point names."""
@@ -59,8 +69,19 @@ def installed(group: str, path: Sequence[str] | None = None) -> list[EntryPoint]
             text = (folder / name / "entry_points.txt").read_text("utf-8")
         except (OSError, KeyError, ValueError):  # it has none, or what it has is no text
             continue
-        found += [EntryPoint(key, value, folder / name) for key, value in _lines(text, group)]
+        found += _points(text, group, folder / name)
     return found
+
+
+def _points(text: str, group: str, metadata: Folder) -> Iterator[EntryPoint]:
+    lines = list(_lines(text, group))
+    kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for section, name, value in lines:
+        if section != group:
+            kinds[name, value].add(section.removeprefix(f"{group}."))
+    for section, name, value in lines:
+        if section == group:
+            yield EntryPoint(name, value, metadata, frozenset(kinds[name, value]))
 
 
 def qualified(entry_points: Iterable[EntryPoint]) -> list[tuple[str, EntryPoint]]:
@@ -104,15 +125,19 @@ def _project(metadata: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _lines(text: str, group: str) -> Iterator[tuple[str, str]]:
-    """(name, value) of a section. A line without `=` has no value, so that it fails alone, by name."""
-    section = ""
+def _lines(text: str, group: str) -> Iterator[tuple[str, str, str]]:
+    """(section, name, value) of a group and of those below it, such as `adaptkit.methods`.
+
+    A line without `=` has no value, so that it fails alone, by name.
+    """
+    section, wanted = "", False
     for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1]
-        elif section == group and line and not line.startswith("#"):
+            wanted = section == group or section.startswith(f"{group}.")
+        elif wanted and line and not line.startswith("#"):
             name, _, value = line.partition("=")
-            yield name.strip() or line, value.strip()
+            yield section, name.strip() or line, value.strip()
 
 
 @cache

@@ -1,6 +1,8 @@
 """Loads plugins one at a time, and asks them.
 
 Notable choices:
+- a plugin is loaded when something is asked for that it may offer; one whose distribution does not declare what
+  it offers (`adaptkit.plugin.entry_points`) may offer everything
 - each entry point is loaded, registered, asked for everything it offers and checked alone, and only then
   published: whatever breaks (SystemExit too) leaves nothing of itself and all of the others, and is kept
   as a record with its reason
@@ -19,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from adaptkit import hookspecs
-from adaptkit.errors import BadAdapter, NotFound, PluginError, nearest
+from adaptkit.errors import BadAdapter, NotFound, PluginError, distribution, nearest
 from adaptkit.extend.review import Objection, Severity
 from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
-from adaptkit.plugin.entry_points import installed, qualified
+from adaptkit.plugin.entry_points import GROUP, installed, qualified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from adaptkit.plugin.entry_points import EntryPoint
     from adaptkit.types import Event
 
-GROUP = hookspecs.PROJECT
 FOLLOWERS = ("review", "on_event")
 
 
@@ -62,7 +63,7 @@ class _State:
     """One plugin while the program runs."""
 
     entry: EntryPoint
-    status: str = "loaded"
+    status: str = "waiting"  # then loaded, failed or disabled
     registered: dict[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -81,15 +82,15 @@ class Plugins:
         self._hooks.add_hookspecs(hookspecs)
         self._states: dict[str, _State] = {}
         self._catalogue = Catalogue(
-            lambda plugin: self._states[plugin].entry.distribution()[0] != hookspecs.PROJECT
+            lambda plugin: self._states[plugin].entry.distribution()[0] != distribution()[0]
         )
         off = frozenset(disabled)
         for name, entry in qualified(entry_points):
             state = self._states[name] = _State(entry)
             if name in off or entry.name in off:
                 state.status, state.remarks = "disabled", ["in ADAPTKIT_DISABLE_PLUGINS"]
-            else:
-                self._load(name, state, strict)
+            elif strict:
+                self._load(name, state, strict=True)
         known = {*self._states, *(state.entry.name for state in self._states.values())}
         self.unmatched: tuple[str, ...] = tuple(sorted(off - known))
         """Names that were to be switched off and that no plugin has: a typing mistake, most likely."""
@@ -138,14 +139,17 @@ class Plugins:
 
     def methods(self) -> tuple[AdapterMethod, ...]:
         """Every adapter method whose name one plugin alone claims, by name."""
+        self._load_all("methods")
         return self._catalogue.all("methods")
 
     def strategies(self) -> tuple[MergeStrategy[Any], ...]:
         """Every merge strategy whose name one plugin alone claims, by name."""
+        self._load_all("strategies")
         return self._catalogue.all("strategies")
 
     def names(self, kind: str) -> tuple[str, ...]:
         """The names in the catalogue of one of `adaptkit.plugin.catalogue.KINDS`, sorted; claimed twice or not."""
+        self._load_all(kind)
         return self._catalogue.names(kind)
 
     def method_for(self, view: AdapterView) -> AdapterMethod:
@@ -176,6 +180,7 @@ class Plugins:
         return None
 
     def _get(self, kind: str, name: str) -> Any:
+        self._load_all(kind)
         failed = [plugin for plugin, state in self._states.items() if state.status == "failed"]
         fix = (
             f"the plugins {', '.join(failed)} failed to load: adaptkit plugins doctor"
@@ -242,6 +247,7 @@ class Plugins:
 
     def records(self) -> tuple[PluginRecord, ...]:
         """Every plugin found, by name: what it registered, and what is wrong with it."""
+        self._load_all()
         return tuple(
             PluginRecord(
                 plugin,
@@ -255,7 +261,14 @@ class Plugins:
 
     # ------------------------------------------------------------ loading
 
-    def _load(self, name: str, state: _State, strict: bool) -> None:
+    def _load_all(self, kind: str | None = None) -> None:
+        """Load the plugins that may offer a kind (None: all) and are not loaded yet."""
+        for name, state in self._states.items():
+            if state.status == "waiting" and (kind is None or state.entry.may_offer(kind)):
+                self._load(name, state)
+
+    def _load(self, name: str, state: _State, *, strict: bool = False) -> None:
+        state.status = "loaded"
         try:
             with redirect_stdout(sys.stderr):
                 plugin = state.entry.load()
@@ -279,11 +292,18 @@ class Plugins:
                 ) from error
             return
         self._catalogue.publish(name, offered)
+        offers = [kind for kind, objects in offered.items() if objects]
+        offers += [hook for hook in FOLLOWERS if self._implements(name, hook)]
         state.registered = {kind: tuple(objects) for kind, objects in offered.items() if objects}
         if hooks := tuple(hook for hook in FOLLOWERS if self._implements(name, hook)):
             state.registered["hooks"] = hooks
         if not self._hooks.get_hookcallers(plugin):
             state.remarks.append("it implements no hook: mark its functions with adaptkit.hookimpl")
+        if undeclared := [kind for kind in offers if not state.entry.may_offer(kind)]:
+            state.remarks.append(
+                f"it offers {' and '.join(undeclared)}, which its entry points do not declare: "
+                f"list it under [{GROUP}.{undeclared[0]}] too"
+            )
 
     def _offered(self, name: str, kind: str) -> dict[str, Any]:
         """What a plugin has of one kind, by name."""
@@ -332,6 +352,7 @@ class Plugins:
         return caller.get_hookimpls()
 
     def _each(self, hook: str) -> list[tuple[str, Callable[..., list[Any]]]]:
+        self._load_all(hook)
         return [
             (name, self._only(name, hook))
             for name in sorted({i.plugin_name for i in self._implementations(hook)})

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BadProject
+from adaptkit.errors import BadProject, install_line
 from adaptkit.io.files import atomic_write, os_errors
-from adaptkit.project.requirements import LOCK, PROJECT, line_of, parse_toml, read_text
+from adaptkit.io.toml_file import line_of
+from adaptkit.project.requirements import LOCK, PROJECT, parse_toml, read_text
 from adaptkit.types import BaseIdentity, Level, digest_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def read_lock(file: Path) -> dict[str, Locked]:
         raise BadProject(
             f"{file.name}, line {line_of(text, 'format') or 1}",
             why=f"its format is {table.get('format')!r}, and this adaptkit reads {FORMAT}",
-            fix="pip install --upgrade adaptkit",
+            fix=install_line(upgrade=True),
         )
     adapters = table.get("adapters", {})
     entries = {

@@ -24,6 +24,7 @@ from adaptkit import refs
 from adaptkit.errors import AdaptkitError, BadProject, BadReference
 from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import user_path
+from adaptkit.io.toml_file import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -168,32 +169,6 @@ def parse_toml(file: Path, text: str, fix: str) -> dict[str, Any]:
         raise BadProject(
             f"{file.name}, line {line}", why=_AT_LINE.split(str(error))[0].strip(), fix=fix
         ) from error
-
-
-def line_of(text: str, key: str, within: str = "") -> int:
-    """The line on which a table, or (`within` one) a key of it, is written; 0 when it is not found."""
-    table = ""
-    for number, line in enumerate(text.split("\n"), 1):
-        head = line.strip()
-        if head.startswith("["):
-            table = _name_of(head.strip("[]"))
-            if not within and table == key:
-                return number
-        elif "=" in head and table == within and _name_of(head.partition("=")[0]) == key:
-            return number
-    return 0
-
-
-def _name_of(written: str) -> str:
-    try:
-        value: Any = tomllib.loads(f"{written} = 0")
-    except tomllib.TOMLDecodeError:
-        return ""
-    parts = []
-    while isinstance(value, dict):
-        ((part, value),) = value.items()
-        parts.append(part)
-    return ".".join(parts)
 
 
 def specifiers(text: str) -> SpecifierSet:

@@ -12,21 +12,20 @@ Notable choices:
 
 from __future__ import annotations
 
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import AdaptkitError, MissingExtra
+from adaptkit.errors import AdaptkitError, requires_extra
 from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.signing.signatures import BUNDLE, KEY, Signature
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
     from adaptkit.signing.statement import Statement
 
@@ -41,7 +40,7 @@ _BESIDE = (
 
 def sign(statement: Statement, key: str | os.PathLike[str], password: str = "") -> Signature:
     """A signature of a statement by the private key in a PEM file."""
-    with _library(f"cannot sign '{statement.name}'"):
+    with requires_extra("sign", f"cannot sign '{statement.name}'"):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
         from model_signing import signing
@@ -67,7 +66,7 @@ def is_encrypted(key: str | os.PathLike[str]) -> bool:
 
 def verify(signature: Signature) -> bool:
     """Whether the key that comes with a signature really signed its statement."""
-    with _library("cannot check a signature"):
+    with requires_extra("sign", "cannot check a signature"):
         from cryptography.exceptions import InvalidSignature
         from model_signing import verifying
 
@@ -90,7 +89,7 @@ def fingerprint(key: bytes) -> str:
 
     ValueError when it is no such key.
     """
-    with _library("cannot read a public key"):
+    with requires_extra("sign", "cannot read a public key"):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
 
@@ -138,14 +137,6 @@ def _bad_key(path: Path, kind: str) -> AdaptkitError:
         why="it is no PEM file of a P-256, P-384 or P-521 key",
         fix=f"a new pair: {_HOW}",
     )
-
-
-@contextmanager
-def _library(what: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise MissingExtra(what, "sign") from error
 
 
 def _hashed(statement: Statement) -> Any:

@@ -14,15 +14,13 @@ keys   = ["ada", "ci"]
 
 from __future__ import annotations
 
-import re
-import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adaptkit.errors import AdaptkitError, NotFound, Refused
-from adaptkit.io.files import os_errors
+from adaptkit.errors import Refused
 from adaptkit.io.safe_paths import user_path
+from adaptkit.io.toml_file import BadToml, read_text
 from adaptkit.signing import keys
 from adaptkit.signing.statement import Statement
 
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 """What the patterns of `places` are held against for a version of this workspace itself."""
-_FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
+FIX = "docs/signing.md shows a policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +65,18 @@ class Policy:
     @classmethod
     def read(cls, file: str | os.PathLike[str]) -> Policy:
         """The policy in a TOML file."""
+        from adaptkit.signing.policy_file import parse_policy
+
         path = user_path(file)
-        with os_errors("read", path):
-            data = path.read_bytes()
+        what = f"cannot read the policy {path}"
         try:
-            return _policy(tomllib.loads(data.decode()), path)
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-        ) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-            raise AdaptkitError(
-                f"cannot read the policy {path}", why=str(error), fix="docs/signing.md shows one"
-            ) from error
+            text = read_text(path)
+            found = parse_policy(text)
+            known = {name: _key(value, path) for name, value in found.keys.items()}
+        except BadToml as error:
+            raise error.error(what, FIX) from error
+        rules = tuple(Rule(rule.names, rule.places, rule.keys) for rule in found.rules)
+        return cls(path.name, known, rules, found.require)
 
     @classmethod
     def of_key(cls, file: str | os.PathLike[str]) -> Policy:
@@ -182,48 +179,7 @@ def _fingerprint(signature: Signature) -> str:
         return ""
 
 
-def _policy(table: Mapping[str, Any], path: Path) -> Policy:
-    if unknown := sorted(table.keys() - {"require", "keys", "rules"}):
-        raise ValueError(f"it has '{unknown[0]}', and a policy has require, keys and rules")
-    require = table.get("require", True)
-    if not isinstance(require, bool):
-        raise ValueError("require is true or false")  # noqa: TRY004
-    named, rules = table.get("keys", {}), table.get("rules", [])
-    if (
-        not isinstance(named, dict)
-        or not isinstance(rules, list)
-        or not all(isinstance(rule, dict) for rule in rules)
-    ):
-        raise ValueError("[keys] is one table, and [[rules]] are tables")
-    known = {name: _key(name, value, path) for name, value in named.items()}
-    return Policy(path.name, known, tuple(_rule(rule, known) for rule in rules), require)
-
-
-def _key(name: str, value: object, path: Path) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"the key '{name}' is neither a file nor a fingerprint")  # noqa: TRY004
+def _key(value: str, path: Path) -> str:
     if value.startswith("sha256:"):
-        if not _FINGERPRINT.fullmatch(value):
-            raise ValueError(f"the fingerprint of '{name}' has not 64 hexadecimal digits")
         return value
     return keys.fingerprint_of_file(path.parent / user_path(value))
-
-
-def _rule(rule: Mapping[str, Any], known: Mapping[str, str]) -> Rule:
-    if unknown := sorted(rule.keys() - {"names", "places", "keys"}):
-        raise ValueError(f"a rule has '{unknown[0]}', and a rule has names, places and keys")
-    lists = {
-        part: rule.get(part, ["*"] if part == "places" else None)
-        for part in ("names", "places", "keys")
-    }
-    for part, value in lists.items():
-        if (
-            not isinstance(value, list)
-            or not value
-            or not all(isinstance(one, str) for one in value)
-        ):
-            raise ValueError(f"the {part} of a rule are a list of words")
-    for key in lists["keys"]:
-        if key not in known:
-            raise NotFound("key in [keys]", key, known)
-    return Rule(*(tuple(lists[part]) for part in ("names", "places", "keys")))

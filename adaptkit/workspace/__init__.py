@@ -5,7 +5,16 @@ Every operation is a plain function of the `Context`, in the module of its featu
 
 from __future__ import annotations
 
-from adaptkit.workspace import adapters, aliases, history, maintenance, project, remotes, signing
+from adaptkit.workspace import (
+    adapters,
+    aliases,
+    config,
+    history,
+    maintenance,
+    project,
+    remotes,
+    signing,
+)
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
 from adaptkit.workspace import merge as merging
@@ -87,6 +96,11 @@ class Workspace(Context):
     # signing
     sign = signing.sign
     verify_signature = signing.verify_signature
+
+    # config
+    list_config = config.list_config
+    get_config = config.get_config
+    set_config = config.set_config
 
     # maintenance
     verify = maintenance.verify

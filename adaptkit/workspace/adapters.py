@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import refs
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.formats import to_dialect
-from adaptkit.errors import BadReference, MissingExtra
+from adaptkit.errors import BadReference, requires_extra
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.review import Delete
 from adaptkit.io.files import atomic_write, os_errors
@@ -202,10 +202,8 @@ def path_of(context: Context, ref: str) -> Path:
 
 def load(context: Context, ref: str, model: Any, **how: Any) -> Any:
     """The version loaded by PEFT onto `model`."""
-    try:
+    with requires_extra("torch", f"cannot load '{ref}' onto a model"):
         from peft import PeftModel
-    except ImportError as error:
-        raise MissingExtra(f"cannot load '{ref}' onto a model", "train") from error
     return PeftModel.from_pretrained(model, path_of(context, ref), **how)
 
 

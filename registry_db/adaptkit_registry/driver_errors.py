@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exc
 
-from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked
+from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, install_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def database_errors(url: URL) -> Iterator[None]:
         raise RegistryError(
             f"cannot open the registry {shown(url)}",
             why=f"no driver for '{url.drivername}'",
-            fix="pip install 'adaptkit[postgres]' for postgresql+psycopg://…",
+            fix=f"{install_line('postgres')} for postgresql+psycopg://…",
         ) from error
     except exc.DBAPIError as error:
         raise _from_driver(url, error) from error

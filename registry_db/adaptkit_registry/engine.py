@@ -19,7 +19,13 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Engine, create_engine, event, exc, inspect, make_url, text
 
-from adaptkit.errors import NotARegistry, RegistryError, RegistryTooNew
+from adaptkit.errors import (
+    NotARegistry,
+    RegistryError,
+    RegistryTooNew,
+    distribution,
+    install_line,
+)
 from adaptkit_registry.driver_errors import busy_timeout, database_errors, shown
 from adaptkit_registry.schema import about
 
@@ -256,7 +262,7 @@ def _revision(connection: Engine | Connection, url: URL) -> str | None:
         raise RegistryTooNew(
             f"the registry {shown(url)} was written by a newer adaptkit",
             why=f"its schema is {revision}, this version knows {HEAD}",
-            fix=f"pip install 'adaptkit>={needed}'" if needed else "pip install -U adaptkit",
+            fix=install_line(at_least=str(needed)) if needed else install_line(upgrade=True),
         )
     return str(revision) if revision is not None else None
 
@@ -284,7 +290,5 @@ def _migrate_if_needed(engine: Engine, url: URL) -> None:
 
 def _sign(connection: Connection) -> None:
     """Record which adaptkit made this schema, for the error message of an older one."""
-    from importlib.metadata import version
-
     connection.execute(about.delete().where(about.c.key == "adaptkit"))
-    connection.execute(about.insert().values(key="adaptkit", value=version("adaptkit")))
+    connection.execute(about.insert().values(key="adaptkit", value=distribution()[1]))

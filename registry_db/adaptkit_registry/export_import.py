@@ -185,7 +185,7 @@ def _checked(lines: Sequence[str], source: str) -> list[Line]:
         raise RegistryTooNew(
             broken,
             why=f"it has the format {known}, this version reads {FORMAT}",
-            fix="pip install -U adaptkit",
+            fix=install_line(upgrade=True),
         )
     body = kept[:-1]
     digest = sha256("".join(f"{line.rstrip()}\n" for line in body).encode()).hexdigest()

@@ -254,7 +254,7 @@ def test_a_newer_schema_is_refused_and_left_alone(database):
         RegistryTooNew, match="its schema is 0999, this version knows 0002"
     ) as caught:
         Registry.open(database)
-    assert "pip install 'adaptkit>=" in caught.value.fix
+    assert "pip install 'adaptkit-peft>=" in caught.value.fix
     assert _sql(database, "SELECT version_num FROM alembic_version") == [("0999",)]
 
 
@@ -351,4 +351,4 @@ def test_a_driver_that_is_not_installed_is_named_with_what_to_type():
     assert (
         "cannot open the registry postgresql+psycopg://ada:***@127.0.0.1:1/adaptkit" in done.stdout
     )
-    assert "pip install 'adaptkit[postgres]'" in done.stdout
+    assert "pip install 'adaptkit-peft[postgres]'" in done.stdout

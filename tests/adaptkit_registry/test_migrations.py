@@ -187,11 +187,13 @@ def test_a_newer_schema_names_the_version_to_install(database):
         RegistryTooNew, match=f"its schema is 0999, this version knows {HEAD}"
     ) as caught:
         Registry.open(database)
-    assert caught.value.fix == "pip install 'adaptkit>=7.2.0'"
+    assert caught.value.fix == "pip install 'adaptkit-peft>=7.2.0'"
 
 
 def test_a_registry_says_which_adaptkit_made_its_schema(database):
     from importlib.metadata import version
 
     with Registry.open(database) as registry, registry._engine.connect() as connection:
-        assert connection.execute(text("SELECT value FROM about")).scalar() == version("adaptkit")
+        assert connection.execute(text("SELECT value FROM about")).scalar() == version(
+            "adaptkit-peft"
+        )

@@ -12,7 +12,7 @@ from adaptkit.io import http
 def hub(monkeypatch, tmp_path):
     """The real huggingface_hub drives it, over real HTTP; pauses are counted in `hub.pauses` instead of slept."""
     constants = pytest.importorskip(
-        "huggingface_hub.constants", reason="pip install 'adaptkit[hf]'"
+        "huggingface_hub.constants", reason="pip install 'adaptkit-peft'"
     )
     from huggingface_hub.utils import _http
 

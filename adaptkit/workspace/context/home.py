@@ -7,7 +7,6 @@ The environment is read here and nowhere deeper.
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,10 @@ from adaptkit.io.safe_paths import user_path
 from adaptkit.refs import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 FOLDER = ".adaptkit"
+FIX = "docs/configuration.md shows every key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,42 +90,7 @@ class Home:
 
     def read_config(self, environment: Mapping[str, str] = os.environ) -> Config:
         """The configuration, with what the environment overrides."""
-        table: dict[str, Any] = {}
-        if self.config_file.is_file():
-            try:
-                table = tomllib.loads(self.config_file.read_text("utf-8"))
-                remotes = {check_name(k): str(v) for k, v in table.get("remotes", {}).items()}
-                endpoints = {str(k): str(v) for k, v in table.get("endpoints", {}).items()}
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError) as error:
-                raise AdaptkitError(
-                    f"cannot read {self.config_file}", why=str(error), fix="mend or delete it"
-                ) from error
-            protected = table.get("protected", [])
-            if not isinstance(protected, list) or not all(
-                isinstance(alias, str) for alias in protected
-            ):
-                raise AdaptkitError(
-                    f"cannot read {self.config_file}",
-                    why="protected is a list of aliases",
-                    fix='for example protected = ["prod"]',
-                )
-            policy = self._table(table, "policy", {"file": str}).get("file")
-            review = self._table(table, "review", {"enable": list, "disable": list})
-            reviews = Reviews(
-                *(tuple(map(str, review.get(part, ()))) for part in ("enable", "disable"))
-            )
-            config = Config(
-                remotes,
-                str(table.get("author", "")),
-                str(table.get("registry_url", "")),
-                tuple(protected),
-                self.path / user_path(policy) if policy else None,
-                reviews,
-                {str(k): str(v) for k, v in table.get("quotas", {}).items()},
-                endpoints,
-            )
-        else:
-            config = Config()
+        config = self._config() if self.config_file.is_file() else Config()
         return replace(
             config,
             author=environment.get("ADAPTKIT_AUTHOR", "")
@@ -134,31 +99,63 @@ class Home:
             registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
         )
 
-    def _table(
-        self, table: Mapping[str, Any], name: str, kinds: Mapping[str, type]
-    ) -> Mapping[str, Any]:
-        """One table of the file. What a rule depends on must not be passed over for a slip of the pen."""
-        found = table.get(name, {})
-        told = " and ".join(kinds)
-        if not isinstance(found, dict) or not found.keys() <= kinds.keys():
-            raise AdaptkitError(
-                f"cannot read {self.config_file}",
-                why=f"[{name}] has {told}, and nothing else",
-                fix="mend it: docs/signing.md",
+    def _config(self) -> Config:
+        from adaptkit.io.toml_file import BadToml, read_text
+        from adaptkit.workspace.context.config_file import parse_config
+
+        try:
+            found = parse_config(read_text(self.config_file))
+        except BadToml as error:
+            raise error.error(f"cannot read {self.config_file}", FIX) from error
+        return Config(
+            found.remotes,
+            found.author,
+            found.registry_url,
+            found.protected,
+            self.path / user_path(found.policy.file) if found.policy.file else None,
+            Reviews(found.review.enable, found.review.disable),
+            {name: str(limit) for name, limit in found.quotas.items()},
+            found.endpoints,
+        )
+
+    def write_config(self, keys: Sequence[str], value: str | Sequence[str] | None) -> None:
+        """Write or (None) remove one setting; comments and the other settings in the file stay.
+
+        Nothing is written when the file would not be read afterwards.
+        """
+        import tomlkit
+
+        from adaptkit.io.toml_file import BadToml, read_text
+        from adaptkit.workspace.context.config_file import parse_config
+
+        *tables, key = keys
+        try:
+            text = read_text(self.config_file) if self.config_file.is_file() else ""
+            parse_config(text)
+        except BadToml as error:
+            raise error.error(f"cannot change {self.config_file}", FIX) from error
+        document = tomlkit.parse(text)
+        table: Any = document
+        for name in tables:
+            table = (
+                table.get(name, {}) if value is None else table.setdefault(name, tomlkit.table())
             )
-        for key, value in found.items():
-            if not isinstance(value, kinds[key]) or value == "":
-                raise AdaptkitError(
-                    f"cannot read {self.config_file}",
-                    why=f"{key} of [{name}] is not a {kinds[key].__name__}",
-                    fix="mend it: docs/signing.md",
-                )
-        return found
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value if isinstance(value, str) else list(value)
+        changed = tomlkit.dumps(document)
+        try:
+            parse_config(changed)
+        except BadToml as error:
+            raise AdaptkitError(
+                f"cannot set {'.'.join(keys)}", why=error.why, fix=f"{error.fix}{FIX}"
+            ) from error
+        self.create()
+        atomic_write(self.config_file, changed.encode())
 
     def set_remote(self, name: str, url: str | None) -> None:
         """Write or (None) remove one remote; comments and other settings in the file stay."""
-        import tomlkit
-
         check_name(name)
         if "/" in name:
             raise StorageError(
@@ -166,12 +163,4 @@ class Home:
                 why="a remote's name has no '/'",
                 fix="choose another",
             )
-        self.create()
-        text = self.config_file.read_text("utf-8") if self.config_file.is_file() else ""
-        document = tomlkit.parse(text)
-        remotes = document.setdefault("remotes", tomlkit.table())
-        if url is None:
-            remotes.pop(name, None)
-        else:
-            remotes[name] = url
-        atomic_write(self.config_file, tomlkit.dumps(document).encode())
+        self.write_config(("remotes", name), url)

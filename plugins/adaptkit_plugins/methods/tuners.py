@@ -3,7 +3,7 @@
 One module at a time: a model is built that has the adapter's modules and nothing else, PEFT puts
 its layers on it, loads the adapter and merges, in float64. Nothing that the configuration names is
 imported or run: its class is the one PEFT has for its `peft_type`, and unknown fields are dropped.
-Needs adaptkit[train].
+Needs the extra [torch].
 
 Notable choices:
 - a method whose update does not depend on the weights is asked on zeros
@@ -19,7 +19,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adaptkit.errors import BadConfig, BadWeights, MissingExtra, Unmergeable
+from adaptkit.errors import BadConfig, BadWeights, Unmergeable, requires_extra
 from adaptkit.extend import AdapterMethod, Dense, Module
 from adaptkit.extend.module_names import PREFIX, same_name
 from adaptkit.hookspecs import hookimpl
@@ -364,11 +364,9 @@ _NEVER = frozenset(
 
 
 def _libraries(view: AdapterView) -> tuple[Any, Any]:
-    try:
+    with requires_extra("torch", f"cannot compute the update of {view.label}"):
         import peft
         import torch
-    except ImportError as error:
-        raise MissingExtra(f"cannot compute the update of {view.label}", "train") from error
     return torch, peft
 
 

@@ -222,7 +222,7 @@ def test_weight_files_are_those_the_index_names(tmp_path):
 
 
 def test_a_real_model_saved_by_transformers_in_two_ways_is_one_base(tmp_path):
-    transformers = pytest.importorskip("transformers", reason="pip install 'adaptkit[train]'")
+    transformers = pytest.importorskip("transformers", reason="pip install 'adaptkit-peft[torch]'")
     config = transformers.LlamaConfig(
         hidden_size=16,
         intermediate_size=32,
@@ -332,7 +332,7 @@ def test_t5_shares_its_embeddings_even_with_a_head_of_its_own(tmp_path):
 
 
 def test_a_tied_model_of_transformers_has_one_identity_with_and_without_its_head(tmp_path):
-    transformers = pytest.importorskip("transformers", reason="pip install 'adaptkit[train]'")
+    transformers = pytest.importorskip("transformers", reason="pip install 'adaptkit-peft[torch]'")
     model = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=64)
     )

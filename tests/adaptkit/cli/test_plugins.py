@@ -126,7 +126,7 @@ def test_stdout_holds_only_json(scratch, command):
     found = json.loads(scratch.adaptkit(*command).stdout)
     assert {"plugin", "distribution", "version", "status", "registered", "reason"} <= set(found[0])
     assert {record["distribution"] for record in found} >= {
-        "adaptkit",
+        "adaptkit-peft",
         "acme-source",
         "acme-editable",
     }

@@ -40,7 +40,7 @@ def test_the_commands_of_the_page_work_word_for_word(project):
     script = "\n".join(re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)).replace(
         "/mnt/team", f"{project}/team"
     )
-    script = script.replace("pip install 'adaptkit[sign]'\n", "")
+    script = script.replace("pip install 'adaptkit-peft[sign]'\n", "")
     environment = os.environ | {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "ADAPTKIT_HOME": str(project / ".adaptkit"),

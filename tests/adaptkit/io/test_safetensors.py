@@ -139,7 +139,7 @@ def test_the_library_loads_every_dtype_and_shape_bit_for_bit(tmp_path, dtype, sh
 
 @pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "F8_E5M2", "F16"])
 def test_torch_sees_the_same_numbers(tmp_path, dtype):
-    torch = pytest.importorskip("torch", reason="pip install 'adaptkit[train]'")
+    torch = pytest.importorskip("torch", reason="pip install 'adaptkit-peft[torch]'")
     from safetensors.torch import load_file
 
     array = np.array([[0.5, -2.0, 3.0]]).astype(numpy_dtype(dtype))

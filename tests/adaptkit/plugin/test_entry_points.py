@@ -65,6 +65,19 @@ def test_only_the_group_asked_for_is_read_and_comments_are_not(tmp_path):
     assert found(tmp_path, group="console_scripts") == [("x", "y")]
 
 
+def test_what_a_plugin_offers_is_read_from_the_groups_below(tmp_path):
+    text = (
+        "[adaptkit]\na = pkg.a\nb = pkg.b\nc = pkg.c\n"
+        "[adaptkit.commands]\na = pkg.a\nc = pkg.other\n[adaptkit.review]\na = pkg.a\nd = pkg.d\n"
+    )
+    distribution(tmp_path, "one", text)
+    a, b, c = installed("adaptkit", [str(tmp_path)])
+    assert a.declared == {"commands", "review"}
+    assert (a.may_offer("commands"), a.may_offer("methods")) == (True, False)
+    assert (b.declared, c.declared) == (frozenset(), frozenset())  # silent: they may offer anything
+    assert b.may_offer("commands")
+
+
 def test_what_cannot_be_read_hides_nothing_else(tmp_path):
     distribution(tmp_path, "binary", "").joinpath("entry_points.txt").write_bytes(
         b"\xff\xfe[adaptkit]"

@@ -265,8 +265,12 @@ def test_loading_every_built_in_imports_nothing_heavy():
     )
     script = f"""
 import sys
+from adaptkit.plugin.catalogue import KINDS
 from adaptkit.plugin.manager import Plugins
+from adaptkit.types import Event
 plugins = Plugins.from_environment()
+plugins.emit(Event("added", "a@1"))
+print(*(len(plugins.names(kind)) for kind in KINDS))
 print(*(name for name in {heavy} if name in sys.modules))
 print(*(record.status for record in plugins.records()))
 """
@@ -276,7 +280,9 @@ print(*(record.status for record in plugins.records()))
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )
-    imported, statuses = done.stdout.splitlines()
+    offered, imported, statuses = done.stdout.splitlines()
+    methods, backends, strategies, *_ = map(int, offered.split())
+    assert min(methods, backends, strategies) > 3
     assert imported == ""
     assert set(statuses.split()) == {"loaded"}
 
@@ -495,7 +501,7 @@ def test_ctrl_c_is_never_swallowed(plugin):
         with pytest.raises(KeyboardInterrupt):
             use(Plugins([plugin(hook[:2], body.format(hook=hook))]))
     with pytest.raises(KeyboardInterrupt):
-        Plugins([plugin("early", "raise KeyboardInterrupt")])
+        Plugins([plugin("early", "raise KeyboardInterrupt")]).records()
 
 
 def test_a_plugin_sees_only_its_own_hooks(plugin):
@@ -568,6 +574,68 @@ def test_commands_are_added_to_a_group_and_those_there_already_stay(plugin):
     assert (
         plugins.records()[0].reason == "the command 'a' exists already, so its own was left out"
     )  # b is well
+
+
+MARK = "import builtins\nbuiltins.{name}_was_loaded = True\n"
+
+
+def test_a_plugin_that_declares_what_it_offers_is_loaded_when_that_is_asked_for(plugin):
+    import builtins
+    from dataclasses import replace
+
+    body = "@hookimpl\ndef register_merge_strategies(register): register(Linear())\n"
+    entry = replace(
+        plugin("lazy", MARK.format(name="lazy") + body), declared=frozenset({"strategies"})
+    )
+    silent = plugin("silent", MARK.format(name="silent") + "@hookimpl\ndef review(action): pass\n")
+    plugins = Plugins([entry, silent])
+    assert plugins.names("commands") == ()
+    assert (hasattr(builtins, "lazy_was_loaded"), builtins.silent_was_loaded) == (False, True)
+    assert plugins.strategy("linear").name == "linear"
+    assert builtins.lazy_was_loaded
+    assert [(record.status, record.reason) for record in plugins.records()] == [("loaded", "")] * 2
+    del builtins.lazy_was_loaded, builtins.silent_was_loaded
+
+
+def test_a_plugin_that_offers_more_than_it_declares_is_named(plugin):
+    from dataclasses import replace
+
+    body = "@hookimpl\ndef register_commands(cli): cli.command('fleet')(print)\n@hookimpl\ndef review(action): pass\n"
+    entry = replace(plugin("more", body), declared=frozenset({"strategies"}))
+    plugins = Plugins([entry])
+    assert plugins.names("commands") == ()  # it was not loaded for them
+    (record,) = plugins.records()
+    assert record.reason == (
+        "it offers commands and review, which its entry points do not declare: "
+        "list it under [adaptkit.commands] too"
+    )
+
+
+def test_every_built_in_declares_what_it_offers():
+    from adaptkit.plugin.entry_points import installed
+
+    declared = {point.name: point.declared for point in installed("adaptkit")}
+    for record in Plugins.from_environment({}).records():
+        if record.plugin in BUILT_INS:
+            kinds = {kind for kind in record.registered if kind != "hooks"}
+            assert declared[record.plugin] == kinds | set(record.registered.get("hooks", ()))
+
+
+def test_help_loads_no_built_in():
+    script = """
+import sys
+from adaptkit.cli import main
+main(["--help"])
+print(*(name for name in sys.modules if name.startswith("adaptkit_plugins.") or name == "pluggy"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == ""
 
 
 def test_the_environment_is_read_at_the_edge(monkeypatch):

@@ -109,7 +109,7 @@ def test_what_a_newer_adaptkit_wrote_is_told_so(tmp_path):
         read_lock(file)
     assert str(error.value) == (
         "adaptkit.lock, line 2: its format is 2, and this adaptkit reads 1\n"
-        "  pip install --upgrade adaptkit"
+        "  pip install --upgrade adaptkit-peft"
     )
 
 

@@ -184,7 +184,7 @@ def test_without_the_library_the_error_says_how_to_install_it(ada, monkeypatch):
     made = keys.sign(statement(), ada.private)
     monkeypatch.setitem(sys.modules, "model_signing", None)
     for work in (lambda: keys.sign(statement(), ada.private), lambda: keys.verify(made)):
-        with pytest.raises(MissingExtra, match="pip install 'adaptkit\\[sign\\]'"):
+        with pytest.raises(MissingExtra, match="pip install 'adaptkit-peft\\[sign\\]'"):
             work()
 
 

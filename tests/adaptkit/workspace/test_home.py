@@ -58,17 +58,6 @@ def test_the_environment_overrides_the_file(tmp_path):
     assert (config.author, config.registry_url) == ("bo", "postgresql+psycopg://host/db")
 
 
-@pytest.mark.parametrize(
-    "text", ["author = ", "remotes = 3", "remotes = [1]", '[remotes]\n"a/b/c" = "x"', "\xff"]
-)
-def test_a_broken_configuration_is_a_sentence_and_stays_as_it_was(text, tmp_path):
-    home = Home(tmp_path)
-    home.config_file.write_bytes(text.encode("latin-1"))
-    with pytest.raises(AdaptkitError):
-        home.read_config({})
-    assert home.config_file.read_bytes() == text.encode("latin-1")
-
-
 def test_names_of_remotes_are_checked_and_unknown_ones_show_the_known(tmp_path):
     home = Home(tmp_path)
     home.set_remote("team", "file:///team")
@@ -97,22 +86,142 @@ def test_the_policy_and_the_reviews_are_read_and_a_relative_file_is_beside_the_c
     assert home.read_config({}).policy == Path("/etc/adaptkit/policy.toml")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'policy = "x"',
-        '[policy]\nfiles = "x"',
-        "[policy]\nfile = 3",
-        '[review]\nenable = "licence"',
-        '[review]\nenabled = ["licence"]',
-        "review = 3",
-        '[policy]\nfile = ""',
-    ],
-)
-def test_a_rule_is_not_passed_over_for_a_slip_of_the_pen(text, tmp_path):
+SLIPS = [
+    (
+        'author = "ada"\nprotectd = ["prod"]',
+        2,
+        "the file has no key 'protectd', nearest is 'protected'",
+    ),
+    (
+        '[remotes]\nteam = "s3://b/x"\nprotected = ["prod"]',
+        3,
+        "'remotes.protected' is a list, and must be text in quotes",
+    ),
+    (
+        '[remotes]\nauthor = "s3://b/x"',
+        2,
+        "'author' stands in [remotes] and belongs at the top of the file, above every [table]",
+    ),
+    (
+        '[endpoints]\nhf = "https://hub"\nregistry_url = "sqlite:///x"',
+        3,
+        "'registry_url' stands in [endpoints] and belongs at the top of the file",
+    ),
+    (
+        '[review]\nenable = ["licence"]\nprotected = ["prod"]',
+        3,
+        "'protected' stands in [review] and belongs at the top of the file",
+    ),
+    ('\nfile = "policy.toml"', 2, "'file' stands at the top of the file and belongs in [policy]"),
+    ('[policy]\ndisable = ["paths"]', 2, "'disable' stands in [policy] and belongs in [review]"),
+    ('[polcy]\nfile = "x"', 1, "the file has no key 'polcy', nearest is 'policy'"),
+    ('[policy]\nfiles = "x"', 2, "[policy] has no key 'files', nearest is 'file'"),
+    (
+        '# a\n[review]\nenabled = ["licence"]',
+        3,
+        "[review] has no key 'enabled', nearest is 'enable'",
+    ),
+    ('review.enabled = ["licence"]', 1, "[review] has no key 'enabled', nearest is 'enable'"),
+    ("[policy]\nfile = 3", 2, "'policy.file' is a whole number, and must be text in quotes"),
+    ('[policy]\nfile = ""', 2, "'policy.file' is empty"),
+    ('[review]\nenable = "licence"', 2, "'review.enable' is text in quotes, and must be a list"),
+    (
+        "[review]\nenable = [3]",
+        2,
+        "number 1 of enable is a whole number, and must be text in quotes",
+    ),
+    ('[review]\nenable = ["licence", 3]', 2, "number 2 of enable is a whole number"),
+    ('policy = "x"', 1, "'policy' is text in quotes, and must be a table"),
+    ("review = 3", 1, "'review' is a whole number, and must be a table"),
+    ("remotes = [1]", 1, "'remotes' is a list, and must be a table"),
+    ("author = true", 1, "'author' is true or false, and must be text in quotes"),
+    ('protected = "prod"', 1, "'protected' is text in quotes, and must be a list"),
+    ('protected = ["prod", "a b"]', 1, "'a b' cannot be an alias"),
+    ('[remotes]\nteam = "mnt/team"', 2, "the remote 'team' is 'mnt/team', which is no URL"),
+    ('[remotes]\n"a/b/c" = "s3://x"', 2, "'a/b/c' is not a name"),
+    (
+        "[quotas]\nstore = 1.5",
+        2,
+        "'quotas.store' is a number, and must be a whole number or text in quotes",
+    ),
+    ('author = "ada"\nprotected = [', 2, ""),
+    ('author = "ada"\nauthor = "bo"', 2, "Cannot overwrite a value"),
+    ("a\n\xff", 2, "it is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "why"), SLIPS)
+def test_a_mistake_in_the_configuration_is_an_error_with_file_line_and_reason(
+    text, line, why, tmp_path
+):
+    home = Home(tmp_path)
+    home.config_file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(AdaptkitError) as caught:
+        home.read_config({})
+    assert caught.value.what == f"cannot read {home.config_file}, line {line}"
+    assert caught.value.why.startswith(why)
+    assert caught.value.fix.endswith("docs/configuration.md shows every key")
+
+
+def test_a_mistake_shows_what_to_do_about_it(tmp_path):
+    home = Home(tmp_path)
+    home.config_file.write_text('protectd = ["prod"]')
+    with pytest.raises(AdaptkitError) as caught:
+        home.read_config({})
+    assert str(caught.value) == (
+        f"cannot read {home.config_file}, line 1: the file has no key 'protectd', nearest is 'protected'\n"
+        "  known are author, registry_url, protected, remotes, policy, review, quotas, endpoints; "
+        "docs/configuration.md shows every key"
+    )
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 100_000, "# " + "x" * (1 << 20)])
+def test_a_configuration_that_is_meant_to_hurt_is_refused(text, tmp_path):
     home = Home(tmp_path)
     home.config_file.write_text(text)
-    with pytest.raises(
-        AdaptkitError, match="cannot read .*config.toml: .*\n  mend it: docs/signing.md"
-    ):
+    with pytest.raises(AdaptkitError, match="nested too deeply|larger than 1,048,576 bytes"):
         home.read_config({})
+
+
+def test_a_broken_configuration_is_not_changed(tmp_path):
+    home = Home(tmp_path)
+    home.config_file.write_text("protectd = []")
+    with pytest.raises(AdaptkitError, match="cannot change .*config.toml, line 1"):
+        home.set_remote("team", "file:///team")
+    with pytest.raises(AdaptkitError, match="cannot change .*config.toml, line 1"):
+        home.write_config(("author",), "ada")
+    assert home.config_file.read_text() == "protectd = []"
+
+
+def test_what_would_not_be_read_again_is_not_written(tmp_path):
+    home = Home(tmp_path)
+    home.write_config(("author",), "ada")
+    with pytest.raises(AdaptkitError, match=r"cannot set protected: 'a b' cannot be an alias"):
+        home.write_config(("protected",), ["a b"])
+    with pytest.raises(AdaptkitError, match=r"cannot set remotes.protected: 'protected' stands in"):
+        home.set_remote("protected", "s3://bucket/x")
+    assert home.config_file.read_text() == 'author = "ada"\n'
+
+
+def test_a_setting_of_the_top_is_written_above_the_tables(tmp_path):
+    home = Home(tmp_path)
+    home.config_file.write_text('[remotes]\nteam = "file:///team"  # keep\n')
+    home.write_config(("protected",), ["prod"])
+    config = home.read_config({})
+    assert (config.protected, config.remotes) == (("prod",), {"team": "file:///team"})
+    assert "# keep" in home.config_file.read_text()
+
+
+def test_the_example_of_the_page_holds_every_key(tmp_path):
+    from adaptkit.workspace.context.config_file import known_keys
+
+    page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    home = Home(tmp_path)
+    home.config_file.write_text(page.partition("```toml\n")[2].partition("```")[0])
+    config = home.read_config({})
+    assert config.protected == ("prod",)
+    assert config.quotas == {"store": "200 GB"}
+    assert {key.partition(".")[0] for key in known_keys()} <= set(config.__slots__) | {
+        "policy",
+        "review",
+    }

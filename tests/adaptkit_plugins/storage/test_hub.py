@@ -14,7 +14,7 @@ from concurrency import killed
 from hubs import hub
 from loopback_hub import Fault, LoopbackHub
 
-from adaptkit.errors import BadReference, Conflict, Corrupt, MissingExtra, NotFound, StorageError
+from adaptkit.errors import BadReference, Conflict, Corrupt, NotFound, StorageError
 from adaptkit.extend import PushOptions, no_progress
 from adaptkit.refs import Selector
 from adaptkit.remotes import transfer
@@ -429,12 +429,6 @@ def test_offline_opens_no_socket(hub, monkeypatch, place):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set, so no request is sent to the Hub" in message_of(place.list)
     assert hub.seen == []
-
-
-def test_without_the_library_the_line_that_installs_it_is_shown(monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'adaptkit\[hf\]'"):
-        HubBackend.open(URL).list()
 
 
 def test_the_plugin_costs_nothing_until_it_is_used():

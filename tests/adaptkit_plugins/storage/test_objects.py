@@ -511,7 +511,7 @@ def test_a_missing_library_is_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     with pytest.raises(
         AdaptkitError,
-        match=r"cannot open s3://bucket/naval: .*'s3' is not installed\n  pip install 'adaptkit\[s3\]'",
+        match=r"cannot open s3://bucket/naval: .*'s3' is not installed\n  pip install 'adaptkit-peft\[s3\]'",
     ):
         ObjectBackend.open("s3://bucket/naval").list()
 

@@ -598,7 +598,7 @@ def test_a_registry_is_no_place_for_an_adapter(registry, packed):
 def test_a_missing_library_is_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(
-        AdaptkitError, match=r"'oci' is not installed\n  pip install 'adaptkit\[oci\]'"
+        AdaptkitError, match=r"'oci' is not installed\n  pip install 'adaptkit-peft\[oci\]'"
     ):
         OciBackend.open("oci://localhost/naval").client.http  # noqa: B018
 

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
-from adaptkit.errors import AdaptkitError, Corrupt, MissingExtra, StorageError
+from adaptkit.errors import AdaptkitError, Corrupt, StorageError
 from adaptkit.io.http import POLICY, RetryPolicy, retry
 from adaptkit_plugins.storage.hub.errors import cause, explain
 from adaptkit_plugins.storage.hub.retries import transient, wait_asked
@@ -42,10 +42,8 @@ class Client:
 
     def __init__(self, url: str, repo: str, endpoint: str = "") -> None:
         self.url, self.repo = url, repo
-        try:
-            from huggingface_hub import constants
-        except ImportError as error:
-            raise MissingExtra(f"cannot reach {url}", "hf") from error
+        from huggingface_hub import constants
+
         configured = os.environ.get("HF_ENDPOINT") or endpoint or constants.ENDPOINT
         self.endpoint = configured.rstrip("/")
         self._silence = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SILENCE)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from adaptkit.errors import MissingExtra, StorageError
+from adaptkit.errors import StorageError, requires_extra
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, ClientConfig, GCSConfig, GCSStore, RetryConfig, S3Store
@@ -108,10 +108,8 @@ class Address:
 
     def store(self, retries: int) -> Store:
         """The client for the bucket; obstore reads the environment. It tries `retries` times again by itself."""
-        try:
+        with requires_extra("s3", f"cannot open {self.url}"):
             from obstore.store import AzureStore, GCSStore, S3Store
-        except ImportError:
-            raise MissingExtra(f"cannot open {self.url}", "s3") from None
         if (
             self.scheme == "s3"
             and not any(os.environ.get(name) for name in _SOURCES)

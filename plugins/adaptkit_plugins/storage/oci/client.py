@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from adaptkit.errors import MissingExtra
+from adaptkit.errors import requires_extra
 from adaptkit.io.http import BUSY, retry
 from adaptkit_plugins.storage.oci import auth, errors
 from adaptkit_plugins.storage.oci.address import may_be_asked
@@ -38,10 +38,8 @@ class Client:
     @cached_property
     def http(self) -> httpx.Client:
         """The HTTP client; opened when first needed."""
-        try:
+        with requires_extra("oci", f"cannot open {self.address.url}"):
             import httpx
-        except ImportError:
-            raise MissingExtra(f"cannot open {self.address.url}", "oci") from None
         client = httpx.Client(
             timeout=httpx.Timeout(60.0, connect=10.0),
             follow_redirects=False,

@@ -1,0 +1,235 @@
+"""A TOML file that people write, read strictly: what it may hold is a `msgspec.Struct`, and every mistake has its line.
+
+A key that nothing reads could switch a protection off without a word, so unknown keys, keys in the wrong table
+and values of another type are errors that name the file, the line and the nearest known key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
+
+from adaptkit.errors import AdaptkitError, nearest
+from adaptkit.io.files import os_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+Where = tuple[str | int, ...]  # keys, and numbers of tables in an array of tables
+
+LARGEST = 1 << 20  # bytes of a file that a person writes
+_AT_LINE = re.compile(r"\s*\(at line (\d+)")
+_MESSAGE = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|(\[\.\.\.\])")
+_KINDS = {
+    "str": "text in quotes",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "array": "a list",
+    "object": "a table",
+}
+
+
+class BadToml(ValueError):
+    """A mistake in a text: where it is (`line` 0: not known), why it is one, and what to do."""
+
+    def __init__(self, line: int, why: str, fix: str = "") -> None:
+        super().__init__(why)
+        self.line, self.why, self.fix = line, why, fix
+
+    def error(self, what: str, fix: str) -> AdaptkitError:
+        """The error for people: `what` says which file cannot be read."""
+        at = f", line {self.line}" if self.line else ""
+        return AdaptkitError(f"{what}{at}", why=self.why, fix=f"{self.fix}{fix}")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person wrote; `BadToml` when it is none."""
+    with os_errors("read", path), path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise BadToml(0, f"it is larger than {LARGEST:,} bytes")
+    try:
+        return data.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise BadToml(data[: error.start].count(b"\n") + 1, "it is not UTF-8") from error
+
+
+def parse(text: str, kind: type[T]) -> T:
+    """The text as a `kind` of msgspec.Struct; `BadToml` for everything that it does not allow."""
+    import msgspec
+
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = _AT_LINE.search(str(error))
+        line = int(found[1]) if found else text.count("\n") + 1
+        raise BadToml(line, _AT_LINE.split(str(error))[0]) from error
+    except RecursionError as error:
+        raise BadToml(0, "it is nested too deeply") from error
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), text, table, kind) from error
+
+
+def line_of(text: str, key: str, within: str = "", number: int = 0) -> int:
+    """The line on which a table, or (`within` one) a key of it, is written; 0 when it cannot be told.
+
+    Of an array of tables, `number` counts from 0.
+    """
+    table, seen = "", -1
+    for line_number, line in enumerate(text.split("\n"), 1):
+        head = line.strip()
+        if head.startswith("["):
+            table = _name_of(head.partition("#")[0].strip().strip("[]"))
+            seen += table == (within or key)
+            if not within and table == key and seen == number:
+                return line_number
+        elif (
+            "=" in head
+            and table == within
+            and (not within or seen == number)
+            and _name_of(head.partition("=")[0]) == key
+        ):
+            return line_number
+    return 0
+
+
+def line_at(text: str, where: Where) -> int:
+    """The line of the innermost part of `where` that has one of its own; 0 when none has."""
+    number = where[1] if len(where) > 1 and isinstance(where[1], int) else 0
+    keys = [step for step in where if isinstance(step, str)]
+    for end in range(len(keys), 0, -1):
+        table, key, dotted = ".".join(keys[: end - 1]), keys[end - 1], ".".join(keys[:end])
+        if found := line_of(text, key, table, number) or line_of(text, dotted, "", number):
+            return found
+    return 0
+
+
+def tables_of(kind: Any) -> Mapping[str, Any]:
+    """The fields of a Struct with their types; empty for anything else."""
+    from msgspec import structs
+
+    return {field.name: field.type for field in structs.fields(kind)} if _is_struct(kind) else {}
+
+
+def misplaced(where: Where, owner: str) -> str:
+    """Why a known key stands in the wrong table."""
+    key, table = where[-1], _table(where)
+    here = f"stands in [{table}]" if table else "stands at the top of the file"
+    there = (
+        f"belongs in [{owner}]" if owner else "belongs at the top of the file, above every [table]"
+    )
+    return f"'{key}' {here} and {there}"
+
+
+def _explained(message: str, text: str, table: Any, kind: Any) -> BadToml:
+    found = _MESSAGE.fullmatch(message)
+    assert found is not None
+    said, path = found[1], found[2] or ""
+    where, inner = _walk(path, table, kind)
+    if named := re.fullmatch(r"Object contains unknown field `(.*)`", said, re.DOTALL):
+        return _unknown((*where, named[1]), text, inner, kind)
+    if named := re.fullmatch(r"Object missing required field `(.*)`", said):
+        return BadToml(
+            line_at(text, where), f"{_called(where)} has no '{named[1]}'", f"add {named[1]} = …; "
+        )
+    return BadToml(line_at(text, where), f"{_called(where)} {_wanted(said)}")
+
+
+def _walk(path: str, value: Any, kind: Any) -> tuple[Where, Any]:
+    """The keys on the way to what msgspec names by a path such as `$.rules[0].names`, and the type there."""
+    from msgspec import ValidationError, convert
+
+    where: list[str | int] = []
+    for step in _STEP.finditer(path):
+        if step[1]:
+            where.append(step[1])
+            value, kind = value[step[1]], tables_of(kind)[step[1]]
+            continue
+        kind = get_args(kind)[-1 if step[3] else 0]
+        if step[2]:
+            where.append(int(step[2]))
+            value = value[int(step[2])]
+            continue
+        for key, one in value.items():  # msgspec does not say which of them
+            try:
+                convert(one, kind)
+            except ValidationError:
+                where.append(key)
+                value = one
+                break
+    return tuple(where), kind
+
+
+def _unknown(where: Where, text: str, inner: Any, kind: Any) -> BadToml:
+    key, known = str(where[-1]), list(tables_of(inner))
+    line = line_at(text, where)
+    if owners := [owner for owner, keys in _homes(kind) if key in keys and owner != where[:-1]]:
+        return BadToml(line, misplaced(where, ".".join(owners[0])), "move that line; ")
+    near = nearest(key, known, show=1)[0]
+    here = f"[{_table(where)}]" if where[:-1] else "the file"
+    return BadToml(
+        line,
+        f"{here} has no key '{key}', nearest is '{near}'",
+        f"known are {', '.join(known)}; ",
+    )
+
+
+def _homes(kind: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Sequence[str]]]:
+    """Every table that a file may have, with its keys."""
+    yield at, list(tables_of(kind))
+    for name, inner in tables_of(kind).items():
+        if _is_struct(inner):
+            yield from _homes(inner, (*at, name))
+
+
+def _is_struct(kind: Any) -> bool:
+    from msgspec import Struct
+
+    return isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, Struct)
+
+
+def _table(where: Where) -> str:
+    """The table of a key; those of an array are counted from 1."""
+    return ".".join(str(step + 1 if isinstance(step, int) else step) for step in where[:-1])
+
+
+def _called(where: Where) -> str:
+    """`policy.file`, or `names of rules number 2`."""
+    if not where:
+        return "the file"
+    for table, number in pairwise(where):
+        if isinstance(number, int):
+            keys = ".".join(str(step) for step in where[where.index(number) + 1 :])
+            place = f"number {number + 1} of {table}"
+            return f"'{keys}' in {place}" if keys else place
+    return f"'{'.'.join(map(str, where))}'"
+
+
+def _wanted(said: str) -> str:
+    """Msgspec's words in the reader's: Expected `str`, got `int`."""
+    if named := re.fullmatch(r"Expected `(.*)`, got `(.*)`", said):
+        wanted = " or ".join(_KINDS.get(one, one) for one in named[1].split(" | "))
+        return f"is {_KINDS.get(named[2], named[2])}, and must be {wanted}"
+    if re.fullmatch(r"Expected `\w+` of length >= 1", said):
+        return "is empty"
+    return said
+
+
+def _name_of(written: str) -> str:
+    try:
+        value: Any = tomllib.loads(f"{written} = 0")
+    except tomllib.TOMLDecodeError:
+        return ""
+    parts = []
+    while isinstance(value, dict) and len(value) == 1:
+        ((part, value),) = value.items()
+        parts.append(part)
+    return ".".join(parts)

@@ -1,0 +1,85 @@
+"""`adaptkit config`: settings are listed, read and written; a file that people wrote keeps its comments."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from adaptkit import AdaptkitError, Workspace
+from adaptkit.cli.app import app
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs `adaptkit config …` in a home of its own, without settings from the environment."""
+    for name in ("USER", "ADAPTKIT_AUTHOR", "ADAPTKIT_REGISTRY_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def config(*arguments):
+        done = CliRunner().invoke(app, ["--home", str(tmp_path), "config", *arguments])
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.stdout
+
+    return config
+
+
+def test_what_is_set_is_read_and_listed(run):
+    run("set", "author", "ada")
+    run("set", "protected", "prod", "release")
+    run("set", "review.enable", "licence")
+    run("set", "quotas.store", "200 GB")
+    run("set", "remotes.team", "file:///mnt/team/")
+    assert run("get", "author") == "ada\n"
+    assert run("get", "protected") == "prod\nrelease\n"
+    assert json.loads(run("get", "protected", "--json")) == ["prod", "release"]
+    assert json.loads(run("list", "--json")) == [
+        {"key": "author", "value": "ada"},
+        {"key": "protected", "value": ["prod", "release"]},
+        {"key": "review.enable", "value": ["licence"]},
+        {"key": "remotes.team", "value": "file:///mnt/team"},
+        {"key": "quotas.store", "value": "200 GB"},
+    ]
+
+
+def test_without_a_value_a_setting_is_removed(run, tmp_path):
+    (tmp_path / "config.toml").write_text('# ours\nauthor = "ada"\nprotected = ["prod"] # keep\n')
+    run("set", "author")
+    run("set", "policy.file")
+    assert run("get", "author") == "\n"
+    assert (tmp_path / "config.toml").read_text() == '# ours\nprotected = ["prod"] # keep\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("get", "auhtor"), "no setting called 'auhtor': known are author, "),
+        (("set", "polcy.file", "x"), "no setting called 'polcy.file': known are policy.file, "),
+        (("set", "remotes", "x"), "no setting called 'remotes': known are remotes.NAME, "),
+        (("set", "author", "x", "y"), "cannot set author to 2 values: it takes one"),
+        (("set", "protected", "a b"), "cannot set protected: 'a b' cannot be an alias"),
+        (("set", "remotes.team", "nowhere"), "no storage backend called 'nowhere'"),
+        (("set", "remotes.author", "file:///x"), "cannot set remotes.author: 'author' stands in"),
+    ],
+)
+def test_what_cannot_be_set_is_an_error_and_nothing_is_written(run, tmp_path, arguments, message):
+    with pytest.raises(AdaptkitError) as caught:
+        run(*arguments)
+    assert str(caught.value).startswith(message)
+    assert not (tmp_path / "config.toml").exists()
+
+
+def test_a_misspelt_protection_stops_every_command(run, tmp_path):
+    (tmp_path / "config.toml").write_text('protectd = ["prod"]\n')
+    with pytest.raises(AdaptkitError, match="config.toml, line 1: .*nearest is 'protected'"):
+        run("list")
+
+
+def test_a_change_holds_for_the_workspace_that_made_it(tmp_path):
+    with Workspace.open(tmp_path) as workspace:
+        assert workspace.config.protected == ()
+        workspace.set_config("protected", ["prod"])
+        assert workspace.config.protected == ("prod",)
+        assert workspace.get_config("protected") == ("prod",)
