@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from adaptkit.errors import RegistryError, RegistryTooNew
+from adaptkit.errors import RegistryError, RegistryTooNew, install_line
 from adaptkit.types import Event, canonical_json
 from adaptkit_registry.engine import HEAD
 from adaptkit_registry.import_lines import EVENT_COLUMNS, MOVE_COLUMNS, Import
