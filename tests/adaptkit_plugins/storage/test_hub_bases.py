@@ -79,7 +79,7 @@ def test_a_pickled_base_is_known_by_its_files_alone(hub, workspace):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"x": b"1"}, "hf://fleet/odd is no base model"),
+        ({"x": b"1"}, "hf://fleet/odd is not a base model"),
         (
             {"model.safetensors.index.json": b'{"weight_map": {"a": "one.safetensors"}}'},
             "its index names one.safetensors, which is missing",
