@@ -52,7 +52,7 @@ class Places:
             if isinstance(parsed, refs.UrlRef) and parsed.selector:
                 raise BadReference(
                     f"cannot push to '{to}'",
-                    why="the place chooses the number",
+                    why="the place gives the number",
                     fix=f"adaptkit push {name} {parsed.url}",
                 )
             return self.open(to)
