@@ -73,11 +73,10 @@ def test_with_the_plugin_off_nothing_is_protected_and_the_event_says_so(guarded,
 def test_protected_aliases_that_are_not_a_list_are_refused(filled):
     filled.home.config_file.write_text('protected = "prod"\n')
     with (
-        pytest.raises(AdaptkitError, match="protected is a list of aliases") as caught,
+        pytest.raises(AdaptkitError, match="'protected' is text in quotes, and must be a list"),
         Workspace.open(filled.home.path) as opened,
     ):
         opened.alias("naval", "prod", 2)
-    assert caught.value.fix == 'for example protected = ["prod"]'
 
 
 # ---------------------------------------------------------------- aliases
