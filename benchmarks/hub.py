@@ -86,7 +86,7 @@ def _bundle(source: Path, data: bytes) -> Bundle:
 
 @contextmanager
 def _hub() -> Iterator:
-    """A loopback Hub, and huggingface_hub told to use it by plain HTTP."""
+    """A loopback Hub, and huggingface_hub set to use it by plain HTTP."""
     from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars
     from loopback_hub import LoopbackHub

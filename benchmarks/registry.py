@@ -241,7 +241,7 @@ def plans(registry: Registry, size: int) -> dict[str, list[str]]:
         "list by base": lambda: registry.latest_versions(level_values=level),
         "lineage": lambda: registry.lineage(deep),
     }.items():
-        said: list[tuple[str, object]] = []
+        statements: list[tuple[str, object]] = []
 
         def hear(
             _c: object,
@@ -249,14 +249,16 @@ def plans(registry: Registry, size: int) -> dict[str, list[str]]:
             statement: str,
             parameters: object,
             *_: object,
-            said: list[tuple[str, object]] = said,
+            statements: list[tuple[str, object]] = statements,
         ) -> None:
-            said.append((statement, parameters))
+            statements.append((statement, parameters))
 
         event.listen(registry._engine, "before_cursor_execute", hear)  # noqa: SLF001
         work()
         event.remove(registry._engine, "before_cursor_execute", hear)  # noqa: SLF001
-        longest = max((s for s in said if "versions.message" in s[0]), key=lambda s: len(s[0]))
+        longest = max(
+            (s for s in statements if "versions.message" in s[0]), key=lambda s: len(s[0])
+        )
         with registry._reading() as sql:  # noqa: SLF001
             found[what] = [
                 str(row[-1]) for row in sql.exec_driver_sql(explain + longest[0], longest[1])

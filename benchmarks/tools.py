@@ -52,14 +52,14 @@ MERGEKIT = (
 
 @dataclass(frozen=True)
 class Result:
-    """One merge: its update of every weight, seconds, bytes written, and how its model answers."""
+    """One merge: its update of every weight, seconds, bytes written, and how its model scores."""
 
     tool: str
     mode: str
     updates: Updates
     seconds: float
     written: int
-    answers: dict[str, float]
+    scores: dict[str, float]
 
 
 def main() -> None:
@@ -303,7 +303,7 @@ def _ask_adapter(made: Story, adapter: Path) -> dict[str, float]:
 
 
 def _ask_model(made: Story, updates: Updates) -> dict[str, float]:
-    """What the base answers with an update in its weights."""
+    """How the base scores with an update in its weights."""
     import torch
 
     from fleet.models import load
@@ -349,7 +349,7 @@ def _page(results: list[Result], exact: Updates) -> str:
             ),
             default=0,
         )
-        a = r.answers
+        a = r.scores
         written = f"{r.written / 1e3:,.0f} kB" if r.written else "–"
         lines.append(
             f"| {r.tool} | `{r.mode}` | {apart:.2g} | {rank} | {a['naval']:.2f} | {a['medic']:.2f} | {a['polite']:.2f} "

@@ -79,7 +79,7 @@ def parse(text: str, kind: type[T]) -> T:
 
 
 def line_of(text: str, key: str, within: str = "", number: int = 0) -> int:
-    """The line on which a table, or (`within` one) a key of it, is written; 0 when it cannot be told.
+    """The line on which a table, or (`within` one) a key of it, is written; 0 when it is not found.
 
     Of an array of tables, `number` counts from 0.
     """
@@ -132,15 +132,15 @@ def misplaced(where: Where, owner: str) -> str:
 def _explained(message: str, text: str, table: Any, kind: Any) -> BadToml:
     found = _MESSAGE.fullmatch(message)
     assert found is not None
-    said, path = found[1], found[2] or ""
+    message, path = found[1], found[2] or ""
     where, inner = _walk(path, table, kind)
-    if named := re.fullmatch(r"Object contains unknown field `(.*)`", said, re.DOTALL):
+    if named := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
         return _unknown((*where, named[1]), text, inner, kind)
-    if named := re.fullmatch(r"Object missing required field `(.*)`", said):
+    if named := re.fullmatch(r"Object missing required field `(.*)`", message):
         return BadToml(
             line_at(text, where), f"{_called(where)} has no '{named[1]}'", f"add {named[1]} = …; "
         )
-    return BadToml(line_at(text, where), f"{_called(where)} {_wanted(said)}")
+    return BadToml(line_at(text, where), f"{_called(where)} {_wanted(message)}")
 
 
 def _walk(path: str, value: Any, kind: Any) -> tuple[Where, Any]:
@@ -213,14 +213,14 @@ def _called(where: Where) -> str:
     return f"'{'.'.join(map(str, where))}'"
 
 
-def _wanted(said: str) -> str:
+def _wanted(message: str) -> str:
     """Msgspec's words in the reader's: Expected `str`, got `int`."""
-    if named := re.fullmatch(r"Expected `(.*)`, got `(.*)`", said):
+    if named := re.fullmatch(r"Expected `(.*)`, got `(.*)`", message):
         wanted = " or ".join(_KINDS.get(one, one) for one in named[1].split(" | "))
         return f"is {_KINDS.get(named[2], named[2])}, and must be {wanted}"
-    if re.fullmatch(r"Expected `\w+` of length >= 1", said):
+    if re.fullmatch(r"Expected `\w+` of length >= 1", message):
         return "is empty"
-    return said
+    return message
 
 
 def _name_of(written: str) -> str:

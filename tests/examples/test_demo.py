@@ -9,11 +9,11 @@ import demo
 
 def test_the_demo_tells_its_story_with_measured_figures(story, tmp_path, capsys):
     demo.tell(story, tmp_path)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     figures = {
         label.strip(): tuple(map(float, found))
         for label, *found in re.findall(
-            r"^  (\S.*?)\s+(\d\.\d\d)\s+(\d\.\d\d)\s+(\d\.\d\d)$", told, re.MULTILINE
+            r"^  (\S.*?)\s+(\d\.\d\d)\s+(\d\.\d\d)\s+(\d\.\d\d)$", printed, re.MULTILINE
         )
     }
     assert list(figures) == [
@@ -30,6 +30,6 @@ def test_the_demo_tells_its_story_with_measured_figures(story, tmp_path, capsys)
     assert figures["medic"][1] >= 0.95
     assert all(figures[name][2] >= 0.95 for name in ("naval", "medic", "adaptkit, exact sum"))
     assert sum(figures["adaptkit, exact sum"]) > sum(figures["PEFT, linear"])
-    assert "error: naval and stray are for different bases" in told
-    assert "unchanged, nothing sent" in told
-    assert "The teammate's digest is the same" in told
+    assert "error: naval and stray are for different bases" in printed
+    assert "unchanged, nothing sent" in printed
+    assert "The teammate's digest is the same" in printed

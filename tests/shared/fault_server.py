@@ -37,7 +37,7 @@ class Harm:
     status: int = 0
     """Answer this, and do not pass the request on."""
     lose: int = 0
-    """Pass it on, then answer this in place of what the server said."""
+    """Pass it on, then return this instead of the server's response."""
     cut: int = 0
     """Break the connection after this many bytes of the answer."""
     change: Callable[[bytes], bytes] | None = None
@@ -136,8 +136,8 @@ class Proxy:
 
     def _refusal(self, client, body: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
         """What somebody gets who is not logged in as this proxy wants, or who asks for a token."""
-        said = client.headers.get("Authorization")
-        if self.needs and said != self.needs:
+        credentials = client.headers.get("Authorization")
+        if self.needs and credentials != self.needs:
             return 401, [("WWW-Authenticate", 'Basic realm="tests"')], b""
         if not self.tokens:
             return None
@@ -145,14 +145,17 @@ class Proxy:
             asked = parse_qs(
                 body.decode() if client.command == "POST" else urlsplit(client.path).query
             )
-            if said not in self.tokens and asked.get("refresh_token", [""])[0] not in self.tokens:
+            if (
+                credentials not in self.tokens
+                and asked.get("refresh_token", [""])[0] not in self.tokens
+            ):
                 return 401, [], b""
             token = secrets.token_hex(8)
             self.given.append(asked["scope"][0])
             self.valid[f"Bearer {token}"] = asked["scope"][0]
             return 200, [], json.dumps({"token": token}).encode()
-        if said in self.valid and (
-            client.command in {"GET", "HEAD"} or self.valid[said].endswith("push")
+        if credentials in self.valid and (
+            client.command in {"GET", "HEAD"} or self.valid[credentials].endswith("push")
         ):
             return None
         return 401, [("WWW-Authenticate", f'Bearer realm="{self.url}/token",service="tests"')], b""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Postgres:
-    """A running server; `database()` answers the URL of a new, empty database in it."""
+    """A running server; `database()` returns the URL of a new, empty database in it."""
 
     def __init__(self, server: Any, folder: str) -> None:
         self.server, self.folder = server, folder

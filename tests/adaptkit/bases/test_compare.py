@@ -13,8 +13,8 @@ from adaptkit.types import BaseIdentity, Level, Quantisation, Sameness
 def known(name="fleet/ship", quantised=None, derived_from=None, **levels):
     """`known(tm1="a", fs1="b?")`: a level ending in `?` is only claimed."""
     made = tuple(
-        Level(f"{kind}:{told.removesuffix('?')}", not told.endswith("?"))
-        for kind, told in levels.items()
+        Level(f"{kind}:{level.removesuffix('?')}", not level.endswith("?"))
+        for kind, level in levels.items()
     )
     return BaseIdentity(name, made, Quantisation("nf4", 4) if quantised else None, derived_from)
 

@@ -425,14 +425,14 @@ def test_two_levels_share_what_they_hash(tmp_path):
 
 
 def test_the_name_is_a_hub_id_or_the_folders(tmp_path):
-    def name(folder, told):
-        return measure(base(folder, config={"_name_or_path": told}), levels=("as1",)).name
+    def name(folder, declared):
+        return measure(base(folder, config={"_name_or_path": declared}), levels=("as1",)).name
 
     assert name(tmp_path / "a", "meta-llama/Llama-3.2-1B") == "meta-llama/Llama-3.2-1B"
-    for number, told in enumerate(
+    for number, declared in enumerate(
         ["/home/me/base", "./out/base", "../x/y", "C:\\x", "~/x", "", None, 3, "a/b/c", "gpt2"]
     ):
-        assert name(tmp_path / f"ship-{number}", told) == f"ship-{number}"
+        assert name(tmp_path / f"ship-{number}", declared) == f"ship-{number}"
 
 
 def test_the_name_of_a_folder_in_the_hub_cache_is_the_repository(tmp_path):
@@ -441,7 +441,7 @@ def test_the_name_of_a_folder_in_the_hub_cache_is_the_repository(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("declared", "expected"),
     [
         (
             {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
@@ -455,9 +455,9 @@ def test_the_name_of_a_folder_in_the_hub_cache_is_the_repository(tmp_path):
         ({}, ("unknown", 0, "")),
     ],
 )
-def test_files_that_are_quantised_say_so(tmp_path, told, expected):
+def test_files_that_are_quantised_say_so(tmp_path, declared, expected):
     assert measure(
-        base(tmp_path / "b", config={"quantization_config": told})
+        base(tmp_path / "b", config={"quantization_config": declared})
     ).quantised == Quantisation(*expected)
     assert measure(base(tmp_path / "c")).quantised is None
 

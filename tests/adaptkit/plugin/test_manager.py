@@ -107,10 +107,10 @@ def test_a_half_good_plugin_publishes_nothing(scratch):
         except NotFound as error:
             print(json.dumps([str(error), plugins.names("strategies")]))
     """
-    told, names = asked(scratch, script, only=("half", "good"))
+    message, names = asked(scratch, script, only=("half", "good"))
     assert "half-good" not in names
-    assert told.startswith("no strategy called 'half-good': known are ")
-    assert told.endswith("the plugins half failed to load: adaptkit plugins doctor")
+    assert message.startswith("no strategy called 'half-good': known are ")
+    assert message.endswith("the plugins half failed to load: adaptkit plugins doctor")
 
 
 def test_a_name_that_two_plugins_claim_belongs_to_neither(scratch):
@@ -122,8 +122,8 @@ def test_a_name_that_two_plugins_claim_belongs_to_neither(scratch):
         except PluginError as error:
             print(json.dumps([str(error), names]))
     """
-    told, names = asked(scratch, script)
-    assert told.splitlines() == [
+    message, names = asked(scratch, script)
+    assert message.splitlines() == [
         "the strategy 'linear2' is claimed by 2 plugins: first and second",
         "  ADAPTKIT_DISABLE_PLUGINS=second leaves 'first'",
     ]

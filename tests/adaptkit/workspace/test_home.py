@@ -17,9 +17,9 @@ def test_what_is_given_comes_before_the_environment_and_that_before_the_folders_
     (tmp_path / "project" / ".adaptkit").mkdir(parents=True)
     (tmp_path / "project" / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "project" / "deep")
-    environment = {"ADAPTKIT_HOME": str(tmp_path / "said")}
+    environment = {"ADAPTKIT_HOME": str(tmp_path / "given")}
     assert Home.find(tmp_path / "given", environment).path == tmp_path / "given"
-    assert Home.find(None, environment).path == tmp_path / "said"
+    assert Home.find(None, environment).path == tmp_path / "given"
     assert Home.find(None, {}).path == tmp_path / "project" / ".adaptkit"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))

@@ -20,7 +20,7 @@ class Fault:
     """One thing that goes wrong, for the next `times` requests that match; counted down as it happens.
 
     `request` is a regular expression over `METHOD /path`. `before` is called first: somebody else's change that
-    comes between. With `done`, the server does what it was asked and only then answers `status`; without, it
+    comes between. With `done`, the server does what it was asked and only then returns `status`; without, it
     does nothing. `spoil` breaks the answer itself:
 
     - drop: the connection ends without an answer; hang: nothing comes until the server is closed

@@ -40,19 +40,19 @@ class Blob:
 
     def described(self, path: str) -> dict[str, Any]:
         """As a tree listing shows it."""
-        told: dict[str, Any] = {
+        listed: dict[str, Any] = {
             "type": "file",
             "path": path,
             "size": len(self.data),
             "oid": self.oid,
         }
         if self.lfs:
-            told["lfs"] = {
+            listed["lfs"] = {
                 "oid": self.sha256,
                 "size": len(self.data),
                 "pointerSize": len(self.pointer),
             }
-        return told
+        return listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Repository:
         branch: str = "main",
         parent: str | None = None,
     ) -> str:
-        """Commit on a branch (None deletes a file), as somebody would who uses the website; answers its name."""
+        """Commit on a branch (None deletes a file), as a person on the website would; returns its name."""
         with self.lock:
             files = self.changed(parent or self.branches[branch], changes)
             made = self._commit(parent or self.branches[branch], files, title, message)

@@ -1,4 +1,4 @@
-"""What the loopback Hub answers, route by route; the shapes are those that huggingface_hub reads."""
+"""What the loopback Hub returns, route by route; the shapes are those that huggingface_hub reads."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Request:
     token: str
     body: bytes
 
-    def said(self, name: str) -> str:
+    def query_value(self, name: str) -> str:
         """A parameter of the query; empty when it is not there."""
         return parse_qs(self.query).get(name, [""])[0]
 
@@ -122,7 +122,7 @@ def create(request: Request) -> Answer:
 
 
 def models(request: Request) -> Answer:
-    author, wanted = request.said("author"), parse_qs(request.query).get("filter", [])
+    author, wanted = request.query_value("author"), parse_qs(request.query).get("filter", [])
     found = [repo for name, repo in request.hub.repos.items() if name.startswith(f"{author}/")]
     fitting = [repo for repo in found if set(wanted) <= set(_tags(repo))]
     return _json(
@@ -135,7 +135,7 @@ def info(request: Request, name: str, revision: str | None = None) -> Answer:
     commit = commit_at(repo, revision or "main")
     siblings = [
         {"rfilename": path}
-        | ({"size": len(blob.data), "blobId": blob.oid} if request.said("blobs") else {})
+        | ({"size": len(blob.data), "blobId": blob.oid} if request.query_value("blobs") else {})
         | (
             {
                 "lfs": {
@@ -144,7 +144,7 @@ def info(request: Request, name: str, revision: str | None = None) -> Answer:
                     "pointerSize": len(blob.pointer),
                 }
             }
-            if blob.lfs and request.said("blobs")
+            if blob.lfs and request.query_value("blobs")
             else {}
         )
         for path, blob in commit.files.items()
@@ -224,9 +224,9 @@ def lfs_batch(request: Request, name: str) -> Answer:
 
 
 def _upload(request: Request, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = {"oid": wanted["oid"], "size": wanted["size"]}
+    body: dict[str, Any] = {"oid": wanted["oid"], "size": wanted["size"]}
     if wanted["oid"] in request.hub.large:
-        return told
+        return body
     store, oid = request.hub.address("store"), wanted["oid"]
     upload: dict[str, Any] = {"href": f"{store}/put/{oid}"}
     if wanted["size"] >= request.hub.multipart_from:
@@ -236,7 +236,7 @@ def _upload(request: Request, wanted: Mapping[str, Any]) -> dict[str, Any]:
             "header": {"chunk_size": str(_PART)}
             | {str(n + 1): f"{store}/part/{oid}/{n}" for n in range(parts)},
         }
-    return told | {
+    return body | {
         "actions": {"upload": upload, "verify": {"href": f"{request.hub.url}/verify/{oid}"}}
     }
 
@@ -275,19 +275,19 @@ def commit(request: Request, name: str, branch: str) -> Answer:
     )
     header = next(line["value"] for line in lines if line["key"] == "header")
     changes = dict(_change(request, line) for line in lines if line["key"] != "header")
-    said = header.get("summary", ""), header.get("description", "")
+    texts = header.get("summary", ""), header.get("description", "")
     with repo.lock:
         branch = unquote(branch)
         head = commit_at(repo, branch).oid
         if header.get("parentCommit") not in {None, head}:
             raise Refusal(412, "", "A commit has happened since. Please refresh and try again.")
-        if request.said("create_pr"):
-            number, oid = repo.propose(changes, *said)
+        if request.query_value("create_pr"):
+            number, oid = repo.propose(changes, *texts)
             return _json(_committed(request, name, oid, number))
         oid = (
             head
             if repo.changed(head, changes) == repo.commits[head].files
-            else repo.commit(changes, *said, branch)
+            else repo.commit(changes, *texts, branch)
         )
     return _json(_committed(request, name, oid))
 
@@ -295,14 +295,14 @@ def commit(request: Request, name: str, branch: str) -> Answer:
 def _committed(
     request: Request, name: str, oid: str, proposal: int | None = None
 ) -> dict[str, Any]:
-    told = {
+    body = {
         "success": True,
         "commitOid": oid,
         "commitUrl": f"{request.hub.url}/{name}/commit/{oid}",
     }
     if proposal is not None:
-        told["pullRequestUrl"] = f"{request.hub.url}/{name}/discussions/{proposal}"
-    return told
+        body["pullRequestUrl"] = f"{request.hub.url}/{name}/discussions/{proposal}"
+    return body
 
 
 def _change(request: Request, line: Mapping[str, Any]) -> tuple[str, Blob | None]:

@@ -126,7 +126,7 @@ def _serve(hub: LoopbackHub, origin: str) -> _Server:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads a request, lets faults happen, answers what a route says."""
+    """Reads a request, injects faults, returns what a route returns."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = (
@@ -151,12 +151,12 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(
             hub, origin, self.command, path, query, bearer.removeprefix("Bearer "), body
         )
-        told = fault.status or fault.redirect or fault.spoil in {"drop", "hang"}
-        answer = self._routed(request) if fault.done or not told else Answer()
+        injected = fault.status or fault.redirect or fault.spoil in {"drop", "hang"}
+        answer = self._routed(request) if fault.done or not injected else Answer()
         if fault.status or fault.redirect:
             answer = Answer(
                 fault.status or 302,
-                fault.body or b'{"error": "the loopback Hub was told to fail"}',
+                fault.body or b'{"error": "the loopback Hub was asked to fail"}',
                 dict(fault.headers) | ({"Location": fault.redirect} if fault.redirect else {}),
             )
         if fault.spoil == "hang":
