@@ -398,4 +398,6 @@ VERBS = (
     "swept",
     "base-forgotten",
     "signed",
+    "calibrated",
+    "distilled",
 )

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from adaptkit.extend.method import LowRank
+
     Array = np.ndarray[Any, np.dtype[Any]]
 
 P = TypeVar("P")
@@ -20,6 +22,14 @@ Space = Literal["core", "knots", "dense", "factors"]
 @dataclass(frozen=True, slots=True)
 class NoParams:
     """For a strategy that has nothing to set."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """G = E[x xᵀ] of what goes into a module, as diag(`diagonal`) + `factor`·`factor`ᵀ (n, and n×k)."""
+
+    diagonal: Array
+    factor: Array
 
 
 class MergeStrategy(ABC, Generic[P]):
@@ -45,6 +55,8 @@ class MergeStrategy(ABC, Generic[P]):
     """Whether permuting the adapters together with their weights changes nothing."""
     rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "asked"
     """The rank kept: `--rank` or else whole; `--rank` or else the parents' largest; always whole."""
+    needs: ClassVar[Literal["nothing", "moments"]] = "nothing"
+    """What it must know beyond the updates; with moments, `merge_factors` does the work."""
 
     def coefficients(self, weights: Sequence[float], params: P) -> Sequence[float] | None:
         """When the result is Σ cᵢ·Dᵢ, the cᵢ: the core then stacks factors, exactly and without arithmetic."""
@@ -62,3 +74,17 @@ class MergeStrategy(ABC, Generic[P]):
 
         `rngs[i]` is derived from (seed, digest of adapter i, module), so that order does not change a draw.
         """
+
+    def merge_factors(
+        self,
+        deltas: Sequence[LowRank],
+        weights: Sequence[float],
+        moments: Sequence[Moment],
+        params: P,
+    ) -> LowRank:
+        """Combine one module's updates, given the moment of each adapter's inputs there. Pure; biases are added later.
+
+        Called instead of `merge` where moments were measured; where a module's inputs have none (an embedding, fused
+        experts), `merge` is called as if all inputs counted alike.
+        """
+        raise NotImplementedError

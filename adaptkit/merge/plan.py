@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptkit.adapters.opened import OpenAdapter
-from adaptkit.algebra.lowrank import add, dense_svd, sum_biases, svd, work
+from adaptkit.algebra.lowrank import add, dense_svd, factored, sum_biases, svd, work
 from adaptkit.algebra.spaces import view
 from adaptkit.errors import BadRecipe, Unmergeable
 from adaptkit.extend import Dense, LowRank
@@ -20,7 +20,7 @@ from adaptkit.extend import Dense, LowRank
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adaptkit.extend import Array, Delta, MergeStrategy, Module
+    from adaptkit.extend import Array, Delta, MergeStrategy, Module, Moment
     from adaptkit.merge.recipe import Recipe
     from adaptkit.types import Parent
 
@@ -159,10 +159,27 @@ def merged_update(
     if coefficients is not None:
         total = add(deltas, coefficients)
         return total, total
+    if strategy.needs == "moments":
+        found = [_moment(*present[p.digest]) for p in parents]
+        measured = [moment for moment in found if moment is not None]
+        if len(measured) == len(found):
+            low = [factored(delta) for delta in deltas]
+            merged = strategy.merge_factors(low, weights, measured, params)
+            return replace(merged, bias=sum_biases(deltas, weights)), add(deltas, weights)
     seen = view(recipe.space, deltas, weights)
     rngs = [generator(recipe.seed, parent.digest, module.key) for parent in parents]
     rebuilt = seen.rebuild([strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups])
     return replace(rebuilt, bias=sum_biases(deltas, weights)), add(deltas, weights)
+
+
+def _moment(source: OpenAdapter, module: Module) -> Moment | None:
+    if source.moment is None:
+        raise Unmergeable(
+            f"the inputs of {source.label} were not measured",
+            why="the strategy needs them",
+            fix=f"adaptkit calibrate {source.label} --base DIR --data FILE",
+        )
+    return source.moment(module.name, module.shape[1]) if module.kind == "linear" else None
 
 
 def weight_in(recipe: Recipe, parent: Parent, plan: ModulePlan) -> float:

@@ -6,6 +6,7 @@ interrupted goes on by running again: each version arrives whole or not at all.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError
-from adaptkit.extend import Bundle, StorageBackend
+from adaptkit.extend import Bundle, StorageBackend, attachments
 from adaptkit.extend.versioned_storage import VersionedStorage
 from adaptkit.io.files import sha256_file
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
-from adaptkit.signing.signatures import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -191,21 +191,23 @@ def copy(
                 )
             )
         progress(1)
-    _carry_signatures(made, numbers, failures)
+    _carry_attachments(made, numbers, failures)
     aliases, remarks = _carry_aliases(made, numbers, failures)
     return Mirrored((*made.unchanged, *sent), aliases, tuple(failures), remarks)
 
 
-def _carry_signatures(made: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
-    """Signatures lie beside a version, and go where its copy went; one that is there is not sent again."""
-    for placed in made.listed:
+def _carry_attachments(made: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
+    """What is attached to a version goes where its copy went; what is there is not sent again."""
+    for placed, kind in itertools.product(made.listed, attachments.TRAVEL):
         number = numbers.get(placed.manifest.digest)
+        if number is None:
+            continue
         try:
-            signed = made.source.attached(placed.number, KIND) if number is not None else ()
-            there = made.target.attached(number, KIND) if signed and number is not None else ()
-            for files in signed:
-                if number is not None and dict(files) not in [dict(one) for one in there]:
-                    made.target.attach(number, KIND, files)
+            found = made.source.attached(placed.number, kind)
+            there = [dict(files) for files in made.target.attached(number, kind)] if found else []
+            for files in found:
+                if dict(files) not in there:
+                    made.target.attach(number, kind, files)
         except AdaptkitError as error:
             failures.append(_sentence(error))
 
