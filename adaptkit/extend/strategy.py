@@ -55,8 +55,9 @@ class MergeStrategy(ABC, Generic[P]):
     """Whether permuting the adapters together with their weights changes nothing."""
     rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "asked"
     """The rank kept: `--rank` or else whole; `--rank` or else the parents' largest; always whole."""
-    needs: ClassVar[Literal["nothing", "moments"]] = "nothing"
-    """What it must know beyond the updates; with moments, `merge_factors` does the work."""
+    needs: ClassVar[Literal["nothing", "factors", "moments"]] = "nothing"
+    """What it must have beside tensors of one shape: the updates' own factors, or moments of inputs as well; then
+    `merge_factors` does the work."""
 
     def coefficients(self, weights: Sequence[float], params: P) -> Sequence[float] | None:
         """When the result is Σ cᵢ·Dᵢ, the cᵢ: the core then stacks factors, exactly and without arithmetic."""
@@ -79,12 +80,14 @@ class MergeStrategy(ABC, Generic[P]):
         self,
         deltas: Sequence[LowRank],
         weights: Sequence[float],
-        moments: Sequence[Moment],
         params: P,
+        rngs: Sequence[np.random.Generator],
+        moments: Sequence[Moment] = (),
     ) -> LowRank:
-        """Combine one module's updates, given the moment of each adapter's inputs there. Pure; biases are added later.
+        """Combine one module's updates, given as factors. Pure; biases are added later.
 
-        Called instead of `merge` where moments were measured; where a module's inputs have none (an embedding, fused
-        experts), `merge` is called as if all inputs counted alike.
+        Where it needs factors, they are balanced (B = U√S, A = √S·Vᵀ); where it needs moments, factors are as they
+        were written, and there is a moment for each. Where a module's inputs have none (an embedding, fused experts), `merge` is
+        called instead, as if all inputs counted alike.
         """
         raise NotImplementedError

@@ -49,7 +49,7 @@ class RegMean(MergeStrategy[Regression]):
     params: ClassVar[type[Any]] = Regression
     identity_at: ClassVar[float | None] = None
     symmetric: ClassVar[bool] = True
-    needs: ClassVar[Literal["nothing", "moments"]] = "moments"
+    needs: ClassVar[Literal["nothing", "factors", "moments"]] = "moments"
 
     def merge(
         self,
@@ -67,8 +67,9 @@ class RegMean(MergeStrategy[Regression]):
         self,
         deltas: Sequence[LowRank],
         weights: Sequence[float],
-        moments: Sequence[Moment],
         params: Regression,
+        rngs: Sequence[Generator],
+        moments: Sequence[Moment] = (),
     ) -> LowRank:
         import numpy as np
 

@@ -46,7 +46,7 @@ def restated(deltas, weights, moments, alpha, ridge):
 def test_it_is_the_papers_formula_in_factors(rank, alpha, ridge):
     deltas, weights = [update(2, 0), update(3, 1), update(1, 2)], [1.0, 0.5, -0.7]
     moments = [measured(i, rank) for i in range(3)]
-    merged = RegMean().merge_factors(deltas, weights, moments, Regression(alpha, ridge))
+    merged = RegMean().merge_factors(deltas, weights, Regression(alpha, ridge), [], moments)
     wanted = restated(deltas, weights, moments, alpha, ridge)
     assert merged.rank == 6
     assert np.abs(matrix(merged) - wanted).max() < 1e-10 * np.abs(wanted).max()
@@ -61,12 +61,12 @@ def test_each_adapter_is_followed_on_its_own_inputs():
         sketch = Sketch(11)
         sketch.add(rows)
         moments.append(sketch.moment())
-    merged = RegMean().merge_factors(deltas, [1.0, 1.0], moments, Regression(1.0, 1e-9))
+    merged = RegMean().merge_factors(deltas, [1.0, 1.0], Regression(1.0, 1e-9), [], moments)
     for rows, delta in zip(inputs, deltas, strict=True):
         assert np.abs(rows @ (matrix(merged) - matrix(delta)).T).max() < 1e-5
 
 
 def test_inputs_that_are_all_zero_give_no_update():
     nothing = Moment(np.zeros(11), np.zeros((11, 0)))
-    merged = RegMean().merge_factors([update(2, 0)], [1.0], [nothing], Regression())
+    merged = RegMean().merge_factors([update(2, 0)], [1.0], Regression(), [], [nothing])
     assert not matrix(merged).any()
