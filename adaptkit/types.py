@@ -182,6 +182,7 @@ class Facts(TypedDict, total=False):
     converted_from: dict[str, str]  # {"path", "sha256", "dialect"} of the file that was read
     found: dict[str, str]  # {"place", "revision", "made_by"} of what others published
     training: dict[str, Any]  # {"data": [{"label", "digest"}], "datasets": [name], …}
+    distilled: dict[str, Any]  # how a merge was trained towards its parents
     plugins_off: list[str]  # plugins that were disabled then
 
 
@@ -388,7 +389,7 @@ class Event:
 
     Verbs: added, merged, extracted, pulled, published, proposed, alias-moved, noted, deleted,
     restored, renamed, signed, base-added, base-forgotten, rebuilt, imported, repaired, purged,
-    swept.
+    swept, calibrated, distilled.
     """
 
     verb: str

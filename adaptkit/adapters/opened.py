@@ -6,22 +6,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from adaptkit.adapters.adapter import Adapter
     from adaptkit.bases.weights import BaseWeights
-    from adaptkit.extend import AdapterMethod
+    from adaptkit.extend import AdapterMethod, Moment
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAdapter:
     """One opened adapter of a merge, with its method, and the base where its update needs it.
 
-    Its weight is in the recipe.
+    Its weight is in the recipe. `moment(module, inputs)` is what was measured of a module's inputs, for strategies
+    that need it; None where they are no vectors.
     """
 
     adapter: Adapter
     method: AdapterMethod
     digest: str
     base: BaseWeights | None = None
+    moment: Callable[[str, int], Moment | None] | None = None
 
     @property
     def label(self) -> str:

@@ -40,6 +40,13 @@ class Svd:
         """The Frobenius norm of D."""
         return float(np.linalg.norm(self.S))
 
+    def numerical_rank(self) -> int:
+        """How many singular values are above rounding noise, as numpy.linalg.matrix_rank counts."""
+        if self.S.size == 0:
+            return 0
+        noise = self.S[0] * max(self.U.shape[0], self.Vt.shape[1]) * np.finfo(WORK).eps
+        return int(np.count_nonzero(noise < self.S))
+
     def truncated(self, rank: int) -> tuple[LowRank, float]:
         """The best approximation of that rank as balanced factors, and the Frobenius norm of what it leaves out.
 

@@ -32,6 +32,8 @@ COMMANDS = {
     "resize": "merge",
     "convert": "merge",
     "extract": "bake",
+    "calibrate": "calibrate",
+    "distil": "distil",
     "diff": "merge",
     "plot": "merge",
     "push": "remotes",

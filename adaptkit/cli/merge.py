@@ -331,6 +331,8 @@ def compared(found: Comparison) -> str:
                 f"{pair.cosine:.3f}",
                 f"{pair.same_sign:.0%}",
                 str(pair.shared_modules),
+                f"{pair.row_overlap:.2f} ({pair.row_overlap_by_chance:.2f})",
+                f"{pair.column_overlap:.2f} ({pair.column_overlap_by_chance:.2f})",
                 *shown,
             )
         )
@@ -338,13 +340,23 @@ def compared(found: Comparison) -> str:
         lines += [
             "",
             *_columns(
-                ("pair", "cosine", "same sign", "shared modules", "most alike", "most opposed"),
+                (
+                    "pair",
+                    "cosine",
+                    "same sign",
+                    "shared modules",
+                    "row overlap (chance)",
+                    "column overlap (chance)",
+                    "most alike",
+                    "most opposed",
+                ),
                 rows,
             ),
         ]
     losses = [(str(rank), f"{loss:.2g}") for rank, loss in found.truncation.items()]
     lines += ["", *_columns(("rank of the sum", "loss"), losses)]
-    return "\n".join([*lines, "", f"try {found.advice}", f"  {found.reason}"])
+    lines += ["", *(f"warning: {text}" for text in found.warnings)]
+    return "\n".join([*lines, f"try {found.advice}", f"  {found.reason}"])
 
 
 def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -27,6 +27,7 @@ from adaptkit.extend.storage import Promise as Promise
 from adaptkit.extend.storage import PushOptions as PushOptions
 from adaptkit.extend.storage import StorageBackend as StorageBackend
 from adaptkit.extend.strategy import MergeStrategy as MergeStrategy
+from adaptkit.extend.strategy import Moment as Moment
 from adaptkit.extend.strategy import NoParams as NoParams
 from adaptkit.extend.strategy import P as P
 from adaptkit.extend.strategy import Space as Space

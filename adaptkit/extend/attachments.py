@@ -17,6 +17,10 @@ from adaptkit.types import digest_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+SIGNATURE = "application/vnd.adaptkit.signature.v1+json"
+MOMENTS = "application/vnd.adaptkit.moments.v1"
+TRAVEL = (SIGNATURE, MOMENTS)
+"""The kinds that adaptkit itself attaches: they go wherever their version is mirrored to."""
 LARGEST = 4 << 20  # bytes of one file
 MOST = 64  # of one kind that are read; a place could hold any number, to exhaust its readers
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from adaptkit.extend.method import LowRank
+
     Array = np.ndarray[Any, np.dtype[Any]]
 
 P = TypeVar("P")
@@ -20,6 +22,14 @@ Space = Literal["core", "knots", "dense", "factors"]
 @dataclass(frozen=True, slots=True)
 class NoParams:
     """For a strategy that has nothing to set."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """G = E[x xᵀ] of what goes into a module, as diag(`diagonal`) + `factor`·`factor`ᵀ (n, and n×k)."""
+
+    diagonal: Array
+    factor: Array
 
 
 class MergeStrategy(ABC, Generic[P]):
@@ -45,6 +55,9 @@ class MergeStrategy(ABC, Generic[P]):
     """Whether permuting the adapters together with their weights changes nothing."""
     rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "asked"
     """The rank kept: `--rank`, else whole; `--rank`, else the parents' largest; always whole."""
+    needs: ClassVar[Literal["nothing", "factors", "moments"]] = "nothing"
+    """What it must have beside tensors of one shape: the updates' own factors, or moments of inputs as well; then
+    `merge_factors` does the work."""
 
     def coefficients(self, weights: Sequence[float], params: P) -> Sequence[float] | None:
         """When the result is Σ cᵢ·Dᵢ, the cᵢ.
@@ -66,3 +79,19 @@ class MergeStrategy(ABC, Generic[P]):
         `rngs[i]` is derived from (seed, digest of adapter i, module), so that order does not change
         a draw.
         """
+
+    def merge_factors(
+        self,
+        deltas: Sequence[LowRank],
+        weights: Sequence[float],
+        params: P,
+        rngs: Sequence[np.random.Generator],
+        moments: Sequence[Moment] = (),
+    ) -> LowRank:
+        """Combine one module's updates, given as factors. Pure; biases are added later.
+
+        Where it needs factors, they are balanced (B = U√S, A = √S·Vᵀ); where it needs moments, factors are as they
+        were written, and there is a moment for each. Where a module's inputs have none (an embedding, fused experts), `merge` is
+        called instead, as if all inputs counted alike.
+        """
+        raise NotImplementedError

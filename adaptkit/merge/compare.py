@@ -50,6 +50,9 @@ class Pair:
     """How two adapters compare.
 
     The cosine of their updates, and the share of entries with equal signs, in all and by module.
+
+    `row_overlap` and `column_overlap` say how much of the smaller space of inputs that one reads (outputs that it
+    writes) lies in the other's, from 0 to 1, as the mean over the modules; `…_by_chance` is that of random ones.
     """
 
     one: str
@@ -59,6 +62,10 @@ class Pair:
     shared_modules: int
     cosines: Mapping[str, float]
     same_signs: Mapping[str, float]
+    row_overlap: float = 0.0
+    column_overlap: float = 0.0
+    row_overlap_by_chance: float = 0.0
+    column_overlap_by_chance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,7 @@ class Comparison:
     whole_rank: int
     advice: str
     reason: str
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -96,7 +104,8 @@ def compare(sources: Sequence[OpenAdapter], weights: Sequence[float]) -> Compari
     )
     losses, whole = _truncation(deltas, weights)
     advice, reason = _advise(pairs, adapters, losses, whole)
-    return Comparison(adapters, pairs, losses, whole, advice, reason)
+    warnings = tuple(text for pair in pairs if (text := _entangled(pair)))
+    return Comparison(adapters, pairs, losses, whole, advice, reason, warnings)
 
 
 def _modules(source: OpenAdapter) -> tuple[Module, ...]:
@@ -162,6 +171,8 @@ def _pair(
         weight += math.prod(module.shape)
         agreeing += signs[key] * math.prod(module.shape)
     sizes = math.sqrt(_energy(first) * _energy(second))
+    overlaps = [_overlaps(first[key][1], second[key][1]) for key in shared]
+    means = [math.fsum(column) / len(shared) for column in zip(*overlaps, strict=True)]
     return Pair(
         one,
         other,
@@ -170,6 +181,45 @@ def _pair(
         len(shared),
         cosines,
         signs,
+        *means,
+    )
+
+
+def _overlaps(a: Delta, b: Delta) -> tuple[float, float, float, float]:
+    """How far the rows and the columns of two updates span the same space, and how far random ones would."""
+    found, by_chance = [], []
+    for one, other in zip(_spaces(a), _spaces(b), strict=True):
+        smaller, larger = sorted((len(one), len(other)))
+        found.append(float(np.sum((one @ other.T) ** 2)) / smaller if smaller else 0.0)
+        by_chance.append(larger / one.shape[1])
+    return found[0], found[1], by_chance[0], by_chance[1]
+
+
+def _spaces(delta: Delta) -> tuple[Array, Array]:
+    """Orthonormal rows that span the row space and the column space of an update."""
+    if isinstance(delta, Dense):
+        whole = dense_svd(delta)
+        kept = whole.numerical_rank()
+        return whole.Vt[:kept], whole.U.T[:kept]
+    return _orthonormal(work(delta.A)), _orthonormal(work(delta.B).T)
+
+
+def _orthonormal(rows: Array) -> Array:
+    """From the small Gram matrix; what is below 1e-5 of the largest does not count."""
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    kept = values > (values[-1] * 1e-10 if values.size else 0.0)
+    basis: Array = (vectors[:, kept] / np.sqrt(values[kept])).T @ rows
+    return basis
+
+
+def _entangled(pair: Pair) -> str:
+    """What to expect of two updates that read the same inputs and do different things with them."""
+    if pair.row_overlap < max(0.25, 3 * pair.row_overlap_by_chance) or pair.cosine > 0.5:
+        return ""
+    return (
+        f"{pair.one} and {pair.other} read the same inputs (row overlap {pair.row_overlap:.2f}, by chance "
+        f"{pair.row_overlap_by_chance:.2f}), as adapters trained from one seed do: merges with fixed weights are likely "
+        "to lose a skill. Calibrate both and merge with --strategy regmean, then distil"
     )
 
 

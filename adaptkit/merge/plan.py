@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptkit.adapters.opened import OpenAdapter
-from adaptkit.algebra.lowrank import add, dense_svd, sum_biases, svd, work
+from adaptkit.algebra.lowrank import add, balance, dense_svd, factored, sum_biases, svd, work
 from adaptkit.algebra.spaces import view
 from adaptkit.errors import BadRecipe, Unmergeable
 from adaptkit.extend import Dense, LowRank
@@ -23,7 +23,7 @@ from adaptkit.extend import Dense, LowRank
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adaptkit.extend import Array, Delta, MergeStrategy, Module
+    from adaptkit.extend import Array, Delta, MergeStrategy, Module, Moment
     from adaptkit.merge.recipe import Recipe
     from adaptkit.types import Parent
 
@@ -165,10 +165,30 @@ def merged_update(
     if coefficients is not None:
         total = add(deltas, coefficients)
         return total, total
-    seen = view(recipe.space, deltas, weights)
     rngs = [generator(recipe.seed, parent.digest, module.key) for parent in parents]
+    moments = [_moment(*present[p.digest]) for p in parents] if strategy.needs == "moments" else []
+    measured = [moment for moment in moments if moment is not None]
+    if strategy.needs != "nothing" and len(measured) == len(moments):
+        low = [factored(delta) for delta in deltas]
+        if (
+            strategy.needs == "factors"
+        ):  # the same update written with other factors must merge alike
+            low = [balance(delta) for delta in low]
+        merged = strategy.merge_factors(low, weights, params, rngs, measured)
+        return replace(merged, bias=sum_biases(deltas, weights)), add(deltas, weights)
+    seen = view(recipe.space, deltas, weights)
     rebuilt = seen.rebuild([strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups])
     return replace(rebuilt, bias=sum_biases(deltas, weights)), add(deltas, weights)
+
+
+def _moment(source: OpenAdapter, module: Module) -> Moment | None:
+    if source.moment is None:
+        raise Unmergeable(
+            f"the inputs of {source.label} were not measured",
+            why="the strategy needs them",
+            fix=f"adaptkit calibrate {source.label} --base DIR --data FILE",
+        )
+    return source.moment(module.name, module.shape[1]) if module.kind == "linear" else None
 
 
 def weight_in(recipe: Recipe, parent: Parent, plan: ModulePlan) -> float:

@@ -64,6 +64,8 @@ class Recipe:
     energy: float | None = None
     keep: Keep = "fro"
     modules: tuple[ModuleWeight, ...] = ()
+    moments: tuple[str, ...] = ()
+    """The ids of what was measured of each source's inputs, where the strategy needs it."""
 
     def canonical(self) -> dict[str, Any]:
         """The plain value that is digested, recorded and printed."""
@@ -86,6 +88,8 @@ class Recipe:
             plain["modules"] = [
                 {"digest": m.digest, "glob": m.glob, "values": list(m.values)} for m in self.modules
             ]
+        if self.moments:
+            plain["moments"] = list(self.moments)
         return plain
 
     @property
@@ -143,6 +147,12 @@ def resolve(
     _check_energy(choices.energy, choices.keep, rank)
     if choices.missing not in get_args(Missing):
         raise NotFound("--missing", choices.missing, get_args(Missing))
+    if choices.missing == "zero" and strategy.needs == "moments":
+        raise BadRecipe(
+            f"'{strategy.name}' takes no --missing zero",
+            why="a module that an adapter lacks has no inputs that were measured",
+            fix="drop --missing: such an adapter is left out of that module",
+        )
     return Recipe(
         tuple(sources),
         strategy.name,

@@ -6,6 +6,7 @@ free, and what was interrupted goes on by running again: each version arrives wh
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError
-from adaptkit.extend import Bundle, StorageBackend
+from adaptkit.extend import Bundle, StorageBackend, attachments
 from adaptkit.extend.versioned_storage import VersionedStorage
 from adaptkit.io.files import sha256_file
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
-from adaptkit.signing.signatures import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -200,21 +200,25 @@ def copy(
                 )
             )
         progress(1)
-    _carry_signatures(planned, numbers, failures)
+    _carry_attachments(planned, numbers, failures)
     aliases, remarks = _carry_aliases(planned, numbers, failures)
     return Mirrored((*planned.unchanged, *sent), aliases, tuple(failures), remarks)
 
 
-def _carry_signatures(planned: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
-    """Copy signatures to where their version went; one that is there already is not sent again."""
-    for placed in planned.listed:
+def _carry_attachments(planned: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
+    """What is attached to a version goes where its copy went; what is there is not sent again."""
+    for placed, kind in itertools.product(planned.listed, attachments.TRAVEL):
         number = numbers.get(placed.manifest.digest)
+        if number is None:
+            continue
         try:
-            signed = planned.source.attached(placed.number, KIND) if number is not None else ()
-            held = planned.target.attached(number, KIND) if signed and number is not None else ()
-            for files in signed:
-                if number is not None and dict(files) not in [dict(one) for one in held]:
-                    planned.target.attach(number, KIND, files)
+            found = planned.source.attached(placed.number, kind)
+            there = (
+                [dict(files) for files in planned.target.attached(number, kind)] if found else []
+            )
+            for files in found:
+                if dict(files) not in there:
+                    planned.target.attach(number, kind, files)
         except AdaptkitError as error:
             failures.append(error.summary)
 

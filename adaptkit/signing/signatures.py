@@ -10,20 +10,18 @@ last, too.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from adaptkit.extend import attachments
-from adaptkit.io.files import atomic_write, fsync_directory, os_errors
 from adaptkit.signing.statement import Statement
+from adaptkit.store.attachments import KeptAttachments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-KIND = "application/vnd.adaptkit.signature.v1+json"
+KIND = attachments.SIGNATURE
 BUNDLE, STATEMENT, KEY = "model.sig", "statement.json", "key.pub"
 
 
@@ -56,37 +54,17 @@ class SignatureStore:
     root: Path
 
     def of(self, digest: str) -> tuple[Signature, ...]:
-        """Every signature of an artifact that is stored here, by any key and under any name."""
-        folder = self._folder(digest)
-        with os_errors("read", folder):
-            found = (
-                sorted(path for path in folder.glob("*") if attachments.ID.fullmatch(path.name))
-                if folder.is_dir()
-                else []
-            )
-            read = [{file.name: file.read_bytes() for file in path.iterdir()} for path in found]
+        """Every signature here of an artifact, whoever made it, under whatever name."""
+        read = [
+            {file.name: file.read_bytes() for file in folder.iterdir()}
+            for folder in self._kept.of(digest)
+        ]
         return tuple(signature for files in read if (signature := Signature.parse(files)))
 
     def keep(self, signature: Signature) -> bool:
         """Keep one; whether it is new here. It appears whole or not at all."""
-        folder = self._folder(signature.statement.manifest.digest)
-        target = folder / attachments.identity(signature.files)
-        if target.is_dir():
-            return False
-        with os_errors("write", folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            work = Path(mkdtemp(prefix=".new-", dir=folder))
-            try:
-                for name, data in signature.files.items():
-                    atomic_write(work / name, data)
-                work.rename(target)
-                fsync_directory(folder)
-            except OSError:
-                if not target.is_dir():  # else another process stored the same at the same moment
-                    raise
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-        return True
+        return self._kept.keep(signature.statement.manifest.digest, signature.files)
 
-    def _folder(self, digest: str) -> Path:
-        return self.root / "signatures" / digest.removeprefix("sha256:")
+    @property
+    def _kept(self) -> KeptAttachments:
+        return KeptAttachments(self.root / "signatures")

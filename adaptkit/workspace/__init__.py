@@ -17,6 +17,8 @@ from adaptkit.workspace import (
 )
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
+from adaptkit.workspace import calibrate as calibrating
+from adaptkit.workspace import distil as distilling
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
@@ -64,6 +66,9 @@ class Workspace(Context):
     convert = merging.convert
     diff = merging.diff
     merge_into_model = merging.merge_into_model
+
+    calibrate = calibrating.calibrate
+    distil = distilling.distil
 
     # bake
     bake = baking.bake_adapter

@@ -17,6 +17,7 @@ from adaptkit.io.hardware import machine
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.types import Parent
+from adaptkit.workspace.context.moments import open_moments
 from adaptkit.workspace.context.reviews import review
 from adaptkit.workspace.lookup.adapters import ingest_result, open_for_merge
 from adaptkit.workspace.lookup.artifacts import check_destination, register
@@ -100,6 +101,7 @@ def merge(
         weights = None if base is None else stack.enter_context(BaseWeights.open(user_path(base)))
         opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
         recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
+        opened, recipe = _with_moments(context, plan, opened, recipe, stack)
         bases = [(source.label, known) for source, known in opened]
         if base is not None:
             bases.insert(0, (str(base), measured_base(context, user_path(base)).identity))
@@ -332,6 +334,7 @@ def merge_into_model(
         weights = stack.enter_context(BaseWeights.open(folder))
         opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
         recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
+        opened, recipe = _with_moments(context, plan, opened, recipe, stack)
         _review(context, recipe, opened, None)
         companions = work / "companions"
         companions.mkdir()
@@ -367,6 +370,29 @@ def _open(
         open_for_merge(context, one.ref, work, stack, allow_pickle=allow_pickle, weights=weights)
         for one in weighted
     ]
+
+
+def _with_moments(
+    context: Context,
+    strategy: MergeStrategy[Any],
+    opened: list[tuple[OpenAdapter, BaseIdentity]],
+    recipe: Recipe,
+    stack: ExitStack,
+) -> tuple[list[tuple[OpenAdapter, BaseIdentity]], Recipe]:
+    """The adapters with what was measured of their inputs, where the strategy needs it; which it was, in the recipe."""
+    if strategy.needs != "moments":
+        return opened, recipe
+    from adaptkit.merge.moments import missing
+
+    found = [open_moments(context, s.digest, s.label, stack) for s, _ in opened]
+    measured = [one for one in found if one is not None]
+    if len(measured) < len(found):
+        lacking = [s.label for (s, _), one in zip(opened, found, strict=True) if one is None]
+        raise missing(lacking, strategy.name)
+    return (
+        [(replace(s, moment=m.of), b) for (s, b), m in zip(opened, measured, strict=True)],
+        replace(recipe, moments=tuple(one.id for one in measured)),
+    )
 
 
 def _parents(

@@ -10,6 +10,7 @@ from adaptkit.io.staging import staging
 from adaptkit.remotes import transfer
 from adaptkit.types import Placement
 from adaptkit.workspace.context.events import emit
+from adaptkit.workspace.context.moments import receive_moments
 from adaptkit.workspace.context.reviews import review_move
 from adaptkit.workspace.context.signatures import admit, kept_signatures
 from adaptkit.workspace.lookup.adapters import ingest_pulled
@@ -125,6 +126,7 @@ def _take(
     for signature in signatures:
         if signature.statement.manifest.digest == manifest.digest:
             kept_signatures(context).keep(signature)
+    receive_moments(context, place, placed.number, manifest.digest)
     if placed.number:
         context.registry.record_placement(
             Placement(place.url, placed.number, manifest.digest, context.now()),

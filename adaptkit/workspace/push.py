@@ -18,6 +18,7 @@ from adaptkit.io.staging import staging
 from adaptkit.remotes import transfer
 from adaptkit.types import FileEntry, PlacedVersion, Placement
 from adaptkit.workspace.context.events import emit
+from adaptkit.workspace.context.moments import send_moments
 from adaptkit.workspace.context.reviews import check_reviews, review
 from adaptkit.workspace.context.signatures import kept_signatures
 from adaptkit.workspace.lookup.artifacts import ensure_present, find_version, manifest_of
@@ -81,6 +82,7 @@ def push(context: Context, ref: str, to: str, *, options: PushOptions | None = N
         context.notify(f"{place.url}: {receipt.note}")
     if receipt.number:
         _send_signatures(context, placed, place, receipt.number)
+        send_moments(context, version.digest, version.ref, place, receipt.number)
     return Pushed(version, receipt)
 
 

@@ -15,6 +15,7 @@ from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.errors import BadAdapter
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
+from adaptkit.workspace.context.moments import receive_moments
 from adaptkit.workspace.context.signatures import admit
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import base_of, find_base
@@ -141,6 +142,7 @@ def _fetched(
     admit(context, place, placed, ref.name if isinstance(ref, refs.RemoteRef) else None)
     if placed.described:
         manifest = transfer.fetch(place, placed, context.store)
+        receive_moments(context, place, placed.number, manifest.digest)
     else:
         prepared = ingest_pulled(context, place, placed, work, allow_pickle=allow_pickle)
         manifest = context.store.add(prepared.manifest, prepared.sources)

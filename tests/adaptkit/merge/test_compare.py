@@ -48,6 +48,39 @@ def test_cosines_norms_and_signs_are_those_of_the_updates_written_out(filled, lo
         )  # small enough to be whole
 
 
+def test_overlaps_are_those_of_the_spaces_of_rows_and_columns(filled, lora_pair):
+    pair = filled.diff(["naval", "medic"]).pairs[0]
+    one, two = map(written_out, lora_pair)
+    rows, columns = [], []
+    for key in one.keys() & two.keys():
+        (U, _, Vt), (X, _, Yt) = (np.linalg.svd(d) for d in (one[key], two[key]))
+        rows.append(np.sum((Vt[:4] @ Yt[:8].T) ** 2) / 4)
+        columns.append(np.sum((U[:, :4].T @ X[:, :8]) ** 2) / 4)
+    assert pair.row_overlap == pytest.approx(np.mean(rows), rel=1e-8)
+    assert pair.column_overlap == pytest.approx(np.mean(columns), rel=1e-8)
+    inputs = [d.shape[1] for key, d in one.items() if key in two]
+    assert pair.row_overlap_by_chance == pytest.approx(np.mean([8 / n for n in inputs]))
+
+
+def test_adapters_that_read_the_same_inputs_and_differ_are_warned_of(
+    workspace, tiny_llama, tmp_path
+):
+    from safetensors.numpy import load_file, save_file
+
+    how = {"r": 4, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    for seed, name in enumerate(("naval", "medic", "pilot")):
+        tiny.save_adapter(tiny_llama, tmp_path / name, seed=seed, **how)
+    first, second = (tmp_path / name / "adapter_model.safetensors" for name in ("naval", "medic"))
+    same = {key: value for key, value in load_file(first).items() if "lora_A" in key}
+    save_file(load_file(second) | same, second, {"format": "pt"})
+    found = workspace.diff([str(tmp_path / name) for name in ("naval", "medic", "pilot")])
+    assert [round(pair.row_overlap, 6) for pair in found.pairs][:1] == [1.0]
+    (warning,) = found.warnings
+    assert "naval and " in warning
+    assert "read the same inputs (row overlap 1.00, by chance 0.12)" in warning
+    assert "--strategy regmean, then distil" in warning
+
+
 def test_what_a_rank_would_lose_is_what_the_merge_then_loses(filled, tmp_path):
     found = filled.diff(["naval=0.7", "medic=0.3"])
     for rank in (2, 8):

@@ -1,0 +1,132 @@
+"""One base in memory with several adapters on it: load, switch, feed in batches, let it answer."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import AdaptkitError, BadBase, MissingExtra
+from adaptkit.training.prompts import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from adaptkit.extend import Array
+
+LONGEST = 2048  # tokens of a row, where the base allows as many
+NEW_TOKENS = 64
+
+
+class LiveModel:
+    """A base in memory, in evaluation mode, and adapters on it by the names they were given."""
+
+    def __init__(self, base: Path, adapters: Mapping[str, Path]) -> None:
+        try:
+            import torch
+            from peft import PeftModel
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+            from transformers.utils.logging import disable_progress_bar
+        except ImportError as error:
+            raise MissingExtra(f"cannot run {base}", "train") from error
+        disable_progress_bar()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with quiet():
+            try:
+                self.tokenizer = AutoTokenizer.from_pretrained(base)
+                model = AutoModelForCausalLM.from_pretrained(base).to(self.device)
+            except (OSError, ValueError, ImportError) as error:
+                raise BadBase(
+                    f"cannot load {base} with its tokenizer",
+                    why=str(error).partition("\n")[0],
+                    fix="--base DIR is a folder that transformers can load as a causal language model",
+                ) from error
+            first, *others = adapters.items()
+            self.model = PeftModel.from_pretrained(model, str(first[1]), adapter_name=first[0])
+            for name, folder in others:
+                self.model.load_adapter(str(folder), adapter_name=name)
+        self.model.eval()
+        limit = getattr(model.config, "max_position_embeddings", None) or LONGEST
+        self.longest = min(LONGEST, int(limit))
+
+    @contextmanager
+    def switched(self, adapter: str | None) -> Iterator[Any]:
+        """The model with one of its adapters on, or (None) the bare base."""
+        if adapter is None:
+            with self.model.disable_adapter():
+                yield self.model
+            return
+        if self.model.active_adapter != adapter:  # switching walks through every module
+            self.model.set_adapter(adapter)
+        yield self.model
+
+    def tensors(self, adapter: str) -> dict[str, Array]:
+        """The tensors of one adapter under the keys of its file, in single precision."""
+        from peft import get_peft_model_state_dict
+
+        with quiet():
+            found = get_peft_model_state_dict(
+                self.model, adapter_name=adapter, save_embedding_layers=False
+            )
+        return {key: value.detach().float().cpu().numpy() for key, value in found.items()}
+
+    def batch(self, rows: Sequence[Tokens]) -> tuple[Any, Any]:
+        """Token ids, padded at the end, and the mask of what is no padding."""
+        import torch
+
+        width = max(len(row.ids) for row in rows)
+        ids = torch.zeros((len(rows), width), dtype=torch.long)
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = torch.tensor(row.ids)
+            mask[i, : len(row.ids)] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+    def answered(self, adapter: str | None, rows: Sequence[Tokens], batch: int) -> list[Tokens]:
+        """The rows, with the answer that the adapter (or the base) gives, greedily, where a row has none."""
+        import torch
+
+        done = list(rows)
+        asked = [i for i, row in enumerate(rows) if not row.answered]
+        end = self.tokenizer.eos_token_id
+        for at in range(0, len(asked), batch):
+            group = asked[at : at + batch]
+            width = max(len(rows[i].ids) for i in group)
+            ids = torch.zeros((len(group), width), dtype=torch.long)
+            mask = torch.zeros((len(group), width), dtype=torch.long)
+            for j, i in enumerate(group):  # padded before the prompt: answers start together
+                ids[j, width - len(rows[i].ids) :] = torch.tensor(rows[i].ids)
+                mask[j, width - len(rows[i].ids) :] = 1
+            with self.switched(adapter) as model, torch.no_grad(), quiet():
+                out = model.generate(
+                    input_ids=ids.to(self.device),
+                    attention_mask=mask.to(self.device),
+                    max_new_tokens=max(1, min(NEW_TOKENS, self.longest - width)),
+                    do_sample=False,
+                    pad_token_id=0 if end is None else end,
+                )[:, width:].tolist()
+            for i, new in zip(group, out, strict=True):
+                answer = new[: new.index(end) + 1] if end in new else new
+                done[i] = Tokens((*rows[i].ids, *answer), rows[i].start)
+        return done
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the libraries have to remark about themselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def module_in(model: Any, name: str, label: str) -> Any:
+    """One module of the base inside a PEFT model; `AdaptkitError` when the base has none of that name."""
+    try:
+        return model.get_base_model().get_submodule(name)
+    except AttributeError as error:
+        raise AdaptkitError(
+            f"the base has no module '{name}'",
+            why=f"{label} adapts it",
+            fix="give the base that the adapter was trained on: --base DIR",
+        ) from error
