@@ -235,7 +235,7 @@ class Version:
     created: str
     author: str = ""
     message: str = ""
-    origin: str = "added"  # added | merged | pulled | rebuilt
+    origin: str = "added"  # added | merged | trained | pulled | rebuilt
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -398,4 +398,5 @@ VERBS = (
     "swept",
     "base-forgotten",
     "signed",
+    "trained",
 )

@@ -34,6 +34,7 @@ COMMANDS = {
     "extract": "bake",
     "diff": "merge",
     "plot": "merge",
+    "train": "train",
     "push": "remotes",
     "pull": "remotes",
     "remote": "remotes",

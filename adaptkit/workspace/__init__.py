@@ -11,6 +11,7 @@ from adaptkit.workspace import bases as known_bases
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
+from adaptkit.workspace import train as training
 from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
@@ -56,6 +57,9 @@ class Workspace(Context):
     # bake
     bake = baking.bake_adapter
     extract = baking.extract_adapter
+
+    # train
+    train = training.train
 
     # remotes
     push = pushing.push
