@@ -399,4 +399,5 @@ VERBS = (
     "base-forgotten",
     "signed",
     "trained",
+    "evaluated",
 )

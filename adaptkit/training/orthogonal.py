@@ -63,4 +63,5 @@ def apart_from(taken: Array, rank: int, seed: int, name: str) -> Array:
     left *= np.linalg.norm(drawn, axis=1, keepdims=True) / np.linalg.norm(
         left, axis=1, keepdims=True
     )
-    return left.astype(np.float32)
+    start: Array = left.astype(np.float32)
+    return start

@@ -210,6 +210,7 @@ class _Stream:
     def __init__(self, file: Any, path: Path) -> None:
         self.count, self._file, self._path = 0, file, path
         self._writer: Any = None
+        self._schema: Any = None
         self._held: list[dict[str, Any]] = []
 
     @classmethod
@@ -239,9 +240,8 @@ class _Stream:
             import pyarrow as pa
         except ImportError as error:
             raise MissingExtra("cannot train", "train") from error
-        schema = None if self._writer is None else self._writer_schema
         try:
-            batch = pa.RecordBatch.from_pylist(self._held, schema=schema)
+            batch = pa.RecordBatch.from_pylist(self._held, schema=self._schema)
         except pa.ArrowException as error:
             raise BadData(
                 "the rows cannot be trained on together",
@@ -249,7 +249,7 @@ class _Stream:
                 fix="write them all in one form",
             ) from error
         if self._writer is None:
-            self._writer_schema = batch.schema
+            self._schema = batch.schema
             self._writer = pa.ipc.new_stream(self._file, batch.schema)
         with os_errors("write", self._path):
             self._writer.write_batch(batch)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from adaptkit.workspace import adapters, aliases, history, maintenance, project, remotes, signing
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
+from adaptkit.workspace import evaluate as evaluating
+from adaptkit.workspace import generate as generating
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
@@ -60,6 +62,9 @@ class Workspace(Context):
 
     # train
     train = training.train
+    evaluate = evaluating.evaluate
+    generate = generating.generate
+    conversation = generating.conversation
 
     # remotes
     push = pushing.push

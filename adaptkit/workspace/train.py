@@ -277,7 +277,7 @@ def _template(given: str) -> str:
 
 def _plain(choices: dict[str, Any]) -> dict[str, Any]:
     """Python callers may give one path, or Path objects, where several texts are meant."""
-    made = {}
+    made: dict[str, Any] = {}
     for key, value in choices.items():
         if key not in TYPES:
             from adaptkit.errors import NotFound
@@ -299,12 +299,13 @@ def _checked(config: TrainConfig) -> TrainConfig:
                 why=f"no {name} is given",
                 fix=f"--{name} {'DIR' if name == 'base' else 'FILE'}",
             )
-    whole = {
+    whole: dict[str, Any] = {
         name: tuple(str(user_path(item).absolute()) for item in getattr(config, name))
         for name in ("data", "eval_data", "replay")
     }
     base = user_path(config.base)
-    return replace(config, base=str(base.absolute()) if base.is_dir() else config.base, **whole)
+    whole["base"] = str(base.absolute()) if base.is_dir() else config.base
+    return replace(config, **whole)
 
 
 def _quantised(result: TrainResult) -> Quantisation | None:

@@ -38,6 +38,9 @@ class Config:
     reviews: Reviews = field(default_factory=Reviews)
     quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
     endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
+    gates: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # by alias: what it asks of metrics
 
     def remote(self, name: str) -> str:
         """The URL of a named remote."""
@@ -123,6 +126,7 @@ class Home:
                 reviews,
                 {str(k): str(v) for k, v in table.get("quotas", {}).items()},
                 endpoints,
+                self._gates(table.get("gates", {})),
             )
         else:
             config = Config()
@@ -133,6 +137,20 @@ class Home:
             or environment.get("USER", ""),
             registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
         )
+
+    def _gates(self, found: Any) -> dict[str, tuple[str, ...]]:
+        """The conditions of each alias; one text stands for a list of one."""
+        if not isinstance(found, dict):
+            found = {"": found}
+        gates = {alias: [said] if isinstance(said, str) else said for alias, said in found.items()}
+        for alias, said in gates.items():
+            if not alias or not isinstance(said, list) or not all(isinstance(t, str) for t in said):
+                raise AdaptkitError(
+                    f"cannot read {self.config_file}",
+                    why="[gates] gives conditions by alias",
+                    fix='for example prod = ["polite.forgetting <= 0.05"]',
+                )
+        return {alias: tuple(said) for alias, said in gates.items()}
 
     def _table(
         self, table: Mapping[str, Any], name: str, kinds: Mapping[str, type]
