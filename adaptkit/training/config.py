@@ -79,9 +79,7 @@ class TrainConfig:
                 raise TrainingError(
                     f"{_flag(name)} {value:g} makes no sense",
                     why=f"it is at least {low:g}",
-                    fix=f"{_flag(name)} {getattr(TrainConfig, name, None) or max(low, 1):g}"
-                    if name not in _SHARES
-                    else "give a share such as 0.1",
+                    fix=f"for example: {_flag(name)} {max(low, 1):g}",
                 )
         for name in _SHARES:
             if not 0 <= getattr(self, name) < 1:

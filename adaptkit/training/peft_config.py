@@ -58,13 +58,13 @@ def peft_config(
             made["target_modules"] = chosen
     elif config.target_modules != "auto":
         _has_no(config.method, "target_modules")
-    for asked, field, value in (
-        (config.rslora, "use_rslora", True),
-        (config.dora or config.method == "dora", "use_dora", True),
-        (config.init, "init_lora_weights", config.init),
+    for option, asked, field, value in (
+        ("rslora", config.rslora, "use_rslora", True),
+        ("dora", config.dora or config.method == "dora", "use_dora", True),
+        ("init", config.init, "init_lora_weights", config.init),
     ):
         if asked and field not in has:
-            _has_no(config.method, field)
+            _has_no(config.method, option)
         elif asked:
             made[field] = value
     return made | _settings(config.set, has, config.method)

@@ -183,7 +183,7 @@ def test_an_interrupted_training_resumes_and_ends_as_if_it_had_not_stopped(
     how = QUICK | {"steps": 8}
     interrupted(workspace, naval, speaker, **how)
     assert "go on with: adaptkit train --name naval --resume" in workspace.noticed[-1]
-    with pytest.raises(Refused, match="stands at step 4[\\s\\S]*--resume; or start anew"):
+    with pytest.raises(Refused, match="stands at step 5[\\s\\S]*--resume; or start anew"):
         workspace.train("naval", base=speaker, data=naval, **how)
     with pytest.raises(Refused, match="with another steps[\\s\\S]*schedule would not go on"):
         workspace.train("naval", resume=True, steps=20)
@@ -267,7 +267,8 @@ def test_a_loss_that_does_not_fall_is_noticed(workspace, speaker, naval):
         ({"early_stopping": 2}, TrainingError, "nothing to measure the loss on"),
         ({"set": ["rr=3"]}, NotFound, "no field of the method lora called 'rr'"),
         ({"task": "kto"}, TrainingError, "it holds answers[\\s\\S]*--task answers"),
-        ({"method": "ia3", "rslora": True}, TrainingError, "the method ia3 has no use rslora"),
+        ({"method": "ia3"}, TrainingError, "the method ia3 has no rank[\\s\\S]*leave out --rank"),
+        ({"method": "loha", "rslora": True}, TrainingError, "the method loha has no rslora"),
         ({"data": []}, TrainingError, "no data is given"),
         ({"columns": ["x"]}, BadData, "FIELD=COLUMN"),
         ({"chat_template": "./none.jinja"}, TrainingError, "cannot read the chat template"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.errors import TrainingError
 from adaptkit_plugins.trainers.trl.model import device, use_bf16
 
 if TYPE_CHECKING:
@@ -23,14 +24,21 @@ def trainer(job: TrainJob, adapted: Any, tokenizer: Any, watch: Any) -> Any:
         callbacks.append(EarlyStoppingCallback(job.options.early_stopping))
     rows = Dataset.from_file(str(job.rows))
     held = Dataset.from_file(str(job.eval_rows)) if job.eval_rows else None
-    made = _MAKERS[job.objective](
-        job,
-        model=adapted,
-        train_dataset=rows,
-        eval_dataset=held,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-    )
+    try:
+        made = _MAKERS[job.objective](
+            job,
+            model=adapted,
+            train_dataset=rows,
+            eval_dataset=held,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )
+    except (ValueError, ImportError) as error:
+        raise TrainingError(
+            f"TRL cannot train this as {job.objective}",
+            why=str(error).splitlines()[0],
+            fix="adaptkit train --help lists the options",
+        ) from error
     from transformers import PrinterCallback, ProgressCallback
 
     made.remove_callback(PrinterCallback)
