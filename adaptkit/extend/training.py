@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,6 @@ class TrainOptions:
     early_stopping: int | None = None
     save_every: int | None = None
     report_to: tuple[str, ...] = ()
-    accelerate: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,8 @@ class TrainJob:
     `objective` is sft, classify, dpo, orpo or kto. `rows` is an Arrow stream: of sft `input_ids` and `labels` (-100
     where a token does not count), already cut and shuffled by nobody; of classify `input_ids` and `label`; else
     `prompt`, `chosen` and `rejected`, or `prompt`, `completion` and `label`. `peft` is a PEFT configuration with
-    peft_type and task_type. `start` maps each module to the A it starts from, in a safetensors file.
+    peft_type and task_type. `start` maps each module to the A it starts from, in a safetensors file. `python` is that
+    of an environment of the trainer's own, `launch` the command that starts one process for each device.
     """
 
     base: Path
@@ -62,6 +62,26 @@ class TrainJob:
     start: Path | None = None
     checkpoint: Path | None = None
     python: Path | None = None
+    launch: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The job for a process of its own; paths as texts."""
+        data = asdict(self)
+        return {
+            key: str(value) if isinstance(value, Path) else value for key, value in data.items()
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrainJob:
+        """The way back from `to_json`."""
+        options = dict(data["options"])
+        options["report_to"] = tuple(options["report_to"])
+        paths = {key: Path(data[key]) for key in _PATHS if data[key] is not None}
+        rest = {"classes": tuple(data["classes"]), "launch": tuple(data["launch"])}
+        return cls(**{**data, **paths, **rest, "options": TrainOptions(**options)})
+
+
+_PATHS = ("base", "rows", "folder", "eval_rows", "start", "checkpoint", "python")
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class TrainConfig:
     seed: int | None = _option(None, "Derived from the name by default.")
     report_to: tuple[str, ...] = _option((), "tensorboard, wandb, trackio, …", "TOOL")
     trainer: str = _option("trl", "Which trainer plugin runs it.")
+    launch: str = _option("", "Start a process for each device by this command.", "COMMAND")
     trainer_python: str = _option("", "The Python of a trainer's own environment.", "PATH")
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ def portable(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration with files by their names alone; a base by its folder's name."""
     made: dict[str, Any] = {}
     for key, value in config.items():
-        if key == "trainer_python":
+        if key in {"trainer_python", "launch"}:
             continue
         if key in {"data", "eval_data", "replay"}:
             made[key] = [Path(item).name for item in value]

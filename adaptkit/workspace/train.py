@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -207,7 +208,7 @@ def _job(work: _Work) -> TrainJob:
     from adaptkit.training.peft_config import peft_config
 
     config, folder = work.config, work.run.folder
-    names = {field.name for field in fields(TrainOptions)} - {"seed", "lr", "accelerate"}
+    names = {field.name for field in fields(TrainOptions)} - {"seed", "lr"}
     options = TrainOptions(
         seed=work.seed,
         lr=_LR[work.objective] if config.lr is None else config.lr,
@@ -226,6 +227,7 @@ def _job(work: _Work) -> TrainJob:
         start=_start(work),
         checkpoint=work.checkpoint.folder if work.checkpoint else None,
         python=user_path(config.trainer_python) if config.trainer_python else None,
+        launch=tuple(shlex.split(config.launch)),
     )
 
 

@@ -51,6 +51,10 @@ class Trl(Trainer):
                 )
 
     def train(self, job: TrainJob, report: Callable[[TrainStep], None]) -> TrainResult:
+        if job.launch:
+            from adaptkit_plugins.trainers.trl.launch import launched
+
+            return launched(job, report)
         from adaptkit_plugins.trainers.trl.run import run
 
         return run(job, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import TrainingError
@@ -81,8 +82,6 @@ def _kto(job: TrainJob, **parts: Any) -> Any:
 
 
 def _orpo(job: TrainJob, **parts: Any) -> Any:
-    import os
-
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
@@ -110,6 +109,8 @@ def _common(job: TrainJob) -> dict[str, Any]:
             "metric_for_best_model": "eval_loss",
             "greater_is_better": False,
         }
+    if device() == "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        evaluated |= {"ddp_backend": "gloo"}
     return evaluated | {
         "output_dir": str(job.folder / "checkpoints"),
         "max_steps": options.steps or -1,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import sys
+import warnings
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import TrainingError
+from adaptkit.extend.artifact_files import CONFIG, WEIGHTS
 from adaptkit.extend.training import TrainResult
 from adaptkit_plugins.trainers.trl import arguments, model
 from adaptkit_plugins.trainers.trl.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from adaptkit.extend.training import TrainJob, TrainStep
 
@@ -26,7 +30,9 @@ def run(job: TrainJob, report: Callable[[TrainStep], None]) -> TrainResult:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        # what these libraries rename among themselves is nothing a user can do about
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|trl")
         return _run(job, report)
 
 
@@ -37,23 +43,21 @@ def _run(job: TrainJob, report: Callable[[TrainStep], None]) -> TrainResult:
     watch = Watch(job, report)
     trainer = arguments.trainer(job, adapted, tokenizer, watch)
     model.keep_float32(trainer.model)
-    before = {name: p.detach().clone() for name, p in _trained(trainer.model)}
+    before = _state(adapted)
     with watch:
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
-    moved = sum(
-        not bool((p.detach().to(before[name].device) == before[name]).all())
-        for name, p in _trained(trainer.model)
-    )
     metrics = {"train_loss": watch.losses[-1][1]} if watch.losses else {}
     if watch.eval_losses:
         metrics["eval_loss"] = min(loss for _, loss in watch.eval_losses)
     folder = job.folder / "adapter"
-    apart = None
-    if not watch.interrupted and trainer.is_world_process_zero():
-        trained = trainer.accelerator.unwrap_model(trainer.model)
-        trained.save_pretrained(folder)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's is a form to fill in
-        apart = _apart(job, trained, folder)
+    apart, moved = None, 0
+    if not watch.interrupted:
+        trainer.save_model(str(folder))  # every process takes part: shards are gathered here
+        if trainer.is_world_process_zero():
+            _tidy(folder)
+            moved = _moved(before, folder)
+            if trainer.args.world_size == 1:
+                apart = _apart(job, trainer.accelerator.unwrap_model(trainer.model), folder)
     return TrainResult(
         adapter=folder,
         steps=trainer.state.global_step,
@@ -69,6 +73,33 @@ def _run(job: TrainJob, report: Callable[[TrainStep], None]) -> TrainResult:
         versions={name: version(name) for name in _VERSIONS}
         | ({"bitsandbytes": version("bitsandbytes")} if job.bits else {}),
         bits=job.bits,
+    )
+
+
+def _state(adapted: Any) -> dict[str, Any]:
+    """The adapter's tensors as PEFT saves them."""
+    from peft import get_peft_model_state_dict
+
+    return {key: t.detach().cpu().clone() for key, t in get_peft_model_state_dict(adapted).items()}
+
+
+def _tidy(folder: Path) -> None:
+    """Leave the adapter, and not what trainers put beside it; PEFT's README is a form to fill in."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in {CONFIG, WEIGHTS}:
+            path.unlink()
+
+
+def _moved(before: dict[str, Any], folder: Path) -> int:
+    """How many saved tensors differ from what they started as."""
+    from safetensors.torch import load_file
+
+    saved = load_file(folder / WEIGHTS)
+    return sum(
+        key not in before or not bool((value == before[key].to(value.dtype)).all())
+        for key, value in saved.items()
     )
 
 
