@@ -279,6 +279,12 @@ def _describe(shown: Shown) -> str:
         lines.append(f"  aliases   {' '.join(version.aliases)}")
     if version.tags:
         lines.append(f"  tags      {' '.join(version.tags)}")
+    if isinstance(training := manifest.facts.get("training"), dict):
+        lines += [
+            f"  data      {one['label']}  {one['rows']:,} rows  {one['digest'][:19]}…"
+            for one in training.get("data", ())
+        ]
+        lines.append(f"  steps     {training.get('steps', '-')}, seed {training.get('seed', '-')}")
     lines += [f"  metric    {key} = {value:g}" for key, value in version.metrics.items()]
     lines += [
         f"  parent    {parent.label} × {parent.weight:g}  {parent.digest[:19]}…"
