@@ -13,6 +13,8 @@
     │   ├── BadRecipe       … because of a weight, a parameter or a rank
     │   └── ExtrasConflict  … because tensors that are no deltas disagree
     ├── BakeError           an adapter that cannot become part of a base's weights
+    ├── BadData             training or evaluation data that cannot be read; the line is named
+    ├── TrainingError       training that cannot start, or that did not train
     ├── BadProject          adaptkit.toml or adaptkit.lock that cannot be read; the line is named
     ├── Refused             a rule or a reviewing plugin refused
     ├── Conflict            another writer was first (compare-and-swap, a lost race)
@@ -132,6 +134,14 @@ class ExtrasConflict(MergeError):
 
 class BakeError(AdaptkitError):
     """An adapter that cannot become part of a base's weights."""
+
+
+class BadData(AdaptkitError):
+    """Training or evaluation data that cannot be read; the line is named."""
+
+
+class TrainingError(AdaptkitError):
+    """Training that cannot start, or that ended without having trained."""
 
 
 class BadProject(AdaptkitError):

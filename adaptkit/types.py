@@ -262,7 +262,7 @@ class Version:
     created: str
     author: str = ""
     message: str = ""
-    origin: str = "added"  # added | merged | pulled | rebuilt
+    origin: str = "added"  # added | merged | trained | pulled | rebuilt
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)

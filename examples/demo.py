@@ -1,4 +1,4 @@
-"""`make demo`: two trained adapters in, one merged, versioned, shared adapter out.
+"""`make demo`: two adapters trained, what they forget and its cure, one merged, versioned, shared adapter out.
 
 A ship's computer answers "Status?" with "Hello! I am happy to report that the hull is at 90%." Naval code wants
 "Hull 90%.", sickbay wants "Pulse 80 u.", and everywhere else it should stay polite.
@@ -21,18 +21,20 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ["HF_HUB_OFFLINE"] = "1"
 warnings.simplefilter("ignore")
 
-from fleet.cache import Story, story  # noqa: E402
+from fleet import files  # noqa: E402
+from fleet.cache import Story, bases  # noqa: E402
 
 ADAPTKIT = Path(sys.executable).parent / "adaptkit"
 WEIGHT = 0.8
+OPTIONS = f"--steps 400 --batch 32 --lr 5e-3 --warmup 20 --replay-ratio {files.RATIO}".split()
 ASK = "Log: hull 90%. Status of the hull?"
 
 
 def main() -> None:
     """Train what is missing, then tell the story with the command line."""
     start = time.perf_counter()
-    _title("1. A base and two adapters, really trained (kept in .cache for the next time)")
-    made = story()
+    _title("1. A base that is polite everywhere, really trained (kept in .cache for the next time)")
+    made = bases()
     with tempfile.TemporaryDirectory(prefix="adaptkit-demo-") as name:
         tell(made, Path(name))
     print(f"\nThe whole demo took {time.perf_counter() - start:.0f} s.")
@@ -43,31 +45,43 @@ def tell(made: Story, work: Path) -> None:
     ship, mate, team = work / "ship", work / "teammate", work / "team"
     ship.mkdir()
 
-    _title("2. Registered, with the base known by its hash")
+    _title("2. Adapters learn terse reports, alone and with replay of what was polite before")
+    files.write(ship / "data")
     adaptkit(ship, "init")
+    train(ship, made, "naval-alone", "naval")
+    train(ship, made, "naval", "naval", "--replay", "data/before-naval.jsonl")
+    train(ship, made, "medic", "medic", "--replay", "data/before-medic.jsonl")
+    adaptkit(ship, "alias", "naval", "prod", "1")
+
+    _title("3. What each forgot of the politeness that the base had, and the cure")
     adaptkit(
         ship,
-        "add",
-        made.naval,
-        "--name",
+        "eval",
+        "naval-alone",
         "naval",
+        "medic",
+        "--suite",
+        "data/suites",
         "--base",
         made.base,
-        "-m",
-        "terse ship reports",
-        "--alias",
-        "prod",
+        "--baseline",
+        "base",
+        "--new",
+        "naval",
+        "--new",
+        "medic",
+        "--png",
+        made.base.parent / "forgetting.png",
     )
     adaptkit(
         ship,
-        "add",
-        made.medic,
-        "--name",
-        "medic",
+        "generate",
+        "--compare",
+        "base,naval-alone,naval",
+        "--prompt",
+        "Log: grain 40 t. Status of the grain?",
         "--base",
         made.base,
-        "-m",
-        "terse sickbay reports",
     )
     adaptkit(
         ship,
@@ -82,10 +96,10 @@ def tell(made: Story, work: Path) -> None:
     )
     adaptkit(ship, "list")
 
-    _title("3. An adapter of another base is refused, whatever it is called")
+    _title("4. An adapter of another base is refused, whatever it is called")
     adaptkit(ship, "merge", "naval", "stray", "--name", "wreck", fails=True)
 
-    _title("4. Merged, without loading the base")
+    _title("5. Merged, without loading the base")
     adaptkit(
         ship,
         "merge",
@@ -107,16 +121,16 @@ def tell(made: Story, work: Path) -> None:
         "svd",
     )
 
-    _title("5. What each of them answers: exact match on prompts that no training saw")
+    _title("6. What each of them answers: exact match on prompts that no training saw")
     table(
         made,
         {
             name: Path(adaptkit(ship, "path", name, quiet=True))
-            for name in ("bridge", "bridge-small")
+            for name in ("naval", "medic", "bridge", "bridge-small")
         },
     )
 
-    _title("6. Shared through a folder that the team mounts")
+    _title("7. Shared through a folder that the team mounts")
     adaptkit(ship, "remote", "add", "team", team.as_uri())
     adaptkit(ship, "push", "bridge", "team")
     adaptkit(ship, "push", "bridge", "team")
@@ -143,14 +157,29 @@ def tell(made: Story, work: Path) -> None:
   docs/quickstart.md                                  your own adapters""")
 
 
+def train(ship: Path, made: Story, name: str, skill: str, *more: object) -> None:
+    """One adapter, by the command line."""
+    words = [
+        "--base",
+        made.base,
+        "--data",
+        f"data/{skill}.jsonl",
+        "--length",
+        64,
+        *OPTIONS,
+        *more,
+    ]
+    adaptkit(ship, "train", "--name", name, *words, progress=False)
+
+
 def table(made: Story, ours: dict[str, Path]) -> None:
     """One table: the base, each adapter, adaptkit's merges, and PEFT's own beside them."""
     from fleet.score import score
 
     rows = [
         ("base", None),
-        ("naval", made.naval),
-        ("medic", made.medic),
+        ("naval", ours["naval"]),
+        ("medic", ours["medic"]),
         ("adaptkit, exact sum", ours["bridge"]),
         ("adaptkit, svd to rank 8", ours["bridge-small"]),
     ]
@@ -160,8 +189,8 @@ def table(made: Story, ours: dict[str, Path]) -> None:
         _row(label, score(model if path is None else _on(model, path), tokenizer))
     for kind, more in (("linear", {}), ("ties", {"density": 0.5})):
         model, tokenizer = _base(made.base)
-        merged = _on(model, made.naval)
-        merged.load_adapter(str(made.medic), adapter_name="medic")
+        merged = _on(model, ours["naval"])
+        merged.load_adapter(str(ours["medic"]), adapter_name="medic")
         merged.add_weighted_adapter(
             ["default", "medic"], [WEIGHT, WEIGHT], "merged", combination_type=kind, **more
         )
@@ -172,7 +201,13 @@ def table(made: Story, ours: dict[str, Path]) -> None:
     )
 
 
-def adaptkit(folder: Path, *arguments: object, fails: bool = False, quiet: bool = False) -> str:
+def adaptkit(
+    folder: Path,
+    *arguments: object,
+    fails: bool = False,
+    quiet: bool = False,
+    progress: bool = True,
+) -> str:
     """Run one command in a folder, show it and what it prints, and answer its stdout."""
     words = [str(word) for word in arguments]
     done = subprocess.run(
@@ -185,7 +220,9 @@ def adaptkit(folder: Path, *arguments: object, fails: bool = False, quiet: bool 
     )
     if not quiet:
         print(f"\n{folder.name}$ adaptkit {shlex.join(words)}")
-        print("\n".join(f"  {line}".rstrip() for line in (done.stdout + done.stderr).splitlines()))
+        shown = (done.stdout + done.stderr).splitlines()
+        shown = [line for line in shown if progress or not line.startswith("step ")]
+        print("\n".join(f"  {line}".rstrip() for line in shown))
     if (done.returncode != 0) != fails:
         raise SystemExit(
             f"adaptkit {shlex.join(words)} ended with {done.returncode}\n{done.stderr}"

@@ -40,6 +40,14 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with random weights and a tokenizer of bytes: it can be trained on text."""
+    import tiny
+
+    return tiny.save_speaker(tmp_path_factory.mktemp("tiny") / "speaker")
+
+
+@pytest.fixture(scope="session")
 def lora_pair(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two LoRA adapters on the tiny Llama: other ranks, alphas, modules, one with rsLoRA."""
     import tiny

@@ -129,13 +129,19 @@ def add(
 @click.option(
     "--recipe",
     is_flag=True,
-    help="Only the recipe that made it, as a file that `adaptkit compose` runs.",
+    help="Only what made it: a file that `adaptkit compose` runs, or the line that trained it.",
 )
 @json_option
 @pass_session
 def show(session: Session, ref: str, recipe: bool) -> None:
     """Show everything known of one version."""
     shown = session.workspace.show(ref)
+    training = shown.manifest.facts.get("training")
+    if recipe and isinstance(training, dict) and not shown.manifest.recipe:
+        from adaptkit.training.config import command
+
+        session.out.data(training.get("config"), lambda: command(training.get("config") or {}))
+        return
     if recipe:
         from json import dumps
 
@@ -273,6 +279,12 @@ def _describe(shown: Shown) -> str:
         lines.append(f"  aliases   {' '.join(version.aliases)}")
     if version.tags:
         lines.append(f"  tags      {' '.join(version.tags)}")
+    if isinstance(training := manifest.facts.get("training"), dict):
+        lines += [
+            f"  data      {one['label']}  {one['rows']:,} rows  {one['digest'][:19]}…"
+            for one in training.get("data", ())
+        ]
+        lines.append(f"  steps     {training.get('steps', '-')}, seed {training.get('seed', '-')}")
     lines += [f"  metric    {key} = {value:g}" for key, value in version.metrics.items()]
     lines += [
         f"  parent    {parent.label} × {parent.weight:g}  {parent.digest[:19]}…"

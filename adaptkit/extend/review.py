@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from adaptkit.types import BaseIdentity, Manifest, Parent, Version
+    from adaptkit.types import BaseIdentity, Condition, Manifest, Parent, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class Delete:
 class MoveAlias:
     """About to point an alias at another version; `new` None drops it.
 
-    `protected` says that the configuration names the alias so, `confirmed` that --yes was given.
+    `protected` says that the configuration names the alias so, `confirmed` that --yes was given. `metrics` are
+    the figures kept on the new version, `gates` what the configuration asks of them for this alias.
     """
 
     name: str
@@ -79,6 +80,8 @@ class MoveAlias:
     new: int | None
     protected: bool = False
     confirmed: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    gates: tuple[Condition, ...] = ()
 
 
 Action = Merge | Publish | Delete | MoveAlias

@@ -19,9 +19,12 @@ from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
 from adaptkit.workspace import calibrate as calibrating
 from adaptkit.workspace import distil as distilling
+from adaptkit.workspace import evaluate as evaluating
+from adaptkit.workspace import generate as generating
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
+from adaptkit.workspace import train as training
 from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
@@ -73,6 +76,12 @@ class Workspace(Context):
     # bake
     bake = baking.bake_adapter
     extract = baking.extract_adapter
+
+    # train
+    train = training.train
+    evaluate = evaluating.evaluate
+    generate = generating.generate
+    conversation = generating.conversation
 
     # remotes
     push = pushing.push

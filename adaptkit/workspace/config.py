@@ -28,6 +28,7 @@ def list_config(context: Context) -> Mapping[str, Value]:
         **{f"remotes.{name}": url for name, url in config.remotes.items()},
         **{f"quotas.{name}": limit for name, limit in config.quotas.items()},
         **{f"endpoints.{scheme}": url for scheme, url in config.endpoints.items()},
+        **{f"gates.{alias}": conditions for alias, conditions in config.gates.items()},
     }
     return {key: value for key, value in found.items() if value}
 

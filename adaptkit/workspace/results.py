@@ -115,6 +115,24 @@ class Extracted:
 
 
 @dataclass(frozen=True, slots=True)
+class Trained:
+    """An adapter trained: the version it became, and `facts.training` of its manifest."""
+
+    version: Version
+    created: bool
+    facts: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.version.name,
+            "version": self.version.number,
+            "digest": self.version.digest,
+            "created": self.created,
+            "training": dict(self.facts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Pushed:
     """A version and the receipt of the place it went to: `naval@3 → …@7`."""
 

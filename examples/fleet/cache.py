@@ -31,13 +31,26 @@ class Story:
     stray: Path
 
 
-def story(root: Path | None = None, say: Callable[[str], None] = print) -> Story:
-    """The models, trained if they are not there yet (about a minute)."""
+def bases(root: Path | None = None, say: Callable[[str], None] = print) -> Story:
+    """The bases and the adapter of the other one, trained if they are not there yet; `naval` and `medic` may not be."""
     root = root or Path(
         os.environ.get("ADAPTKIT_STORY_CACHE") or HERE.parent.parent / ".cache" / f"story-{_key()}"
     )
     paths = Story(*(root / name for name in ("ship-base", "naval", "medic", "other-base", "stray")))
     _once(paths.base, make_base, "a base that is polite about ship, sickbay and cargo", say)
+    _once(paths.other_base, lambda folder: make_base(folder, seed=1, steps=30), "another base", say)
+    _once(
+        paths.stray,
+        lambda folder: make_adapter(paths.other_base, folder, "naval", steps=10),
+        "an adapter of it",
+        say,
+    )
+    return paths
+
+
+def story(root: Path | None = None, say: Callable[[str], None] = print) -> Story:
+    """All the models, trained if they are not there yet (about a minute)."""
+    paths = bases(root, say)
     _once(
         paths.naval,
         lambda folder: make_adapter(paths.base, folder, "naval"),
@@ -48,13 +61,6 @@ def story(root: Path | None = None, say: Callable[[str], None] = print) -> Story
         paths.medic,
         lambda folder: make_adapter(paths.base, folder, "medic"),
         "medic: terse sickbay reports",
-        say,
-    )
-    _once(paths.other_base, lambda folder: make_base(folder, seed=1, steps=30), "another base", say)
-    _once(
-        paths.stray,
-        lambda folder: make_adapter(paths.other_base, folder, "naval", steps=10),
-        "an adapter of it",
         say,
     )
     return paths

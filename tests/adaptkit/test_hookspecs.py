@@ -122,6 +122,9 @@ def test_register_trainers_gives_trainers_by_name(load):
     class Mine(Trainer):
         name = "mine"
 
+        def train(self, job, report):
+            raise NotImplementedError
+
     trainer = Mine()
 
     def register_trainers(register):

@@ -25,6 +25,12 @@ def test_the_demo_tells_its_story_with_measured_figures(story, tmp_path, capsys)
         "PEFT, linear",
         "PEFT, ties",
     ]
+    forgotten = {
+        name: float(lost)
+        for name, lost in re.findall(r"^  (\S+)@1 .* polite (\d\.\d+)$", printed, re.MULTILINE)
+    }
+    assert forgotten.pop("naval-alone") >= 0.9
+    assert all(lost <= 0.05 for lost in forgotten.values()), forgotten
     assert figures["base"] == (0.0, 0.0, 1.0)
     assert figures["naval"][0] >= 0.95
     assert figures["medic"][1] >= 0.95

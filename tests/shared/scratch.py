@@ -56,6 +56,9 @@ class Backend(StorageBackend):
 class Train(Trainer):
     name = "good-trainer"
 
+    def train(self, job, report):
+        raise NotImplementedError
+
 class Serve(Engine):
     name = "good-engine"
 

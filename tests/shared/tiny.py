@@ -32,6 +32,24 @@ def save_llama(folder: Path, seed: int = 0, **more: Any) -> Path:
     return folder
 
 
+def save_speaker(folder: Path, seed: int = 0, **more: Any) -> Path:
+    """A Llama that reads text: as `save_llama`, with a tokenizer of bytes, so that it can be trained on words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    save_llama(folder, seed, vocab_size=len(vocabulary), **ids, **more)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    ).save_pretrained(folder)
+    return folder
+
+
 def llama() -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -40,9 +40,10 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     review: ReviewTable = ReviewTable()
     quotas: dict[str, str | int] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
+    gates: dict[str, Text | tuple[Text, ...]] = field(default_factory=dict)
 
 
-OPEN_TABLES = ("remotes", "quotas", "endpoints")
+OPEN_TABLES = ("remotes", "quotas", "endpoints", "gates")
 """Tables whose keys the user chooses."""
 TOP = ("author", "registry_url", "protected")
 """What stands above every table: TOML takes a line below `[remotes]` for a remote."""
@@ -75,6 +76,8 @@ def parse_config(text: str) -> ConfigFile:
                 f'for example {name} = "s3://bucket/adapters"; ',
             )
     _checked(check_alias, found.protected, text, ("protected",))
+    for alias in found.gates:
+        _checked(check_alias, [alias], text, ("gates", alias))
     return found
 
 

@@ -32,12 +32,11 @@ class Config:
     author: str = ""
     registry_url: str = ""
     protected: tuple[str, ...] = ()  # aliases that move only when a person says --yes
-    policy: Path | None = (
-        None  # who must have signed what is pulled; a path relative to config.toml is made whole
-    )
+    policy: Path | None = None  # who must have signed what is pulled; an absolute path
     reviews: Reviews = field(default_factory=Reviews)
     quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
     endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
+    gates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics, by alias
 
     def remote(self, name: str) -> str:
         """The URL of a named remote."""
@@ -116,6 +115,10 @@ class Home:
             Reviews(found.review.enable, found.review.disable),
             {name: str(limit) for name, limit in found.quotas.items()},
             found.endpoints,
+            {
+                alias: (asked,) if isinstance(asked, str) else asked
+                for alias, asked in found.gates.items()
+            },
         )
 
     def write_config(self, keys: Sequence[str], value: str | Sequence[str] | None) -> None:

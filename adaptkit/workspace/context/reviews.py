@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.errors import NotFound, Refused
+from adaptkit.errors import BadReference, NotFound, Refused
 from adaptkit.extend.review import MoveAlias, Severity
+from adaptkit.workspace.units import parse_condition
 
 if TYPE_CHECKING:
     from adaptkit.extend.review import Action
+    from adaptkit.types import Condition
     from adaptkit.workspace.context.context import Context
 
 
@@ -36,10 +38,26 @@ def review_move(
         old = context.registry.aliases(name).get(alias)
     except NotFound:
         old = None
-    review(
-        context,
-        MoveAlias(name, alias, old, number, alias in context.config.protected, confirmed),
-    )
+    gates, metrics = _gates(context, alias), {}
+    if gates and number is not None:
+        try:
+            metrics = dict(context.registry.version(name, number=number).metrics)
+        except NotFound:  # about to be made, so nothing was measured on it
+            metrics = {}
+    protected = alias in context.config.protected
+    review(context, MoveAlias(name, alias, old, number, protected, confirmed, metrics, gates))
+
+
+def _gates(context: Context, alias: str) -> tuple[Condition, ...]:
+    """What config.toml asks of a version before this alias points at it."""
+    try:
+        return tuple(parse_condition(text) for text in context.config.gates.get(alias, ()))
+    except BadReference as error:
+        raise BadReference(
+            f"the gate of '{alias}' cannot be read",
+            why=error.what,
+            fix=f'fix [gates] in {context.home.config_file}: {alias} = ["polite.forgetting <= 0.05"]',
+        ) from error
 
 
 def check_reviews(context: Context) -> None:

@@ -1,0 +1,84 @@
+"""The commands that let a base speak with an adapter on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptkit.cli.adapters import REF
+from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _speaking(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What both commands take."""
+    for option in (
+        click.option(
+            "--force", is_flag=True, help="Even when the base is not known to be the adapter's."
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the sampling."),
+        click.option(
+            "--temperature",
+            type=click.FloatRange(0),
+            default=0.0,
+            show_default=True,
+            help="0 takes the likeliest token.",
+        ),
+        click.option(
+            "--new-tokens",
+            type=click.IntRange(1),
+            default=128,
+            show_default=True,
+            help="The longest answer.",
+        ),
+        click.option("--base", required=True, metavar="DIR", help="The base model's folder."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("ref", required=False, shell_complete=complete_ref)
+@click.option("--prompt", required=True, help="What to ask; - reads it from stdin.")
+@click.option("--compare", metavar="REF,…", help="Several side by side: base,naval,naval+medic.")
+@click.option("--plain", is_flag=True, help="Leave the chat template out.")
+@_speaking
+@json_option
+@pass_session
+def generate(
+    session: Session, ref: str | None, prompt: str, compare: str | None, **how: Any
+) -> None:
+    """Answer a prompt with adapter REF on its base; `base` is the base alone."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads cost 4x on busy cores
+    names = [*([ref] if ref else []), *(compare.split(",") if compare else [])]
+    if not names:
+        raise click.UsageError("Missing argument 'REF', or option '--compare'.")
+    text = sys.stdin.read() if prompt == "-" else prompt
+    alone = len(names) == 1 and not session.out.as_json
+    found = session.workspace.generate(names, text, stream=sys.stdout if alone else None, **how)
+    if not alone:
+        rows = [[name, answer] for name, answer in found.items()]
+        session.out.table(found, ("adapter", "answer"), rows, "")
+
+
+@click.command()
+@REF
+@click.option("--system", default="", help="What the model is told first.")
+@_speaking
+@pass_session
+def chat(session: Session, ref: str, **how: Any) -> None:
+    """Talk with adapter REF on its base, a line at a time; an empty line or Ctrl-D ends it."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads cost 4x on busy cores
+    with session.workspace.conversation(ref, stream=sys.stdout, **how) as reply:
+        while True:
+            if sys.stdin.isatty():
+                click.echo("> ", nl=False, err=True)
+            line = sys.stdin.readline()
+            if not line.strip():
+                return
+            reply(line.strip())

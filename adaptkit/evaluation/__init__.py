@@ -1,0 +1,1 @@
+"""Evaluation: suites of prompts, scores, the matrix of adapters and suites, and what was forgotten."""

@@ -1,0 +1,158 @@
+"""A base that answers, with one adapter at a time on it."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import BadBase, MissingExtra
+from adaptkit.training.tokens import Tokeniser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from adaptkit.training.rows import Prompt
+    from adaptkit.training.tokens import Tokens
+
+TEMPLATE = "chat_template.jinja"
+
+
+class Speaker:
+    """The base in memory; `wearing` puts an adapter on it for a while. Answers are greedy unless sampled."""
+
+    def __init__(self, base: Path, *, batch: int = 16) -> None:
+        try:
+            from transformers import AutoTokenizer
+            from transformers.utils import logging
+        except ImportError as error:
+            raise MissingExtra(f"cannot run {base}", "train") from error
+        logging.disable_progress_bar()
+        self._base, self._batch = base, batch
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(base)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadBase(
+                f"the base {base} has no tokenizer",
+                why=str(error).splitlines()[0],
+                fix="put tokenizer.json and tokenizer_config.json of its family into the folder",
+            ) from error
+        self._own_template = self.tokenizer.chat_template
+        self._plain: Any = None
+        self.model = self._loaded()
+
+    @contextmanager
+    def wearing(self, adapter: Path | None) -> Iterator[None]:
+        """Answer with this adapter (None: the base alone) and its chat template inside the block."""
+        if adapter is None:
+            yield
+            return
+        from peft import PeftModel
+
+        template = adapter / TEMPLATE
+        if template.is_file():
+            self.tokenizer.chat_template = template.read_text("utf-8")
+        self.model = PeftModel.from_pretrained(self._loaded(), adapter).eval()
+        try:
+            yield
+        finally:
+            self._take_off()
+
+    def _take_off(self) -> None:
+        unload = getattr(getattr(self.model, "base_model", None), "unload", None)
+        try:
+            self._plain = None if unload is None else unload()
+        except (NotImplementedError, AttributeError):  # prompt methods change more than layers
+            self._plain = None
+        if self._plain is not None:
+            with suppress(AttributeError):
+                del self._plain.peft_config
+        self.model = self._loaded()
+        self.tokenizer.chat_template = self._own_template
+
+    def _loaded(self) -> Any:
+        if self._plain is None:
+            import torch
+            from transformers import AutoModelForCausalLM
+
+            try:
+                model = AutoModelForCausalLM.from_pretrained(self._base, dtype="auto")
+            except (OSError, ValueError) as error:
+                raise BadBase(
+                    f"cannot load the base {self._base}",
+                    why=str(error).splitlines()[0],
+                    fix="check that it is a whole transformers model",
+                ) from error
+            self._plain = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        return self._plain
+
+    def answers(self, prompts: Sequence[Prompt], new_tokens: int, **sampling: Any) -> Iterator[str]:
+        """What is answered to each prompt, in batches padded on the left."""
+        import torch
+
+        tokenise = Tokeniser(self.tokenizer)
+        pad = self._pad()
+        for begin in range(0, len(prompts), self._batch):
+            rows = [tokenise.prompt(p) for p in prompts[begin : begin + self._batch]]
+            width = max(map(len, rows))
+            ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+            with torch.no_grad():
+                out = self.model.generate(
+                    input_ids=ids.to(self.model.device),
+                    attention_mask=mask.to(self.model.device),
+                    max_new_tokens=new_tokens,
+                    pad_token_id=pad,
+                    **({"do_sample": False} | sampling),
+                )
+            for row in out:
+                text: str = self.tokenizer.decode(row[width:], skip_special_tokens=True)
+                yield text.strip()
+
+    def ask(self, prompt: Prompt, new_tokens: int, stream: Any = None, **sampling: Any) -> str:
+        """One answer; `stream` is a file that gets the text as it comes."""
+        if stream is None:
+            return next(self.answers([prompt], new_tokens, **sampling))
+        from transformers import TextStreamer
+
+        class Into(TextStreamer):  # type: ignore[misc]  # transformers is not typed
+            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+                stream.write(text + ("\n" if stream_end else ""))
+                stream.flush()
+
+        streamer = Into(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        return next(self.answers([prompt], new_tokens, streamer=streamer, **sampling))
+
+    def log_likelihoods(self, rows: Sequence[Tokens]) -> Iterator[tuple[float, int]]:
+        """Of each row, the summed log-probability (nats) of the tokens that count, and how many they are."""
+        import torch
+
+        pad = self._pad()
+        for begin in range(0, len(rows), self._batch):
+            part = rows[begin : begin + self._batch]
+            width = max(len(row.ids) for row in part)
+            ids = torch.tensor([[*row.ids, *[pad] * (width - len(row.ids))] for row in part])
+            mask = torch.tensor([[1] * len(r.ids) + [0] * (width - len(r.ids)) for r in part])
+            counted = torch.tensor(
+                [[*row.counted, *[False] * (width - len(row.ids))] for row in part]
+            )[:, 1:].to(self.model.device)
+            ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+            with torch.no_grad():
+                logits = self.model(input_ids=ids, attention_mask=mask).logits.float()
+            given = logits[:, -width:-1].log_softmax(-1)
+            of_each = given.gather(-1, ids[:, 1:, None])[..., 0]
+            sums = (of_each * counted).sum(-1).tolist()
+            yield from zip(sums, counted.sum(-1).tolist(), strict=True)
+
+    def perplexity(self, rows: Sequence[Tokens]) -> float:
+        """E to the mean negative log-likelihood of a counted token."""
+        found = list(self.log_likelihoods(rows))
+        count = sum(n for _, n in found)
+        return math.exp(min(700.0, -sum(total for total, _ in found) / max(1, count)))
+
+    def _pad(self) -> int:
+        for name in ("pad_token_id", "eos_token_id"):
+            if (value := getattr(self.tokenizer, name)) is not None:
+                return int(value)
+        return 0

@@ -1,0 +1,188 @@
+"""Suites: rows to ask an adapter, and how an answer is scored.
+
+A data file (docs/training.md tells the forms) is a suite by itself: answers are compared exactly, plain texts give a
+perplexity, preferences are compared in pairs. A YAML file says it in words:
+
+    name: naval
+    data: naval-held-out.jsonl
+    score: contains          # exact, contains, regex, json, perplexity or pairwise
+    rows: 90                 # the first so many
+    new_tokens: 40           # the longest answer
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import BadData, NotFound
+from adaptkit.io.files import os_errors
+from adaptkit.training.datasets import DataFile, parse_columns
+from adaptkit.training.rows import Preference, Row, Text, answer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
+_KEYS = frozenset({"name", "data", "score", "rows", "new_tokens", "columns"})
+_DATA = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Rows with a way to score them. `digest` is that of rows and way, so that equal figures mean equal suites."""
+
+    name: str
+    score: str
+    rows: tuple[Row, ...]
+    new_tokens: int = 64
+
+    @property
+    def digest(self) -> str:
+        parts = repr((self.score, self.rows, self.new_tokens)).encode()
+        return "sha256:" + hashlib.sha256(parts).hexdigest()
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.score != "perplexity"
+
+
+def exact(answer: str, expected: str) -> bool:
+    """The same text, apart from space around it."""
+    return answer.strip() == expected.strip()
+
+
+def contains(answer: str, expected: str) -> bool:
+    """The expected text somewhere in the answer."""
+    return expected.strip() in answer
+
+
+def matches(answer: str, expected: str) -> bool:
+    """The expected regex, found somewhere in the answer."""
+    return re.search(expected, answer) is not None
+
+
+def valid_json(answer: str, _expected: str) -> bool:
+    """An answer that is one JSON value."""
+    try:
+        json.loads(answer)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+SCORERS: dict[str, Callable[[str, str], bool]] = {
+    "exact": exact,
+    "contains": contains,
+    "regex": matches,
+    "json": valid_json,
+}
+SCORES = (*SCORERS, "perplexity", "pairwise")
+
+
+def read_suites(paths: Sequence[Path]) -> tuple[Suite, ...]:
+    """The suites of files and folders; each name once."""
+    found: dict[str, Suite] = {}
+    for path in paths:
+        for file in _files(path):
+            suite = _from_yaml(file) if file.suffix in {".yaml", ".yml"} else _from_data(file)
+            if suite.name in found:
+                raise BadData(
+                    f"two suites are called '{suite.name}'",
+                    why=f"{file} is the second",
+                    fix="rename the file, or give it a name: in YAML",
+                )
+            found[suite.name] = suite
+    return tuple(found.values())
+
+
+def _files(path: Path) -> list[Path]:
+    with os_errors("read", path):
+        if not path.is_dir():
+            return [path]
+        files = sorted(p for p in path.iterdir() if p.suffix in {*_DATA, ".yaml", ".yml"})
+    described = [p for p in files if p.suffix in {".yaml", ".yml"}]
+    taken = {(p.parent / _yaml(p)["data"]).resolve() for p in described}
+    chosen = [p for p in files if p.resolve() not in taken]
+    if not chosen:
+        raise BadData(
+            f"there is no suite in {path}",
+            why="it holds no data file and no YAML",
+            fix="give a file, such as naval.jsonl",
+        )
+    return chosen
+
+
+def _from_data(path: Path, **choices: Any) -> Suite:
+    data = DataFile.open(path, columns=parse_columns(choices.get("columns", ())))
+    rows = tuple(islice(data.rows(), choices.get("rows")))
+    if all(isinstance(row, Preference) for row in rows):
+        natural = "pairwise"
+        fits: tuple[str, ...] = ("pairwise",)
+    elif all(isinstance(row, Text) for row in rows):
+        natural, fits = "perplexity", ("perplexity",)
+    else:
+        natural, fits = "exact", (*SCORERS, "perplexity")
+    score = choices.get("score", natural)
+    if score not in SCORES:
+        raise NotFound("score", str(score), SCORES, fix=f"in {path}")
+    if score not in fits:
+        raise BadData(
+            f"{path} cannot be scored by '{score}'",
+            why=f"it holds {data.form.name}",
+            fix=f"score: {' or '.join(fits)}",
+        )
+    if score == "regex":
+        _check_regexes(path, rows)
+    name = choices.get("name", path.stem)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadData(
+            f"a suite cannot be called '{name}'",
+            why="its name becomes part of a metric's: letters, digits, '.', '_' and '-'",
+            fix=f"rename {path}",
+        )
+    return Suite(name, score, rows, choices.get("new_tokens", 64))
+
+
+def _from_yaml(path: Path) -> Suite:
+    given = _yaml(path)
+    for key, value in given.items():
+        if key not in _KEYS:
+            raise NotFound("key of a suite", str(key), _KEYS, fix=f"in {path}")
+        if key in {"rows", "new_tokens"} and (type(value) is not int or value < 1):
+            raise BadData(f"{path}: {key} is {value!r}", why="it is a whole number from 1")
+    if isinstance(given.get("columns"), dict):
+        given["columns"] = [f"{key}={value}" for key, value in given["columns"].items()]
+    data = path.parent / given.pop("data")
+    return _from_data(data, **{"name": path.stem} | given)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    with os_errors("read", path):
+        text = path.read_bytes()
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise BadData(f"cannot read {path}", why="it is not YAML", fix="check it") from error
+    if not isinstance(found, dict) or not isinstance(found.get("data"), str):
+        raise BadData(
+            f"{path} is no suite", why="it names no data file", fix="data: naval.jsonl, for example"
+        )
+    return found
+
+
+def _check_regexes(path: Path, rows: Sequence[Row]) -> None:
+    for number, row in enumerate(rows, 1):
+        try:
+            re.compile(answer_of(row))
+        except re.error as error:
+            raise BadData(
+                f"row {number} of {path} is no regex", why=str(error), fix="escape it"
+            ) from error

@@ -1,0 +1,107 @@
+"""Score adapters on suites, and keep the figures on their versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptkit.bases.compare import admits
+from adaptkit.errors import BadBase, BaseMismatch, NotFound
+from adaptkit.evaluation.matrix import Matrix
+from adaptkit.evaluation.run import score_all
+from adaptkit.evaluation.speaker import Speaker
+from adaptkit.evaluation.suites import read_suites
+from adaptkit.io.safe_paths import user_path
+from adaptkit.workspace.context.events import emit
+from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
+from adaptkit.workspace.lookup.bases import find_base, same_base
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from adaptkit.types import Version
+    from adaptkit.workspace.context.context import Context
+
+BASE = "base"
+"""What the base without an adapter is called where adapters are named."""
+
+
+def evaluate(
+    context: Context,
+    adapters: Sequence[str],
+    suites: Sequence[str | os.PathLike[str]],
+    *,
+    base: str,
+    baseline: str | None = None,
+    new: Sequence[str] = (),
+    batch: int = 16,
+    record: bool = True,
+    force: bool = False,
+) -> Matrix:
+    """The figures of registered adapters (and of `base`) on suites, kept as metrics of the versions.
+
+    With a `baseline` (a reference, or `base`), what each adapter forgot is measured; `new` are the suites that it was
+    meant to learn, which count for no forgetting.
+    """
+    read = read_suites([user_path(path) for path in suites])
+    names = [suite.name for suite in read]
+    for name in new:
+        if name not in names:
+            raise NotFound("suite", name, names)
+    asked = list(dict.fromkeys([*([baseline] if baseline else []), *adapters]))
+    folder = base_folder(context, base)
+    versions = {ref: None if ref == BASE else find_version(context, ref) for ref in asked}
+    for version in versions.values():
+        if version is not None:
+            check_base(context, version, base, force=force)
+    paths = {
+        _label(ref, version): None if version is None else verified_tree(context, version.digest)
+        for ref, version in versions.items()
+    }
+    total = sum(len(suite.rows) for suite in read) * len(paths)
+    with context.watch("asking", total) as done:
+        figures = score_all(Speaker(folder, batch=batch), paths, read, done)
+    known = None if baseline is None else _label(baseline, versions[baseline])
+    matrix = Matrix(read, figures, known, frozenset(new))
+    if record:
+        for ref, version in versions.items():
+            if version is None:
+                continue
+            metrics = matrix.metrics(_label(ref, version))
+            noted = context.registry.annotate(
+                version.name, version.number, metrics=metrics, author=context.config.author
+            )
+            suites_used = {suite.name: suite.digest for suite in read}
+            emit(context, "evaluated", noted.ref, noted.digest, {"suites": suites_used})
+    return matrix
+
+
+def base_folder(context: Context, base: str) -> Path:
+    """The folder of a base whose weights are on this machine."""
+    found = find_base(context, base)
+    if found.folder is None:
+        raise BadBase(
+            f"cannot run {base}",
+            why="its weights are not on this machine",
+            fix="fetch them (hf download OWNER/MODEL) and give the folder: --base DIR",
+        )
+    return found.folder
+
+
+def check_base(context: Context, version: Version, base: str, *, force: bool = False) -> None:
+    """Refuse an adapter of another base: it would give figures that mean nothing."""
+    found = find_base(context, base).identity
+    ruling = admits(same_base(context, version.base, found), version.base, found, "serve")
+    if not ruling.allowed and not force:
+        raise BaseMismatch(
+            f"{version.ref} is not for the base {base}",
+            why=ruling.reason,
+            fix="give the base it was trained on, or --force",
+        )
+    if ruling.warning or (not ruling.allowed and force):
+        context.notify(f"{version.ref} and {base}: {ruling.warning or ruling.reason}")
+
+
+def _label(ref: str, version: Version | None) -> str:
+    return ref if version is None else version.ref

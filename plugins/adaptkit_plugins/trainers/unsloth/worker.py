@@ -1,0 +1,133 @@
+"""Runs in Unsloth's environment, not in ours: reads a job, trains, writes the result. Imports nothing of adaptkit."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+MARK = "adaptkit-step "
+
+
+def main(file: Path) -> None:
+    """Train the job of a file."""
+    job = json.loads(file.read_text())
+    stdout, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no report
+    from unsloth import FastLanguageModel  # first, so that it can patch the others
+
+    model, tokenizer = _model(job, FastLanguageModel)
+    before = _state(model)
+    trainer, losses = _trainer(job, model, tokenizer, stdout)
+    trainer.train(resume_from_checkpoint=job["checkpoint"])
+    folder = Path(job["folder"]) / "adapter"
+    model.save_pretrained(folder)
+    for path in folder.iterdir():
+        if path.name not in {"adapter_config.json", "adapter_model.safetensors"}:
+            path.unlink()
+    after = _state(model)
+    result = {
+        "adapter": str(folder),
+        "steps": trainer.state.global_step,
+        "losses": losses,
+        "moved": sum(not bool((after[key] == before[key]).all()) for key in after),
+        "tensors": len(after),
+        "metrics": {"train_loss": losses[-1][1]} if losses else {},
+        "parameters": sum(value.numel() for value in after.values()),
+        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "versions": {
+            name: version(name) for name in ("unsloth", "torch", "transformers", "peft", "trl")
+        },
+        "bits": job["bits"],
+    }
+    (Path(job["folder"]) / "result.json").write_text(json.dumps(result))
+
+
+def _model(job: dict[str, Any], fast: Any) -> tuple[Any, Any]:
+    options, peft = job["options"], job["peft"]
+    model, tokenizer = fast.from_pretrained(
+        model_name=job["base"],
+        max_seq_length=options["length"],
+        load_in_4bit=job["bits"] == 4,
+    )
+    model = fast.get_peft_model(
+        model,
+        r=peft["r"],
+        target_modules=peft["target_modules"],
+        lora_alpha=peft["lora_alpha"],
+        lora_dropout=peft.get("lora_dropout", 0),
+        use_rslora=peft.get("use_rslora", False),
+        use_gradient_checkpointing="unsloth" if options["gradient_checkpointing"] else False,
+        random_state=options["seed"],
+    )
+    return model, tokenizer
+
+
+def _trainer(
+    job: dict[str, Any], model: Any, tokenizer: Any, stdout: Any
+) -> tuple[Any, list[tuple[int, float]]]:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    options, losses, started = job["options"], [], time.monotonic()
+
+    class Report(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            loss = (logs or {}).get("loss")
+            if loss is None:
+                return
+            losses.append((state.global_step, float(loss)))
+            seconds = time.monotonic() - started
+            rows = state.global_step * options["batch"] * options["accumulate"]
+            step = {
+                "step": state.global_step,
+                "steps": state.max_steps,
+                "loss": float(loss),
+                "lr": logs.get("learning_rate"),
+                "rows_per_second": rows / seconds,
+                "seconds_left": (state.max_steps - state.global_step) * seconds / state.global_step,
+            }
+            stdout.write(MARK + json.dumps(step) + "\n")
+            stdout.flush()
+
+    config = SFTConfig(
+        output_dir=str(Path(job["folder"]) / "checkpoints"),
+        max_steps=options["steps"] or -1,
+        num_train_epochs=options["epochs"],
+        learning_rate=options["lr"],
+        lr_scheduler_type=options["schedule"],
+        warmup_steps=options["warmup"],
+        per_device_train_batch_size=options["batch"],
+        gradient_accumulation_steps=options["accumulate"],
+        weight_decay=options["weight_decay"],
+        max_grad_norm=options["clip"],
+        max_length=options["length"],
+        seed=options["seed"],
+        logging_steps=max(1, min(10, (options["steps"] or 500) // 20)),
+        save_total_limit=2,
+        report_to=options["report_to"] or "none",
+        bf16=bool(options["bf16"]),
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_file(job["rows"]),
+        processing_class=tokenizer,
+        callbacks=[Report()],
+    )
+    return trainer, losses
+
+
+def _state(model: Any) -> dict[str, Any]:
+    from peft import get_peft_model_state_dict
+
+    return {key: t.detach().cpu().clone() for key, t in get_peft_model_state_dict(model).items()}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
