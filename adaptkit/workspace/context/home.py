@@ -142,15 +142,21 @@ class Home:
         """The conditions of each alias; one text stands for a list of one."""
         if not isinstance(found, dict):
             found = {"": found}
-        gates = {alias: [said] if isinstance(said, str) else said for alias, said in found.items()}
-        for alias, said in gates.items():
-            if not alias or not isinstance(said, list) or not all(isinstance(t, str) for t in said):
+        gates = {
+            alias: [asked] if isinstance(asked, str) else asked for alias, asked in found.items()
+        }
+        for alias, asked in gates.items():
+            if (
+                not alias
+                or not isinstance(asked, list)
+                or not all(isinstance(t, str) for t in asked)
+            ):
                 raise AdaptkitError(
                     f"cannot read {self.config_file}",
                     why="[gates] gives conditions by alias",
                     fix='for example prod = ["polite.forgetting <= 0.05"]',
                 )
-        return {alias: tuple(said) for alias, said in gates.items()}
+        return {alias: tuple(asked) for alias, asked in gates.items()}
 
     def _table(
         self, table: Mapping[str, Any], name: str, kinds: Mapping[str, type]
