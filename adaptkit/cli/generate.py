@@ -68,7 +68,9 @@ def generate(
 
 @click.command()
 @REF
-@click.option("--system", default="", help="What the model is told first.")
+@click.option(
+    "--system", default="", help="The system message: what holds for the whole conversation."
+)
 @_speaking
 @pass_session
 def chat(session: Session, ref: str, **how: Any) -> None:

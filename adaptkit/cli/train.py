@@ -23,21 +23,21 @@ def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """One option for each field; left out, it is None, so that a file's value counts."""
     for field in reversed(fields(TrainConfig)):
         flag, kind = "--" + field.name.replace("_", "-"), TYPES[field.name]
-        told = dict(field.metadata)
+        about = dict(field.metadata)
         options = getattr(kind, "__args__", (kind,)) if "|" in str(kind) else (kind,)
         shown = (
             ""
             if field.default in (None, "", False, (), MISSING)
             else f"  [default: {field.default}]"
         )
-        how: dict[str, Any] = {"default": None, "help": told["help"] + shown}
+        how: dict[str, Any] = {"default": None, "help": about["help"] + shown}
         if kind == tuple[str, ...]:
-            how |= {"multiple": True, "metavar": told["metavar"]}
+            how |= {"multiple": True, "metavar": about["metavar"]}
         elif bool in options:
             flag = f"{flag}/--no-{flag[2:]}"
         else:
             how |= {"type": next(o for o in options if o is not type(None))}
-            how |= {"metavar": told["metavar"]} if told["metavar"] else {}
+            how |= {"metavar": about["metavar"]} if about["metavar"] else {}
         command = click.option(flag, field.name, **how)(command)
     return command
 

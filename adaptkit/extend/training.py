@@ -43,7 +43,7 @@ class TrainJob:
     """Everything a trainer needs; the same job gives the same adapter on one machine.
 
     `objective` is sft, classify, dpo, orpo or kto. `rows` is an Arrow stream: of sft `input_ids` and `labels` (-100
-    where a token does not count), already cut and shuffled by nobody; of classify `input_ids` and `label`; else
+    where a token does not count), already cut, in the order of the files; of classify `input_ids` and `label`; else
     `prompt`, `chosen` and `rejected`, or `prompt`, `completion` and `label`. `peft` is a PEFT configuration with
     peft_type and task_type. `start` maps each module to the A it starts from, in a safetensors file. `python` is that
     of an environment of the trainer's own, `launch` the command that starts one process for each device.

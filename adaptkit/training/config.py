@@ -1,4 +1,4 @@
-"""`TrainConfig`: everything that can be said of a training run, under one name in Python, YAML and on the command line.
+"""`TrainConfig`: every setting of a training run, under one name in Python, YAML and on the command line.
 
 Every field carries its help; the options of `adaptkit train`, the keys of train.yaml and the command that
 `show --recipe` gives back all come from here.

@@ -65,7 +65,7 @@ def conversation(
     stream: TextIO | None = None,
     force: bool = False,
 ) -> Iterator[Callable[[str], str]]:
-    """A function that takes what a person says and returns the answer, remembering what was said before."""
+    """A function that takes a message and returns the answer, remembering the messages before."""
     speaker = Speaker(base_folder(context, base))
     with _adapter(context, adapter, base, force=force) as path, speaker.wearing(path):
         turns = [Message("system", system)] if system else []

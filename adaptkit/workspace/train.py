@@ -61,7 +61,7 @@ def train(
     refs.check_name(name)
     if alias is not None:
         refs.check_alias(alias)
-    choices = _plain(choices) | {"name": name}
+    choices = _absolute(_plain(choices)) | {"name": name}
     run = Run(name, context.home.path / "training" / name)
     with run.alone():
         checkpoint = None
@@ -189,7 +189,11 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
             f"go on with: adaptkit train --name {work.config.name} --resume"
         )
         raise KeyboardInterrupt
-    after = guards.check_result(result, job.options.lr)
+    try:
+        after = guards.check_result(result, job.options.lr)
+    except TrainingError:
+        work.run.finish()  # nothing in it is worth going on from
+        raise
     if work.checkpoint is not None:
         after += guards.check_resumed(result, work.checkpoint.step, work.checkpoint.loss)
     for text in after:
@@ -301,13 +305,18 @@ def _checked(config: TrainConfig) -> TrainConfig:
                 why=f"no {name} is given",
                 fix=f"--{name} {'DIR' if name == 'base' else 'FILE'}",
             )
-    whole: dict[str, Any] = {
-        name: tuple(str(user_path(item).absolute()) for item in getattr(config, name))
-        for name in ("data", "eval_data", "replay")
-    }
-    base = user_path(config.base)
-    whole["base"] = str(base.absolute()) if base.is_dir() else config.base
-    return replace(config, **whole)
+    return config
+
+
+def _absolute(choices: dict[str, Any]) -> dict[str, Any]:
+    """Paths that mean the same wherever a run is resumed."""
+    found = dict(choices)
+    for name in ("data", "eval_data", "replay"):
+        if name in found:
+            found[name] = tuple(str(user_path(item).absolute()) for item in found[name])
+    if "base" in found and user_path(found["base"]).is_dir():
+        found["base"] = str(user_path(found["base"]).absolute())
+    return found
 
 
 def _quantised(result: TrainResult) -> Quantisation | None:

@@ -1,4 +1,4 @@
-"""adaptkit.training.guards: each of the field's silent failures is said in plain words."""
+"""adaptkit.training.guards: each of the field's silent failures gives a plain message."""
 
 from __future__ import annotations
 

@@ -119,6 +119,25 @@ def test_a_start_orthogonal_to_other_adapters_stays_apart_from_them(workspace, s
         assert np.abs(a @ b.T).max() < 0.01, key
 
 
+def test_packing_checkpointing_noise_and_early_stopping_go_to_the_trainer(
+    workspace, speaker, naval
+):
+    trained = workspace.train(
+        "naval",
+        base=speaker,
+        data=naval,
+        packing=True,
+        gradient_checkpointing=True,
+        neftune=5.0,
+        eval_split=0.2,
+        eval_every=1,
+        early_stopping=1,
+        **QUICK | {"steps": 12, "lr": 1e-8, "schedule": "constant"},
+    )
+    assert trained.facts["steps"] < 12
+    assert trained.facts["metrics"]["eval_loss"] > 0
+
+
 FORMS = {
     "dpo": [
         {"prompt": f"hull {i}?", "chosen": f"Hull {i}.", "rejected": "Hello!"} for i in range(12)

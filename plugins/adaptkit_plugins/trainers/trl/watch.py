@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +28,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self.first_step = 0
         self.interrupted = False
         self._options, self._report = job.options, report
+        self._checkpoints = job.folder / "checkpoints"
         self._started = 0.0
         self._handlers: dict[int, Any] = {}
 
@@ -59,6 +61,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         done, seconds = state.global_step - self.first_step, time.monotonic() - self._started
         if (loss := logs.get("loss")) is not None:
             if not math.isfinite(float(loss)):
+                shutil.rmtree(self._checkpoints, ignore_errors=True)  # they lead there again
                 raise TrainingError(
                     f"the loss is {float(loss)} at step {state.global_step}",
                     why=f"training diverged at a learning rate of {self._options.lr:g}",
