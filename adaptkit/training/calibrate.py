@@ -101,7 +101,7 @@ class _Watch:
     def hook(self, name: str) -> Any:
         def look(_module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
             x = args[0] if args else next(iter(kwargs.values()), None)
-            if not self._vectors(x, self.sizes[name]):
+            if x is None or not self._vectors(x, self.sizes[name]):
                 self.bad.add(name)
                 self.sketches.pop(self.group.pop(name, name), None)
                 return
