@@ -191,23 +191,21 @@ def write() -> None:
             scores = [run[label][0] for run in runs if label in run]
             took = fmean(run[label][1] for run in runs if label in run)
             columns.setdefault(label, {})[start] = scores, took
+    shown = [start for start in seeds if seeds[start]]
+    head = [f"{skill}, {start}" for start in shown for skill in (*SKILLS, "worst of all")]
     lines = [
-        "| merge | naval | medic | polite | worst of all | CPU seconds | naval | medic | polite | worst of all |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| merge | {' | '.join(head)} | CPU seconds |",
+        f"|---{'|---' * len(head)}|---|",
     ]
     for label, found in columns.items():
         cells = [label]
-        for start in ("one seed", "seeds of their own"):
-            scores, took = found.get(start, ([], 0.0))
+        for start in shown:
+            scores = found.get(start, ([], 0.0))[0]
             cells += [f"{fmean(s[k] for s in scores):.2f}" if scores else "" for k in SKILLS]
             cells.append(f"{min(s[k] for s in scores for k in SKILLS):.2f}" if scores else "")
-            if start == "one seed":
-                cells.append(f"{took:.1f}" if scores else "")
-        lines.append(f"| {' | '.join(cells)} |")
-    head = (
-        f"Means over {seeds['one seed']} seeds of base and adapters; left, both adapters were trained from one seed, "
-        f"right ({seeds['seeds of their own']} seeds), each from its own."
-    )
+        lines.append(f"| {' | '.join(cells)} | {fmean(t for _, t in found.values()):.1f} |")
+    counts = " and ".join(f"{seeds[start]} with {start}" for start in shown)
+    head = f"Means over bases and pairs of adapters: {counts}. With one seed the A of both adapters start equal."
     table = "\n".join([head, "", *lines]) + "\n"
     page = PAGE.read_text()
     before, after = page.partition(BEGIN)[0], page.partition(END)[2]
