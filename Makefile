@@ -28,6 +28,8 @@ lint: .venv/.lint
 bench: .venv/.test
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/strategies.py
+	$(PY) benchmarks/seeds.py
+	$(PY) benchmarks/moments.py
 	$(PY) benchmarks/tools.py
 	$(PY) benchmarks/cost.py
 	$(PY) benchmarks/transfer.py

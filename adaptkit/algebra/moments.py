@@ -58,8 +58,8 @@ def with_diagonal(diagonal: Array, factor: Array) -> Moment:
 def written_out(moment: Moment) -> Array:
     """The n×n matrix itself."""
     factor = work(moment.factor)
-    whole: Array = np.diag(work(moment.diagonal)) + factor @ factor.T
-    return whole
+    found: Array = np.diag(work(moment.diagonal)) + factor @ factor.T
+    return found
 
 
 def shrunk(moment: Moment, alpha: float) -> Moment:
@@ -82,19 +82,27 @@ def mean_diagonal(moments: Sequence[Moment]) -> float:
     traces = [
         float(work(one.diagonal).sum()) + float(np.sum(work(one.factor) ** 2)) for one in moments
     ]
-    return float(math.fsum(traces) / max(1, moments[0].diagonal.shape[0]))
+    size: int = moments[0].diagonal.shape[0]
+    return math.fsum(traces) / max(1, size)
 
 
 def solve(rows: Array, moments: Sequence[Moment], ridge: float) -> Array:
     """`rows`·(Σ G + ridge·I)⁻¹, for a ridge above zero."""
-    diagonal = np.full(moments[0].diagonal.shape, ridge, WORK)
+    size = moments[0].diagonal.shape[0]
+    diagonal = np.full(size, ridge, WORK)
     for one in moments:
-        diagonal += work(one.diagonal)
-    factor = np.concatenate([work(one.factor) for one in moments], axis=1)
-    over = factor / diagonal[:, None]
-    core = np.eye(factor.shape[1]) + factor.T @ over
-    first = rows / diagonal
-    found: Array = first - np.linalg.solve(core, (first @ factor).T).T @ over.T
+        diagonal += one.diagonal
+    root = np.sqrt(diagonal)
+    # With H = root⁻¹·F, root·(I + HHᵀ)·root is the whole; H.T @ H is one half of a matrix product (syrk).
+    H = np.empty((size, sum(one.factor.shape[1] for one in moments)), WORK)
+    at = 0
+    for one in moments:
+        columns = one.factor.shape[1]
+        np.divide(one.factor, root[:, None], out=H[:, at : at + columns])
+        at += columns
+    first = rows / root
+    core = np.eye(H.shape[1]) + H.T @ H
+    found: Array = (first - np.linalg.solve(core, (first @ H).T).T @ H.T) / root
     return found
 
 
@@ -103,7 +111,7 @@ def _leading_rows(rows: Array, most: int) -> Array:
     if rows.shape[0] <= most:
         return rows
     if rows.shape[1] <= most:
-        return np.asarray(np.linalg.qr(rows, mode="r"))
+        return np.linalg.qr(rows)[1]
     _, vectors = np.linalg.eigh(rows @ rows.T)
     found: Array = vectors[:, ::-1][:, :most].T @ rows
     return found

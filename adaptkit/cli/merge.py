@@ -150,6 +150,13 @@ def _result(command: _Command) -> _Command:
     show_default=True,
     help="A module some adapters lack: skip them, or count zero.",
 )
+@click.option(
+    "--distil",
+    "prompts",
+    multiple=True,
+    metavar="PARENT=FILE",
+    help="Then distil the result on this parent's prompts, as adaptkit distil does; may be repeated.",
+)
 @_registration(pickles="Read .bin pickles among the folders given.")
 @click.option(
     "--dry-run",
@@ -165,9 +172,16 @@ def merge(
     weights: tuple[str, ...],
     dry_run: bool,
     into: tuple[str, Path] | None,
+    prompts: tuple[str, ...],
     **choices: Any,
 ) -> None:
     """Merge adapters, each weighted by =W (1 by default), without loading the base."""
+    from adaptkit.cli.distil import described, parents_data
+
+    if prompts and (into is not None or not choices["name"] or not choices["base"]):
+        raise click.UsageError(
+            "--distil needs the base's folder and a name: --base DIR --name NAME"
+        )
     weighted = with_module_weights(refs.weighted(sources), weights)
     if dry_run:
         found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
@@ -177,8 +191,18 @@ def merge(
     if into is not None:
         _merge_into_model(session, weighted, into[1], choices)
         return
+    data = parents_data(prompts, "--distil")
     merged = session.workspace.merge(weighted, **choices)
-    session.out.data(merged.to_json(), lambda: describe(merged))
+    if not data or merged.version is None:
+        session.out.data(merged.to_json(), lambda: describe(merged))
+        return
+    done = session.workspace.distil(
+        merged.version.ref, choices["base"], data, seed=choices["seed"], alias=choices["alias"]
+    )
+    session.out.data(
+        merged.to_json() | {"distilled": done.to_json()},
+        lambda: f"{describe(merged)}\n{described(done)}",
+    )
 
 
 def _merge_into_model(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ABOUT = "about.json"
 SCHEMA = 1
+RECENT = 4  # moments that stay in memory: modules that share one come soon after each other
 _ROOM = 64 << 10  # bytes of a file that are left for its header
 
 
@@ -139,6 +140,7 @@ class Moments:
     about: About
     _tensors: Mapping[str, TensorFile]
     _stack: ExitStack = field(default_factory=ExitStack)
+    _recent: dict[str, Moment] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path, adapter: str, label: str) -> Self:
@@ -165,15 +167,25 @@ class Moments:
         name = self.about.modules.get(module)
         if name is None:
             raise _unsound(self.label, f"they lack the module '{module}'")
+        moment = self._recent.get(name) or self._checked(name, module)
+        if moment.diagonal.shape != (size,):
+            raise _unsound(
+                self.label,
+                f"'{module}' has {size} inputs, its moment is of {list(moment.diagonal.shape)}",
+            )
+        while len(self._recent) >= RECENT:
+            self._recent.pop(next(iter(self._recent)), None)
+        self._recent[name] = moment
+        return moment
+
+    def _checked(self, name: str, module: str) -> Moment:
+        """Read one moment; whoever made it, it is the second moment of something."""
         try:
             diagonal, factor = (self._read(f"{name}.{part}") for part in ("diagonal", "factor"))
         except (KeyError, BadWeights) as error:
             raise _unsound(self.label, f"the moment of '{module}' cannot be read") from error
-        if diagonal.shape != (size,) or factor.shape[:-1] != (size,):
-            raise _unsound(
-                self.label,
-                f"'{module}' has {size} inputs, its moment is of {list(diagonal.shape)}",
-            )
+        if diagonal.ndim != 1 or factor.ndim != 2 or len(factor) != len(diagonal):
+            raise _unsound(self.label, f"the moment of '{module}' has the wrong shape")
         if not np.isfinite(diagonal).all() or not np.isfinite(factor).all() or diagonal.min() < 0:
             raise _unsound(self.label, f"the moment of '{module}' holds NaN, Inf or negatives")
         return Moment(diagonal, factor)

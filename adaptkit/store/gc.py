@@ -87,6 +87,7 @@ def sweep(
             kept_trees={path.stem for path in (store.root / "manifests").glob("*.json")},
             old=now() - max(grace, HOUR),
         )
+        _clear_moments(store)
         if not store.leases.held():
             _clear_work(
                 (store.root / "tmp", *(store.root / "objects").glob("??"), *work),
@@ -170,6 +171,15 @@ def _clear_trees(store: Store, kept_trees: set[str], old: float) -> None:
             tree.name.startswith(".") and not _older(tree, old)
         ):
             shutil.rmtree(tree, ignore_errors=True)
+
+
+def _clear_moments(store: Store) -> None:
+    """What was measured of artifacts that are gone, and not in the trash either, can be measured again."""
+    known = {path.stem for path in (store.root / "manifests").glob("*.json")}
+    known |= {path.stem for run in _runs(store) for path in run.glob("*.json")}
+    for folder in (store.root / "moments").glob("*"):
+        if folder.name not in known:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clear_work(folders: Sequence[Path], young: float) -> None:

@@ -52,7 +52,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The held-out rows of one teacher: mean divergence per token, and the share of rows said word for word."""
+    """The held-out rows of one teacher: mean divergence per token, and the share of rows whose every token is the teacher's."""
 
     divergence: float
     same: float
@@ -108,8 +108,8 @@ def distil(
             for teacher, rows in zip(teachers, groups, strict=True)
         ]
         with live.switched(student) as model:
-            said = _log_probabilities(live, model, [row for rows in groups for row in rows])
-        loss = _mean_divergence(said, groups, targets)
+            own = _log_probabilities(live, model, [row for rows in groups for row in rows])
+        loss = _mean_divergence(own, groups, targets)
         if not torch.isfinite(loss):
             raise AdaptkitError(
                 f"distilling went wrong at step {step + 1}",
@@ -186,15 +186,15 @@ def _log_probabilities(live: LiveModel, model: Any, rows: Sequence[Tokens]) -> l
 
 
 def _mean_divergence(
-    said: Sequence[Any], groups: Sequence[Sequence[Tokens]], targets: Sequence[Any]
+    own: Sequence[Any], groups: Sequence[Sequence[Tokens]], targets: Sequence[Any]
 ) -> Any:
     """KL(teacher ‖ student): the mean over each teacher's counted tokens, then over the teachers."""
     import torch
 
-    parts, losses = list(said), []
+    left, losses = list(own), []
     for rows, target in zip(groups, targets, strict=True):
-        own, parts = torch.cat(parts[: len(rows)]), parts[len(rows) :]
-        kl = torch.nn.functional.kl_div(own, target, reduction="sum", log_target=True)
+        part, left = torch.cat(left[: len(rows)]), left[len(rows) :]
+        kl = torch.nn.functional.kl_div(part, target, reduction="sum", log_target=True)
         losses.append(kl / target.shape[0])
     return torch.stack(losses).mean()
 
@@ -217,12 +217,12 @@ def _look(
             target = lessons.of(teacher.adapter, rows)
             with live.switched(student) as model, torch.no_grad():
                 parts = _log_probabilities(live, model, rows)
-            said = torch.cat(parts)
+            own = torch.cat(parts)
             total += float(
-                torch.nn.functional.kl_div(said, target, reduction="sum", log_target=True)
+                torch.nn.functional.kl_div(own, target, reduction="sum", log_target=True)
             )
             tokens += target.shape[0]
-            agrees = (said.argmax(-1) == target.argmax(-1)).split([p.shape[0] for p in parts])
+            agrees = (own.argmax(-1) == target.argmax(-1)).split([p.shape[0] for p in parts])
             same += sum(bool(part.all()) for part in agrees)
         found[teacher.label] = Look(total / max(1, tokens), same / len(teacher.held_out))
     return found

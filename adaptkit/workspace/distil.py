@@ -182,7 +182,7 @@ def _warn_of_the_silent(context: Context, student: Version, parents: Mapping[str
     ]
     if silent:
         context.notify(
-            f"{' and '.join(silent)} went into {student.ref} and has no prompts here: what it taught may be lost"
+            f"no prompts are given for {' and '.join(silent)}, which went into {student.ref}: that skill may be lost"
         )
 
 

@@ -217,3 +217,13 @@ def test_an_empty_file_and_impossible_numbers_are_refused(two, talker, tmp_path)
         two.calibrate("naval", talker, tmp_path / "empty.jsonl")
     with pytest.raises(AdaptkitError, match="at least one row and rank 1, not 0 and 64"):
         two.calibrate("naval", talker, tmp_path / "naval.jsonl", rows=0)
+
+
+def test_gc_deletes_moments_with_the_last_trace_of_their_artifact(two, talker, tmp_path):
+    done = two.calibrate("naval", talker, tmp_path / "naval.jsonl", rows=2)
+    two.remove("naval")
+    two.gc(grace=0)
+    assert len(kept_moments(two).of(done.digest)) == 1, "it can still be restored"
+    two.gc(grace=0, trash=0)
+    two.gc(grace=0, trash=0)
+    assert kept_moments(two).of(done.digest) == []
