@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from adaptkit.bases.checkpoint import Place
+    from adaptkit.bases.checkpoint import TensorLocation
     from adaptkit.io.progress import Progress
 
 _SLICE = 64 << 20  # bytes between two reports of progress
@@ -53,7 +53,10 @@ class _Note:
 
 
 def hash_all(
-    files: Iterable[Path], tensors: Mapping[str, Place], cache: Path | None, progress: Progress
+    files: Iterable[Path],
+    tensors: Mapping[str, TensorLocation],
+    cache: Path | None,
+    progress: Progress,
 ) -> tuple[dict[Path, str], dict[str, str]]:
     """sha256 of whole files and BLAKE3 of tensors, hex; `progress` counts only bytes that are really read."""
     whole = list(files)

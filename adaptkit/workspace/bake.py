@@ -151,7 +151,16 @@ def bake_opened(
             context.notify(f"{ref} and {base}: {text}")
     size = sum(file.stat().st_size for file in weight_files(base))
     with context.watch(f"baking {source.label}", size) as progress:
-        report = run(source, base, out, dtype=dtype, clean=clean, workers=workers, done=progress)
+        report = run(
+            source,
+            base,
+            out,
+            dtype=dtype,
+            clean=clean,
+            workers=workers,
+            cache=context.home.cache,
+            done=progress,
+        )
     for text in report.remarks:
         context.notify(text)
     return report

@@ -96,7 +96,11 @@ def merge(
     )
     weighted = refs.weighted(sources)
     with ExitStack() as stack, staging(context.tmp if target is None else target.parent) as work:
-        weights = None if base is None else stack.enter_context(BaseWeights.open(user_path(base)))
+        weights = (
+            None
+            if base is None
+            else stack.enter_context(BaseWeights.open(user_path(base), context.home.cache))
+        )
         opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
         recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
         bases = [(source.label, known) for source, known in opened]
@@ -323,7 +327,7 @@ def merge_into_model(
     )
     weighted = refs.weighted(sources)
     with ExitStack() as stack, staging(context.tmp) as work:
-        weights = stack.enter_context(BaseWeights.open(folder))
+        weights = stack.enter_context(BaseWeights.open(folder, context.home.cache))
         opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
         recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
         _review(context, recipe, opened, None)

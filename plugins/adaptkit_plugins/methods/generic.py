@@ -43,7 +43,7 @@ class Generic(AdapterMethod):
             raise BadConfig(
                 f"{view.label}: peft_type is {said!r}",
                 why=f"PEFT knows no such type; known are {known}",
-                fix="mend adapter_config.json, or install the plugin that reads this type",
+                fix="correct adapter_config.json, or install the plugin that reads this type",
             )
 
     def unmergeable(self, view: AdapterView) -> str:
