@@ -89,10 +89,7 @@ class BaseWeights:
     def name_of(self, wanted: str) -> str | None:
         """The one tensor that a name means; None when there is none. `BadBase` when there are several."""
         pieces = self.find(wanted)
-        whole = len(pieces) == 1 and pieces[0].expert is None
-        if whole and pieces[0].count == (self.shapes[pieces[0].tensor] or (1,))[0]:
-            return pieces[0].tensor
-        return None
+        return pieces[0].tensor if self._is_whole(pieces) else None
 
     def pieces(self, module: Module) -> tuple[Piece, ...]:
         """Where a module's weight is stored; empty when the base has none. Usually one tensor, whole."""
@@ -172,6 +169,35 @@ class BaseWeights:
                 fix="give the base that the adapter was trained on",
             )
         return np.concatenate(rows) if len(rows) > 1 else rows[0]
+
+    def shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A parameter's shape as it is stored; where it is made of pieces, that of the class."""
+        pieces = self.find(name)
+        return self.shapes[pieces[0].tensor] if self._is_whole(pieces) else shape
+
+    def parameter(self, name: str) -> Array:
+        """One parameter of the model, put together from its pieces where it has several."""
+        import numpy as np
+
+        pieces = self.find(name)
+        if self._is_whole(pieces):
+            return self.read(pieces[0].tensor)
+        shape = self.architecture().parameters[name]
+        made = np.empty(shape, self.read(pieces[0].tensor).dtype)
+        for p in pieces:
+            rows = self.read(p.tensor)[p.at : p.at + p.count]
+            if p.expert is None:
+                made[p.row : p.row + p.count] = rows
+            else:
+                made[p.expert, p.row : p.row + p.count] = rows
+        return made
+
+    def _is_whole(self, pieces: tuple[Piece, ...]) -> bool:
+        return (
+            len(pieces) == 1
+            and pieces[0].expert is None
+            and pieces[0].count == (self.shapes[pieces[0].tensor] or (1,))[0]
+        )
 
     def read(self, name: str) -> Array:
         """One tensor, mapped, not copied: read only."""

@@ -75,12 +75,17 @@ def extract_adapter(
     tuned: str | os.PathLike[str],
     base: str | os.PathLike[str],
     *,
-    rank: int,
+    rank: int | None = None,
     name: str | None = None,
     out: str | os.PathLike[str] | None = None,
     message: str = "",
+    keep_full: bool = False,
 ) -> Extracted:
-    """What a full fine-tune changed in its base, as an adapter of a rank; what that leaves out is reported."""
+    """What a full fine-tune changed in its base, as an adapter of a rank; what that leaves out is reported.
+
+    Without a rank each matrix gets the smallest one that keeps 99 % of its change. `keep_full` saves norms, biases and
+    whatever else cannot be a low-rank update as whole modules.
+    """
     from adaptkit.bake import extract
 
     check_destination("an adapter", name, out)
@@ -104,12 +109,16 @@ def extract_adapter(
                 method,
                 rank=rank,
                 name=found.identity.name or "base",
+                keep_full=keep_full,
+                cache=context.home.cache,
                 done=step,
             )
+        for text in report.remarks:
+            context.notify(text)
         if report.left_out:
             context.notify(
-                f"{len(report.left_out)} tensors that are no matrices changed too and are left out: "
-                + ", ".join(report.left_out[:3])
+                f"{len(report.left_out)} tensors that are no matrices changed too ({report.left_out_share:.2g} of the "
+                f"whole change; --keep-full saves them) and are left out: {', '.join(report.left_out[:3])}"
             )
         facts = {"extracted": {"loss": report.error.total, "left_out": list(report.left_out)}}
         prepared = ingest_result(context, folder, found, work)

@@ -93,7 +93,12 @@ def adapter(name: str, kind: str, base_folder: Path, folder: Path) -> Any:
 
 
 def row(
-    workspace: Workspace, name: str, tie: str, kind: str, work: Path, only: tuple[str, ...] = OPERATIONS
+    workspace: Workspace,
+    name: str,
+    tie: str,
+    kind: str,
+    work: Path,
+    only: tuple[str, ...] = OPERATIONS,
 ) -> Iterator[Cell]:
     """The cells of one adapter."""
     source = base(name, tie, work / f"{name}-{tie}".replace(" ", "-"))
@@ -144,13 +149,27 @@ def _bake(workspace: Workspace, name: str, source: Path, here: Path) -> Any:
 
 
 def _extract(workspace: Workspace, name: str, kind: str, source: Path, here: Path) -> Any:
-    """What a bake made, taken out again as an adapter."""
-    if not (here / "baked").exists():
-        workspace.bake(str(here / "adapter"), source, here / "baked")
-    workspace.extract(here / "baked", source, rank=64, out=here / "extracted")
+    """A fine-tune that moved the same layers in full, as an adapter: against the fine-tune itself."""
+    import torch
+
+    tiny = TINY[name]
+    layers = {"attention": "", "head": tiny.head, "saved head": tiny.head}
+    moved = (f"{tiny.attention}.weight", f"{layers.get(kind, tiny.embedding) or '-'}.weight")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = architectures.load(name, source).to(torch.float32)
+        if kind == "resized":
+            _resize(model)
+        generator = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            for parameter_name, parameter in model.named_parameters(remove_duplicate=False):
+                if f".{parameter_name}".endswith(tuple(f".{end}" for end in moved)):
+                    parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        model.save_pretrained(here / "tuned")
+    workspace.extract(here / "tuned", source, rank=64, out=here / "extracted")
     return (
         _live(name, kind, source, here / "extracted"),
-        architectures.outputs(name, architectures.load(name, here / "baked")),
+        architectures.outputs(name, architectures.load(name, here / "tuned")),
     )
 
 
