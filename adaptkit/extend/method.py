@@ -86,6 +86,8 @@ class Translated:
     read: Callable[[str], Array]
     file: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What was guessed, or could not be translated."""
 
 
 Delta = LowRank | Dense

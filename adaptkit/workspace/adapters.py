@@ -14,7 +14,7 @@ from adaptkit.adapters.formats import to_dialect
 from adaptkit.errors import BadReference, MissingExtra
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.review import Delete
-from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.io.files import atomic_write, fsync_directory, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.types import Sameness
@@ -280,8 +280,15 @@ def export(
         folder = work / "copy"
         if dialect is not None:
             folder.mkdir()
+            origin = manifest.facts.get("converted_from") or {}
             with Adapter.open(tree, ref) as adapter:
-                file = to_dialect(adapter, context.plugins.method_for(adapter), dialect, folder)
+                method = context.plugins.method_for(adapter)
+                file = to_dialect(adapter, method, dialect, folder, origin.get("metadata"))
+            if target.suffix == ".safetensors":
+                with os_errors("write", target):
+                    file.rename(target)
+                fsync_directory(target.parent)
+                return target
             rename_into(folder, target)
             return target / file.name
         with os_errors("write", folder):

@@ -158,6 +158,8 @@ def _in_peft(
         if dialect is None and path.is_dir():
             return path, {}  # what is wrong with it is reported where it is opened
         raise
+    for text in facts["converted_from"].get("notes", ()):
+        context.notify(f"{path}: {text}")
     return out, facts
 
 
