@@ -144,7 +144,7 @@ TINY: dict[str, Tiny] = {
         "ViTForImageClassification",
         "ViTConfig",
         _VISION | {"num_labels": 5},
-        "query",
+        "q_proj",
         "",
         "classifier",
         task=None,
