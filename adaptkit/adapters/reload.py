@@ -50,7 +50,9 @@ def unreadable(
     for name, module in sorted(modules.items()):
         asked = _rank(config, module)
         if module.saved_rank != asked:
-            wrong.append(f"'{name}' has rank {module.saved_rank}, and the configuration says {asked}")
+            wrong.append(
+                f"'{name}' has rank {module.saved_rank}, and the configuration says {asked}"
+            )
     wrong += _unsaved(adapter)
     if architecture is not None and architecture.known:
         there = {n for n in architecture.layers if _targeted(config, n)}

@@ -58,11 +58,11 @@ def build(
     )
 
 
-def _empty_model(transformers: Any, said: Mapping[str, Any], task: str) -> Any:
+def _empty_model(transformers: Any, declared: Mapping[str, Any], task: str) -> Any:
     """The model that the configuration names, or that a task has for it, on no device."""
     import torch
 
-    kind = str(said["model_type"])
+    kind = str(declared["model_type"])
     if kind not in transformers.CONFIG_MAPPING:
         raise ValueError(f"it has no model_type '{kind}'")
     with warnings.catch_warnings():
@@ -72,7 +72,7 @@ def _empty_model(transformers: Any, said: Mapping[str, Any], task: str) -> Any:
         try:
             whole = {
                 key: value
-                for key, value in said.items()
+                for key, value in declared.items()
                 if key not in {"auto_map", "quantization_config"}
             }
             config = transformers.CONFIG_MAPPING[kind].from_dict(whole)

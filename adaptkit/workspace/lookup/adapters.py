@@ -12,6 +12,8 @@ from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.formats import foreign_file, from_dialect
 from adaptkit.adapters.ingest import prepare
 from adaptkit.adapters.opened import OpenAdapter
+from adaptkit.adapters.reload import check_reload
+from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BadAdapter
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
     from adaptkit.adapters.ingest import PreparedAdapter
     from adaptkit.bases.known import Base
-    from adaptkit.bases.weights import BaseWeights
     from adaptkit.extend import StorageBackend
     from adaptkit.io.progress import Progress
     from adaptkit.types import BaseIdentity, PlacedVersion, Quantisation
@@ -62,9 +63,15 @@ def ingest_folder(
 def ingest_result(
     context: Context, folder: Path, base: Base, work: Path, **how: Any
 ) -> PreparedAdapter:
-    """A folder whose base is known, such as the result of a merge."""
+    """A folder that was written here and whose base is known, opened again as PEFT will open it."""
     with Adapter.open(folder) as adapter:
-        return _prepare(context, adapter, base, work, **how)
+        prepared = _prepare(context, adapter, base, work, **how)
+        architecture = None
+        if base.folder is not None:
+            with BaseWeights.open(base.folder, base.cache) as weights:
+                architecture = weights.architecture()
+        check_reload(adapter, prepared.method, architecture)
+        return prepared
 
 
 def ingest_pulled(
