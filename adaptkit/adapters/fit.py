@@ -270,6 +270,13 @@ def _replace_rows(made: Fit) -> None:
             continue
         tensor.rows_from = rows
         tensor.shape = (tensor.shape[0] + len(beyond), *tensor.shape[1:])
+        for (
+            others
+        ) in made.groups.values():  # PEFT ties rows of tokens wherever the weights are tied
+            for other in others.values() if found in others.values() else ():
+                if not made.tensors[other].rows_from[0]:
+                    made.tensors[other].rows_from = rows
+                    made.tensors[other].shape = tensor.shape
 
 
 def _update(made: Fit) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import refs
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.formats import to_dialect
-from adaptkit.errors import BadReference, MissingExtra
+from adaptkit.bases.compare import admits
+from adaptkit.errors import BadReference, BaseMismatch, MissingExtra, NotFound
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.review import Delete
 from adaptkit.io.files import atomic_write, fsync_directory, os_errors
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.types import Quantisation, Version
+    from adaptkit.types import Manifest, Quantisation, Version
     from adaptkit.workspace.context.context import Context
     from adaptkit.workspace.results import Added
 
@@ -126,6 +127,7 @@ def _add_folder(
         refs.check_alias(alias)
     with staging(context.tmp) as work:
         prepared = ingest_folder(context, user_path(path), work=work, **how)
+        _check_claim(context, prepared.manifest, force=bool(how.get("force")))
         return register(
             context,
             prepared,
@@ -135,6 +137,26 @@ def _add_folder(
             new_version=new_version,
             origin="added",
         )
+
+
+def _check_claim(context: Context, manifest: Manifest, *, force: bool) -> None:
+    """The same bytes cannot be for two bases: refuse a claim that contradicts the one that is registered."""
+    try:
+        known = find_version(context, manifest.digest)
+    except NotFound:
+        return
+    if not manifest.base.levels:
+        return
+    verdict = same_base(context, known.base, manifest.base)
+    if admits(verdict, known.base, manifest.base, "merge").allowed:
+        return
+    if not force:
+        raise BaseMismatch(
+            f"these bytes are registered as {known.ref}, for the base {known.base.name}",
+            why=f"they cannot be for {manifest.base.name} too: {verdict.reason}",
+            fix="--force records the other base for them",
+        )
+    context.registry.attach_base(manifest.digest, manifest.base, author=context.config.author)
 
 
 def list_adapters(
@@ -193,13 +215,28 @@ def path_of(context: Context, ref: str) -> Path:
     return verified_tree(context, find_version(context, ref).digest)
 
 
-def load(context: Context, ref: str, model: Any, **how: Any) -> Any:
-    """The version loaded by PEFT onto `model`."""
+def load(context: Context, ref: str, model: Any, *, force: bool = False, **how: Any) -> Any:
+    """The version loaded by PEFT onto `model`; onto a PEFT model, as one adapter more.
+
+    A model that is another base than the version's is refused (unless `force`): by the files it was loaded from where
+    they are here, and by the shapes of its parameters.
+    """
     try:
         from peft import PeftModel
     except ImportError as error:
         raise MissingExtra(f"cannot load '{ref}' onto a model", "train") from error
-    return PeftModel.from_pretrained(model, path_of(context, ref), **how)
+    from adaptkit.workspace.lookup.live import check_model
+
+    version = find_version(context, ref)
+    folder = verified_tree(context, version.digest)
+    if not force:
+        check_model(context, version, folder, model)
+    if isinstance(model, PeftModel):
+        name = how.pop("adapter_name", version.ref.replace("@", "-"))
+        model.load_adapter(str(folder), name, **how)
+        model.set_adapter(name)
+        return model
+    return PeftModel.from_pretrained(model, folder, **how)
 
 
 def note(

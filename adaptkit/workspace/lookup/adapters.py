@@ -13,13 +13,15 @@ from adaptkit.adapters.formats import foreign_file, from_dialect
 from adaptkit.adapters.ingest import prepare
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.adapters.reload import check_reload
+from adaptkit.bases.known import declared_base
 from adaptkit.bases.weights import BaseWeights
-from adaptkit.errors import BadAdapter
+from adaptkit.errors import BadAdapter, BaseMismatch
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
+from adaptkit.types import Sameness
 from adaptkit.workspace.context.signatures import admit
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
-from adaptkit.workspace.lookup.bases import base_of, find_base
+from adaptkit.workspace.lookup.bases import base_of, find_base, measured_base, same_base
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,11 +55,27 @@ def ingest_folder(
     readable, facts = _in_peft(context, folder, work, dialect, shapes)
     with Adapter.open(readable, label or str(folder), allow_pickle=allow_pickle) as adapter:
         known = base_of(context, adapter, base)
+        if not how.get("force"):
+            _check_named_base(context, adapter, base, known)
         if quantised is not None:
             known = replace(known, identity=replace(known.identity, quantised=quantised))
         prepared = _prepare(context, adapter, known, work, **how)
     manifest = replace(prepared.manifest, facts={**prepared.manifest.facts, **facts})
     return replace(prepared, manifest=manifest)
+
+
+def _check_named_base(context: Context, adapter: Adapter, given: str | None, known: Base) -> None:
+    """Refuse a base that is not the one in the folder that the adapter's own configuration names."""
+    named, folder = declared_base(adapter.config, adapter.path)
+    if given is None or folder is None or folder == known.folder or not folder.is_dir():
+        return
+    verdict = same_base(context, measured_base(context, folder).identity, known.identity)
+    if verdict.sameness is Sameness.DIFFERENT:
+        raise BaseMismatch(
+            f"{adapter.label} is not for the base {given}",
+            why=f"its configuration names {named}, and {verdict.reason}",
+            fix="leave out --base, or --force to record it all the same",
+        )
 
 
 def ingest_result(

@@ -136,4 +136,5 @@ def test_what_rounding_costs_is_reported(tiny_llama, lora_pair, workspace, tmp_p
     half = workspace.bake(
         str(lora_pair[0]), tiny_llama, tmp_path / "b", force=True, dtype="bfloat16"
     ).report
-    assert whole.rounding < 1e-5 < 1e-3 < half.rounding
+    assert whole.rounding < 1e-5
+    assert half.rounding > 1e-3
