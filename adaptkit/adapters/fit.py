@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Fit:
-    """Every tensor of the result, what changes in config.json, what must be said, and what does not fit."""
+    """Every tensor of the result, what changes in config.json, remarks for the reader, and what does not fit."""
 
     label: str
     adapter: Adapter

@@ -110,16 +110,16 @@ def describe(path: str, source: Path | bytes) -> FileEntry:
 def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathered) -> None:
     """A path on somebody's machine means nothing to a teammate: put the base's name in its place."""
     readme = adapter.path / README
-    said, local = declared_base(adapter.config, adapter.path)
+    named, local = declared_base(adapter.config, adapter.path)
     if readme.is_file():
         gathered.sources[README] = readme
-    if said is None or local is None:
+    if named is None or local is None:
         return
-    name = base.name or Path(said).name
+    name = base.name or Path(named).name
     config = dict(adapter.config) | {"base_model_name_or_path": name}
     gathered.sources[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     if readme.is_file():
-        gathered.sources[README] = readme.read_bytes().replace(said.encode(), name.encode())
+        gathered.sources[README] = readme.read_bytes().replace(named.encode(), name.encode())
 
 
 def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class BakePlan:
-    """Every tensor of the result, what changes in config.json, what must be said, and the class that will load it."""
+    """Every tensor of the result, what changes in config.json, remarks for the reader, and the class that will load it."""
 
     tensors: dict[str, Tensor]
     config: dict[str, Any]

@@ -64,7 +64,7 @@ _WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class BakeReport:
-    """What was baked: tensors that changed, files written, and what had to be said.
+    """What was baked: tensors that changed, files written, and remarks for the reader.
 
     `model_class` is the class that loads it; where it is not known, `unchecked` says why and the result was not opened
     by its names. `rounding` is what the stored dtype left out of the update, relative to it; None where nothing was
