@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import Adapter, artifact_paths, read_config
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import AdapterMethod, Array, Model, Translated
     from adaptkit.types import Facts, TensorInfo
+
+
+_MOST_NOTES = 8
+_KEPT = ("ss_", "modelspec.", "sshs_")
+_LONGEST = 2_000  # characters of one value; kohya's tag frequencies have megabytes
 
 
 class Foreign:
@@ -68,7 +74,7 @@ def from_dialect(
     *,
     dialect: str | None,
     base_shapes: Mapping[str, tuple[int, ...]] | None,
-) -> Facts:
+) -> dict[str, Any]:
     """Write what another tool wrote as a PEFT directory into `out`; returns the facts to record."""
     known = list(methods)
     names = sorted({name for method in known for name in method.dialects})
@@ -82,15 +88,15 @@ def from_dialect(
     )
     try:
         for method in known:
-            spoken = (
+            found = (
                 dialect
                 if dialect in method.dialects
                 else method.dialect_of(source)
                 if dialect is None
                 else ""
             )
-            if spoken:
-                made = method.read_dialect(spoken, source)
+            if found:
+                made = method.read_dialect(found, source)
                 _write(made, out / WEIGHTS)
                 atomic_write(
                     out / CONFIG,
@@ -98,13 +104,16 @@ def from_dialect(
                 )
                 if file is None:
                     _copy_companions(path, out)
-                return {
-                    "converted_from": {
-                        "dialect": spoken,
-                        "path": source.file.name,
-                        "sha256": sha256_file(source.file),
-                    }
+                origin: dict[str, Any] = {
+                    "dialect": found,
+                    "path": source.file.name,
+                    "sha256": sha256_file(source.file),
                 }
+                if made.notes:
+                    origin["notes"] = list(made.notes[:_MOST_NOTES])
+                if metadata := kept_metadata(source.config):
+                    origin["metadata"] = metadata
+                return {"converted_from": origin}
     finally:
         source.close()
     raise BadAdapter(
@@ -114,11 +123,27 @@ def from_dialect(
     )
 
 
-def to_dialect(adapter: Adapter, method: AdapterMethod, dialect: str, out: Path) -> Path:
-    """Write an adapter as another tool reads it, into the folder `out`; answers the file."""
+def kept_metadata(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What kohya's scripts and the model spec say of a file: training, base model, authors."""
+    return {
+        key: value
+        for key, value in sorted(metadata.items())
+        if key.startswith(_KEPT) and isinstance(value, str) and len(value) <= _LONGEST
+    }
+
+
+def to_dialect(
+    adapter: Adapter,
+    method: AdapterMethod,
+    dialect: str,
+    out: Path,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write an adapter as another tool reads it, into the folder `out`; returns the file."""
     if dialect not in method.dialects:
         raise NotFound("dialect", dialect, method.dialects)
     made = method.write_dialect(dialect, adapter)
+    made = replace(made, metadata={**(metadata or {}), **made.metadata})
     _write(made, out / made.file)
     return out / made.file
 

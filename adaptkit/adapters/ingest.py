@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit.adapters.adapter import Adapter, artifact_paths
+from adaptkit.adapters.fit import fit
+from adaptkit.bases.checkpoint import scaled_tensor
 from adaptkit.bases.known import declared_base
-from adaptkit.bases.layer_replication import Layers
-from adaptkit.bases.weights import BaseWeights, tensors_called
-from adaptkit.errors import BaseMismatch, MissingExtra, Unmergeable
+from adaptkit.bases.weights import BaseWeights
+from adaptkit.errors import BadBase, BaseMismatch, MissingExtra, Unmergeable
 from adaptkit.extend.artifact_files import CONFIG, PICKLE, README, WEIGHTS
+from adaptkit.extend.module_names import Names
 from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors_writer import TensorWriter
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from adaptkit.bases.known import Base
-    from adaptkit.extend import AdapterMethod, Module
+    from adaptkit.extend import AdapterMethod
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,9 @@ def prepare(
     if base.shapes is not None and not method.unmergeable(adapter):
         _check_fit(adapter, method, base, gathered, force=force)
     paths, skipped = artifact_paths(adapter.path, include)
+    if not adapter.pickled:  # a pickle beside safetensors never enters an artifact
+        skipped += [path for path in paths if path == PICKLE]
+        paths = [path for path in paths if path != PICKLE]
     for path in paths:
         gathered.sources[check_relative(path)] = adapter.path / path
     _replace_local_base(adapter, base.identity, gathered)
@@ -113,16 +117,16 @@ def describe(path: str, source: Path | bytes) -> FileEntry:
 def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathered) -> None:
     """Replace a local path by the base's name: the path means nothing on another machine."""
     readme = adapter.path / README
-    declared, local = declared_base(adapter.config, adapter.path)
+    named, local = declared_base(adapter.config, adapter.path)
     if readme.is_file():
         gathered.sources[README] = readme
-    if declared is None or local is None:
+    if named is None or local is None:
         return
-    name = base.name or Path(declared).name
+    name = base.name or Path(named).name
     config = dict(adapter.config) | {"base_model_name_or_path": name}
     gathered.sources[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     if readme.is_file():
-        gathered.sources[README] = readme.read_bytes().replace(declared.encode(), name.encode())
+        gathered.sources[README] = readme.read_bytes().replace(named.encode(), name.encode())
 
 
 def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> None:
@@ -145,40 +149,27 @@ def _check_fit(
 ) -> None:
     """Every module must find its weight in the base, in the shape it was trained for."""
     assert base.shapes is not None
-    wrong, label = [], adapter.label
-    with ExitStack() as stack:
-        weights = stack.enter_context(BaseWeights.open(base.folder)) if base.folder else None
-        if weights is not None:
-            adapter.attach_base(weights)
-        layers = (
-            Layers.of(adapter.config.get("layer_replication"), weights.layout.config, label)
-            if weights
-            else Layers()
-        )
-        modules: tuple[Module, ...] = ()
-        try:
-            modules = method.modules(adapter)
-        except (
-            Unmergeable
-        ) as error:  # the file lists the modules, but only the base has their shapes
-            wrong.append(error.why)
-        except MissingExtra as error:
-            gathered.warnings.append(f"not checked against the base: {error.why or error.what}")
-        for module in modules:
-            if weights is None and (
-                module.kind == "expert" or adapter.config.get("layer_replication")
-            ):
-                continue  # only the base itself shows where these are
-            asked = replace(
-                module, name=layers.old_name(module.name), weight=layers.old_name(module.weight)
-            )
-            shapes, whole = _shapes(asked, weights, base.shapes)
-            if not shapes:
-                wrong.append(f"'{module.name}' is not in the base")
-            elif whole and base.identity.quantised is None and module.stored not in shapes:
-                wrong.append(
-                    f"'{module.name}' is {list(module.stored)} here and {list(shapes[0])} in the base"
-                )
+    label = adapter.label
+    wrong: list[str] = []
+    advice = "give the base it was trained on"
+    if base.folder is None:
+        wrong = _misfits_by_shape(adapter, method, base)
+    else:
+        with BaseWeights.open(base.folder, base.cache) as weights:
+            scaled = base.identity.quantised is not None or scaled_tensor(weights.layout)
+            try:
+                made = fit(adapter, method, weights, shapes=not scaled)
+                wrong, advice = made.misfits, made.advice
+                if made.unbakeable:
+                    gathered.facts["cannot_bake"] = made.unbakeable
+                if not made.architecture.known:
+                    gathered.warnings.append(
+                        f"checked against the base's own names only: {made.architecture.unknown}"
+                    )
+            except Unmergeable as error:  # its file names modules that only the base has shapes for
+                wrong = [error.why]
+            except (MissingExtra, BadBase) as error:
+                gathered.warnings.append(f"not checked against the base: {error.summary}")
     if not wrong:
         return
     shown = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
@@ -186,19 +177,27 @@ def _check_fit(
         raise BaseMismatch(
             f"{label} does not fit the base {base.identity.name}",
             why=shown,
-            fix="give the base it was trained on, or --force to record it anyway",
+            fix=f"{advice}, or --force to record it all the same",
         )
     gathered.warnings.append(f"forced: {shown}")
     gathered.facts["forced"] = [shown]
 
 
-def _shapes(
-    module: Module, weights: BaseWeights | None, known: Mapping[str, tuple[int, ...]]
-) -> tuple[list[tuple[int, ...]], bool]:
-    """The shapes of the base's tensors that hold a module's weight, and whether it is one."""
-    if weights is None:
-        return [known[name] for name in tensors_called(module.tensor, known)], True
-    pieces = weights.pieces(module)
-    return [weights.shapes[piece.tensor] for piece in pieces], len(pieces) == 1 and pieces[
-        0
-    ].expert is None
+def _misfits_by_shape(adapter: Adapter, method: AdapterMethod, base: Base) -> list[str]:
+    """What does not fit a base of which only names and shapes are here."""
+    assert base.shapes is not None
+    names, wrong = Names(base.shapes), []
+    try:
+        modules = method.modules(adapter)
+    except Unmergeable as error:
+        return [error.why]
+    for module in modules:
+        if module.kind == "expert" or adapter.config.get("layer_replication"):
+            continue  # only the base itself tells where these are
+        found = names.called(module.tensor)
+        if not found:
+            wrong.append(f"'{module.name}' is not in the base")
+        elif base.identity.quantised is None and module.stored not in map(base.shapes.get, found):
+            there = list(base.shapes[found[0]])
+            wrong.append(f"'{module.name}' is {list(module.stored)} here and {there} in the base")
+    return wrong

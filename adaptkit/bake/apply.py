@@ -1,7 +1,8 @@
-"""The new values of one tensor, block after block in the order they lie in the file, rounded once."""
+"""The new values of one tensor, block after block in the order of the file, rounded once."""
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +14,37 @@ from adaptkit.io.safetensors import numpy_dtype
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from adaptkit.adapters.changes import Tensor
     from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.bake.plan import Tensor
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.extend import Array
 
 _BLOCK = 1 << 18  # elements of a weight worked on at once: what a core keeps in its cache
 
 
+class Rounding:
+    """What the stored dtype leaves out of an update, on every sixteenth block, over all threads."""
+
+    def __init__(self) -> None:
+        self._lost = self._whole = 0.0
+        self._lock = Lock()
+
+    @property
+    def lost(self) -> float | None:
+        """Relative to the update; None where none was measured."""
+        return (self._lost / self._whole) ** 0.5 if self._whole else None
+
+    def note(self, before: Array, exact: Array, stored: Array) -> None:
+        """One block: as it was, as it should be, as it is stored."""
+        whole = float(np.square(exact - before, dtype=np.float64).sum())
+        lost = float(np.square(stored.astype(exact.dtype) - exact, dtype=np.float64).sum())
+        with self._lock:
+            self._whole += whole
+            self._lost += lost
+
+
 def new_values(
-    source: OpenAdapter, weights: BaseWeights, name: str, tensor: Tensor
+    source: OpenAdapter, weights: BaseWeights, name: str, tensor: Tensor, rounding: Rounding
 ) -> Iterator[Array]:
     """Blocks of the tensor, in its dtype."""
     stored = (
@@ -39,7 +61,8 @@ def new_values(
         yield rounded(_with_biases(source, tensor, stored.astype(working)), target, name)
     elif tensor.rows_from[0]:
         key, rows = tensor.rows_from
-        whole = stored.astype(target)
+        whole = np.zeros(tensor.shape, target)
+        whole[: len(stored)] = stored.astype(target)
         whole[list(rows)] = rounded(source.adapter.read(key).astype(working), target, name)
         yield whole
     elif not tensor.changes:
@@ -47,8 +70,15 @@ def new_values(
         for at in range(0, flat.size, _BLOCK):
             yield rounded(flat[at : at + _BLOCK].astype(working), target, name)
     else:
-        for block in _with_updates(source, tensor, stored, working):
-            yield rounded(block, target, name)
+        at = 0
+        flat = stored.reshape(-1)
+        for number, block in enumerate(_with_updates(source, tensor, stored, working)):
+            made = rounded(block, target, name)
+            if number % 16 == 0:
+                before = flat[at : at + block.size].reshape(block.shape).astype(working)
+                rounding.note(before, block, made)
+            at += block.size
+            yield made
 
 
 def rounded(block: Array, target: np.dtype[Any], name: str) -> Array:

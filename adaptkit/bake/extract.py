@@ -1,23 +1,26 @@
 """What a full fine-tune changed, as an adapter: tuned weights minus the base's, one matrix at a time.
 
-Updates of a fine-tune are not low rank; what the rank leaves out is measured. Tensors that are no matrices (norms,
-biases) cannot become low-rank updates: they are named, with how far they moved.
+Updates of a fine-tune are not low rank; what the rank leaves out is measured. New heads and resized vocabularies become
+`modules_to_save`. Parameters that are no matrices (norms, biases) cannot become low-rank updates: they are named, with
+how far they moved, or saved whole with `keep_full`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
-from adaptkit.algebra.lowrank import leading, rounding, work
-from adaptkit.bases.weights import BaseWeights
-from adaptkit.errors import BadBase, BadRecipe
-from adaptkit.extend import Dense, LowRank, Module
+from adaptkit.algebra.lowrank import dense_svd, leading, rounding, work
+from adaptkit.bake.tuned import compare, size_of_change
+from adaptkit.bases.weights import BaseWeights, as_matrix
+from adaptkit.errors import BadRecipe
+from adaptkit.extend import Dense, LowRank
 from adaptkit.extend.artifact_files import WEIGHTS
 from adaptkit.io.hardware import cores
 from adaptkit.io.parallel import run_modules
@@ -27,14 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from adaptkit.extend import AdapterMethod, Array, Model
+    from adaptkit.bake.tuned import TunedChanges
+    from adaptkit.extend import AdapterMethod, Array, Model, Module
     from adaptkit.types import TensorInfo
 
-_EMBEDDINGS = ("embed_tokens", "wte", "wpe", "word_embeddings", "embed_in", "tok_embeddings")
-_CONV1D = frozenset(
-    {"gpt2", "openai-gpt"}
-)  # models whose projections keep their weights transposed
+ENERGY = 0.99
+"""The share of each matrix's squared norm that `rank="auto"` keeps."""
 _SEED = 0
+_PREFIX = "base_model.model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,19 @@ class _Nothing:
 
 @dataclass(frozen=True, slots=True)
 class ExtractReport:
-    """What was extracted: ranks by module, what they leave out of the change, tensors that are no matrices."""
+    """What was extracted: ranks by module, and what they leave out of these modules' change.
+
+    `left_out` are the parameters that are no matrices; `left_out_share` is how far they moved, relative to the whole
+    change of all shared parameters. `saved` are the modules that the adapter brings whole.
+    """
 
     rank: int
     ranks: Mapping[str, int]
     error: Loss
     left_out: tuple[str, ...]
+    left_out_share: float = 0.0
+    saved: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = field(default=())
 
 
 def run(
@@ -69,98 +79,168 @@ def run(
     out: Path,
     method: AdapterMethod,
     *,
-    rank: int,
+    rank: int | None,
     name: str,
+    keep_full: bool = False,
     workers: int | None = None,
+    cache: Path | None = None,
     done: Callable[[int], None] = lambda count: None,
 ) -> ExtractReport:
-    """Write the adapter into `out`, an empty folder; `name` is what its config calls the base."""
-    if rank < 1:
+    """Write the adapter into `out`, an empty folder; `name` is what its config calls the base.
+
+    Without a `rank`, each module gets the smallest that keeps `ENERGY` of its change.
+    """
+    if rank is not None and rank < 1:
         raise BadRecipe(
-            f"--rank is {rank}", why="a rank is at least 1", fix="for example --rank 64"
+            f"--rank is {rank}", why="a rank is at least 1", fix="for example --rank 64, or auto"
         )
-    with BaseWeights.open(tuned) as after, BaseWeights.open(base) as before:
-        modules, left_out = _plan(after, before, rank)
+    with BaseWeights.open(tuned, cache) as after, BaseWeights.open(base, cache) as before:
+        found = compare(after, before, rank or 1 << 30, keep_full=keep_full)
+        many = workers or cores()
+        if rank is None:
+            found.modules = _by_energy(after, before, found, many)
+        groups: dict[str, list[Module]] = defaultdict(list)
+        for module in found.modules:
+            groups[module.name].append(module)
+        config = _config(after, before, found, method, name)
+        saved = {f"{_PREFIX}{parameter}": parameter for parameter in found.saved}
         layout = {
             key: ("F32", array.shape)
-            for module in modules
-            for key, array in method.pack([(module, _shape(module))]).items()
+            for parts in groups.values()
+            for key, array in method.pack([(m, _shape(m)) for m in parts]).items()
         }
-        conv1d = any(module.kind == "conv1d" for module in modules)
-        view = _Nothing(str(tuned), {"base_model_name_or_path": name, "fan_in_fan_out": conv1d}, {})
-        config = method.merged_config([view], modules, (), {"task_type": "CAUSAL_LM"}, bias=False)
+        for key, parameter in saved.items():
+            array = after.parameter(parameter)
+            layout[key] = (_dtype(array), array.shape)
         with TensorWriter(out / WEIGHTS, layout) as writer:
 
-            def make(module: Module) -> tuple[str, float, float]:
-                change = work(after.read(f"{module.name}.weight")) - work(
-                    before.read(f"{module.name}.weight")
-                )
-                change = change.T if module.kind == "conv1d" else change
-                kept, residual = leading(Dense(change), module.rank, np.random.default_rng(_SEED))
-                stored = LowRank(
-                    kept.B.astype(np.float32), np.ascontiguousarray(kept.A).astype(np.float32)
-                )
-                for key, array in method.pack([(module, stored)]).items():
+            def make(parts: list[Module]) -> list[tuple[str, float, float]]:
+                measured, packed = [], []
+                for module in parts:
+                    change = _change(after, before, found, module)
+                    kept, lost = leading(Dense(change), module.rank, np.random.default_rng(_SEED))
+                    stored = LowRank(
+                        kept.B.astype(np.float32), np.ascontiguousarray(kept.A).astype(np.float32)
+                    )
+                    packed.append((module, stored))
+                    size = float(np.linalg.norm(change))
+                    measured.append((module.key, math.hypot(lost, rounding(kept, stored)), size))
+                    done(change.size)
+                for key, array in method.pack(packed).items():
                     writer.write(key, array)
-                for weights in (after, before):
-                    weights.drop_pages(f"{module.name}.weight")
-                done(change.size)
-                return (
-                    module.key,
-                    math.hypot(residual, rounding(kept, stored)),
-                    float(np.linalg.norm(change)),
-                )
+                return measured
 
-            found = list(run_modules(make, modules, workers=workers or cores()))
+            measured = [one for m in run_modules(make, groups.values(), workers=many) for one in m]
+            for key, parameter in saved.items():
+                writer.write(key, np.ascontiguousarray(after.parameter(parameter)))
             writer.commit()
         write_companions(out, config, {})
+        rest = size_of_change(after, before, found.left_out, found.names)
     error = Loss(
-        relative([a for _, a, _ in found], [s for _, _, s in found]),
-        {key: relative([a], [s]) for key, a, s in found},
+        relative([a for _, a, _ in measured], [s for _, _, s in measured]),
+        {key: relative([a], [s]) for key, a, s in measured},
     )
-    return ExtractReport(rank, {m.key: m.rank for m in modules}, error, left_out)
+    moved, whole = math.hypot(*rest.values()), math.hypot(*(s for _, _, s in measured))
+    total = math.hypot(moved, whole)
+    top = max((m.saved_rank for m in found.modules), default=1)
+    return ExtractReport(
+        rank or top,
+        {m.key: m.rank for m in found.modules},
+        error,
+        tuple(found.left_out),
+        moved / total if total else 0.0,
+        tuple(found.whole),
+        _remarks(found),
+    )
 
 
-def _plan(
-    after: BaseWeights, before: BaseWeights, rank: int
-) -> tuple[list[Module], tuple[str, ...]]:
-    """The matrices that changed, and the other tensors that did."""
-    old, new = before.shapes, after.shapes
-    if missing := sorted(old.keys() ^ new.keys()):
-        raise BadBase(
-            f"{after.layout.directory} and {before.layout.directory} are not one architecture",
-            why=f"only one of them has {', '.join(missing[:3])}",
-            fix="give the base it was tuned from",
-        )
-    if other := next((name for name in sorted(old) if old[name] != new[name]), None):
-        raise BadBase(
-            f"'{other}' is {list(new[other])} in {after.layout.directory} and {list(old[other])} in the base",
-            why="a tensor whose shape changed has no difference",
-            fix="give the base it was tuned from",
-        )
-    conv1d = before.layout.config.get("model_type") in _CONV1D
-    modules, left_out = [], []
-    for name, shape in sorted(old.items()):
-        if after.raw(name) == before.raw(name):
-            continue
-        module, weight, _ = name.rpartition(".weight")
-        if len(shape) != 2 or not weight:
-            left_out.append(name)
-        elif module.rpartition(".")[2] in _EMBEDDINGS:
-            modules.append(
-                Module(module, "embedding", (shape[0], shape[1]), min(rank, *shape), shape)
-            )
-        elif conv1d and module != "lm_head":
-            modules.append(Module(module, "conv1d", (shape[1], shape[0]), min(rank, *shape), shape))
-        else:
-            modules.append(Module(module, "linear", (shape[0], shape[1]), min(rank, *shape), shape))
-    if not modules:
-        raise BadBase(
-            f"{after.layout.directory} changes no matrix of its base",
-            why="all of them are equal, byte for byte",
-            fix="is this the tuned model?",
-        )
-    return modules, tuple(left_out)
+def _config(
+    after: BaseWeights,
+    before: BaseWeights,
+    found: TunedChanges,
+    method: AdapterMethod,
+    name: str,
+) -> dict[str, Any]:
+    new, old = after.architecture(), before.architecture()
+    task = new.task or old.task
+    view = _Nothing(
+        str(after.layout.directory),
+        {
+            "base_model_name_or_path": name,
+            "fan_in_fan_out": any(m.kind == "conv1d" for m in found.modules),
+            "modules_to_save": found.whole or None,
+            "target_parameters": found.targets or None,
+        },
+        {},
+    )
+    kept = tuple(f"{_PREFIX}{parameter}" for parameter in found.saved)
+    settings = {"task_type": task} if task else {}
+    if not found.modules:  # PEFT's LoRA wants a target all the same
+        targets = sorted(n for n, kind in old.layers.items() if kind in {"linear", "conv1d"})
+        found.modules = [_untouched(old.parameters, targets[0])]
+    config = method.merged_config([view], found.modules, kept, settings, bias=False)
+    touched = {m.name for m in found.modules}
+    if {new.embedding, new.head} <= touched and _equal_pair(new.embedding, new.head, new.ties):
+        config["ensure_weight_tying"] = _peft_ties(new.embedding, new.head)
+    return config
+
+
+def _equal_pair(embedding: str, head: str, ties: Mapping[str, str]) -> bool:
+    known = ties.get(f"{embedding}.weight")
+    return known is not None and known == ties.get(f"{head}.weight")
+
+
+def _peft_ties(embedding: str, head: str) -> bool:
+    """PEFT ties the adapters of layers of these names only; others get equal factors of their own."""
+    names = {"embed_tokens", "lm_head"}
+    return {embedding.rpartition(".")[2], head.rpartition(".")[2]} == names
+
+
+def _untouched(parameters: Mapping[str, tuple[int, ...]], name: str) -> Module:
+    from adaptkit.extend import Module as Layer
+
+    rows, columns = parameters[f"{name}.weight"]
+    return Layer(name, "linear", (rows, columns), 1, (rows, columns))
+
+
+def _by_energy(
+    after: BaseWeights, before: BaseWeights, found: TunedChanges, workers: int
+) -> list[Module]:
+    """Each module with the smallest rank that keeps its share; all experts of one parameter have the largest."""
+
+    def fitted(module: Module) -> int:
+        values = dense_svd(Dense(_change(after, before, found, module))).S
+        sums = np.cumsum(values**2)
+        return int(np.searchsorted(sums, ENERGY * sums[-1] * (1 - 1e-12))) + 1
+
+    ranks: dict[str, int] = defaultdict(int)
+    for module, rank in zip(
+        found.modules, run_modules(fitted, found.modules, workers=workers), strict=True
+    ):
+        ranks[module.name] = max(ranks[module.name], min(rank, module.rank))
+    return [replace(module, rank=ranks[module.name]) for module in found.modules]
+
+
+def _change(after: BaseWeights, before: BaseWeights, found: TunedChanges, module: Module) -> Array:
+    """m×n, in working precision."""
+    change = work(after.parameter(module.tensor)) - work(
+        before.parameter(found.names[module.tensor])
+    )
+    matrix: Array = np.ascontiguousarray(as_matrix(change, module))
+    return matrix
+
+
+def _dtype(array: Array) -> str:
+    names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
+    return names[array.dtype.name]
+
+
+def _remarks(found: TunedChanges) -> tuple[str, ...]:
+    count = found.new_tokens
+    if not count:
+        return ()
+    how = f"model.resize_token_embeddings({count})"
+    return (f"the tuned model has {count} tokens: resize the base before loading it, {how}",)
 
 
 def _shape(module: Module) -> LowRank:

@@ -3,8 +3,9 @@
 Notable choices:
 - every shard is written once: bytes that do not change go from file to file, rows that do are widened,
   updated and rounded once (float32 for 16-bit weights, float64 for 32-bit ones)
+- the result is opened as its reader will, on no device, before it gets its name
 - a shard whose tensors keep their names, shapes and dtypes keeps its header byte for byte
-- work lies in `OUT.partial/` with a journal of finished shards until one rename: OUT never exists half made,
+- work is done in `OUT.partial/` with a journal of finished shards until one rename: OUT never exists half made,
   and the same bake again goes on where it stopped
 """
 
@@ -22,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptkit.adapters.adapter import artifact_paths
-from adaptkit.bake.apply import new_values
+from adaptkit.adapters.fit import unopenable
+from adaptkit.bake.apply import Rounding, new_values
 from adaptkit.bake.plan import by_file, plan_bake
-from adaptkit.bases.checkpoint import INDEX
+from adaptkit.bases.architecture import architecture_of
+from adaptkit.bases.checkpoint import index_of
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError, Refused
 from adaptkit.io.files import atomic_write, fsync_directory, os_errors
@@ -39,9 +42,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from adaptkit.adapters.changes import Tensor
     from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.bake.plan import Tensor
-    from adaptkit.bases.checkpoint import Place
+    from adaptkit.bake.plan import BakePlan
+    from adaptkit.bases.checkpoint import TensorLocation
 
 JOURNAL = "adaptkit-bake.json"
 _WEIGHTS = (
@@ -60,7 +64,12 @@ _WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class BakeReport:
-    """What was baked: tensors that changed, files written, and what had to be said."""
+    """What was baked: tensors that changed, files written, and remarks for the reader.
+
+    `model_class` is the class that loads it; where it is not known, `unchecked` says why and the result was not opened
+    by its names. `rounding` is what the stored dtype left out of the update, relative to it; None where nothing was
+    computed.
+    """
 
     out: Path
     changed: tuple[str, ...]
@@ -69,6 +78,9 @@ class BakeReport:
     dtype: str
     resumed: int
     remarks: tuple[str, ...]
+    model_class: str = ""
+    unchecked: str = ""
+    rounding: float | None = None
 
 
 def run(
@@ -79,11 +91,16 @@ def run(
     dtype: str | None = None,
     clean: bool = False,
     workers: int | None = None,
+    cache: Path | None = None,
     done: Callable[[int], None] = lambda count: None,
 ) -> BakeReport:
-    """Write the base with one adapter in it into `out`; `done` is told the bytes of each finished tensor."""
+    """Write the base with one adapter in it into `out`; `done` gets the bytes of each finished tensor.
+
+    `cache` is a folder where what the model's class says is remembered.
+    """
     target = empty_target(out)
-    with BaseWeights.open(base) as weights:
+    rounding = Rounding()
+    with BaseWeights.open(base, cache) as weights:
         source.adapter.attach_base(weights)
         planned = plan_bake(source, weights, dtype)
         plan = planned.tensors
@@ -118,9 +135,9 @@ def run(
             finished.append(file.name)
             atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": finished}).encode())
 
-        _write_shards(source, weights, missing, work, workers or cores(), done, note)
+        _write_shards(source, weights, missing, work, workers or cores(), done, note, rounding)
         _carry_along(source, weights, plan, shards, work, dtype, planned.config)
-        _check(weights, plan, work)
+        _check(weights, planned, work)
     (work / JOURNAL).unlink()
     with os_errors("write", target):
         if target.is_dir():
@@ -136,6 +153,9 @@ def run(
         dtype or "as the base",
         resumed,
         tuple(planned.remarks),
+        planned.architecture.name,
+        planned.architecture.unknown,
+        rounding.lost,
     )
 
 
@@ -173,18 +193,20 @@ def _write_shards(
     workers: int,
     done: Callable[[int], None],
     note: Callable[[Path], None],
+    rounding: Rounding,
 ) -> None:
-    """Write the files, several tensors at once, and sync each beside the work on the next; `note` hears what is on disk."""
+    """Write the files, several tensors at once, and sync each beside the work on the next; `note` gets what is on disk."""
 
     def make(writer: TensorWriter, name: str, tensor: Tensor) -> int:
-        place = _entry(weights, tensor.source)
-        if not tensor.changed and tensor.dtype == place.entry.dtype:
+        place = _entry(weights, tensor.source) if tensor.source else None
+        if place and not tensor.changed and tensor.dtype == place.entry.dtype:
             writer.copy(name, place.file, place.entry.begin)
         else:
             with writer.pieces(name) as put:
-                for block in new_values(source, weights, name, tensor):
+                for block in new_values(source, weights, name, tensor, rounding):
                     put(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
-            weights.drop_pages(tensor.source)
+            if tensor.source:
+                weights.drop_pages(tensor.source)
         return size_of(tensor.dtype, tensor.shape)
 
     def finish(file: Path, writer: TensorWriter, tensors: Sequence[Future[int]]) -> None:
@@ -251,7 +273,7 @@ def _writer(
     return TensorWriter(work / file.name, layout, like=file if same else None)
 
 
-def _entry(weights: BaseWeights, name: str) -> Place:
+def _entry(weights: BaseWeights, name: str) -> TensorLocation:
     assert weights.layout.tensors is not None
     return weights.layout.tensors[name]
 
@@ -278,19 +300,15 @@ def _carry_along(
                 shutil.copyfile(source.adapter.path / name, work / name)
     if changes:
         config = dict(weights.layout.config)
-        told = dict(changes)
         if dtype is not None:
             config.pop("torch_dtype", None)
-        atomic_write(work / "config.json", (json.dumps(config | told, indent=2) + "\n").encode())
-    if (base / INDEX).is_file():
-        same = all(
-            t.source == n
-            and t.dtype == _entry(weights, t.source).entry.dtype
-            and t.shape == _entry(weights, t.source).entry.shape
-            for n, t in plan.items()
+        atomic_write(
+            work / "config.json", (json.dumps(config | dict(changes), indent=2) + "\n").encode()
         )
-        if same:
-            shutil.copyfile(base / INDEX, work / INDEX)
+    index = index_of(weights.layout)
+    if index is not None:
+        if all(_as_stored(weights, name, tensor) for name, tensor in plan.items()):
+            shutil.copyfile(index, work / index.name)
         else:
             table = {
                 "metadata": {"total_size": sum(size_of(t.dtype, t.shape) for t in plan.values())},
@@ -299,14 +317,30 @@ def _carry_along(
                 },
             }
             atomic_write(
-                work / INDEX, (json.dumps(table, indent=2, sort_keys=True) + "\n").encode()
+                work / index.name, (json.dumps(table, indent=2, sort_keys=True) + "\n").encode()
             )
     fsync_directory(work)
 
 
-def _check(weights: BaseWeights, plan: Mapping[str, Tensor], work: Path) -> None:
-    """Read what was written: headers, names, and every tensor that should not have changed, byte for byte."""
+def _as_stored(weights: BaseWeights, name: str, tensor: Tensor) -> bool:
+    """Whether a tensor has the name, dtype and shape that it has in the base."""
+    if tensor.source != name:
+        return False
+    entry = _entry(weights, name).entry
+    return (entry.dtype, entry.shape) == (tensor.dtype, tensor.shape)
+
+
+def _check(weights: BaseWeights, planned: BakePlan, work: Path) -> None:
+    """Open what was written as its reader will: the class's names and shapes, and untouched tensors byte for byte."""
+    plan = planned.tensors
     with BaseWeights.open(work) as written:
+        after = architecture_of(written.layout.config, written.shapes, cache=weights.cache)
+        if wrong_names := unopenable(after, planned.architecture, plan):
+            raise BakeError(
+                f"{after.name} could not load what was written to {work}",
+                why="; ".join(wrong_names[:4]),
+                fix="please report this with the adapter's config",
+            )
         found = {
             name: (place.entry.dtype, place.entry.shape)
             for name, place in (written.layout.tensors or {}).items()
@@ -316,13 +350,15 @@ def _check(weights: BaseWeights, plan: Mapping[str, Tensor], work: Path) -> None
             wrong["names, shapes or dtypes"] = sorted(found.keys() ^ plan.keys()) or ["some tensor"]
         for name, tensor in plan.items():
             if (
-                not tensor.changed
+                tensor.source
+                and not tensor.changed
                 and tensor.dtype == _entry(weights, tensor.source).entry.dtype
                 and written.raw(name) != weights.raw(tensor.source)
             ):
                 wrong["untouched tensors"].append(name)
             written.drop_pages(name)
-            weights.drop_pages(tensor.source)
+            if tensor.source:
+                weights.drop_pages(tensor.source)
     if wrong:
         raise BakeError(
             f"what was written to {work} is not what was meant",

@@ -1,23 +1,34 @@
-"""The model that a base's configuration describes, without weights, and how a checkpoint's tensors become its parameters.
+"""What a base's class says of it: the one authority on parameters, ties, layers and names, without any weights.
 
-transformers 5 renames and fuses tensors while it loads them (`block_sparse_moe.experts.3.w1.weight` becomes rows of
-`mlp.experts.gate_up_proj`), and adapters name what the model has. The library's own conversion mapping is followed
-forwards here, for names and places only: which rows of which tensor are which rows of a parameter.
+Notable choices:
+- transformers' or diffusers' own class is built on no device; nothing that the folder brings is run
+- ties are read from the built model (which parameters are one object), never from a single key of the configuration
+- what was found is remembered by content (configuration, tensor names and shapes, library versions): in the process,
+  and as one small JSON file where a cache folder is given
+- a class that no installed library knows is no error here: the checkpoint's own names and shapes are all that is known
+  then, and `unknown` says why
 """
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
-from dataclasses import dataclass
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BadBase, requires_extra
+from adaptkit.errors import StoreError
 from adaptkit.extend import Model
+from adaptkit.extend.module_names import Names
+from adaptkit.io.files import atomic_write
+from adaptkit.types import canonical_json, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
+
+_FORMAT = 1  # of what is remembered; a change of meaning counts it up
+_LARGEST = 100_000_000  # bytes of a remembered file that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,147 +46,203 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Skeleton:
+class Architecture:
     """A model's parameters, and the pieces of the checkpoint that each is made of.
 
-    `altered` names parameters that the library computes in a way that cannot be written back, with the operation.
+    `layers` gives modules their kind (`linear`, `conv1d` for transformers' transposed Conv1D, `convolution`,
+    `embedding`); `ties` names, for each parameter that is one object with others, the one they are all known by;
+    `altered` names parameters that the library computes in a way that cannot be written back, with the operation;
+    `unused` are tensors of the checkpoint that the class does not load. Where the class is not known, `unknown` says
+    why, and `parameters` are the checkpoint's own tensors.
     """
 
-    model: Model
-    pieces: Mapping[str, tuple[Piece, ...]]
-    altered: Mapping[str, str]
+    name: str
+    task: str
+    parameters: Mapping[str, tuple[int, ...]]
+    layers: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
+    transposed: frozenset[str] = frozenset()
+    ties: Mapping[str, str] = field(default_factory=dict)
+    embedding: str = ""
+    head: str = ""
+    pieces: Mapping[str, tuple[Piece, ...]] = field(default_factory=dict)
+    altered: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    unknown: str = ""
+    _names: list[Names] = field(default_factory=list, compare=False, repr=False)
+    _model: list[Model] = field(default_factory=list, compare=False, repr=False)
 
+    @property
+    def known(self) -> bool:
+        """Whether an installed library has the class."""
+        return not self.unknown
 
-def skeleton_of(directory: Path, tensors: Mapping[str, tuple[int, ...]]) -> Skeleton:
-    """Build the model on no device, and follow every tensor of the checkpoint into it.
+    def model(self) -> Model:
+        """As an `AdapterView` hands it to methods."""
+        if not self._model:
+            self._model.append(Model(self.parameters, self.transposed, self.layers, self.groups))
+        return self._model[0]
 
-    Only classes of the installed transformers are used: nothing that the folder brings is run.
-    """
-    model = _empty_model(directory)
-    parameters = {
-        name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)
-    }
-    transposed = frozenset(
-        name for name, module in model.named_modules() if getattr(module, "is_transposed", False)
-    )
-    pieces, altered = _follow(model, parameters, tensors)
-    return Skeleton(Model(parameters, transposed), pieces, altered)
+    def find(self, wanted: str) -> list[str]:
+        """The parameters that a name may mean: itself, else those equal up to leading parts that one of them lacks."""
+        if wanted in self.parameters:
+            return [wanted]
+        if not self._names:
+            self._names.append(Names(self.parameters))
+        return self._names[0].called(wanted)
 
+    def tied_with(self, parameter: str) -> tuple[str, ...]:
+        """All parameters that are one object with this one, itself included, in the model's order."""
+        source = self.ties.get(parameter)
+        if source is None:
+            return (parameter,)
+        return tuple(name for name in self.parameters if self.ties.get(name) == source)
 
-def _empty_model(directory: Path) -> Any:
-    with requires_extra(
-        "torch", f"cannot tell how the tensors of {directory} are named in the model"
-    ):
-        import torch
-        import transformers
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            config = transformers.AutoConfig.from_pretrained(
-                directory, trust_remote_code=False, local_files_only=True
-            )
-            found: Any = next(
-                (getattr(transformers, name, None) for name in config.architectures or ()), None
-            )
-            with torch.device("meta"):
-                model = (
-                    found._from_config(config)  # noqa: SLF001  (how transformers builds a class it was given)
-                    if found
-                    else transformers.AutoModel.from_config(config)
-                )
-    except Exception as error:
-        raise BadBase(
-            f"cannot tell how the tensors of {directory} are named in the model",
-            why=str(error).splitlines()[0],
-            fix="use a base that the installed transformers knows",
-        ) from error
-    return model
-
-
-def _follow(
-    model: Any, parameters: Mapping[str, tuple[int, ...]], tensors: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, tuple[Piece, ...]], dict[str, str]]:
-    try:
-        from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import (
-            WeightConverter,
-            WeightRenaming,
-            dot_natural_key,
-            rename_source_key,
+    def missing(self) -> tuple[str, ...]:
+        """Parameters for which the checkpoint holds nothing, nor for one that they are tied with."""
+        return tuple(
+            name
+            for name in self.parameters
+            if not self.pieces.get(name)
+            and name not in self.altered
+            and not any(self.pieces.get(other) for other in self.tied_with(name))
         )
-    except ImportError:  # transformers 4 loads names as they are
+
+    def to_json(self) -> dict[str, Any]:
         return {
-            name: (_whole(name, shape),) for name, shape in tensors.items() if name in parameters
-        }, {}
-    mapping = get_model_conversion_mapping(model)
-    renamings = [m for m in mapping if isinstance(m, WeightRenaming)]
-    converters = [m for m in mapping if isinstance(m, WeightConverter)]
-    known = dict.fromkeys(parameters, True)
-    gathered: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for name in sorted(tensors, key=dot_natural_key):
-        target, pattern = rename_source_key(
-            name, renamings, converters, model.base_model_prefix, known
+            "name": self.name,
+            "task": self.task,
+            "parameters": [[name, list(shape)] for name, shape in self.parameters.items()],
+            "layers": dict(self.layers),
+            "groups": dict(self.groups),
+            "transposed": sorted(self.transposed),
+            "ties": dict(self.ties),
+            "embedding": self.embedding,
+            "head": self.head,
+            "pieces": {
+                name: [[p.tensor, p.at, p.row, p.count, p.expert] for p in pieces]
+                for name, pieces in self.pieces.items()
+            },
+            "altered": dict(self.altered),
+            "unused": list(self.unused),
+            "unknown": self.unknown,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Architecture:
+        """The way back from `to_json`; KeyError, TypeError or ValueError when it is not one."""
+        return cls(
+            str(data["name"]),
+            str(data["task"]),
+            {str(name): tuple(map(int, shape)) for name, shape in data["parameters"]},
+            dict(data["layers"]),
+            dict(data["groups"]),
+            frozenset(data["transposed"]),
+            dict(data["ties"]),
+            str(data["embedding"]),
+            str(data["head"]),
+            {
+                name: tuple(Piece(*piece) for piece in pieces)
+                for name, pieces in data["pieces"].items()
+            },
+            dict(data["altered"]),
+            tuple(data["unused"]),
+            str(data["unknown"]),
         )
-        gathered[target].append((pattern or "", name))
-    pieces: dict[str, tuple[Piece, ...]] = {}
-    altered: dict[str, str] = {}
-    for target, sources in gathered.items():
-        pattern = sources[0][0]
-        if not pattern:
-            if target in parameters:
-                pieces[target] = (_whole(sources[0][1], tensors[sources[0][1]]),)
-            continue
-        converter = next(c for c in converters if pattern in c.source_patterns)
-        found, operation = _converted(target, converter, sources, tensors, parameters)
-        pieces |= found
-        if operation:
-            altered |= dict.fromkeys(_outputs(target, converter), operation)
-    return pieces, altered
 
 
-def _converted(
-    target: str,
-    converter: Any,
-    sources: Sequence[tuple[str, str]],
+def architecture_of(
+    config: Mapping[str, Any],
     tensors: Mapping[str, tuple[int, ...]],
-    parameters: Mapping[str, tuple[int, ...]],
-) -> tuple[dict[str, tuple[Piece, ...]], str]:
-    """The pieces of what one conversion makes, or the operation that has none."""
-    operations = [(type(op).__name__, getattr(op, "dim", None)) for op in converter.operations]
-    by_pattern = {
-        pattern: [name for p, name in sources if p == pattern]
-        for pattern in converter.source_patterns
+    *,
+    task: str = "",
+    cache: Path | None = None,
+) -> Architecture:
+    """What the class that a configuration names says of a checkpoint with these tensors.
+
+    `task` (PEFT's `task_type`) asks for the class that this task has for the configuration, instead of the one that
+    the configuration names.
+    """
+    library = library_of(config)
+    key = digest_of(
+        [
+            _FORMAT,
+            {name: value for name, value in config.items() if name != "_name_or_path"},
+            sorted([name, list(shape)] for name, shape in tensors.items()),
+            task,
+            library,
+            _version(library),
+        ]
+    )
+    found = _REMEMBERED.get(key) or _recall(key, cache)
+    if found is None:
+        found = _build(library, config, tensors, task)
+        _remember(key, found, cache)
+    if len(_REMEMBERED) >= _MOST:
+        _REMEMBERED.clear()
+    _REMEMBERED[key] = found
+    return found
+
+
+def library_of(config: Mapping[str, Any]) -> str:
+    """Which library's classes a configuration speaks of: `transformers`, `diffusers`, or neither."""
+    if isinstance(config.get("model_type"), str):
+        return "transformers"
+    return "diffusers" if isinstance(config.get("_class_name"), str) else ""
+
+
+def unknown(tensors: Mapping[str, tuple[int, ...]], why: str, name: str = "") -> Architecture:
+    """All that is known where the class is not: the checkpoint's own names and shapes."""
+    whole = {
+        tensor: (Piece(tensor, 0, 0, shape[0] if shape else 1),)
+        for tensor, shape in tensors.items()
     }
-    if operations in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)]):
-        found, row = [], 0
-        for names in by_pattern.values():
-            count = tensors[names[0]][0] if names else 0
-            found += [Piece(name, 0, row, count, expert) for expert, name in enumerate(names)]
-            row += count
-        return {target: tuple(found)}, ""
-    if operations == [("Concatenate", 0)]:
-        found, row = [], 0
-        for names in by_pattern.values():
-            for name in names:
-                found.append(Piece(name, 0, row, tensors[name][0]))
-                row += tensors[name][0]
-        return {target: tuple(found)}, ""
-    if operations in ([("Chunk", 0)], [("Split", 0)]) and len(sources) == 1:
-        at = 0
-        split: dict[str, tuple[Piece, ...]] = {}
-        for output in _outputs(target, converter):
-            count = parameters[output][0]
-            split[output] = (Piece(sources[0][1], at, 0, count),)
-            at += count
-        return split, ""
-    return {}, " and ".join(name for name, _ in operations)
+    return Architecture(name, "", dict(tensors), pieces=whole, unknown=why)
 
 
-def _outputs(target: str, converter: Any) -> list[str]:
-    """Every parameter that one conversion makes; `target` is the first."""
-    first = converter.target_patterns[0]
-    return [target.replace(first, pattern) for pattern in converter.target_patterns]
+_MOST = 64  # architectures that a process remembers
+_REMEMBERED: dict[str, Architecture] = {}
 
 
-def _whole(name: str, shape: tuple[int, ...]) -> Piece:
-    return Piece(name, 0, 0, shape[0] if shape else 1)
+def _build(
+    library: str, config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], task: str
+) -> Architecture:
+    if library == "transformers":
+        from adaptkit.bases.transformers_classes import build
+
+        return build(config, tensors, task)
+    if library == "diffusers":
+        from adaptkit.bases.diffusers_classes import build as build_part
+
+        return build_part(config, tensors)
+    return unknown(tensors, "its config.json names no model_type and no _class_name")
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library) if library else ""
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _file(key: str, cache: Path) -> Path:
+    return cache / f"architecture-{key.removeprefix('sha256:')[:40]}.json"
+
+
+def _recall(key: str, cache: Path | None) -> Architecture | None:
+    if cache is not None:
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            file = _file(key, cache)
+            if file.stat().st_size <= _LARGEST:
+                data = json.loads(file.read_bytes())
+                if data["key"] == key:
+                    return Architecture.from_json(data["architecture"])
+    return None
+
+
+def _remember(key: str, found: Architecture, cache: Path | None) -> None:
+    if cache is not None and found.known:
+        with suppress(OSError, StoreError):
+            cache.mkdir(parents=True, exist_ok=True)
+            data = {"key": key, "architecture": found.to_json()}
+            atomic_write(_file(key, cache), canonical_json(data).encode())

@@ -1,4 +1,7 @@
-"""How a base model lies in its folder: which files hold the weights, where each tensor is, what it calls itself."""
+"""How a base model is stored in its folder: which files hold the weights, where each tensor is, what it is called.
+
+A component of a diffusers pipeline (`unet/`, `transformer/`) is a base as well.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from adaptkit.bases.known import is_hub_id
 from adaptkit.errors import BadBase, BadWeights, StoreError
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors import LARGEST_HEADER, LFS_POINTER, read_header
-from adaptkit.types import Quantisation
+from adaptkit.types import Quantisation, TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +24,13 @@ if TYPE_CHECKING:
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLE_INDEX, PICKLE = "pytorch_model.bin.index.json", "pytorch_model.bin"
+_DIFFUSION = "diffusion_pytorch_model.safetensors"
+_SETS = (
+    (INDEX, SINGLE),
+    (f"{_DIFFUSION}.index.json", _DIFFUSION),
+    (PICKLE_INDEX, PICKLE),
+)
+_PIPELINE = "model_index.json"
 _AGAIN = "download the model again, or give another folder"
 _LARGEST_JSON = 100_000_000  # bytes; the index of a model with 100,000 tensors has about 10 MB
 # https://huggingface.co/docs/huggingface_hub/guides/manage-cache: models--OWNER--NAME/snapshots/REVISION
@@ -29,20 +39,16 @@ _BASE_MODEL = re.compile(r"^base_model:[ \t]*(?:\n\s*-\s*)?([^\s#]+)", re.MULTIL
 _CACHE_FOLDER = re.compile(r"models--(.+)")
 
 
-Form = tuple[str, tuple[int, ...]]
-"""A tensor's dtype and shape."""
-
-
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One tensor of a base: the file it lies in, and where."""
+class TensorLocation:
+    """Where one tensor of a base is stored: the file, and the bytes in it."""
 
     file: Path
     entry: Entry
 
     @property
-    def form(self) -> Form:
-        return self.entry.dtype, self.entry.shape
+    def info(self) -> TensorInfo:
+        return TensorInfo(self.entry.dtype, self.entry.shape, self.entry.nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Layout:
     directory: Path
     config: Mapping[str, Any]
     files: tuple[Path, ...]
-    tensors: Mapping[str, Place] | None
+    tensors: Mapping[str, TensorLocation] | None
 
 
 def read_layout(directory: Path) -> Layout:
@@ -64,6 +70,12 @@ def read_layout(directory: Path) -> Layout:
     return Layout(
         directory, config, files, None if pickled else _read_tensors(directory, files, index)
     )
+
+
+def index_of(layout: Layout) -> Path | None:
+    """The index that names the files of the tensors; None where one file holds them all."""
+    names = (index for index, single in _SETS if single.endswith(".safetensors"))
+    return next((p for n in names if (p := layout.directory / n).is_file()), None)
 
 
 def weight_files(directory: Path) -> tuple[Path, ...]:
@@ -83,13 +95,21 @@ def _find(directory: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
         raise BadBase(
             f"{directory} is a file", why="a base model is a folder", fix=f"give {directory.parent}"
         )
-    for index, single in ((INDEX, SINGLE), (PICKLE_INDEX, PICKLE)):
+    for index, single in _SETS:
         if (directory / index).is_file():
             weight_map = _read_index(directory / index)
             return tuple(directory / name for name in sorted(set(weight_map.values()))), weight_map
         if (directory / single).is_file():
             _check_whole(directory / single)
             return (directory / single,), {}
+    if (directory / _PIPELINE).is_file():
+        parts = sorted(p.parent.name for p in directory.glob("*/config.json"))
+        raise BadBase(
+            f"{directory} is a diffusers pipeline",
+            why=f"its weights are in its components: {', '.join(parts)}",
+            fix=f"give the component that the adapter changes, for example {directory}/"
+            f"{next((name for name in ('unet', 'transformer') if name in parts), 'unet')}",
+        )
     raise BadBase(
         f"{directory} holds no base model",
         why=f"neither {INDEX}, {SINGLE} nor {PICKLE} is there",
@@ -154,8 +174,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_tensors(
     directory: Path, files: tuple[Path, ...], index: Mapping[str, str]
-) -> dict[str, Place]:
-    tensors: dict[str, Place] = {}
+) -> dict[str, TensorLocation]:
+    tensors: dict[str, TensorLocation] = {}
     for file in files:
         try:
             header = read_header(file, LARGEST_HEADER)
@@ -166,15 +186,15 @@ def _read_tensors(
                 raise BadBase(
                     f"the base {directory} is broken",
                     fix=_AGAIN,
-                    why=f"'{name}' lies both in {tensors[name].file.name} and in {file.name}",
+                    why=f"'{name}' is stored both in {tensors[name].file.name} and in {file.name}",
                 )
-            tensors[name] = Place(file, entry)
+            tensors[name] = TensorLocation(file, entry)
     for name, promised in sorted(index.items()):
         if name not in tensors or tensors[name].file != directory / promised:
             raise BadBase(
                 f"the base {directory} is broken",
                 fix=_AGAIN,
-                why=f"{INDEX} puts '{name}' into {promised}, where it is not",
+                why=f"its index puts '{name}' into {promised}, where it is not",
             )
     if not tensors:
         raise BadBase(
@@ -215,17 +235,35 @@ def origin_in_card(text: str) -> str | None:
 
 def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
     """How the files themselves are quantised, as config.json's quantization_config says."""
-    told = config.get("quantization_config")
-    if not isinstance(told, dict):
+    declared = config.get("quantization_config")
+    if not isinstance(declared, dict):
         return None
-    method = str(told.get("quant_method") or "unknown")
-    if told.get("load_in_4bit") or method in {"mxfp4", "nvfp4"}:
+    method = str(declared.get("quant_method") or "unknown")
+    if declared.get("load_in_4bit") or method in {"mxfp4", "nvfp4"}:
         bits = 4
-    elif told.get("load_in_8bit") or "fp8" in method or method == "fbgemm_fp8":
+    elif declared.get("load_in_8bit") or "fp8" in method or method == "fbgemm_fp8":
         bits = 8
     else:
         bits = next(
-            (told[key] for key in ("bits", "w_bit", "nbits") if type(told.get(key)) is int), 0
+            (declared[key] for key in ("bits", "w_bit", "nbits") if type(declared.get(key)) is int),
+            0,
         )
-    dtype = told.get("bnb_4bit_quant_type") if told.get("load_in_4bit") else told.get("fmt")
+    dtype = (
+        declared.get("bnb_4bit_quant_type") if declared.get("load_in_4bit") else declared.get("fmt")
+    )
     return Quantisation(method, bits, str(dtype or ""))
+
+
+_SCALES = re.compile(
+    r"(_scale_inv|\.weight_scale|\.qweight|\.qzeros|\.weight_packed|\.absmax|\.quant_map|\.SCB|_blocks|\.w_q"
+    r"|\.quant_state\..+|\.weight_scale_2)$"
+)
+_EIGHT_BITS = ("F8_", "F4", "F6_")
+
+
+def scaled_tensor(layout: Layout) -> str | None:
+    """A tensor that shows that weights are stored divided by scales or packed, whatever config.json says."""
+    for name, location in sorted((layout.tensors or {}).items()):
+        if _SCALES.search(name) or location.entry.dtype.startswith(_EIGHT_BITS):
+            return name
+    return None

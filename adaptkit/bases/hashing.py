@@ -1,6 +1,6 @@
 """Bytes hashed once: BLAKE3 of tensors and sha256 of files, through mmap, in parallel, remembered.
 
-A file is known again by (device, inode, size, mtime_ns). What is remembered lies in one small JSON
+A file is known again by (device, inode, size, mtime_ns). What is remembered is kept in one small JSON
 file per inode; a broken or stale one is ignored, and nothing fails because it cannot be written.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from adaptkit.bases.checkpoint import Place
+    from adaptkit.bases.checkpoint import TensorLocation
     from adaptkit.io.progress import Progress
 
 _SLICE = 64 << 20  # bytes between two reports of progress
@@ -53,7 +53,10 @@ class _Note:
 
 
 def hash_all(
-    files: Iterable[Path], tensors: Mapping[str, Place], cache: Path | None, progress: Progress
+    files: Iterable[Path],
+    tensors: Mapping[str, TensorLocation],
+    cache: Path | None,
+    progress: Progress,
 ) -> tuple[dict[Path, str], dict[str, str]]:
     """sha256 of whole files and BLAKE3 of tensors, hex; `progress` counts only bytes that are really read."""
     whole = list(files)
@@ -87,7 +90,7 @@ def _run(
         return
     lock = threading.Lock()
 
-    def told(count: int) -> None:
+    def count_bytes(count: int) -> None:
         with lock:
             progress(count)
 
@@ -98,7 +101,7 @@ def _run(
         pool = stack.enter_context(ThreadPoolExecutor(min(len(jobs), cores())))
         stack.callback(pool.shutdown, cancel_futures=True)
         running = {
-            pool.submit(_hash, file, views[file], name, begin, end, told): (file, name)
+            pool.submit(_hash, file, views[file], name, begin, end, count_bytes): (file, name)
             for file, name, begin, end in jobs
         }
         for done in as_completed(running):
@@ -110,7 +113,7 @@ def _run(
 
 
 def _hash(
-    file: Path, view: memoryview, name: str | None, begin: int, end: int, told: Progress
+    file: Path, view: memoryview, name: str | None, begin: int, end: int, count_bytes: Progress
 ) -> str:
     hashed: Any
     if name is None:
@@ -124,7 +127,7 @@ def _hash(
     for at in range(begin, end, _SLICE):
         stop = min(at + _SLICE, end)
         hashed.update(view[at:stop])
-        told(stop - at)
+        count_bytes(stop - at)
     digest: str = hashed.hexdigest()
     return digest
 

@@ -28,11 +28,11 @@ def claimed_by_cache(directory: Path) -> BaseIdentity | None:
     shas = [file.resolve().name for file in files if file.is_symlink()]
     if len(shas) != len(files) or not all(_SHA256.fullmatch(sha) for sha in shas):
         return None
-    told = measure(directory, levels=("as1",))
-    levels = (*told.levels, Level(fs1(shas), measured=False))
+    measured = measure(directory, levels=("as1",))
+    levels = (*measured.levels, Level(fs1(shas), measured=False))
     return BaseIdentity(
-        told.name,
+        measured.name,
         tuple(sorted(levels, key=lambda level: level.kind)),
-        told.quantised,
-        told.derived_from,
+        measured.quantised,
+        measured.derived_from,
     )

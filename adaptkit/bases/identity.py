@@ -1,6 +1,6 @@
 """The levels of a base's identity: `as1` from headers, `fs1` from files, `tm1` from tensors.
 
-The forms are fixed for ever, golden values are tested:
+The infos are fixed for ever, golden values are tested:
 - as1: sha256 of the canonical JSON [[name, dtype, shape], …], sorted by name
 - fs1: sha256 of the canonical JSON list of the files' sha256, sorted
 - tm1: BLAKE3 Merkle root, split as in RFC 6962 (2.1), over the leaves sorted by name; a leaf is
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from adaptkit.bases.checkpoint import Form, Layout, Place
+    from adaptkit.bases.checkpoint import Layout, TensorLocation
     from adaptkit.io.progress import Progress
+    from adaptkit.types import TensorInfo
 
 LEVELS = ("as1", "fs1", "tm1")
 
@@ -54,7 +55,7 @@ def measure(
     found: list[Level] = []
     kept = {name: place for name, place in (layout.tensors or {}).items() if name not in left_out}
     if kept and "as1" in wanted:
-        found.append(Level(as1({name: place.form for name, place in kept.items()}), measured=True))
+        found.append(Level(as1({name: place.info for name, place in kept.items()}), measured=True))
     if files:
         found.append(Level(fs1(shas.values()), measured=True))
     if kept and "tm1" in wanted:
@@ -73,13 +74,13 @@ def claimed(outline: Path, shas: Mapping[str, str], name: str) -> BaseIdentity:
     `shas` are sha256 by file name. `as1` is left out where only the bytes tell whether a tensor is tied.
     """
     layout = read_layout(outline)
-    told = [shas.get(file.relative_to(outline).as_posix(), "") for file in layout.files]
+    claims = [shas.get(file.relative_to(outline).as_posix(), "") for file in layout.files]
     found: list[Level] = []
-    forms = {tensor: place.form for tensor, place in (layout.tensors or {}).items()}
-    if forms and not candidates(forms, layout.config):
-        found.append(Level(as1(forms), measured=False))
-    if all(told):
-        found.append(Level(fs1(told), measured=False))
+    infos = {tensor: place.info for tensor, place in (layout.tensors or {}).items()}
+    if infos and not candidates(infos, layout.config):
+        found.append(Level(as1(infos), measured=False))
+    if all(claims):
+        found.append(Level(fs1(claims), measured=False))
     return BaseIdentity(
         name, tuple(found), declared_quantisation(layout.config), declared_origin(layout)
     )
@@ -113,9 +114,9 @@ def base_shapes(directory: Path) -> dict[str, tuple[int, ...]]:
     return {name: place.entry.shape for name, place in sorted(layout.tensors.items())}
 
 
-def as1(tensors: Mapping[str, Form]) -> str:
+def as1(tensors: Mapping[str, TensorInfo]) -> str:
     """The architecture level."""
-    rows = [[name, dtype, list(shape)] for name, (dtype, shape) in sorted(tensors.items())]
+    rows = [[name, info.dtype, list(info.shape)] for name, info in sorted(tensors.items())]
     return "as1:" + sha256(canonical_json(rows).encode()).hexdigest()
 
 
@@ -134,13 +135,13 @@ def _hash(
 ) -> tuple[dict[Path, str], dict[str, str], set[str]]:
     """Hash what is needed: whole files, every tensor or only those that may be tied; and what is left out as tied."""
     tensors = layout.tensors or {}
-    pairs = candidates({name: place.form for name, place in tensors.items()}, layout.config)
+    pairs = candidates({name: place.info for name, place in tensors.items()}, layout.config)
     needed = tensors if every else {name: tensors[name] for pair in pairs for name in pair}
     shas, hashes = hash_all(files, needed, cache, progress)
     return shas, hashes, {tied for tied, partner in pairs if hashes[tied] == hashes[partner]}
 
 
-def _leaves(tensors: Mapping[str, Place], hashes: Mapping[str, str]) -> dict[str, bytes]:
+def _leaves(tensors: Mapping[str, TensorLocation], hashes: Mapping[str, str]) -> dict[str, bytes]:
     from blake3 import blake3
 
     leaves: dict[str, bytes] = {}

@@ -29,16 +29,18 @@ class Base:
     identity: BaseIdentity
     shapes: Mapping[str, tuple[int, ...]] | None = None
     folder: Path | None = None
+    cache: Path | None = None
+    """Where what its class says is remembered by content."""
 
 
 def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, Path | None]:
     """The base that a configuration names, and the folder when it is a local path (whether or not that exists)."""
-    said = config.get("base_model_name_or_path")
-    if not isinstance(said, str) or not said:
+    named = config.get("base_model_name_or_path")
+    if not isinstance(named, str) or not named:
         return None, None
-    path = user_path(said)
-    local = not is_hub_id(said)
+    path = user_path(named)
+    local = not _HUB_ID.fullmatch(named) or named.startswith(".")
     for candidate in (path, folder / path) if not path.is_absolute() else (path,):
         if candidate.is_dir() and (candidate / "config.json").is_file():
-            return said, candidate
-    return said, path if local else None
+            return named, candidate
+    return named, path if local else None

@@ -21,13 +21,13 @@ class Layers:
     order: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, said: Any, config: Mapping[str, Any], label: str) -> Layers:
+    def of(cls, declared: Any, config: Mapping[str, Any], label: str) -> Layers:
         """From what an adapter's configuration says; `BaseMismatch` when it names layers the base has not."""
-        if not said:
+        if not declared:
             return cls()
         count = next((config[name] for name in _COUNTS if isinstance(config.get(name), int)), 0)
         try:
-            spans = [range(first, end) for first, end in said]
+            spans = [range(first, end) for first, end in declared]
             sound = 0 < sum(map(len, spans)) <= 100 * count and all(
                 s.start >= 0 and s.stop <= count for s in spans
             )
@@ -36,14 +36,14 @@ class Layers:
         if not sound:
             raise BaseMismatch(
                 f"{label} does not fit its base",
-                why=f"its layer_replication is {said!r}, and the base has {count} layers",
+                why=f"its layer_replication is {declared!r}, and the base has {count} layers",
                 fix="give the base it was trained on",
             )
         return cls(tuple(layer for span in spans for layer in span))
 
     @property
     def remarks(self) -> list[str]:
-        """What must be said of it."""
+        """What the user is shown of it."""
         return (
             [f"the model has {len(self.order)} layers now: {', '.join(map(str, self.order))}"]
             if self.order

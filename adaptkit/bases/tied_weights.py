@@ -1,6 +1,8 @@
-"""Tensors that a config declares to be one with another: some tools save both, others only the embedding.
+"""Tensors that the identity of a base leaves out, because the config declares them one with another.
 
-The names are those of transformers' `_tied_weights_keys` (5.23), matched at the end of a tensor's name.
+Some tools save both, others only the embedding. An identity must be the same on every machine, with or without
+transformers and whatever its version, so it goes by a fixed list of names; everything that reads or changes weights
+asks the model's class instead (`architecture`). The names are those of transformers' `_tied_weights_keys` (5.23), matched at the end of a tensor's name.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from adaptkit.bases.checkpoint import Form
+    from adaptkit.types import TensorInfo
 
 # Each group is tied to those behind it; the last one that is there stays.
 _HEADS = (
@@ -43,7 +45,7 @@ _BIASES = (
 
 
 def candidates(
-    tensors: Mapping[str, Form], config: Mapping[str, Any]
+    tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]
 ) -> tuple[tuple[str, str], ...]:
     """Pairs (left out, stays) that the config declares tied and whose dtype and shape agree; bytes are the caller's."""
     return tuple(

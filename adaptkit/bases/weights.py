@@ -6,29 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from adaptkit.bases.checkpoint import read_layout
-from adaptkit.errors import BadBase, MissingExtra
-from adaptkit.extend.module_names import same_name
-from adaptkit.io.closing import Closing
+from adaptkit.errors import BadBase
+from adaptkit.extend.module_names import Names
 from adaptkit.io.safetensors import LARGEST_HEADER, TensorFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from adaptkit.bases.architecture import Piece, Skeleton
+    from adaptkit.bases.architecture import Architecture, Piece
     from adaptkit.bases.checkpoint import Layout
     from adaptkit.extend import Array, Model, Module
-
-
-def tensors_called(name: str, names: Mapping[str, object]) -> list[str]:
-    """The base's tensors that a name such as `model.layers.0.mlp.up_proj.weight` may mean.
-
-    A checkpoint may have been saved with one wrapper more or fewer than the model the adapter sat on, so
-    names are equal up to leading parts.
-    """
-    if name in names:
-        return [name]
-    return [known for known in names if same_name(known, name)]
 
 
 def as_matrix(stored: Array, module: Module) -> Array:
@@ -50,11 +38,14 @@ class BaseWeights(Closing):
     _files: dict[Path, TensorFile]
     shapes: Mapping[str, tuple[int, ...]]
     """Every tensor's shape."""
-    _skeleton: Skeleton | None = None
-    _places: dict[str, tuple[Piece, ...]] = field(default_factory=dict)
+    cache: Path | None = None
+    """Where what the class says is remembered by content."""
+    _pieces: dict[str, tuple[Piece, ...]] = field(default_factory=dict)
+    _names: Names | None = None
+    _architecture: Architecture | None = None
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
+    def open(cls, directory: Path, cache: Path | None = None) -> Self:
         """Map the safetensors files of a base; `BadBase` for a `.bin` set, which cannot be read in parts."""
         layout = read_layout(directory)
         if layout.tensors is None:
@@ -66,24 +57,76 @@ class BaseWeights(Closing):
         return cls(
             layout,
             {file: TensorFile(file, LARGEST_HEADER) for file in layout.files},
-            {name: place.entry.shape for name, place in layout.tensors.items()},
+            {name: location.entry.shape for name, location in layout.tensors.items()},
+            cache,
         )
 
-    def skeleton(self) -> Skeleton:
-        """The model that the base's configuration describes, and how these tensors become its parameters."""
-        if self._skeleton is None:
-            from adaptkit.bases.architecture import skeleton_of
+    def architecture(self) -> Architecture:
+        """What the class that the base's configuration names says of it."""
+        from adaptkit.bases.architecture import architecture_of
 
-            self._skeleton = skeleton_of(self.layout.directory, self.shapes)
-        return self._skeleton
+        if self._architecture is None:
+            self._architecture = architecture_of(self.layout.config, self.shapes, cache=self.cache)
+        return self._architecture
+
+    def load_as(self, architecture: Architecture) -> None:
+        """Look names up in another class than the configuration names: the one that has an adapter's head."""
+        self._architecture = architecture
+        self._pieces.clear()
 
     def model(self) -> Model:
-        """As an `AdapterView` hands it to methods."""
-        return self.skeleton().model
+        """As an `AdapterView` hands it to methods; `BadBase` says why the class is not known."""
+        found = self.architecture()
+        if not found.known:
+            raise BadBase(
+                f"cannot tell how the tensors of {self.layout.directory} are named in the model",
+                why=found.unknown,
+                fix="install the version of transformers that knows it",
+            )
+        return found.model()
 
     def name_of(self, wanted: str) -> str | None:
         """The one tensor that a name means; None when there is none. `BadBase` when there are several."""
-        found = tensors_called(wanted, self.layout.tensors or {})
+        pieces = self.find(wanted)
+        return pieces[0].tensor if self._is_whole(pieces) else None
+
+    def pieces(self, module: Module) -> tuple[Piece, ...]:
+        """Where a module's weight is stored; empty when the base has none. Usually one tensor, whole."""
+        found = self.find(module.tensor)
+        return tuple(p for p in found if p.expert in {None, module.part})
+
+    def find(self, wanted: str) -> tuple[Piece, ...]:
+        """Where a parameter of the model is stored: its own tensors, or those of one that it is tied with.
+
+        Where the class is not known, or does not have the name, the checkpoint's own names are all there is.
+        """
+        if wanted not in self._pieces:
+            self._pieces[wanted] = self._find(wanted)
+        return self._pieces[wanted]
+
+    def _find(self, wanted: str) -> tuple[Piece, ...]:
+        from adaptkit.bases.architecture import Piece
+
+        found = self.architecture()
+        if found.known and (parameter := self._one(wanted, found.find(wanted))) is not None:
+            if parameter in found.altered:
+                raise BadBase(
+                    f"the base {self.layout.directory} keeps '{parameter}' in another form than the model",
+                    why=f"it is loaded through {found.altered[parameter]}, which adaptkit does not follow",
+                    fix="save the base again with the installed transformers, or keep the adapter apart",
+                )
+            group = (parameter, *found.tied_with(parameter))
+            if pieces := next((p for name in group if (p := found.pieces.get(name))), ()):
+                return pieces
+        if self._names is None:
+            self._names = Names(self.shapes)
+        tensor = self._one(wanted, self._names.called(wanted))
+        if tensor is None or (found.known and tensor in found.unused and tensor != wanted):
+            return ()
+        shape = self.shapes[tensor]
+        return (Piece(tensor, 0, 0, shape[0] if shape else 1),)
+
+    def _one(self, wanted: str, found: list[str]) -> str | None:
         if len(found) > 1:
             raise BadBase(
                 f"'{wanted}' may be several tensors of the base {self.layout.directory}",
@@ -91,33 +134,6 @@ class BaseWeights(Closing):
                 fix="give the base that the adapter was trained on",
             )
         return found[0] if found else None
-
-    def pieces(self, module: Module) -> tuple[Piece, ...]:
-        """Where a module's weight lies; empty when the base has none. Usually one tensor, whole.
-
-        A name that no tensor has is looked up in the model that the base's configuration describes.
-        """
-        if module.tensor not in self._places:
-            self._places[module.tensor] = self._find(module.tensor)
-        return tuple(p for p in self._places[module.tensor] if p.expert in {None, module.part})
-
-    def _find(self, wanted: str) -> tuple[Piece, ...]:
-        from adaptkit.bases.architecture import Piece
-
-        if (found := self.name_of(wanted)) is not None:
-            return (Piece(found, 0, 0, self.shapes[found][0] if self.shapes[found] else 1),)
-        try:
-            skeleton = self.skeleton()
-        except (BadBase, MissingExtra):
-            return ()  # the base's own names are all there is
-        names = tensors_called(wanted, skeleton.model.parameters)
-        if len(names) == 1 and names[0] in skeleton.altered:
-            raise BadBase(
-                f"the base {self.layout.directory} keeps '{names[0]}' in another form than the model",
-                why=f"it is loaded through {skeleton.altered[names[0]]}, which adaptkit does not follow",
-                fix="save the base again with the installed transformers, or keep the adapter apart",
-            )
-        return skeleton.pieces.get(names[0], ()) if len(names) == 1 else ()
 
     def matrix(self, module: Module) -> Array:
         """A module's weight as the m×n matrix that updates are added to; `BadBase` when there is none that fits."""
@@ -152,6 +168,35 @@ class BaseWeights(Closing):
                 fix="give the base that the adapter was trained on",
             )
         return np.concatenate(rows) if len(rows) > 1 else rows[0]
+
+    def shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """A parameter's shape as it is stored; where it is made of pieces, that of the class."""
+        pieces = self.find(name)
+        return self.shapes[pieces[0].tensor] if self._is_whole(pieces) else shape
+
+    def parameter(self, name: str) -> Array:
+        """One parameter of the model, put together from its pieces where it has several."""
+        import numpy as np
+
+        pieces = self.find(name)
+        if self._is_whole(pieces):
+            return self.read(pieces[0].tensor)
+        shape = self.architecture().parameters[name]
+        made = np.empty(shape, self.read(pieces[0].tensor).dtype)
+        for p in pieces:
+            rows = self.read(p.tensor)[p.at : p.at + p.count]
+            if p.expert is None:
+                made[p.row : p.row + p.count] = rows
+            else:
+                made[p.expert, p.row : p.row + p.count] = rows
+        return made
+
+    def _is_whole(self, pieces: tuple[Piece, ...]) -> bool:
+        return (
+            len(pieces) == 1
+            and pieces[0].expert is None
+            and pieces[0].count == (self.shapes[pieces[0].tensor] or (1,))[0]
+        )
 
     def read(self, name: str) -> Array:
         """One tensor, mapped, not copied: read only."""

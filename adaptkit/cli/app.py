@@ -31,6 +31,7 @@ COMMANDS = {
     "bake": "bake",
     "resize": "merge",
     "convert": "merge",
+    "strip": "strip",
     "extract": "bake",
     "calibrate": "calibrate",
     "distil": "distil",

@@ -77,6 +77,10 @@ def baked_lines(baked: Baked) -> str:
     ]
     if report.resumed:
         lines.append(f"  {report.resumed} files were finished by an earlier run")
+    if report.rounding is not None and report.rounding > 1e-4:
+        lines.append(f"  rounding to the stored dtype lost {report.rounding:.2g} of the update")
+    if report.unchecked:
+        lines.append(f"  not opened as its class would: {report.unchecked}")
     if baked.apart is not None:
         lines.append(
             f"  logits within {baked.apart:.2g} of the live adapter's, relative to the largest"
@@ -87,7 +91,17 @@ def baked_lines(baked: Baked) -> str:
 @click.command()
 @click.argument("tuned", metavar="DIR")
 @click.option("--base", required=True, metavar="DIR", help="The model it was tuned from.")
-@click.option("--rank", type=int, required=True, help="The rank of every module.")
+@click.option(
+    "--rank",
+    required=True,
+    metavar="N|auto",
+    help="The rank of every module; auto keeps 99 % of each one's change.",
+)
+@click.option(
+    "--keep-full",
+    is_flag=True,
+    help="Save norms, biases and what else cannot be low rank as whole modules.",
+)
 @click.option("--name", help="Register the result as the next version of this name.")
 @click.option(
     "--out",
@@ -98,12 +112,17 @@ def baked_lines(baked: Baked) -> str:
 @click.option("-m", "--message", default="", help="What this version is.")
 @json_option
 @pass_session
-def extract(session: Session, tuned: str, **how: Any) -> None:
+def extract(session: Session, tuned: str, rank: str, **how: Any) -> None:
     """Take what a full fine-tune changed in its base out as LoRA, and say what the rank leaves out."""
-    made = session.workspace.extract(tuned, **how)
+    if rank != "auto" and not rank.lstrip("-").isdigit():
+        raise click.BadParameter(
+            f"'{rank}' is neither a whole number nor auto", param_hint="--rank"
+        )
+    made = session.workspace.extract(tuned, rank=None if rank == "auto" else int(rank), **how)
     where = made.version.ref if made.version else str(made.out)
     session.out.data(
         made.to_json(),
         f"{where}  {made.digest[:19]}…\n  {len(made.report.ranks)} modules, rank {made.report.rank}, "
-        f"loss {made.report.error.total or 0:.2g}",
+        f"loss {made.report.error.total or 0:.2g} of their change"
+        + (f"; saved whole: {', '.join(made.report.saved)}" if made.report.saved else ""),
     )

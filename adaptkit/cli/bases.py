@@ -121,6 +121,38 @@ def _described(found: BaseIdentity) -> str:
     )
 
 
+@base.command("check")
+@click.argument("folder", metavar="DIR")
+@json_option
+@pass_session
+def check_base(session: Session, folder: str) -> None:
+    """Say what the class of the model in DIR says of it: layers, tied weights, head, and what adapters can do there."""
+    found = session.workspace.check_base(folder)
+    lines = [f"{found.path}  {found.model_class or 'a class that is not known'}"]
+    if found.unknown:
+        lines.append(
+            f"  not known: {found.unknown}; only the checkpoint's own names and shapes are"
+        )
+    lines += [
+        f"  {found.parameters} parameters in {found.tensors} tensors"
+        + (f", for {found.task}" if found.task else ""),
+        "  layers: "
+        + (", ".join(f"{n} {kind}" for kind, n in found.layers.items()) or "none known"),
+        "  tied: " + ("; ".join(" = ".join(group) for group in found.ties) or "nothing"),
+    ]
+    if found.embedding or found.head:
+        lines.append(f"  embedding {found.embedding or '-'}, head {found.head or '-'}")
+    for what, names in (("missing", found.missing), ("not loaded", found.unused)):
+        if names:
+            lines.append(f"  {what}: {', '.join(names[:4])}" + (" …" if len(names) > 4 else ""))
+    lines.append(
+        f"  adapters cannot be baked in: quantised ({found.quantised})"
+        if found.quantised
+        else "  adapters can be added, merged, baked and extracted"
+    )
+    session.out.data(found.to_json(), "\n".join(lines))
+
+
 @base.command("compare")
 @click.argument("one", metavar="BASE")
 @click.argument("other", metavar="BASE")

@@ -150,6 +150,9 @@ def _result(command: _Command) -> _Command:
     show_default=True,
     help="A module some adapters lack: skip them, or count zero.",
 )
+@click.option("--disjoint", is_flag=True, help="Even adapters that share no module with any other.")
+@click.option("-m", "--message", default="", help="What this version is.")
+@click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
 @click.option(
     "--distil",
     "prompts",
@@ -176,12 +179,8 @@ def merge(
     **choices: Any,
 ) -> None:
     """Merge adapters, each weighted by =W (1 by default), without loading the base."""
-    from adaptkit.cli.distil import described, parents_data
-
-    if prompts and (into is not None or not choices["name"] or not choices["base"]):
-        raise click.UsageError(
-            "--distil needs the base's folder and a name: --base DIR --name NAME"
-        )
+    if choices.pop("disjoint"):
+        choices["missing"] = "disjoint"
     weighted = with_module_weights(refs.weighted(sources), weights)
     if dry_run:
         found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
@@ -274,7 +273,7 @@ def describe(merged: Merged) -> str:
     if report.error.total is not None:
         worst = max(report.error.modules, key=lambda key: report.error.modules[key] or 0.0)
         lines.append(
-            f"  loss {report.error.total:.2g} (worst {report.error.modules[worst] or 0:.2g} in {worst})"
+            f"  loss {report.error.total:.2g} of the merged update (worst {report.error.modules[worst] or 0:.2g} in {worst})"
         )
     if report.dropped:
         lines.append(f"  dropped: {', '.join(report.dropped)}")

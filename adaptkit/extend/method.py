@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from adaptkit.errors import Unmergeable
+from adaptkit.extend.module_names import Names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 class Module:
     """One place in the base that an adapter changes.
 
-    `shape` is m×n of the update as a matrix. `stored` is the shape in which the base keeps the
-    weight (transposed for GPT-2's Conv1D, four-dimensional for a convolution); empty where only the
-    base shows it. A grouped convolution and a parameter of fused experts count as `parts`
-    independent matrices, `part` saying which; other modules have one. `weight` is the base's tensor
-    when it is not called `NAME.weight`; `transposed` says that each of its experts is stored n×m.
+    `shape` is m×n of the update as a matrix. `stored` is the shape in which the base keeps the weight
+    (transposed for GPT-2's Conv1D, three- to five-dimensional for a convolution); empty where only the base can tell. A grouped
+    convolution and a parameter of fused experts count as `parts` independent matrices, `part` saying which; other
+    modules have one. `weight` is the base's tensor when it is not called `NAME.weight`; `transposed` says that each
+    of its experts is stored n×m.
     """
 
     name: str
-    kind: Literal["linear", "conv1d", "conv2d", "embedding", "expert", "other"]
+    kind: Literal["linear", "conv1d", "convolution", "embedding", "expert", "other"]
     shape: tuple[int, int]
     rank: int
     stored: tuple[int, ...]
@@ -91,6 +92,8 @@ class Translated:
     read: Callable[[str], Array]
     file: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What was guessed, or could not be translated."""
 
 
 Delta = LowRank | Dense
@@ -102,22 +105,47 @@ Rows = tuple[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the base's configuration describes: its parameters' shapes in the model's own order.
+    """What the base's class says of it: its parameters' shapes in the model's own order.
 
-    `transposed` names the modules that store each expert's matrix in×out.
+    `transposed` names the modules that store each expert's matrix in×out. `layers` gives modules their kind: `linear`,
+    `conv1d` (transformers' Conv1D, whose weight is in×out), `convolution` or `embedding`; `groups` those convolutions
+    that have several groups.
     """
 
     parameters: Mapping[str, tuple[int, ...]]
     transposed: frozenset[str] = frozenset()
+    layers: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
+    _names: list[Names] = field(default_factory=list, compare=False, repr=False)
+
+    def layer(self, name: str) -> str:
+        """The kind of the module that a name means; empty when it has none, or the name means several."""
+        found = self._called(name, 0, self.layers)
+        return self.layers[found] if found else ""
+
+    def group_count(self, name: str) -> int:
+        """The groups of the convolution that a name means."""
+        found = self._called(name, 0, self.layers)
+        return self.groups.get(found or "", 1)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of the parameter that a name means."""
+        found = self._called(name, 1, self.parameters)
+        return self.parameters[found] if found else None
+
+    def _called(self, name: str, at: int, known: Mapping[str, object]) -> str | None:
+        if not self._names:
+            self._names.extend((Names(self.layers), Names(self.parameters)))
+        found = self._names[at].called(name) if name not in known else [name]
+        return found[0] if len(found) == 1 else None
 
 
 class AdapterView(Protocol):
     """One adapter as a method plugin sees it: configuration, header, and tensors one at a time.
 
-    Keys are normalised: stray adapter names and wrapper prefixes are gone, `base_model.model.`
-    stays. `base_shapes` maps the base's tensor names to shapes when the base is at hand, and
-    `model()` is then what its configuration describes (needs transformers; None when no base is at
-    hand).
+    Keys are normalised: stray adapter names and wrapper prefixes are gone, `base_model.model.` stays.
+    `base_shapes` maps the base's tensor names to shapes when the base is at hand, and `model()` is then what its
+    class says of it (None when no base is at hand; `BadBase` when no library here knows its class).
     """
 
     @property
@@ -205,9 +233,8 @@ class AdapterMethod(ABC):
     def applier(self, view: AdapterView, module: Module) -> Applier:
         """What puts one module's update into its weight.
 
-        It is called with some rows of the weight as an m×n matrix and which rows these are, and
-        returns the same rows of the updated weight. By default it adds `delta`; methods whose
-        update depends on the weight override it.
+        It is called with some rows of the weight as an m×n matrix and which rows these are, and returns the same
+        rows of the updated weight. By default it adds `delta`; methods whose update depends on the weight override it.
         """
         delta = self.delta(view, module)
         if isinstance(delta, Dense):

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PREFIX = "base_model.model."
 """What every key of a PEFT file begins with, before the name of the module."""
@@ -52,3 +56,29 @@ def same_name(known: str, wanted: str) -> bool:
     Equal, or equal up to leading parts that one of them lacks.
     """
     return known == wanted or known.endswith(f".{wanted}") or wanted.endswith(f".{known}")
+
+
+class Names:
+    """Dotted names, looked up by what may be meant: a name itself, else those that are `same_name`."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = dict.fromkeys(names)
+        self._ends: dict[str, list[str]] | None = None
+
+    def called(self, wanted: str) -> list[str]:
+        """What a name may mean, in the order of the names."""
+        if wanted in self._names:
+            return [wanted]
+        if self._ends is None:
+            self._ends = {}
+            for name in self._names:
+                for end in _ends(name):
+                    self._ends.setdefault(end, []).append(name)
+        shorter = [end for end in _ends(wanted) if end in self._names]
+        return self._ends.get(wanted, []) + shorter
+
+
+def _ends(name: str) -> list[str]:
+    """A name without its first part, its first two, and so on."""
+    parts = name.split(".")
+    return [".".join(parts[at:]) for at in range(1, len(parts))]

@@ -284,6 +284,8 @@ def _advise(
     rank = f" --rank {small}" if small < whole else ""
     if not pairs:
         return f"--strategy linear{rank}", f"one adapter alone; rank {small} keeps 95 % of it"
+    if not any(pair.shared_modules for pair in pairs):
+        return "do not merge them", "they share no module; --disjoint puts them side by side"
     lowest, highest = min(p.cosine for p in pairs), max(p.cosine for p in pairs)
     sizes = [a.norm for a in adapters if a.norm]
     measured = (

@@ -19,6 +19,7 @@ from adaptkit.algebra.lowrank import add, balance, dense_svd, factored, sum_bias
 from adaptkit.algebra.spaces import view
 from adaptkit.errors import BadRecipe, Unmergeable
 from adaptkit.extend import Dense, LowRank
+from adaptkit.extend.module_names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,8 @@ def plan_modules(
     for source in sources:
         for module in source.method.modules(source.adapter):
             found[module.key].append((source, module))
+    if recipe.missing == "skip":
+        check_shared(sources, found)
     cap = recipe.rank
     if cap is None and strategy.rank_rule == "parents":
         cap = max(
@@ -134,6 +137,31 @@ def plan_modules(
             fix="drop --rank to keep it whole",
         )
     return plans
+
+
+def check_shared(
+    sources: Sequence[OpenAdapter], found: Mapping[str, Sequence[tuple[OpenAdapter, Module]]]
+) -> None:
+    """Refuse a merge in which some adapter shares no module with any other: nothing would be combined."""
+    if len(sources) < 2:
+        return
+    shared = {s.digest for parts in found.values() if len(parts) > 1 for s, _ in parts}
+    alone = next((source for source in sources if source.digest not in shared), None)
+    if alone is None:
+        return
+    own = [key for key, parts in found.items() if parts[0][0] is alone]
+    others = Names(key for key, parts in found.items() if parts[0][0] is not alone)
+    spelled = next(((key, other) for key in own for other in others.called(key)), None)
+    why = f"each of its modules, such as '{own[0]}', is in it alone" if own else "it has no module"
+    if spelled is not None:
+        why = f"the same module is '{spelled[0]}' in it and '{spelled[1]}' in another"
+    raise Unmergeable(
+        f"{alone.label} shares no module with the others",
+        why=why,
+        fix="adapters that are meant to stand side by side: --disjoint; to count what is absent as zero: --missing zero"
+        if spelled is None
+        else "add both from files of one tool, or with --base DIR, which settles the names",
+    )
 
 
 def layer_of(name: str) -> int | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adaptkit.extend import MergeStrategy
 
 SCHEMA = 1
-Missing = Literal["skip", "zero"]
+Missing = Literal["skip", "zero", "disjoint"]
 Keep = Literal["fro", "cumulative", "ratio"]
 """How `--energy E` chooses ranks: √(Σσ²) or Σσ reaching the share E, or σ₁/σ within E."""
 

@@ -24,7 +24,7 @@ from adaptkit.workspace import generate as generating
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
-from adaptkit.workspace import train as training
+from adaptkit.workspace import strip as stripping
 from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
@@ -67,6 +67,7 @@ class Workspace(Context):
     compose = merging.compose
     resize = merging.resize
     convert = merging.convert
+    strip = stripping.strip
     diff = merging.diff
     merge_into_model = merging.merge_into_model
 
@@ -105,6 +106,7 @@ class Workspace(Context):
     alias_base = known_bases.alias_base
     measured_by = known_bases.measured_by
     compare_bases = compare_base_refs
+    check_base = known_bases.check_base
     verify_base = known_bases.verify_base
 
     # signing

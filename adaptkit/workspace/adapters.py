@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import refs
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.formats import to_dialect
-from adaptkit.errors import BadReference, requires_extra
+from adaptkit.bases.compare import admits
+from adaptkit.errors import BadReference, BaseMismatch, MissingExtra, NotFound
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.review import Delete
-from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.io.files import atomic_write, fsync_directory, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.types import Sameness
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.types import Quantisation, Version
+    from adaptkit.types import Manifest, Quantisation, Version
     from adaptkit.workspace.context.context import Context
     from adaptkit.workspace.results import Added
 
@@ -130,6 +131,7 @@ def _add_folder(
         refs.check_alias(alias)
     with staging(context.tmp) as work:
         prepared = ingest_folder(context, user_path(path), work=work, **how)
+        _check_claim(context, prepared.manifest, force=bool(how.get("force")))
         return register(
             context,
             prepared,
@@ -139,6 +141,26 @@ def _add_folder(
             new_version=new_version,
             origin="added",
         )
+
+
+def _check_claim(context: Context, manifest: Manifest, *, force: bool) -> None:
+    """The same bytes cannot be for two bases: refuse a claim that contradicts the one that is registered."""
+    try:
+        known = find_version(context, manifest.digest)
+    except NotFound:
+        return
+    if not manifest.base.levels:
+        return
+    verdict = same_base(context, known.base, manifest.base)
+    if admits(verdict, known.base, manifest.base, "merge").allowed:
+        return
+    if not force:
+        raise BaseMismatch(
+            f"these bytes are registered as {known.ref}, for the base {known.base.name}",
+            why=f"they cannot be for {manifest.base.name} too: {verdict.reason}",
+            fix="--force records the other base for them",
+        )
+    context.registry.attach_base(manifest.digest, manifest.base, author=context.config.author)
 
 
 def list_adapters(
@@ -200,11 +222,28 @@ def path_of(context: Context, ref: str) -> Path:
     return verified_tree(context, find_version(context, ref).digest)
 
 
-def load(context: Context, ref: str, model: Any, **how: Any) -> Any:
-    """The version loaded by PEFT onto `model`."""
-    with requires_extra("torch", f"cannot load '{ref}' onto a model"):
+def load(context: Context, ref: str, model: Any, *, force: bool = False, **how: Any) -> Any:
+    """The version loaded by PEFT onto `model`; onto a PEFT model, as one adapter more.
+
+    A model that is another base than the version's is refused (unless `force`): by the files it was loaded from where
+    they are here, and by the shapes of its parameters.
+    """
+    try:
         from peft import PeftModel
-    return PeftModel.from_pretrained(model, path_of(context, ref), **how)
+    except ImportError as error:
+        raise MissingExtra(f"cannot load '{ref}' onto a model", "train") from error
+    from adaptkit.workspace.lookup.live import check_model
+
+    version = find_version(context, ref)
+    folder = verified_tree(context, version.digest)
+    if not force:
+        check_model(context, version, folder, model)
+    if isinstance(model, PeftModel):
+        name = how.pop("adapter_name", version.ref.replace("@", "-"))
+        model.load_adapter(str(folder), name, **how)
+        model.set_adapter(name)
+        return model
+    return PeftModel.from_pretrained(model, folder, **how)
 
 
 def note(
@@ -291,8 +330,15 @@ def export(
         folder = work / "copy"
         if dialect is not None:
             folder.mkdir()
+            origin = manifest.facts.get("converted_from") or {}
             with Adapter.open(tree, ref) as adapter:
-                file = to_dialect(adapter, context.plugins.method_for(adapter), dialect, folder)
+                method = context.plugins.method_for(adapter)
+                file = to_dialect(adapter, method, dialect, folder, origin.get("metadata"))
+            if target.suffix == ".safetensors":
+                with os_errors("write", target):
+                    file.rename(target)
+                fsync_directory(target.parent)
+                return target
             rename_into(folder, target)
             return target / file.name
         with os_errors("write", folder):

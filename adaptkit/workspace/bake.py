@@ -78,14 +78,16 @@ def extract_adapter(
     tuned: str | os.PathLike[str],
     base: str | os.PathLike[str],
     *,
-    rank: int,
+    rank: int | None = None,
     name: str | None = None,
     out: str | os.PathLike[str] | None = None,
     message: str = "",
+    keep_full: bool = False,
 ) -> Extracted:
-    """What a full fine-tune changed in its base, as an adapter of a rank.
+    """What a full fine-tune changed in its base, as an adapter of a rank; what that leaves out is reported.
 
-    What that leaves out is reported.
+    Without a rank each matrix gets the smallest one that keeps 99 % of its change. `keep_full` saves norms, biases and
+    whatever else cannot be a low-rank update as whole modules.
     """
     from adaptkit.bake import extract
 
@@ -110,12 +112,16 @@ def extract_adapter(
                 method,
                 rank=rank,
                 name=found.identity.name or "base",
+                keep_full=keep_full,
+                cache=context.home.cache,
                 done=step,
             )
+        for text in report.remarks:
+            context.notify(text)
         if report.left_out:
             context.notify(
-                f"{len(report.left_out)} tensors that are no matrices changed too and are left out: "
-                + ", ".join(report.left_out[:3])
+                f"{len(report.left_out)} tensors that are no matrices changed too ({report.left_out_share:.2g} of the "
+                f"whole change; --keep-full saves them) and are left out: {', '.join(report.left_out[:3])}"
             )
         facts: Facts = {
             "extracted": {"loss": report.error.total, "left_out": list(report.left_out)}
@@ -159,7 +165,16 @@ def bake_opened(
             context.notify(f"{ref} and {base}: {text}")
     size = sum(file.stat().st_size for file in weight_files(base))
     with context.watch(f"baking {source.label}", size) as progress:
-        report = run(source, base, out, dtype=dtype, clean=clean, workers=workers, done=progress)
+        report = run(
+            source,
+            base,
+            out,
+            dtype=dtype,
+            clean=clean,
+            workers=workers,
+            cache=context.home.cache,
+            done=progress,
+        )
     for text in report.remarks:
         context.notify(text)
     return report

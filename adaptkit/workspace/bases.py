@@ -16,6 +16,9 @@ from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, learn, measured_base, same_base
 
 if TYPE_CHECKING:
+    import os
+
+    from adaptkit.bases.check import BaseReport
     from adaptkit.workspace.context.context import Context
     from adaptkit_registry import Pair
 
@@ -62,6 +65,13 @@ def alias_base(context: Context, name: str, ref: str | None, *, move: bool = Fal
             author=context.config.author,
             move=move,
         )
+
+
+def check_base(context: Context, folder: str | os.PathLike[str]) -> BaseReport:
+    """What the class of a base says of it: layers, ties, embedding and head, and whether adapters can be baked in."""
+    from adaptkit.bases.check import check_base as look
+
+    return look(user_path(folder), context.home.cache)
 
 
 def measured_by(context: Context, base: BaseIdentity) -> Pair | None:

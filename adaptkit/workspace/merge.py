@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
-from adaptkit.errors import BadRecipe, NotFound
+from adaptkit.errors import BadRecipe, BaseMismatch, NotFound
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.review import Merge
 from adaptkit.io.files import atomic_write, os_errors
@@ -98,7 +98,11 @@ def merge(
     )
     weighted = refs.weighted(sources)
     with ExitStack() as stack, staging(context.tmp if target is None else target.parent) as work:
-        weights = None if base is None else stack.enter_context(BaseWeights.open(user_path(base)))
+        weights = (
+            None
+            if base is None
+            else stack.enter_context(BaseWeights.open(user_path(base), context.home.cache))
+        )
         opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
         recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
         opened, recipe = _with_moments(context, plan, opened, recipe, stack)
@@ -130,6 +134,9 @@ def merge(
         }
         facts["made_with"] = machine()
         known = Base(best_known([found for _, found in bases]))
+        if base is not None:
+            measured = measured_base(context, user_path(base))
+            known = replace(measured, identity=known.identity)
         prepared = ingest_result(context, folder, known, work)
         manifest = replace(
             prepared.manifest, parents=recipe.sources, recipe=recipe.canonical(), facts=facts
@@ -270,16 +277,19 @@ def convert(
 
 
 def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Comparison:
-    """Compare adapters.
-
-    Norms, spectra, cosines, signs, what a rank of their sum would lose, what to try.
-    """
+    """Compare adapters: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
+    from adaptkit.bases.compatibility import check_together
     from adaptkit.merge.compare import compare
 
     weighted = refs.weighted(sources)
     with ExitStack() as stack, staging(context.tmp) as work, context.watch("comparing", None):
         opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=None)
-        return compare([source for source, _ in opened], [one.weight for one in weighted])
+        found = compare([source for source, _ in opened], [one.weight for one in weighted])
+        try:
+            check_together([(s.label, known) for s, known in opened], context.pairs, force=False)
+        except BaseMismatch as error:
+            return replace(found, advice="do not merge them", reason=error.summary)
+        return found
 
 
 def merge_into_model(
@@ -331,7 +341,7 @@ def merge_into_model(
     )
     weighted = refs.weighted(sources)
     with ExitStack() as stack, staging(context.tmp) as work:
-        weights = stack.enter_context(BaseWeights.open(folder))
+        weights = stack.enter_context(BaseWeights.open(folder, context.home.cache))
         opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
         recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
         opened, recipe = _with_moments(context, plan, opened, recipe, stack)

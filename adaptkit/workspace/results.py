@@ -111,6 +111,27 @@ class Extracted:
             "ranks": dict(report.ranks),
             "error": {"total": report.error.total, "modules": dict(report.error.modules)},
             "left_out": list(report.left_out),
+            "left_out_share": report.left_out_share,
+            "saved": list(report.saved),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stripped:
+    """An adapter without some of its parts: the tensors left out, and the version or the folder it became."""
+
+    left_out: tuple[str, ...]
+    digest: str
+    version: Version | None = None
+    out: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.version.name if self.version else None,
+            "version": self.version.number if self.version else None,
+            "out": str(self.out) if self.out else None,
+            "digest": self.digest,
+            "left_out": list(self.left_out),
         }
 
 

@@ -12,13 +12,16 @@ from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.formats import foreign_file, from_dialect
 from adaptkit.adapters.ingest import prepare
 from adaptkit.adapters.opened import OpenAdapter
-from adaptkit.errors import BadAdapter
+from adaptkit.adapters.reload import check_reload
+from adaptkit.bases.known import declared_base
+from adaptkit.bases.weights import BaseWeights
+from adaptkit.errors import BadAdapter, BaseMismatch
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
-from adaptkit.workspace.context.moments import receive_moments
+from adaptkit.types import Sameness
 from adaptkit.workspace.context.signatures import admit
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
-from adaptkit.workspace.lookup.bases import base_of, find_base
+from adaptkit.workspace.lookup.bases import base_of, find_base, measured_base, same_base
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
     from adaptkit.adapters.ingest import PreparedAdapter
     from adaptkit.bases.known import Base
-    from adaptkit.bases.weights import BaseWeights
     from adaptkit.extend import StorageBackend
     from adaptkit.io.progress import Progress
     from adaptkit.types import BaseIdentity, Facts, PlacedVersion, Quantisation
@@ -55,6 +57,8 @@ def ingest_folder(
     readable, facts = _in_peft(context, folder, work, dialect, shapes)
     with Adapter.open(readable, label or str(folder), allow_pickle=allow_pickle) as adapter:
         known = base_of(context, adapter, base)
+        if not how.get("force"):
+            _check_named_base(context, adapter, base, known)
         if quantised is not None:
             known = replace(known, identity=replace(known.identity, quantised=quantised))
         prepared = _prepare(context, adapter, known, work, **how)
@@ -63,12 +67,32 @@ def ingest_folder(
     return replace(prepared, manifest=manifest)
 
 
+def _check_named_base(context: Context, adapter: Adapter, given: str | None, known: Base) -> None:
+    """Refuse a base that is not the one in the folder that the adapter's own configuration names."""
+    named, folder = declared_base(adapter.config, adapter.path)
+    if given is None or folder is None or folder == known.folder or not folder.is_dir():
+        return
+    verdict = same_base(context, measured_base(context, folder).identity, known.identity)
+    if verdict.sameness is Sameness.DIFFERENT:
+        raise BaseMismatch(
+            f"{adapter.label} is not for the base {given}",
+            why=f"its configuration names {named}, and {verdict.reason}",
+            fix="leave out --base, or --force to record it all the same",
+        )
+
+
 def ingest_result(
     context: Context, folder: Path, base: Base, work: Path, **how: Any
 ) -> PreparedAdapter:
-    """A folder whose base is known, such as the result of a merge."""
+    """A folder that was written here and whose base is known, opened again as PEFT will open it."""
     with Adapter.open(folder) as adapter:
-        return _prepare(context, adapter, base, work, **how)
+        prepared = _prepare(context, adapter, base, work, **how)
+        architecture = None
+        if base.folder is not None:
+            with BaseWeights.open(base.folder, base.cache) as weights:
+                architecture = weights.architecture()
+        check_reload(adapter, prepared.method, architecture)
+        return prepared
 
 
 def ingest_pulled(
@@ -168,6 +192,8 @@ def _in_peft(
         if dialect is None and path.is_dir():
             return path, {}  # what is wrong with it is reported where it is opened
         raise
+    for text in facts["converted_from"].get("notes", ()):
+        context.notify(f"{path}: {text}")
     return out, facts
 
 

@@ -40,7 +40,7 @@ def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
     if folder.is_dir():
         identity = claimed_by_cache(folder) if claim else None
         if identity is not None:
-            return Base(identity, _shapes(folder), folder)
+            return Base(identity, _shapes(folder), folder, context.home.cache)
         return measured_base(context, folder)
     if "://" in ref:
         return _remote_base(context, ref)
@@ -65,7 +65,7 @@ def measured_base(context: Context, folder: Path) -> Base:
     """The base in a folder, every level of its identity hashed or remembered."""
     with context.watch(f"hashing {folder.name}", None) as progress:
         identity = measure(folder, cache=context.home.cache, progress=progress)
-    return Base(identity, _shapes(folder), folder)
+    return Base(identity, _shapes(folder), folder, context.home.cache)
 
 
 def same_base(context: Context, one: BaseIdentity, other: BaseIdentity) -> Verdict:
@@ -138,7 +138,7 @@ def _remote_base(context: Context, ref: str) -> Base:
     if (copy := place.copy_here(revision)) is not None:
         cached = claimed_by_cache(copy)
         if cached is not None:
-            return Base(_enriched(context, cached), _shapes(copy), copy)
+            return Base(_enriched(context, cached), _shapes(copy), copy, context.home.cache)
     with staging(context.home.cache) as folder, context.watch(f"looking at {place.url}", None):
         shas = place.outline(revision, folder)
         pickled = any(not file.endswith(".safetensors") for file in shas)

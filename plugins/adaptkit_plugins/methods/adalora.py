@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, LowRank, Module
-from adaptkit.extend.module_names import PREFIX
+from adaptkit.extend.layers import linear_kind
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class AdaLora(AdapterMethod):
             raise BadConfig(
                 f"{view.label}: lora_alpha is {alpha!r}",
                 why="it must be a number",
-                fix="fix adapter_config.json, or train again",
+                fix="correct adapter_config.json, or train again",
             )
         self.modules(view)
 
@@ -67,7 +67,10 @@ class AdaLora(AdapterMethod):
                     why=str(parts),
                     fix="save the adapter again",
                 )
-            modules.append(Module(name.removeprefix(PREFIX), "linear", shape, rank, shape))
+            bare = name.removeprefix(PREFIX)
+            kind = linear_kind(view, bare, *shape)
+            stored = shape if kind == "linear" else (shape[1], shape[0])
+            modules.append(Module(bare, kind, shape, rank, stored))
         if not modules:
             raise BadWeights(
                 f"{view.label} changes no module",

@@ -41,9 +41,9 @@ class Generic(AdapterMethod):
         if declared not in PEFT_TYPES:
             known = ", ".join(nearest(str(declared), PEFT_TYPES, show=5))
             raise BadConfig(
-                f"{view.label}: peft_type is {declared!r}",
-                why=f"PEFT has no such type; it has {known}",
-                fix="fix adapter_config.json, or install the plugin that reads this type",
+                f"{view.label}: peft_type is {said!r}",
+                why=f"PEFT knows no such type; known are {known}",
+                fix="correct adapter_config.json, or install the plugin that reads this type",
             )
 
     def unmergeable(self, view: AdapterView) -> str:

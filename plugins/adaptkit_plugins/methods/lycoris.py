@@ -6,11 +6,13 @@ for LoKr, so they merge without their base and without the m×n matrix wherever 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, Dense, LowRank, Module
-from adaptkit.extend.module_names import PREFIX, matches, may_never_end
+from adaptkit.extend.layers import linear_kind, stored_shape
+from adaptkit.extend.module_names import matches, may_never_end
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Lycoris(AdapterMethod):
                 raise BadConfig(
                     f"{view.label}: {field} is {value!r}",
                     why="it must be a positive number",
-                    fix="fix adapter_config.json, or train again",
+                    fix="correct adapter_config.json, or train again",
                 )
         for pattern in view.config.get("alpha_pattern") or {}:
             if may_never_end(pattern):
@@ -105,17 +107,30 @@ class Lycoris(AdapterMethod):
         )
         return float(alpha) / rank
 
-    def _stored(self, view: AdapterView, name: str, shape: tuple[int, int]) -> tuple[int, ...]:
-        """The shape of the weight.
+    def needs(self, view: AdapterView) -> Literal["nothing", "shapes", "weights"]:
+        """Only the base tells a convolution, whose factors look like a linear layer's.
 
-        A convolution written as a matrix is known from the base only.
+        The task types that PEFT has are those of language models, which are adapted in linear layers.
         """
-        found = [
-            stored
-            for key, stored in (view.base_shapes or {}).items()
-            if f".{key}".endswith(f".{name}.weight")
-        ]
-        return found[0] if len(found) == 1 and len(found[0]) == 4 else shape
+        if view.config.get("task_type"):
+            return "nothing"
+        return (
+            "shapes"
+            if any(self._may_be_convolution(t) for t in self._tensors(view).values())
+            else "nothing"
+        )
+
+    def _may_be_convolution(self, tensors: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether the file alone does not tell the kind of layer."""
+        raise NotImplementedError
+
+    def _described(self, view: AdapterView, name: str, shape: tuple[int, int], rank: int) -> Module:
+        """A module whose factors tell m×n only: a convolution is known from the base."""
+        stored = stored_shape(view, name)
+        if stored is not None and len(stored) > 2:
+            return Module(name, "convolution", shape, rank, stored)
+        kind = linear_kind(view, name, *shape)
+        return Module(name, kind, shape, rank, shape if kind == "linear" else shape[::-1])
 
 
 class LoHa(Lycoris):
@@ -141,14 +156,14 @@ class LoHa(Lycoris):
             "t1" in tensors
         ):  # a convolution through its core (Tucker), outputs in the second dimension of w1_a
             kernel = tensors["t1"][2:]
-            stored: tuple[int, ...] = (w1_a[1], w1_b[1], *kernel)
-            rank = min(stored[0], w1_b[1] * kernel[0] * kernel[1])
-            return Module(
-                name, "conv2d", (stored[0], w1_b[1] * kernel[0] * kernel[1]), rank, stored
-            )
+            shape = (w1_a[1], w1_b[1] * math.prod(kernel))
+            stored = stored_shape(view, name) or (w1_a[1], w1_b[1], *kernel)
+            return Module(name, "convolution", shape, min(shape), stored)
         shape = (w1_a[0], w1_b[1])
-        rank, stored = min(w1_a[1] * w2_a[1], *shape), self._stored(view, name, shape)
-        return Module(name, "linear" if len(stored) == 2 else "conv2d", shape, rank, stored)
+        return self._described(view, name, shape, min(w1_a[1] * w2_a[1], *shape))
+
+    def _may_be_convolution(self, tensors: Mapping[str, tuple[int, ...]]) -> bool:
+        return "t1" not in tensors
 
     def delta(self, view: AdapterView, module: Module) -> Delta:
         import numpy as np
@@ -199,15 +214,19 @@ class LoKr(Lycoris):
                 why="its product is incomplete",
                 fix="save the adapter again",
             ) from error
-        stored = (left[0] * right[0], left[1] * right[1], *right[2:])
-        shape = (stored[0], stored[1] * (right[2] * right[3] if len(right) == 4 else 1))
+        kernel = right[2:]
+        shape = (left[0] * right[0], left[1] * right[1] * math.prod(kernel))
         ranks = [
             tensors["w1_b"][0] if "w1_b" in tensors else min(left),
-            tensors["w2_b"][0] if "w2_b" in tensors and len(right) == 2 else min(right[:2]),
+            tensors["w2_b"][0] if "w2_b" in tensors and not kernel else min(right[:2]),
         ]
-        rank = min(shape) if len(right) == 4 else min(ranks[0] * ranks[1], *shape)
-        stored = stored if len(right) == 4 else self._stored(view, name, shape)
-        return Module(name, "conv2d" if len(stored) == 4 else "linear", shape, rank, stored)
+        if kernel:
+            stored = stored_shape(view, name) or (shape[0], left[1] * right[1], *kernel)
+            return Module(name, "convolution", shape, min(shape), stored)
+        return self._described(view, name, shape, min(ranks[0] * ranks[1], *shape))
+
+    def _may_be_convolution(self, tensors: Mapping[str, tuple[int, ...]]) -> bool:
+        return "w2" not in tensors and "t2" not in tensors
 
     def delta(self, view: AdapterView, module: Module) -> Delta:
         import numpy as np
@@ -225,7 +244,9 @@ class LoKr(Lycoris):
         left = self._factor(view, module, "w1")
         if self._is_kernel(view, module):
             right = self._whole_conv(view, module)
-            kernel = np.kron((left[0] @ left[1])[:, :, None, None], right)
+            whole = left[0] @ left[1]
+            # PEFT leaves a three-dimensional factor to torch.kron, which puts the new axis first.
+            kernel = np.kron(whole[:, :, None, None] if right.ndim == 4 else whole, right)
             return Dense(kernel.reshape(module.shape) * scale)
         right_b, right_a = self._factor(view, module, "w2")
         if left[0].shape[1] * right_b.shape[1] >= min(module.shape):
@@ -235,7 +256,7 @@ class LoKr(Lycoris):
     def _is_kernel(self, view: AdapterView, module: Module) -> bool:
         key = f"{PREFIX}{module.name}.{self.mark}w2"
         return self._has(view, module, "t2") or (
-            key in view.header and len(view.header[key].shape) == 4
+            key in view.header and len(view.header[key].shape) > 2
         )
 
     def _factor(self, view: AdapterView, module: Module, name: str) -> tuple[Array, Array]:

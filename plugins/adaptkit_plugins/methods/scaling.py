@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadWeights, Unmergeable
 from adaptkit.extend import AdapterMethod, Module
-from adaptkit.extend.module_names import PREFIX
+from adaptkit.extend.layers import linear_kind, stored_shape
+from adaptkit.extend.module_names import may_never_end
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -37,10 +39,12 @@ class _Vectors(AdapterMethod):
         """The first one's, with the modules of all."""
         config = dict(views[0].config) | {"inference_mode": True}
         for field in _LISTS:
-            declared = [view.config.get(field) or [] for view in views]
-            if all(isinstance(one, list) for one in declared):
-                config[field] = sorted({name for one in declared for name in one}) or None
-            elif any(one != declared[0] for one in declared):
+            values = [view.config.get(field) for view in views]
+            lists = [value for value in values if isinstance(value, list)]
+            if not any(isinstance(value, str) for value in values):  # an empty list stays one
+                named = sorted({name for one in lists for name in one})
+                config[field] = named if lists else None
+            elif any(value != values[0] for value in values):
                 raise Unmergeable(
                     "cannot merge these adapters",
                     why=f"their {field} differ and are patterns",
@@ -78,34 +82,57 @@ class Ia3(_Vectors):
         return tuple(self._module(view, name) for name in sorted(names))
 
     def _module(self, view: AdapterView, name: str) -> Module:
-        found = [
-            s
-            for key, s in (view.base_shapes or {}).items()
-            if f".{key}".endswith(f".{name}.weight") or f".{name}.weight".endswith(f".{key}")
-        ]
-        if len(found) != 1 or len(found[0]) != 2:
+        stored = stored_shape(view, name)
+        if stored is None or len(stored) < 2:
             raise Unmergeable(
                 f"cannot merge {view.label}",
-                why=f"the base has no single linear layer '{name}'",
+                why=f"the base has no single layer '{name}'",
                 fix="give the base it was trained on: --base DIR",
             )
-        stored = found[0]
-        if view.config.get("fan_in_fan_out"):
-            return Module(name, "conv1d", (stored[1], stored[0]), min(stored), stored)
-        return Module(name, "linear", (stored[0], stored[1]), min(stored), stored)
+        if len(stored) > 2:
+            shape = (stored[0], math.prod(stored[1:]))
+            return Module(name, "convolution", shape, min(shape), stored)
+        shape = (stored[0], stored[1])
+        if linear_kind(view, name, *shape) == "conv1d":
+            return Module(name, "conv1d", shape[::-1], min(shape), stored)
+        return Module(name, "linear", shape, min(shape), stored)
+
+    def _feeds_forward(self, view: AdapterView, module: Module) -> bool:
+        """Whether the vector rescales what comes in, not what goes out."""
+        vector = view.header[f"{PREFIX}{module.name}.ia3_l"].shape
+        if module.kind != "convolution":
+            return vector[0] == 1 and math.prod(vector) == module.shape[1]
+        named = view.config.get("feedforward_modules") or ()
+        if isinstance(named, str):
+            return not may_never_end(named) and re.fullmatch(named, module.name) is not None
+        return any(f".{module.name}".endswith(f".{one}") for one in named)
 
     def applier(self, view: AdapterView, module: Module) -> Applier:
-        vector = view.read(f"{PREFIX}{module.name}.ia3_l")
-        if (
-            vector.shape[0] == 1 and vector.size == module.shape[1]
-        ):  # feed-forward: it rescales what comes in
-            return lambda weight, _rows: weight * vector.reshape(1, -1).astype(weight.dtype)
-        return lambda weight, rows: weight * vector.reshape(-1, 1)[rows].astype(weight.dtype)
+        vector = view.read(f"{PREFIX}{module.name}.ia3_l").reshape(-1)
+        if not self._feeds_forward(view, module):
+            return lambda weight, rows: weight * vector[rows, None].astype(weight.dtype)
+        columns = self._columns(view, module, vector)
+        if columns.ndim == 1:
+            return lambda weight, _rows: weight * columns.astype(weight.dtype)
+        return lambda weight, rows: weight * columns[rows].astype(weight.dtype)
+
+    def _columns(self, view: AdapterView, module: Module, vector: Array) -> Array:
+        """By what each column of the matrix is multiplied; row by row for a grouped convolution."""
+        import numpy as np
+
+        if module.kind != "convolution":
+            return vector
+        kernel = math.prod(module.stored[2:])
+        groups = vector.size // module.stored[1]
+        if groups == 1:
+            return np.repeat(vector, kernel)
+        own = np.repeat(vector.reshape(groups, -1), kernel, axis=1)
+        return np.repeat(own, module.shape[0] // groups, axis=0)
 
     def bias_applier(self, view: AdapterView, module: Module) -> Callable[[Array], Array] | None:
-        vector = view.read(f"{PREFIX}{module.name}.ia3_l")
-        if vector.shape[0] == 1 and vector.size != 1:
+        if self._feeds_forward(view, module):
             return None
+        vector = view.read(f"{PREFIX}{module.name}.ia3_l")
         return lambda bias: bias * vector.reshape(-1).astype(bias.dtype)
 
     def extras(self, view: AdapterView) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadConfig, BadWeights, Unmergeable, requires_extra
 from adaptkit.extend import AdapterMethod, Dense, Module
-from adaptkit.extend.module_names import PREFIX, same_name
+from adaptkit.extend.layers import linear_kind, stored_shape
+from adaptkit.extend.module_names import same_name
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -38,10 +39,7 @@ _ONE_AT_A_TIME = (
 
 @dataclass(frozen=True)
 class Kind:
-    """One PEFT type, as data.
-
-    How its keys begin, what its update needs, whether modules share tensors, how shapes are known.
-    """
+    """One PEFT type: how its keys begin, what its update needs, whether modules share tensors, how shapes are known."""
 
     peft_type: str
     prefix: str
@@ -154,16 +152,13 @@ class Tuner(AdapterMethod):
 
     def modules(self, view: AdapterView) -> tuple[Module, ...]:
         if self.needs(view) != "nothing" and view.base_shapes is None:
-            return ()  # only the base shows their shapes and their order
-        if view.config.get("fan_in_fan_out"):  # GPT-2's Conv1D keeps its weights transposed
-            return tuple(
-                Module(name, "conv1d", (m, n), min(m, n), (n, m))
-                for name, (m, n) in self._shapes(view).items()
-            )
-        return tuple(
-            Module(name, "linear", shape, min(shape), shape)
-            for name, shape in self._shapes(view).items()
-        )
+            return ()  # only the base can tell their shapes, or their order
+        found = []
+        for name, (m, n) in self._shapes(view).items():
+            kind = linear_kind(view, name, m, n)
+            stored = (m, n) if kind == "linear" else (n, m)
+            found.append(Module(name, kind, (m, n), min(m, n), stored))
+        return tuple(found)
 
     def delta(self, view: AdapterView, module: Module) -> Delta:
         import numpy as np
@@ -255,25 +250,15 @@ class Tuner(AdapterMethod):
                     why="a part of its update is missing",
                     fix="save the adapter again",
                 ) from error
-        known = view.base_shapes or {}
-        found = [
-            s
-            for n, s in known.items()
-            if n == f"{name}.weight"
-            or n.endswith(f".{name}.weight")
-            or f"{name}.weight".endswith(f".{n}")
-        ]
-        if len(found) != 1 or len(found[0]) != 2:
+        stored = stored_shape(view, name)
+        if stored is None or len(stored) != 2:
             raise Unmergeable(
                 f"cannot merge {view.label}",
                 why=f"the base has no single linear layer '{name}'",
                 fix="give the base it was trained on: --base DIR",
             )
-        return (
-            (found[0][1], found[0][0])
-            if view.config.get("fan_in_fan_out")
-            else (found[0][0], found[0][1])
-        )
+        sideways = linear_kind(view, name, *stored) == "conv1d"
+        return (stored[1], stored[0]) if sideways else (stored[0], stored[1])
 
     def _merged(
         self, view: AdapterView, module: Module, weight: Array, bias: Array | None = None

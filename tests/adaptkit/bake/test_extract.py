@@ -64,3 +64,61 @@ def test_what_is_no_fine_tune_of_this_base_is_a_sentence(tiny_llama, workspace, 
     with pytest.raises(BadRecipe, match="--rank is 0"):
         workspace.extract(tiny_llama, tiny_llama, rank=0, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tied_model_comes_out_with_embedding_and_head(workspace, tmp_path):
+    import architectures
+    import torch
+
+    base = architectures.make("llama", tmp_path / "base", tie=True)
+    model = architectures.load("llama", base).float()
+    with torch.no_grad():
+        model.model.embed_tokens.weight += 0.1 * torch.randn(64, 32)
+    model.save_pretrained(tmp_path / "tuned")
+    made = workspace.extract(tmp_path / "tuned", base, rank=32, out=tmp_path / "out")
+    assert set(made.report.ranks) == {"model.embed_tokens", "lm_head"}
+    assert tiny.read_config(tmp_path / "out")["ensure_weight_tying"] is True
+    baked = workspace.bake(str(tmp_path / "out"), base, tmp_path / "again", force=True).report
+    assert baked.changed == ("model.embed_tokens.weight",)  # one tensor still
+    again = architectures.outputs("llama", architectures.load("llama", tmp_path / "again"))
+    assert torch.allclose(again, architectures.outputs("llama", model.double()), atol=1e-5)
+
+
+def test_new_heads_and_new_tokens_are_saved_whole(tiny_llama, workspace, tmp_path):
+    import transformers
+
+    found = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tiny_llama, num_labels=3
+    )
+    found.save_pretrained(tmp_path / "classifier")
+    made = workspace.extract(tmp_path / "classifier", tiny_llama, rank=4, out=tmp_path / "one")
+    config = tiny.read_config(tmp_path / "one")
+    assert made.report.saved == ("score",)
+    assert (config["task_type"], config["modules_to_save"]) == ("SEQ_CLS", ["score"])
+    model = transformers.LlamaForCausalLM.from_pretrained(tiny_llama)
+    model.resize_token_embeddings(66, mean_resizing=False)
+    model.save_pretrained(tmp_path / "more")
+    made = workspace.extract(tmp_path / "more", tiny_llama, rank=4, out=tmp_path / "two")
+    assert made.report.saved == ("lm_head", "model.embed_tokens")
+    assert "model.resize_token_embeddings(66)" in workspace.noticed[-1]
+
+
+def test_rank_auto_keeps_99_percent_of_each_change(fine_tuned, tiny_llama, workspace, tmp_path):
+    made = workspace.extract(fine_tuned, tiny_llama, out=tmp_path / "out")
+    assert set(made.report.ranks.values()) <= set(range(1, 9))  # the change has rank 8
+    assert made.report.error.total <= 0.1
+
+
+def test_norms_are_saved_whole_when_asked_for(workspace, tmp_path):
+    model = tiny.gpt2()
+    model.save_pretrained(tmp_path / "base")
+    for name, value in model.named_parameters():
+        if name.endswith(("c_attn.weight", "ln_f.weight")):
+            value.data += 0.01
+    model.save_pretrained(tmp_path / "tuned")
+    left = workspace.extract(tmp_path / "tuned", tmp_path / "base", rank=1, out=tmp_path / "a")
+    assert 0 < left.report.left_out_share < 0.1
+    made = workspace.extract(
+        tmp_path / "tuned", tmp_path / "base", rank=1, out=tmp_path / "b", keep_full=True
+    )
+    assert (made.report.left_out, made.report.saved) == ((), ("transformer.ln_f",))

@@ -1,4 +1,4 @@
-"""LoRA as PEFT saves it, on Linear, Conv1D, Conv2d and Embedding layers and fused experts.
+"""LoRA as PEFT saves it, on Linear, Conv1D, Embedding layers, convolutions (grouped too) and fused experts.
 
 The keys in the file are the truth for which modules there are and for their ranks; the
 configuration is needed for alpha and for the flags that change what the factors mean.
@@ -74,7 +74,7 @@ class Lora(AdapterMethod):
                 raise BadConfig(
                     f"{view.label}: {field} is {value!r}",
                     why=f"it must be a number of at least {low}",
-                    fix="fix adapter_config.json, or train again",
+                    fix="correct adapter_config.json, or train again",
                 )
         for field in ("rank_pattern", "alpha_pattern"):
             for pattern, value in (config.get(field) or {}).items():
@@ -82,7 +82,7 @@ class Lora(AdapterMethod):
                     raise BadConfig(
                         f"{view.label}: {field} gives '{pattern}' the value {value!r}",
                         why="it must be a positive number",
-                        fix="fix adapter_config.json",
+                        fix="correct adapter_config.json",
                     )
                 if may_never_end(pattern):
                     raise BadConfig(
@@ -190,7 +190,7 @@ class Lora(AdapterMethod):
             A, B = expert_factors(A, B, module)
         if (diagonal := f"{stem}{DIAGONAL}") in view.header:
             B = B * view.read(diagonal).astype(B.dtype)
-        if module.kind == "conv2d":
+        if module.kind == "convolution":
             rows, ranks = module.shape[0], module.rank
             A = A.reshape(A.shape[0], -1)[module.part * ranks : (module.part + 1) * ranks]
             B = B.reshape(B.shape[0], -1)[module.part * rows : (module.part + 1) * rows]
@@ -246,6 +246,7 @@ class Lora(AdapterMethod):
                 continue
             name = (
                 key.removeprefix(PREFIX)
+                .replace(".token_adapter.", ".")
                 .replace(".base_layer.", ".")
                 .replace(".modules_to_save.", ".")
             )
@@ -290,8 +291,9 @@ class Lora(AdapterMethod):
             return {f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}
         A = np.concatenate([d.A for _, d in parts]) if module.parts > 1 else delta.A
         B = np.concatenate([d.B for _, d in parts]) if module.parts > 1 else delta.B
-        if module.kind == "conv2d":
-            A, B = A.reshape(A.shape[0], *module.stored[1:]), B.reshape(*B.shape, 1, 1)
+        if module.kind == "convolution":
+            ones = (1,) * (len(module.stored) - 2)
+            A, B = A.reshape(A.shape[0], *module.stored[1:]), B.reshape(*B.shape, *ones)
         tensors = {f"{stem}.lora_A.weight": A, f"{stem}.lora_B.weight": B}
         biases = [d.bias for _, d in parts if d.bias is not None]
         if biases:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadWeights
 from adaptkit.extend import Module
-from adaptkit.extend.module_names import PREFIX, matches
+from adaptkit.extend.layers import linear_kind
+from adaptkit.extend.module_names import matches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,17 +46,18 @@ def describe(view: AdapterView, name: str, key_a: str, key_b: str) -> list[Modul
     if "lora_embedding_" in key_a and len(a) == len(b) == 2 and b[1] == a[0]:
         return [Module(name, "embedding", (a[1], b[0]), a[0], (a[1], b[0]))]
     if (
-        len(a) == 4
-        and len(b) == 4
-        and b[2:] == (1, 1)
+        len(a) == len(b) > 2
+        and set(b[2:]) == {1}
         and a[0] % b[1] == 0
         and b[0] % (a[0] // b[1]) == 0
     ):
         groups = a[0] // b[1]
         shape, stored = (b[0] // groups, math.prod(a[1:])), (b[0], *a[1:])
-        return [Module(name, "conv2d", shape, b[1], stored, part, groups) for part in range(groups)]
+        return [
+            Module(name, "convolution", shape, b[1], stored, part, groups) for part in range(groups)
+        ]
     if len(a) == len(b) == 2 and b[1] == a[0]:
-        if view.config.get("fan_in_fan_out"):
+        if linear_kind(view, name, b[0], a[1]) == "conv1d":
             return [Module(name, "conv1d", (b[0], a[1]), a[0], (a[1], b[0]))]
         return [Module(name, "linear", (b[0], a[1]), a[0], (b[0], a[1]))]
     raise BadWeights(
@@ -95,32 +97,26 @@ def scale_of(config: Mapping[str, Any], module: Module) -> float:
 
 
 def token_rows(view: AdapterView) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The embeddings of which single rows were trained.
-
-    The tensor's name, with the key and the rows' numbers.
-    """
-    declared = view.config.get("trainable_token_indices")
+    """The embeddings of which single rows were trained: the tensor's name, with the key and the rows' numbers."""
+    named = view.config.get("trainable_token_indices")
     found = {}
     for key in view.header:
         if key.endswith(TOKENS):
             module = key.removeprefix(PREFIX).removesuffix(TOKENS)
-            rows = (
-                declared
-                if isinstance(declared, list)
-                else next(
-                    (
-                        rows
-                        for name, rows in (declared or {}).items()
-                        if f".{module}".endswith(f".{name}")
-                    ),
-                    None,
-                )
-            )
+            rows = _rows_of(module, named)
             if not isinstance(rows, list) or len(rows) != view.header[key].shape[0]:
                 raise BadWeights(
-                    f"{view.label}: which tokens '{key}' is for is missing",
-                    why=f"trainable_token_indices is {declared!r}",
-                    fix="fix adapter_config.json",
+                    f"{view.label}: which tokens '{key}' is for is not known",
+                    why=f"trainable_token_indices is {named!r}",
+                    fix="correct trainable_token_indices in adapter_config.json",
                 )
             found[f"{module}.weight"] = (key, tuple(int(row) for row in rows))
     return found
+
+
+def _rows_of(module: str, named: Any) -> Any:
+    """The rows of one layer; a layer that is tied with the only one that is named has the same."""
+    if not isinstance(named, dict):
+        return named
+    own = [rows for name, rows in named.items() if f".{module}".endswith(f".{name}")]
+    return own[0] if own else next(iter(named.values())) if len(named) == 1 else None

@@ -170,7 +170,7 @@ def test_every_name_of_kohya_goes_back_to_itself_and_those_of_pipelines_to_their
     names = [
         name.rpartition(".")[0] for name in load_file(unet / "diffusion_pytorch_model.safetensors")
     ]
-    assert [name for name in names if _dotted(name.replace(".", "_"), None) != name] == []
+    assert [name for name in names if _dotted(name.replace(".", "_"), None)[0] != name] == []
     for name in (
         "text_model.encoder.layers.11.self_attn.out_proj",
         "text_model.encoder.layers.0.mlp.fc1",
@@ -179,9 +179,12 @@ def test_every_name_of_kohya_goes_back_to_itself_and_those_of_pipelines_to_their
         "double_blocks.0.img_attn.qkv",
         "single_blocks.7.linear1",
     ):
-        assert _dotted(name.replace(".", "_"), None) == name
-    assert _dotted("strange_own_name", None).replace(".", "_") == "strange_own_name"
-    assert _dotted("strange_own_name", {"strange.own_name.weight": ()}) == "strange.own_name"
+        assert _dotted(name.replace(".", "_"), None)[0] == name
+    assert _dotted("strange_own_name", None)[0].replace(".", "_") == "strange_own_name"
+    assert _dotted("strange_own_name", {"strange.own_name.weight": ()}) == (
+        "strange.own_name",
+        False,
+    )
 
 
 def test_unsloths_order_of_experts_becomes_pefts(tmp_path, workspace):

@@ -1,0 +1,100 @@
+"""A written adapter as PEFT will open it: which modules its configuration targets, at which rank, and what its file holds.
+
+PEFT makes its layers from the configuration and then fills in what the file has: a module that one of them names and
+the other does not would be missing or unexpected there, and a rank that differs would not load at all.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from adaptkit.errors import MergeError
+from adaptkit.extend.module_names import matches, may_never_end
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adaptkit.adapters.adapter import Adapter
+    from adaptkit.bases.architecture import Architecture
+    from adaptkit.extend import AdapterMethod, Module
+
+
+def check_reload(
+    adapter: Adapter, method: AdapterMethod, architecture: Architecture | None = None
+) -> None:
+    """`MergeError` where PEFT would not find what was written; the base's class, if known, says what else is there."""
+    if wrong := unreadable(adapter, method, architecture):
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise MergeError(
+            f"PEFT could not load what was written for {adapter.label}",
+            why="; ".join(wrong[:3]) + more,
+            fix="please report this with the configurations of the adapters",
+        )
+
+
+def unreadable(
+    adapter: Adapter, method: AdapterMethod, architecture: Architecture | None = None
+) -> list[str]:
+    """What PEFT would miss, not expect or refuse, in words. Only methods that say their modules are looked at."""
+    config = adapter.config
+    if not method.packs or config.get("peft_type") != "LORA":
+        return []
+    modules = {module.name: module for module in method.modules(adapter)}
+    plain = {name: module for name, module in modules.items() if module.kind != "expert"}
+    wrong = [
+        f"the file has '{name}', which target_modules does not name"
+        for name in sorted(plain)
+        if not _targeted(config, name)
+    ]
+    for name, module in sorted(modules.items()):
+        asked = _rank(config, module)
+        if module.saved_rank != asked:
+            wrong.append(
+                f"'{name}' has rank {module.saved_rank}, and the configuration says {asked}"
+            )
+    wrong += _unsaved(adapter)
+    if architecture is not None and architecture.known:
+        there = {n for n in architecture.layers if _targeted(config, n)}
+        known = {found[0] for n in plain if len(found := _layers(architecture, n)) == 1}
+        wrong += [
+            f"target_modules names '{name}' too, for which the file has nothing"
+            for name in sorted(there - known)
+            if known
+        ]
+    return wrong
+
+
+def _layers(architecture: Architecture, name: str) -> list[str]:
+    found = architecture.find(f"{name}.weight")
+    return [parameter.removesuffix(".weight") for parameter in found]
+
+
+def _targeted(config: Mapping[str, object], name: str) -> bool:
+    """As PEFT matches: a pattern fits the whole name; of a list, an entry is the name or its end."""
+    targets = config.get("target_modules")
+    if isinstance(targets, str):
+        return targets == "all-linear" or (
+            not may_never_end(targets) and re.fullmatch(targets, name) is not None
+        )
+    listed = targets if isinstance(targets, list) else []
+    return any(name == one or name.endswith(f".{one}") for one in listed)
+
+
+def _rank(config: Mapping[str, object], module: Module) -> int:
+    patterns = config.get("rank_pattern")
+    table = patterns if isinstance(patterns, dict) else {}
+    found = next(
+        (rank for pattern, rank in table.items() if matches(pattern, module.weight or module.name)),
+        config.get("r"),
+    )
+    return found if isinstance(found, int) else -1
+
+
+def _unsaved(adapter: Adapter) -> list[str]:
+    saved = adapter.config.get("modules_to_save")
+    return [
+        f"modules_to_save names '{name}', for which the file has nothing"
+        for name in (saved if isinstance(saved, list) else [])
+        if not any(f".{name}." in f".{key}" for key in adapter.header)
+    ]

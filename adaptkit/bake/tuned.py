@@ -1,0 +1,228 @@
+"""What a fine-tune changed: every parameter of the tuned model beside the same one of its base.
+
+Names and layers are those of the models' classes, so tied, renamed and fused weights are what the models have, not
+what their files happen to hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adaptkit.errors import BadBase
+from adaptkit.extend import Module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from adaptkit.bases.architecture import Architecture
+    from adaptkit.bases.weights import BaseWeights
+
+
+@dataclass(slots=True)
+class TunedChanges:
+    """`modules` have a change that can be low rank; `whole` are modules to save as they are; `left_out` is the rest."""
+
+    modules: list[Module] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
+    saved: list[str] = field(default_factory=list)
+    """The parameters of the modules that are saved as they are."""
+    left_out: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    """The base's name of each parameter."""
+    new_tokens: int = 0
+
+    @property
+    def targets(self) -> list[str]:
+        """Parameters of fused experts."""
+        return sorted({m.weight for m in self.modules if m.kind == "expert"})
+
+
+def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bool) -> TunedChanges:
+    """Look at every parameter; `BadBase` when the two are not one architecture."""
+    new, old = after.architecture(), before.architecture()
+    found = TunedChanges()
+    fresh, resized, rest = [], [], []
+    for name, shape in _shapes(new, after).items():
+        partner = _partner(old, name)
+        if partner is None:
+            fresh.append(name)
+            continue
+        found.names[name] = partner
+        known = _shapes(old, before)[partner]
+        if shape != known:
+            _check_rows(after, before, name, shape, known)
+            resized.append(name)
+            found.new_tokens = max(found.new_tokens, shape[0])
+        elif not _equal(after, before, name, partner):
+            rest.append(name)
+    _check_related(after, before, fresh, found.names)
+    whole = set(_outermost(fresh, _shapes(new, after)))
+    whole |= {name.rpartition(".")[0] for name in resized}
+    for name in rest:
+        parent, _, leaf = name.rpartition(".")
+        if _within(name, whole):
+            continue
+        if leaf == "weight" and (module := _module(new, name, rank)) is not None:
+            found.modules.append(module)
+        elif len(new.parameters[name]) == 3 and new.known:
+            found.modules.extend(_experts(new, name, rank))
+        elif keep_full and parent:
+            whole.add(parent)
+        else:
+            found.left_out.append(name)
+    _nest_experts(found, new)
+    if keep_full:
+        found.modules = [m for m in found.modules if not _within(m.name, whole)]
+        found.left_out = [n for n in found.left_out if not _within(n, whole)]
+    found.whole = sorted(n for n in whole if not _within(n.rpartition(".")[0], whole))
+    found.saved = [name for name in new.parameters if _within(name, set(found.whole))]
+    if not found.modules and not found.whole:
+        raise BadBase(
+            f"{after.layout.directory} changes no matrix of its base",
+            why="all of them are equal, byte for byte",
+            fix="is this the tuned model?",
+        )
+    return found
+
+
+def size_of_change(
+    after: BaseWeights, before: BaseWeights, names: Iterable[str], partners: Mapping[str, str]
+) -> dict[str, float]:
+    """How far parameters moved: Frobenius norms."""
+    return {
+        name: float(
+            np.linalg.norm(
+                after.parameter(name).astype(np.float64)
+                - before.parameter(partners[name]).astype(np.float64)
+            )
+        )
+        for name in names
+    }
+
+
+def _shapes(arch: Architecture, weights: BaseWeights) -> dict[str, tuple[int, ...]]:
+    """The parameters that have weights, as the checkpoint's or (for pieces) the class's shapes."""
+    absent = set(arch.missing())
+    return {
+        name: weights.shape(name, shape)
+        for name, shape in arch.parameters.items()
+        if name not in absent
+    }
+
+
+def _partner(old: Architecture, name: str) -> str | None:
+    found = old.find(name)
+    return found[0] if len(found) == 1 and found[0] not in old.missing() else None
+
+
+def _check_rows(
+    after: BaseWeights,
+    before: BaseWeights,
+    name: str,
+    shape: tuple[int, ...],
+    known: tuple[int, ...],
+) -> None:
+    if len(shape) != len(known) or shape[1:] != known[1:]:
+        raise BadBase(
+            f"{after.layout.directory} and {before.layout.directory} are not one architecture",
+            why=f"'{name}' is {list(shape)} in one and {list(known)} in the other",
+            fix="give the base it was tuned from",
+        )
+
+
+def _check_related(
+    after: BaseWeights, before: BaseWeights, fresh: list[str], shared: Mapping[str, str]
+) -> None:
+    if len(fresh) >= max(1, len(shared)):
+        raise BadBase(
+            f"{after.layout.directory} and {before.layout.directory} are not one architecture",
+            why=f"only one of them has {', '.join(sorted(fresh)[:3])}",
+            fix="give the base it was tuned from",
+        )
+
+
+def _equal(after: BaseWeights, before: BaseWeights, name: str, partner: str) -> bool:
+    here, there = after.find(name), before.find(partner)
+    if len(here) == len(there) == 1 and here[0].expert is there[0].expert is None:
+        same = (here[0].at, here[0].count) == (there[0].at, there[0].count)
+        if same and after.raw(here[0].tensor) == before.raw(there[0].tensor):
+            return True
+    return bool(np.array_equal(after.parameter(name), before.parameter(partner)))
+
+
+def _module(arch: Architecture, name: str, rank: int) -> Module | None:
+    """The layer that a weight belongs to, as an adapter names it; None for what PEFT has no LoRA for."""
+    module, shape = name.removesuffix(".weight"), arch.parameters[name]
+    kind = arch.layers.get(module, "linear" if not arch.known and len(shape) == 2 else "")
+    if kind == "convolution":
+        groups = arch.groups.get(module, 1)
+        if groups > 1:
+            return None
+        flat = (shape[0], int(np.prod(shape[1:])))
+        return Module(module, "convolution", flat, min(rank, *flat), shape)
+    if len(shape) != 2:
+        return None
+    if kind == "conv1d":
+        return Module(module, "conv1d", (shape[1], shape[0]), min(rank, *shape), shape)
+    if kind == "embedding":
+        return Module(module, "embedding", (shape[0], shape[1]), min(rank, *shape), shape)
+    if kind == "linear":
+        return Module(module, "linear", (shape[0], shape[1]), min(rank, *shape), shape)
+    return None
+
+
+def _experts(arch: Architecture, name: str, rank: int) -> list[Module]:
+    """One module for each expert of a fused parameter."""
+    shape, parent = arch.parameters[name], name.rpartition(".")[0]
+    sideways = parent in arch.transposed
+    slab = (shape[2], shape[1]) if sideways else (shape[1], shape[2])
+    return [
+        Module(
+            parent,
+            "expert",
+            slab,
+            min(rank, *slab),
+            shape,
+            part,
+            shape[0],
+            name,
+            transposed=sideways,
+        )
+        for part in range(shape[0])
+    ]
+
+
+def _nest_experts(found: TunedChanges, arch: Architecture) -> None:
+    """PEFT wraps the parameters of one module one around the other, the first in the model's order innermost."""
+    from dataclasses import replace
+
+    order = [name for name in arch.parameters if name in found.targets]
+    renamed = []
+    for module in found.modules:
+        if module.kind == "expert":
+            own = [n for n in order if n.rpartition(".")[0] == module.name]
+            inside = len(own) - 1 - own.index(module.weight)
+            module = replace(module, name=module.name + ".base_layer" * inside)  # noqa: PLW2901
+        renamed.append(module)
+    found.modules = renamed
+
+
+def _outermost(fresh: list[str], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The largest modules that hold nothing but new parameters."""
+    new = set(fresh)
+    found = []
+    for name in fresh:
+        parts = name.split(".")[:-1]
+        for depth in range(1, len(parts) + 1):
+            module = ".".join(parts[:depth])
+            if all(other in new for other in shapes if other.startswith(f"{module}.")):
+                found.append(module)
+                break
+    return found
+
+
+def _within(name: str, modules: set[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)

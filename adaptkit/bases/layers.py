@@ -1,0 +1,83 @@
+"""What a built model says of itself: parameters, kinds of layers, which parameters are one object."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A torch module, described: see `Architecture` for the fields."""
+
+    parameters: Mapping[str, tuple[int, ...]]
+    layers: Mapping[str, str]
+    groups: Mapping[str, int]
+    transposed: frozenset[str]
+    ties: Mapping[str, str]
+    embedding: str
+    head: str
+
+
+def described(model: Any) -> Described:
+    """Look at a built model; nothing of its weights is read."""
+    named = list(model.named_parameters(remove_duplicate=False))
+    modules = list(model.named_modules())
+    layers = {name: kind for name, module in modules if (kind := _kind(module))}
+    groups = {
+        name: int(module.groups)
+        for name, module in modules
+        if layers.get(name) == "convolution" and int(module.groups) > 1
+    }
+    embedding, head = _embeddings(model, modules)
+    return Described(
+        {name: tuple(p.shape) for name, p in named},
+        layers,
+        groups,
+        frozenset(name for name, module in modules if getattr(module, "is_transposed", False)),
+        _ties(named, embedding),
+        embedding,
+        head,
+    )
+
+
+def _kind(module: Any) -> str:
+    from torch import nn
+
+    if isinstance(module, nn.Linear):
+        return "linear"
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return "convolution"
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    named = type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+    return "conv1d" if named else ""  # transformers.pytorch_utils.Conv1D keeps its weight in×out
+
+
+def _ties(named: list[tuple[str, Any]], embedding: str) -> dict[str, str]:
+    """Parameters that are one object, each with the name they are known by: the input embedding's, else the first."""
+    objects: dict[int, list[str]] = defaultdict(list)
+    for name, parameter in named:
+        objects[id(parameter)].append(name)
+    return {
+        name: next((n for n in names if n == f"{embedding}.weight"), names[0])
+        for names in objects.values()
+        if len(names) > 1
+        for name in names
+    }
+
+
+def _embeddings(model: Any, modules: list[tuple[str, Any]]) -> tuple[str, str]:
+    """The names of the input embedding and of the output head."""
+    found = []
+    for ask in ("get_input_embeddings", "get_output_embeddings"):
+        try:
+            module = getattr(model, ask)()
+        except (AttributeError, NotImplementedError):
+            module = None
+        found.append(next((name for name, m in modules if m is module), "") if module else "")
+    return found[0], found[1]

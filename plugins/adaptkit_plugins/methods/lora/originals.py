@@ -1,0 +1,162 @@
+"""LoRA files with the names of original checkpoints (Flux, SDXL, Wan, …), through diffusers' own converters.
+
+kohya's scripts, ai-toolkit and ComfyUI name modules as the model's authors did; diffusers fuses and splits other layers
+and names them otherwise, so names alone cannot be translated: `img_attn.qkv` becomes three modules. The converters that
+diffusers reads such files with are the authority. What they would drop without a word keeps the file as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adaptkit.extend import AdapterView, Array
+
+# The model, what its module names look like (dots and underscores are one), and the mixin whose converter reads them.
+_FAMILIES = (
+    (
+        "HunyuanVideo",
+        r"double_blocks_\d+_(?:img|txt)_mod_linear|individual_token_refiner",
+        "HunyuanVideoLoraLoaderMixin",
+    ),
+    ("Flux", r"(?:double|single)_blocks_\d+_", "FluxLoraLoaderMixin"),
+    (
+        "SDXL",
+        r"lora_unet_(?:input|output)_blocks_\d+_|lora_unet_middle_block_",
+        "StableDiffusionXLLoraLoaderMixin",
+    ),
+    ("Wan", r"(?:^|_)blocks_\d+_(?:self_attn|cross_attn|ffn)_", "WanLoraLoaderMixin"),
+    (
+        "Lumina 2",
+        r"(?:^|_)(?:layers|context_refiner|noise_refiner)_\d+_attention_(?:qkv|out)",
+        "Lumina2LoraLoaderMixin",
+    ),
+    (
+        "Qwen-Image",
+        r"transformer_blocks_\d+_(?:img_mlp|txt_mlp|attn_add_q_proj|img_mod|txt_mod)",
+        "QwenImageLoraLoaderMixin",
+    ),
+)
+_DROPPED = (
+    "dora_scale",
+    ".diff",
+    "text_projection",
+    "position_embedding",
+    "t5xxl",
+    "lora_mid",
+    "hada_",
+    "lokr_",
+)
+_WAN = re.compile(r"^lora_unet_blocks_(\d+)_(self_attn|cross_attn|ffn)_")
+_FACTOR = re.compile(r"\.(?:lora_(?:down|up|A|B)\.weight|alpha|lora_[AB]\.default\.weight)$")
+
+
+def family_of(view: AdapterView) -> str:
+    """The model whose original names a file has; empty for none."""
+    found = _family(view)
+    return found[0] if found else ""
+
+
+def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
+    """The tensors as diffusers names them, alphas multiplied in; else nothing, and why the names stay as they are."""
+    found = _family(view)
+    if found is None:
+        return {}, ""
+    model, mixin = found
+    odd = next((k for k in view.header if any(mark in k for mark in _DROPPED)), None)
+    if odd is not None:
+        return {}, f"it holds '{odd}', which diffusers' converter for {model} would drop"
+    try:
+        import diffusers
+        import torch
+    except ImportError:
+        return {}, "diffusers, which translates them, is not installed: pip install diffusers"
+    loader: Any = getattr(diffusers.loaders.lora_pipeline, mixin, None)
+    if loader is None:
+        return {}, f"diffusers {diffusers.__version__} has no converter for {model}"
+    given = {}
+    for key, name in _spelled(view, model):
+        given[name] = torch.from_numpy(_folded(view, key))
+    level = diffusers.logging.get_verbosity()
+    diffusers.logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = _converted(loader, given, model)
+    except Exception as error:  # noqa: BLE001  (whatever a converter stumbles over, the file itself is sound)
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return {}, f"diffusers' converter for {model} does not take it: {first[:120]}"
+    finally:
+        diffusers.logging.set_verbosity(level)
+    return {name: tensor.contiguous().numpy() for name, tensor in made.items()}, ""
+
+
+def _converted(loader: Any, given: dict[str, Any], model: str) -> dict[str, Any]:
+    if model == "SDXL":
+        from types import SimpleNamespace
+
+        made, _ = loader.lora_state_dict(given, unet_config=SimpleNamespace(layers_per_block=2))
+        return dict(made)  # its alphas are the ranks: they were multiplied in
+    made = loader.lora_state_dict(given)
+    return dict(made[0] if isinstance(made, tuple) else made)
+
+
+def _family(view: AdapterView) -> tuple[str, str] | None:
+    keys = [key for key in view.header if _FACTOR.search(key)]
+    if any(key.startswith(("transformer.", "unet.", "base_model.")) for key in keys):
+        return None
+    flats = [
+        re.sub(r"^diffusion_model\.", "", _FACTOR.sub("", key)).replace(".", "_") for key in keys
+    ]
+    for model, pattern, mixin in _FAMILIES:
+        if any(re.search(pattern, flat) for flat in flats):
+            return model, mixin
+    return None
+
+
+def _spelled(view: AdapterView, model: str) -> list[tuple[str, str]]:
+    """Each key with the spelling that the model's converter takes: kohya's for Flux, ComfyUI's for the rest."""
+    found = []
+    for key in view.header:
+        stem, end = _split(key.removeprefix("diffusion_model."))
+        if model == "Flux":
+            end = end.replace("lora_A", "lora_down").replace("lora_B", "lora_up")
+            prefix = "" if stem.startswith("lora_") else "lora_unet_"
+            found.append((key, f"{prefix}{stem.replace('.', '_')}{end}"))
+        elif model == "Wan":
+            stem = _WAN.sub(r"blocks.\1.\2.", stem)
+            found.append((key, f"diffusion_model.{stem}{end}"))
+        elif model in {"SDXL", "HunyuanVideo"} or stem.startswith("lora_"):
+            found.append((key, f"{stem}{end}"))
+        else:
+            found.append((key, f"diffusion_model.{stem}{end}"))
+    return found
+
+
+def _folded(view: AdapterView, key: str) -> Array:
+    """One tensor in float32, α/r multiplied into the second factor: not every converter reads alphas that differ."""
+    import numpy as np
+
+    stem, end = _split(key)
+    array = view.read(key).astype("float32")
+    rank = next(
+        (
+            view.header[other].shape[0]
+            for first in (".lora_down.weight", ".lora_A.weight")
+            if (other := f"{stem}{first}") in view.header
+        ),
+        1,
+    )
+    if end == ".alpha":
+        return np.full_like(array, rank)
+    if end in {".lora_up.weight", ".lora_B.weight"} and f"{stem}.alpha" in view.header:
+        array = array * np.float32(float(view.read(f"{stem}.alpha").reshape(-1)[0]) / rank)
+    folded: Array = array
+    return folded
+
+
+def _split(key: str) -> tuple[str, str]:
+    match = _FACTOR.search(key)
+    return (key[: match.start()], key[match.start() :]) if match else (key, "")

@@ -1,0 +1,40 @@
+"""Architectures × adapters × ties × operations: right against PEFT's forward, or refused before writing."""
+
+from __future__ import annotations
+
+import matrix
+import pytest
+from architectures import TINY
+
+SLICE = [
+    ("gpt2", "by class", "embedding"),
+    ("gpt2", "by class", "saved head"),
+    ("bloom", "by class", "saved embedding"),
+    ("llama", "by config", "head"),
+    ("llama", "by config", "resized"),
+    ("bert", "by class", "head"),
+    ("mixtral", "untied", "attention"),
+]
+
+
+@pytest.mark.parametrize(("name", "tie", "kind"), SLICE)
+def test_a_slice_of_the_matrix_is_right(name, tie, kind, workspace, tmp_path):
+    cells = list(matrix.row(workspace, name, tie, kind, tmp_path))
+    assert [cell for cell in cells if cell.state != "right"] == []
+    assert [cell.operation for cell in cells] == list(matrix.OPERATIONS)
+
+
+def test_a_vocabulary_whose_head_was_not_saved_is_refused_before_writing(workspace, tmp_path):
+    (cell,) = matrix.row(workspace, "llama", "untied", "resized", tmp_path, ("bake",))
+    assert cell.state == "refused"
+    assert "'lm_head.weight' would be [64, 32], and LlamaForCausalLM loads [66, 32]" in cell.text
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("tie", matrix.TIES)
+@pytest.mark.parametrize("name", list(TINY))
+def test_every_cell_is_right_or_refused(name, tie, workspace, tmp_path):
+    cells = [c for kind in matrix.KINDS for c in matrix.row(workspace, name, tie, kind, tmp_path)]
+    assert [cell for cell in cells if cell.state == "wrong"] == []
+    refused = {(cell.kind, cell.operation) for cell in cells if cell.state == "refused"}
+    assert refused <= {("resized", "bake")}
