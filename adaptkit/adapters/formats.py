@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.extend import AdapterMethod, Array, Model, Translated
-    from adaptkit.types import Facts, TensorInfo
+    from adaptkit.types import TensorInfo
 
 
 _MOST_NOTES = 8
@@ -74,7 +74,7 @@ def from_dialect(
     *,
     dialect: str | None,
     base_shapes: Mapping[str, tuple[int, ...]] | None,
-) -> dict[str, Any]:
+) -> Facts:
     """Write what another tool wrote as a PEFT directory into `out`; returns the facts to record."""
     known = list(methods)
     names = sorted({name for method in known for name in method.dialects})

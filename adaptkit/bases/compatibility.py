@@ -29,7 +29,7 @@ def check_next(name: str, latest: Version, manifest: Manifest, pairs: Mapping[st
 
 def check_together(
     bases: Sequence[tuple[str, BaseIdentity]], pairs: Mapping[str, str], *, force: bool
-) -> dict[str, Any]:
+) -> Facts:
     """Refuse labelled adapters of different bases, unless forced; returns what was forced or is unknown, to record.
 
     `pairs` maps the files (`fs1`) to the tensors (`tm1`) that were measured in them.

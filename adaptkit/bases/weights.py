@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from adaptkit.bases.checkpoint import read_layout
 from adaptkit.errors import BadBase
 from adaptkit.extend.module_names import Names
+from adaptkit.io.closing import Closing
 from adaptkit.io.safetensors import LARGEST_HEADER, TensorFile
 
 if TYPE_CHECKING:

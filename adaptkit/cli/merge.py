@@ -151,8 +151,6 @@ def _result(command: _Command) -> _Command:
     help="A module some adapters lack: skip them, or count zero.",
 )
 @click.option("--disjoint", is_flag=True, help="Even adapters that share no module with any other.")
-@click.option("-m", "--message", default="", help="What this version is.")
-@click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")
 @click.option(
     "--distil",
     "prompts",
@@ -179,6 +177,12 @@ def merge(
     **choices: Any,
 ) -> None:
     """Merge adapters, each weighted by =W (1 by default), without loading the base."""
+    from adaptkit.cli.distil import described, parents_data
+
+    if prompts and (into is not None or not choices["name"] or not choices["base"]):
+        raise click.UsageError(
+            "--distil needs the base's folder and a name: --base DIR --name NAME"
+        )
     if choices.pop("disjoint"):
         choices["missing"] = "disjoint"
     weighted = with_module_weights(refs.weighted(sources), weights)

@@ -12,7 +12,7 @@ from adaptkit import refs
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.formats import to_dialect
 from adaptkit.bases.compare import admits
-from adaptkit.errors import BadReference, BaseMismatch, MissingExtra, NotFound
+from adaptkit.errors import BadReference, BaseMismatch, NotFound, requires_extra
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.review import Delete
 from adaptkit.io.files import atomic_write, fsync_directory, os_errors
@@ -228,10 +228,8 @@ def load(context: Context, ref: str, model: Any, *, force: bool = False, **how: 
     A model that is another base than the version's is refused (unless `force`): by the files it was loaded from where
     they are here, and by the shapes of its parameters.
     """
-    try:
+    with requires_extra("torch", f"cannot load '{ref}' onto a model"):
         from peft import PeftModel
-    except ImportError as error:
-        raise MissingExtra(f"cannot load '{ref}' onto a model", "train") from error
     from adaptkit.workspace.lookup.live import check_model
 
     version = find_version(context, ref)

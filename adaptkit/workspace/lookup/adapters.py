@@ -19,6 +19,7 @@ from adaptkit.errors import BadAdapter, BaseMismatch
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
 from adaptkit.types import Sameness
+from adaptkit.workspace.context.moments import receive_moments
 from adaptkit.workspace.context.signatures import admit
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import base_of, find_base, measured_base, same_base

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, LowRank, Module
 from adaptkit.extend.layers import linear_kind
+from adaptkit.extend.module_names import PREFIX
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ class Generic(AdapterMethod):
         if declared not in PEFT_TYPES:
             known = ", ".join(nearest(str(declared), PEFT_TYPES, show=5))
             raise BadConfig(
-                f"{view.label}: peft_type is {said!r}",
+                f"{view.label}: peft_type is {declared!r}",
                 why=f"PEFT knows no such type; known are {known}",
                 fix="correct adapter_config.json, or install the plugin that reads this type",
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, Dense, LowRank, Module
 from adaptkit.extend.layers import linear_kind, stored_shape
-from adaptkit.extend.module_names import matches, may_never_end
+from adaptkit.extend.module_names import PREFIX, matches, may_never_end
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:

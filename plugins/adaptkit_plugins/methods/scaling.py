@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adaptkit.errors import BadWeights, Unmergeable
 from adaptkit.extend import AdapterMethod, Module
 from adaptkit.extend.layers import linear_kind, stored_shape
-from adaptkit.extend.module_names import may_never_end
+from adaptkit.extend.module_names import PREFIX, may_never_end
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adaptkit.errors import BadConfig, BadWeights, Unmergeable, requires_extra
 from adaptkit.extend import AdapterMethod, Dense, Module
 from adaptkit.extend.layers import linear_kind, stored_shape
-from adaptkit.extend.module_names import same_name
+from adaptkit.extend.module_names import PREFIX, same_name
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from adaptkit.extend import Translated
 from adaptkit.extend.module_names import PREFIX, matches, may_never_end
 from adaptkit.types import TensorInfo
 from adaptkit_plugins.methods.lora.experts import expert_keys, peft_order
-from adaptkit_plugins.methods.lora.files import MAGNITUDE, PREFIX, scale_of, stem_of
+from adaptkit_plugins.methods.lora.files import MAGNITUDE, scale_of, stem_of
 from adaptkit_plugins.methods.lora.originals import family_of, from_original
 
 if TYPE_CHECKING:
@@ -132,16 +132,18 @@ def translated(
     for key in view.header:
         name, what = _kohya_key(view, key, notes) if dialect == "kohya" else _diffusers_key(key)
         if what not in {"A", "B", "alpha", "magnitude", "mid"} and not _LYCORIS.fullmatch(what):
-            odd.append(key)
+            unknown.append(key)
             continue
         parts[name][what] = key
-    if odd:
+    if unknown:
         more = (
-            f" and {len(odd) - 1} more that no LoRA has" if len(odd) > 1 else ", which no LoRA has"
+            f" and {len(unknown) - 1} more that no LoRA has"
+            if len(unknown) > 1
+            else ", which no LoRA has"
         )
         raise Unmergeable(
             f"cannot read {view.label} as LoRA of {dialect}",
-            why=f"it holds '{odd[0]}'{more}",
+            why=f"it holds '{unknown[0]}'{more}",
             fix="give the file that the tool itself wrote, or save it with PEFT",
         )
     lycoris = {what[:4] for keys in parts.values() for what in keys if _LYCORIS.fullmatch(what)}
@@ -418,9 +420,9 @@ def _as_peft(view: AdapterView, parts: Mapping[str, Mapping[str, str]]) -> Trans
                             "rescales columns, and PEFT's DoRA rescales rows",
                         )
                 if what == "A" and "mid" in keys:
-                    shape = _composed_shape(view, keys)
+                    composed = _composed_shape(view, keys)
                     layout[f"{PREFIX}{name}{end}"] = TensorInfo(
-                        info.dtype, shape, _count(shape) * info.nbytes // _count(info.shape)
+                        info.dtype, composed, _count(composed) * info.nbytes // _count(info.shape)
                     )
                     readers[f"{PREFIX}{name}{end}"] = _composed(view, keys)
                     continue

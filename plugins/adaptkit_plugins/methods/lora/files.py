@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import BadWeights
 from adaptkit.extend import Module
 from adaptkit.extend.layers import linear_kind
-from adaptkit.extend.module_names import matches
+from adaptkit.extend.module_names import PREFIX, matches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

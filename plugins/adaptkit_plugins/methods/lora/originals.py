@@ -79,8 +79,10 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
     given = {}
     for key, name in _spelled(view, model):
         given[name] = torch.from_numpy(_folded(view, key))
-    level = diffusers.logging.get_verbosity()
-    diffusers.logging.set_verbosity_error()
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -89,7 +91,7 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return {}, f"diffusers' converter for {model} does not take it: {first[:120]}"
     finally:
-        diffusers.logging.set_verbosity(level)
+        logging.set_verbosity(level)
     return {name: tensor.contiguous().numpy() for name, tensor in made.items()}, ""
 
 
