@@ -180,7 +180,7 @@ class Facts(TypedDict, total=False):
     warnings: list[str]  # bases that could not be compared
     extracted: dict[str, Any]  # {"loss": float | None, "left_out": [name]}
     converted_from: dict[str, Any]  # {"path", "sha256", "dialect"} of the file that was read
-    cannot_bake: str  # why the update cannot become part of its base's weights
+    cannot_bake: list[str]  # why the update cannot become part of its base's weights
     stripped: Any  # what was left out of a parent
     found: dict[str, str]  # {"place", "revision", "made_by"} of what others published
     training: dict[str, Any]  # {"data": [{"label", "digest"}], "datasets": [name], …}

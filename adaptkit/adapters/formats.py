@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.extend import AdapterMethod, Array, Model, Translated
-    from adaptkit.types import TensorInfo
+    from adaptkit.types import Facts, TensorInfo
 
 
 _MOST_NOTES = 8
