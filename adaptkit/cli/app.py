@@ -41,6 +41,7 @@ COMMANDS = {
     "lock": "project",
     "sync": "project",
     "outdated": "project",
+    "serve": "serve",
     "sign": "signing",
     "base": "bases",
     "config": "config",

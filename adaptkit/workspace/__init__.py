@@ -20,6 +20,7 @@ from adaptkit.workspace import bases as known_bases
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
+from adaptkit.workspace import serve as serving
 from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
@@ -92,6 +93,9 @@ class Workspace(Context):
     measured_by = known_bases.measured_by
     compare_bases = compare_base_refs
     verify_base = known_bases.verify_base
+
+    # serve
+    serving_app = serving.serving_app
 
     # signing
     sign = signing.sign

@@ -26,7 +26,7 @@ from adaptkit.serving.bank.table import ModuleTable
 from adaptkit.serving.bank.whole import WholeWeights, read_whole, swapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -120,6 +120,10 @@ class Bank:
         """Why an adapter cannot share a batch; empty if it can."""
         loaded = self.host.get(key)
         return loaded.reason if isinstance(loaded, WholeWeights) else ""
+
+    def can_hold(self, keys: Collection[str]) -> bool:
+        """Whether these can be in slots together, beside what is pinned."""
+        return len({*keys, *self._pinned}) <= self.slots
 
     @property
     def resident(self) -> tuple[str, ...]:

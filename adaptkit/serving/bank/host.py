@@ -56,6 +56,11 @@ class HostTier:
             self._drop(key)
             self._known[key] = _Known(load)
 
+    def offer(self, key: str, load: Callable[[], Loaded]) -> None:
+        """Make a key known unless it is."""
+        with self._lock:
+            self._known.setdefault(key, _Known(load))
+
     def remove(self, key: str) -> None:
         """Forget a key."""
         with self._lock:

@@ -60,8 +60,7 @@ def read_whole(source: OpenAdapter, base: Path, reason: str, parameters: Any) ->
                     fix="bake it into a model of its own: adaptkit bake",
                 )
             blocks = [
-                np.array(block).reshape(-1)
-                for block in new_values(opened, weights, name, tensor)
+                np.array(block).reshape(-1) for block in new_values(opened, weights, name, tensor)
             ]
             tensors[name] = to_torch(np.concatenate(blocks)).reshape(live.shape).to(live.dtype)
     return WholeWeights(source.label, reason, tensors)

@@ -23,7 +23,7 @@ KINDS = {
     "polite": {"r": 2, "lora_alpha": 8, "target_modules": ["v_proj", "up_proj", "o_proj"]},
     "cargo": {
         "r": 6,
-        "lora_alpha": 6,
+        "lora_alpha": 24,
         "target_modules": ["q_proj", "k_proj"],
         "rank_pattern": {"k_proj": 3},
     },
@@ -69,3 +69,31 @@ def fleet(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 
     made = once(tmp_path_factory, "fleet", make)
     return Fleet(tiny_llama, {name: made / name for name in KINDS}, Plugins.from_environment())
+
+
+CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789 .,:;!?%+-*/=()<>[]{}#&'"
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }};{% endfor %}"
+    "{% if add_generation_prompt %}a:{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def served_base(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Llama with a tokenizer of single characters and a chat template."""
+    import shutil
+
+    def make(folder: Path) -> None:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        shutil.copytree(fleet.base, folder / "base")
+        words = {character: at for at, character in enumerate(["~", *CHARACTERS])}
+        plain = Tokenizer(models.WordLevel(words, unk_token="~"))
+        plain.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+        plain.decoder = decoders.Fuse()
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="~")
+        tokenizer.chat_template = TEMPLATE
+        tokenizer.save_pretrained(folder / "base")
+
+    return once(tmp_path_factory, "served", make) / "base"

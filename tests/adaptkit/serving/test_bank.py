@@ -15,7 +15,9 @@ from adaptkit.serving.bank.kernels import add_gathered, add_segments, prefer_seg
 from adaptkit.serving.bank.rows import plan_rows
 
 LORA = ["naval", "medic", "polite", "cargo"]
-PROMPTS = torch.tensor([[5, 9, 14, 3, 20], [7, 7, 30, 12, 4], [1, 2, 3, 4, 5], [60, 50, 40, 30, 20]])
+PROMPTS = torch.tensor(
+    [[5, 9, 14, 3, 20], [7, 7, 30, 12, 4], [1, 2, 3, 4, 5], [60, 50, 40, 30, 20]]
+)
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ def test_what_cannot_share_a_batch_runs_alone_and_is_never_ignored(fleet, bank, 
     assert torch.equal(logits(bank.model, PROMPTS), before)
     assert bank.why_alone(name)
     with (
-        pytest.raises(Refused, match=rf"'{name}' cannot share a batch.*run its requests"),
+        pytest.raises(Refused, match=rf"'{name}' cannot share a batch(?s:.*)run its requests"),
         bank.rows([name, "naval"]),
     ):
         pass
@@ -311,9 +313,7 @@ def test_the_host_tier_keeps_its_budget_and_its_pins(fleet):
     bank.pin("naval")
     for name in ("polite", "cargo", "naval", "medic", "naval"):
         with bank.rows([name]):
-            close(
-                logits(bank.model, PROMPTS[:1]), logits(fleet.alone(name), PROMPTS[:1])
-            )
+            close(logits(bank.model, PROMPTS[:1]), logits(fleet.alone(name), PROMPTS[:1]))
         assert bank.host.nbytes <= bank.host.budget
         assert "naval" in bank.host.held
     assert loads.count("naval") == 1
@@ -341,19 +341,25 @@ def test_many_waiters_load_an_adapter_once(fleet):
 
 
 def test_what_does_not_fit_is_refused_with_what_to_do(fleet, bank):
-    with pytest.raises(NotFound, match="no adapter in the bank called 'nvaal'"), bank.rows(["nvaal"]):
+    with (
+        pytest.raises(NotFound, match="no adapter in the bank called 'nvaal'"),
+        bank.rows(["nvaal"]),
+    ):
         pass
     small = Bank(fleet.model(), slots=1, rank_limit=4)
     with (
         fleet.opened("medic") as source,
-        pytest.raises(Refused, match=r"its rank is 8, this bank's limit is 4(?s:.*)adaptkit resize medic"),
+        pytest.raises(
+            Refused, match=r"its rank is 8, this bank's limit is 4(?s:.*)adaptkit resize medic"
+        ),
     ):
         small.put_opened("medic", source)
     for name in ("naval", "polite"):
         with fleet.opened(name) as source:
             small.put_opened(name, source)
-    with pytest.raises(NoRoom, match="a batch of 2 adapters: the bank has 1 slots"), small.rows(
-        ["naval", "polite"]
+    with (
+        pytest.raises(NoRoom, match="a batch of 2 adapters: the bank has 1 slots"),
+        small.rows(["naval", "polite"]),
     ):
         pass
     with (

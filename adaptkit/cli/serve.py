@@ -1,0 +1,120 @@
+"""The command that serves adapters over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptkit.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@click.command()
+@click.argument("preload", nargs=-1, metavar="[REF]...")
+@click.option("--base", required=True, metavar="DIR", help="The base model's folder.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option(
+    "--slots",
+    type=click.IntRange(1, 4096),
+    default=8,
+    show_default=True,
+    help="Adapters on the device at once.",
+)
+@click.option(
+    "--rank-limit",
+    type=click.IntRange(1, 4096),
+    default=256,
+    show_default=True,
+    help="The largest rank to serve.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 1024),
+    default=16,
+    show_default=True,
+    help="Requests in one batch.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Requests that may wait; more get 429.",
+)
+@click.option(
+    "--cache",
+    metavar="SIZE",
+    help="Adapters kept in the computer's memory, such as 2GB.  [default: all]",
+)
+@click.option(
+    "--dtype", default="auto", show_default=True, help="The base's dtype, such as bfloat16."
+)
+@click.option(
+    "--device", default="cpu", show_default=True, help="Where the base runs, such as cuda."
+)
+@click.option(
+    "--drain",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Seconds that running requests have at the end.",
+)
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A TOML file of API keys and their namespaces.",
+)
+@click.option("--force", is_flag=True, help="Even adapters that are not known to be of this base.")
+@pass_session
+def serve(
+    session: Session,
+    preload: Sequence[str],
+    base: str,
+    host: str,
+    port: int,
+    cache: str | None,
+    keys: Path | None,
+    *,
+    force: bool,
+    **how: int,
+) -> None:
+    """Serve the base and every registered adapter over HTTP, as OpenAI's API.
+
+    Each request names its adapter as its model: naval, naval@prod, naval@3, base, or a live
+    composition such as naval+medical=0.4. The REFs are loaded first and stay.
+    """
+    from adaptkit.errors import requires_extra
+    from adaptkit.workspace.serve import ServeOptions
+    from adaptkit.workspace.units import parse_size
+
+    with requires_extra("serve", "cannot serve"):
+        import uvicorn
+    size = None if cache is None else parse_size(cache, "--cache")
+    options = ServeOptions(host_bytes=size, **how)  # type: ignore[arg-type]
+    app = session.workspace.serving_app(base, preload, options=options, keys=keys, force=force)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("adaptkit.access").setLevel(logging.INFO)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(options.drain)),
+        )
+    )
+    session.out.say(f"serving {base} on http://{host}:{port}/v1; end it with Ctrl-C")
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        if not server.should_exit:
+            raise
