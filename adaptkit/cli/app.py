@@ -42,6 +42,7 @@ COMMANDS = {
     "sync": "project",
     "outdated": "project",
     "serve": "serve",
+    "preflight": "serve",
     "sign": "signing",
     "base": "bases",
     "config": "config",

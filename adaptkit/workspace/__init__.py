@@ -96,6 +96,8 @@ class Workspace(Context):
 
     # serve
     serving_app = serving.serving_app
+    preflight = serving.preflight
+    deployable = serving.deployable
 
     # signing
     sign = signing.sign

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from adaptkit import refs
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.bases.compare import admits
 from adaptkit.errors import BaseMismatch, Refused, requires_extra
 from adaptkit.io.safe_paths import user_path
+from adaptkit.io.staging import staging
 from adaptkit.serving import composition
+from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
-from adaptkit.workspace.lookup.bases import measured_base, same_base
+from adaptkit.workspace.lookup.bases import find_base, measured_base, same_base
 
 if TYPE_CHECKING:
     import os
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from adaptkit.refs import DigestRef, NameRef
-    from adaptkit.types import BaseIdentity
+    from adaptkit.serving.preflight import Preflight
+    from adaptkit.types import BaseIdentity, Version
     from adaptkit.workspace.context.context import Context
 
 CONTEXT = 4096  # tokens, where the base's configuration does not say how many it reads
@@ -156,6 +161,41 @@ def serving_app(
         for digest in service.resolve(composition.parse(ref)).digests:
             bank.pin(digest)
     return make_app(service, allowed, drain=options.drain)
+
+
+def deployable(
+    context: Context, ref: str, base: str, engine: str, *, rank_limit: int | None = None
+) -> tuple[Version, Path]:
+    """A version and its verified folder, when another engine on `base` applies all of it.
+
+    `base` is a folder, or a name or level that the registry knows.
+    """
+    version = find_version(context, ref)
+    known = find_base(context, base).identity
+    exact, _ = WorkspaceAdapters(context, known).resolve(refs.DigestRef(version.digest))
+    found = preflight(context, version.ref, engine, rank_limit=rank_limit)
+    if not found.whole:
+        lost = [f for f in found.findings if f.outcome != "applied"]
+        raise Refused(
+            f"cannot serve {exact}",
+            why=f"{found.engine} {found.version} does not apply all of it: "
+            + "; ".join(f"{f.part} ({f.reason})" for f in lost[:3]),
+            fix=lost[0].fix or f"adaptkit preflight {version.ref} --for {engine}",
+        )
+    return version, verified_tree(context, version.digest)
+
+
+def preflight(
+    context: Context, ref: str, engine: str, *, rank_limit: int | None = None
+) -> Preflight:
+    """What another engine applies, ignores and refuses of a version or a folder."""
+    from adaptkit.serving.preflight import preflight as judge
+    from adaptkit.serving.preflight import rules_of
+
+    rules = rules_of(engine)
+    with ExitStack() as stack, staging(context.tmp) as work:
+        source, _ = open_for_merge(context, refs.parse(ref), work, stack)
+        return judge(source, rules, rank_limit=rank_limit)
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:

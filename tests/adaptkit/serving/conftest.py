@@ -28,7 +28,7 @@ KINDS = {
         "rank_pattern": {"k_proj": 3},
     },
     "dora": {"r": 4, "lora_alpha": 8, "use_dora": True, "target_modules": ["q_proj", "v_proj"]},
-    "head": {
+    "fullhead": {
         "r": 4,
         "lora_alpha": 8,
         "target_modules": ["q_proj"],

@@ -154,7 +154,7 @@ def test_weights_mix_adapters_as_the_exact_sum_does(fleet, bank):
     close(got[2], torch.from_numpy(tiny.output(fleet.model()))[0])
 
 
-@pytest.mark.parametrize("name", ["dora", "head"])
+@pytest.mark.parametrize("name", ["dora", "fullhead"])
 def test_what_cannot_share_a_batch_runs_alone_and_is_never_ignored(fleet, bank, name):
     before = logits(bank.model, PROMPTS)
     with bank.rows([name] * 4):

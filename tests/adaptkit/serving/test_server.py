@@ -100,7 +100,7 @@ def test_the_models_are_the_base_the_adapters_and_their_aliases(client):
 
 
 def test_requests_of_different_adapters_at_once_are_each_as_alone(client, expected):
-    names = ["naval", "base", "medic", "polite", "dora", "cargo", "head", "naval@1"] * 2
+    names = ["naval", "base", "medic", "polite", "dora", "cargo", "fullhead", "naval@1"] * 2
     with ThreadPoolExecutor(16) as pool:
         got = list(pool.map(lambda name: ask(client, name).choices[0].text, names))
     for name, text in zip(names, got, strict=True):
