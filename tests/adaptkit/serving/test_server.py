@@ -54,7 +54,7 @@ def server(home, served_base):
         *("--base", str(served_base), "--port", str(port), "--slots", "3", "--queue", "24"),
         *("--keys", str(home / "keys.toml")),
     ]
-    with serving(command, port, home / "log", OMP_NUM_THREADS="1") as _:
+    with serving(command, port, home / "log", start=300, OMP_NUM_THREADS="1") as _:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -268,7 +268,7 @@ def test_ending_finishes_what_runs(home, served_base):
         *(ADAPTKIT, "--home", str(home / "home" / ".adaptkit"), "serve"),
         *("--base", str(served_base), "--port", str(port)),
     ]
-    with serving(command, port, home / "log2", OMP_NUM_THREADS="1"):
+    with serving(command, port, home / "log2", start=300, OMP_NUM_THREADS="1"):
         how = {"model": "base", "prompt": "x", "max_tokens": 40, "stream": True, "temperature": 0}
         with httpx.stream(
             "POST", f"http://127.0.0.1:{port}/v1/completions", json=how, timeout=60
