@@ -101,6 +101,10 @@ def serve(
     composition such as naval+medical=0.4. The REFs are loaded first and stay.
     """
     if engine is not None:
+        if preload:
+            raise click.UsageError(
+                f"{engine} loads adapters when they are asked for: leave REF out"
+            )
         start_engine(session, engine, base, host=host, port=port, how=how)
         return
     from adaptkit.errors import requires_extra

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
-from command_line import run
+from command_line import ADAPTKIT, run
 
 from adaptkit.errors import NotFound
 from adaptkit.serving.preflight import RULES, preflight, rules_of
@@ -67,3 +69,30 @@ def test_the_command_prints_what_is_not_applied_and_fails_when_it_does_not_load(
     as_json = run([*line[:-1], "sglang", "--json"], tmp_path)
     assert as_json.returncode == 0
     assert json.loads(as_json.stdout)["loads"] is True
+
+
+def test_an_engine_that_is_not_installed_is_named_with_what_to_install(tmp_path):
+    line = ["--home", "home", "serve", "--base", "ship", "--engine", "vllm"]
+    done = run(line, tmp_path, PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "cannot start the engine 'vllm': the program 'vllm' is not installed" in done.stderr
+    assert "pip install vllm" in done.stderr
+    unknown = run([*line[:-1], "vlm"], tmp_path)
+    assert "no engine called 'vlm': known are vllm" in unknown.stderr
+
+
+def test_the_engine_becomes_the_process_with_the_workspace_in_its_environment(tmp_path):
+    program = tmp_path / "vllm"
+    program.write_text('#!/bin/sh\necho "$@" "$ADAPTKIT_HOME" $ADAPTKIT_VLLM_RANK_LIMIT\n')
+    program.chmod(0o755)
+    line = ["--home", tmp_path / "home", "serve", "--base", "ship", "--engine", "vllm"]
+    done = subprocess.run(
+        [ADAPTKIT, *line, "--rank-limit", "32"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    flags = "--enable-lora --max-loras 8 --max-lora-rank 32"
+    assert done.stdout.split(flags)[1].split() == [str(tmp_path / "home"), "32"]
