@@ -35,6 +35,7 @@ bench: .venv/.test
 	$(PY) benchmarks/transfer.py
 	$(PY) benchmarks/registry.py
 	$(PY) benchmarks/safetensors_read.py
+	$(PY) benchmarks/serving.py
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

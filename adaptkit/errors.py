@@ -17,6 +17,7 @@
     ├── TrainingError       training that cannot start, or that did not train
     ├── BadProject          adaptkit.toml or adaptkit.lock that cannot be read; the line is named
     ├── Refused             a rule or a reviewing plugin refused
+    ├── NoRoom              memory, slots or a queue are full now; later there may be room
     ├── Conflict            another writer was first (compare-and-swap, a lost race)
     ├── StoreError          the local content store
     │   └── Corrupt         bytes that are not what their digest says
@@ -150,6 +151,10 @@ class BadProject(AdaptkitError):
 
 class Refused(AdaptkitError):
     """A rule, or a reviewing plugin, refused."""
+
+
+class NoRoom(AdaptkitError):
+    """Memory, slots or a queue are full now; later there may be room."""
 
 
 class Conflict(AdaptkitError):

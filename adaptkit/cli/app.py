@@ -48,6 +48,8 @@ COMMANDS = {
     "lock": "project",
     "sync": "project",
     "outdated": "project",
+    "serve": "serve",
+    "preflight": "serve",
     "sign": "signing",
     "base": "bases",
     "config": "config",

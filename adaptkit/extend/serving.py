@@ -1,13 +1,31 @@
-"""`Engine`: runs adapters on a base for serving."""
+"""`Engine`: a program that serves adapters on a base."""
 
 from __future__ import annotations
 
 from abc import ABC
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from adaptkit.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Engine(ABC):
-    """Runs adapters on a base for serving. Its contract grows with `adaptkit.serving`."""
+    """A program of others that serves adapters from the registry (`adaptkit serve --engine NAME`)."""
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
+
+    def command(
+        self, base: str, *, host: str, port: int, slots: int, rank_limit: int
+    ) -> tuple[str, ...]:
+        """The command line that serves a base with so many adapters at once."""
+        raise PluginError(
+            f"the engine '{self.name}' cannot be started",
+            why="its plugin does not say with which command",
+        )
+
+    def environment(self, rank_limit: int) -> Mapping[str, str]:
+        """Environment variables that the program needs."""
+        return {}

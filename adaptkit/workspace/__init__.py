@@ -24,6 +24,7 @@ from adaptkit.workspace import generate as generating
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
+from adaptkit.workspace import serve as serving
 from adaptkit.workspace import strip as stripping
 from adaptkit.workspace import train as training
 from adaptkit.workspace.context.context import Context
@@ -109,6 +110,11 @@ class Workspace(Context):
     compare_bases = compare_base_refs
     check_base = known_bases.check_base
     verify_base = known_bases.verify_base
+
+    # serve
+    serving_app = serving.serving_app
+    preflight = serving.preflight
+    deployable = serving.deployable
 
     # signing
     sign = signing.sign

@@ -40,7 +40,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(command: list[str], port: int, log: Path, **environment: str) -> Iterator[str]:
+def serving(
+    command: list[str], port: int, log: Path, *, start: float = _START, **environment: str
+) -> Iterator[str]:
     """Run a server until the block ends; its URL, once it accepts connections."""
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -51,7 +53,7 @@ def serving(command: list[str], port: int, log: Path, **environment: str) -> Ite
             env=os.environ | environment,
         )
     try:
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + start
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()

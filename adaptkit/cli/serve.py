@@ -1,0 +1,192 @@
+"""The command that serves adapters over HTTP."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptkit.cli.adapters import REF
+from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from adaptkit.serving.preflight import Preflight
+
+
+@click.command()
+@click.argument("preload", nargs=-1, metavar="[REF]...")
+@click.option("--base", required=True, metavar="DIR", help="The base model's folder.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option(
+    "--slots",
+    type=click.IntRange(1, 4096),
+    default=8,
+    show_default=True,
+    help="Adapters on the device at once.",
+)
+@click.option(
+    "--rank-limit",
+    type=click.IntRange(1, 4096),
+    default=256,
+    show_default=True,
+    help="The largest rank to serve.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 1024),
+    default=16,
+    show_default=True,
+    help="Requests in one batch.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Requests that may wait; more get 429.",
+)
+@click.option(
+    "--cache",
+    metavar="SIZE",
+    help="Adapters kept in the computer's memory, such as 2GB.  [default: all]",
+)
+@click.option(
+    "--dtype", default="auto", show_default=True, help="The base's dtype, such as bfloat16."
+)
+@click.option(
+    "--device", default="cpu", show_default=True, help="Where the base runs, such as cuda."
+)
+@click.option(
+    "--drain",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Seconds that running requests have at the end.",
+)
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A TOML file of API keys and their namespaces.",
+)
+@click.option("--engine", metavar="NAME", help="Start another engine instead, such as vllm.")
+@click.option("--force", is_flag=True, help="Even adapters that are not known to be of this base.")
+@pass_session
+def serve(
+    session: Session,
+    preload: Sequence[str],
+    base: str,
+    host: str,
+    port: int,
+    cache: str | None,
+    keys: Path | None,
+    engine: str | None,
+    *,
+    force: bool,
+    **how: int,
+) -> None:
+    """Serve the base and every registered adapter over HTTP, as OpenAI's API.
+
+    Each request names its adapter as its model: naval, naval@prod, naval@3, base, or a live
+    composition such as naval+medical=0.4. The REFs are loaded first and stay.
+    """
+    if engine is not None:
+        if preload:
+            raise click.UsageError(
+                f"{engine} loads adapters when they are asked for: leave REF out"
+            )
+        start_engine(session, engine, base, host=host, port=port, how=how)
+        return
+    from adaptkit.errors import requires_extra
+    from adaptkit.workspace.serve import ServeOptions
+    from adaptkit.workspace.units import parse_size
+
+    with requires_extra("serve", "cannot serve"):
+        import uvicorn
+    size = None if cache is None else parse_size(cache, "--cache")
+    options = ServeOptions(host_bytes=size, **how)  # type: ignore[arg-type]
+    app = session.workspace.serving_app(base, preload, options=options, keys=keys, force=force)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("adaptkit.access").setLevel(logging.INFO)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, int(options.drain)),
+        )
+    )
+    session.out.say(f"serving {base} on http://{host}:{port}/v1; end it with Ctrl-C")
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        if not server.should_exit:
+            raise
+
+
+def start_engine(
+    session: Session, name: str, base: str, *, host: str, port: int, how: Mapping[str, int]
+) -> None:
+    """Become another engine's process, with the workspace in its environment."""
+    engine = session.workspace.plugins.engine(name)
+    slots, limit = how["slots"], how["rank_limit"]
+    command = engine.command(base, host=host, port=port, slots=slots, rank_limit=limit)
+    home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}
+    environment = {**os.environ, **engine.environment(limit), **home}
+    program = shutil.which(command[0])
+    if program is None:
+        raise Refused(
+            f"cannot start the engine '{name}'",
+            why=f"the program '{command[0]}' is not installed",
+            fix=f"pip install {command[0]}",
+        )
+    session.out.say(shlex.join(command))
+    sys.stderr.flush()
+    os.execve(program, command, environment)  # noqa: S606  (the engine's own command, no shell)
+
+
+@click.command()
+@REF
+@click.option(
+    "--for", "engine", required=True, metavar="ENGINE", help="vllm, sglang, llamacpp or ollama."
+)
+@click.option(
+    "--rank-limit",
+    type=click.IntRange(1, 4096),
+    help="The largest rank that the engine is started with.",
+)
+@json_option
+@pass_session
+def preflight(session: Session, ref: str, engine: str, rank_limit: int | None) -> None:
+    """List what another engine applies, ignores and refuses of REF; exit code 1 when it does not load."""
+    found = session.workspace.preflight(ref, engine, rank_limit=rank_limit)
+    session.out.data(found.to_json(), lambda: preflight_lines(ref, found))
+    if not found.loads:
+        raise click.exceptions.Exit(1)
+
+
+def preflight_lines(ref: str, found: Preflight) -> str:
+    """A preflight, for people: what is not applied, one by one."""
+    applied = sum(finding.outcome == "applied" for finding in found.findings)
+    verdict = "loads" if found.whole else "loads in part" if found.loads else "does not load"
+    lines = [f"{ref} {verdict} in {found.engine} {found.version}: {applied} modules are applied"]
+    for finding in found.findings:
+        if finding.outcome != "applied":
+            lines.append(
+                f"  {finding.outcome}: {finding.part}: {finding.reason} ({finding.source})"
+            )
+            lines += [f"    {finding.fix}"] if finding.fix else []
+    return "\n".join(lines)

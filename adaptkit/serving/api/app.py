@@ -1,0 +1,266 @@
+"""The HTTP application: routes, limits, keys, the access log.
+
+Notable choices:
+- a request's model is resolved once, when it comes; the exact versions stand in `x-adaptkit-version`, and an
+  alias that moves meanwhile counts from the next request on
+- resolving, loading and tokenizing run in threads; the event loop only moves bytes
+- a client that hangs up cancels its rows
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import asynccontextmanager, suppress
+from secrets import token_hex
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import requires_extra
+from adaptkit.serving import composition
+from adaptkit.serving.api import protocol
+from adaptkit.serving.api.keys import allowed
+from adaptkit.serving.api.metrics import Metrics
+from adaptkit.serving.api.refusals import HttpError, refusal
+from adaptkit.serving.api.replies import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from adaptkit.serving.api.keys import Keys
+    from adaptkit.serving.api.service import Running, Service
+
+LARGEST_BODY = 4 << 20  # bytes; a prompt of a million characters
+access = logging.getLogger("adaptkit.access")
+log = logging.getLogger("adaptkit.serving")
+
+
+def make_app(service: Service, keys: Keys, *, drain: float = 30.0) -> Starlette:
+    """The application of one service; when it ends, what runs is finished for `drain` seconds."""
+    with requires_extra("serve", "cannot serve"):
+        from starlette.applications import Starlette
+        from starlette.routing import Route
+
+    api = _Api(service, keys)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.batcher.close, drain)
+
+    return Starlette(
+        routes=[
+            Route("/v1/models", api.guarded(api.models)),
+            Route("/v1/completions", api.guarded(api.completions), methods=["POST"]),
+            Route("/v1/chat/completions", api.guarded(api.chat), methods=["POST"]),
+            Route("/metrics", api.metrics_page),
+            Route("/healthz", api.health),
+        ],
+        lifespan=lifespan,
+    )
+
+
+class _Api:
+    def __init__(self, service: Service, keys: Keys) -> None:
+        self.service, self.keys, self.metrics = service, keys, Metrics()
+
+    def guarded(self, handle: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        """Errors become replies; every request is counted and logged with its exact versions."""
+        from starlette.responses import JSONResponse
+
+        async def run(request: Request) -> Response:
+            request.state.version, request.state.began = "-", monotonic()
+            try:
+                response: Response = await handle(request)
+            except Exception as error:
+                status, content, headers = refusal(error)
+                if status >= 500:
+                    log.exception("%s failed", request.url.path)
+                response = JSONResponse(content, status, headers)
+            if request.state.version != "-":
+                response.headers["x-adaptkit-version"] = request.state.version
+            if not getattr(request.state, "streams", False):
+                self._count(request, response.status_code)
+            return response
+
+        return run
+
+    def _count(self, request: Request, status: int) -> None:
+        seconds = monotonic() - request.state.began
+        self.metrics.add(request.state.version, status, seconds)
+        line = {
+            "client": request.client.host if request.client else "-",
+            "method": request.method,
+            "path": request.url.path,
+            "status": status,
+            "version": request.state.version,
+            "seconds": round(seconds, 4),
+        }
+        access.info("%s", json.dumps(line))
+
+    # ---------------------------------------------------------------- pages
+
+    async def health(self, _: Request) -> Response:
+        """Whether the model's thread can take requests."""
+        from starlette.responses import JSONResponse
+
+        running, waiting = self.service.batcher.load
+        return JSONResponse({"status": "ok", "running": running, "waiting": waiting})
+
+    async def metrics_page(self, _: Request) -> Response:
+        """Prometheus' page."""
+        from starlette.responses import PlainTextResponse
+
+        text = self.metrics.text(self.service.batcher)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    async def models(self, request: Request) -> Response:
+        """Every model that the key may ask for."""
+        from starlette.responses import JSONResponse
+
+        spaces = self._spaces(request)
+        names = await asyncio.to_thread(self.service.adapters.names)
+        shown = [composition.BASE] + [n for n in names if allowed(composition.parse(n), spaces)]
+        data = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "adaptkit"} for name in shown
+        ]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def completions(self, request: Request) -> Response:
+        """`POST /v1/completions`."""
+        asked = protocol.read(protocol.CompletionRequest, await self._body(request))
+        return await self._complete(request, asked, lambda: self.service.tokens(asked.prompt))
+
+    async def chat(self, request: Request) -> Response:
+        """`POST /v1/chat/completions`."""
+        asked = protocol.read(protocol.ChatRequest, await self._body(request))
+        tokenizer = self.service.tokenizer
+        return await self._complete(
+            request,
+            asked,
+            lambda: self.service.tokens(protocol.chat_tokens(tokenizer, asked.messages)),
+        )
+
+    # ---------------------------------------------------------------- completions
+
+    async def _complete(
+        self, request: Request, asked: Any, tokens: Callable[[], list[int]]
+    ) -> Response:
+        from dataclasses import replace
+
+        from starlette.responses import JSONResponse, StreamingResponse
+
+        wanted = composition.parse(asked.model)
+        if not allowed(wanted, self._spaces(request)):
+            raise HttpError(403, "permission_error", f"this key may not ask for '{wanted}'")
+        prompt = await asyncio.to_thread(tokens)
+        sampling = asked.sampling()
+        sampling = replace(sampling, max_tokens=self.service.room(prompt, sampling.max_tokens))
+        resolved = await asyncio.to_thread(self.service.resolve, wanted)
+        request.state.version = resolved.version
+        running = self.service.start(prompt, resolved, sampling, asked.n or 1)
+        chat = isinstance(asked, protocol.ChatRequest)
+        reply = Reply(
+            id=("chatcmpl-" if chat else "cmpl-") + token_hex(12),
+            created=int(time()),
+            model=asked.model,
+            chat=chat,
+            tokenizer=self.service.tokenizer,
+            prompt_tokens=len(prompt),
+            logprobs=sampling.logprobs,
+        )
+        if asked.stream:
+            request.state.streams = True
+            usage = asked.stream_options is not None and asked.stream_options.include_usage
+            events = self._events(request, running, reply, usage=usage)
+            return StreamingResponse(events, media_type="text/event-stream")
+        await _while_connected(request, self._collect(running, reply), running)
+        return JSONResponse(reply.whole())
+
+    async def _collect(self, running: Running, reply: Reply) -> None:
+        try:
+            async for piece in running.pieces():
+                reply.add(piece)
+        finally:
+            running.cancel()
+
+    async def _events(
+        self, request: Request, running: Running, reply: Reply, *, usage: bool
+    ) -> AsyncIterator[str]:
+        status = 200
+        try:
+            for chunk in reply.opening(len(running.jobs)):
+                yield _event(chunk)
+            async for piece in running.pieces():
+                if (made := reply.chunk(piece)) is not None:
+                    yield _event(made)
+            if usage:
+                yield _event(reply.closing())
+            yield "data: [DONE]\n\n"
+        except asyncio.CancelledError:
+            status = 499  # the client hung up, in nginx's numbers
+            raise
+        except Exception as error:  # noqa: BLE001  (the headers are sent: the error goes into the stream)
+            status, content, _ = refusal(error)
+            yield _event(content)
+        finally:
+            running.cancel()
+            self._count(request, status)
+
+    def _spaces(self, request: Request) -> frozenset[str]:
+        spaces = self.keys.spaces(request.headers.get("authorization"))
+        if spaces is None:
+            raise HttpError(
+                401,
+                "authentication_error",
+                "no valid API key; send it as 'Authorization: Bearer KEY'",
+            )
+        return spaces
+
+    async def _body(self, request: Request) -> bytes:
+        """The body, if it is small enough; the key is checked before anything is read."""
+        self._spaces(request)
+        size, parts = 0, []
+        declared = request.headers.get("content-length", "0")
+        too_large = HttpError(
+            413, "invalid_request_error", f"the body is larger than {LARGEST_BODY:,} bytes"
+        )
+        if declared.isdigit() and int(declared) > LARGEST_BODY:
+            raise too_large
+        async for part in request.stream():
+            size += len(part)
+            if size > LARGEST_BODY:
+                raise too_large
+            parts.append(part)
+        return b"".join(parts)
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content)}\n\n"
+
+
+async def _while_connected(request: Request, work: Any, running: Running) -> None:
+    """Wait for the work, or cancel it when the client hangs up."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise HttpError(499, "invalid_request_error", "the client hung up")
+        await task
+    finally:
+        running.cancel()
+        for one in (task, gone):
+            one.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await one
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

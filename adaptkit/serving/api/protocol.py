@@ -1,0 +1,135 @@
+"""OpenAI's requests, read strictly: what is of another type or out of bounds is refused with its name.
+
+Fields as in https://platform.openai.com/docs/api-reference; those that adaptkit has no use for are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from adaptkit.errors import BadReference
+from adaptkit.serving.sampling import Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+Choices = Annotated[int, msgspec.Meta(ge=1, le=16)]
+Temperature = Annotated[float, msgspec.Meta(ge=0, le=2)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Seed = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+Stop = Annotated[str, msgspec.Meta(max_length=200)]
+Stops = Annotated[list[Stop], msgspec.Meta(max_length=8)]
+Tokens = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
+Top = Annotated[int, msgspec.Meta(ge=0, le=20)]
+
+
+class StreamOptions(msgspec.Struct):
+    """What a stream brings beside the text."""
+
+    include_usage: bool = False
+
+
+class Asked(msgspec.Struct, kw_only=True):
+    """What both kinds of completion share."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    n: Choices | None = None
+    seed: Seed | None = None
+    stop: Stop | Stops | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    def stops(self) -> tuple[str, ...]:
+        """The texts to stop at."""
+        stop = self.stop or ()
+        return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+class CompletionRequest(Asked, kw_only=True):
+    """`POST /v1/completions`."""
+
+    prompt: str | Tokens
+    max_tokens: Count | None = None
+    logprobs: Top | None = None
+    echo: bool | None = None
+
+    def sampling(self) -> Sampling:
+        """How its tokens are chosen; the defaults are OpenAI's."""
+        return _sampling(self, self.max_tokens or 16, self.logprobs)
+
+
+class Message(msgspec.Struct):
+    """One turn of a chat."""
+
+    role: Annotated[str, msgspec.Meta(max_length=40)]
+    content: str | list[dict[str, Any]] | None = None
+
+    def text(self) -> str:
+        """The turn's text; pictures and other parts are refused."""
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        if any(part.get("type") != "text" for part in self.content):
+            raise BadReference(
+                "cannot read a message", why="it has a part that is no text", fix="send text only"
+            )
+        return "".join(str(part.get("text", "")) for part in self.content)
+
+
+class ChatRequest(Asked, kw_only=True):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1, max_length=10_000)]
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Top | None = None
+
+    def sampling(self) -> Sampling:
+        """How its tokens are chosen; 0 tokens stands for as many as there is room for."""
+        most = self.max_completion_tokens or self.max_tokens or 0
+        return _sampling(self, most, (self.top_logprobs or 0) if self.logprobs else None)
+
+
+def read(kind: type[Any], body: bytes) -> Any:
+    """A request from its body; `BadReference` names the field that is wrong."""
+    try:
+        asked = msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise BadReference("cannot read the request", why=str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadReference("the request is not JSON", why=str(error)) from error
+    if getattr(asked, "echo", None):
+        raise BadReference("cannot echo the prompt", why="adaptkit returns new text only")
+    return asked
+
+
+def chat_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """The prompt of a chat, by the tokenizer's own template."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise BadReference(
+            "cannot chat with this base",
+            why="its tokenizer has no chat template",
+            fix="use /v1/completions, or serve a base with a chat template",
+        )
+    turns = [{"role": message.role, "content": message.text()} for message in messages]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # templates refuse with exceptions of their own
+        raise BadReference("the chat template refused the messages", why=str(error)) from error
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _sampling(asked: Asked, most: int, logprobs: int | None) -> Sampling:
+    return Sampling(
+        max_tokens=most,
+        temperature=1.0 if asked.temperature is None else asked.temperature,
+        top_p=1.0 if asked.top_p is None else asked.top_p,
+        seed=asked.seed,
+        stop=asked.stops(),
+        logprobs=logprobs,
+    )

@@ -1,0 +1,57 @@
+"""Errors as OpenAI's clients expect them: a status, a type, and our message with what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptkit.errors import (
+    AdaptkitError,
+    BadReference,
+    BaseMismatch,
+    NoRoom,
+    NotFound,
+    Refused,
+)
+
+RETRY_AFTER = 1
+"""Seconds; a queue of short completions has moved by then."""
+_STATUS: tuple[tuple[type[Exception], int, str], ...] = (
+    (NotFound, 404, "not_found_error"),
+    (NoRoom, 429, "rate_limit_error"),
+    (BadReference, 400, "invalid_request_error"),
+    (BaseMismatch, 400, "invalid_request_error"),
+    (Refused, 400, "invalid_request_error"),
+)
+
+
+class HttpError(Exception):
+    """A refusal with a status of its own."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message = status, kind, message
+
+
+def refusal(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers; what is not ours is a 500 that gives nothing away."""
+    if isinstance(error, HttpError):
+        return error.status, body(error.kind, error.message), {}
+    if _out_of_memory(error):
+        text = "the device has no memory left for this request; ask again in a moment"
+        return 503, body("server_error", text), {"Retry-After": str(RETRY_AFTER)}
+    if not isinstance(error, AdaptkitError):
+        return 500, body("server_error", "the server failed; its log says why"), {}
+    for kind, status, name in _STATUS:
+        if isinstance(error, kind):
+            headers = {"Retry-After": str(RETRY_AFTER)} if status == 429 else {}
+            return status, body(name, str(error)), headers
+    return 503, body("server_error", error.summary), {}
+
+
+def body(kind: str, message: str) -> dict[str, Any]:
+    """The object that OpenAI's clients read the message from."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -1,0 +1,193 @@
+"""From a request to rows of the batcher: models to exact versions, prompts to tokens, tokens to text."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from adaptkit.errors import BadReference
+from adaptkit.serving.batcher import Batcher, Job
+from adaptkit.serving.text import TextStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from adaptkit.refs import DigestRef, NameRef
+    from adaptkit.serving.bank.bank import Bank
+    from adaptkit.serving.bank.factors import AdapterFactors
+    from adaptkit.serving.bank.whole import WholeWeights
+    from adaptkit.serving.batcher import Finish
+    from adaptkit.serving.composition import Composition
+    from adaptkit.serving.sampling import Chosen, Sampling
+
+
+class Adapters(Protocol):
+    """Where adapters come from: the registry. Called from several threads."""
+
+    def resolve(self, ref: NameRef | DigestRef) -> tuple[str, str]:
+        """The exact version (`naval@3`) and its digest, fit for the served base, as of now."""
+        ...
+
+    def load(
+        self, digest: str, read: Callable[..., AdapterFactors | WholeWeights]
+    ) -> AdapterFactors | WholeWeights:
+        """Open the artifact, fetched if need be, and `read` it."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """Every name and alias that can be asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A request's model: in exact versions, and as digests with weights, one mixture per result."""
+
+    version: str
+    digests: tuple[str, ...]
+    mixtures: tuple[Mapping[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a result has new: text, its token, or at the end why it ended."""
+
+    index: int
+    text: str
+    chosen: Chosen | None = None
+    finish: str | None = None
+
+
+class Service:
+    """One base with its bank and batcher."""
+
+    def __init__(
+        self, bank: Bank, tokenizer: Any, batcher: Batcher, adapters: Adapters, *, context: int
+    ) -> None:
+        self.bank, self.tokenizer, self.batcher = bank, tokenizer, batcher
+        self.adapters, self.context = adapters, context
+
+    def resolve(self, composition: Composition) -> Resolved:
+        """Pin every part to a version, and have it in memory: one load, however many requests wait."""
+        pinned: dict[object, tuple[str, str]] = {}
+        for part in composition.parts:
+            pinned[part.ref] = self.adapters.resolve(part.ref)
+            self._have(pinned[part.ref][1])
+        mixtures = []
+        for row in composition.rows():
+            mixture: dict[str, float] = {}
+            for part in row:
+                digest = pinned[part.ref][1]
+                mixture[digest] = mixture.get(digest, 0.0) + part.weight
+            mixtures.append(mixture)
+        named = str(composition)
+        if composition.parts:
+            exact = [
+                pinned[part.ref][0] + ("" if part.weight == 1 else f"={part.weight:g}")
+                for part in composition.parts
+            ]
+            kind = composition.kind
+            named = "+".join(exact) if kind == "stack" else f"{kind}({', '.join(exact)})"
+        return Resolved(named, tuple(d for _, d in pinned.values()), tuple(mixtures))
+
+    def _have(self, digest: str) -> None:
+        self.bank.host.offer(digest, lambda: self.adapters.load(digest, self.bank.read))
+        self.bank.host.get(digest)
+
+    def tokens(self, prompt: str | Sequence[int]) -> list[int]:
+        """A prompt's tokens; `BadReference` when one is not in the vocabulary."""
+        ids = list(self.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt)
+        size = self.bank.model.get_input_embeddings().weight.shape[0]
+        if not ids:
+            raise BadReference("the prompt is empty", why="there is nothing to go on from")
+        if max(ids) >= size:
+            raise BadReference(
+                f"cannot read the token {max(ids)}", why=f"the base knows {size} tokens"
+            )
+        return ids
+
+    def room(self, prompt: Sequence[int], most: int) -> int:
+        """How many tokens may be made; `BadReference` when prompt and wish do not fit the base."""
+        left = self.context - len(prompt)
+        if left < max(most, 1):
+            raise BadReference(
+                f"a prompt of {len(prompt)} tokens with {max(most, 1)} new ones is too long",
+                why=f"the base reads at most {self.context}",
+                fix="shorten the prompt, or ask for fewer tokens",
+            )
+        return most or left
+
+    def start(
+        self, prompt: Sequence[int], resolved: Resolved, sampling: Sampling, n: int
+    ) -> Running:
+        """Queue the rows of one request; `NoRoom` when the queue is full."""
+        return Running(self, prompt, resolved, sampling, n)
+
+
+class Running:
+    """The rows of one request. Leaving it cancels what still runs."""
+
+    def __init__(
+        self,
+        service: Service,
+        prompt: Sequence[int],
+        resolved: Resolved,
+        sampling: Sampling,
+        n: int,
+    ) -> None:
+        from dataclasses import replace
+
+        self._loop = asyncio.get_running_loop()
+        self._pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
+        self.jobs: list[Job] = []
+        self.texts: list[TextStream] = []
+        for index in range(n * len(resolved.mixtures)):
+            seed = None if sampling.seed is None else sampling.seed + index
+            text = TextStream(service.tokenizer, sampling.stop)
+            self.texts.append(text)
+            self.jobs.append(
+                Job(
+                    prompt,
+                    resolved.mixtures[index % len(resolved.mixtures)],
+                    replace(sampling, seed=seed),
+                    self._token(index, text),
+                    self._finish(index, text),
+                )
+            )
+        service.batcher.submit(self.jobs)
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Everything new until all rows have ended; what went wrong is raised."""
+        left = len(self.jobs)
+        while left:
+            piece = await self._pieces.get()
+            if isinstance(piece, Exception):
+                raise piece
+            left -= piece.finish is not None
+            yield piece
+
+    def cancel(self) -> None:
+        """Stop the rows that still run, between two tokens."""
+        for job in self.jobs:
+            job.cancelled = True
+
+    def _put(self, piece: Piece | Exception) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
+
+    def _token(self, index: int, text: TextStream) -> Callable[[Chosen], bool]:
+        def add(chosen: Chosen) -> bool:
+            self._put(Piece(index, text.add(chosen.token), chosen))
+            return not text.stopped
+
+        return add
+
+    def _finish(self, index: int, text: TextStream) -> Callable[[Finish], None]:
+        def end(reason: Finish) -> None:
+            if isinstance(reason, Exception):
+                self._put(reason)
+            else:
+                self._put(Piece(index, text.end(), None, reason))
+
+        return end

@@ -1,0 +1,70 @@
+"""Adding each row's low-rank update to a layer's output, in one of three ways.
+
+- one adapter in every row: two plain products
+- gathered: each entry's factors are copied side by side, then two batched products; its cost is the copy, so it
+  wins where there are many adapters or few tokens
+- segments: the rows of each adapter apart, two products each; its cost is the number of calls, so it wins where
+  few adapters have many tokens
+Which of the last two is chosen by entries, distinct adapters and tokens (`benchmarks/serving.py`).
+The gathered form is Punica's BGMV (https://arxiv.org/abs/2310.18547) in plain torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptkit.serving.bank.rows import Rows
+
+
+def prefer_segments(entries: int, distinct: int, tokens: int) -> bool:
+    """Whether segments cost less: few adapters for the tokens that each has."""
+    return entries * tokens >= 64 * distinct and entries >= 4 * distinct
+
+
+def add_segments(x: Tensor, output: Tensor, A: Tensor, B: Tensor, plan: Rows) -> None:
+    """Add to `output` (rows × tokens × m) the updates of `x` (rows × tokens × n), one adapter after the other."""
+    for segment in plan.segments:
+        mine = x if segment.rows is None else x.index_select(0, segment.rows)
+        update = (mine @ A[segment.slot].T) @ B[segment.slot]
+        if segment.weights is not None:
+            update *= segment.weights.to(update.dtype)[:, None, None]
+        if segment.rows is None:
+            output += update
+        else:
+            output.index_add_(0, segment.rows, update.to(output.dtype))
+
+
+def add_gathered(x: Tensor, output: Tensor, A: Tensor, B: Tensor, plan: Rows) -> None:
+    """As `add_segments`, with all entries in one batched product."""
+    mine = x if plan.rows is None else x.index_select(0, plan.rows)
+    inner = mine.bmm(A[plan.slots].transpose(1, 2))
+    if plan.weights is not None:
+        inner *= plan.weights.to(inner.dtype)[:, None, None]
+    if plan.rows is None and inner.dtype == output.dtype:
+        output.baddbmm_(inner, B[plan.slots])
+        return
+    update = inner.bmm(B[plan.slots]).to(output.dtype)
+    if plan.rows is None:
+        output += update
+    else:
+        output.index_add_(0, plan.rows, update)
+
+
+def with_fixed(
+    x: Tensor, output: Tensor, A: Tensor, B: Tensor, slots: Tensor, weights: Tensor
+) -> Tensor:
+    """The gathered form with shapes that never change, for torch.compile.
+
+    `slots` and `weights` are rows × places; a row that uses fewer places has the zero slot there.
+    """
+    places = slots.shape[1]
+    flat = slots.reshape(-1)
+    mine = x if places == 1 else x.repeat_interleave(places, 0)
+    inner = mine.bmm(A[flat].transpose(1, 2)) * weights.reshape(-1).to(x.dtype)[:, None, None]
+    update = inner.bmm(B[flat])
+    if places > 1:
+        update = update.reshape(slots.shape[0], places, *update.shape[1:]).sum(1)
+    return output + update.to(output.dtype)

@@ -1,0 +1,176 @@
+"""The stacked factors of one module: a slot per adapter, slot 0 always zero."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import BaseMismatch, Refused
+from adaptkit.serving.bank.kernels import (
+    add_gathered,
+    add_segments,
+    prefer_segments,
+    with_fixed,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from adaptkit.serving.bank.factors import Factors
+    from adaptkit.serving.bank.rows import Rows
+
+
+class ModuleTable:
+    """`A` is slots × rank × n, `B` is slots × rank × m, `bias` slots × m where an adapter has one.
+
+    A slot is only ever written while no batch uses it, and growing makes new tensors, so a batch that
+    runs meanwhile reads what it began with.
+    """
+
+    def __init__(
+        self, name: str, size: tuple[int, int], slots: int, rank: int, dtype: Any, device: Any
+    ) -> None:
+        import torch
+
+        self.name, (self.outputs, self.inputs) = name, size
+        self.A = torch.zeros(slots + 1, rank, self.inputs, dtype=dtype, device=device)
+        self.B = torch.zeros(slots + 1, rank, self.outputs, dtype=dtype, device=device)
+        self.bias: Tensor | None = None
+        self.ranks: dict[int, int] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all slots hold."""
+        parts = [self.A, self.B] if self.bias is None else [self.A, self.B, self.bias]
+        return sum(part.numel() * part.element_size() for part in parts)
+
+    def grow(self, rank: int) -> None:
+        """Make room for a larger rank."""
+        import torch
+
+        more = rank - self.A.shape[1]
+        if more > 0:
+            self.A, self.B = (
+                torch.nn.functional.pad(stack, (0, 0, 0, more)) for stack in (self.A, self.B)
+            )
+
+    def write(self, slot: int, factors: Factors) -> None:
+        """Put an adapter's factors into a slot that no batch uses."""
+        rank = factors.rank
+        self.grow(rank)
+        before = self.ranks.get(slot, 0)
+        self.A[slot, :rank].copy_(factors.A, non_blocking=True)
+        self.B[slot, :rank].copy_(factors.B, non_blocking=True)
+        if before > rank:
+            self.A[slot, rank:before].zero_()
+            self.B[slot, rank:before].zero_()
+        if factors.bias is not None and self.bias is None:
+            self.bias = self.B.new_zeros(self.B.shape[0], self.outputs)
+        if self.bias is not None:
+            if factors.bias is None:
+                self.bias[slot].zero_()
+            else:
+                self.bias[slot].copy_(factors.bias, non_blocking=True)
+        self.ranks[slot] = rank
+
+    def clear(self, slot: int) -> None:
+        """Make a slot zero again."""
+        rank = self.ranks.pop(slot, 0)
+        if rank:
+            self.A[slot, :rank].zero_()
+            self.B[slot, :rank].zero_()
+            if self.bias is not None:
+                self.bias[slot].zero_()
+
+    def check(self, label: str, factors: Factors) -> None:
+        """Refuse factors of another size; `BaseMismatch` names the module."""
+        size = (factors.B.shape[1], factors.A.shape[1])
+        if size != (self.outputs, self.inputs):
+            raise BaseMismatch(
+                f"cannot serve {label}",
+                why=f"its update of '{self.name}' is {size[0]}×{size[1]}, the layer is {self.outputs}×{self.inputs}",
+                fix="serve it on the base it was trained on",
+            )
+
+    def add(self, x: Tensor, output: Tensor, plan: Rows) -> Tensor:
+        """The layer's output with every row's own update added; rows of the base stay as they are."""
+        used = [self.ranks[slot] for slot in plan.distinct if slot in self.ranks]
+        if not used:
+            return output
+        flat = x.dim() == 2
+        if flat:
+            x, output = self._as_rows(x, output, plan)
+        if x.shape[0] != plan.count:
+            plan = _repeated(plan, x.shape[0], self.name)
+        rank = max(used)
+        A, B = self.A[:, :rank], self.B[:, :rank]
+        x = x if x.dtype == A.dtype else x.to(A.dtype)
+        if output.requires_grad:
+            output = output.clone()
+        entries, distinct = plan.slots.shape[0], len(plan.segments)
+        if distinct == 1 or prefer_segments(entries, distinct, x.shape[1]):
+            add_segments(x, output, A, B, plan)
+        else:
+            add_gathered(x, output, A, B, plan)
+        if self.bias is not None:
+            self._add_bias(output, plan)
+        return output.squeeze(0) if flat else output
+
+    def add_fixed(self, x: Tensor, output: Tensor, slots: Tensor, weights: Tensor) -> Tensor:
+        """As `add`, with shapes that never change."""
+        x = x if x.dtype == self.A.dtype else x.to(self.A.dtype)
+        added = with_fixed(x, output, self.A, self.B, slots, weights)
+        if self.bias is not None:
+            bias = (self.bias[slots] * weights.to(self.bias.dtype)[..., None]).sum(1)
+            added = added + bias[:, None].to(added.dtype)
+        return added
+
+    def _as_rows(self, x: Tensor, output: Tensor, plan: Rows) -> tuple[Tensor, Tensor]:
+        """Tokens that come without their rows: all are of one row when the batch has only one."""
+        if plan.count == 1:
+            return x[None], output[None]
+        raise Refused(
+            f"cannot batch different adapters on '{self.name}'",
+            why="the model hands this layer its tokens without their rows",
+            fix="run the requests of each adapter in a batch of one",
+        )
+
+    def _add_bias(self, output: Tensor, plan: Rows) -> None:
+        assert self.bias is not None
+        bias = self.bias[plan.slots]
+        if plan.weights is not None:
+            bias = bias * plan.weights.to(bias.dtype)[:, None]
+        bias = bias[:, None].to(output.dtype)
+        if plan.rows is None:
+            output += bias
+        else:
+            output.index_add_(0, plan.rows, bias.expand(-1, output.shape[1], -1))
+
+
+def _repeated(plan: Rows, count: int, name: str) -> Rows:
+    """The plan where each row stands `count / rows` times in a row, as beam search lays beams out."""
+    import torch
+
+    from adaptkit.serving.bank.rows import Rows, Segment
+
+    times, rest = divmod(count, plan.count)
+    if rest or not times:
+        raise Refused(
+            f"cannot run this batch through '{name}'",
+            why=f"it has {count} rows, and adapters were named for {plan.count}",
+            fix="name one adapter for each row",
+        )
+
+    def spread(rows: Tensor | None, of: int) -> Tensor:
+        rows = torch.arange(of, device=plan.slots.device) if rows is None else rows
+        return (rows[:, None] * times + torch.arange(times, device=rows.device)).reshape(-1)
+
+    def again(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.repeat_interleave(times, 0)
+
+    slots = plan.slots.repeat_interleave(times, 0)
+    segments = tuple(
+        Segment(s.slot, spread(s.rows, plan.count), again(s.weights)) for s in plan.segments
+    )
+    return Rows(
+        count, slots, spread(plan.rows, plan.count), again(plan.weights), segments, plan.distinct
+    )

@@ -1,0 +1,93 @@
+"""What a request names as its model: the base, an adapter, or a live composition of several.
+
+The words are AdapterHub's (https://docs.adapterhub.ml/adapter_composition.html): for low-rank updates of
+one layer `stack` is their sum, `average` divides it by the number of parts, and `parallel` is one
+result for each part.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from adaptkit import refs
+from adaptkit.errors import BadReference
+
+BASE = "base"
+MOST_PARTS = 8
+LARGEST_WEIGHT = 100.0
+LONGEST = 1000  # characters
+GRAMMAR = f"""a model is one of
+    {BASE}   naval   naval@3   naval@prod   team/naval
+    naval+medical=0.4   stack(naval, medical)   average(naval, medical)   parallel(naval, medical)"""
+
+Kind = Literal["stack", "average", "parallel"]
+_CALL = re.compile(r"(stack|average|parallel)\(([^()]*)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One registered adapter with its weight."""
+
+    ref: refs.NameRef | refs.DigestRef
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        return str(self.ref) if self.weight == 1 else f"{self.ref}={self.weight:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Adapters and how they are composed; no part at all is the base."""
+
+    kind: Kind
+    parts: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        if self.kind == "stack":
+            return "+".join(map(str, self.parts)) or BASE
+        return f"{self.kind}({', '.join(map(str, self.parts))})"
+
+    def rows(self) -> tuple[tuple[Part, ...], ...]:
+        """The weighted sum that each result goes through: one, or one for each part of `parallel`."""
+        if self.kind == "parallel":
+            return tuple((part,) for part in self.parts)
+        if self.kind == "average":
+            share = 1 / len(self.parts)
+            return (tuple(Part(part.ref, part.weight * share) for part in self.parts),)
+        return (self.parts,)
+
+
+def parse(text: str) -> Composition:
+    """Read what a request names; `BadReference` shows the grammar. Paths and URLs are never followed."""
+    text = text.strip()
+    if text == BASE:
+        return Composition("stack", ())
+    if len(text) > LONGEST:
+        raise _bad(text[:40] + "…", f"it has more than {LONGEST} characters")
+    call = _CALL.fullmatch(text)
+    kind = cast("Kind", call[1]) if call else "stack"
+    pieces = call[2].split(",") if call else text.split("+")
+    if len(pieces) > MOST_PARTS:
+        raise _bad(text, f"it has {len(pieces)} parts, at most {MOST_PARTS} are composed")
+    parts = tuple(_part(piece.strip(), text) for piece in pieces)
+    if len({part.ref for part in parts}) < len(parts):
+        raise _bad(text, "it names one adapter twice; give it one weight instead")
+    return Composition(kind, parts)
+
+
+def _part(piece: str, whole: str) -> Part:
+    name, weight = refs.split_weight(piece)
+    ref = refs.parse(name) if name and "://" not in name else None
+    if not isinstance(ref, (refs.NameRef, refs.DigestRef)):
+        raise _bad(whole, f"'{piece}' is not the name of a registered adapter")
+    if abs(weight) > LARGEST_WEIGHT:
+        raise _bad(
+            whole, f"the weight of '{name}' is {weight:g}, at most {LARGEST_WEIGHT:g} is used"
+        )
+    return Part(ref, weight)
+
+
+def _bad(text: str, why: str) -> BadReference:
+    return BadReference(f"cannot serve the model '{text}'", why=why, fix=GRAMMAR)

@@ -1,0 +1,219 @@
+"""Serve the adapters of a workspace on one live base."""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from adaptkit import refs
+from adaptkit.adapters.adapter import Adapter
+from adaptkit.adapters.opened import OpenAdapter
+from adaptkit.bases.compare import admits
+from adaptkit.errors import BaseMismatch, Refused, requires_extra
+from adaptkit.io.safe_paths import user_path
+from adaptkit.io.staging import staging
+from adaptkit.serving import composition
+from adaptkit.workspace.lookup.adapters import open_for_merge
+from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
+from adaptkit.workspace.lookup.bases import find_base, measured_base, same_base
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from starlette.applications import Starlette
+
+    from adaptkit.refs import DigestRef, NameRef
+    from adaptkit.serving.preflight import Preflight
+    from adaptkit.types import BaseIdentity, Version
+    from adaptkit.workspace.context.context import Context
+
+CONTEXT = 4096  # tokens, where the base's configuration does not say how many it reads
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """How much a server holds and takes at once."""
+
+    slots: int = 8
+    rank_limit: int = 256
+    rows: int = 16
+    queue: int = 64
+    host_bytes: int | None = None
+    dtype: str = "auto"
+    device: str = "cpu"
+    drain: float = 30.0
+
+
+class WorkspaceAdapters:
+    """Adapters by reference, from the registry and the store, fit for one base."""
+
+    def __init__(self, context: Context, base: BaseIdentity, *, force: bool = False) -> None:
+        self._context, self._base, self._force = context, base, force
+        self._lock = Lock()
+        self._admitted: dict[str, str] = {}
+
+    def resolve(self, ref: NameRef | DigestRef) -> tuple[str, str]:
+        """The version that a reference means now; `BaseMismatch` when it belongs to another base."""
+        with self._lock:
+            version = find_version(self._context, ref)
+            if version.digest not in self._admitted:
+                self._admitted[version.digest] = self._why_not(version.ref, version.base)
+            if why := self._admitted[version.digest]:
+                raise BaseMismatch(
+                    f"cannot serve {version.ref} on this base",
+                    why=why,
+                    fix="serve the base it was trained on",
+                )
+        return version.ref, version.digest
+
+    def load(self, digest: str, read: Callable[[OpenAdapter], Any]) -> Any:
+        """Open an artifact, re-hashed, and fetched from where it was pushed when it is not here."""
+        tree = verified_tree(self._context, digest)
+        with Adapter.open(tree, digest[:19]) as adapter:
+            method = self._context.plugins.method_for(adapter)
+            method.check(adapter)
+            return read(OpenAdapter(adapter, method, digest))
+
+    def names(self) -> Sequence[str]:
+        """The names in the registry, each followed by its aliases."""
+        with self._lock:
+            versions = self._context.registry.latest_versions()
+            return [
+                name
+                for version in versions
+                for name in (
+                    version.name,
+                    *(
+                        f"{version.name}@{a}"
+                        for a in sorted(self._context.registry.aliases(version.name))
+                    ),
+                )
+            ]
+
+    def _why_not(self, ref: str, declared: BaseIdentity) -> str:
+        ruling = admits(
+            same_base(self._context, declared, self._base), declared, self._base, "serve"
+        )
+        if not ruling.allowed and not self._force:
+            return ruling.reason
+        for text in filter(None, (ruling.reason, ruling.warning)):
+            self._context.notify(f"{ref}: {text}")
+        return ""
+
+
+def serving_app(
+    context: Context,
+    base: str | os.PathLike[str],
+    preload: Sequence[str] = (),
+    *,
+    options: ServeOptions | None = None,
+    keys: str | os.PathLike[str] | None = None,
+    force: bool = False,
+) -> Starlette:
+    """The HTTP application that serves a base with the registry's adapters; `preload` is pinned.
+
+    `keys` is a TOML file whose table `[keys]` gives each API key its namespaces.
+    """
+    with requires_extra("serve", "cannot serve"):
+        import torch
+        import uvicorn  # noqa: F401
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    from adaptkit.serving.api.app import make_app
+    from adaptkit.serving.api.keys import Keys
+    from adaptkit.serving.api.service import Service
+    from adaptkit.serving.bank.bank import Bank
+    from adaptkit.serving.batcher import Batcher
+
+    options = options or ServeOptions()
+    folder = user_path(base)
+    allowed = Keys({}) if keys is None else Keys.from_table(_key_table(user_path(keys)), str(keys))
+    identity = measured_base(context, folder).identity
+    dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype, None)
+    if dtype is None:
+        raise Refused(
+            f"cannot serve in the dtype '{options.dtype}'",
+            why="torch knows none of that name",
+            fix="--dtype bfloat16",
+        )
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(options.device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    bank = Bank(
+        model,
+        slots=options.slots,
+        rank_limit=options.rank_limit,
+        host_bytes=options.host_bytes,
+        base=folder,
+    )
+    batcher = Batcher(bank, rows=options.rows, queue=options.queue, ends=_ends(model, tokenizer))
+    service = Service(
+        bank,
+        tokenizer,
+        batcher,
+        WorkspaceAdapters(context, identity, force=force),
+        context=getattr(model.config, "max_position_embeddings", None) or CONTEXT,
+    )
+    for ref in preload:
+        for digest in service.resolve(composition.parse(ref)).digests:
+            bank.pin(digest)
+    return make_app(service, allowed, drain=options.drain)
+
+
+def deployable(
+    context: Context, ref: str, base: str, engine: str, *, rank_limit: int | None = None
+) -> tuple[Version, Path]:
+    """A version and its verified folder, when another engine on `base` applies all of it.
+
+    `base` is a folder, or a name or level that the registry knows.
+    """
+    version = find_version(context, ref)
+    known = find_base(context, base).identity
+    exact, _ = WorkspaceAdapters(context, known).resolve(refs.DigestRef(version.digest))
+    found = preflight(context, version.ref, engine, rank_limit=rank_limit)
+    if not found.whole:
+        lost = [f for f in found.findings if f.outcome != "applied"]
+        raise Refused(
+            f"cannot serve {exact}",
+            why=f"{found.engine} {found.version} does not apply all of it: "
+            + "; ".join(f"{f.part} ({f.reason})" for f in lost[:3]),
+            fix=lost[0].fix or f"adaptkit preflight {version.ref} --for {engine}",
+        )
+    return version, verified_tree(context, version.digest)
+
+
+def preflight(
+    context: Context, ref: str, engine: str, *, rank_limit: int | None = None
+) -> Preflight:
+    """What another engine applies, ignores and refuses of a version or a folder."""
+    from adaptkit.serving.preflight import preflight as judge
+    from adaptkit.serving.preflight import rules_of
+
+    rules = rules_of(engine)
+    with ExitStack() as stack, staging(context.tmp) as work:
+        source, _ = open_for_merge(context, refs.parse(ref), work, stack)
+        return judge(source, rules, rank_limit=rank_limit)
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a text, by the generation configuration and the tokenizer."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    listed = [ends] if isinstance(ends, int) else list(ends or ())
+    return [*listed, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]
+
+
+def _key_table(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text())["keys"]
+    except (OSError, ValueError, KeyError) as error:
+        raise Refused(
+            f"cannot read the keys in {path}",
+            why=str(error) or type(error).__name__,
+            fix='a table [keys] with lines such as "a-long-random-text" = ["team"]',
+        ) from error
+    if not isinstance(table, dict):
+        raise Refused(f"cannot read the keys in {path}", why="[keys] is not a table")
+    return table

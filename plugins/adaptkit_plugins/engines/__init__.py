@@ -1,0 +1,1 @@
+"""The built-in engines: programs of others that serve adapters from the registry."""

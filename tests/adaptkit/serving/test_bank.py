@@ -1,0 +1,401 @@
+"""Each row of a mixed batch is what PEFT computes for that request alone."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import tiny
+import torch
+
+from adaptkit.errors import BaseMismatch, NoRoom, NotFound, Refused
+from adaptkit.serving.bank.bank import Bank
+from adaptkit.serving.bank.kernels import add_gathered, add_segments, prefer_segments
+from adaptkit.serving.bank.rows import plan_rows
+
+LORA = ["naval", "medic", "polite", "cargo"]
+PROMPTS = torch.tensor(
+    [[5, 9, 14, 3, 20], [7, 7, 30, 12, 4], [1, 2, 3, 4, 5], [60, 50, 40, 30, 20]]
+)
+
+
+@pytest.fixture
+def bank(fleet):
+    made = Bank(fleet.model(), slots=4, base=fleet.base)
+    for name in fleet.adapters:
+        with fleet.opened(name) as source:
+            made.put_opened(name, source)
+    return made
+
+
+def logits(model, ids):
+    with torch.no_grad():
+        return model(ids).logits
+
+
+def generated(model, ids, **how):
+    with torch.no_grad():
+        made = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=6,
+            min_new_tokens=6,
+            do_sample=False,
+            pad_token_id=0,
+            output_logits=True,
+            return_dict_in_generate=True,
+            **how,
+        )
+    return made.sequences, torch.stack(made.logits, 1)
+
+
+def close(got, wanted, to=1e-5):
+    assert (got - wanted).abs().max().item() <= to * max(1.0, wanted.abs().max().item())
+
+
+def test_the_test_adapters_change_what_the_base_says(fleet):
+    base = logits(fleet.model(), PROMPTS)
+    for name in fleet.adapters:
+        assert (logits(fleet.alone(name), PROMPTS) - base).abs().max() > 0.01, name
+
+
+def test_each_row_of_a_mixed_batch_is_the_request_alone_on_peft(fleet, bank):
+    names = ["naval", None, "medic", "polite"]
+    with bank.rows(names):
+        mixed = logits(bank.model, PROMPTS)
+    for row, name in enumerate(names):
+        close(mixed[row], logits(fleet.alone(name), PROMPTS[row : row + 1])[0])
+
+
+def test_rows_of_the_base_are_bitwise_untouched(fleet, bank):
+    plain = logits(bank.model, PROMPTS)
+    with bank.rows([None, "medic", None, "naval"]):
+        mixed = logits(bank.model, PROMPTS)
+    assert torch.equal(mixed[0], plain[0])
+    assert torch.equal(mixed[2], plain[2])
+    assert torch.equal(logits(bank.model, PROMPTS), plain)
+
+
+def test_generation_with_the_cache_is_that_of_each_request_alone(fleet, bank):
+    names = ["cargo", "naval", None, "medic"]
+    with bank.rows(names):
+        sequences, steps = generated(bank.model, PROMPTS)
+    for row, name in enumerate(names):
+        alone, wanted = generated(fleet.alone(name), PROMPTS[row : row + 1])
+        assert torch.equal(sequences[row], alone[0]), name
+        close(steps[row], wanted[0])
+
+
+def test_beams_keep_the_adapter_of_their_row(fleet, bank):
+    names = ["cargo", None]
+    with bank.rows(names), torch.no_grad():
+        got = bank.model.generate(PROMPTS[:2], num_beams=3, max_new_tokens=5, pad_token_id=0)
+    for row, name in enumerate(names):
+        with torch.no_grad():
+            wanted = fleet.alone(name).generate(
+                input_ids=PROMPTS[row : row + 1], num_beams=3, max_new_tokens=5, pad_token_id=0
+            )
+        assert torch.equal(got[row], wanted[0])
+
+
+def test_results_stay_right_while_adapters_are_evicted_and_replaced_in_between(fleet):
+    bank = Bank(fleet.model(), slots=2)
+    for name in LORA:
+        with fleet.opened(name) as source:
+            bank.put_opened(name, source)
+    wanted = {name: logits(fleet.alone(name), PROMPTS[:1])[0] for name in [*LORA, None]}
+    for one, two in [("naval", "medic"), ("polite", None), ("cargo", "naval"), ("medic", "medic")]:
+        with bank.rows([one, two]):
+            got = logits(bank.model, PROMPTS[:1].repeat(2, 1))
+        close(got[0], wanted[one])
+        close(got[1], wanted[two])
+    assert bank.swaps == 6  # naval, medic, polite, cargo, naval again, medic again
+    with fleet.opened("polite") as source:
+        bank.put_opened("naval", source)  # the name means another version from here on
+    with bank.rows(["naval"]):
+        close(logits(bank.model, PROMPTS[:1])[0], wanted["polite"])
+
+
+def test_a_batch_that_runs_keeps_its_version_while_the_name_is_replaced(fleet, bank):
+    wanted = logits(fleet.alone("naval"), PROMPTS[:1])
+    with bank.rows(["naval"]):
+        with fleet.opened("medic") as source:
+            bank.put_opened("naval", source)
+        close(logits(bank.model, PROMPTS[:1]), wanted)
+    with bank.rows(["naval"]):
+        close(logits(bank.model, PROMPTS[:1]), logits(fleet.alone("medic"), PROMPTS[:1]))
+
+
+def test_threads_that_share_too_few_slots_get_their_own_rows(fleet):
+    bank = Bank(fleet.model(), slots=2)
+    for name in LORA:
+        with fleet.opened(name) as source:
+            bank.put_opened(name, source)
+    wanted = {name: logits(fleet.alone(name), PROMPTS[:1])[0] for name in LORA}
+
+    def ask(number):
+        name = LORA[number % 4]
+        with bank.rows([name, None]):
+            got = logits(bank.model, PROMPTS[:1].repeat(2, 1))[0]
+        return (got - wanted[name]).abs().max().item()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(ask, range(40))) < 1e-5
+
+
+def test_weights_mix_adapters_as_the_exact_sum_does(fleet, bank):
+    with bank.rows([{"naval": 1.0, "medic": 0.4}, {"cargo": -0.5}, None]):
+        got = logits(bank.model, torch.tensor([tiny.INPUT] * 3))
+    both = tiny.peft_sum(fleet.model, [fleet.adapters[n] for n in ("naval", "medic")], [1.0, 0.4])
+    less = tiny.peft_sum(fleet.model, [fleet.adapters["cargo"]], [-0.5])
+    close(got[0], torch.from_numpy(both)[0])
+    close(got[1], torch.from_numpy(less)[0])
+    close(got[2], torch.from_numpy(tiny.output(fleet.model()))[0])
+
+
+@pytest.mark.parametrize("name", ["dora", "fullhead"])
+def test_what_cannot_share_a_batch_runs_alone_and_is_never_ignored(fleet, bank, name):
+    before = logits(bank.model, PROMPTS)
+    with bank.rows([name] * 4):
+        got = logits(bank.model, PROMPTS)
+    close(got, logits(fleet.alone(name), PROMPTS))
+    assert torch.equal(logits(bank.model, PROMPTS), before)
+    assert bank.why_alone(name)
+    with (
+        pytest.raises(Refused, match=rf"'{name}' cannot share a batch(?s:.*)run its requests"),
+        bank.rows([name, "naval"]),
+    ):
+        pass
+
+
+def test_without_the_bases_folder_such_an_adapter_is_refused(fleet):
+    with (
+        fleet.opened("dora") as source,
+        pytest.raises(Refused, match=r"cannot serve dora: .*weights, so it cannot share"),
+    ):
+        Bank(fleet.model()).put_opened("dora", source)
+
+
+def test_both_kernels_agree_with_each_row_alone():
+    torch.manual_seed(3)
+    A, B = torch.randn(5, 4, 6), torch.randn(5, 4, 7)
+    x = torch.randn(6, 3, 6)
+    mixes = [((1, 1.0),), (), ((2, 0.5), (3, -2.0)), ((1, 1.0),), ((4, 1.0),), ((2, 1.0),)]
+    wanted = torch.stack(
+        [
+            sum((w * (x[row] @ A[s].T @ B[s]) for s, w in mix), torch.zeros(3, 7))
+            for row, mix in enumerate(mixes)
+        ]
+    )
+    for kernel in (add_gathered, add_segments):
+        output = torch.zeros(6, 3, 7)
+        kernel(x, output, A, B, plan_rows(mixes, "cpu"))
+        close(output, wanted, 1e-6)
+        assert torch.equal(output[1], torch.zeros(3, 7))
+
+
+def test_many_adapters_are_gathered_and_few_with_many_tokens_are_segments():
+    assert not prefer_segments(32, 32, 1)
+    assert not prefer_segments(32, 32, 32)
+    assert prefer_segments(32, 2, 32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_bases_stay_close_to_peft(fleet, dtype):
+    bank = Bank(fleet.model(dtype=dtype), slots=2)
+    with fleet.opened("medic") as source:
+        bank.put_opened("medic", source)
+    with bank.rows([None, "medic"]):
+        got = logits(bank.model, PROMPTS[:2])
+    wanted = logits(fleet.alone("medic", dtype=dtype), PROMPTS[1:2])[0]
+    assert got.dtype == dtype
+    close(got[1].float(), wanted.float(), 2e-2)
+
+
+def test_a_base_in_nf4_serves_the_same_rows_as_peft(fleet):
+    pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    how = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+    )
+    bank = Bank(fleet.model(quantization_config=how), slots=2, dtype=torch.float32)
+    for name in ("naval", "medic"):
+        with fleet.opened(name) as source:
+            bank.put_opened(name, source)
+    with bank.rows(["naval", None, "medic"]):
+        got = logits(bank.model, PROMPTS[:3])
+    for row, name in enumerate(["naval", None, "medic"]):
+        wanted = logits(fleet.alone(name, quantization_config=how), PROMPTS[row : row + 1])[0]
+        close(got[row].float(), wanted.float(), 1e-4)
+
+
+def test_gpt2s_transposed_layers_are_served(tmp_path):
+    folder = tiny.make_adapter(
+        tiny.gpt2(), tmp_path / "g", 5, r=4, target_modules=["c_attn"], fan_in_fan_out=True
+    )
+    from peft import PeftModel
+
+    from adaptkit.adapters.adapter import Adapter
+    from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.plugin.manager import Plugins
+
+    bank = Bank(tiny.gpt2(), slots=1)
+    with Adapter.open(folder) as adapter:
+        method = Plugins.from_environment().method_for(adapter)
+        bank.put_opened("g", OpenAdapter(adapter, method, "sha256:g"))
+    with bank.rows(["g", None]):
+        got = logits(bank.model, PROMPTS[:2])
+    close(got[0], logits(PeftModel.from_pretrained(tiny.gpt2(), folder), PROMPTS[:1])[0])
+    close(got[1], logits(tiny.gpt2(), PROMPTS[1:2])[0])
+
+
+def test_biases_of_lora_are_added(fleet, tmp_path):
+    from transformers import LlamaForCausalLM
+
+    from adaptkit.adapters.adapter import Adapter
+    from adaptkit.adapters.opened import OpenAdapter
+
+    biased = tiny.save_llama(tmp_path / "base", attention_bias=True)
+    load = LlamaForCausalLM.from_pretrained
+    folder = tiny.save_adapter(
+        biased, tmp_path / "b", 7, r=4, lora_bias=True, target_modules=["q_proj"]
+    )
+    from peft import PeftModel
+
+    bank = Bank(load(biased).eval(), slots=2)
+    with Adapter.open(folder) as adapter:
+        bank.put_opened("b", OpenAdapter(adapter, fleet.plugins.method_for(adapter), "sha256:b"))
+    with bank.rows([None, "b", {"b": 0.0}]):
+        got = logits(bank.model, PROMPTS[:3])
+    close(got[1], logits(PeftModel.from_pretrained(load(biased), folder).eval(), PROMPTS[1:2])[0])
+    close(got[2], logits(load(biased).eval(), PROMPTS[2:3])[0])
+
+
+def test_a_compiled_model_is_compiled_once_for_all_adapters(fleet):
+    bank = Bank(fleet.model(), slots=3, rank=8)
+    for name in ("medic", "naval", "cargo"):
+        with fleet.opened(name) as source:
+            bank.put_opened(name, source)
+    wanted = {n: logits(fleet.alone(n), PROMPTS[:1])[0] for n in ("medic", "naval", "cargo", None)}
+    compiled = torch.compile(bank.model, backend="eager", dynamic=False)
+    torch._dynamo.utils.counters.clear()
+    frames = None
+    batches = [["medic", None], ["naval", "medic"], [None, "cargo"], ["cargo", "naval"]]
+    with bank.fixed(2) as rows:
+        for names in batches:
+            with bank.lease(names) as mixes:
+                rows.use(mixes)
+                got = logits(compiled, PROMPTS[:1].repeat(2, 1))
+            close(got[0], wanted[names[0]])
+            close(got[1], wanted[names[1]])
+            done = torch._dynamo.utils.counters["frames"]["ok"]
+            frames = frames or done
+            assert done == frames
+
+
+def test_the_host_tier_keeps_its_budget_and_its_pins(fleet):
+    bank = Bank(fleet.model(), slots=2)
+    loads = []
+
+    def loader(name):
+        def load():
+            loads.append(name)
+            with fleet.opened(name) as source:
+                return bank.read(source)
+
+        return load
+
+    for name in LORA:
+        bank.put(name, loader(name))
+    bank.host.budget = bank.host.get("naval").nbytes + bank.host.get("medic").nbytes
+    bank.pin("naval")
+    for name in ("polite", "cargo", "naval", "medic", "naval"):
+        with bank.rows([name]):
+            close(logits(bank.model, PROMPTS[:1]), logits(fleet.alone(name), PROMPTS[:1]))
+        assert bank.host.nbytes <= bank.host.budget
+        assert "naval" in bank.host.held
+    assert loads.count("naval") == 1
+    assert loads.count("medic") == 2
+
+
+def test_many_waiters_load_an_adapter_once(fleet):
+    bank = Bank(fleet.model(), slots=1)
+    begun, go, loads = threading.Event(), threading.Event(), []
+
+    def load():
+        loads.append(1)
+        begun.set()
+        go.wait(30)
+        with fleet.opened("naval") as source:
+            return bank.read(source)
+
+    bank.put("naval", load)
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(bank.host.get, "naval") for _ in range(8)]
+        begun.wait(30)
+        go.set()
+        assert len({id(one.result(60)) for one in waiting}) == 1
+    assert len(loads) == 1
+
+
+def test_what_does_not_fit_is_refused_with_what_to_do(fleet, bank):
+    with (
+        pytest.raises(NotFound, match="no adapter in the bank called 'nvaal'"),
+        bank.rows(["nvaal"]),
+    ):
+        pass
+    small = Bank(fleet.model(), slots=1, rank_limit=4)
+    with (
+        fleet.opened("medic") as source,
+        pytest.raises(
+            Refused, match=r"its rank is 8, this bank's limit is 4(?s:.*)adaptkit resize medic"
+        ),
+    ):
+        small.put_opened("medic", source)
+    for name in ("naval", "polite"):
+        with fleet.opened(name) as source:
+            small.put_opened(name, source)
+    with (
+        pytest.raises(NoRoom, match="a batch of 2 adapters: the bank has 1 slots"),
+        small.rows(["naval", "polite"]),
+    ):
+        pass
+    with (
+        small.rows(["naval"]),
+        pytest.raises(NoRoom, match="no slot for polite: all 1 slots are in use"),
+        small.rows(["polite"], wait=0.01),
+    ):
+        pass
+    with pytest.raises(Refused, match="a bank of 0 slots"):
+        Bank(fleet.model(), slots=0)
+
+
+def test_an_adapter_of_another_base_is_refused_by_the_module_that_does_not_fit(fleet, tmp_path):
+    from transformers import LlamaForCausalLM
+
+    wide = tiny.save_llama(tmp_path / "wide", hidden_size=64)
+    model = LlamaForCausalLM.from_pretrained(wide)
+    with (
+        fleet.opened("naval") as source,
+        pytest.raises(BaseMismatch, match=r"cannot serve naval: its update of '.*' is 32×"),
+    ):
+        Bank(model).put_opened("naval", source)
+    with (
+        fleet.opened("naval") as source,
+        pytest.raises(BaseMismatch, match=r"cannot serve naval: the base has no linear layer"),
+    ):
+        Bank(tiny.gpt2()).put_opened("naval", source)
+
+
+def test_a_batch_of_another_size_is_refused_rather_than_guessed(fleet, bank):
+    with bank.rows(["naval", None]), pytest.raises(Refused, match="it has 3 rows.*named for 2"):
+        logits(bank.model, PROMPTS[:3])
+
+
+def test_a_closed_bank_leaves_the_model_as_it_was(fleet, bank):
+    with bank.rows(["naval"]):
+        logits(bank.model, PROMPTS[:1])
+    bank.close()
+    assert all(not module._forward_hooks for module in bank.model.modules())

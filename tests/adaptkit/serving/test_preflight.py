@@ -1,0 +1,98 @@
+"""What other engines make of an adapter is listed before they get it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+from command_line import ADAPTKIT, run
+
+from adaptkit.errors import NotFound
+from adaptkit.serving.preflight import RULES, preflight, rules_of
+
+
+def outcomes(fleet, name, engine, **how):
+    with fleet.opened(name) as source:
+        found = preflight(source, rules_of(engine), **how)
+    return found, {f.part: f.outcome for f in found.findings if f.outcome != "applied"}
+
+
+def test_plain_lora_is_applied_by_every_engine(fleet):
+    for engine in RULES:
+        found, rest = outcomes(fleet, "naval", engine)
+        assert found.whole, engine
+        assert len(found.findings) == 4  # two layers of two modules
+        assert rest == {}
+
+
+def test_what_is_refused_and_what_is_ignored_differs_by_engine(fleet):
+    assert outcomes(fleet, "dora", "vllm")[1] == {"use_dora": "refused"} | dict.fromkeys(
+        (f.part for f in outcomes(fleet, "dora", "vllm")[0].findings if "magnitude" in f.part),
+        "refused",
+    )
+    assert outcomes(fleet, "cargo", "vllm")[1] == {"rank_pattern": "ignored"}
+    assert outcomes(fleet, "cargo", "llamacpp")[1] == {}
+    assert outcomes(fleet, "medic", "llamacpp")[1] == {"use_rslora": "ignored"}
+    found, rest = outcomes(fleet, "fullhead", "vllm")
+    assert rest == {"base_model.model.lm_head.weight": "refused"}
+    assert not found.loads
+    assert outcomes(fleet, "fullhead", "sglang")[0].loads
+
+
+def test_a_rank_above_the_engines_limit_is_refused_with_its_flag(fleet):
+    found, rest = outcomes(fleet, "medic", "vllm", rank_limit=4)
+    assert rest == {"rank 8": "refused"}
+    assert found.findings[0].fix == "--max-lora-rank 8, or adaptkit resize medic --rank 4"
+
+
+def test_every_rule_has_a_version_and_a_source():
+    for rules in RULES.values():
+        assert rules.version
+        assert rules.source.startswith("https://")
+
+
+def test_an_unknown_engine_lists_the_known_ones():
+    with pytest.raises(NotFound, match="no engine called 'vlm': known are vllm"):
+        rules_of("vlm")
+
+
+def test_the_command_prints_what_is_not_applied_and_fails_when_it_does_not_load(fleet, tmp_path):
+    line = ["--home", "home", "preflight", fleet.adapters["fullhead"], "--for", "vllm"]
+    done = run(line, tmp_path)
+    assert done.returncode == 1
+    assert "does not load in vllm 0.33: 2 modules are applied" in done.stdout
+    assert (
+        "refused: base_model.model.lm_head.weight: it is no low-rank update (https" in done.stdout
+    )
+    as_json = run([*line[:-1], "sglang", "--json"], tmp_path)
+    assert as_json.returncode == 0
+    assert json.loads(as_json.stdout)["loads"] is True
+
+
+def test_an_engine_that_is_not_installed_is_named_with_what_to_install(tmp_path):
+    line = ["--home", "home", "serve", "--base", "ship", "--engine", "vllm"]
+    done = run(line, tmp_path, PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "cannot start the engine 'vllm': the program 'vllm' is not installed" in done.stderr
+    assert "pip install vllm" in done.stderr
+    unknown = run([*line[:-1], "vlm"], tmp_path)
+    assert "no engine called 'vlm': known are vllm" in unknown.stderr
+
+
+def test_the_engine_becomes_the_process_with_the_workspace_in_its_environment(tmp_path):
+    program = tmp_path / "vllm"
+    program.write_text('#!/bin/sh\necho "$@" "$ADAPTKIT_HOME" $ADAPTKIT_VLLM_RANK_LIMIT\n')
+    program.chmod(0o755)
+    line = ["--home", tmp_path / "home", "serve", "--base", "ship", "--engine", "vllm"]
+    done = subprocess.run(
+        [ADAPTKIT, *line, "--rank-limit", "32"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    flags = "--enable-lora --max-loras 8 --max-lora-rank 32"
+    assert done.stdout.split(flags)[1].split() == [str(tmp_path / "home"), "32"]

@@ -1,0 +1,296 @@
+"""The real openai client against `adaptkit serve`, a process of its own on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+import tiny
+import torch
+from servers import free_port, serving
+
+from adaptkit import Workspace
+
+openai = pytest.importorskip("openai", reason="pip install openai")
+
+ADAPTKIT = str(Path(sys.executable).with_name("adaptkit"))
+PROMPT = "hull 90%. status?"
+KEY, TEAM_KEY = "a-key-that-may-ask-everything", "a-key-of-the-medical-team"
+
+
+@pytest.fixture(scope="module")
+def home(fleet, served_base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serve")
+    with Workspace.init(folder / "home", notify=lambda _: None) as ws:
+        for name, path in fleet.adapters.items():
+            ws.add(path, name, base=str(served_base))
+        ws.add(fleet.adapters["medic"], "team/medic", base=str(served_base))
+        ws.alias("naval", "prod", 1)
+        other = tiny.save_llama(folder / "other", seed=9)
+        ws.add(
+            tiny.save_adapter(other, folder / "x", seed=3, r=2, target_modules=["q_proj"]),
+            "stranger",
+            base=str(other),
+        )
+    (folder / "keys.toml").write_text(f'[keys]\n"{KEY}" = ["*"]\n"{TEAM_KEY}" = ["team"]\n')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(home, served_base):
+    port = free_port()
+    command = [
+        *(ADAPTKIT, "--home", str(home / "home" / ".adaptkit"), "serve", "naval"),
+        *("--base", str(served_base), "--port", str(port), "--slots", "3", "--queue", "24"),
+        *("--keys", str(home / "keys.toml")),
+    ]
+    with serving(command, port, home / "log", start=300, OMP_NUM_THREADS="1") as _:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with openai.OpenAI(base_url=f"{server}/v1", api_key=KEY, max_retries=0, timeout=120) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def expected(fleet, served_base):
+    """What each request alone gives: PEFT's greedy tokens, as text."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(served_base)
+    kept = {}
+
+    def text(name, prompt=PROMPT, tokens=8):
+        if (name, prompt, tokens) not in kept:
+            ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+            with torch.no_grad():
+                made = fleet.alone(name).generate(
+                    input_ids=ids,
+                    max_new_tokens=tokens,
+                    do_sample=False,
+                    pad_token_id=0,
+                    eos_token_id=None,
+                )
+            kept[name, prompt, tokens] = tokenizer.decode(made[0, ids.shape[1] :])
+        return kept[name, prompt, tokens]
+
+    return text
+
+
+def ask(client, model, prompt=PROMPT, **how):
+    how = {"max_tokens": 8, "temperature": 0} | how
+    return client.completions.create(model=model, prompt=prompt, **how)
+
+
+def test_the_models_are_the_base_the_adapters_and_their_aliases(client):
+    ids = {model.id for model in client.models.list()}
+    assert {"base", "naval", "naval@prod", "medic", "team/medic", "dora"} <= ids
+
+
+def test_requests_of_different_adapters_at_once_are_each_as_alone(client, expected):
+    names = ["naval", "base", "medic", "polite", "dora", "cargo", "fullhead", "naval@1"] * 2
+    with ThreadPoolExecutor(16) as pool:
+        got = list(pool.map(lambda name: ask(client, name).choices[0].text, names))
+    for name, text in zip(names, got, strict=True):
+        alone = None if name == "base" else name.partition("@")[0]
+        assert text == expected(alone), name
+
+
+def test_a_composition_is_the_exact_sum_and_parallel_has_a_choice_for_each(client, expected):
+    made = ask(client, "parallel(naval, medic)")
+    assert [c.text for c in made.choices] == [expected("naval"), expected("medic")]
+    assert ask(client, "naval+medic=0").choices[0].text == expected("naval")
+    summed = client.completions.with_raw_response.create(
+        model="naval@prod+medic=0.4", prompt=PROMPT, max_tokens=2, temperature=0
+    )
+    assert summed.headers["x-adaptkit-version"] == "naval@1+medic@1=0.4"
+
+
+def test_chat_streams_the_same_text_as_it_returns_whole(client):
+    how = {
+        "model": "naval",
+        "messages": [{"role": "user", "content": "status?"}],
+        "max_tokens": 8,
+        "temperature": 0,
+    }
+    whole = client.chat.completions.create(**how, logprobs=True, top_logprobs=2)
+    chunks = list(
+        client.chat.completions.create(**how, stream=True, stream_options={"include_usage": True})
+    )
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (len("u:status?;a:"), 8)
+    first = whole.choices[0].logprobs.content[0]
+    assert first.logprob == max(top.logprob for top in first.top_logprobs) < 0
+
+
+def test_a_stop_text_ends_the_answer_before_it(client, expected):
+    text = expected("naval")
+    made = ask(client, "naval", stop=[text[3:5]])
+    assert made.choices[0].text == text[: text.find(text[3:5])]
+    assert made.choices[0].finish_reason == "stop"
+    streamed = ask(client, "naval", stop=[text[3:5]], stream=True)
+    assert "".join(c.choices[0].text for c in streamed) == made.choices[0].text
+
+
+def test_a_seed_gives_the_same_text_whatever_else_is_in_the_batch(client):
+    def seeded(seed, model="naval"):
+        return ask(client, model, temperature=1.0, seed=seed, max_tokens=12).choices[0].text
+
+    alone = seeded(7)
+    with ThreadPoolExecutor(4) as pool:
+        crowd = list(pool.map(lambda n: seeded(7 if n == 2 else n, "naval"), range(4)))
+    assert crowd[2] == alone
+    assert len(set(crowd)) > 1
+
+
+def test_a_moved_alias_counts_from_the_next_request_on(client, home, fleet, served_base, expected):
+    def served():
+        raw = client.completions.with_raw_response.create(
+            model="ship@prod", prompt=PROMPT, max_tokens=8, temperature=0
+        )
+        return raw.headers["x-adaptkit-version"], raw.parse().choices[0].text
+
+    with Workspace.open(home / "home" / ".adaptkit", notify=lambda _: None) as ws:
+        ws.add(fleet.adapters["naval"], "ship", base=str(served_base), alias="prod")
+        assert served() == ("ship@1", expected("naval"))
+        ws.add(fleet.adapters["medic"], "ship", base=str(served_base), new_version=True)
+        assert served() == ("ship@1", expected("naval"))
+        ws.alias("ship", "prod", 2)
+        assert served() == ("ship@2", expected("medic"))
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "message"),
+    [
+        ("nvaal", 404, "no adapter called 'nvaal'"),
+        ("stranger", 400, r"cannot serve stranger@1 on this base: .*hold different tensors"),
+        ("../naval", 400, r"'\.\./naval' is not the name of a registered adapter"),
+        ("file:///etc", 400, "is not the name of a registered adapter"),
+        ("naval+naval=2", 400, "names one adapter twice"),
+        ("naval=1e9", 400, "the weight of 'naval' is 1e\\+09"),
+        ("dora+naval", 400, "cannot share a batch, nor be mixed"),
+    ],
+)
+def test_models_that_cannot_be_served_are_refused_with_the_reason(client, model, status, message):
+    with pytest.raises(openai.APIStatusError, match=message) as caught:
+        ask(client, model)
+    assert caught.value.status_code == status
+
+
+def test_requests_that_are_none_are_refused_and_the_server_lives(client, server):
+    def post(content, path="completions", **headers):
+        headers = {"Authorization": f"Bearer {KEY}"} | headers
+        return httpx.post(f"{server}/v1/{path}", content=content, headers=headers, timeout=60)
+
+    assert "is not JSON" in post(b'{"model": ').json()["error"]["message"]
+    wrong = post(json.dumps({"model": "base", "prompt": "x", "temperature": "hot"}))
+    assert wrong.status_code == 400
+    assert "$.temperature" in wrong.json()["error"]["message"]
+    assert post(b"[" * 100_000).status_code == 400
+    long = post(json.dumps({"model": "base", "prompt": "x" * 5000}))
+    assert long.status_code == 400
+    assert "is too long: the base reads at most" in long.json()["error"]["message"]
+    unknown = post(json.dumps({"model": "base", "prompt": [99999]})).json()["error"]["message"]
+    assert unknown == "cannot read the token 99999: the base knows 64 tokens"
+    assert post(b"x" * (5 << 20)).status_code == 413
+
+    def endless():
+        for _ in range(100):
+            yield b"x" * (1 << 20)
+
+    with suppress(httpx.TransportError):  # it may close the connection before the 100 MB are sent
+        assert post(endless()).status_code == 413
+    assert httpx.get(f"{server}/healthz").json()["status"] == "ok"
+
+
+def test_a_key_asks_only_in_its_namespaces(server):
+    def asked(key, model):
+        how = {"model": model, "prompt": "x", "max_tokens": 1}
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.post(f"{server}/v1/completions", json=how, headers=headers, timeout=60)
+
+    assert asked("wrong", "base").status_code == 401
+    assert asked(TEAM_KEY, "team/medic").status_code == 200
+    refused = asked(TEAM_KEY, "naval")
+    assert refused.status_code == 403
+    assert refused.json()["error"]["message"] == "this key may not ask for 'naval'"
+    assert asked(TEAM_KEY, "team/medic+naval").status_code == 403
+
+
+def test_a_full_queue_is_429_with_retry_after(client):
+    with pytest.raises(openai.RateLimitError, match="the queue holds 24") as caught:
+        ask(client, "parallel(naval, medic)", n=16, max_tokens=1)  # 32 rows
+    assert caught.value.response.headers["retry-after"] == "1"
+
+
+def test_a_client_that_hangs_up_frees_its_row(server):
+    body = json.dumps({"model": "naval", "prompt": "x", "max_tokens": 1500, "stream": True})
+    host, port = server.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        assert connection.recv(12).startswith(b"HTTP/1.1 200")
+    for _ in range(2000):
+        if httpx.get(f"{server}/healthz").json()["running"] == 0:
+            return
+    pytest.fail("the row still runs")
+
+
+def test_the_metrics_and_the_log_name_versions(client, server, home):
+    ask(client, "polite")
+    page = httpx.get(f"{server}/metrics").text
+    assert re.search(r'adaptkit_requests_total\{version="polite@1",status="200"\} [1-9]', page)
+    assert re.search(r"^adaptkit_tokens_total [1-9]", page, re.MULTILINE)
+    assert "adaptkit_slots 3" in page
+    lines = [json.loads(x) for x in (home / "log").read_text().splitlines() if x[:1] == "{"]
+    assert {"polite@1"} <= {line["version"] for line in lines}
+
+
+def test_ending_finishes_what_runs(home, served_base):
+    port = free_port()
+    command = [
+        *(ADAPTKIT, "--home", str(home / "home" / ".adaptkit"), "serve"),
+        *("--base", str(served_base), "--port", str(port)),
+    ]
+    with serving(command, port, home / "log2", start=300, OMP_NUM_THREADS="1"):
+        how = {"model": "base", "prompt": "x", "max_tokens": 40, "stream": True, "temperature": 0}
+        with httpx.stream(
+            "POST", f"http://127.0.0.1:{port}/v1/completions", json=how, timeout=60
+        ) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            found = subprocess.run(
+                ["pgrep", "-f", f"serve.*--port {port}"], capture_output=True, text=True, check=True
+            )
+            os.kill(int(found.stdout.split()[0]), signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert sum('"finish_reason": "length"' in line for line in rest) == 1
+
+
+def test_a_folder_that_is_no_base_is_refused(home):
+    done = subprocess.run(
+        [ADAPTKIT, "--home", home / "home" / ".adaptkit", "serve", "--base", home],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(home) in done.stderr
