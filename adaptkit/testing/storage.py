@@ -363,6 +363,23 @@ class StorageConformance:
         behind.write(f"v1/{WEIGHTS}", rotten)
         assert _pulled(place, bundle.placed, tmp_path / "pulled")[WEIGHTS] == rotten
 
+    def test_a_file_of_another_size_is_reported_and_a_push_sends_it_again(
+        self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        bundle = make()
+        place.push(bundle, ())
+        if type(place).damage is StorageBackend.damage:  # it cannot tell
+            assert dict(place.damage(bundle.placed)) == {}
+            return
+        assert dict(place.damage(bundle.placed)) == {}
+        behind.write(f"v1/{WEIGHTS}", b"short")
+        assert set(place.damage(bundle.placed)) == {WEIGHTS}
+        again = place.push(bundle, place.list())
+        assert (again.number, again.unchanged) == (1, False)
+        assert WEIGHTS in again.note
+        assert dict(place.damage(bundle.placed)) == {}
+        assert _pulled(place, bundle.placed, tmp_path / "pulled") == _contents(bundle)
+
     def test_a_probe_leaves_no_file(
         self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle]
     ) -> None:

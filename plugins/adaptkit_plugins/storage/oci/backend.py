@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import NotFound, StorageError
 from adaptkit.extend import Promise, no_progress
-from adaptkit.extend.versioned_storage import LARGEST_MANIFEST, VersionedStorage
+from adaptkit.extend.versioned_storage import LARGEST_MANIFEST, VersionedStorage, damaged
 from adaptkit.io.parallel import run_transfers
 from adaptkit.io.progress import thread_safe
 from adaptkit.io.safe_paths import check_relative
@@ -136,6 +136,33 @@ class OciBackend(VersionedStorage):
         pinned = OciBackend(self.url)
         pinned.address = replace(self.address, tag=digest)
         return pinned.version() if pinned.numbers() else None
+
+    def damage(self, version: PlacedVersion) -> Mapping[str, str]:
+        entries = version.manifest.files + version.manifest.extras
+
+        def size(entry: FileEntry) -> int | None:
+            return self.blobs.size(f"sha256:{entry.sha256}")
+
+        sizes = run_transfers(size, entries, workers=self.readers)
+        return damaged(
+            entries, {entry.path: size for entry, size in zip(entries, sizes, strict=True)}
+        )
+
+    def repair(
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        paths: Mapping[str, Path],
+        progress: Progress = no_progress,
+    ) -> int:
+        report = thread_safe(progress)
+
+        def put(entry: FileEntry) -> int:
+            return self.blobs.put(
+                f"sha256:{entry.sha256}", paths[entry.path], entry.size, report, anew=True
+            )
+
+        return sum(run_transfers(put, files, workers=_AT_ONCE))
 
     def names(self) -> tuple[str, ...]:
         root = f"{self.address.repository}/" if self.address.repository else ""

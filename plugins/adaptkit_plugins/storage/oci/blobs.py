@@ -47,13 +47,19 @@ class Blobs:
 
     def has(self, digest: str) -> bool:
         """Whether the registry reports that it has the blob in this repository."""
+        return self.size(digest) is not None
+
+    def size(self, digest: str) -> int | None:
+        """The size of a blob as the registry reports it, 0 when it does not say; None when it has no such blob."""
         url = self._client.url(f"blobs/{digest}")
         response = self._client.send(
             "HEAD", url, doing="read", scope=self._client.writing, accept=(200, 404)
         )
-        if response.status_code == 200:
-            _seen[self._host, digest] = self._repository
-        return response.status_code == 200
+        if response.status_code != 200:
+            return None
+        _seen[self._host, digest] = self._repository
+        stated = str(response.headers.get("Content-Length", ""))
+        return int(stated) if stated.isdecimal() and len(stated) < 19 else 0
 
     def put(
         self,
