@@ -16,8 +16,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from adaptkit.errors import Corrupt
 from adaptkit.extend import attachments
 from adaptkit.io.files import atomic_write, fsync_directory, os_errors
+from adaptkit.io.foreign_files import ForeignFolder
+from adaptkit.signing.form import LARGEST, BadForm, check_bundle, check_key
 from adaptkit.signing.statement import Statement
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 KIND = "application/vnd.adaptkit.signature.v1+json"
 BUNDLE, STATEMENT, KEY = "model.sig", "statement.json", "key.pub"
+_MOST = 4  # files of one signature that are read; it has three
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,26 @@ class Signature:
     key: bytes
 
     @classmethod
+    def read(cls, files: Mapping[str, bytes]) -> Signature:
+        """What was attached to a version, its form checked; `BadForm` says why it is no signature."""
+        if files.keys() != {BUNDLE, STATEMENT, KEY}:
+            raise BadForm(f"it does not have the files {BUNDLE}, {STATEMENT} and {KEY}")
+        check_key(files[KEY])
+        check_bundle(files[BUNDLE])
+        if len(files[STATEMENT]) > LARGEST:
+            raise BadForm(f"{STATEMENT} has more than {LARGEST:,} bytes")
+        try:
+            statement = Statement.parse(files[STATEMENT])
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            raise BadForm(f"{STATEMENT} is not what a version is signed as") from None
+        return cls(files[BUNDLE], statement, files[KEY])
+
+    @classmethod
     def parse(cls, files: Mapping[str, bytes]) -> Signature | None:
         """What was attached to a version; None when it is no signature."""
         try:
-            return cls(files[BUNDLE], Statement.parse(files[STATEMENT]), files[KEY])
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            return cls.read(files)
+        except BadForm:
             return None
 
     @property
@@ -64,7 +83,8 @@ class SignatureStore:
                 if folder.is_dir()
                 else []
             )
-            read = [{file.name: file.read_bytes() for file in path.iterdir()} for path in found]
+        # what an earlier adaptkit kept was not checked, so it is read as foreign here, too
+        read = [self._files(path) for path in found]
         return tuple(signature for files in read if (signature := Signature.parse(files)))
 
     def keep(self, signature: Signature) -> bool:
@@ -78,7 +98,7 @@ class SignatureStore:
             work = Path(mkdtemp(prefix=".new-", dir=folder))
             try:
                 for name, data in signature.files.items():
-                    atomic_write(work / name, data)
+                    atomic_write(work / name, data, mode=0o600)
                 work.rename(target)
                 fsync_directory(folder)
             except OSError:
@@ -87,6 +107,13 @@ class SignatureStore:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
         return True
+
+    def _files(self, path: Path) -> Mapping[str, bytes]:
+        kept = ForeignFolder(path, str(path))
+        try:
+            return {name: kept.read(name, LARGEST) for name in kept.names()[:_MOST]}
+        except (Corrupt, OSError):
+            return {}
 
     def _folder(self, digest: str) -> Path:
         return self.root / "signatures" / digest.removeprefix("sha256:")
