@@ -24,7 +24,7 @@ from adaptkit.signing.form import LARGEST, BadForm, check_bundle, check_key
 from adaptkit.signing.statement import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 KIND = "application/vnd.adaptkit.signature.v1+json"
 BUNDLE, STATEMENT, KEY = "model.sig", "statement.json", "key.pub"
@@ -107,6 +107,17 @@ class SignatureStore:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
         return True
+
+    def paths(self, signatures: Iterable[Signature]) -> Mapping[str, Path]:
+        """Where the files of signatures that are kept here are stored, by a name to show."""
+        found = {}
+        for signature in signatures:
+            name = attachments.identity(signature.files)
+            folder = self._folder(signature.statement.manifest.digest) / name
+            found |= {
+                f"{file} of the signature {name[:8]}": folder / file for file in signature.files
+            }
+        return found
 
     def _files(self, path: Path) -> Mapping[str, bytes]:
         kept = ForeignFolder(path, str(path))

@@ -10,7 +10,6 @@ Notable choices:
 from __future__ import annotations
 
 import os
-import time
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +17,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from adaptkit.errors import AdaptkitError, Corrupt, StorageError
 from adaptkit.io.http import POLICY, RetryPolicy, retry
+from adaptkit.io.http_limits import LARGEST_ERROR, bound
+from adaptkit_plugins.storage.hub.budget import Budget, budget, count_response, read_counted
 from adaptkit_plugins.storage.hub.errors import cause, explain
 from adaptkit_plugins.storage.hub.retries import transient, wait_asked
 
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _REDIRECTS = 5
 _CONNECT, _SILENCE = 10.0, 60.0  # seconds to connect, and without a byte
-_SLOWEST = 1024  # bytes a second, over a whole try: less is a server that only keeps us waiting
-_GRACE = 60.0  # seconds in which it may be slower
+_MOST_BYTES = (
+    16 << 20
+)  # of all responses to one call of huggingface_hub's, which may go through pages
+_MOST_RESPONSES = 2000
+_LONGEST = 60.0  # seconds of one such call
 
 
 class Client:
@@ -70,9 +74,18 @@ class Client:
         policy: RetryPolicy = POLICY,
     ) -> T:
         """A call that may be made again, tried again while the Hub is busy (`adaptkit.io.http.retry`)."""
+
+        def counted() -> T:
+            with budget(Budget(_MOST_BYTES, _MOST_RESPONSES, _LONGEST)):
+                return call()
+
         with self.os_errors(doing):
             return retry(
-                call, transient=transient, wait_asked=wait_asked, advanced=advanced, policy=policy
+                counted,
+                transient=transient,
+                wait_asked=wait_asked,
+                advanced=advanced,
+                policy=policy,
             )
 
     @contextmanager
@@ -114,11 +127,9 @@ class Client:
 
         def call() -> bytes:
             kept = bytearray()
-            begun = time.monotonic()
             with self._stream(commit, path, 0) as response:
                 for piece in response.iter_bytes():
                     kept.extend(piece)
-                    self._not_too_slow(path, len(kept), time.monotonic() - begun)
                     if len(kept) > largest:
                         raise Corrupt(
                             f"{path} of {self.url} is too large", why=f"more than {largest:,} bytes"
@@ -147,7 +158,6 @@ class Client:
         with self.os_errors("save what comes from"), target.open("xb") as file:
 
             def call() -> None:
-                begun = time.monotonic()
                 with self._stream(commit, path, file.tell()) as response:
                     if (
                         file.tell() and response.status_code != 206
@@ -155,11 +165,9 @@ class Client:
                         progress(-file.tell())
                         file.seek(0)
                         file.truncate()
-                    came = 0
                     for (
                         piece
                     ) in response.iter_bytes():  # as they come: of what breaks off nothing is lost
-                        came += len(piece)
                         if file.tell() + len(piece) > size:
                             raise Corrupt(
                                 f"'{path}' of {self.url} is longer than it should be",
@@ -168,7 +176,6 @@ class Client:
                             )
                         file.write(piece)
                         progress(len(piece))
-                        self._not_too_slow(path, came, time.monotonic() - begun)
                 if file.tell() < size:
                     raise _broke_off(f"{size - file.tell():,} of {size:,} bytes are missing")
 
@@ -188,9 +195,12 @@ class Client:
         if begin or end:
             headers["Range"] = f"bytes={begin}-{end - 1 if end else ''}"
         for _ in range(_REDIRECTS):
-            with self._session().stream(
-                "GET", url, headers=headers, follow_redirects=False
-            ) as response:
+            with (
+                budget(None),  # of a file the caller knows how large it may be
+                self._session().stream(
+                    "GET", url, headers=headers, follow_redirects=False
+                ) as response,
+            ):
                 where = response.headers.get("Location")
                 if response.status_code not in {301, 302, 303, 307, 308} or where is None:
                     if response.status_code == 416 and headers.get(
@@ -199,7 +209,8 @@ class Client:
                         del headers["Range"]
                         continue
                     if response.status_code >= 400:
-                        response.read()
+                        with budget(Budget(LARGEST_ERROR, 1, _LONGEST)):
+                            read_counted(response)
                     hf_raise_for_status(response)
                     yield response
                     return
@@ -250,14 +261,6 @@ class Client:
         if length is not None and came < int(length):
             raise _broke_off(f"{path} broke off")
 
-    def _not_too_slow(self, path: str, came: int, seconds: float) -> None:
-        if seconds > _GRACE and came < _SLOWEST * seconds:
-            raise StorageError(
-                f"cannot read {self.url}",
-                why=f"'{path}' comes at {came / seconds:,.0f} bytes a second",
-                fix="try again later",
-            )
-
     def _session(self) -> httpx2.Client:
         """huggingface_hub's own client (hooks for offline mode, proxies), which by itself waits forever."""
         import httpx2
@@ -266,6 +269,10 @@ class Client:
         session = get_session()
         if session.timeout.read is None:
             session.timeout = httpx2.Timeout(self._silence, connect=_CONNECT)
+        bound(session)
+        hooks = session.event_hooks["response"]
+        if count_response not in hooks:
+            hooks.append(count_response)
         return session
 
 

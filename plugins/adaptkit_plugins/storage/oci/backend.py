@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from adaptkit.types import FileEntry, PlacedVersion
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _AT_ONCE = 4
 _LOOKS = 8
@@ -115,7 +116,7 @@ class OciBackend(VersionedStorage):
 
     def aliases(self) -> Mapping[str, int]:
         self._needs_repository()
-        tags = self.manifests.tags()
+        tags = [tag for tag in self.manifests.tags() if _ALIAS.fullmatch(tag)]
         found = run_transfers(self.manifests.digest, tags, workers=self.readers)
         digests = dict(zip(tags, found, strict=True))
         versions = {
@@ -202,10 +203,12 @@ class OciBackend(VersionedStorage):
             ) from None
 
     def set_alias(self, alias: str, number: int) -> None:
-        if _VERSION.fullmatch(alias):
+        if _VERSION.fullmatch(alias) or not _ALIAS.fullmatch(alias):
             raise StorageError(
-                f"cannot call a version '{alias}' in {self.url}",
-                why="tags of this form are version numbers",
+                f"cannot call a version {alias[:80]!a} in {self.url}",
+                why="tags of this form are version numbers"
+                if _VERSION.fullmatch(alias)
+                else "an alias is letters, digits, '.', '_' and '-', and begins with a letter",
                 fix="choose another alias",
             )
         data = self.manifests.get(f"v{number}")

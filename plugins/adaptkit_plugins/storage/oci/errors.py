@@ -113,7 +113,6 @@ def too_long(wait_asked: float | None) -> str:
 def codes(response: httpx.Response) -> tuple[str, ...]:
     """A registry's own names for what is wrong, such as BLOB_UNKNOWN."""
     try:
-        response.read()
         named = [str(error["code"]) for error in response.json()["errors"]]
     except Exception:  # noqa: BLE001 - whatever a server sends in place of an error
         return ()
