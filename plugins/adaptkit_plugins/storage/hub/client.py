@@ -10,6 +10,7 @@ Notable choices:
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,12 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from adaptkit.errors import AdaptkitError, Corrupt, StorageError
 from adaptkit.io.http import POLICY, RetryPolicy, retry
+from adaptkit.io.http_environment import (
+    check_proxies,
+    check_secret,
+    check_web_address,
+    check_whole_number,
+)
 from adaptkit.io.http_limits import LARGEST_ERROR, bound
 from adaptkit_plugins.storage.hub.budget import Budget, budget, count_response, read_counted
 from adaptkit_plugins.storage.hub.errors import cause, explain
@@ -46,9 +53,13 @@ class Client:
 
     def __init__(self, url: str, repo: str, endpoint: str = "") -> None:
         self.url, self.repo = url, repo
+        _check_environment(url)
         from huggingface_hub import constants
 
         configured = os.environ.get("HF_ENDPOINT") or endpoint or constants.ENDPOINT
+        check_web_address(
+            url, "endpoints.hf in config.toml" if endpoint else "HF_ENDPOINT", configured
+        )
         self.endpoint = configured.rstrip("/")
         self._silence = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SILENCE)
 
@@ -76,7 +87,7 @@ class Client:
         """A call that may be made again, tried again while the Hub is busy (`adaptkit.io.http.retry`)."""
 
         def counted() -> T:
-            with budget(Budget(_MOST_BYTES, _MOST_RESPONSES, _LONGEST)):
+            with budget(_allowed(doing)):
                 return call()
 
         with self.os_errors(doing):
@@ -274,6 +285,23 @@ class Client:
         if count_response not in hooks:
             hooks.append(count_response)
         return session
+
+
+def _allowed(doing: str) -> Budget:
+    """What responses to one call may bring; how long a person's own upload takes is not the Hub's doing."""
+    if doing == "write":
+        return Budget(_MOST_BYTES, sys.maxsize, float("inf"))
+    return Budget(_MOST_BYTES, _MOST_RESPONSES, _LONGEST)
+
+
+def _check_environment(url: str) -> None:
+    """What huggingface_hub reads when it is imported, and would fail on without a name."""
+    if os.environ.get("HF_ENDPOINT"):
+        check_web_address(url, "HF_ENDPOINT", os.environ["HF_ENDPOINT"])
+    for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
+        check_whole_number(url, name)
+    check_secret(url, "HF_TOKEN")
+    check_proxies(url)
 
 
 def _broke_off(text: str) -> Exception:

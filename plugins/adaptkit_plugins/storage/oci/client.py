@@ -11,6 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 from adaptkit.errors import requires_extra
 from adaptkit.io.http import BUSY, retry
+from adaptkit.io.http_environment import check_proxies
 from adaptkit.io.http_limits import LARGEST_ERROR, TooLarge, TooSlow, body, bound
 from adaptkit_plugins.storage.oci import auth, errors
 from adaptkit_plugins.storage.oci.address import may_be_asked
@@ -42,6 +43,7 @@ class Client:
         """The HTTP client; opened when first needed."""
         with requires_extra("oci", f"cannot open {self.address.url}"):
             import httpx
+        check_proxies(self.address.url)
         client = httpx.Client(
             timeout=httpx.Timeout(60.0, connect=10.0),
             follow_redirects=False,

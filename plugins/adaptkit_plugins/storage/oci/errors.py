@@ -60,7 +60,7 @@ def refused(doing: str, address: Address, response: httpx.Response) -> StorageEr
         why = (
             "your login is not accepted there"
             if auth.find(host)
-            else "it needs a login, and docker's configuration has none"
+            else "it needs a login, and docker's and podman's configuration have none"
         )
         return failed(doing, address, f"{why}{shown}", f"docker login {host}")
     if status == 403:
