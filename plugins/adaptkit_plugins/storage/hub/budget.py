@@ -7,8 +7,10 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from adaptkit.io.http_limits import TooLarge, refuse_compressed
+from adaptkit_plugins.storage.hub.redirects import Misled, unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +54,10 @@ def count_response(response: httpx2.Response) -> None:
     import httpx2
 
     refuse_compressed(response.headers)
+    if response.has_redirect_location:
+        asked = str(response.request.url)
+        if why := unsafe(urljoin(asked, response.headers["Location"]), asked):
+            raise Misled(f"the Hub redirects {why}")
     limit: Budget | None = getattr(_here, "budget", None)
     if limit is None:
         return

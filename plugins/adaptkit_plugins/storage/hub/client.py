@@ -27,6 +27,7 @@ from adaptkit.io.http_environment import (
 from adaptkit.io.http_limits import LARGEST_ERROR, bound
 from adaptkit_plugins.storage.hub.budget import Budget, budget, count_response, read_counted
 from adaptkit_plugins.storage.hub.errors import cause, explain
+from adaptkit_plugins.storage.hub.redirects import unsafe
 from adaptkit_plugins.storage.hub.retries import transient, wait_asked
 
 if TYPE_CHECKING:
@@ -238,29 +239,7 @@ class Client:
 
     def _refuse_neighbours(self, url: str) -> None:
         """Refuse a redirect to a file, or to what only this machine can reach."""
-        parts = urlsplit(url)
-        why = (
-            ""
-            if parts.scheme in {"http", "https"}
-            else f"to a {parts.scheme or 'nameless'}: address"
-        )
-        try:
-            from ipaddress import ip_address
-
-            address = ip_address(parts.hostname or "")
-        except ValueError:
-            address = None
-        if address is not None and (
-            address.is_link_local or address.is_unspecified or address.is_multicast
-        ):
-            why = f"to {address}, which only this machine can reach"
-        if (
-            address is not None
-            and address.is_loopback
-            and urlsplit(self.endpoint).hostname not in {"127.0.0.1", "::1", "localhost"}
-        ):
-            why = f"to {address}, which is this machine"
-        if why:
+        if why := unsafe(url, self.endpoint):
             raise StorageError(
                 f"cannot read {self.url}",
                 why=f"the Hub redirects {why}",
