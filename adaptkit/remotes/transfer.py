@@ -131,6 +131,7 @@ def _fetch(
             why=f"its manifest lists {needed:,} bytes, and {free:,} are free at {store.root}",
             fix="free some space; or do not trust who pushed it",
         )
+    with os_errors("write", store.root):
         into = Path(mkdtemp(prefix="pull-", dir=store.root / "tmp"))
     try:
         place.pull(placed, missing, into, progress)

@@ -20,12 +20,12 @@ def no_proxies(monkeypatch):
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-@pytest.mark.parametrize("value", ["ftp://proxy", "http://", "http://proxy:port"])
+@pytest.mark.parametrize("value", ["ftp://secret", "http://:secret", "http://proxy:secret"])
 def test_a_proxy_that_is_none_is_named_without_its_value(monkeypatch, value):
     monkeypatch.setenv("HTTPS_PROXY", value)
     with pytest.raises(StorageError, match="HTTPS_PROXY is not the address of a proxy") as caught:
         check_proxies("hf://fleet/naval")
-    assert value not in str(caught.value)
+    assert "secret" not in str(caught.value)
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example.org:3128")
     check_proxies("hf://fleet/naval")
 
