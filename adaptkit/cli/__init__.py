@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from adaptkit.cli.signals import Signals
 from adaptkit.errors import AdaptkitError
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from adaptkit.cli.app import app
 
     debug = os.environ.get("ADAPTKIT_DEBUG") == "1"
-    asked = _Signals()
+    asked = Signals()
     try:
         code = app.main(args=arguments, prog_name="adaptkit", standalone_mode=False)
         sys.stdout.flush()
@@ -62,21 +61,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         asked.give_back()
-
-
-class _Signals:
-    """SIGTERM ends a command as Ctrl-C does, so that it clears away what it has begun."""
-
-    def __init__(self) -> None:
-        self.to_end = False
-        self._before: Any = None
-        with suppress(ValueError):  # not the main thread
-            self._before = signal.signal(signal.SIGTERM, self._end)
-
-    def _end(self, *_: object) -> None:
-        self.to_end = True
-        raise KeyboardInterrupt
-
-    def give_back(self) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)

@@ -52,14 +52,20 @@ def verify(session: Session, ref: str | None, policy: str | None, key: str | Non
 @click.option(
     "--repair",
     is_flag=True,
-    help="Repair what can be repaired: from the trash, or from any placement.",
+    help="Repair what can be repaired: here from the trash or any place, places from the store.",
 )
 @click.option("--offline", is_flag=True, help="Ask no places what they hold.")
+@click.option("--deep", is_flag=True, help="Fetch and hash every file that a place holds.")
 @json_option
 @pass_session
-def fsck(session: Session, repair: bool, offline: bool) -> None:
-    """Check the database against the store against the places where versions were published."""
-    found = session.workspace.fsck(repair=repair, places=not offline)
+def fsck(session: Session, repair: bool, offline: bool, deep: bool) -> None:
+    """Check the database against the store against the places where versions were published.
+
+    Of a place the sizes and digests are asked for that it states; --deep fetches every byte.
+    """
+    if offline and deep:
+        raise click.UsageError("--deep asks the places, --offline does not")
+    found = session.workspace.fsck(repair=repair, places=not offline, deep=deep)
     data = {
         "artifacts": found.artifacts,
         "placements": found.placements,
@@ -163,10 +169,12 @@ def _checked(found: Checked) -> str:
         + (f", {repaired} repaired" if repaired else "")
     )
     if any(
-        finding.harmful and finding.kind in {"missing", "corrupt", "dangling"}
+        finding.harmful and finding.kind in {"missing", "corrupt", "dangling", "damaged"}
         for finding in found.findings
     ):
-        lines.append("adaptkit fsck --repair fetches what a placement still has")
+        lines.append(
+            "adaptkit fsck --repair fetches what a place still has, and sends it what is damaged"
+        )
     return "\n".join(lines)
 
 

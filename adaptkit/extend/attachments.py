@@ -7,6 +7,7 @@ once. What is read back is hostile until checked.
 
 from __future__ import annotations
 
+import json
 import re
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ TRAVEL = (SIGNATURE, MOMENTS)
 LARGEST = 4 << 20  # bytes of one file
 MOST = 64  # of one kind that are read; a place could hold any number, to exhaust its readers
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MOMENT = re.compile(r"moments-[0-9]{2}\.safetensors")
 ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -37,6 +39,44 @@ def identity(files: Mapping[str, bytes]) -> str:
     return digest_of({name: sha256(data).hexdigest() for name, data in files.items()}).removeprefix(
         "sha256:"
     )[:32]
+
+
+def misformed_moments(files: Mapping[str, bytes]) -> str:
+    """Why files are not moments, as a clause; empty when they have the form of them.
+
+    They are `about.json` and safetensors whose header accounts for every byte, so that nothing else
+    travels under their name.
+    """
+    about = files.get("about.json")
+    if about is None or len(about) > 64_000:
+        return "about.json is missing or too large"
+    try:
+        json.loads(about)
+    except (ValueError, RecursionError):
+        return "about.json is not JSON"
+    for name, data in files.items():
+        if name != "about.json" and not (_MOMENT.fullmatch(name) and _is_safetensors(data)):
+            return f"{name[:64]!a} is not a safetensors file of moments"
+    return ""
+
+
+def _is_safetensors(data: bytes) -> bool:
+    size = int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8 : 8 + size]) if 0 < size <= len(data) - 8 else None
+        offsets = sorted(
+            tuple(map(int, entry["data_offsets"]))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return False
+    end = 0
+    for first, last in offsets:
+        if first != end or last < first:
+            return False
+        end = last
+    return end == len(data) - 8 - size
 
 
 def check(url: str, files: Mapping[str, bytes]) -> None:

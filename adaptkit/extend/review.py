@@ -49,7 +49,8 @@ class Reviews:
 class Publish:
     """About to push a version to a place.
 
-    `paths` maps each file of `manifest` to where its bytes are stored; only read them.
+    `paths` maps each file of `manifest` to where its bytes are stored, `attachments` what goes
+    beside it, such as a signature's files; only read them.
     """
 
     version: Version
@@ -57,6 +58,7 @@ class Publish:
     place: str
     paths: Mapping[str, Path] = field(default_factory=dict)
     reviews: Reviews = field(default_factory=Reviews)
+    attachments: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

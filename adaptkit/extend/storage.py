@@ -186,6 +186,28 @@ class StorageBackend(ABC):
             f"{self.url} does not keep aliases", why="this kind of place cannot store them"
         )
 
+    def damage(self, version: PlacedVersion) -> Mapping[str, str]:
+        """The files of a version that are not stored as its manifest says, each with the reason.
+
+        By sizes, and by digests where the place itself knows them: nothing is read. A place that
+        can tell neither returns nothing.
+        """
+        return {}
+
+    def repair(
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        paths: Mapping[str, Path],
+        progress: Progress = no_progress,
+    ) -> int:
+        """Store these files of a version again, whatever is stored there; returns the bytes sent."""
+        raise StorageError(
+            f"cannot repair {self.url}@{version.number}",
+            why="this kind of place does not replace files of a version",
+            fix="push it again as a new version",
+        )
+
     def copy_here(self, revision: str) -> Path | None:
         """The folder of this machine's copy of a base model from this place; None without one."""
         return None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALIASES",
     "LARGEST_MANIFEST",
+    "LARGEST_NUMBER",
     "MANIFEST",
     "VersionedStorage",
     "check_entries",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 ALIASES = "refs.json"
+LARGEST_NUMBER = 999_999_999
 _TRIES = 64  # as many other pushes may come first
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -135,15 +137,14 @@ class VersionedStorage(StorageBackend):
                 versions = self.list()
             same = next((p for p in versions if p.manifest.digest == bundle.manifest.digest), None)
             if same is not None:
-                return Receipt(
-                    self.url,
-                    same.number,
-                    same.manifest.digest,
-                    0,
-                    unchanged=True,
-                    note=self.caution(),
-                )
+                return self._checked(same, bundle, progress)
             number = begun or max(bundle.placed.number, taken + 1)
+            if number > LARGEST_NUMBER:
+                raise StorageError(
+                    f"cannot push to {self.url}",
+                    why=f"something is stored there as v{taken}, and numbers end at {LARGEST_NUMBER:,}",
+                    fix=f"delete v{taken} there, if it is not needed, or push to another place",
+                )
             wanted = bundle.placed
             placed = PlacedVersion(
                 number, wanted.manifest, wanted.name, wanted.message, wanted.author
@@ -162,6 +163,47 @@ class VersionedStorage(StorageBackend):
             why=f"{_TRIES} other pushes came first",
             fix="try again when fewer people push",
         )
+
+    def _checked(self, same: PlacedVersion, bundle: Bundle, progress: Progress) -> Receipt:
+        """The receipt for a digest that is there; what is missing of it, or differs in size, is sent again."""
+        broken = self.damage(same)
+        if not broken:
+            return Receipt(
+                self.url,
+                same.number,
+                same.manifest.digest,
+                0,
+                unchanged=True,
+                note=self.caution(),
+            )
+        here = {entry.path: entry for entry in bundle.files}
+        files = [
+            entry
+            for entry in same.manifest.files + same.manifest.extras
+            if entry.path in broken and here.get(entry.path) == entry
+        ]
+        shown = ", ".join(f"{path} ({why})" for path, why in sorted(broken.items()))
+        if len(files) < len(broken):
+            raise StorageError(
+                f"{self.url}@{same.number} is damaged: {shown}",
+                why="the bytes it needs are not here",
+                fix="push it again from where it was pushed first, or as a new version",
+            )
+        sent = self.repair(same, files, bundle.paths, progress)
+        note = f"v{same.number} was damaged there, and was sent again: {shown}"
+        return Receipt(self.url, same.number, same.manifest.digest, sent, note=note)
+
+
+def damaged(entries: Sequence[FileEntry], sizes: Mapping[str, int | None]) -> Mapping[str, str]:
+    """Which files are missing or have another size, with the reason; `sizes` holds what is stored, by path."""
+    found = {}
+    for entry in entries:
+        size = sizes.get(entry.path)
+        if size is None:
+            found[entry.path] = "it is missing"
+        elif size != entry.size:
+            found[entry.path] = f"it has {size:,} bytes, not {entry.size:,}"
+    return found
 
 
 def alias_table(url: str, data: bytes) -> Mapping[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -120,12 +121,21 @@ def links_unknown(error: OSError) -> bool:
     return error.errno in _NO_LINKS
 
 
-def atomic_write(path: Path, data: bytes, create_only: bool = False) -> None:
-    """Write a file in one step; `create_only` raises `Conflict` when it exists."""
+def atomic_write(
+    path: Path, data: bytes, create_only: bool = False, *, mode: int | None = None
+) -> None:
+    """Write a file in one step; `create_only` raises `Conflict` when it exists.
+
+    A file that is replaced keeps its mode; a new one gets `mode`, else what the umask leaves.
+    """
     with os_errors("write", path):
-        descriptor, temp = open_temp(path.parent, path.name)
+        keep = mode if create_only else _mode_of(path, mode)
+        # no one else may read it before it has its mode
+        descriptor, temp = open_temp(path.parent, path.name, 0o666 if keep is None else 0o600)
         try:
             try:
+                if keep is not None:
+                    os.fchmod(descriptor, keep)
                 write_all(descriptor, data, 0)
                 os.fsync(descriptor)
             finally:
@@ -140,6 +150,14 @@ def atomic_write(path: Path, data: bytes, create_only: bool = False) -> None:
             with suppress(FileNotFoundError):
                 temp.unlink()
     fsync_directory(path.parent)
+
+
+def _mode_of(path: Path, otherwise: int | None) -> int | None:
+    """The mode of the file that is about to be replaced; `otherwise` when there is none."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return otherwise
 
 
 def sha256_file(path: Path) -> str:

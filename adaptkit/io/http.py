@@ -28,6 +28,7 @@ pause = time.sleep
 """How a client waits between tries, in seconds."""
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses of a server that may do in a moment what it does not do now (RFC 9110, 6585, 8470)."""
+_NO_REQUESTS = re.compile(r";\s*r=0;\s*t=([0-9]{1,9})\b")
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 
 
@@ -104,10 +105,14 @@ def retry(
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds that a response's `Retry-After` asks for; None without one, or when it holds neither seconds nor a date.
 
+    Without it, a `RateLimit` with no requests left says when there will be some
+    (https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers, which the Hub follows).
     A date is counted from the response's own `Date`, where there is one: this machine's clock may be wrong (RFC 9110,
     10.2.3).
     """
     value = headers.get("Retry-After", "").strip()
+    if not value and (limited := _NO_REQUESTS.search(headers.get("RateLimit", ""))):
+        return float(limited[1])
     if _SECONDS.fullmatch(value):
         return float(value)
     until = _date(value)

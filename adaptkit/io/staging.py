@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_live: set[Path] = set()
+
 
 def empty_target(out: Path) -> Path:
     """The absolute path of the folder for a result, which must be missing or empty."""
@@ -39,8 +41,16 @@ def staging(parent: Path) -> Iterator[Path]:
         with os_errors("write", parent):
             parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700)
+            _live.add(folder)
         yield folder
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _live.discard(folder)
+
+
+def clear_all() -> None:
+    """Remove the work in progress of this process, which is about to end without its `finally` blocks."""
+    for folder in list(_live):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -6,7 +6,6 @@ free, and what was interrupted goes on by running again: each version arrives wh
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from adaptkit.extend.versioned_storage import VersionedStorage
 from adaptkit.io.files import sha256_file
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
+from adaptkit.signing.form import BadForm
+from adaptkit.signing.signatures import KIND, Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from adaptkit.io.progress import Progress
     from adaptkit.remotes.places import Places
     from adaptkit.types import FileEntry, PlacedVersion
+
+    Review = Callable[["Plan", Bundle, Mapping[str, Path]], None]
+    """What is asked before a version, or (with an empty bundle) what is attached to it, is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +139,8 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
         if selector is None
         else (transfer.choose(source, selector),)
     )
-    numbers = {
-        p.manifest.digest: p.number for p in reversed(transfer.placed_versions(target)) if p.number
-    }
+    there = transfer.placed_versions(target)
+    numbers = {p.manifest.digest: p.number for p in reversed(there) if p.number}
     broken = []
     if isinstance(source, VersionedStorage) and selector is None:
         for number in sorted(set(source.numbers()) - {placed.number for placed in listed}):
@@ -153,6 +156,13 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
     listed = tuple(placed for placed in listed if _numbered(placed))
     if not listed and not broken:
         raise NotFound(f"version in {source.url}", "latest")
+    damaged = {
+        placed.manifest.digest
+        for placed in there
+        if placed.manifest.digest in {one.manifest.digest for one in listed}
+        and target.damage(placed)
+    }
+    numbers = {digest: number for digest, number in numbers.items() if digest not in damaged}
     once = {
         placed.manifest.digest: placed
         for placed in reversed(listed)
@@ -165,7 +175,7 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
 def copy(
     planned: Plan,
     folder: Path,
-    review: Callable[[Plan, Bundle], None],
+    review: Review,
     progress: Progress = no_progress,
 ) -> Mirrored:
     """Send what is to be sent, oldest first, then the aliases.
@@ -182,7 +192,7 @@ def copy(
                 for entry in placed.manifest.files + placed.manifest.extras
             }
             bundle = Bundle(placed, paths)
-            review(planned, bundle)
+            review(planned, bundle, {})
             receipt = transfer.push(planned.target, bundle)
         except AdaptkitError as error:
             failures.append(error.summary)
@@ -200,14 +210,52 @@ def copy(
                 )
             )
         progress(1)
+    _carry_signatures(planned, numbers, folder, review, failures)
     _carry_attachments(planned, numbers, failures)
     aliases, remarks = _carry_aliases(planned, numbers, failures)
     return Mirrored((*planned.unchanged, *sent), aliases, tuple(failures), remarks)
 
 
+def _carry_signatures(
+    planned: Plan,
+    numbers: Mapping[str, int],
+    folder: Path,
+    review: Review,
+    failures: list[str],
+) -> None:
+    """Copy signatures to where their version went; one that is there already is not sent again.
+
+    What has not the form of a signature of this version is left out, and reported.
+    """
+    for placed in planned.listed:
+        number = numbers.get(placed.manifest.digest)
+        if number is None:
+            continue
+        label = f"{planned.source.url}@{placed.number}"
+        try:
+            signed = planned.source.attached(placed.number, KIND)
+            held = [dict(one) for one in planned.target.attached(number, KIND)] if signed else []
+            for files in signed:
+                if dict(files) in held:
+                    continue
+                try:
+                    signature = Signature.read(files)
+                except BadForm as error:
+                    failures.append(f"a signature of {label} was not copied: {error}")
+                    continue
+                if signature.statement.manifest.digest != placed.manifest.digest:
+                    failures.append(f"a signature of {label} was not copied: it is of other files")
+                    continue
+                review(planned, Bundle(placed, {}), _written(signature, folder))
+                planned.target.attach(number, KIND, signature.files)
+        except AdaptkitError as error:
+            failures.append(error.summary)
+
+
 def _carry_attachments(planned: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
-    """What is attached to a version goes where its copy went; what is there is not sent again."""
-    for placed, kind in itertools.product(planned.listed, attachments.TRAVEL):
+    """Copy moments to where their version went; other files under their name are reported."""
+    kind = attachments.MOMENTS
+    for placed in planned.listed:
         number = numbers.get(placed.manifest.digest)
         if number is None:
             continue
@@ -217,21 +265,38 @@ def _carry_attachments(planned: Plan, numbers: Mapping[str, int], failures: list
                 [dict(files) for files in planned.target.attached(number, kind)] if found else []
             )
             for files in found:
-                if dict(files) not in there:
-                    planned.target.attach(number, kind, files)
+                if dict(files) in there:
+                    continue
+                if why := attachments.misformed_moments(files):
+                    label = f"{planned.source.url}@{placed.number}"
+                    failures.append(f"moments of {label} were not copied: {why}")
+                    continue
+                planned.target.attach(number, kind, files)
         except AdaptkitError as error:
             failures.append(error.summary)
+
+
+def _written(signature: Signature, folder: Path) -> Mapping[str, Path]:
+    """The files of a signature, for reviews to read."""
+    into = Path(mkdtemp(dir=folder))
+    for name, data in signature.files.items():
+        (into / name).write_bytes(data)
+    return {name: into / name for name in signature.files}
 
 
 def _carry_aliases(
     planned: Plan, numbers: Mapping[str, int], failures: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     digests = {placed.number: placed.manifest.digest for placed in planned.listed}
-    wanted = {
-        alias: numbers[digests[number]]
-        for alias, number in sorted(planned.source.aliases().items())
-        if digests.get(number) in numbers
-    }
+    wanted = {}
+    for alias, number in sorted(planned.source.aliases().items()):
+        try:
+            refs.check_alias(alias)
+        except AdaptkitError as error:
+            failures.append(f"an alias of {planned.source.url} was not copied: {error.summary}")
+            continue
+        if digests.get(number) in numbers:
+            wanted[alias] = numbers[digests[number]]
     if wanted and type(planned.target).set_alias is StorageBackend.set_alias:
         return (), (
             f"{planned.target.url} does not keep aliases: {', '.join(wanted)} were not copied",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import Conflict, Corrupt, NotFound
+from adaptkit.errors import Conflict, Corrupt, NotFound, StoreError
+from adaptkit.io import http
 from adaptkit.io.files import os_errors, sha256_file
 from adaptkit.io.progress import no_progress
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt
 
 _TRIES = 3
+_PUSHES = 24  # as many others may be first, where a place leaves it to us to try again
 
 
 def push(
@@ -37,7 +40,7 @@ def push(
 
     `dress` puts a model card into the bundle, given the current one, for places that show one.
     """
-    for attempt in range(1, _TRIES + 1):
+    for attempt in range(1, _PUSHES + 1):
         try:
             versions = place.list()
             new = all(
@@ -48,8 +51,10 @@ def push(
             receipt = place.push(dressed, versions, progress)
             break
         except Conflict:
-            if attempt == _TRIES:
+            if attempt == _PUSHES:
                 raise
+            # full jitter, so that those who lost together do not come back together
+            http.pause(random.uniform(0.0, min(0.1 * 2**attempt, 3.0)))  # noqa: S311
     if alias is not None and receipt.number and place.aliases().get(alias) != receipt.number:
         place.set_alias(alias, receipt.number)
     return receipt
@@ -119,6 +124,14 @@ def _fetch(
     progress(sum(entry.size for entry in entries) - sum(entry.size for entry in missing))
     with os_errors("write", store.root):
         (store.root / "tmp").mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(store.root).free
+    if (needed := sum(entry.size for entry in missing)) > free:
+        raise StoreError(
+            f"{place.url}@{placed.number} does not fit on this disk",
+            why=f"its manifest lists {needed:,} bytes, and {free:,} are free at {store.root}",
+            fix="free some space; or do not trust who pushed it",
+        )
+    with os_errors("write", store.root):
         into = Path(mkdtemp(prefix="pull-", dir=store.root / "tmp"))
     try:
         place.pull(placed, missing, into, progress)

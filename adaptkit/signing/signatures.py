@@ -13,16 +13,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from adaptkit.errors import Corrupt
 from adaptkit.extend import attachments
+from adaptkit.io.foreign_files import ForeignFolder
+from adaptkit.signing.form import LARGEST, BadForm, check_bundle, check_key
 from adaptkit.signing.statement import Statement
 from adaptkit.store.attachments import KeptAttachments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 KIND = attachments.SIGNATURE
 BUNDLE, STATEMENT, KEY = "model.sig", "statement.json", "key.pub"
+_MOST = 4  # files of one signature that are read; it has three
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,26 @@ class Signature:
     key: bytes
 
     @classmethod
+    def read(cls, files: Mapping[str, bytes]) -> Signature:
+        """What was attached to a version, its form checked; `BadForm` says why it is no signature."""
+        if files.keys() != {BUNDLE, STATEMENT, KEY}:
+            raise BadForm(f"it does not have the files {BUNDLE}, {STATEMENT} and {KEY}")
+        check_key(files[KEY])
+        check_bundle(files[BUNDLE])
+        if len(files[STATEMENT]) > LARGEST:
+            raise BadForm(f"{STATEMENT} has more than {LARGEST:,} bytes")
+        try:
+            statement = Statement.parse(files[STATEMENT])
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            raise BadForm(f"{STATEMENT} is not what a version is signed as") from None
+        return cls(files[BUNDLE], statement, files[KEY])
+
+    @classmethod
     def parse(cls, files: Mapping[str, bytes]) -> Signature | None:
         """What was attached to a version; None when it is no signature."""
         try:
-            return cls(files[BUNDLE], Statement.parse(files[STATEMENT]), files[KEY])
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            return cls.read(files)
+        except BadForm:
             return None
 
     @property
@@ -54,16 +73,33 @@ class SignatureStore:
     root: Path
 
     def of(self, digest: str) -> tuple[Signature, ...]:
-        """Every signature here of an artifact, whoever made it, under whatever name."""
-        read = [
-            {file.name: file.read_bytes() for file in folder.iterdir()}
-            for folder in self._kept.of(digest)
-        ]
+        """Every signature of an artifact that is stored here, by any key and under any name."""
+        # what an earlier adaptkit kept was not checked, so it is read as foreign here, too
+        read = [self._files(path) for path in self._kept.of(digest)]
         return tuple(signature for files in read if (signature := Signature.parse(files)))
 
     def keep(self, signature: Signature) -> bool:
         """Keep one; whether it is new here. It appears whole or not at all."""
         return self._kept.keep(signature.statement.manifest.digest, signature.files)
+
+    def paths(self, signatures: Iterable[Signature]) -> Mapping[str, Path]:
+        """Where the files of signatures that are kept here are stored, by a name to show."""
+        found: dict[str, Path] = {}
+        for signature in signatures:
+            name = attachments.identity(signature.files)
+            digest = signature.statement.manifest.digest.removeprefix("sha256:")
+            folder = self.root / "signatures" / digest / name
+            found |= {
+                f"{file} of the signature {name[:8]}": folder / file for file in signature.files
+            }
+        return found
+
+    def _files(self, path: Path) -> Mapping[str, bytes]:
+        kept = ForeignFolder(path, str(path))
+        try:
+            return {name: kept.read(name, LARGEST) for name in kept.names()[:_MOST]}
+        except (Corrupt, OSError):
+            return {}
 
     @property
     def _kept(self) -> KeptAttachments:

@@ -43,7 +43,7 @@ class KeptAttachments:
             work = Path(mkdtemp(prefix=".new-", dir=folder))
             try:
                 for name, data in files.items():
-                    atomic_write(work / name, data)
+                    atomic_write(work / name, data, mode=0o600)
                 work.rename(target)
                 fsync_directory(folder)
             except OSError:

@@ -83,6 +83,8 @@ class StorageConformance:
 
     keeps_aliases: ClassVar[bool] = True
     """Whether `set_alias` works there."""
+    repairs: ClassVar[bool] = True
+    """Whether files of a version that are damaged there can be stored again (`repair`)."""
     copies_unchanged: ClassVar[bool] = True
     """Whether the place itself copies a file that an earlier version has, so it is not sent."""
 
@@ -362,6 +364,28 @@ class StorageConformance:
         rotten = bytes(reversed(_bytes(1)))
         behind.write(f"v1/{WEIGHTS}", rotten)
         assert _pulled(place, bundle.placed, tmp_path / "pulled")[WEIGHTS] == rotten
+
+    def test_a_file_of_another_size_is_reported_and_a_push_sends_it_again(
+        self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle], tmp_path: Path
+    ) -> None:
+        bundle = make()
+        place.push(bundle, ())
+        assert dict(place.damage(bundle.placed)) == {}
+        behind.write(f"v1/{WEIGHTS}", b"short")
+        again = type(place).open(place.url)
+        if type(place).damage is StorageBackend.damage:  # it cannot tell
+            assert dict(again.damage(bundle.placed)) == {}
+            return
+        assert set(again.damage(bundle.placed)) == {WEIGHTS}
+        if not self.repairs:
+            with pytest.raises(StorageError, match=WEIGHTS):
+                again.push(bundle, again.list())
+            return
+        receipt = again.push(bundle, again.list())
+        assert (receipt.number, receipt.unchanged) == (1, False)
+        assert WEIGHTS in receipt.note
+        assert dict(again.damage(bundle.placed)) == {}
+        assert _pulled(again, bundle.placed, tmp_path / "pulled") == _contents(bundle)
 
     def test_a_probe_leaves_no_file(
         self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle]

@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Literal
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from adaptkit.extend import StorageBackend
     from adaptkit.io.progress import Progress
     from adaptkit.remotes.places import Places
     from adaptkit.store.content_store import Store
-    from adaptkit.types import Manifest, Placement
+    from adaptkit.types import Manifest, PlacedVersion, Placement
 
 Kind = Literal[
-    "missing", "corrupt", "elsewhere", "orphaned", "dangling", "unreachable", "contradiction"
+    "missing",
+    "lost",
+    "corrupt",
+    "elsewhere",
+    "orphaned",
+    "dangling",
+    "damaged",
+    "unreachable",
+    "contradiction",
 ]
 HARMLESS = frozenset({"elsewhere", "orphaned", "unreachable"})
 
@@ -27,7 +36,8 @@ class Finding:
     """One thing that is not as it should be: what, why, and what was done about it.
 
     `elsewhere`, `orphaned` and `unreachable` are no damage: a placement has it, gc will remove it,
-    the place did not respond.
+    the place did not respond. `lost` is a version whose bytes exist nowhere any more, `dangling` a
+    placement that holds no such version, `damaged` one whose files are not what they should be.
     """
 
     kind: Kind
@@ -72,7 +82,7 @@ def check_artifacts(
                 finding = Finding(finding.kind, finding.what, finding.why, repair(manifest))
             except AdaptkitError as error:
                 finding = Finding(
-                    finding.kind,
+                    "missing" if finding.kind == "elsewhere" else finding.kind,
                     finding.what,
                     f"{finding.why}; not repaired: {error.why or error.what}",
                 )
@@ -84,7 +94,7 @@ def check_artifacts(
 def _check(
     manifest: Manifest, store: Store, labels: Callable[[str], str], placed: Collection[str]
 ) -> Finding | None:
-    label = f"{labels(manifest.digest)} ({manifest.digest[:19]}…)"
+    label = _label(manifest.digest, labels)
     try:
         store.verify(manifest.digest)
     except Corrupt as error:
@@ -125,27 +135,92 @@ def check_orphans(
 def check_placements(
     placements: Sequence[Placement],
     places: Places,
-    drop: Callable[[Placement], None] | None,
+    look: Callable[[StorageBackend, PlacedVersion], Mapping[str, str]],
+    repair: Callable[[Placement, StorageBackend | None, PlacedVersion | None], str] | None,
     step: Progress,
-) -> Iterator[Finding]:
-    """Check that every place holds what the registry recorded.
+) -> Iterator[tuple[Placement, Finding | None]]:
+    """Check that every place holds what the registry recorded: each placement, and what is wrong with it.
 
-    A place that does not respond is left out.
+    `look` finds the damaged files of a version. `repair` sends a version again, or forgets a
+    placement that holds none, and says what it did. A place that does not respond is left out.
     """
     for placement in placements:
-        what = f"{placement.place}@{placement.number}"
-        why = ""
-        try:
-            placed = places.open(placement.place).version(placement.number)
-            if placed.manifest.digest != placement.digest:
-                why = f"it holds {placed.manifest.digest[:19]}…, not {placement.digest[:19]}…"
-        except NotFound as error:
-            why = error.what
-        except AdaptkitError as error:
-            yield Finding("unreachable", what, f"{error.what}: {error.why}")
-        if why and drop is not None:
-            drop(placement)
-            yield Finding("dangling", what, why, "forgotten")
-        elif why:
-            yield Finding("dangling", what, why)
+        yield placement, _placement(placement, places, look, repair)
         step(1)
+
+
+def _placement(
+    placement: Placement,
+    places: Places,
+    look: Callable[[StorageBackend, PlacedVersion], Mapping[str, str]],
+    repair: Callable[[Placement, StorageBackend | None, PlacedVersion | None], str] | None,
+) -> Finding | None:
+    what = f"{placement.place}@{placement.number}"
+    place: StorageBackend | None = None
+    placed: PlacedVersion | None = None
+    kind: Kind = "dangling"
+    try:
+        place = places.open(placement.place)
+        placed = place.version(placement.number)
+        if placed.manifest.digest != placement.digest:
+            why = f"it holds {placed.manifest.digest[:19]}…, not {placement.digest[:19]}…"
+            place = placed = None
+        elif broken := look(place, placed):
+            kind = "damaged"
+            why = ", ".join(f"{path}: {text}" for path, text in sorted(broken.items()))
+        else:
+            return None
+    except NotFound as error:
+        why, place = error.what, None
+    except Corrupt as error:  # its manifest cannot be believed
+        return Finding("damaged", what, error.summary)
+    except AdaptkitError as error:
+        return Finding("unreachable", what, f"{error.what}: {error.why}")
+    if repair is None:
+        return Finding(kind, what, why)
+    try:
+        return Finding(kind, what, why, repair(placement, place, placed))
+    except AdaptkitError as error:
+        return Finding(kind, what, f"{why}; not repaired: {error.summary}")
+
+
+def lost(
+    findings: Sequence[Finding],
+    manifests: Sequence[Manifest],
+    store: Store,
+    labels: Callable[[str], str],
+    sound: Collection[str],
+) -> Iterator[Finding]:
+    """The findings again; what is missing here and in no sound placement is called lost, with what is known of it."""
+    names = {_label(manifest.digest, labels): manifest for manifest in manifests}
+    for finding in findings:
+        manifest = names.get(finding.what)
+        gone = (
+            manifest is not None
+            and finding.kind in {"missing", "elsewhere", "corrupt"}
+            and not finding.repaired
+            and manifest.digest not in sound
+            and not _whole(store, manifest)
+        )
+        if not gone or manifest is None:
+            yield finding
+            continue
+        size = sum(entry.size for entry in manifest.files)
+        known = (
+            f"{manifest.method or 'unknown method'}, {len(manifest.files)} files, {size:,} bytes"
+        )
+        base = f", base {manifest.base.name}" if manifest.base.name else ""
+        made = f", made {manifest.created[:10]}" if manifest.created else ""
+        yield Finding(
+            "lost",
+            finding.what,
+            f"{finding.why}; its bytes are in no place that responded ({known}{base}{made})",
+        )
+
+
+def _whole(store: Store, manifest: Manifest) -> bool:
+    return all(store.has(entry.sha256) for entry in manifest.files)
+
+
+def _label(digest: str, labels: Callable[[str], str]) -> str:
+    return f"{labels(digest)} ({digest[:19]}…)"

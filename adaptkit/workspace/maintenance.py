@@ -8,9 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.errors import Corrupt, RegistryError, StoreError
-from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.errors import Corrupt, RegistryError, StorageError, StoreError
+from adaptkit.io.files import atomic_write, os_errors, sha256_file
 from adaptkit.io.safe_paths import user_path
+from adaptkit.io.staging import staging
 from adaptkit.types import Event
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.lookup.artifacts import find_version
@@ -19,39 +20,74 @@ from adaptkit.workspace.units import parse_size
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from adaptkit.extend import StorageBackend
     from adaptkit.store.gc import Swept
-    from adaptkit.types import Manifest, Placement
+    from adaptkit.types import Manifest, PlacedVersion, Placement
     from adaptkit.workspace.context.context import Context
     from adaptkit.workspace.fsck import Checked
 
 
-def check_workspace(context: Context, *, repair: bool = False, places: bool = True) -> Checked:
-    """The database against the store against the placements; `repair` repairs what it can."""
+def check_workspace(
+    context: Context, *, repair: bool = False, places: bool = True, deep: bool = False
+) -> Checked:
+    """The database against the store against the placements; `repair` repairs what it can.
+
+    Placements are checked by the sizes and digests that their place states; `deep` fetches and
+    hashes every file there.
+    """
     from adaptkit.workspace import fsck
 
     registry = context.registry
-    findings = [fsck.Finding("contradiction", text) for text in registry.problems()]
     manifests = list(registry.manifests())
     placements = registry.all_placements()
     placed = {placement.digest for placement in placements}
+    labels = partial(_label, context)
     with context.watch("checking artifacts", len(manifests)) as step:
-        findings += fsck.check_artifacts(
-            manifests,
-            context.store,
-            partial(_label, context),
-            placed,
-            partial(_repair, context) if repair else None,
-            step,
+        artifacts = list(
+            fsck.check_artifacts(
+                manifests,
+                context.store,
+                labels,
+                placed,
+                partial(_repair, context) if repair else None,
+                step,
+            )
         )
+    there: list[fsck.Finding] = []
     if places:
         with context.watch("checking placements", len(placements)) as step:
-            findings += fsck.check_placements(
-                placements, context.places, partial(_drop, context) if repair else None, step
+            checked = list(
+                fsck.check_placements(
+                    placements,
+                    context.places,
+                    partial(_damage, context, deep=deep),
+                    partial(_repair_placement, context) if repair else None,
+                    step,
+                )
             )
+        there = [finding for _, finding in checked if finding]
+        may_hold = {
+            placement.digest
+            for placement, finding in checked
+            if finding is None
+            or finding.kind == "unreachable"
+            or (finding.kind == "damaged" and finding.repaired)
+        }
+        artifacts = list(
+            fsck.lost(
+                artifacts,
+                [manifest for manifest, _ in manifests],
+                context.store,
+                labels,
+                may_hold,
+            )
+        )
+    findings = [fsck.Finding("contradiction", text) for text in registry.problems()]
     digests, blobs = _kept(context)
-    findings += fsck.check_orphans(context.store, digests, blobs)
+    findings += [*artifacts, *there, *fsck.check_orphans(context.store, digests, blobs)]
     return fsck.Checked(len(manifests), len(placements), tuple(findings))
 
 
@@ -239,6 +275,58 @@ def _repair(context: Context, manifest: Manifest) -> str:
     return how
 
 
-def _drop(context: Context, placement: Placement) -> None:
-    context.registry.drop_placement(placement, author=context.config.author)
-    emit(context, "repaired", placement.place, placement.digest, asdict(placement))
+def _damage(
+    context: Context, place: StorageBackend, placed: PlacedVersion, *, deep: bool
+) -> Mapping[str, str]:
+    """The damaged files of a version in a place, with the reason; `deep` hashes what the place gives."""
+    found = dict(place.damage(placed))
+    if not deep:
+        return found
+    for entry in placed.manifest.files + placed.manifest.extras:
+        if entry.path in found:
+            continue
+        with staging(context.tmp) as work:
+            try:
+                place.pull(placed, [entry], work)
+            except (StorageError, StoreError) as error:
+                found[entry.path] = error.why or error.what
+                continue
+            path = work / entry.path
+            came = sha256_file(path) if path.is_file() else "no file"
+            if came != entry.sha256:
+                found[entry.path] = f"expected sha256 {entry.sha256[:12]}…, found {came[:12]}…"
+    return found
+
+
+def _repair_placement(
+    context: Context,
+    placement: Placement,
+    place: StorageBackend | None,
+    placed: PlacedVersion | None,
+) -> str:
+    """Send what is damaged in a place again from the store; a placement without a version is forgotten."""
+    if place is None or placed is None:
+        context.registry.drop_placement(placement, author=context.config.author)
+        emit(context, "repaired", placement.place, placement.digest, asdict(placement))
+        return "forgotten"
+    context.store.verify(placement.digest)
+    broken = _damage(context, place, placed, deep=True)
+    files = [
+        entry
+        for entry in placed.manifest.files + placed.manifest.extras
+        if entry.path in broken and context.store.has(entry.sha256)
+    ]
+    paths = {entry.path: context.store.blob(entry.sha256) for entry in files}
+    place.repair(placed, files, paths)
+    if left := _damage(context, place, placed, deep=True):
+        raise StorageError(
+            f"{placement.place}@{placement.number} is still damaged",
+            why=", ".join(f"{path}: {why}" for path, why in sorted(left.items())),
+            fix="push it again as a new version",
+        )
+    detail = {"place": placement.place, "number": placement.number, "files": sorted(broken)}
+    label = _label(context, placement.digest)
+    context.registry.record(
+        Event("repaired", label, placement.digest, detail, author=context.config.author)
+    )
+    return f"sent again: {', '.join(sorted(broken))}"

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.errors import AdaptkitError, StorageError
+from adaptkit.errors import AdaptkitError, Corrupt, StorageError
 from adaptkit.extend import Bundle, PushOptions
 from adaptkit.extend.artifact_files import README
 from adaptkit.extend.review import Publish
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import StorageBackend
     from adaptkit.remotes.model_card import Ancestor
+    from adaptkit.signing.signatures import Signature
     from adaptkit.types import Parent, Version
     from adaptkit.workspace.context.context import Context
 
@@ -49,12 +50,20 @@ def push(context: Context, ref: str, to: str, *, options: PushOptions | None = N
     paths = {
         entry.path: context.store.blob(entry.sha256) for entry in manifest.files + manifest.extras
     }
+    placed = PlacedVersion(version.number, manifest, version.name, version.message, version.author)
+    signatures = _fitting_signatures(context, placed)
     check_reviews(context)
     review(
         context,
-        Publish(version, manifest, place.url, MappingProxyType(paths), context.config.reviews),
+        Publish(
+            version,
+            manifest,
+            place.url,
+            MappingProxyType(paths),
+            context.config.reviews,
+            kept_signatures(context).paths(signatures),
+        ),
     )
-    placed = PlacedVersion(version.number, manifest, version.name, version.message, version.author)
     alias = (
         parsed.selector.value
         if isinstance(parsed, refs.NameRef) and parsed.selector and parsed.selector.kind == "alias"
@@ -80,8 +89,9 @@ def push(context: Context, ref: str, to: str, *, options: PushOptions | None = N
     emit(context, receipt.state, version.ref, version.digest, asdict(receipt))
     if receipt.note:
         context.notify(f"{place.url}: {receipt.note}")
+    if receipt.number and signatures:
+        _send_signatures(context, placed, place, receipt.number, signatures)
     if receipt.number:
-        _send_signatures(context, placed, place, receipt.number)
         send_moments(context, version.digest, version.ref, place, receipt.number)
     return Pushed(version, receipt)
 
@@ -154,14 +164,8 @@ def _ancestor(context: Context, parent: Parent) -> Ancestor:
     )
 
 
-def _send_signatures(
-    context: Context, placed: PlacedVersion, place: StorageBackend, number: int
-) -> None:
-    """Attach what was signed of a version to its copy in a place.
-
-    What is there already is not sent again.
-    """
-    from adaptkit.signing.signatures import KIND, Signature
+def _fitting_signatures(context: Context, placed: PlacedVersion) -> tuple[Signature, ...]:
+    """What was signed of a version, as it is now; that signatures no longer fit is shown."""
     from adaptkit.signing.statement import Statement
 
     stated = Statement.of(placed)
@@ -170,24 +174,35 @@ def _send_signatures(
         for signature in kept_signatures(context).of(placed.manifest.digest)
         if signature.statement.name == placed.name
     ]
-    fitting = [signature for signature in kept if signature.statement.data == stated.data]
+    fitting = tuple(signature for signature in kept if signature.statement.data == stated.data)
     if kept and not fitting:
         why = "; ".join(stated.differences(kept[-1].statement))
         context.notify(
             f"{placed.name}@{placed.number} goes without its signature, which no longer fits: {why}. "
             f"Sign it again: adaptkit sign {placed.name}@{placed.number} --key PRIVATE"
         )
-    if not fitting:
-        return
-    attached = {
-        one.bundle for files in place.attached(number, KIND) if (one := Signature.parse(files))
-    }
-    for signature in fitting:
-        if signature.bundle not in attached:
-            try:
+    return fitting
+
+
+def _send_signatures(
+    context: Context,
+    placed: PlacedVersion,
+    place: StorageBackend,
+    number: int,
+    signatures: Sequence[Signature],
+) -> None:
+    """Attach what was signed of a version to its copy in a place.
+
+    What is there already is not sent again.
+    """
+    from adaptkit.signing.signatures import KIND
+
+    try:
+        attached = [dict(files) for files in place.attached(number, KIND)]
+        for signature in signatures:
+            if dict(signature.files) not in attached:
                 place.attach(number, KIND, signature.files)
-            except StorageError as error:
-                context.notify(
-                    f"{placed.name}@{placed.number} is at {place.url}@{number} without its signature: {error.summary}"
-                )
-                return
+    except (StorageError, Corrupt) as error:
+        context.notify(
+            f"{placed.name}@{placed.number} is at {place.url}@{number} without its signature: {error.summary}"
+        )

@@ -15,6 +15,9 @@ from adaptkit.workspace.context.reviews import check_reviews, review
 from adaptkit.workspace.results import Probed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from adaptkit.extend import Bundle
     from adaptkit.remotes.mirror import Mirrored, Plan
     from adaptkit.types import PlacedVersion
@@ -74,7 +77,7 @@ def mirror_remote(
         with context.watch("mirroring", sum(len(plan.todo) for plan in plans)) as step:
             one_by_one = Lock()
 
-            def review_bundle(plan: Plan, bundle: Bundle) -> None:
+            def review_bundle(plan: Plan, bundle: Bundle, attachments: Mapping[str, Path]) -> None:
                 with one_by_one:  # plugins need not know of threads
                     review(
                         context,
@@ -84,6 +87,7 @@ def mirror_remote(
                             plan.target.url,
                             MappingProxyType(dict(bundle.paths)),
                             context.config.reviews,
+                            attachments,
                         ),
                     )
 

@@ -41,7 +41,7 @@ def read_whole(source: OpenAdapter, base: Path, reason: str, parameters: Any) ->
     import numpy as np
 
     from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.bake.apply import new_values
+    from adaptkit.bake.apply import Rounding, new_values
     from adaptkit.bake.plan import plan_bake
     from adaptkit.bases.weights import BaseWeights
 
@@ -60,7 +60,8 @@ def read_whole(source: OpenAdapter, base: Path, reason: str, parameters: Any) ->
                     fix="bake it into a model of its own: adaptkit bake",
                 )
             blocks = [
-                np.array(block).reshape(-1) for block in new_values(opened, weights, name, tensor)
+                np.array(block).reshape(-1)
+                for block in new_values(opened, weights, name, tensor, Rounding())
             ]
             tensors[name] = to_torch(np.concatenate(blocks)).reshape(live.shape).to(live.dtype)
     return WholeWeights(source.label, reason, tensors)

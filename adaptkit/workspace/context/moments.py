@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import AdaptkitError
-from adaptkit.extend.attachments import MOMENTS
+from adaptkit.extend.attachments import MOMENTS, misformed_moments
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -63,7 +63,7 @@ def receive_moments(context: Context, place: StorageBackend, number: int, digest
                 fits = About.parse(files[ABOUT]).adapter == digest
             except (KeyError, TypeError, ValueError, RecursionError):
                 continue  # it is something else
-            if fits:
+            if fits and not misformed_moments(files):
                 kept_moments(context).keep(digest, files)
     except AdaptkitError as error:
         context.notify(f"the moments of {place.url}@{number} cannot be read: {error.what}")

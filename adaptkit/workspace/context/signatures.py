@@ -39,17 +39,24 @@ def admit(
 
     `asked` is the name by which the version was asked for.
     """
+    from adaptkit.signing.form import BadForm
     from adaptkit.signing.signatures import KIND, Signature
 
     rules = policy(context)
     label = f"{place.url}@{placed.number}"
     try:
-        found = tuple(filter(None, map(Signature.parse, place.attached(placed.number, KIND))))
+        attached = place.attached(placed.number, KIND)
     except (StorageError, StoreError) as error:
         if rules is not None:
             raise
         context.notify(f"the signatures of {label} cannot be read: {error.what}")
         return ()
+    found: tuple[Signature, ...] = ()
+    for files in attached:
+        try:
+            found += (Signature.read(files),)
+        except BadForm as error:
+            context.notify(f"a signature of {label} is left out: {error}")
     if rules is not None:
         try:
             rules.judge(placed, label, place.url, found, asked)

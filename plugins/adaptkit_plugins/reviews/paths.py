@@ -54,7 +54,7 @@ def review(action: Action) -> Iterable[Objection] | None:
     ]
     lines = (
         (f"line {number} of {path}", what)
-        for path, source in sorted(action.paths.items())
+        for path, source in sorted({**action.paths, **action.attachments}.items())
         for number, line in text_lines(source)
         for what in _found(line)
     )

@@ -65,7 +65,7 @@ def review(action: Action) -> Iterable[Objection] | None:
 def _found(action: Publish) -> Iterator[tuple[str, str]]:
     facts = canonical_json(action.manifest.to_json() | {"message": action.version.message})
     yield from (("adaptkit.json", kind) for kind in _kinds(facts))
-    for path, source in sorted(action.paths.items()):
+    for path, source in sorted({**action.paths, **action.attachments}.items()):
         for number, line in text_lines(source):
             yield from ((f"line {number} of {path}", kind) for kind in _kinds(line))
 

@@ -224,3 +224,14 @@ def test_a_folder_without_permission_is_an_error(tmp_path):
     script += "try: atomic_write(Path('a'), b'')\nexcept StoreError as error: print(error)"
     assert in_namespace(script, folder).splitlines()[0] == "cannot write a: no permission"
     assert os.listdir(folder) == []
+
+
+def test_a_replaced_file_keeps_its_mode_and_a_new_one_gets_what_was_asked_for(tmp_path):
+    kept = tmp_path / "config.toml"
+    kept.write_bytes(b"old")
+    for mode in (0o600, 0o640, 0o664):
+        kept.chmod(mode)
+        atomic_write(kept, b"new")
+        assert kept.stat().st_mode & 0o777 == mode
+    atomic_write(tmp_path / "secret", b"x", mode=0o600)
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600

@@ -142,3 +142,16 @@ def test_retry_after_is_read_as_seconds_and_as_a_date():
 def test_a_retry_after_that_is_neither_seconds_nor_a_date_counts_for_nothing(text):
     assert http.retry_after({"Retry-After": text}) is None
     assert http.retry_after({}) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"RateLimit": '"api";r=0;t=243'}, 243.0),
+        ({"RateLimit": '"api";r=7;t=243'}, None),
+        ({"RateLimit": '"api";r=0;t=243', "Retry-After": "5"}, 5.0),
+        ({"RateLimit": "r=0"}, None),
+    ],
+)
+def test_a_rate_limit_with_no_requests_left_is_waited_for(headers, seconds):
+    assert http.retry_after(headers) == seconds

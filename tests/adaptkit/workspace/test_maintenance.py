@@ -557,3 +557,72 @@ def test_an_export_that_was_edited_with_care_is_still_checked(eventful, tmp_path
             ):
                 other.import_registry(tmp_path / "x.jsonl")
             assert other.list() == ()
+
+
+# ---------------------------------------------------------------- a description is not the thing
+
+
+def _weights(team, name="naval", number=1):
+    return team / name / f"v{number}" / "adapter_model.safetensors"
+
+
+@pytest.fixture
+def pushed(filled, tmp_path):
+    """The workspace with `naval` at file:///…/place/naval, and that folder's parent."""
+    filled.push("naval", (tmp_path / "place" / "naval").as_uri())
+    return filled, tmp_path / "place"
+
+
+def test_weights_gone_or_cut_in_a_place_are_damage_and_repair_sends_them_again(pushed):
+    workspace, place = pushed
+    good = _weights(place).read_bytes()
+    for harm, why in (
+        (lambda file: file.unlink(), "adapter_model.safetensors: it is missing"),
+        (lambda file: file.write_bytes(b"cut"), "adapter_model.safetensors: it has 3 bytes"),
+    ):
+        _weights(place).chmod(0o644)
+        harm(_weights(place))
+        checked = workspace.fsck()
+        (finding,) = [f for f in checked.findings if f.kind == "damaged"]
+        assert why in finding.why
+        assert not checked.sound
+        repaired = workspace.fsck(repair=True)
+        assert repaired.sound
+        assert "sent again: adapter_model.safetensors" in [f.repaired for f in repaired.findings]
+        assert _weights(place).read_bytes() == good
+        assert workspace.fsck(deep=True).sound
+
+
+def test_a_flipped_bit_in_a_place_is_found_by_deep_and_repaired(pushed):
+    workspace, place = pushed
+    good = _weights(place).read_bytes()
+    _weights(place).chmod(0o644)
+    _weights(place).write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert workspace.fsck().sound  # sizes alone do not show it
+    checked = workspace.fsck(deep=True)
+    (finding,) = [f for f in checked.findings if f.kind == "damaged"]
+    assert "expected sha256" in finding.why
+    assert not checked.sound
+    assert workspace.fsck(deep=True, repair=True).sound
+    assert _weights(place).read_bytes() == good
+
+
+def test_what_exists_nowhere_any_more_is_lost_and_a_failed_repair_is_not_sound(pushed):
+    workspace, place = pushed
+    _weights(place).unlink()
+    shutil.rmtree(workspace.store.root)
+    for repair in (False, True):
+        checked = workspace.fsck(repair=repair)
+        assert not checked.sound
+        lost = [f for f in checked.findings if f.kind == "lost" and f.what.startswith("naval@1")]
+        assert len(lost) == 1
+        assert "its bytes are in no place that responded (lora, " in lost[0].why
+
+
+def test_a_manifest_that_cannot_be_believed_is_damage(pushed):
+    workspace, place = pushed
+    (place / "naval" / "v1" / "adaptkit.json").write_text("{")
+    checked = workspace.fsck()
+    assert [f.kind for f in checked.findings if f.harmful] == ["damaged"]
+    assert "cannot be trusted" in next(f.why for f in checked.findings if f.harmful)
+    assert not workspace.fsck(repair=True).sound

@@ -235,3 +235,53 @@ def test_a_selector_chooses_and_an_unknown_one_lists_the_known(place, packed):
 def test_an_alias_is_carried_by_a_push(place, packed):
     transfer.push(place, packed("a"), alias="prod")
     assert place.aliases() == {"prod": 1}
+
+
+def test_a_push_of_what_is_there_sends_again_what_is_missing_or_has_another_size(place, packed):
+    one = packed("a")
+    transfer.push(place, one)
+    weights = place.folder / "v1" / WEIGHTS
+    for harm, why in (
+        (weights.unlink, "it is missing"),
+        (lambda: weights.write_bytes(b"long"), "it has 4 bytes, not 1"),
+    ):
+        harm()
+        again = transfer.push(place, one)
+        assert (again.number, again.sent, again.unchanged) == (1, 1, False)
+        assert again.note == f"v1 was damaged there, and was sent again: {WEIGHTS} ({why})"
+        assert weights.read_bytes() == b"a"
+    assert transfer.push(place, one).unchanged
+
+
+def test_a_folder_with_the_largest_number_stops_pushes_by_name(place, packed):
+    (place.folder / "v999999999").mkdir(parents=True)
+    (place.folder / "v999999999" / "x").touch()
+    with pytest.raises(StorageError, match="stored there as v999999999, and numbers end at"):
+        transfer.push(place, packed("a"))
+
+
+def test_a_linked_version_folder_is_none_and_its_number_is_taken(place, packed, tmp_path):
+    transfer.push(place, packed("a"))
+    shutil.copytree(place.folder / "v1", tmp_path / "private")
+    (place.folder / "v2").symlink_to(tmp_path / "private")
+    assert [placed.number for placed in place.list()] == [1]
+    assert transfer.push(place, packed("b", 2)).number == 3
+
+
+def test_a_linked_alias_table_manifest_or_attachment_is_an_error(place, packed, tmp_path):
+    transfer.push(place, packed("a"))
+    (tmp_path / "secret").write_text('{"prod": 1}')
+    (place.folder / "refs.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(StorageError, match=r"refs.json is a symbolic link"):
+        place.aliases()
+    place.attach(1, "x/y", {"key.pub": b"k"})
+    (attached,) = place.folder.glob("v1.attached/*/*/key.pub")
+    attached.unlink()
+    os.mkfifo(attached)
+    with pytest.raises(Corrupt, match="key.pub is a FIFO"):
+        place.attached(1, "x/y")
+    manifest = place.folder / "v1" / "adaptkit.json"
+    manifest.rename(tmp_path / "manifest")
+    manifest.symlink_to(tmp_path / "manifest")
+    with pytest.raises(Corrupt, match="adaptkit.json is a symbolic link"):
+        place.version(1)

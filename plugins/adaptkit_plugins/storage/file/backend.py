@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
-from adaptkit.errors import Corrupt, StoreError
+from adaptkit.errors import Corrupt
 from adaptkit.extend import attachments, no_progress
 from adaptkit.extend.versioned_storage import (
     ALIASES,
@@ -19,16 +19,18 @@ from adaptkit.extend.versioned_storage import (
     VersionedStorage,
     alias_table,
     alias_table_bytes,
+    damaged,
     manifest_bytes,
 )
-from adaptkit.io.files import atomic_write, fsync_directory, sha256_file
+from adaptkit.io.files import atomic_write, fsync_directory
+from adaptkit.io.foreign_files import ForeignFolder
 from adaptkit.io.safe_paths import check_relative
 from adaptkit_plugins.storage.file import address
 from adaptkit_plugins.storage.file.errors import os_errors
 from adaptkit_plugins.storage.file.probe import probe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -39,7 +41,8 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 _WORK = ".adaptkit-"
 _STALE = 24 * 3600  # seconds after which a hidden folder was certainly abandoned
 _CHUNK = 1 << 20
-_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class FileBackend(VersionedStorage):
@@ -50,30 +53,68 @@ class FileBackend(VersionedStorage):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.folder = address.folder(url)
+        self._files = ForeignFolder(self.folder, url)
 
     def numbers(self) -> tuple[int, ...]:
-        return tuple(
-            number
-            for number in self._folders()
-            if (self.folder / f"v{number}" / MANIFEST).is_file()
-        )
+        with self._os_errors("read"):
+            return tuple(
+                number
+                for number in _numbered(self._files.folders())
+                if self._files.has(f"v{number}/{MANIFEST}")
+            )
 
     def taken(self) -> int:
-        return max(
-            (n for n in self._folders() if any((self.folder / f"v{n}").iterdir())), default=0
-        )
+        with self._os_errors("read"):
+            folders = set(self._files.folders())
+            return max(
+                (
+                    number
+                    for number in _numbered(self._files.names())
+                    if f"v{number}" not in folders or self._files.names(f"v{number}")
+                ),
+                default=0,
+            )
 
     def manifest_of(self, number: int) -> bytes:
         return self._small_file(f"v{number}/{MANIFEST}")
 
-    def _small_file(self, path: str) -> bytes:
-        with self._os_errors("read"), (self.folder / path).open("rb") as file:
-            data = file.read(LARGEST_MANIFEST + 1)
-        if len(data) > LARGEST_MANIFEST:
-            raise Corrupt(
-                f"{self.url}/{path} is too large", why=f"more than {LARGEST_MANIFEST:,} bytes"
-            )
-        return data
+    def damage(self, version: PlacedVersion) -> Mapping[str, str]:
+        entries = version.manifest.files + version.manifest.extras
+        found: dict[str, str] = {}
+        sizes: dict[str, int | None] = {}
+        with self._os_errors("read"):
+            for entry in entries:
+                try:
+                    sizes[entry.path] = self._files.size(f"v{version.number}/{entry.path}")
+                except (FileNotFoundError, NotADirectoryError):
+                    sizes[entry.path] = None
+                except Corrupt as error:
+                    found[entry.path] = error.why
+        return {**damaged(entries, sizes), **found}
+
+    def repair(
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        paths: Mapping[str, Path],
+        progress: Progress = no_progress,
+    ) -> int:
+        with self._os_errors("write"):
+            for entry in files:
+                work = self.folder / f"{_WORK}{os.urandom(8).hex()}"
+                try:
+                    _copy(paths[entry.path], work, progress)
+                    self._files.replace(work, f"v{version.number}/{check_relative(entry.path)}")
+                finally:
+                    work.unlink(missing_ok=True)
+        return sum(entry.size for entry in files)
+
+    def _small_file(self, path: str, largest: int = LARGEST_MANIFEST) -> bytes:
+        try:
+            return self._files.read(path, largest)
+        except OSError as error:
+            with self._os_errors("read"):
+                raise error from None
 
     def publish(
         self, placed: PlacedVersion, bundle: Bundle, held: Mapping[str, str], progress: Progress
@@ -112,9 +153,7 @@ class FileBackend(VersionedStorage):
             target = into / check_relative(entry.path)
             with self._os_errors("read"):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _copy(
-                    self.folder / f"v{version.number}" / entry.path, target, progress, follow=False
-                )
+                self._files.copy(f"v{version.number}/{entry.path}", entry.size, target, progress)
 
     def probe(self) -> Promise:
         with self._os_errors("write"):
@@ -127,15 +166,17 @@ class FileBackend(VersionedStorage):
                     self.folder.rmdir()
 
     def aliases(self) -> Mapping[str, int]:
-        if not (self.folder / ALIASES).is_file():
-            return {}
-        return alias_table(self.url, self._small_file(ALIASES))
+        with self._os_errors("read"):
+            if not self._files.has(ALIASES):
+                return {}
+            data = self._files.read(ALIASES, LARGEST_MANIFEST)
+        return alias_table(self.url, data)
 
     def set_alias(self, alias: str, number: int) -> None:
         import fcntl
 
         with self._os_errors("write"):
-            descriptor = os.open(self.folder / f"{_WORK}refs.lock", os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(self.folder / f"{_WORK}refs.lock", _LOCK, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 table = dict(self.aliases()) | {alias: number}
@@ -149,7 +190,9 @@ class FileBackend(VersionedStorage):
             raise attachments.absent(self.url, number)
         name = attachments.identity(files)
         with self._os_errors("write"):
-            target = self.folder / attachments.folder(number, kind) / name
+            folder = attachments.folder(number, kind)
+            self._files.names(folder)  # refuses a link on the way
+            target = self.folder / folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             work = self.folder / f"{_WORK}{os.urandom(8).hex()}"
             work.mkdir()
@@ -168,36 +211,31 @@ class FileBackend(VersionedStorage):
 
     def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:
         folder = attachments.folder(number, kind)
-        names = [name for name in self._named(folder) if attachments.ID.fullmatch(name)]
-        paths = (
-            f"{folder}/{name}/{file}"
-            for name in names[: attachments.MOST]
-            for file in self._named(f"{folder}/{name}")
-        )
-        return attachments.read(paths, number, kind, self._small_file)
-
-    def _named(self, path: str) -> list[str]:
         with self._os_errors("read"):
-            try:
-                return sorted(entry.name for entry in os.scandir(self.folder / path))
-            except (FileNotFoundError, NotADirectoryError):
-                return []
+            names = [name for name in self._files.names(folder) if attachments.ID.fullmatch(name)]
+            paths = [
+                f"{folder}/{name}/{file}"
+                for name in names[: attachments.MOST]
+                for file in self._files.names(f"{folder}/{name}")
+            ]
+        return attachments.read(
+            paths, number, kind, lambda path: self._small_file(path, attachments.LARGEST)
+        )
 
     def names(self) -> tuple[str, ...]:
-        places = {
-            manifest.parent.parent
-            for depth in ("*", "*/*")
-            for manifest in self.folder.glob(f"{depth}/v*/{MANIFEST}")
-        }
-        return tuple(sorted(place.relative_to(self.folder).as_posix() for place in places))
-
-    def _folders(self) -> list[int]:
         with self._os_errors("read"):
-            try:
-                names = [entry.name for entry in os.scandir(self.folder) if entry.is_dir()]
-            except FileNotFoundError:
-                return []
-        return sorted(int(match[1]) for name in names if (match := _VERSION.fullmatch(name)))
+            return tuple(sorted(self._places()))
+
+    def _places(self) -> Iterator[str]:
+        """The folders below this one, at most two deep, in which a version is committed."""
+        for name in self._files.folders():
+            for place in (name, *(f"{name}/{below}" for below in self._files.folders(name))):
+                if any(
+                    self._files.has(f"{place}/{version}/{MANIFEST}")
+                    for version in self._files.folders(place)
+                    if version.startswith("v")
+                ):
+                    yield place
 
     def _bring(
         self,
@@ -209,13 +247,10 @@ class FileBackend(VersionedStorage):
     ) -> int:
         target = work / check_relative(entry.path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if entry.sha256 in held:
-            earlier = self.folder / held[entry.sha256]
-            with suppress(OSError, StoreError):
-                if not earlier.is_symlink() and sha256_file(earlier) == entry.sha256:
-                    os.link(earlier, target)
-                    progress(entry.size)
-                    return 0
+        earlier = held.get(entry.sha256)
+        if earlier and self._files.link(earlier, entry.size, entry.sha256, target):
+            progress(entry.size)
+            return 0
         _copy(source, target, progress)
         return entry.size
 
@@ -229,10 +264,13 @@ class FileBackend(VersionedStorage):
         return os_errors(doing, self.url, self.folder)
 
 
-def _copy(source: Path, target: Path, progress: Progress, *, follow: bool = True) -> None:
-    """Copy a file and sync it; a symlink or a device in a place is not a file of an artifact."""
-    flags = os.O_RDONLY | (0 if follow else os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(os.open(source, flags), "rb") as reader, target.open("xb") as writer:
+def _numbered(names: Iterable[str]) -> list[int]:
+    return sorted(int(match[1]) for name in names if (match := _VERSION.fullmatch(name)))
+
+
+def _copy(source: Path, target: Path, progress: Progress) -> None:
+    """Copy a file of this workspace to a new file, and sync it."""
+    with source.open("rb") as reader, target.open("xb") as writer:
         while piece := reader.read(_CHUNK):
             writer.write(piece)
             progress(len(piece))

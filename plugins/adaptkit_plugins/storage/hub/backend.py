@@ -112,6 +112,11 @@ class HubBackend(StorageBackend):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._client.fetch(commit, entry.path, entry.size, target, progress)
 
+    def damage(self, version: PlacedVersion) -> Mapping[str, str]:
+        """By the sizes and digests that the Hub lists for the version's commit."""
+        commit = version.revision or self.version(version.number or None).revision
+        return self._history.damage(commit, version.manifest.files + version.manifest.extras)
+
     def copy_here(self, revision: str) -> Path | None:
         from pathlib import Path
 
@@ -153,6 +158,13 @@ class HubBackend(StorageBackend):
             (p for p in look.versions.values() if p.manifest.digest == bundle.manifest.digest), None
         )
         if same is not None:
+            if broken := self.damage(same):
+                shown = ", ".join(f"{path} ({why})" for path, why in sorted(broken.items()))
+                raise StorageError(
+                    f"{self.url}@{same.number} is damaged: {shown}",
+                    why="a commit of the Hub cannot be changed",
+                    fix="delete the tag there, then push again: it gets the next number",
+                )
             writer.complete_index()
             return writer.receipt(same.number, bundle, 0, unchanged=True)
         if self._options.create_pr:

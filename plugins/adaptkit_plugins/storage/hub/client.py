@@ -10,7 +10,7 @@ Notable choices:
 from __future__ import annotations
 
 import os
-import time
+import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
@@ -18,7 +18,16 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from adaptkit.errors import AdaptkitError, Corrupt, StorageError
 from adaptkit.io.http import POLICY, RetryPolicy, retry
+from adaptkit.io.http_environment import (
+    check_proxies,
+    check_secret,
+    check_web_address,
+    check_whole_number,
+)
+from adaptkit.io.http_limits import LARGEST_ERROR, bound
+from adaptkit_plugins.storage.hub.budget import Budget, budget, count_response, read_counted
 from adaptkit_plugins.storage.hub.errors import cause, explain
+from adaptkit_plugins.storage.hub.redirects import unsafe
 from adaptkit_plugins.storage.hub.retries import transient, wait_asked
 
 if TYPE_CHECKING:
@@ -33,8 +42,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _REDIRECTS = 5
 _CONNECT, _SILENCE = 10.0, 60.0  # seconds to connect, and without a byte
-_SLOWEST = 1024  # bytes a second, over a whole try: less is a server that only keeps us waiting
-_GRACE = 60.0  # seconds in which it may be slower
+_MOST_BYTES = (
+    16 << 20
+)  # of all responses to one call of huggingface_hub's, which may go through pages
+_MOST_RESPONSES = 2000
+_LONGEST = 60.0  # seconds of one such call
 
 
 class Client:
@@ -42,9 +54,13 @@ class Client:
 
     def __init__(self, url: str, repo: str, endpoint: str = "") -> None:
         self.url, self.repo = url, repo
+        _check_environment(url)
         from huggingface_hub import constants
 
         configured = os.environ.get("HF_ENDPOINT") or endpoint or constants.ENDPOINT
+        check_web_address(
+            url, "endpoints.hf in config.toml" if endpoint else "HF_ENDPOINT", configured
+        )
         self.endpoint = configured.rstrip("/")
         self._silence = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SILENCE)
 
@@ -70,9 +86,18 @@ class Client:
         policy: RetryPolicy = POLICY,
     ) -> T:
         """A call that may be made again, tried again while the Hub is busy (`adaptkit.io.http.retry`)."""
+
+        def counted() -> T:
+            with budget(_allowed(doing)):
+                return call()
+
         with self.os_errors(doing):
             return retry(
-                call, transient=transient, wait_asked=wait_asked, advanced=advanced, policy=policy
+                counted,
+                transient=transient,
+                wait_asked=wait_asked,
+                advanced=advanced,
+                policy=policy,
             )
 
     @contextmanager
@@ -114,11 +139,9 @@ class Client:
 
         def call() -> bytes:
             kept = bytearray()
-            begun = time.monotonic()
             with self._stream(commit, path, 0) as response:
                 for piece in response.iter_bytes():
                     kept.extend(piece)
-                    self._not_too_slow(path, len(kept), time.monotonic() - begun)
                     if len(kept) > largest:
                         raise Corrupt(
                             f"{path} of {self.url} is too large", why=f"more than {largest:,} bytes"
@@ -147,7 +170,6 @@ class Client:
         with self.os_errors("save what comes from"), target.open("xb") as file:
 
             def call() -> None:
-                begun = time.monotonic()
                 with self._stream(commit, path, file.tell()) as response:
                     if (
                         file.tell() and response.status_code != 206
@@ -155,11 +177,9 @@ class Client:
                         progress(-file.tell())
                         file.seek(0)
                         file.truncate()
-                    came = 0
                     for (
                         piece
                     ) in response.iter_bytes():  # as they come: of what breaks off nothing is lost
-                        came += len(piece)
                         if file.tell() + len(piece) > size:
                             raise Corrupt(
                                 f"'{path}' of {self.url} is longer than it should be",
@@ -168,7 +188,6 @@ class Client:
                             )
                         file.write(piece)
                         progress(len(piece))
-                        self._not_too_slow(path, came, time.monotonic() - begun)
                 if file.tell() < size:
                     raise _broke_off(f"{size - file.tell():,} of {size:,} bytes are missing")
 
@@ -188,9 +207,12 @@ class Client:
         if begin or end:
             headers["Range"] = f"bytes={begin}-{end - 1 if end else ''}"
         for _ in range(_REDIRECTS):
-            with self._session().stream(
-                "GET", url, headers=headers, follow_redirects=False
-            ) as response:
+            with (
+                budget(None),  # of a file the caller knows how large it may be
+                self._session().stream(
+                    "GET", url, headers=headers, follow_redirects=False
+                ) as response,
+            ):
                 where = response.headers.get("Location")
                 if response.status_code not in {301, 302, 303, 307, 308} or where is None:
                     if response.status_code == 416 and headers.get(
@@ -199,7 +221,8 @@ class Client:
                         del headers["Range"]
                         continue
                     if response.status_code >= 400:
-                        response.read()
+                        with budget(Budget(LARGEST_ERROR, 1, _LONGEST)):
+                            read_counted(response)
                     hf_raise_for_status(response)
                     yield response
                     return
@@ -216,29 +239,7 @@ class Client:
 
     def _refuse_neighbours(self, url: str) -> None:
         """Refuse a redirect to a file, or to what only this machine can reach."""
-        parts = urlsplit(url)
-        why = (
-            ""
-            if parts.scheme in {"http", "https"}
-            else f"to a {parts.scheme or 'nameless'}: address"
-        )
-        try:
-            from ipaddress import ip_address
-
-            address = ip_address(parts.hostname or "")
-        except ValueError:
-            address = None
-        if address is not None and (
-            address.is_link_local or address.is_unspecified or address.is_multicast
-        ):
-            why = f"to {address}, which only this machine can reach"
-        if (
-            address is not None
-            and address.is_loopback
-            and urlsplit(self.endpoint).hostname not in {"127.0.0.1", "::1", "localhost"}
-        ):
-            why = f"to {address}, which is this machine"
-        if why:
+        if why := unsafe(url, self.endpoint):
             raise StorageError(
                 f"cannot read {self.url}",
                 why=f"the Hub redirects {why}",
@@ -250,14 +251,6 @@ class Client:
         if length is not None and came < int(length):
             raise _broke_off(f"{path} broke off")
 
-    def _not_too_slow(self, path: str, came: int, seconds: float) -> None:
-        if seconds > _GRACE and came < _SLOWEST * seconds:
-            raise StorageError(
-                f"cannot read {self.url}",
-                why=f"'{path}' comes at {came / seconds:,.0f} bytes a second",
-                fix="try again later",
-            )
-
     def _session(self) -> httpx2.Client:
         """huggingface_hub's own client (hooks for offline mode, proxies), which by itself waits forever."""
         import httpx2
@@ -266,7 +259,28 @@ class Client:
         session = get_session()
         if session.timeout.read is None:
             session.timeout = httpx2.Timeout(self._silence, connect=_CONNECT)
+        bound(session)
+        hooks = session.event_hooks["response"]
+        if count_response not in hooks:
+            hooks.append(count_response)
         return session
+
+
+def _allowed(doing: str) -> Budget:
+    """What responses to one call may bring; how long a person's own upload takes is not the Hub's doing."""
+    if doing == "write":
+        return Budget(_MOST_BYTES, sys.maxsize, float("inf"))
+    return Budget(_MOST_BYTES, _MOST_RESPONSES, _LONGEST)
+
+
+def _check_environment(url: str) -> None:
+    """What huggingface_hub reads when it is imported, and would fail on without a name."""
+    if os.environ.get("HF_ENDPOINT"):
+        check_web_address(url, "HF_ENDPOINT", os.environ["HF_ENDPOINT"])
+    for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
+        check_whole_number(url, name)
+    check_secret(url, "HF_TOKEN")
+    check_proxies(url)
 
 
 def _broke_off(text: str) -> Exception:

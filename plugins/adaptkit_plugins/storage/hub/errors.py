@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from adaptkit.errors import NotFound, StorageError
 from adaptkit.io.http import POLICY, retry_after
+from adaptkit.io.http_limits import TooLarge, TooSlow
+from adaptkit_plugins.storage.hub.redirects import Misled
 
 if TYPE_CHECKING:
     import httpx2
@@ -47,6 +49,14 @@ def explain(doing: str, url: str, repo: str, host: str, error: BaseException) ->
 
     what, status = f"cannot {doing} {url}", status_of(error)
     page = f"{host}/{repo}"
+    if isinstance(error, TooSlow):
+        return StorageError(what, why=str(error), fix="try again later")
+    if isinstance(error, Misled):
+        return StorageError(what, why=str(error), fix="do not trust that Hub")
+    if isinstance(error, TooLarge):
+        return StorageError(
+            what, why=f"what {host} returns is too large: {error}", fix="do not trust that Hub"
+        )
     if isinstance(error, hub.OfflineModeIsEnabled):
         return StorageError(
             what,

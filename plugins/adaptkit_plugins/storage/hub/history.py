@@ -20,7 +20,7 @@ from adaptkit.types import BaseIdentity, FileEntry, Manifest, PlacedVersion, art
 from adaptkit_plugins.storage.hub.errors import NoFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from adaptkit.types import Facts
     from adaptkit_plugins.storage.hub.client import Client
@@ -135,6 +135,21 @@ class History:
             entry for entry in placed.manifest.extras if _fits(files.get(entry.path), entry)
         )
         return replace(placed, manifest=replace(placed.manifest, extras=extras), revision=commit)
+
+    def damage(self, commit: str, entries: Sequence[FileEntry]) -> Mapping[str, str]:
+        """Which files a commit does not hold as a manifest states them, by what the Hub lists, with the reason."""
+        files, found = self.tree(commit), {}
+        for entry in entries:
+            listed = files.get(entry.path)
+            if not _fits(listed, entry):
+                found[entry.path] = (
+                    "it is missing"
+                    if listed is None
+                    else f"it has {listed.size:,} bytes, not {entry.size:,}"
+                    if listed.size != entry.size
+                    else "it has another sha256"
+                )
+        return found
 
     def plain(self, commit: str) -> PlacedVersion:
         """The PEFT files of a commit that adaptkit did not make: what is known is what the Hub states of them."""

@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from adaptkit.errors import StorageError, requires_extra
+from adaptkit.io.http_environment import check_web_address
+from adaptkit_plugins.storage.objects.profiles import profile_credentials
 
 if TYPE_CHECKING:
-    from obstore.store import AzureStore, ClientConfig, GCSConfig, GCSStore, RetryConfig, S3Store
+    from obstore.store import (
+        AzureStore,
+        ClientConfig,
+        GCSConfig,
+        GCSStore,
+        RetryConfig,
+        S3Config,
+        S3Store,
+    )
 
     Store = S3Store | GCSStore | AzureStore
 
@@ -102,6 +112,11 @@ class Address:
         """The names of the variables that credentials usually come from."""
         return _CREDENTIALS[self.scheme]
 
+    def check_endpoint(self) -> None:
+        """Refuse an endpoint in the environment that is no web address; obstore would panic."""
+        if self.endpoint:
+            check_web_address(self.url, self.endpoint_variable, self.endpoint)
+
     def key(self, path: str) -> str:
         """The key of a path below this place."""
         return f"{self.prefix}/{path}".strip("/")
@@ -110,15 +125,18 @@ class Address:
         """The client for the bucket; obstore reads the environment. It tries `retries` times again by itself."""
         with requires_extra("s3", f"cannot open {self.url}"):
             from obstore.store import AzureStore, GCSStore, S3Store
+        self.check_endpoint()
+        profile = profile_credentials(self.url) if self.scheme == "s3" else None
         if (
             self.scheme == "s3"
+            and profile is None
             and not any(os.environ.get(name) for name in _SOURCES)
             and _no_metadata()
         ):
             raise StorageError(
                 f"cannot open {self.url}",
                 why="no credentials were found",
-                fix=f"set {', '.join(self.credentials)}",
+                fix=f"set {', '.join(self.credentials)}, or AWS_PROFILE",
             )
         client: ClientConfig = {
             # plain HTTP only where the user wrote it into the environment
@@ -131,6 +149,15 @@ class Address:
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(minutes=2)}
         try:
             if self.scheme == "s3":
+                if profile is not None:
+                    region: S3Config = {"region": profile.region} if profile.region else {}
+                    return S3Store(
+                        self.bucket,
+                        config=region,
+                        client_options=client,
+                        retry_config=retry,
+                        credential_provider=profile,
+                    )
                 return S3Store(self.bucket, client_options=client, retry_config=retry)
             if self.scheme == "gs":
                 base: GCSConfig = {"base_url": self.endpoint} if self.endpoint else {}

@@ -18,6 +18,7 @@ from adaptkit.extend.versioned_storage import (
     VersionedStorage,
     alias_table,
     alias_table_bytes,
+    damaged,
     manifest_bytes,
 )
 from adaptkit.io.parallel import run_transfers
@@ -111,6 +112,29 @@ class ObjectBackend(VersionedStorage):
 
         report = thread_safe(progress)
         run_transfers(fetch, files, workers=_AT_ONCE)
+
+    def damage(self, version: PlacedVersion) -> Mapping[str, str]:
+        folder = f"v{version.number}"
+        sizes = {
+            path.removeprefix(f"{folder}/"): meta["size"]
+            for path, meta in self.bucket.entries(folder).items()
+        }
+        return damaged(version.manifest.files + version.manifest.extras, sizes)
+
+    def repair(
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        paths: Mapping[str, Path],
+        progress: Progress = no_progress,
+    ) -> int:
+        def bring(entry: FileEntry) -> int:
+            target = f"v{version.number}/{check_relative(entry.path)}"
+            self.bucket.upload(target, entry, paths[entry.path], report)
+            return entry.size
+
+        report = thread_safe(progress)
+        return sum(run_transfers(bring, files, workers=_AT_ONCE))
 
     def names(self) -> tuple[str, ...]:
         found = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from contextlib import contextmanager
 from hashlib import sha256
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from adaptkit.errors import Corrupt, StorageError
 from adaptkit_plugins.storage.objects import errors
 from adaptkit_plugins.storage.objects.retries import persist
+from adaptkit_plugins.storage.objects.waiting import CHUNK, Silent, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from obstore import ObjectMeta, PutMode
+    from obstore import GetOptions, ObjectMeta, PutMode
 
     from adaptkit.extend import Progress
     from adaptkit.types import FileEntry
@@ -25,7 +27,8 @@ T = TypeVar("T")
 PART = 8 << 20  # bytes; what is larger goes up in parts, some at a time
 _PARTS_AT_ONCE = 8
 _PIECE = 1 << 20
-_MOST_KEYS = 1_000_000
+_MOST_KEYS = 100_000
+_LONGEST_LIST = 60.0  # seconds
 BROKEN = "kind: Body"  # as obstore names a connection that broke in the middle
 
 
@@ -50,13 +53,14 @@ class Bucket:
 
         def work() -> dict[str, ObjectMeta]:
             found: dict[str, ObjectMeta] = {}
-            below = self.address.key(prefix)
-            for page in obstore.list(self._store, below or None, chunk_size=1000):
+            below, begun = self.address.key(prefix), time.monotonic()
+            pages = obstore.list(self._store, below or None, chunk_size=1000)
+            while page := wait(lambda: _next(pages)):
                 found.update((meta["path"].removeprefix(root), meta) for meta in page)
-                if len(found) > _MOST_KEYS:
+                if len(found) > _MOST_KEYS or time.monotonic() - begun > _LONGEST_LIST:
                     raise StorageError(
                         f"cannot list {self.address.url}",
-                        why=f"more than {_MOST_KEYS:,} objects are stored there",
+                        why=f"the list does not end: it goes on after {len(found):,} objects",
                         fix="give the adapter a folder of its own",
                     )
             return found
@@ -71,12 +75,12 @@ class Bucket:
         import obstore
 
         def work() -> tuple[bytes, str]:
-            response = obstore.get(self._store, self.address.key(path))
+            response = wait(lambda: obstore.get_async(self._store, self.address.key(path)))
             if response.meta["size"] > largest:
                 raise Corrupt(
                     f"{self.address.url}/{path} is too large", why=f"more than {largest:,} bytes"
                 )
-            return bytes(response.bytes()), response.meta["e_tag"] or ""
+            return bytes(wait(response.bytes_async)), response.meta["e_tag"] or ""
 
         return self._explained("read", path, work)
 
@@ -205,10 +209,10 @@ class Bucket:
                     done = file.seek(0)
                     file.truncate()
                 try:
-                    response = obstore.get(
-                        self._parts, key, options={"range": {"offset": done}} if done else {}
-                    )
-                    for piece in response.stream(4 * _PIECE):
+                    options: GetOptions = {"range": {"offset": done}} if done else {}
+                    response = wait(lambda: obstore.get_async(self._parts, key, options=options))
+                    pieces = response.stream(CHUNK)
+                    while piece := wait(lambda: _next(pieces)):
                         kept = bytes(piece)[: size + 1 - done]
                         done += file.write(kept)
                         if done > reported:  # what comes again is counted once
@@ -250,6 +254,12 @@ class Bucket:
 
         try:
             yield
+        except Silent as error:
+            raise StorageError(
+                f"cannot {doing} {self.address.url}",
+                why=f"the store is too slow: {error}",
+                fix="try again later",
+            ) from None
         except (BaseError, FileNotFoundError, ConnectionError, ValueError) as error:
             if errors.missing_key(error):
                 raise FileNotFoundError from None
@@ -257,6 +267,19 @@ class Bucket:
             if errors.not_supported(error):
                 raise Unsupported(failed.what, why=failed.why, fix=failed.fix) from None
             raise failed from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # what Rust's own failures are to Python
+                raise
+            raise StorageError(
+                f"cannot {doing} {self.address.url}",
+                why="its client broke off (a panic in obstore)",
+                fix=f"check {self.address.endpoint_variable}, and that obstore is up to date",
+            ) from None
+
+
+async def _next(stream: AsyncIterator[T]) -> T | None:
+    """The next of a stream; None at its end."""
+    return await anext(stream, None)
 
 
 class Unsupported(StorageError):

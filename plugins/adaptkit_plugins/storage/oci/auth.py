@@ -1,4 +1,4 @@
-"""Logins: what `docker login` stores, and the tokens that a registry's own server gives for it."""
+"""Logins: what `docker login` and `podman login` store, and the tokens that a registry's own server gives for it."""
 
 from __future__ import annotations
 
@@ -41,11 +41,28 @@ class Login:
 
 
 def find(host: str) -> Login:
-    """The login for a host in docker's configuration; an empty one without."""
-    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    """The login for a host in docker's or podman's configuration; an empty one without."""
+    for path in _files():
+        if login := _in_file(path, host):
+            return login
+    return Login()
+
+
+def _files() -> tuple[Path, ...]:
+    """Where logins are stored: docker's file, then podman's (containers-auth.json(5)), which have one form."""
+    docker = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    if named := os.environ.get("REGISTRY_AUTH_FILE"):
+        return Path(named), docker
+    running = os.environ.get("XDG_RUNTIME_DIR")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    podman = [Path(running) / "containers" / "auth.json"] if running else []
+    return docker, *podman, config / "containers" / "auth.json"
+
+
+def _in_file(path: Path, host: str) -> Login:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Login()
     except (OSError, ValueError, RecursionError):
         raise StorageError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import NotFound, StorageError
 from adaptkit.extend import Promise, no_progress
-from adaptkit.extend.versioned_storage import LARGEST_MANIFEST, VersionedStorage
+from adaptkit.extend.versioned_storage import LARGEST_MANIFEST, VersionedStorage, damaged
 from adaptkit.io.parallel import run_transfers
 from adaptkit.io.progress import thread_safe
 from adaptkit.io.safe_paths import check_relative
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from adaptkit.types import FileEntry, PlacedVersion
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _AT_ONCE = 4
 _LOOKS = 8
@@ -115,7 +116,7 @@ class OciBackend(VersionedStorage):
 
     def aliases(self) -> Mapping[str, int]:
         self._needs_repository()
-        tags = self.manifests.tags()
+        tags = [tag for tag in self.manifests.tags() if _ALIAS.fullmatch(tag)]
         found = run_transfers(self.manifests.digest, tags, workers=self.readers)
         digests = dict(zip(tags, found, strict=True))
         versions = {
@@ -136,6 +137,33 @@ class OciBackend(VersionedStorage):
         pinned = OciBackend(self.url)
         pinned.address = replace(self.address, tag=digest)
         return pinned.version() if pinned.numbers() else None
+
+    def damage(self, version: PlacedVersion) -> Mapping[str, str]:
+        entries = version.manifest.files + version.manifest.extras
+
+        def size(entry: FileEntry) -> int | None:
+            return self.blobs.size(f"sha256:{entry.sha256}")
+
+        sizes = run_transfers(size, entries, workers=self.readers)
+        return damaged(
+            entries, {entry.path: size for entry, size in zip(entries, sizes, strict=True)}
+        )
+
+    def repair(
+        self,
+        version: PlacedVersion,
+        files: Sequence[FileEntry],
+        paths: Mapping[str, Path],
+        progress: Progress = no_progress,
+    ) -> int:
+        report = thread_safe(progress)
+
+        def put(entry: FileEntry) -> int:
+            return self.blobs.put(
+                f"sha256:{entry.sha256}", paths[entry.path], entry.size, report, anew=True
+            )
+
+        return sum(run_transfers(put, files, workers=_AT_ONCE))
 
     def names(self) -> tuple[str, ...]:
         root = f"{self.address.repository}/" if self.address.repository else ""
@@ -175,10 +203,12 @@ class OciBackend(VersionedStorage):
             ) from None
 
     def set_alias(self, alias: str, number: int) -> None:
-        if _VERSION.fullmatch(alias):
+        if _VERSION.fullmatch(alias) or not _ALIAS.fullmatch(alias):
             raise StorageError(
-                f"cannot call a version '{alias}' in {self.url}",
-                why="tags of this form are version numbers",
+                f"cannot call a version {alias[:80]!a} in {self.url}",
+                why="tags of this form are version numbers"
+                if _VERSION.fullmatch(alias)
+                else "an alias is letters, digits, '.', '_' and '-', and begins with a letter",
                 fix="choose another alias",
             )
         data = self.manifests.get(f"v{number}")

@@ -10,6 +10,8 @@ from urllib.parse import quote, urljoin
 from adaptkit.errors import Corrupt, StorageError
 from adaptkit.extend import no_progress
 from adaptkit.io.http import retry
+from adaptkit.io.http_limits import TooLarge, TooSlow, refuse_compressed
+from adaptkit_plugins.storage.oci import images
 from adaptkit_plugins.storage.oci.errors import (
     Broken,
     Expired,
@@ -47,13 +49,19 @@ class Blobs:
 
     def has(self, digest: str) -> bool:
         """Whether the registry reports that it has the blob in this repository."""
-        url = self._client.url(f"blobs/{digest}")
+        return self.size(digest) is not None
+
+    def size(self, digest: str) -> int | None:
+        """The size of a blob as the registry reports it, 0 when it does not say; None when it has no such blob."""
+        url = self._client.url(f"blobs/{images.checked(digest, self._client.address.url)}")
         response = self._client.send(
             "HEAD", url, doing="read", scope=self._client.writing, accept=(200, 404)
         )
-        if response.status_code == 200:
-            _seen[self._host, digest] = self._repository
-        return response.status_code == 200
+        if response.status_code != 200:
+            return None
+        _seen[self._host, digest] = self._repository
+        stated = str(response.headers.get("Content-Length", ""))
+        return int(stated) if stated.isdecimal() and len(stated) < 19 else 0
 
     def put(
         self,
@@ -280,13 +288,14 @@ class Blobs:
         import httpx
 
         done = 0
+        url = self._client.url(f"blobs/{images.checked(digest, self._client.address.url)}")
 
         def go_on() -> None:
             nonlocal done
             headers = {"Range": f"bytes={done}-"} if done else {}
             response = self._client.send(
                 "GET",
-                self._client.url(f"blobs/{digest}"),
+                url,
                 doing="read",
                 accept=(200, 206, 404, 416),
                 stream=True,
@@ -303,7 +312,9 @@ class Blobs:
                     return
                 resumed = done if response.status_code == 206 else 0
                 skip = done - resumed  # a whole again: what is here already is passed over
-                whole = int(response.headers.get("Content-Length") or 0) + resumed
+                refuse_compressed(response.headers)
+                stated = str(response.headers.get("Content-Length", ""))
+                whole = (int(stated) if stated.isdecimal() and len(stated) < 19 else 0) + resumed
                 for data in response.iter_raw(_READ):
                     kept = data[skip:][: most + 1 - done]
                     skip -= min(skip, len(data))
@@ -319,6 +330,8 @@ class Blobs:
 
         try:
             retry(go_on, transient=download_transient, advanced=lambda: done)
+        except (TooSlow, TooLarge) as error:
+            raise self._failed("read", str(error), "do not trust this registry") from None
         except (httpx.HTTPError, Broken):
             raise self._failed(
                 "read", "the connection broke again and again", "check the network, then try again"

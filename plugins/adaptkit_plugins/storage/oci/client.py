@@ -11,6 +11,8 @@ from urllib.parse import urljoin, urlsplit
 
 from adaptkit.errors import requires_extra
 from adaptkit.io.http import BUSY, retry
+from adaptkit.io.http_environment import check_proxies
+from adaptkit.io.http_limits import LARGEST_ERROR, TooLarge, TooSlow, body, bound
 from adaptkit_plugins.storage.oci import auth, errors
 from adaptkit_plugins.storage.oci.address import may_be_asked
 from adaptkit_plugins.storage.oci.retries import transient, wait_asked
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from adaptkit_plugins.storage.oci.address import Address
 
+LARGEST = 4 << 20  # bytes of a response that is not a blob, as registries have it for manifests
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -40,12 +43,14 @@ class Client:
         """The HTTP client; opened when first needed."""
         with requires_extra("oci", f"cannot open {self.address.url}"):
             import httpx
+        check_proxies(self.address.url)
         client = httpx.Client(
             timeout=httpx.Timeout(60.0, connect=10.0),
             follow_redirects=False,
             headers={"User-Agent": "adaptkit"},
             limits=httpx.Limits(max_connections=16),
         )
+        bound(client)
         weakref.finalize(self, client.close)  # a place has no end of its own
         return client
 
@@ -72,14 +77,12 @@ class Client:
         import httpx
 
         def once() -> httpx.Response:
-            response = self._logged_in(
-                method, url, scope or self._scope("pull"), stream=stream, **more
-            )
+            response = self._logged_in(method, url, scope or self._scope("pull"), **more)
             if response.status_code in accept:
-                return response
+                return response if stream else _whole(response, LARGEST)
+            response = _whole(response, LARGEST_ERROR, cut=True)
             if response.status_code not in BUSY:
                 raise errors.refused(doing, self.address, response)
-            response.close()
             raise errors.Busy(response)
 
         try:
@@ -88,6 +91,15 @@ class Client:
             if not repeat:
                 raise errors.Broken(str(busy), busy.wait_asked) from None
             raise errors.refused(doing, self.address, busy.response) from None
+        except TooSlow as error:
+            raise errors.failed(doing, self.address, str(error), "try again later") from None
+        except TooLarge as error:
+            raise errors.failed(
+                doing,
+                self.address,
+                f"its response is too large: {error}",
+                "do not trust this registry",
+            ) from None
         except httpx.TransportError as error:
             if not repeat:
                 raise errors.Broken(type(error).__name__) from None
@@ -95,11 +107,9 @@ class Client:
         except httpx.HTTPError:
             raise errors.failed(doing, self.address, "what it returned is not HTTP") from None
 
-    def _logged_in(
-        self, method: str, url: str, scope: str, *, stream: bool, **more: Any
-    ) -> httpx.Response:
+    def _logged_in(self, method: str, url: str, scope: str, **more: Any) -> httpx.Response:
         used = self._authorisation.get(scope, "")
-        response = self._redirected(method, url, used, stream=stream, **more)
+        response = self._redirected(method, url, used, **more)
         if response.status_code != 401 or not _same_origin(url, self.address.origin):
             return response
         with self._login:  # of several requests that are refused at once, one logs in
@@ -112,11 +122,9 @@ class Client:
         if not now or now == used:
             return response
         response.close()
-        return self._redirected(method, url, now, stream=stream, **more)
+        return self._redirected(method, url, now, **more)
 
-    def _redirected(
-        self, method: str, url: str, authorisation: str, *, stream: bool, **more: Any
-    ) -> httpx.Response:
+    def _redirected(self, method: str, url: str, authorisation: str, **more: Any) -> httpx.Response:
         for _ in range(6):
             if not may_be_asked(url, self.address.origin):
                 raise errors.failed(
@@ -136,7 +144,7 @@ class Client:
                 params=more.get("params"),
                 content=content() if callable(content) else content,
             )
-            response = self.http.send(request, stream=stream)
+            response = self.http.send(request, stream=True)
             if response.status_code not in _REDIRECTS or method not in {"GET", "HEAD"}:
                 return response
             response.close()
@@ -149,8 +157,10 @@ class Client:
         self, url: str, params: Mapping[str, str], headers: Mapping[str, str]
     ) -> httpx.Response:
         if "refresh_token" in params:
-            return self.http.post(url, data=dict(params), headers=headers)
-        return self.http.get(url, params=dict(params), headers=headers)
+            request = self.http.build_request("POST", url, data=dict(params), headers=headers)
+        else:
+            request = self.http.build_request("GET", url, params=dict(params), headers=headers)
+        return _whole(self.http.send(request, stream=True), LARGEST_ERROR)
 
     def _scope(self, what: str) -> str:
         return f"repository:{self.address.repository}:{what}"
@@ -159,6 +169,28 @@ class Client:
     def writing(self) -> str:
         """The scope that a push needs."""
         return self._scope("pull,push")
+
+
+def _whole(response: httpx.Response, largest: int, *, cut: bool = False) -> httpx.Response:
+    """The response with its body read, up to a limit; `cut` leaves out a body that is too large."""
+    import httpx
+
+    try:
+        data = body(response.iter_raw(64 << 10), response.headers, largest)
+    except TooLarge:
+        if not cut:
+            raise
+        data = b""
+    finally:
+        response.close()
+    headers = [
+        (name, value)
+        for name, value in response.headers.multi_items()
+        if name not in {"content-encoding", "transfer-encoding"}
+    ]
+    return httpx.Response(
+        response.status_code, headers=headers, content=data, request=response.request
+    )
 
 
 def _same_origin(url: str, origin: str) -> bool:

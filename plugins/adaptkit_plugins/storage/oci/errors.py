@@ -60,7 +60,7 @@ def refused(doing: str, address: Address, response: httpx.Response) -> StorageEr
         why = (
             "your login is not accepted there"
             if auth.find(host)
-            else "it needs a login, and docker's configuration has none"
+            else "it needs a login, and docker's and podman's configuration have none"
         )
         return failed(doing, address, f"{why}{shown}", f"docker login {host}")
     if status == 403:
@@ -113,7 +113,6 @@ def too_long(wait_asked: float | None) -> str:
 def codes(response: httpx.Response) -> tuple[str, ...]:
     """A registry's own names for what is wrong, such as BLOB_UNKNOWN."""
     try:
-        response.read()
         named = [str(error["code"]) for error in response.json()["errors"]]
     except Exception:  # noqa: BLE001 - whatever a server sends in place of an error
         return ()

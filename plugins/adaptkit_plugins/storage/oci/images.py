@@ -6,6 +6,7 @@ https://github.com/modelpack/model-spec, https://github.com/opencontainers/image
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ EMPTY = "application/vnd.oci.empty.v1+json"
 TITLE = "org.opencontainers.image.title"
 FILEPATH = "org.cncf.model.filepath"
 PREFIX = "io.adaptkit."
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TENSORS = (".safetensors", ".bin", ".pt", ".gguf")
 
 
@@ -84,10 +86,11 @@ def parse(data: bytes, label: str) -> Mapping[str, Any]:
     """An image manifest or index that came from elsewhere, with what we read of it checked; `Corrupt` says why not."""
     try:
         body = json.loads(data)
-        for descriptor in body.get("layers") or body.get("manifests") or ():
+        for descriptor in (*(body.get("layers") or ()), *(body.get("manifests") or ())):
             if (
-                not str(descriptor["digest"]).startswith("sha256:")
+                not _DIGEST.fullmatch(str(descriptor["digest"]))
                 or type(descriptor["size"]) is not int
+                or descriptor["size"] < 0
             ):
                 raise ValueError("a layer has no sha256 or size")  # noqa: TRY301
         return dict(body)
@@ -97,6 +100,17 @@ def parse(data: bytes, label: str) -> Mapping[str, Any]:
             why=str(error) or type(error).__name__,
             fix="ask who pushed it to push it again as a new version",
         ) from error
+
+
+def checked(digest: str, label: str) -> str:
+    """A digest that is about to become part of a URL; `Corrupt` unless it is `sha256:` and 64 digits."""
+    if not _DIGEST.fullmatch(digest):
+        raise Corrupt(
+            f"a digest in {label} cannot be trusted",
+            why=f"{digest[:80]!a} is not sha256: and 64 hexadecimal digits",
+            fix="do not trust who can write there",
+        )
+    return digest
 
 
 def manifest_layer(body: Mapping[str, Any], label: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 LARGEST = 4 << 20  # bytes, as registries have it
 _MOST_PAGES = 1000
+_MOST_NAMES = 100_000
+_LONGEST_LIST = 60.0  # seconds
+_MOST_REFERRERS = 64  # as many signatures of one version are read
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _TRIES = 8
 
 
@@ -28,6 +34,7 @@ class Manifests:
 
     def get(self, reference: str) -> bytes | None:
         """A manifest's bytes, verified against the digest that was asked for or is stated; None when there is none."""
+        self._check(reference)
         response = self._client.send(
             "GET",
             self._client.url(f"manifests/{reference}"),
@@ -38,10 +45,6 @@ class Manifests:
         if response.status_code == 404:
             return None
         data, label = response.content, f"{self._client.address.url} ({reference[:19]})"
-        if len(data) > LARGEST:
-            raise Corrupt(
-                f"the image manifest of {label} is too large", why=f"more than {LARGEST:,} bytes"
-            )
         stated = (
             reference if ":" in reference else response.headers.get("Docker-Content-Digest", "")
         )
@@ -60,6 +63,7 @@ class Manifests:
 
     def put(self, reference: str, data: bytes, kind: str = images.IMAGE) -> bool:
         """Put a manifest; whether the registry itself lists what refers to another manifest."""
+        self._check(reference)
         response = self._client.send(
             "PUT",
             self._client.url(f"manifests/{reference}"),
@@ -163,7 +167,7 @@ class Manifests:
             one for one in self._descriptors(self.get(_fallback(digest))) if one not in listed
         ]
         found: dict[str, Mapping[str, bytes]] = {}
-        for descriptor in listed:
+        for descriptor in listed[:_MOST_REFERRERS]:
             data = (
                 self.get(str(descriptor["digest"]))
                 if descriptor.get("artifactType") in {kind, None, ""}
@@ -178,9 +182,20 @@ class Manifests:
                     str((layer.get("annotations") or {}).get(images.TITLE, "")): self._blobs.small(
                         str(layer["digest"]), LARGEST
                     )
-                    for layer in body.get("layers") or ()
+                    for layer in (body.get("layers") or ())[:_MOST_REFERRERS]
                 }
         return tuple(found.values())
+
+    def _check(self, reference: str) -> None:
+        """Refuse a tag or digest that would lead a URL elsewhere."""
+        if ":" in reference:
+            images.checked(reference, self._client.address.url)
+        elif not _TAG.fullmatch(reference):
+            raise StorageError(
+                f"cannot use a tag of {self._client.address.url}",
+                why=f"{reference[:80]!a} is no tag",
+                fix="tags are letters, digits, '_', '.' and '-', at most 128",
+            )
 
     def _list_in_tag(self, subject: str, descriptor: Mapping[str, Any]) -> None:
         """Add to the tag that lists referrers; nothing locks it, so read back and do it again if another was faster."""
@@ -212,10 +227,11 @@ class Manifests:
 
     def _pages(self, url: str, key: str, scope: str = "") -> tuple[str, ...]:
         found: list[str] = []
+        begun = time.monotonic()
         for _ in range(_MOST_PAGES):
             response = self._client.send("GET", url, doing="read", scope=scope, accept=(200, 404))
             if response.status_code == 404:
-                break
+                return tuple(dict.fromkeys(found))
             try:
                 found += [str(one) for one in response.json().get(key) or ()]
             except (ValueError, AttributeError, TypeError, RecursionError):
@@ -226,9 +242,15 @@ class Manifests:
                 ) from None
             following = response.links.get("next", {}).get("url")
             if not following:
+                return tuple(dict.fromkeys(found))
+            if len(found) > _MOST_NAMES or time.monotonic() - begun > _LONGEST_LIST:
                 break
             url = urljoin(url, following)
-        return tuple(dict.fromkeys(found))
+        raise StorageError(
+            f"cannot read {self._client.address.url}",
+            why=f"its list of {key} does not end: it goes on after {len(found):,} names",
+            fix="do not trust this registry, or give the adapter a repository of its own",
+        )
 
 
 def _fallback(digest: str) -> str:

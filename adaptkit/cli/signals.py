@@ -1,0 +1,62 @@
+"""SIGTERM and Ctrl-C end a command: it clears away what it has begun, and after `PATIENCE` seconds it ends all the same.
+
+A pool waits for its threads, and a thread may wait for a server; a library's own code may not look at signals at all.
+So a thread of its own hears of them (`signal.set_wakeup_fd`), and ends the process when the command has not.
+Nothing is lost by that: every write of adaptkit survives a kill (docs/reliability.md).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from typing import Any
+
+from adaptkit.io.staging import clear_all
+
+PATIENCE = 1.2  # seconds
+_MESSAGE = b"interrupted; completed steps were kept, run the command again to continue\n"
+
+
+class Signals:
+    """Holds the handlers while a command runs; `to_end` says whether it was SIGTERM."""
+
+    def __init__(self) -> None:
+        self.to_end = False
+        self._before: Any = None
+        self._finished = threading.Event()
+        self._wakeup = -1
+        with suppress(ValueError):  # not the main thread
+            self._before = signal.signal(signal.SIGTERM, self._end)
+            heard, self._wakeup = os.pipe()
+            os.set_blocking(self._wakeup, False)
+            self._old_wakeup = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, args=(heard,), daemon=True).start()
+
+    def _end(self, *_: object) -> None:
+        self.to_end = True
+        raise KeyboardInterrupt
+
+    def _watch(self, heard: int) -> None:
+        """Wait for a signal that ends the command, then for its end."""
+        try:
+            while data := os.read(heard, 64):
+                ends = [number for number in data if number in {signal.SIGINT, signal.SIGTERM}]
+                if ends and not self._finished.wait(PATIENCE):
+                    clear_all()
+                    with suppress(OSError):
+                        os.write(2, _MESSAGE)
+                    os._exit(128 + ends[0])
+        finally:
+            os.close(heard)
+
+    def give_back(self) -> None:
+        """The command has ended: everything as it was."""
+        self._finished.set()
+        if self._wakeup >= 0:
+            signal.set_wakeup_fd(self._old_wakeup)
+            os.close(self._wakeup)
+            self._wakeup = -1
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
