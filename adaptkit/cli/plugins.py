@@ -41,7 +41,7 @@ def doctor(session: Session, context: click.Context) -> None:
     session.out.table(value, HEAD, rows(records), "no plugins")
     broken = [record for record in records if is_broken(record)]
     for record in broken:
-        session.out.warn(f"{record.plugin}: {record.reason}\n  {fix(record)}")
+        session.out.warn([f"{record.plugin}: {record.reason}", f"  {fix(record)}"])
     for name in session.plugins.unmatched:
         session.out.warn(f"ADAPTKIT_DISABLE_PLUGINS names '{name}', and no plugin is called that")
     if broken:

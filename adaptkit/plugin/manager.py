@@ -25,6 +25,7 @@ from adaptkit.errors import BadAdapter, NotFound, PluginError, distribution, nea
 from adaptkit.extend.review import Objection, Severity
 from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
 from adaptkit.plugin.entry_points import GROUP, installed, qualified
+from adaptkit.plugin.interrupts import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -196,11 +197,11 @@ class Plugins:
         objections: list[tuple[str, Objection]] = []
         for plugin, hook in self._each("review"):
             try:
-                with redirect_stdout(sys.stderr):
+                with redirect_stdout(sys.stderr), interrupts() as asked:
                     answers = [_objection(one) for answer in hook(action=action) for one in answer]
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001  (any failure of a reviewer refuses, `exit()` too)
+            except BaseException as error:
+                if asked(error):
+                    raise
                 answers = [Objection(f"its review broke: {_told(error)}", Severity.REFUSE)]
             objections += [(plugin, objection) for objection in answers]
         return tuple(objections)
@@ -218,11 +219,11 @@ class Plugins:
         warnings = []
         for plugin, hook in self._each("on_event"):
             try:
-                with redirect_stdout(sys.stderr):
+                with redirect_stdout(sys.stderr), interrupts() as asked:
                     hook(event=event)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001  (what happened has happened)
+            except BaseException as error:
+                if asked(error):
+                    raise
                 warnings.append(
                     f"the plugin '{plugin}' broke on the event '{event.verb}': {_told(error)}"
                 )
@@ -270,17 +271,17 @@ class Plugins:
     def _load(self, name: str, state: _State, *, strict: bool = False) -> None:
         state.status = "loaded"
         try:
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(sys.stderr), interrupts() as asked:
                 plugin = state.entry.load()
                 hash(plugin)  # pluggy keeps plugins in sets
                 self._hooks.register(plugin, name)
                 self._check_hooks(plugin)
                 offered = {kind: self._offered(name, kind) for kind in KINDS}
-        except KeyboardInterrupt:
-            raise
         except (
             BaseException
-        ) as error:  # SystemExit too: an `exit()` in a plugin must not end the program
+        ) as error:  # an `exit()` or KeyboardInterrupt of a plugin must not end the program
+            if asked(error):
+                raise
             if self._hooks.has_plugin(name):
                 self._hooks.unregister(name=name)
             state.status, state.remarks = "failed", [_told(error)]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError
 from adaptkit.extend import Bundle, StorageBackend
-from adaptkit.extend.versioned_storage import VersionedStorage
 from adaptkit.io.files import sha256_file
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
+from adaptkit.remotes.foreign import aliases_of, examined, names_in
 from adaptkit.signing.signatures import KIND
 
 if TYPE_CHECKING:
@@ -109,18 +109,18 @@ class Plan:
 
 
 def pairs(
-    places: Places, source: str, target: str
+    places: Places, source: str, target: str, notify: Callable[[str], None]
 ) -> list[tuple[StorageBackend, StorageBackend, refs.Selector | None]]:
     """Which place goes where.
 
     One adapter's (`team:naval`, a URL), or every adapter's below a remote or a root's URL.
     """
     if "://" not in source and ":" not in source:
-        return _below(places, places.root(source), target)
+        return _below(places, places.root(source), target, notify)
     place, selector = places.to_pull(source)
     name = refs.check_name(place.url.rstrip("/").rpartition("/")[2]) if "://" not in target else ""
     if "://" in source and selector is None and not _holds_versions(place):
-        return _below(places, place, target)
+        return _below(places, place, target, notify)
     if "://" not in source:
         parsed = refs.parse(source)
         assert isinstance(parsed, refs.RemoteRef)
@@ -130,21 +130,13 @@ def pairs(
 
 def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector | None) -> Plan:
     """Look at both sides; nothing is written."""
-    listed = (
-        transfer.placed_versions(source)
-        if selector is None
-        else (transfer.choose(source, selector),)
+    listed, complaints = (
+        examined(source) if selector is None else ((transfer.choose(source, selector),), ())
     )
     numbers = {
         p.manifest.digest: p.number for p in reversed(transfer.placed_versions(target)) if p.number
     }
-    broken = []
-    if isinstance(source, VersionedStorage) and selector is None:
-        for number in sorted(set(source.numbers()) - {placed.number for placed in listed}):
-            try:
-                source.version(number)
-            except AdaptkitError as error:
-                broken.append(error.summary)
+    broken = [*complaints]
     broken += [
         f"{source.url} has a version without a number, which adaptkit did not make: pull it, and push that"
         for placed in listed
@@ -223,9 +215,11 @@ def _carry_aliases(
     planned: Plan, numbers: Mapping[str, int], failures: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     digests = {placed.number: placed.manifest.digest for placed in planned.listed}
+    found, left_out = aliases_of(planned.source)
+    failures += left_out
     wanted = {
         alias: numbers[digests[number]]
-        for alias, number in sorted(planned.source.aliases().items())
+        for alias, number in sorted(found.items())
         if digests.get(number) in numbers
     }
     if wanted and type(planned.target).set_alias is StorageBackend.set_alias:
@@ -281,9 +275,11 @@ def _check(
 
 
 def _below(
-    places: Places, root: StorageBackend, target: str
+    places: Places, root: StorageBackend, target: str, notify: Callable[[str], None]
 ) -> list[tuple[StorageBackend, StorageBackend, refs.Selector | None]]:
-    names = root.names()
+    names, left_out = names_in(root)
+    for text in left_out:
+        notify(text)
     if not names:
         raise StorageError(
             f"there is nothing to mirror in {root.url}",
