@@ -44,6 +44,7 @@ COMMANDS = {
     "sign": "signing",
     "base": "bases",
     "config": "config",
+    "trust": "trust",
     "verify": "maintenance",
     "fsck": "maintenance",
     "gc": "maintenance",

@@ -26,6 +26,7 @@ from adaptkit.extend.review import Objection, Severity
 from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
 from adaptkit.plugin.entry_points import GROUP, installed, qualified
 from adaptkit.plugin.interrupts import interrupts
+from adaptkit.plugin.pins import pins_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from adaptkit.types import Event
 
 FOLLOWERS = ("review", "on_event")
+THIRD_PARTY = "all-third-party"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,22 @@ class Plugins:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Plugins:
-        """The plugins installed here, less ADAPTKIT_DISABLE_PLUGINS; ADAPTKIT_STRICT_PLUGINS=1 raises what breaks."""
-        disabled = filter(
-            None,
-            (name.strip() for name in environment.get("ADAPTKIT_DISABLE_PLUGINS", "").split(",")),
-        )
+        """The plugins installed here, less ADAPTKIT_DISABLE_PLUGINS; ADAPTKIT_STRICT_PLUGINS=1 raises what breaks.
+
+        `all-third-party` among those to disable means every plugin that is not adaptkit's own.
+        """
+        entries = installed(GROUP)
+        names = map(str.strip, environment.get("ADAPTKIT_DISABLE_PLUGINS", "").split(","))
+        disabled = set(filter(None, names))
+        if THIRD_PARTY in disabled:
+            disabled.remove(THIRD_PARTY)
+            disabled |= {name for name, entry in qualified(entries) if entry.third_party}
         strict = environment.get("ADAPTKIT_STRICT_PLUGINS") == "1"
-        return cls(installed(GROUP), disabled=disabled, strict=strict)
+        return cls(entries, disabled=disabled, strict=strict)
+
+    def pins(self) -> dict[str, dict[str, str]]:
+        """What each distribution other than adaptkit registers, of the plugins that are not switched off."""
+        return pins_of(s.entry for s in self._states.values() if s.status != "disabled")
 
     @property
     def disabled(self) -> tuple[str, ...]:
