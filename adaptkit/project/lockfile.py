@@ -146,8 +146,8 @@ def _entry(file: Path, text: str, name: str, value: Any) -> Locked:
         )
     try:
         check_name(fields["adapter"])
-        if not fields["place"] and not 1 <= fields["number"] <= LARGEST_NUMBER:
-            raise ValueError(f"a number from 1 to {LARGEST_NUMBER:,}")  # noqa: TRY301
+        if not 0 <= fields["number"] <= LARGEST_NUMBER:
+            raise ValueError(f"a number up to {LARGEST_NUMBER:,}")  # noqa: TRY301
         base = dict(fields["base"])
         identity = BaseIdentity(
             base.pop("name", None), tuple(Level(value, measured=False) for value in base.values())
