@@ -9,13 +9,13 @@ import os
 import signal
 import sys
 from contextlib import ExitStack, contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.cli.inert import inert_lines
 from adaptkit.errors import AdaptkitError
 
 if TYPE_CHECKING:
@@ -46,32 +46,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _guarded(arguments: Sequence[str] | None, session: Session, asked: _Signals) -> int:
     """The command's exit code; whatever it raised, a plugin's or a library's own kinds too, is a message."""
-    from adaptkit.cli.app import app
+    from adaptkit.cli.app import PipeError, app
 
     debug = os.environ.get("ADAPTKIT_DEBUG") == "1"
     out = session.out
     try:
         code = app.main(args=arguments, prog_name="adaptkit", standalone_mode=False, obj=session)
         return int(code or 0)
-    except click.UsageError as error:
-        error.message = inert_lines(error.message)
-        error.show()
-        return 2
     except click.ClickException as error:
-        error.message = inert_lines(error.message)
-        error.show()
-        return 1
+        shown = StringIO()
+        error.show(file=shown)
+        out.say(shown.getvalue().rstrip("\n"))
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         out.say("interrupted; completed steps were kept, run the command again to continue")
         return 143 if asked.to_end else 130
     except SystemExit as error:
-        return _exit_code(error)
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+            return 0  # click's own end, when the reader of --help went away
+        return error.code if isinstance(error.code, int) else int(bool(error.code))
     except AdaptkitError as error:
         if debug:
             raise
         out.error([error.summary, *(f"  {line}" for line in error.fix.split("\n") if error.fix)])
         return 1
-    except OSError as error:  # what click itself prints: help, a prompt
+    except (OSError, PipeError) as failed:
+        error = failed.error if isinstance(failed, PipeError) else failed
         if debug or not _of_stdout(error):
             _report(error, debug, out)
             return 1
@@ -116,15 +116,6 @@ def _ended(code: int, session: Session) -> int:
         f"the command was carried out, but its result could not be written: {lost.strerror or lost}"
     )
     return code or OUTPUT_LOST
-
-
-def _exit_code(error: SystemExit) -> int:
-    """What a plugin's `exit()` asked for; click's own, for a reader that went away, is no failure."""
-    from click.utils import PacifyFlushWrapper
-
-    if isinstance(sys.stdout, PacifyFlushWrapper):
-        return 0
-    return error.code if isinstance(error.code, int) else int(bool(error.code))
 
 
 def _of_stdout(error: OSError) -> bool:

@@ -54,6 +54,14 @@ COMMANDS = {
 }
 
 
+class PipeError(Exception):
+    """A broken pipe of a command: click would end with code 1 and no word, whatever pipe it was."""
+
+    def __init__(self, error: BrokenPipeError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class App(click.Group):
     """adaptkit's own commands, then those that plugins add; a plugin never replaces one of ours."""
 
@@ -67,6 +75,12 @@ class App(click.Group):
             assert isinstance(found, click.Command)
             return found
         return self._from_plugins(ctx).get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise PipeError(error) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -29,8 +29,8 @@ def put(workspace, tmp_path):
     return push
 
 
-def rewritten(tmp_path, name, number, **changes):
-    file = tmp_path / "team" / name / f"v{number}" / "adaptkit.json"
+def rewritten(tmp_path, place, number, **changes):
+    file = tmp_path / "team" / place / f"v{number}" / "adaptkit.json"
     file.chmod(0o644)
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     return file
