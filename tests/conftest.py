@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -24,6 +25,7 @@ for name in (
 ):
     os.environ.pop(name, None)
 os.environ["ADAPTKIT_AUTHOR"] = "ada"
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="adaptkit-test-config-")
 
 # Two workers on two busy cores: a slow example is not a failure.
 hypothesis.settings.register_profile("adaptkit", deadline=None)

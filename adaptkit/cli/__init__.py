@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack, contextmanager, suppress
+from io import StringIO
+from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 import click
@@ -15,49 +19,123 @@ from adaptkit.cli.signals import Signals
 from adaptkit.errors import AdaptkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from adaptkit.cli.output import Output
+    from adaptkit.cli.session import Session
+
+
+OUTPUT_LOST = 74  # EX_IOERR of sysexits.h: the work was done, and its result could not be written
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    The exit code: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated.
+    The exit code: 0 done, 1 refused or failed, 2 wrong usage, 74 done but stdout took no more,
+    130 interrupted, 143 terminated.
     """
-    from adaptkit.cli.app import app
+    from adaptkit.cli.session import Session
+
+    session, asked = Session(), Signals()
+    with _streams():
+        try:
+            return _ended(_guarded(arguments, session, asked), session)
+        finally:
+            asked.give_back()
+
+
+def _guarded(arguments: Sequence[str] | None, session: Session, asked: Signals) -> int:
+    """The command's exit code; whatever it raised, a plugin's or a library's own kinds too, is a message."""
+    from adaptkit.cli.app import PipeError, app
 
     debug = os.environ.get("ADAPTKIT_DEBUG") == "1"
-    asked = Signals()
+    out = session.out
     try:
-        code = app.main(args=arguments, prog_name="adaptkit", standalone_mode=False)
-        sys.stdout.flush()
+        code = app.main(args=arguments, prog_name="adaptkit", standalone_mode=False, obj=session)
         return int(code or 0)
-    except click.UsageError as error:
-        error.show()
-        return 2
     except click.ClickException as error:
-        error.show()
-        return 1
+        shown = StringIO()
+        error.show(file=shown)
+        out.say(shown.getvalue().rstrip("\n"))
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo(
-            "interrupted; completed steps were kept, run the command again to continue", err=True
-        )
+        out.say("interrupted; completed steps were kept, run the command again to continue")
         return 143 if asked.to_end else 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as error:
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+            return 0  # click's own end, when the reader of --help went away
+        return error.code if isinstance(error.code, int) else int(bool(error.code))
     except AdaptkitError as error:
         if debug:
             raise
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+        out.error([error.summary, *(f"  {line}" for line in error.fix.split("\n") if error.fix)])
         return 1
-    except Exception as error:  # a bug; even so no traceback unless asked for
-        if debug:
-            raise
-        click.echo(
-            f"{click.style('error:', fg='red', bold=True)} {type(error).__name__}: {error}\n"
-            "  this is a bug in adaptkit or a plugin; ADAPTKIT_DEBUG=1 shows where",
-            err=True,
-        )
+    except (OSError, PipeError) as failed:
+        cause = failed.error if isinstance(failed, PipeError) else failed
+        if debug or not _of_stdout(cause):
+            _report(cause, debug, out)
+            return 1
+        out.lost = cause
+        return 0
+    except BaseException as error:  # noqa: BLE001  (a bug, or a library's panic, which is no Exception)
+        _report(error, debug, out)
         return 1
-    finally:
-        asked.give_back()
+
+
+def _report(error: BaseException, debug: bool, out: Output) -> None:
+    """A bug; even so no traceback unless asked for."""
+    if debug:
+        raise error
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)
+        text = ""
+    out.error(
+        [
+            f"{type(error).__name__}: {text}",
+            "  this is a bug in adaptkit, a plugin or a library; ADAPTKIT_DEBUG=1 shows where",
+        ]
+    )
+
+
+def _ended(code: int, session: Session) -> int:
+    """The exit code, when stdout may have taken less than all of the result."""
+    lost = session.out.lost
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        lost = lost or error
+    if lost is None:
+        return code
+    with suppress(OSError, ValueError, AttributeError):  # or Python complains when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(lost, BrokenPipeError):  # the reader, such as `head`, has seen enough
+        return code
+    session.out.warn(
+        f"the command was carried out, but its result could not be written: {lost.strerror or lost}"
+    )
+    return code or OUTPUT_LOST
+
+
+def _of_stdout(error: OSError) -> bool:
+    """Whether printing raised it, and not the work: a full disk and a lost connection look the same."""
+    return any(frame.f_code is click.echo.__code__ for frame, _ in walk_tb(error.__traceback__))
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """What a stream's encoding lacks is written as an escape; a stream that was closed takes and drops everything."""
+    before = sys.stdout, sys.stderr
+    for stream in before:
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    with ExitStack() as stack:
+        for name, stream in zip(("stdout", "stderr"), before, strict=True):
+            if stream is None:
+                nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                setattr(sys, name, nowhere)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before

@@ -261,7 +261,7 @@ def _unchanged(created: bool) -> str:
     return "" if created else "  unchanged"
 
 
-def _describe(shown: Shown) -> str:
+def _describe(shown: Shown) -> list[str]:
     version, manifest = shown.version, shown.manifest
     lines = [
         f"{version.ref}  {version.message}".rstrip(),
@@ -294,10 +294,11 @@ def _describe(shown: Shown) -> str:
     error = loss.get("error") if isinstance(loss, dict) else None
     if isinstance(error, int | float):
         lines.append(f"  loss      {error:.2g} of the untruncated merge")
-    lines += [f"  forced    {text}" for text in manifest.facts.get("forced", ())]
+    forced = manifest.facts.get("forced", ())
+    lines += [f"  forced    {text}" for text in forced if isinstance(forced, list)]
     lines += [f"  placed    {placement.place}@{placement.number}" for placement in shown.placements]
     lines += [
         f"  file      {entry.path}  {entry.size:,} bytes"
         for entry in manifest.files + manifest.extras
     ]
-    return "\n".join(line for line in lines if line)
+    return [line for line in lines if line]

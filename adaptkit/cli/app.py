@@ -53,6 +53,7 @@ COMMANDS = {
     "sign": "signing",
     "base": "bases",
     "config": "config",
+    "trust": "trust",
     "verify": "maintenance",
     "fsck": "maintenance",
     "gc": "maintenance",
@@ -60,6 +61,14 @@ COMMANDS = {
     "registry": "maintenance",
     "plugins": "plugins",
 }
+
+
+class PipeError(Exception):
+    """A broken pipe of a command: click would end with code 1 and no word, whatever pipe it was."""
+
+    def __init__(self, error: BrokenPipeError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class App(click.Group):
@@ -75,6 +84,12 @@ class App(click.Group):
             assert isinstance(found, click.Command)
             return found
         return self._from_plugins(ctx).get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise PipeError(error) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -68,7 +68,7 @@ def bake(
     session.out.data(baked.to_json(), lambda: baked_lines(baked))
 
 
-def baked_lines(baked: Baked) -> str:
+def baked_lines(baked: Baked) -> list[str]:
     """A bake, for people."""
     report = baked.report
     lines = [
@@ -85,7 +85,7 @@ def baked_lines(baked: Baked) -> str:
         lines.append(
             f"  logits within {baked.apart:.2g} of the live adapter's, relative to the largest"
         )
-    return "\n".join(lines)
+    return lines
 
 
 @click.command()

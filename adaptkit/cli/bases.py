@@ -110,9 +110,7 @@ def show_base(session: Session, base_: str, claim: bool) -> None:
         )
     if found.derived_from:
         lines.append(f"  made from {found.derived_from}")
-    session.out.data(
-        found.to_json() | {"measured_by": pair.author if pair else None}, "\n".join(lines)
-    )
+    session.out.data(found.to_json() | {"measured_by": pair.author if pair else None}, lines)
 
 
 def _described(found: BaseIdentity) -> str:
@@ -166,8 +164,8 @@ def compare_bases(session: Session, one: str, other: str) -> None:
         "reason": verdict.reason,
         "tensors": list(verdict.tensors),
     }
-    tensors = "".join(f"\n  differs: {name}" for name in verdict.tensors[:20])
-    session.out.data(data, f"{verdict.sameness.value}: {verdict.reason}{tensors}")
+    tensors = [f"  differs: {name}" for name in verdict.tensors[:20]]
+    session.out.data(data, [f"{verdict.sameness.value}: {verdict.reason}", *tensors])
 
 
 @base.command("verify")

@@ -39,7 +39,7 @@ def list_(session: Session) -> None:
 def get_(session: Session, key: str) -> None:
     """Print the value of KEY, such as author or review.enable; a list is printed one entry a line."""
     value = session.workspace.get_config(key)
-    session.out.data(value, value if isinstance(value, str) else "\n".join(value))
+    session.out.data(value, [value] if isinstance(value, str) else value)
 
 
 @config.command("set")

@@ -104,9 +104,7 @@ def log(session: Session, name: str | None, graph: bool, events: bool, limit: in
     """Show the versions of NAME, newest first, and the moves of its aliases."""
     if events:
         found = session.workspace.events(name, limit=limit)
-        session.out.data(
-            [_as_json(event) for event in found], lambda: "\n".join(map(_event, found))
-        )
+        session.out.data([_as_json(event) for event in found], lambda: list(map(_event, found)))
         return
     if name is None:
         raise click.UsageError("give a NAME, or --events")
@@ -114,9 +112,7 @@ def log(session: Session, name: str | None, graph: bool, events: bool, limit: in
         from adaptkit.cli.lineage_graph import draw, rows
 
         drawn = session.workspace.lineages(name)
-        session.out.data(
-            drawn.to_json(), lambda: "\n".join(draw(rows(drawn.versions, drawn.lineages)))
-        )
+        session.out.data(drawn.to_json(), lambda: draw(rows(drawn.versions, drawn.lineages)))
         return
     logged = session.workspace.log(name)
     session.out.data(logged.to_json(), lambda: _logged(logged))
@@ -138,7 +134,7 @@ def lineage(session: Session, ref: str, mermaid: bool) -> None:
     )
 
 
-def _logged(logged: Logged) -> str:
+def _logged(logged: Logged) -> list[str]:
     lines = [
         f"{v.ref:<16} {v.created[:19]}  {v.origin:<7} {v.digest[7:19]}  {' '.join('@' + a for a in v.aliases)} "
         f"{v.message}".rstrip()
@@ -149,12 +145,14 @@ def _logged(logged: Logged) -> str:
         for m in logged.moves
     ]
     lines += [f"  was called {name}" for name in logged.former_names]
-    return "\n".join(lines)
+    return lines
 
 
 def _event(event: Event) -> str:
     detail = json.dumps(dict(event.detail), ensure_ascii=False) if event.detail else ""
-    return f"{event.when[:19]}  {event.author or '-':<12} {event.verb:<12} {event.subject}  {detail}".rstrip()
+    by = f"by {event.author}  " if event.author not in {"", event.actor} else ""
+    line = f"{event.when[:19]}  {event.actor or '-':<12} {event.verb:<12} {event.subject}  {by}{detail}"
+    return line.rstrip()
 
 
 def _as_json(event: Event) -> dict[str, object]:
@@ -164,5 +162,6 @@ def _as_json(event: Event) -> dict[str, object]:
         "digest": event.digest,
         "detail": dict(event.detail),
         "when": event.when,
+        "actor": event.actor,
         "author": event.author,
     }

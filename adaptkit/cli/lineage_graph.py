@@ -68,7 +68,7 @@ def as_json(lineage: Lineage) -> dict[str, Any]:
     }
 
 
-def as_text(lineage: Lineage) -> str:
+def as_text(lineage: Lineage) -> list[str]:
     """The lineage as a tree; an artifact that occurs twice is expanded once."""
     lines: list[str] = []
     seen: set[str] = set()
@@ -91,10 +91,10 @@ def as_text(lineage: Lineage) -> str:
             lines.append(f"{below}{end}data {one.label}  {one.digest[:SHORT]}")
         for number, parent in reversed(list(enumerate(parents))):
             stack.append((parent.digest, _edge(parent), below, number == len(parents) - 1))
-    return "\n".join(lines)
+    return lines
 
 
-def as_mermaid(lineage: Lineage) -> str:
+def as_mermaid(lineage: Lineage) -> list[str]:
     """The lineage as a Mermaid flowchart, for a README or a card."""
     ids = {digest: f"n{number}" for number, digest in enumerate(lineage.parents)}
     lines = ["flowchart BT"]
@@ -104,7 +104,7 @@ def as_mermaid(lineage: Lineage) -> str:
         for number, one in enumerate(training_data(lineage, digest)):
             label = one.label.replace('"', "'")
             lines += [f'  {ids[digest]}d{number}[("{label}")] --> {ids[digest]}']
-    return "\n".join(lines)
+    return lines
 
 
 def _node(lineage: Lineage, digest: str) -> str:

@@ -155,7 +155,7 @@ def import_registry(session: Session, file: str) -> None:
     session.out.data(new, f"new here: {counts}" if new else "nothing new")
 
 
-def _checked(found: Checked) -> str:
+def _checked(found: Checked) -> list[str]:
     lines = [
         f"{finding.kind:<13} {finding.what}  {finding.why}"
         + (f"  → {finding.repaired}" if finding.repaired else "")
@@ -175,10 +175,10 @@ def _checked(found: Checked) -> str:
         lines.append(
             "adaptkit fsck --repair fetches what a place still has, and sends it what is damaged"
         )
-    return "\n".join(lines)
+    return lines
 
 
-def _swept(done: Swept) -> str:
+def _swept(done: Swept) -> list[str]:
     from adaptkit.workspace.units import say_size
 
     would = "would be " if done.dry_run else ""
@@ -189,10 +189,10 @@ def _swept(done: Swept) -> str:
     )
     if done.returned:
         lines.append(f"{len(done.returned)} back from the trash: they are needed")
-    return "\n".join(lines)
+    return lines
 
 
-def _info(found: Info) -> str:
+def _info(found: Info) -> list[str]:
     from adaptkit.workspace.units import say_size
 
     lines = [f"home      {found.home}", f"registry  {found.registry}"]
@@ -208,4 +208,4 @@ def _info(found: Info) -> str:
             + ("  exceeded" if used > limit else "")
             for name, (used, limit) in found.quotas.items()
         ]
-    return "\n".join(lines)
+    return lines

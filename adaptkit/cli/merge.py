@@ -262,7 +262,7 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def describe(merged: Merged) -> str:
+def describe(merged: Merged) -> list[str]:
     """A merge, for people."""
     report = merged.report
     where = f"{merged.version.ref}" if merged.version else str(merged.out)
@@ -281,7 +281,7 @@ def describe(merged: Merged) -> str:
         )
     if report.dropped:
         lines.append(f"  dropped: {', '.join(report.dropped)}")
-    return "\n".join(lines)
+    return lines
 
 
 @click.command()
@@ -338,7 +338,7 @@ def diff(session: Session, sources: tuple[str, ...], allow_pickle: bool) -> None
     session.out.data(found.to_json(), lambda: compared(found))
 
 
-def compared(found: Comparison) -> str:
+def compared(found: Comparison) -> list[str]:
     """The comparison, for people."""
     lines = _columns(
         ("adapter", "norm", "rank", "90 % of its energy in rank"),
@@ -383,7 +383,7 @@ def compared(found: Comparison) -> str:
     losses = [(str(rank), f"{loss:.2g}") for rank, loss in found.truncation.items()]
     lines += ["", *_columns(("rank of the sum", "loss"), losses)]
     lines += ["", *(f"warning: {text}" for text in found.warnings)]
-    return "\n".join([*lines, f"try {found.advice}", f"  {found.reason}"])
+    return [*lines, f"try {found.advice}", f"  {found.reason}"]
 
 
 def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

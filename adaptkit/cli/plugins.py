@@ -10,7 +10,7 @@ import click
 from adaptkit.cli.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from adaptkit.plugin.manager import PluginRecord
 
@@ -41,12 +41,38 @@ def doctor(session: Session, context: click.Context) -> None:
     session.out.table(value, HEAD, rows(records), "no plugins")
     broken = [record for record in records if is_broken(record)]
     for record in broken:
-        session.out.warn(f"{record.plugin}: {record.reason}\n  {fix(record)}")
+        session.out.warn([f"{record.plugin}: {record.reason}", f"  {fix(record)}"])
     for name in session.plugins.unmatched:
         session.out.warn(f"ADAPTKIT_DISABLE_PLUGINS names '{name}', and no plugin is called that")
     if broken:
         context.exit(1)
     session.out.say("every plugin is well")
+
+
+@plugins.command("trust")
+@click.argument("distributions", metavar="[DISTRIBUTION]...", nargs=-1)
+@json_option
+@pass_session
+def trust_plugins(session: Session, distributions: tuple[str, ...]) -> None:
+    """Pin what distributions (all, when none is named) register now; a later change is announced."""
+    from adaptkit.errors import NotFound
+    from adaptkit.plugin.manager import Plugins
+    from adaptkit.plugin.pins import pin, pins_file
+
+    now = Plugins.from_environment().pins()
+    for name in distributions:
+        if name not in now:
+            raise NotFound("distribution with plugins", name, now)
+    pinned = {name: now[name] for name in distributions or now}
+    pin(pinned, pins_file())
+    rows = [(name, one["version"], _points(one)) for name, one in sorted(pinned.items())]
+    session.out.table(
+        pinned, ("DISTRIBUTION", "VERSION", "PLUGINS"), rows, "every plugin is adaptkit's own"
+    )
+
+
+def _points(pin: Mapping[str, str]) -> str:
+    return ", ".join(key.removeprefix("plugin ") for key in sorted(pin) if key != "version")
 
 
 def _records(context: click.Context, session: Session) -> Sequence[PluginRecord]:

@@ -47,9 +47,7 @@ def lock(
     report = session.workspace.lock(
         project, update=update, update_all=update_all, force=force, dry_run=dry_run
     )
-    session.out.data(
-        report.to_json(), lambda: "\n".join(map(_changed, report.changes)) or "unchanged"
-    )
+    session.out.data(report.to_json(), lambda: list(map(_changed, report.changes)) or "unchanged")
     if report.changes and not dry_run:
         session.out.say(f"{report.file.name} is written: adaptkit sync")
 

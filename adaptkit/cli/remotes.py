@@ -66,7 +66,7 @@ def check_remote(session: Session, name: str) -> None:
         f"  aliases move by compare-and-swap  {_said(promise.compare_and_swap)}",
         *([f"  {promise.note}"] if promise.note else []),
     ]
-    session.out.data(probed.to_json(), "\n".join(lines))
+    session.out.data(probed.to_json(), lines)
     if not (promise.create_only and promise.compare_and_swap):
         session.out.warn(
             f"{probed.url} promises less than others: docs/sharing.md says what follows from that"
@@ -166,7 +166,7 @@ def push(
         session.out.data(pushed.to_json(), _receipt(pushed))
         return
     done = session.workspace.push_to_all(ref, to, options=options)
-    session.out.data([one.to_json() for one in done], "\n".join(map(_receipt, done)))
+    session.out.data([one.to_json() for one in done], list(map(_receipt, done)))
 
 
 @click.command()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from adaptkit.cli.inert import inert
 from adaptkit.cli.output import Output
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from adaptkit.plugin.manager import Plugins
     from adaptkit.workspace import Workspace
+    from adaptkit.workspace.context.home import Home
 
 
 class Session:
@@ -23,12 +26,17 @@ class Session:
     def __init__(self) -> None:
         self.home: Path | None = None
         self.out = Output()
+        self.asks = True  # whether a person may be asked something
 
     @cached_property
     def plugins(self) -> Plugins:
         from adaptkit.plugin.manager import Plugins
+        from adaptkit.plugin.pins import announce, pins_file
 
-        return Plugins.from_environment()
+        plugins = Plugins.from_environment()
+        for text in announce(plugins.pins(), pins_file()):
+            self.out.warn(text)
+        return plugins
 
     def add_plugin_commands(self, cli: click.Group) -> None:
         """Add the plugins' commands; where no plugin may have any, `--help` does not wait for the plugins."""
@@ -42,9 +50,23 @@ class Session:
         from adaptkit.workspace import Workspace
         from adaptkit.workspace.context.home import Home
 
-        return Workspace(
-            Home.find(self.home), self.plugins, notify=self.out.warn, watch=self.out.watch
-        )
+        home = Home.find(self.home)
+        if self.asks:
+            self._ask_for_trust(home)
+        return Workspace(home, self.plugins, notify=self.out.warn, watch=self.out.watch)
+
+    def _ask_for_trust(self, home: Home) -> None:
+        """Ask once, on a terminal, whether a configuration that was only found may decide something."""
+        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+            return
+        if not (keys := home.unasked()):
+            return
+        from adaptkit.workspace.context.trust import owner_of
+
+        owner = owner_of(home.config_file)
+        whose = f", which belongs to {inert(owner)}," if owner else ""
+        question = f"{inert(str(home.config_file))}{whose} sets {', '.join(keys)}: trust it"
+        home.decide(trusted=click.confirm(question, default=False, err=True))
 
     def close(self) -> None:
         """Give back what was opened."""

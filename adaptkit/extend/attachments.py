@@ -64,12 +64,13 @@ def _is_safetensors(data: bytes) -> bool:
     size = int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8 : 8 + size]) if 0 < size <= len(data) - 8 else None
+        assert header is not None
         offsets = sorted(
             tuple(map(int, entry["data_offsets"]))
             for name, entry in header.items()
             if name != "__metadata__"
         )
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return False
     end = 0
     for first, last in offsets:

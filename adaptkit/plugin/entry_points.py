@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Folder = Path | zipfile.Path
 
 GROUP = "adaptkit"
+OWN = "adaptkit-peft"  # adaptkit's own distribution, as pyproject.toml names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class EntryPoint:
         for part in filter(None, attribute.strip().split(".")):
             found = getattr(found, part)
         return found
+
+    @property
+    def third_party(self) -> bool:
+        """Whether another distribution than adaptkit's own brings it."""
+        return self.metadata is None or _project(self.metadata.name) != OWN
 
     def distribution(self) -> tuple[str, str]:
         """Name and version of the distribution that brings it; empty when it was made by hand."""

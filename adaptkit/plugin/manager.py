@@ -25,6 +25,8 @@ from adaptkit.errors import BadAdapter, NotFound, PluginError, distribution, nea
 from adaptkit.extend.review import Objection, Severity
 from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
 from adaptkit.plugin.entry_points import GROUP, installed, qualified
+from adaptkit.plugin.interrupts import interrupts
+from adaptkit.plugin.pins import pins_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from adaptkit.types import Event
 
 FOLLOWERS = ("review", "on_event")
+THIRD_PARTY = "all-third-party"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +100,22 @@ class Plugins:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Plugins:
-        """The plugins installed here, less ADAPTKIT_DISABLE_PLUGINS; ADAPTKIT_STRICT_PLUGINS=1 raises what breaks."""
-        disabled = filter(
-            None,
-            (name.strip() for name in environment.get("ADAPTKIT_DISABLE_PLUGINS", "").split(",")),
-        )
+        """The plugins installed here, less ADAPTKIT_DISABLE_PLUGINS; ADAPTKIT_STRICT_PLUGINS=1 raises what breaks.
+
+        `all-third-party` among those to disable means every plugin that is not adaptkit's own.
+        """
+        entries = installed(GROUP)
+        names = map(str.strip, environment.get("ADAPTKIT_DISABLE_PLUGINS", "").split(","))
+        disabled = set(filter(None, names))
+        if THIRD_PARTY in disabled:
+            disabled.remove(THIRD_PARTY)
+            disabled |= {name for name, entry in qualified(entries) if entry.third_party}
         strict = environment.get("ADAPTKIT_STRICT_PLUGINS") == "1"
-        return cls(installed(GROUP), disabled=disabled, strict=strict)
+        return cls(entries, disabled=disabled, strict=strict)
+
+    def pins(self) -> dict[str, dict[str, str]]:
+        """What each distribution other than adaptkit registers, of the plugins that are not switched off."""
+        return pins_of(s.entry for s in self._states.values() if s.status != "disabled")
 
     @property
     def disabled(self) -> tuple[str, ...]:
@@ -196,11 +208,11 @@ class Plugins:
         objections: list[tuple[str, Objection]] = []
         for plugin, hook in self._each("review"):
             try:
-                with redirect_stdout(sys.stderr):
+                with redirect_stdout(sys.stderr), interrupts() as asked:
                     answers = [_objection(one) for answer in hook(action=action) for one in answer]
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001  (any failure of a reviewer refuses, `exit()` too)
+            except BaseException as error:
+                if asked(error):
+                    raise
                 answers = [Objection(f"its review broke: {_told(error)}", Severity.REFUSE)]
             objections += [(plugin, objection) for objection in answers]
         return tuple(objections)
@@ -218,11 +230,11 @@ class Plugins:
         warnings = []
         for plugin, hook in self._each("on_event"):
             try:
-                with redirect_stdout(sys.stderr):
+                with redirect_stdout(sys.stderr), interrupts() as asked:
                     hook(event=event)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001  (what happened has happened)
+            except BaseException as error:
+                if asked(error):
+                    raise
                 warnings.append(
                     f"the plugin '{plugin}' broke on the event '{event.verb}': {_told(error)}"
                 )
@@ -270,17 +282,17 @@ class Plugins:
     def _load(self, name: str, state: _State, *, strict: bool = False) -> None:
         state.status = "loaded"
         try:
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(sys.stderr), interrupts() as asked:
                 plugin = state.entry.load()
                 hash(plugin)  # pluggy keeps plugins in sets
                 self._hooks.register(plugin, name)
                 self._check_hooks(plugin)
                 offered = {kind: self._offered(name, kind) for kind in KINDS}
-        except KeyboardInterrupt:
-            raise
         except (
             BaseException
-        ) as error:  # SystemExit too: an `exit()` in a plugin must not end the program
+        ) as error:  # an `exit()` or KeyboardInterrupt of a plugin must not end the program
+            if asked(error):
+                raise
             if self._hooks.has_plugin(name):
                 self._hooks.unregister(name=name)
             state.status, state.remarks = "failed", [_told(error)]

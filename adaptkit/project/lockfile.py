@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BadProject, install_line
+from adaptkit.errors import BadProject, BadReference, install_line
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.toml_file import line_of
 from adaptkit.project.requirements import LOCK, PROJECT, parse_toml, read_text
+from adaptkit.refs import check_name
 from adaptkit.types import BaseIdentity, Level, digest_of
+from adaptkit.types.schema import LARGEST_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -143,6 +145,9 @@ def _entry(file: Path, text: str, name: str, value: Any) -> Locked:
             fix=_AGAIN,
         )
     try:
+        check_name(fields["adapter"])
+        if not 0 <= fields["number"] <= LARGEST_NUMBER:
+            raise ValueError(f"a number up to {LARGEST_NUMBER:,}")  # noqa: TRY301
         base = dict(fields["base"])
         identity = BaseIdentity(
             base.pop("name", None), tuple(Level(value, measured=False) for value in base.values())
@@ -157,6 +162,8 @@ def _entry(file: Path, text: str, name: str, value: Any) -> Locked:
             fields["place"],
             fields["number"],
         )
+    except BadReference as error:
+        raise BadProject(f"{file.name}, line {line}", why=error.what, fix=_AGAIN) from error
     except (KeyError, TypeError, ValueError) as error:
         raise BadProject(
             f"{file.name}, line {line}", why=f"the entry '{name}' lacks {error}", fix=_AGAIN

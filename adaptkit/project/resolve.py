@@ -54,7 +54,7 @@ class Pinning:
         parsed = asked.ref
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, _ = self.places.to_pull(asked.source)
-            return _placed(asked, place, place.version())
+            return _placed(asked, place, transfer.choose(place, None))
         return self._registered(asked, self.version(locked.adapter))
 
     def _choose(
@@ -68,7 +68,7 @@ class Pinning:
             raise NotFound(
                 f"version in {place.url}", asked.numbers.text, [str(one.number) for one in placed]
             )
-        return place.version(number)
+        return transfer.choose(place, refs.Selector("number", str(number)))
 
     def _registered(self, asked: Asked, version: Version) -> Locked:
         placed = max(
@@ -131,7 +131,7 @@ def fetch_pinned(
     the same artifact under another number of the place is accepted.
     """
     try:
-        placed = place.version(locked.number)
+        placed = transfer.choose(place, refs.Selector("number", str(locked.number)))
         digest = placed.manifest.digest
     except (NotFound, Corrupt):
         placed, digest = None, "nothing"

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError
 from adaptkit.extend import Bundle, StorageBackend, attachments
-from adaptkit.extend.versioned_storage import VersionedStorage
 from adaptkit.io.files import sha256_file
 from adaptkit.io.progress import no_progress
 from adaptkit.remotes import transfer
+from adaptkit.remotes.foreign import aliases_of, examined, names_in
 from adaptkit.signing.form import BadForm
 from adaptkit.signing.signatures import KIND, Signature
 
@@ -113,18 +113,18 @@ class Plan:
 
 
 def pairs(
-    places: Places, source: str, target: str
+    places: Places, source: str, target: str, notify: Callable[[str], None]
 ) -> list[tuple[StorageBackend, StorageBackend, refs.Selector | None]]:
     """Which place goes where.
 
     One adapter's (`team:naval`, a URL), or every adapter's below a remote or a root's URL.
     """
     if "://" not in source and ":" not in source:
-        return _below(places, places.root(source), target)
+        return _below(places, places.root(source), target, notify)
     place, selector = places.to_pull(source)
     name = refs.check_name(place.url.rstrip("/").rpartition("/")[2]) if "://" not in target else ""
     if "://" in source and selector is None and not _holds_versions(place):
-        return _below(places, place, target)
+        return _below(places, place, target, notify)
     if "://" not in source:
         parsed = refs.parse(source)
         assert isinstance(parsed, refs.RemoteRef)
@@ -134,20 +134,12 @@ def pairs(
 
 def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector | None) -> Plan:
     """Look at both sides; nothing is written."""
-    listed = (
-        transfer.placed_versions(source)
-        if selector is None
-        else (transfer.choose(source, selector),)
+    listed, complaints = (
+        examined(source) if selector is None else ((transfer.choose(source, selector),), ())
     )
     there = transfer.placed_versions(target)
     numbers = {p.manifest.digest: p.number for p in reversed(there) if p.number}
-    broken = []
-    if isinstance(source, VersionedStorage) and selector is None:
-        for number in sorted(set(source.numbers()) - {placed.number for placed in listed}):
-            try:
-                source.version(number)
-            except AdaptkitError as error:
-                broken.append(error.summary)
+    broken = [*complaints]
     broken += [
         f"{source.url} has a version without a number, which adaptkit did not make: pull it, and push that"
         for placed in listed
@@ -288,15 +280,13 @@ def _carry_aliases(
     planned: Plan, numbers: Mapping[str, int], failures: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     digests = {placed.number: placed.manifest.digest for placed in planned.listed}
-    wanted = {}
-    for alias, number in sorted(planned.source.aliases().items()):
-        try:
-            refs.check_alias(alias)
-        except AdaptkitError as error:
-            failures.append(f"an alias of {planned.source.url} was not copied: {error.summary}")
-            continue
-        if digests.get(number) in numbers:
-            wanted[alias] = numbers[digests[number]]
+    found, left_out = aliases_of(planned.source)
+    failures += left_out
+    wanted = {
+        alias: numbers[digests[number]]
+        for alias, number in sorted(found.items())
+        if digests.get(number) in numbers
+    }
     if wanted and type(planned.target).set_alias is StorageBackend.set_alias:
         return (), (
             f"{planned.target.url} does not keep aliases: {', '.join(wanted)} were not copied",
@@ -350,9 +340,11 @@ def _check(
 
 
 def _below(
-    places: Places, root: StorageBackend, target: str
+    places: Places, root: StorageBackend, target: str, notify: Callable[[str], None]
 ) -> list[tuple[StorageBackend, StorageBackend, refs.Selector | None]]:
-    names = root.names()
+    names, left_out = names_in(root)
+    for text in left_out:
+        notify(text)
     if not names:
         raise StorageError(
             f"there is nothing to mirror in {root.url}",

@@ -12,6 +12,7 @@ from adaptkit.errors import Conflict, Corrupt, NotFound, StoreError
 from adaptkit.io import http
 from adaptkit.io.files import os_errors, sha256_file
 from adaptkit.io.progress import no_progress
+from adaptkit.remotes.foreign import alias_in, check_placed, versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,21 +62,22 @@ def push(
 
 
 def placed_versions(place: StorageBackend) -> tuple[PlacedVersion, ...]:
-    """Every version that a place holds, by number."""
-    return place.list()
+    """Every version that a place holds and that can be trusted, by number."""
+    return versions_of(place)
 
 
 def choose(place: StorageBackend, selector: Selector | None) -> PlacedVersion:
     """The version that a selector means in a place: the highest, a number, an alias, a digest."""
+    return check_placed(place, _chosen(place, selector))
+
+
+def _chosen(place: StorageBackend, selector: Selector | None) -> PlacedVersion:
     if selector is None:
         return place.version()
     if selector.kind == "number":
         return place.version(selector.number)
     if selector.kind == "alias":
-        aliases = place.aliases()
-        if selector.value not in aliases:
-            raise NotFound(f"alias in {place.url}", selector.value, aliases)
-        return place.version(aliases[selector.value])
+        return place.version(alias_in(place, selector.value))
     if selector.kind == "digest":
         found = [p for p in place.list() if p.manifest.digest.startswith(selector.value)]
         own = None if found else place.find(selector.value)

@@ -14,6 +14,7 @@ from adaptkit.workspace import (
     project,
     remotes,
     signing,
+    trust,
 )
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
@@ -124,6 +125,7 @@ class Workspace(Context):
     list_config = config.list_config
     get_config = config.get_config
     set_config = config.set_config
+    trust = trust.trust
 
     # maintenance
     verify = maintenance.verify

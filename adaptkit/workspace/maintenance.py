@@ -133,7 +133,7 @@ def collect_garbage(
                 "freed": done.freed_bytes,
             }
             context.registry.record(
-                Event("swept", "store", "", detail, author=context.config.author)
+                Event("swept", "store", "", detail, actor=context.config.author)
             )
     return done
 
@@ -269,7 +269,7 @@ def _repair(context: Context, manifest: Manifest) -> str:
             _label(context, manifest.digest),
             manifest.digest,
             {"how": how},
-            author=context.config.author,
+            actor=context.config.author,
         )
     )
     return how

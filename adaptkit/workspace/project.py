@@ -250,12 +250,13 @@ def _registered(
             manifest,
             message=placed.message if placed else "",
             author=placed.author if placed else "",
+            actor=context.config.author,
             origin="pulled",
             number=locked.number,
         )
         learn(context, manifest.base, placed.author if placed else "")
         detail = {"place": locked.place, "number": locked.number, "locked": locked.name}
-        emit(context, "pulled", version.ref, version.digest, detail)
+        emit(context, "pulled", version.ref, version.digest, detail, version.author)
     if came and locked.place:
         context.registry.record_placement(
             Placement(locked.place, came[1].number, locked.digest, context.now()),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
 from adaptkit.bases.compatibility import check_next
+from adaptkit.errors import AdaptkitError, Conflict, StorageError
 from adaptkit.io.staging import staging
-from adaptkit.remotes import transfer
+from adaptkit.remotes import foreign, transfer
 from adaptkit.types import Placement
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.moments import receive_moments
@@ -19,6 +21,8 @@ from adaptkit.workspace.lookup.bases import learn
 from adaptkit.workspace.results import Added
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from adaptkit.extend import StorageBackend
     from adaptkit.types import PlacedVersion
     from adaptkit.workspace.context.context import Context
@@ -35,17 +39,23 @@ def pull(
 ) -> Added:
     """Fetch a version from a URL or `REMOTE:NAME`, verify every byte, and register it.
 
-    What adaptkit did not make is looked at as `add` looks at a folder.
+    It is called `name`, else as its place is; the name written inside decides nothing. What
+    adaptkit did not make is looked at as `add` looks at a folder.
     """
     place, selector = context.places.to_pull(source)
     placed = transfer.choose(place, selector)
-    name = refs.check_name(name or placed.name or place.url.rstrip("/").rpartition("/")[2])
     parsed = refs.parse(source)
+    if name is not None:
+        called = refs.check_name(name)
+    elif isinstance(parsed, refs.RemoteRef):
+        called = parsed.name
+    else:
+        called = foreign.name_of(place)
     return _take(
         context,
         place,
         placed,
-        name,
+        called,
         origin="pulled",
         alias=alias,
         new_version=new_version,
@@ -55,32 +65,106 @@ def pull(
 
 
 def rebuild(context: Context, source: str) -> tuple[Added, ...]:
-    """Register every version of a place, or of all adapters in a remote, under its number.
+    """Register every version of a place, or of all adapters in a remote, under its number there.
 
-    Aliases of the place come too, where the registry has none of that name.
+    An adapter is called as its place is. Where that name means something else here, it becomes
+    `REMOTE/name`, and this is notified: no version is ever renumbered. Aliases of the place come
+    too, where the registry has none of that name. What cannot be trusted does not stop the rest;
+    `StorageError` at the end counts it.
     """
     root = context.places.root(source)
-    taken: list[Added] = []
-    for place in [context.places.open(f"{root.url}/{name}") for name in root.names()] or [root]:
-        found = {
-            placed.number: _take(
-                context,
-                place,
-                placed,
-                placed.name or place.url.rpartition("/")[2],
-                origin="rebuilt",
-                new_version=True,
-            )
-            for placed in transfer.placed_versions(place)
-        }
-        for alias, number in sorted(place.aliases().items()):
-            version = found[number].version if number in found else None
-            if version is not None and alias not in context.registry.aliases(version.name):
-                context.registry.move_alias(
-                    version.name, alias, version.number, expect=None, author=context.config.author
-                )
-        taken += found.values()
+    names, failures = foreign.names_in(root)
+    failed, taken = list(failures), list[Added]()
+    for name in names or [""]:
+        place = context.places.open(f"{root.url}/{name}") if name else root
+        try:
+            taken += _rebuild_one(context, place, name or foreign.name_of(place), source, failed)
+        except AdaptkitError as error:
+            failed.append(error.summary)
+            if len(names) < 2 and not taken:
+                raise
+    if failed:
+        raise StorageError(
+            f"{len(failed)} of {len(failed) + len(taken)} in {root.url} could not be registered",
+            why="; ".join(failed),
+            fix="the others are registered; the same command tries these again",
+        )
     return tuple(taken)
+
+
+def _rebuild_one(
+    context: Context, place: StorageBackend, name: str, source: str, failed: list[str]
+) -> list[Added]:
+    listed, complaints = foreign.examined(place)
+    failed += complaints
+    called = _own_name(context, place, listed, name, source)
+    found: dict[int, Added] = {}
+    problem: AdaptkitError | None = None
+    for placed in listed:
+        try:
+            found[placed.number] = _take(
+                context, place, placed, called, origin="rebuilt", new_version=True
+            )
+        except AdaptkitError as error:
+            problem = error
+            failed.append(error.summary)
+    if problem is not None and not found:
+        failed.remove(problem.summary)
+        raise problem
+    aliases, remarks = foreign.aliases_of(place)
+    failed += remarks
+    for alias, number in aliases.items():
+        version = found[number].version if number in found else None
+        if version is not None and alias not in context.registry.aliases(version.name):
+            context.registry.move_alias(
+                version.name, alias, version.number, expect=None, author=context.config.author
+            )
+    return list(found.values())
+
+
+def _own_name(
+    context: Context,
+    place: StorageBackend,
+    listed: Sequence[PlacedVersion],
+    name: str,
+    source: str,
+) -> str:
+    """The name of a place's adapter, or `REMOTE/name` where its numbers mean other artifacts here."""
+    clash = _clash(context, listed, name)
+    if not clash:
+        return name
+    apart = f"{_label(source)}/{name.replace('/', '-')}"
+    refs.check_name(apart)
+    if again := _clash(context, listed, apart):
+        raise Conflict(
+            f"{place.url} cannot be registered under its numbers",
+            why=f"{clash}, and {again}",
+            fix=f"adaptkit rename {apart} OTHER, then the same command again",
+        )
+    context.notify(f"{place.url} is registered as {apart}: {clash}")
+    return apart
+
+
+def _clash(context: Context, listed: Sequence[PlacedVersion], name: str) -> str:
+    """Which version of a place would get another number under this name; empty when none would."""
+    known = {version.number: version.digest for version in context.registry.versions(name=name)}
+    held, after = set(known.values()), context.registry.next_number(name)
+    for placed in sorted(listed, key=lambda one: one.number):
+        digest = placed.manifest.digest
+        if not placed.number or digest in held:
+            continue
+        if placed.number < after:
+            return f"{name}@{placed.number} is another artifact here"
+        held.add(digest)
+    return ""
+
+
+def _label(source: str) -> str:
+    """What to call a remote, or the place behind a URL, in front of a name."""
+    if "://" not in source:
+        return source
+    last = source.rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", last).strip("-_") or "place"
 
 
 def _take(
@@ -118,6 +202,7 @@ def _take(
             manifest,
             message=placed.message,
             author=placed.author,
+            actor=context.config.author,
             origin=origin,
             alias=alias,
             number=placed.number or None,
@@ -135,5 +220,5 @@ def _take(
     learn(context, manifest.base, placed.author)
     if created:
         origin_of = {"place": place.url, "number": placed.number, "revision": placed.revision}
-        emit(context, origin, version.ref, version.digest, origin_of)
+        emit(context, origin, version.ref, version.digest, origin_of, placed.author)
     return Added(version, created)

@@ -65,7 +65,7 @@ def mirror_remote(
     check_reviews(context)
     pairs = [
         (one, other.asked(options or PushOptions()), selector)
-        for one, other, selector in mirror.pairs(context.places, source, target)
+        for one, other, selector in mirror.pairs(context.places, source, target, context.notify)
     ]
     with ThreadPoolExecutor(jobs) as pool, staging(context.tmp) as work:
         plans = list(pool.map(lambda pair: mirror.plan(*pair), pairs))

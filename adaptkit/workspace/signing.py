@@ -41,7 +41,7 @@ def sign(context: Context, ref: str, key: str | os.PathLike[str], *, password: s
     if not before:
         kept_signatures(context).keep(made)
         context.registry.record(
-            Event("signed", version.ref, version.digest, {"key": who}, author=context.config.author)
+            Event("signed", version.ref, version.digest, {"key": who}, actor=context.config.author)
         )
         emit(context, "signed", version.ref, version.digest, {"key": who})
     return Signed(version.ref, version.digest, who, who, not before)

@@ -29,7 +29,7 @@ class Events(Transactions):
             query = query.where(or_(*about))
         with self._reading() as connection:
             return [
-                Event(r.verb, r.subject, r.digest, json.loads(r.detail), r.when, r.author)
+                Event(r.verb, r.subject, r.digest, json.loads(r.detail), r.when, r.author, r.actor)
                 for r in connection.execute(query)
             ]
 

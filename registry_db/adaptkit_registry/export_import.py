@@ -81,7 +81,7 @@ class ExportImport(Transactions):
             new = {kind: count for kind, count in sorted(added.items()) if count}
             if new:
                 self._record(
-                    connection, Event("imported", source[-400:], "", dict(new), author=author)
+                    connection, Event("imported", source[-400:], "", dict(new), actor=author)
                 )
             return new
 

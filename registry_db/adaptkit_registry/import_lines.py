@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 
     Line = dict[str, Any]
 
-EVENT_COLUMNS = ("verb", "subject", "digest", "detail", "when", "author")
+EVENT_COLUMNS = ("verb", "subject", "digest", "detail", "when", "author", "actor")
 MOVE_COLUMNS = ("alias", "old", "new", "when", "author")
+
+BROUGHT = ("pulled", "rebuilt")
+"""Events whose author made the content, and need not be who ran the command."""
+MADE = (*BROUGHT, "added", "merged", "extracted")
+"""Events by which content came in, so that it has an author."""
 
 
 class Import:
@@ -249,6 +254,9 @@ class Import:
             )
 
     def _event(self, line: Line) -> None:
+        if "actor" not in line:  # written before there were two fields
+            line["actor"] = "" if line["event"] in BROUGHT else line["author"]
+            line["author"] = line["author"] if line["event"] in MADE else ""
         row = (line["event"], *(line[field] for field in EVENT_COLUMNS[1:]))
         if self._is_new(self.events, row):
             self._insert("events", events, **dict(zip(EVENT_COLUMNS, row, strict=True)))
@@ -284,6 +292,7 @@ _TYPES = {
     "new": (int, type(None)),
     "message": (str,),
     "author": (str,),
+    "actor": (str,),
     "created": (str,),
     "deleted": (str, type(None)),
     "when": (str,),

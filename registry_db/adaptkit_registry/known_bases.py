@@ -62,7 +62,7 @@ class KnownBases(Transactions):
                 raise NotFound("artifact with digest", digest)
             self._record(
                 connection,
-                Event("base-added", base.name or "", digest, base.to_json(), author=author),
+                Event("base-added", base.name or "", digest, base.to_json(), actor=author),
             )
 
     @once_more
@@ -93,7 +93,7 @@ class KnownBases(Transactions):
                     name=name, base_id=base_id, author=author, when=self._now()
                 )
             )
-            self._record(connection, Event("base-added", name, "", base.to_json(), author=author))
+            self._record(connection, Event("base-added", name, "", base.to_json(), actor=author))
             return True
 
     @once_more
@@ -105,7 +105,7 @@ class KnownBases(Transactions):
             ).rowcount:
                 known = connection.execute(select(base_names.c.name)).scalars()
                 raise NotFound("base name", name, known)
-            self._record(connection, Event("base-forgotten", name, author=author))
+            self._record(connection, Event("base-forgotten", name, actor=author))
 
     def base_names(self) -> dict[str, BaseIdentity]:
         """The bases that have a name here, by name."""

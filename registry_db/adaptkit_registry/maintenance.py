@@ -86,9 +86,7 @@ class Maintenance(Transactions):
                 connection.execute(lineage.delete().where(lineage.c.child.in_(lost)))
                 connection.execute(artifacts.delete().where(artifacts.c.digest.in_(lost)))
             for version in purged:
-                self._record(
-                    connection, Event("purged", version.ref, version.digest, author=author)
-                )
+                self._record(connection, Event("purged", version.ref, version.digest, actor=author))
             return purged
 
     def counts(self) -> dict[str, int]:

@@ -42,7 +42,7 @@ class Placements(Transactions):
                 )
             )
             event = Event(
-                verb, subject or placement.place, placement.digest, detail or {}, author=author
+                verb, subject or placement.place, placement.digest, detail or {}, actor=author
             )
             self._record(connection, event)
 
@@ -74,5 +74,5 @@ class Placements(Transactions):
                 detail = {"dropped": f"{placement.place}@{placement.number}"}
                 self._record(
                     connection,
-                    Event("repaired", placement.place, placement.digest, detail, author=author),
+                    Event("repaired", placement.place, placement.digest, detail, actor=author),
                 )

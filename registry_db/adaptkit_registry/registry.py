@@ -12,6 +12,7 @@ from adaptkit.types import AliasMove, Event, Manifest
 from adaptkit_registry.events import Events
 from adaptkit_registry.export_import import ExportImport
 from adaptkit_registry.known_bases import KnownBases
+from adaptkit_registry.limits import check_texts, granted
 from adaptkit_registry.lineage import LineageQueries
 from adaptkit_registry.maintenance import Maintenance
 from adaptkit_registry.names import Names
@@ -40,6 +41,7 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
         *,
         message: str = "",
         author: str = "",
+        actor: str | None = None,
         origin: str = "added",
         alias: str | None = None,
         admit: Callable[[Version], None] | None = None,
@@ -48,8 +50,11 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
         """The next version of `name`; False with the version that already holds this digest.
 
         `number` is a wish: granted when it is larger than all that were ever used. `admit` sees the latest
-        version, inside the transaction, and may raise to refuse.
+        version, inside the transaction, and may raise to refuse. `author` made the content, `actor` (None: the
+        same) registers it.
         """
+        actor = author if actor is None else actor
+        check_texts(f"{name}: a version", message=message, author=author)
         with self._writing() as connection:
             adapter_id, name, next_number = self._adapter(connection, name, create=True)
             live = (
@@ -65,7 +70,7 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
             if same is None:
                 if latest is not None and admit is not None:
                     admit(latest)
-                number = number if number is not None and number >= next_number else next_number
+                number = granted(name, number, next_number)
                 write_artifact(connection, manifest)
                 connection.execute(
                     versions.insert().values(
@@ -84,12 +89,13 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
                     .values(next_number=number + 1)
                 )
                 self._record(
-                    connection, Event(origin, f"{name}@{number}", manifest.digest, author=author)
+                    connection,
+                    Event(origin, f"{name}@{number}", manifest.digest, author=author, actor=actor),
                 )
             else:
                 number = same.number
             if alias is not None:
-                self._point(connection, adapter_id, name, alias, number, ANY, author)
+                self._point(connection, adapter_id, name, alias, number, ANY, actor)
             return self._one(connection, name, number), same is None
 
     def version(
@@ -187,6 +193,7 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
         author: str = "",
     ) -> Version:
         """Replace the message, add tags, set metrics; `description` is that of the adapter, all its versions."""
+        check_texts(f"{name}@{number}", message=message or "", author=author)
         with self._writing() as connection:
             version_id = self._version_id(connection, name, number)
             if message is not None:
@@ -205,7 +212,7 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
             detail = {"message": message, "tags": list(tags), "metrics": dict(metrics or {})}
             detail |= {} if description is None else {"description": description}
             noted = self._one(connection, name, number)
-            self._record(connection, Event("noted", noted.ref, noted.digest, detail, author=author))
+            self._record(connection, Event("noted", noted.ref, noted.digest, detail, actor=author))
             return noted
 
     @once_more
@@ -231,7 +238,7 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
             connection.execute(
                 versions.update().where(versions.c.id == version_id).values(deleted=self._now())
             )
-            self._record(connection, Event("deleted", version.ref, version.digest, author=author))
+            self._record(connection, Event("deleted", version.ref, version.digest, actor=author))
 
     @once_more
     def restore(self, name: str, number: int, *, author: str = "") -> Version:
@@ -246,7 +253,7 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
                 known = [f"{name}@{found}" for (found,) in connection.execute(query)]
                 raise NotFound("version in the trash", f"{name}@{number}", known)
             version = self._one(connection, name, number)
-            self._record(connection, Event("restored", version.ref, version.digest, author=author))
+            self._record(connection, Event("restored", version.ref, version.digest, actor=author))
             return version
 
     def trash(self) -> list[Version]:
@@ -277,7 +284,7 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
                 adapters.update().where(adapters.c.id == adapter_id).values(name=new)
             )
             self._record(
-                connection, Event("renamed", new, "", {"old": name, "new": new}, author=author)
+                connection, Event("renamed", new, "", {"old": name, "new": new}, actor=author)
             )
             return name
 

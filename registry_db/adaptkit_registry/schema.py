@@ -201,7 +201,8 @@ events = Table(
     Column("digest", key(80), nullable=False),
     Column("detail", Text, nullable=False),
     Column("when", String(32), nullable=False),
-    Column("author", String(200), nullable=False),
+    Column("author", String(200), nullable=False),  # who made the content, where some came in
+    Column("actor", String(200), nullable=False, server_default=text("''")),  # who did it, here
 )
 
 # The latest live version of each name, and the list of one name, come from this index alone.

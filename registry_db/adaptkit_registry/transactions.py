@@ -238,7 +238,7 @@ class Transactions:
             )
         )
         detail = {"old": old, "new": number}
-        self._record(connection, Event("alias-moved", f"{name}@{alias}", "", detail, author=author))
+        self._record(connection, Event("alias-moved", f"{name}@{alias}", "", detail, actor=author))
         return move
 
     def _replace(self, connection: Connection, table: str, version_id: int, **values: Any) -> None:
@@ -260,5 +260,6 @@ class Transactions:
                 detail=canonical_json(dict(event.detail)),
                 when=event.when or self._now(),
                 author=event.author,
+                actor=event.actor,
             )
         )

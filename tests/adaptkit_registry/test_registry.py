@@ -9,6 +9,7 @@ from concurrency import at_once
 from adaptkit.errors import AdaptkitError, BadReference, Conflict, NotFound, Refused
 from adaptkit.types import BaseIdentity, Level, Parent, Placement, Quantisation
 from adaptkit_registry import Registry
+from adaptkit_registry.schema import adapters
 
 SHIP = BaseIdentity("fleet/ship", (Level("as1:" + "a" * 64, True), Level("fs1:" + "f" * 64, True)))
 BOAT = BaseIdentity(
@@ -477,7 +478,7 @@ def test_a_base_can_be_attached_later_and_the_manifest_stays(registry):
     assert registry.bases() == [(SHIP, 1)]
     assert registry.manifest(digest).base == BaseIdentity()
     event = registry.events()[0]
-    assert (event.verb, event.subject, event.digest, event.author) == (
+    assert (event.verb, event.subject, event.digest, event.actor) == (
         "base-added",
         "fleet/ship",
         digest,
@@ -558,9 +559,7 @@ def test_every_write_leaves_one_event_and_every_failed_one_none(registry):
         else:
             write()
             expected.insert(0, (verb, subject, "ada"))
-        assert [
-            (event.verb, event.subject, event.author) for event in registry.events()
-        ] == expected
+        assert [(event.verb, event.subject, event.actor) for event in registry.events()] == expected
     assert [event.verb for event in registry.events(limit=2)] == ["base-added", "published"]
 
 
@@ -573,3 +572,40 @@ def test_the_clock_that_is_given_is_the_one_that_is_written(database):
             *(e.when for e in registry.events()),
         }
     assert times == {"2026-02-03T04:05:06.000007+00:00"}
+
+
+def test_who_did_something_and_who_made_the_content_are_two_fields(registry):
+    registry.add_version(
+        "naval", manifest(1), author="ada", actor="bob", origin="pulled", alias="prod"
+    )
+    registry.delete(
+        "naval", registry.add_version("naval", manifest(2), author="cy")[0].number, author="bob"
+    )
+    seen = [(event.verb, event.actor, event.author) for event in reversed(registry.events())]
+    assert seen == [
+        ("pulled", "bob", "ada"),
+        ("alias-moved", "bob", ""),
+        ("added", "cy", "cy"),
+        ("deleted", "bob", ""),
+    ]
+
+
+def test_texts_are_no_longer_than_a_place_may_hold(registry):
+    with pytest.raises(Refused, match="cannot have that message: it has 10,001 bytes"):
+        registry.add_version("naval", manifest(1), message="m" * 10_001)
+    with pytest.raises(Refused, match="cannot have that author: it has 201 bytes"):
+        registry.add_version("naval", manifest(1), author="a" * 201)
+    with pytest.raises(Refused, match="no Unicode text"):
+        registry.add_version("naval", manifest(1), message="\ud800")
+    registry.add_version("naval", manifest(1), message="m" * 10_000)
+    with pytest.raises(Refused, match="cannot have that message"):
+        registry.annotate("naval", 1, message="m" * 10_001)
+
+
+def test_numbers_above_the_limit_are_neither_believed_nor_given_out(registry):
+    assert registry.add_version("naval", manifest(1), number=10**12)[0].number == 1
+    assert registry.add_version("naval", manifest(2), number=500)[0].number == 500
+    with registry._writing() as connection:
+        connection.execute(adapters.update().values(next_number=10**9))
+    with pytest.raises(Refused, match="its numbers are used up: the largest is 999,999,999"):
+        registry.add_version("naval", manifest(3))

@@ -97,8 +97,14 @@ class Context:
 
     @cached_property
     def config(self) -> Config:
-        """What `config.toml` says, read once."""
-        return self.home.read_config()
+        """What `config.toml` says, read once; what a found one says without being trusted is notified."""
+        config = self.home.read_config()
+        if config.withheld:
+            self.notify(
+                f"{self.home.config_file} was only found, so it may not set "
+                f"{', '.join(config.withheld)}: adaptkit trust {self.home.path.parent}"
+            )
+        return config
 
     @property
     def places(self) -> Places:

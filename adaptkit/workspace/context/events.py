@@ -18,11 +18,12 @@ def emit(
     subject: str,
     digest: str = "",
     detail: Mapping[str, Any] | None = None,
+    author: str = "",
 ) -> None:
-    """Call `on_event` of every plugin; what one raises becomes a warning."""
+    """Call `on_event` of every plugin; what one raises becomes a warning. `author` made the content."""
     facts = dict(detail or {})
     if context.plugins.disabled:
         facts["plugins_off"] = sorted(context.plugins.disabled)
-    event = Event(verb, subject, digest, facts, context.now(), context.config.author)
+    event = Event(verb, subject, digest, facts, context.now(), author, context.config.author)
     for text in context.plugins.emit(event):
         context.notify(text)

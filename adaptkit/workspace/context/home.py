@@ -16,6 +16,7 @@ from adaptkit.extend.review import Reviews
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.refs import check_name
+from adaptkit.workspace.context.trust import Decisions, content_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ class Config:
     quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
     endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
     gates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics, by alias
+    withheld: tuple[str, ...] = ()  # what the file sets and may not, because it was only found
 
     def remote(self, name: str) -> str:
         """The URL of a named remote."""
@@ -50,6 +52,7 @@ class Home:
     """The folder of a workspace and the places in it. Nothing is made before something is written."""
 
     path: Path
+    found: bool = False  # by walking upward: not named by the user, so without authority
 
     @classmethod
     def find(cls, given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Home:
@@ -61,7 +64,12 @@ class Home:
         here = Path.cwd()
         for folder in (here, *here.parents):
             if (folder / FOLDER).is_dir():
-                return cls(folder / FOLDER)
+                return cls(folder / FOLDER, found=True)
+        return cls.of_user()
+
+    @classmethod
+    def of_user(cls) -> Home:
+        """The home in the user's own data folder."""
         from platformdirs import user_data_path
 
         return cls(user_data_path("adaptkit", appauthor=False))
@@ -90,12 +98,62 @@ class Home:
     def read_config(self, environment: Mapping[str, str] = os.environ) -> Config:
         """The configuration, with what the environment overrides."""
         config = self._config() if self.config_file.is_file() else Config()
+        if self.found and self._withheld(config) and self._verdict(config) is not True:
+            config = self._without_authority(config)
         return replace(
             config,
             author=environment.get("ADAPTKIT_AUTHOR", "")
             or config.author
             or environment.get("USER", ""),
             registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
+        )
+
+    def unasked(self) -> tuple[str, ...]:
+        """What a found file would set, when the user has not decided yet whether it may."""
+        if not self.found or not self.config_file.is_file():
+            return ()
+        config = self._config()
+        keys = self._withheld(config)
+        return keys if keys and self._verdict(config) is None else ()
+
+    def decide(self, *, trusted: bool) -> tuple[str, ...]:
+        """Record whether what the configuration says now may count when it is found; returns what it sets."""
+        if not self.config_file.is_file():
+            raise NotFound("configuration", str(self.config_file))
+        config = self._config()
+        content = content_of(self.config_file, config.policy)
+        Decisions.of_user().record(self.config_file, content, trusted=trusted)
+        return self._withheld(config)
+
+    def _verdict(self, config: Config) -> bool | None:
+        return Decisions.of_user().verdict(
+            self.config_file, content_of(self.config_file, config.policy)
+        )
+
+    @staticmethod
+    def _withheld(config: Config) -> tuple[str, ...]:
+        """The settings of a file that send something elsewhere, name somebody, or weaken a check."""
+        has = {
+            "author": config.author,
+            "registry_url": config.registry_url,
+            "policy": config.policy,
+            "review.disable": config.reviews.disable,
+            "endpoints": config.endpoints,
+        }
+        return tuple(key for key, value in has.items() if value)
+
+    def _without_authority(self, config: Config) -> Config:
+        """The file's remotes, protected aliases and quotas; for the rest, what the user's own file says."""
+        user = Home.of_user()
+        own = user._config() if user.config_file.is_file() else Config()  # noqa: SLF001
+        return replace(
+            config,
+            author=own.author,
+            registry_url="",
+            policy=own.policy,
+            reviews=Reviews(config.reviews.enable + own.reviews.enable, own.reviews.disable),
+            endpoints=own.endpoints,
+            withheld=self._withheld(config),
         )
 
     def _config(self) -> Config:
@@ -154,8 +212,18 @@ class Home:
             raise AdaptkitError(
                 f"cannot set {'.'.join(keys)}", why=error.why, fix=f"{error.fix}{FIX}"
             ) from error
+        ours = self.found and not self._undecided(text)
         self.create()
         atomic_write(self.config_file, changed.encode())
+        if ours:
+            self.decide(trusted=True)  # the user wrote it, here and now
+
+    def _undecided(self, text: str) -> bool:
+        """Whether the file has settings that the user has not trusted."""
+        if not text:
+            return False
+        config = self._config()
+        return bool(self._withheld(config)) and self._verdict(config) is not True
 
     def set_remote(self, name: str, url: str | None) -> None:
         """Write or (None) remove one remote; comments and other settings in the file stay."""

@@ -492,16 +492,30 @@ def test_a_hook_marked_optional_is_not_the_misspelt_one(plugin):
     assert record.reason == "PluginValidationError: there is no hook 'reviw', nearest is 'review'"
 
 
+USES = (
+    ("review(action)", lambda p: p.review(MoveAlias("a", "b", None, 1))),
+    ("on_event(event)", lambda p: p.emit(Event("added", "a@1"))),
+)
+
+
 def test_ctrl_c_is_never_swallowed(plugin):
-    body = "@hookimpl\ndef {hook}: raise KeyboardInterrupt\n"
-    for hook, use in (
-        ("review(action)", lambda p: p.review(MoveAlias("a", "b", None, 1))),
-        ("on_event(event)", lambda p: p.emit(Event("added", "a@1"))),
-    ):
+    pressed = "import os, signal\n{head}os.kill(os.getpid(), signal.SIGINT)\n"
+    for hook, use in USES:
+        body = pressed.format(head=f"@hookimpl\ndef {hook}: ")
         with pytest.raises(KeyboardInterrupt):
-            use(Plugins([plugin(hook[:2], body.format(hook=hook))]))
+            use(Plugins([plugin(hook[:2], body)]))
     with pytest.raises(KeyboardInterrupt):
-        Plugins([plugin("early", "raise KeyboardInterrupt")]).records()
+        Plugins([plugin("early", pressed.format(head=""))]).records()
+
+
+def test_an_interrupt_that_a_plugin_raises_by_itself_is_a_failure_of_that_plugin(plugin):
+    body = "@hookimpl\ndef {hook}: raise KeyboardInterrupt\n"
+    (_, objection), *_ = USES[0][1](Plugins([plugin("odd", body.format(hook=USES[0][0]))]))
+    assert objection.text == "its review broke: KeyboardInterrupt"
+    (warning,) = USES[1][1](Plugins([plugin("odder", body.format(hook=USES[1][0]))]))
+    assert warning.endswith("broke on the event 'added': KeyboardInterrupt")
+    (record,) = Plugins([plugin("early", "raise KeyboardInterrupt")]).records()
+    assert (record.status, record.reason) == ("failed", "KeyboardInterrupt")
 
 
 def test_a_plugin_sees_only_its_own_hooks(plugin):

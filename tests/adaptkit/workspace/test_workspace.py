@@ -453,7 +453,7 @@ def test_every_change_is_an_event(filled, team):
         "deleted",
         "restored",
     ]
-    assert {event.author for event in filled.registry.events()} == {"ada"}
+    assert {event.actor for event in filled.registry.events()} == {"ada"}
 
 
 def test_a_foreign_database_is_left_alone(tmp_path):

@@ -1,4 +1,6 @@
-"""The frozen dataclasses that cross boundaries. Standard library only.
+"""The frozen dataclasses that cross boundaries.
+
+Reading one from JSON checks it by `adaptkit.types.schema`; else this takes the standard library only.
 
 Every value that travels between the core, a plugin and the registry is one of these, so a reader
 who knows this page knows what the packages say to each other.
@@ -227,13 +229,13 @@ class Manifest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
         """Read back what `to_json` wrote; KeyError, TypeError or ValueError when it is not one."""
+        from adaptkit.types.schema import check_manifest
+
         if data["schema"] != MANIFEST_SCHEMA:
             raise ValueError(
                 f"schema {data['schema']!r} is not one this version reads (it reads {MANIFEST_SCHEMA})"
             )
-        facts = data.get("facts") or {}
-        if not isinstance(facts, dict):
-            raise TypeError("its facts are not an object")
+        check_manifest(data)
         manifest = cls(
             digest=data["digest"],
             files=tuple(FileEntry(**f) for f in data["files"]),
@@ -243,7 +245,7 @@ class Manifest:
             extras=tuple(FileEntry(**f) for f in data.get("extras", ())),
             parents=tuple(Parent(**p) for p in data.get("parents", ())),
             recipe=data.get("recipe"),
-            facts=cast("Facts", facts),
+            facts=cast("Facts", data.get("facts") or {}),
             created=data.get("created", ""),
         )
         if artifact_digest(manifest.files) != manifest.digest:
@@ -357,9 +359,10 @@ class PlacedVersion:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlacedVersion:
         """Read an `adaptkit.json`; raises as `Manifest.from_json` does."""
+        from adaptkit.types.schema import check_placed
+
+        check_placed(data)
         number = data["number"]
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise ValueError(f"version number {number!r} is not a positive whole number")
         name, message, author = (data.get(key, "") for key in ("name", "message", "author"))
         return cls(number, Manifest.from_json(data), name, message, author)
 
@@ -399,4 +402,5 @@ class Event:
     digest: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
     when: str = ""
-    author: str = ""
+    author: str = ""  # who made the content, where content came in
+    actor: str = ""  # who ran the command, here

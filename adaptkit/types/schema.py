@@ -1,0 +1,143 @@
+"""What an `adaptkit.json` may hold: types, ranges and lengths, in one place.
+
+Whoever may write to a place writes these files, so every one of them is checked before a field of it is used.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, ValidationError, convert, field
+
+LARGEST_NUMBER = 999_999_999  # of a version: as many digits as a reference may have
+LONGEST_MESSAGE = 10_000  # bytes
+LONGEST_NAME = 200  # of an adapter, and of an author
+_DEEPEST = 64  # lists and objects in each other
+_LONGEST = 100_000  # characters of any text, such as a recipe's
+_LARGEST = 2**63
+
+Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
+Text = Annotated[str, Meta(max_length=400)]
+Digest = Annotated[str, Meta(max_length=71, pattern=r"^sha256:[0-9a-f]+\Z")]
+
+
+class _File(Struct, forbid_unknown_fields=True):
+    path: Text
+    size: Annotated[int, Meta(ge=0)]
+    sha256: Annotated[str, Meta(max_length=64)]
+
+
+class _Parent(Struct, forbid_unknown_fields=True):
+    digest: Digest
+    weight: float = 1.0
+    role: Annotated[str, Meta(max_length=32)] = "merged"
+    label: Text = ""
+
+
+class _Level(Struct):
+    value: Annotated[str, Meta(max_length=80)]
+    measured: bool
+
+
+class _Quantised(Struct, forbid_unknown_fields=True):
+    method: Name
+    bits: Annotated[int, Meta(ge=0, le=1024)]
+    dtype: Name = ""
+
+
+class _Base(Struct):
+    name: Text | None = None
+    levels: dict[Annotated[str, Meta(max_length=8)], _Level] | None = None
+    quantised: _Quantised | None = None
+    derived_from: Text | None = None
+
+
+class _Loss(Struct):
+    error: float | None = None
+    from_sum: float | None = None
+    dropped: list[str] = field(default_factory=list)
+
+
+class _Facts(Struct):
+    """The facts that adaptkit reads; other keys are kept as they are."""
+
+    loss: _Loss | None = None
+    made_with: dict[str, str] | None = None
+    forced: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    extracted: dict[str, Any] | None = None
+    converted_from: dict[str, str] | None = None
+    found: dict[str, str] | None = None
+    training: dict[str, Any] | None = None
+    plugins_off: list[str] = field(default_factory=list)
+
+
+class _Manifest(Struct):
+    schema: int
+    digest: Digest
+    files: list[_File]
+    method: Annotated[str, Meta(max_length=64)]
+    rank: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    base: _Base | None = None
+    extras: list[_File] = field(default_factory=list)
+    parents: list[_Parent] = field(default_factory=list)
+    recipe: dict[str, Any] | None = None
+    facts: dict[str, Any] | None = None
+    created: Annotated[str, Meta(max_length=64)] = ""
+
+
+class _Placed(Struct):
+    number: Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
+    name: Name = ""
+    message: Annotated[str, Meta(max_length=LONGEST_MESSAGE)] = ""
+    author: Name = ""
+    facts: _Facts | None = None
+
+
+def check_manifest(data: Any) -> None:
+    """Refuse a manifest with a field of a wrong type or size; `ValueError` names the field."""
+    _check(data, _Manifest)
+
+
+def check_placed(data: Any) -> None:
+    """Refuse what a place adds to a manifest (name, number, message, author), and facts of another shape."""
+    _check(data, _Placed)
+    if len(data.get("message", "").encode(errors="replace")) > LONGEST_MESSAGE:
+        raise ValueError(f"its message is longer than {LONGEST_MESSAGE:,} bytes")
+
+
+def _check(data: Any, kind: type[Struct]) -> None:
+    if not isinstance(data, dict):
+        raise TypeError("it is not an object")
+    try:
+        convert(data, kind)
+    except ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        at = where.strip("`").lstrip(".")
+        raise ValueError(f"in '{at}': {what}" if at else what) from error
+    _check_values(data)
+
+
+def _check_values(data: Any) -> None:
+    """Refuse NaN, infinity, numbers beyond 64 bits, text that is no Unicode, and what is too long or too deep."""
+    waiting = [(data, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested deeper than {_DEEPEST}")
+        if isinstance(value, dict):
+            waiting += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(part, depth + 1) for part in value]
+        elif isinstance(value, str):
+            if len(value) > _LONGEST:
+                raise ValueError(f"a text in it has {len(value):,} characters")
+            if not value.isascii() and any("\ud800" <= one <= "\udfff" for one in value):
+                raise ValueError("a text in it is no Unicode: it has half a surrogate pair")
+            if "\0" in value:
+                raise ValueError("a text in it has a NUL")
+        elif isinstance(value, (int, float)) and not (
+            isfinite(value) and -_LARGEST <= value < _LARGEST
+        ):
+            raise ValueError(f"the number {value:.3g} in it is out of range")
