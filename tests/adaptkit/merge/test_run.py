@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BadRecipe, ExtrasConflict, MergeError, NotFound, Unmergeable
+from adaptkit.extend import Moment
 from adaptkit.merge import recipe
 from adaptkit.merge import run as merge
 from adaptkit.plugin.manager import Plugins
@@ -22,6 +24,16 @@ from adaptkit.types import Parent
 @pytest.fixture(scope="session")
 def plugins():
     return Plugins.from_environment()
+
+
+def measured(seed):
+    """Moments as if somebody had measured them, the same for the same module."""
+
+    def moment(module, size):
+        rng = np.random.default_rng([seed, size, len(module)])
+        return Moment(rng.random(size), rng.standard_normal((size, 3)))
+
+    return moment
 
 
 @pytest.fixture
@@ -41,6 +53,8 @@ def merged(tmp_path, plugins):
             Parent(s.digest, w, label=s.label) for s, (_, w) in zip(sources, pairs, strict=True)
         ]
         plan = plugins.strategy(strategy)
+        if plan.needs == "moments":
+            sources = [replace(s, moment=measured(i)) for i, s in enumerate(sources)]
         out = tmp_path / f"out{next(count)}"
         out.mkdir()
         try:
