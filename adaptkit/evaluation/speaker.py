@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,10 @@ class Speaker:
         template = adapter / TEMPLATE
         if template.is_file():
             self.tokenizer.chat_template = template.read_text("utf-8")
-        self.model = PeftModel.from_pretrained(self._loaded(), adapter).eval()
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks a model for a property that transformers 5 renames.
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+            self.model = PeftModel.from_pretrained(self._loaded(), adapter).eval()
         try:
             yield
         finally:
