@@ -43,6 +43,8 @@ def draw(matrix: Matrix, out: Path) -> None:
     axes.set_yticks(range(len(labels)), labels)
     for y, label in enumerate(labels):
         for x, suite in enumerate(matrix.suites):
-            axes.text(x, y, f"{matrix.figures[label][suite.name]:.3g}", ha="center", va="center")
+            ink = "black" if 0.25 < shades[y][x] < 0.75 else "white"
+            figure_text = f"{matrix.figures[label][suite.name]:.3g}"
+            axes.text(x, y, figure_text, ha="center", va="center", color=ink)
     with os_errors("write", out):
         figure.savefig(out, format="png", dpi=120)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BadBase, MissingExtra
+from adaptkit.adapters.adapter import read_config
+from adaptkit.errors import BadAdapter, BadBase, MissingExtra
 from adaptkit.training.tokens import Tokeniser
 
 if TYPE_CHECKING:
@@ -50,10 +52,14 @@ class Speaker:
             return
         from peft import PeftModel
 
+        _check_task(adapter)
         template = adapter / TEMPLATE
         if template.is_file():
             self.tokenizer.chat_template = template.read_text("utf-8")
-        self.model = PeftModel.from_pretrained(self._loaded(), adapter).eval()
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks a model for a property that transformers 5 renames.
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+            self.model = PeftModel.from_pretrained(self._loaded(), adapter).eval()
         try:
             yield
         finally:
@@ -156,3 +162,14 @@ class Speaker:
             if (value := getattr(self.tokenizer, name)) is not None:
                 return int(value)
         return 0
+
+
+def _check_task(adapter: Path) -> None:
+    """An adapter of a classifier would load onto a model that writes text, and return nonsense."""
+    task = read_config(adapter, str(adapter)).get("task_type")
+    if task not in {None, "CAUSAL_LM"}:
+        raise BadAdapter(
+            "this adapter does not write text",
+            why=f"it was trained for the task {task}",
+            fix="choose one that was trained on answers",
+        )

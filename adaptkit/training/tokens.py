@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import TrainingError
-from adaptkit.training.rows import Chat, Labelled, Pair, Prompt, Row, Text, Turns, as_turns
+from adaptkit.training.rows import Chat, Labelled, Pair, Prompt, Row, Text, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,12 +90,6 @@ class Tokeniser:
             return self._plain(prompt)
         self._need_template()
         return self._render(prompt, add_generation_prompt=True)
-
-    def ask(self, text: str) -> list[int]:
-        """The tokens of a question typed by a person: as a conversation where the base is a chat model."""
-        if getattr(self.tokenizer, "chat_template", None):
-            return self.prompt(as_turns(text))
-        return self.prompt(text)
 
     def _answer(self, prompt: str, answer: str) -> list[int]:
         apart = not prompt or prompt[-1].isspace() or answer[:1].isspace()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import pytest
 
 from adaptkit import Workspace
-from adaptkit.errors import BadReference, BaseMismatch, NotFound, Refused
+from adaptkit.errors import BadAdapter, BadReference, BaseMismatch, NotFound, Refused
 
 ASK = "Log: hull 90%. Status of the hull?"
 
@@ -109,6 +110,19 @@ def test_a_conversation_answers_line_by_line(fleet):
     with fleet.conversation("naval", base=fleet.base_model) as reply:
         assert reply(ASK) == "Hull 90%."
         assert reply("Log: shields 40%. Status of the shields?") == "Shields 40%."
+
+
+def test_an_adapter_that_writes_no_text_is_refused(fleet, story, tmp_path):
+    shutil.copytree(story.naval, tmp_path / "judge")
+    config = json.loads((tmp_path / "judge" / "adapter_config.json").read_text())
+    (tmp_path / "judge" / "adapter_config.json").write_text(
+        json.dumps(config | {"task_type": "SEQ_CLS"})
+    )
+    fleet.add(tmp_path / "judge", "judge", base=fleet.base_model)
+    with pytest.raises(
+        BadAdapter, match="does not write text: it was trained for the task SEQ_CLS"
+    ):
+        fleet.generate(["judge"], ASK, base=fleet.base_model)
 
 
 def test_an_adapter_of_another_base_is_refused(fleet):
