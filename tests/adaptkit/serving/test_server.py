@@ -24,6 +24,7 @@ from adaptkit import Workspace
 openai = pytest.importorskip("openai", reason="pip install openai")
 
 ADAPTKIT = str(Path(sys.executable).with_name("adaptkit"))
+EOS = 2  # of the tiny Llama's configuration
 PROMPT = "hull 90%. status?"
 KEY, TEAM_KEY = "a-key-that-may-ask-everything", "a-key-of-the-medical-team"
 
@@ -77,13 +78,11 @@ def expected(fleet, served_base):
             ids = torch.tensor([tokenizer(prompt)["input_ids"]])
             with torch.no_grad():
                 made = fleet.alone(name).generate(
-                    input_ids=ids,
-                    max_new_tokens=tokens,
-                    do_sample=False,
-                    pad_token_id=0,
-                    eos_token_id=None,
+                    input_ids=ids, max_new_tokens=tokens, do_sample=False, pad_token_id=0
                 )
-            kept[name, prompt, tokens] = tokenizer.decode(made[0, ids.shape[1] :])
+            new = made[0, ids.shape[1] :].tolist()
+            end = new.index(EOS) if EOS in new else len(new)
+            kept[name, prompt, tokens] = tokenizer.decode(new[:end], skip_special_tokens=True)
         return kept[name, prompt, tokens]
 
     return text
