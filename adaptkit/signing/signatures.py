@@ -110,7 +110,7 @@ class SignatureStore:
 
     def paths(self, signatures: Iterable[Signature]) -> Mapping[str, Path]:
         """Where the files of signatures that are kept here are stored, by a name to show."""
-        found = {}
+        found: dict[str, Path] = {}
         for signature in signatures:
             name = attachments.identity(signature.files)
             folder = self._folder(signature.statement.manifest.digest) / name
