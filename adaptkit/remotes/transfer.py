@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt
 
 _TRIES = 3
-_PUSHES = 24  # as many others may be first, where a place leaves it to us to try again
+_PUSHES = 16  # as many others may be first, where a place leaves it to us to try again
 
 
 def push(

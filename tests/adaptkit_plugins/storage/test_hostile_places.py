@@ -32,7 +32,7 @@ def hook(event, args):
     elif event == "socket.connect" and isinstance(args[1], tuple):
         connected.append(f"{args[1][0]}:{args[1][1]}")
 from adaptkit.cli import main
-import adaptkit.cli.app, adaptkit.workspace, adaptkit_registry, sqlalchemy, httpx
+import adaptkit.cli.app, adaptkit.workspace, adaptkit_registry, sqlalchemy, httpx, huggingface_hub.hf_api
 sys.addaudithook(hook)
 results = []
 for command in json.loads(sys.argv[2]):
@@ -147,9 +147,12 @@ def hostile_folder(tmp_path):
     team, outside = tmp_path / "team", tmp_path / "outside"
     (tmp_path / "user" / ".ssh").mkdir(parents=True)
     (tmp_path / "user" / ".ssh" / "id_rsa").write_bytes(SECRET)
-    contents = {"adapter_config.json": b'{"r": 8}', "adapter_model.safetensors": b"weights"}
-    packed = bundle(tmp_path / "src", contents)
     for name in ("good", *HARMS):
+        contents = {
+            "adapter_config.json": b'{"r": 8}',
+            "adapter_model.safetensors": name.encode(),
+        }
+        packed = bundle(tmp_path / "src" / name, contents)
         FileBackend.open((team / name).as_uri()).push(packed, ())
     shutil.copytree(team / "good" / "v1", outside / "v1")
     (outside / "secret").write_bytes(SECRET)

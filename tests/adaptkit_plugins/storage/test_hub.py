@@ -264,7 +264,7 @@ def test_a_conflict_that_stays_shows_both_heads(hub, place, repo, packed):
     hub.faults.add(
         Fault(
             COMMIT,
-            times=9,
+            times=99,
             before=lambda: heads.append(repo.commit({"notes.md": b"%d" % len(heads)})),
         )
     )
