@@ -84,9 +84,8 @@ _WORDS = frozenset(
     gate_proj down_proj token_embedding position_embedding layer_norm1 layer_norm2 final_layer_norm img_attn txt_attn
     img_mlp txt_mlp img_mod txt_mod in_layers out_layers emb_layers skip_connection norm_out add_embedding text_projection
     time_embed label_emb final_layer img_in txt_in time_in vector_in guidance_in cross_attn joint_blocks context_block
-    x_block feed_forward context_refiner noise_refiner t_embedder y_embedder cap_embedder norm_out_linear time_text_embed
-    patch_embedding text_embedding head_head norm1_context norm_added_q norm_added_k k_img v_img adaLN_modulation
-    img_mod_linear txt_mod_linear""".split()
+    x_block feed_forward context_refiner noise_refiner t_embedder y_embedder cap_embedder time_text_embed
+    patch_embedding text_embedding norm1_context norm_added_q norm_added_k k_img v_img adaLN_modulation""".split()
 )
 _LONGEST = max(word.count("_") for word in _WORDS) + 1
 
@@ -282,6 +281,9 @@ _ORIGINAL = re.compile(
 )
 
 
+_UNET = ("conv_", "time_", "add_", "label_", "class_", "out")
+
+
 def _kohya_key(view: AdapterView, key: str, notes: list[str]) -> tuple[str, str]:
     match = _KOHYA.fullmatch(key)
     if not match:
@@ -303,7 +305,7 @@ def _kohya_key(view: AdapterView, key: str, notes: list[str]) -> tuple[str, str]
             "--base DIR settles it"
         )
     first = name.partition(".")[0]
-    if part == "unet" and first in _HINTS["transformer"]:
+    if part == "unet" and not (first in _HINTS["unet"] or first.startswith(_UNET)):
         part = "transformer"  # kohya calls every diffusion model a unet
     return f"{part}.{name}", what
 
