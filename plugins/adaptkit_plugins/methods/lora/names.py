@@ -90,6 +90,7 @@ _UNET = ("conv_", "time_", "add_", "label_", "class_", "out")
 
 
 def kohya_key(view: AdapterView, key: str, notes: list[str]) -> tuple[str, str]:
+    """The module that one of kohya's keys means, and which part of it; a guess is added to `notes`."""
     match = KOHYA.fullmatch(key)
     if not match:
         return key, ""
@@ -114,6 +115,7 @@ def kohya_key(view: AdapterView, key: str, notes: list[str]) -> tuple[str, str]:
 
 
 def diffusers_key(key: str) -> tuple[str, str]:
+    """The module that a key of diffusers or ComfyUI means, and which part of it."""
     match = DIFFUSERS.fullmatch(key)
     if not match:
         return key, ""
