@@ -28,8 +28,8 @@ def settle_ties(made: Fit) -> None:
     if not apart:
         return
     config = _untied(made.result_config())
-    tensors = {name: tensor.shape for name, tensor in made.tensors.items()}
-    after = architecture_of(config, tensors, cache=made.weights.cache)
+    shapes = {name: tensor.shape for name, tensor in made.tensors.items()}
+    after = architecture_of(config, shapes, cache=made.weights.cache)
     dissolved = after.known and not any(source in after.ties.values() for source in apart)
     if dissolved:
         made.config |= {k: v for k, v in config.items() if made.result_config().get(k) != v}

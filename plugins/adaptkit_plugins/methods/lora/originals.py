@@ -71,6 +71,7 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
     try:
         import diffusers
         import torch
+        from diffusers.utils import logging
     except ImportError:
         return {}, "diffusers, which translates them, is not installed: pip install diffusers"
     loader: Any = getattr(diffusers.loaders.lora_pipeline, mixin, None)
@@ -79,8 +80,8 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
     given = {}
     for key, name in _spelled(view, model):
         given[name] = torch.from_numpy(_folded(view, key))
-    level = diffusers.logging.get_verbosity()
-    diffusers.logging.set_verbosity_error()
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -89,7 +90,7 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return {}, f"diffusers' converter for {model} does not take it: {first[:120]}"
     finally:
-        diffusers.logging.set_verbosity(level)
+        logging.set_verbosity(level)
     return {name: tensor.contiguous().numpy() for name, tensor in made.items()}, ""
 
 

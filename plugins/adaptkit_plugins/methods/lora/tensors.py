@@ -86,9 +86,9 @@ def as_peft(view: AdapterView, parts: Mapping[str, Mapping[str, str]]) -> Transl
                             "rescales columns, and PEFT's DoRA rescales rows",
                         )
                 if what == "A" and "mid" in keys:
-                    shape = _composed_shape(view, keys)
+                    whole = _composed_shape(view, keys)
                     layout[f"{PREFIX}{name}{end}"] = TensorInfo(
-                        info.dtype, shape, count(shape) * info.nbytes // count(info.shape)
+                        info.dtype, whole, count(whole) * info.nbytes // count(info.shape)
                     )
                     readers[f"{PREFIX}{name}{end}"] = _composed(view, keys)
                     continue
