@@ -147,8 +147,8 @@ def as_lycoris(
     view: AdapterView, parts: Mapping[str, Mapping[str, str]], kinds: set[str]
 ) -> Translated:
     """LoHa or LoKr, as PEFT would have saved it."""
-    plain = [name for name, keys in parts.items() if not any(map(LYCORIS.fullmatch, keys))]
-    if len(kinds) > 1 or plain:
+    others = [name for name, keys in parts.items() if not any(map(LYCORIS.fullmatch, keys))]
+    if len(kinds) > 1 or others:
         raise Unmergeable(
             f"cannot read {view.label}",
             why="it mixes LoRA, LoHa and LoKr modules, and a PEFT directory holds one kind",
