@@ -49,6 +49,8 @@ class Fit:
     """For tied parameters that were touched, by the one they are known by: each one's tensor of the result."""
     names: dict[str, str] = field(default_factory=dict)
     """New names of the base's tensors, where the result is of another class."""
+    before: Architecture | None = None
+    """What the class that the base itself names says of it."""
 
     @property
     def advice(self) -> str:
@@ -164,6 +166,7 @@ def fit(
         for new in layers.copies(name)
     }
     made = Fit(adapter.label, adapter, method, weights, weights.architecture(), layers, tensors)
+    made.before = made.architecture
     made.unbakeable += _unknown_ties(made)
     made.config |= layers.config(weights.layout.config)
     made.remarks.extend(layers.remarks)
@@ -178,7 +181,7 @@ def fit(
     settle_ties(made)
     settle_vocabulary(made)
     if not made.misfits and not made.unbakeable:
-        made.unbakeable += unopenable(made.result(), made.architecture, made.tensors)
+        made.unbakeable += unopenable(made.result(), made.before, made.tensors)
     return made
 
 
@@ -230,7 +233,7 @@ def _replace(made: Fit, replacements: Mapping[str, str]) -> None:
         found = made.tensor(name)
         info = made.adapter.header[key]
         if found is None:
-            made.misfits.append(f"the base has no '{name}'")
+            made.misfits.append(f"'{name}' is not in the base")
             continue
         tensor = made.tensors[found]
         rows_only = info.shape[1:] == tensor.shape[1:] and len(info.shape) == len(tensor.shape)
@@ -253,7 +256,7 @@ def _replace_rows(made: Fit) -> None:
     for name, rows in sorted(made.method.row_replacements(made.adapter).items()):
         found, shape = made.tensor(name), made.adapter.header[rows[0]].shape
         if found is None:
-            made.misfits.append(f"the base has no '{name}'")
+            made.misfits.append(f"'{name}' is not in the base")
             continue
         tensor = made.tensors[found]
         if len(tensor.shape) != 2 or shape[1:] != tensor.shape[1:]:
@@ -284,7 +287,7 @@ def _update(made: Fit) -> None:
     for module in method.modules(view):
         changes = made.changes(module)
         if not changes:
-            made.misfits.append(f"the base has no '{module.tensor}'")
+            made.misfits.append(f"'{module.name}' is not in the base")
             continue
         if wrong := _misfit(made, changes):
             made.misfits.append(wrong)
@@ -329,4 +332,4 @@ def _only_names(made: Fit) -> None:
     for module in made.method.modules(made.adapter):
         known = made.architecture.find(made.layers.old_name(module.tensor))
         if not known and not made.changes(module):
-            made.misfits.append(f"the base has no '{module.tensor}'")
+            made.misfits.append(f"'{module.name}' is not in the base")

@@ -20,7 +20,7 @@ from adaptkit.algebra.lowrank import dense_svd, leading, rounding, work
 from adaptkit.bake.tuned import compare, size_of_change
 from adaptkit.bases.weights import BaseWeights, as_matrix
 from adaptkit.errors import BadRecipe
-from adaptkit.extend import Dense, LowRank
+from adaptkit.extend import Dense, LowRank, Module
 from adaptkit.extend.artifact_files import WEIGHTS
 from adaptkit.io.hardware import cores
 from adaptkit.io.parallel import run_modules
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.bake.tuned import TunedChanges
-    from adaptkit.extend import AdapterMethod, Array, Model, Module
+    from adaptkit.bases.architecture import Architecture
+    from adaptkit.extend import AdapterMethod, Array, Model
     from adaptkit.types import TensorInfo
 
 ENERGY = 0.99
@@ -97,6 +98,8 @@ def run(
     with BaseWeights.open(tuned, cache) as after, BaseWeights.open(base, cache) as before:
         found = compare(after, before, rank or 1 << 30, keep_full=keep_full)
         many = workers or cores()
+        if not found.modules:  # PEFT's LoRA wants a target all the same
+            found.modules.append(_untouched(after.architecture(), found))
         if rank is None:
             found.modules = _by_energy(after, before, found, many)
         groups: dict[str, list[Module]] = defaultdict(list)
@@ -175,9 +178,6 @@ def _config(
     )
     kept = tuple(f"{_PREFIX}{parameter}" for parameter in found.saved)
     settings = {"task_type": task} if task else {}
-    if not found.modules:  # PEFT's LoRA wants a target all the same
-        targets = sorted(n for n, kind in old.layers.items() if kind in {"linear", "conv1d"})
-        found.modules = [_untouched(old.parameters, targets[0])]
     config = method.merged_config([view], found.modules, kept, settings, bias=False)
     touched = {m.name for m in found.modules}
     if {new.embedding, new.head} <= touched and _equal_pair(new.embedding, new.head, new.ties):
@@ -196,11 +196,15 @@ def _peft_ties(embedding: str, head: str) -> bool:
     return {embedding.rpartition(".")[2], head.rpartition(".")[2]} == names
 
 
-def _untouched(parameters: Mapping[str, tuple[int, ...]], name: str) -> Module:
-    from adaptkit.extend import Module as Layer
-
-    rows, columns = parameters[f"{name}.weight"]
-    return Layer(name, "linear", (rows, columns), 1, (rows, columns))
+def _untouched(arch: Architecture, found: TunedChanges) -> Module:
+    """The first linear layer, whose update is zero."""
+    name = next(
+        n
+        for n, kind in arch.layers.items()
+        if kind == "linear" and f"{n}.weight" in found.names and n not in found.whole
+    )
+    rows, columns = arch.parameters[f"{name}.weight"]
+    return Module(name, "linear", (rows, columns), 1, (rows, columns))
 
 
 def _by_energy(
@@ -211,6 +215,8 @@ def _by_energy(
     def fitted(module: Module) -> int:
         values = dense_svd(Dense(_change(after, before, found, module))).S
         sums = np.cumsum(values**2)
+        if not sums[-1]:
+            return 1
         return int(np.searchsorted(sums, ENERGY * sums[-1] * (1 - 1e-12))) + 1
 
     ranks: dict[str, int] = defaultdict(int)

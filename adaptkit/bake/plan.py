@@ -30,6 +30,8 @@ class BakePlan:
     config: dict[str, Any]
     remarks: list[str]
     architecture: Architecture
+    before: Architecture
+    """What the base's own class says of it."""
 
 
 def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> BakePlan:
@@ -73,7 +75,8 @@ def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> B
             fix="look at adaptkit show",
         )
     config = ({} if dtype is None else {"dtype": dtype}) | made.config
-    return BakePlan(made.tensors, config, made.remarks, made.architecture)
+    before = made.before or made.architecture
+    return BakePlan(made.tensors, config, made.remarks, made.architecture, before)
 
 
 def by_file(plan: BakePlan, weights: BaseWeights) -> dict[Path, list[str]]:

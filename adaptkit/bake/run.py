@@ -335,7 +335,7 @@ def _check(weights: BaseWeights, planned: BakePlan, work: Path) -> None:
     plan = planned.tensors
     with BaseWeights.open(work) as written:
         after = architecture_of(written.layout.config, written.shapes, cache=weights.cache)
-        if wrong_names := unopenable(after, planned.architecture, plan):
+        if wrong_names := unopenable(after, planned.before, plan):
             raise BakeError(
                 f"{after.name} could not load what was written to {work}",
                 why="; ".join(wrong_names[:4]),

@@ -8,6 +8,8 @@ from adaptkit.errors import BadBase, MissingExtra
 from adaptkit.extend.module_names import Names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adaptkit.extend.method import AdapterView, Model
 
 
@@ -42,5 +44,19 @@ def stored_shape(view: AdapterView, name: str) -> tuple[int, ...] | None:
     if model is not None and (shape := model.shape(f"{name}.weight")) is not None:
         return shape
     known = view.base_shapes or {}
-    found = Names(known).called(f"{name}.weight") if known else []
+    found = _names(known).called(f"{name}.weight") if known else []
     return known[found[0]] if len(found) == 1 else None
+
+
+_RECENT: list[tuple[Mapping[str, tuple[int, ...]], Names]] = []
+
+
+def _names(known: Mapping[str, tuple[int, ...]]) -> Names:
+    """The look-up of a base's names, made once for all modules of an adapter."""
+    for mapping, names in _RECENT:
+        if mapping is known:
+            return names
+    made = Names(known)
+    _RECENT.insert(0, (known, made))
+    del _RECENT[4:]
+    return made

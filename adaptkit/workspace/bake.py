@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from adaptkit import refs
 from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.compare import admits
-from adaptkit.errors import BaseMismatch, Unmergeable
+from adaptkit.errors import BakeError, BaseMismatch, Unmergeable
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
@@ -70,7 +71,14 @@ def bake_adapter(
             return Baked(report)
         from adaptkit.bake.check_logits import check_logits
 
-        return Baked(report, check_logits(folder, source.adapter.path, report.out, check))
+        try:
+            return Baked(report, check_logits(folder, source.adapter.path, report.out, check))
+        except BakeError as error:
+            failed = report.out.with_name(f"{report.out.name}.failed")
+            with os_errors("write", failed):
+                shutil.rmtree(failed, ignore_errors=True)
+                report.out.rename(failed)
+            raise error.about(str(report.out), str(failed)) from error
 
 
 def extract_adapter(

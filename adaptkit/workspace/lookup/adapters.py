@@ -58,11 +58,11 @@ def ingest_folder(
     readable, facts = _in_peft(context, folder, work, dialect, shapes)
     with Adapter.open(readable, label or str(folder), allow_pickle=allow_pickle) as adapter:
         known = base_of(context, adapter, base)
-        if not how.get("force"):
-            _check_named_base(context, adapter, base, known)
         if quantised is not None:
             known = replace(known, identity=replace(known.identity, quantised=quantised))
         prepared = _prepare(context, adapter, known, work, **how)
+        if not how.get("force"):
+            _check_named_base(context, adapter, base, known)
     recorded: Facts = {**prepared.manifest.facts, **facts}
     manifest = replace(prepared.manifest, facts=recorded)
     return replace(prepared, manifest=manifest)

@@ -94,7 +94,7 @@ class Ia3(_Vectors):
             return Module(name, "convolution", shape, min(shape), stored)
         shape = (stored[0], stored[1])
         if linear_kind(view, name, *shape) == "conv1d":
-            return Module(name, "conv1d", shape[::-1], min(shape), stored)
+            return Module(name, "conv1d", (shape[1], shape[0]), min(shape), stored)
         return Module(name, "linear", shape, min(shape), stored)
 
     def _feeds_forward(self, view: AdapterView, module: Module) -> bool:

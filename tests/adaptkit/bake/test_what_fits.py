@@ -122,7 +122,9 @@ def test_a_pipeline_names_its_components(tmp_path, workspace):
 
 def test_advice_fits_an_adapter_that_names_this_very_base(workspace, tmp_path):
     base = architectures.make("llama", tmp_path / "base")
-    folder = tiny.make_adapter(tiny.gpt2(), tmp_path / "ad", 0, target_modules=["c_attn"])
+    folder = tiny.make_adapter(
+        tiny.gpt2(), tmp_path / "ad", 0, target_modules=["c_attn"], fan_in_fan_out=True
+    )
     config = json.loads((folder / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = str(base)
     (folder / "adapter_config.json").write_text(json.dumps(config))

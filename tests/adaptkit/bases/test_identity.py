@@ -530,7 +530,7 @@ def broken_bases(folder):
             lambda: edited(index=mapped(**{"lm_head.weight": second})),
             "puts 'lm_head.weight' into",
         ),
-        "twice": (copied, "lies both in"),
+        "twice": (copied, "is stored both in"),
         "pointer": (
             lambda: edited(**{first: "version https://git-lfs.github.com/spec/v1\n"}),
             "Git LFS pointer",

@@ -133,10 +133,9 @@ def test_conv1d_shapes_are_checked_as_the_base_stores_them(workspace, tmp_path):
 def test_a_name_keeps_its_base_and_method_without_new_version(filled, lora_pair, tmp_path):
     other = tiny.save_llama(tmp_path / "other", seed=9)
     with pytest.raises(Refused, match="'naval' holds adapters of another base"):
-        filled.add(scaled(lora_pair[0], tmp_path / "x", 2), "naval", base=str(other))
-    assert (
-        filled.add(tmp_path / "x", "naval", base=str(other), new_version=True).version.number == 2
-    )
+        filled.add(scaled(lora_pair[0], tmp_path / "x", 2), "naval", base=str(other), force=True)
+    added = filled.add(tmp_path / "x", "naval", base=str(other), new_version=True, force=True)
+    assert added.version.number == 2
     odd = tiny.edit_config(
         shutil.copytree(lora_pair[0], tmp_path / "odd"), peft_type="PROMPT_TUNING"
     )
@@ -224,7 +223,7 @@ def test_notes_are_merged_with_earlier_notes(filled):
 
 def test_list_shows_what_fits_a_model_on_disk(filled, lora_pair, tiny_llama, tmp_path):
     other = tiny.save_llama(tmp_path / "other", seed=9)
-    filled.add(lora_pair[0], "stray", base=str(other))
+    filled.add(lora_pair[0], "stray", base=str(other), force=True)
     assert [v.name for v in filled.list(base=str(tiny_llama))] == ["medic", "naval"]
     assert [v.name for v in filled.list(base=str(other))] == ["stray"]
     tm1 = filled.version("stray").base.level("tm1").value
@@ -239,7 +238,7 @@ def test_adapters_of_different_bases_are_refused_with_both_named_and_force_is_re
     filled, lora_pair, tmp_path
 ):
     other = tiny.save_llama(tmp_path / "other", seed=9)
-    filled.add(lora_pair[1], "stray", base=str(other))
+    filled.add(lora_pair[1], "stray", base=str(other), force=True)
     with pytest.raises(
         BaseMismatch,
         match=r"naval and stray are for different bases: 'llama' and 'other' hold different",

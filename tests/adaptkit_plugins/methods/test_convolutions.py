@@ -9,6 +9,9 @@ import tiny
 
 from adaptkit.errors import Unmergeable
 
+# PEFT warns of groups and of each Conv1D; warnings are errors here.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 
 @pytest.fixture
 def net():

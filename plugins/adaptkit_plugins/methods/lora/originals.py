@@ -71,6 +71,7 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
     try:
         import diffusers
         import torch
+        from diffusers.utils import logging
     except ImportError:
         return {}, "diffusers, which translates them, is not installed: pip install diffusers"
     loader: Any = getattr(diffusers.loaders.lora_pipeline, mixin, None)
@@ -79,8 +80,6 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
     given = {}
     for key, name in _spelled(view, model):
         given[name] = torch.from_numpy(_folded(view, key))
-    from diffusers.utils import logging
-
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
