@@ -68,14 +68,14 @@ def _guarded(arguments: Sequence[str] | None, session: Session, asked: _Signals)
     except AdaptkitError as error:
         if debug:
             raise
-        out.error([error.summary, *(f"  {line}" for line in error.fix.split("\n") if error.fix)])
+        out.error([error.summary, *(f"  {error.fix}".split("\n") if error.fix else ())])
         return 1
     except (OSError, PipeError) as failed:
-        error = failed.error if isinstance(failed, PipeError) else failed
-        if debug or not _of_stdout(error):
-            _report(error, debug, out)
+        cause = failed.error if isinstance(failed, PipeError) else failed
+        if debug or not _of_stdout(cause):
+            _report(cause, debug, out)
             return 1
-        out.lost = error
+        out.lost = cause
         return 0
     except BaseException as error:  # noqa: BLE001  (a bug, or a library's panic, which is no Exception)
         _report(error, debug, out)
