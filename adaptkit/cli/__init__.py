@@ -68,7 +68,7 @@ def _guarded(arguments: Sequence[str] | None, session: Session, asked: Signals) 
     except AdaptkitError as error:
         if debug:
             raise
-        out.error([error.summary, *(f"  {line}" for line in error.fix.split("\n") if error.fix)])
+        out.error([error.summary, *(f"  {error.fix}".split("\n") if error.fix else ())])
         return 1
     except (OSError, PipeError) as failed:
         cause = failed.error if isinstance(failed, PipeError) else failed

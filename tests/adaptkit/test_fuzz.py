@@ -20,7 +20,7 @@ from adaptkit.types import Parent, PlacedVersion
 from adaptkit.workspace.context.config_file import parse_config
 from adaptkit_plugins.storage.oci.images import parse as parse_image
 
-EXAMPLES = 20_000
+EXAMPLES = 3_000
 MANIFEST = manifest_bytes(
     PlacedVersion(
         1,

@@ -120,6 +120,14 @@ def test_every_released_registry_is_migrated_without_loss_and_goes_on(old):
         assert registry.versions(name="naval")[-1].number == 4
 
 
+def test_who_did_what_before_there_were_two_names_is_told_from_who_made_it(old):
+    with Registry.open(old) as registry:
+        events = registry.events()
+    moved = [(e.actor, e.author) for e in events if e.verb == "alias-moved"]
+    assert moved == [("bob", ""), ("ada", "")]
+    assert all(e.actor == e.author != "" for e in events if e.verb in {"added", "merged"})
+
+
 def test_many_that_open_an_old_registry_at_once_migrate_it_once(old):
     def opens():
         with Registry.open(old) as registry:
