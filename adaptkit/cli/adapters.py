@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adaptkit.types import Quantisation, Version
     from adaptkit.workspace.results import Shown
 
@@ -261,6 +263,19 @@ def _unchanged(created: bool) -> str:
     return "" if created else "  unchanged"
 
 
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _data(file: Mapping[str, Any]) -> str:
+    """One file of training data; what a foreign manifest leaves out is shown as missing."""
+    rows = file.get("rows")
+    count = f"{rows:,}" if isinstance(rows, int) else "?"
+    return (
+        f"  data      {file.get('label', '?')}  {count} rows  {str(file.get('digest', '?'))[:19]}…"
+    )
+
+
 def _describe(shown: Shown) -> list[str]:
     version, manifest = shown.version, shown.manifest
     lines = [
@@ -280,10 +295,7 @@ def _describe(shown: Shown) -> list[str]:
     if version.tags:
         lines.append(f"  tags      {' '.join(version.tags)}")
     if isinstance(training := manifest.facts.get("training"), dict):
-        lines += [
-            f"  data      {one['label']}  {one['rows']:,} rows  {one['digest'][:19]}…"
-            for one in training.get("data", ())
-        ]
+        lines += map(_data, filter(_is_table, training.get("data") or ()))
         lines.append(f"  steps     {training.get('steps', '-')}, seed {training.get('seed', '-')}")
     lines += [f"  metric    {key} = {value:g}" for key, value in version.metrics.items()]
     lines += [

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 @click.argument("preload", nargs=-1, metavar="[REF]...")
 @click.option("--base", required=True, metavar="DIR", help="The base model's folder.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="The port to listen on; 0 takes a free one.",
+)
 @click.option(
     "--slots",
     type=click.IntRange(1, 4096),

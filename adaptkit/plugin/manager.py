@@ -16,6 +16,7 @@ import os
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -84,6 +85,7 @@ class Plugins:
         self._hooks = pluggy.PluginManager(hookspecs.PROJECT)
         self._hooks.add_hookspecs(hookspecs)
         self._states: dict[str, _State] = {}
+        self._loading = RLock()  # threads that share a workspace wait for a plugin half loaded
         self._catalogue = Catalogue(
             lambda plugin: self._states[plugin].entry.distribution()[0] != distribution()[0]
         )
@@ -219,6 +221,7 @@ class Plugins:
 
     def review_names(self) -> tuple[str, ...]:
         """What `[review]` in config.toml calls the installed reviews: a plugin's `REVIEW`, and its own name."""
+        self._load_all("review")
         names = set()
         for implementation in self._implementations("review"):
             plugin = implementation.plugin_name
@@ -275,9 +278,10 @@ class Plugins:
 
     def _load_all(self, kind: str | None = None) -> None:
         """Load the plugins that may offer a kind (None: all) and are not loaded yet."""
-        for name, state in self._states.items():
-            if state.status == "waiting" and (kind is None or state.entry.may_offer(kind)):
-                self._load(name, state)
+        with self._loading:
+            for name, state in self._states.items():
+                if state.status == "waiting" and (kind is None or state.entry.may_offer(kind)):
+                    self._load(name, state)
 
     def _load(self, name: str, state: _State, *, strict: bool = False) -> None:
         state.status = "loaded"

@@ -12,6 +12,7 @@ Notable choices:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ CHATML = (
     "{{ '\n' }}{% else %}{{ m['content'] + eos_token + '\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+_MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\b")  # not `add_generation_prompt`
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class Tokeniser:
 
     def _chat(self, messages: Turns) -> tuple[list[int], list[bool]]:
         self._need_template()
-        if "generation" in self.tokenizer.chat_template:
+        if _MARKS_ANSWERS.search(self.tokenizer.chat_template):
             out = self.tokenizer.apply_chat_template(
                 _dicts(messages),
                 tokenize=True,

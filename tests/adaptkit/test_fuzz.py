@@ -32,7 +32,7 @@ MANIFEST = manifest_bytes(
 )
 HEADER = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
 LOCK = lock_bytes({"naval": Locked("naval", "team:naval", "naval", "sha256:" + "0" * 64, "lora")})
-INDEX = b'{"schemaVersion": 2, "manifests": [{"digest": "sha256:00", "size": 7}]}'
+INDEX = b'{"schemaVersion": 2, "manifests": [{"digest": "sha256:' + b"0" * 64 + b'", "size": 7}]}'
 CONFIG = b'author = "ada"\n[remotes]\nteam = "file:///mnt/team"\n[quotas]\nstore = "2 GB"\n'
 CARD = b"---\ntags:\n- lora\nbase_model: fleet/ship\n---\n# naval\n"
 

@@ -125,7 +125,9 @@ def test_who_did_what_before_there_were_two_names_is_told_from_who_made_it(old):
         events = registry.events()
     moved = [(e.actor, e.author) for e in events if e.verb == "alias-moved"]
     assert moved == [("bob", ""), ("ada", "")]
-    assert all(e.actor == e.author != "" for e in events if e.verb in {"added", "merged"})
+    brought = [(e.actor, e.author) for e in events if e.verb in {"added", "merged"}]
+    assert {actor for actor, author in brought if actor == author} == {"ada", "bob", ""}
+    assert all(actor == author for actor, author in brought)
 
 
 def test_many_that_open_an_old_registry_at_once_migrate_it_once(old):

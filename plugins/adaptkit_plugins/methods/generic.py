@@ -42,7 +42,7 @@ class Generic(AdapterMethod):
             known = ", ".join(nearest(str(declared), PEFT_TYPES, show=5))
             raise BadConfig(
                 f"{view.label}: peft_type is {declared!r}",
-                why=f"PEFT knows no such type; known are {known}",
+                why=f"PEFT has no such type; it has {known}",
                 fix="correct adapter_config.json, or install the plugin that reads this type",
             )
 

@@ -7,6 +7,7 @@ import json
 import architectures
 import pytest
 
+from adaptkit.bases import architecture
 from adaptkit.bases.architecture import Architecture, architecture_of
 from adaptkit.bases.identity import base_shapes
 
@@ -47,7 +48,8 @@ def test_biases_and_shared_embeddings_are_tied_too(tmp_path):
     }
 
 
-def test_what_was_found_is_remembered_by_content(tmp_path):
+def test_what_was_found_is_remembered_by_content(tmp_path, monkeypatch):
+    monkeypatch.setattr(architecture, "_REMEMBERED", {})  # as in a new process
     base = architectures.make("llama", tmp_path / "llama")
     found = look(base, cache=tmp_path / "cache")
     (file,) = (tmp_path / "cache").iterdir()

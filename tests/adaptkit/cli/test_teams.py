@@ -118,7 +118,7 @@ def test_fsck_and_gc_say_what_they_found_and_did(home, tmp_path):
     assert "repaired" in done.stdout
     assert "never pushed anywhere" in done.stdout
     found = as_json_failing(home, "fsck")
-    assert (found["sound"], {f["kind"] for f in found["findings"]}) == (False, {"corrupt"})
+    assert (found["sound"], {f["kind"] for f in found["findings"]}) == (False, {"lost"})
     assert blob.name
     run(home, "rm", "bridge", "--yes")
     dry = as_json(home, "gc", "--grace", "0", "--trash", "0", "--dry-run")

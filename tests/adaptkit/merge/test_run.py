@@ -330,7 +330,7 @@ def test_what_peft_refuses_merges(configs, beside_peft, merged):
     folders, theirs = beside_peft(configs, [1.0, 1.0], "linear")
     with pytest.raises(ValueError, match="same"):
         theirs()
-    out, _ = merged([(folder, 1.0) for folder in folders])
+    out, _ = merged([(folder, 1.0) for folder in folders], missing="disjoint")
     close(
         tiny.output(tiny.reload_strictly(tiny.llama(), out)),
         tiny.peft_sum(tiny.llama, folders, [1, 1]),

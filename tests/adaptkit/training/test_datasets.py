@@ -169,7 +169,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 def test_files_of_two_families_are_refused_together(tmp_path):
     one = write(tmp_path / "a.jsonl", GOOD)
     two = write(tmp_path / "b.jsonl", FORMS["preferences"][0])
-    with pytest.raises(BadData, match="a.jsonl holds answers and .*b.jsonl holds preferences"):
+    with pytest.raises(
+        BadData, match="trained on together: .*b.jsonl holds preferences and .*a.jsonl holds"
+    ):
         open_data([one, two])
 
 

@@ -482,7 +482,7 @@ def test_a_number_that_means_something_else_here_stops_the_whole_import(
     with Workspace.init(tmp_path / "other", notify=lambda _: None) as other:
         other.add(lora_pair[0], "medic")
         before = other.export_registry(tmp_path / "before.jsonl").read_bytes()
-        with pytest.raises(Conflict, match=r"medic@1 is sha256:.* there and sha256:.* here"):
+        with pytest.raises(Conflict, match=r"medic@1 is sha256:.* in the export and sha256:.* here"):
             other.import_registry(export)
         assert other.export_registry(tmp_path / "after.jsonl").read_bytes() == before
 
@@ -520,12 +520,12 @@ def test_half_an_export_is_never_taken_for_a_whole_one(eventful, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no export of a registry"),
-        (b"dear diary", "no export of a registry"),
-        (b"[1]\n", "no export"),
+        (b"", "not a registry export"),
+        (b"dear diary", "not a registry export"),
+        (b"[1]\n", "not a registry export"),
         (b"\xff\xfe", "no text"),
         (b'{"adaptkit-registry": 99}\n', "format 99, this version reads 1"),
-        (b"[" * 100_000, "no export of a registry"),
+        (b"[" * 100_000, "not a registry export"),
     ],
 )
 def test_a_file_that_is_no_export_is_refused(workspace, tmp_path, content, message):
