@@ -121,6 +121,6 @@ def _manifest():
         (entry("README.md", b"#"),),
         (Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),),
         {"strategy": "linear"},
-        {"loss": 0.5},
+        {"loss": {"error": 0.5, "from_sum": 0.5, "dropped": []}},
         "2026-01-01T00:00:00Z",
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SLOWEST = 1024  # bytes a second, counted from the first byte of a response
-GRACE = 10.0  # seconds of waiting in which it may be slower
+GRACE = 8.0  # seconds of waiting in which it may be slower
 LARGEST_ERROR = 64 << 10  # bytes of an error's body that are read
 
 

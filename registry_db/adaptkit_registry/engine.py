@@ -222,6 +222,7 @@ def _lock(path: Path) -> Iterator[None]:
 
     lock = FileLock(path.with_name(path.name + ".lock"), fallback_to_soft=False)
     try:
+        path.parent.stat()  # filelock would make a missing folder, which may be a typing error
         lock.acquire()
     except OSError as error:
         raise RegistryError(

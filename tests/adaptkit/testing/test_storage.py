@@ -164,6 +164,10 @@ CASES = [
     ),
     ("test_corrupt_bytes_are_delivered_for_the_caller_to_find", {"pull": _pull_checking}),
     ("test_a_probe_leaves_no_file", {"probe": _littering_probe}),
+    (
+        "test_a_file_of_another_size_is_reported_and_a_push_sends_it_again",
+        {"damage": lambda self, placed: {}},
+    ),
 ]
 
 

@@ -512,7 +512,7 @@ free = stats.f_bavail * stats.f_frsize - {int(room[:-1]) * 1024}
 (disk / "ballast").write_bytes(bytes(max(free, 0)))
 from adaptkit.cli import main
 codes = [main(["--home", str(disk / "home"), "add", {str(prepared / "new")!r}, "--name", "naval"]) for _ in range(2)]
-codes += [main(["--home", str(disk / "home"), "note", "naval@1", "-m", "x" * 20000])]
+codes += [main(["--home", str(disk / "home"), "note", "naval@1", "-m", "x" * 9000])]
 (disk / "ballast").unlink()
 shutil.rmtree(home)
 shutil.copytree(disk / "home", home)

@@ -482,7 +482,9 @@ def test_a_number_that_means_something_else_here_stops_the_whole_import(
     with Workspace.init(tmp_path / "other", notify=lambda _: None) as other:
         other.add(lora_pair[0], "medic")
         before = other.export_registry(tmp_path / "before.jsonl").read_bytes()
-        with pytest.raises(Conflict, match=r"medic@1 is sha256:.* in the export and sha256:.* here"):
+        with pytest.raises(
+            Conflict, match=r"medic@1 is sha256:.* in the export and sha256:.* here"
+        ):
             other.import_registry(export)
         assert other.export_registry(tmp_path / "after.jsonl").read_bytes() == before
 

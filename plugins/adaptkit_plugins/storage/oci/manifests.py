@@ -35,13 +35,16 @@ class Manifests:
     def get(self, reference: str) -> bytes | None:
         """A manifest's bytes, verified against the digest that was asked for or is stated; None when there is none."""
         self._check(reference)
-        response = self._client.send(
-            "GET",
-            self._client.url(f"manifests/{reference}"),
-            doing="read",
-            accept=(200, 404),
-            headers={"Accept": f"{images.IMAGE}, {images.INDEX}"},
-        )
+        try:
+            response = self._client.send(
+                "GET",
+                self._client.url(f"manifests/{reference}"),
+                doing="read",
+                accept=(200, 404),
+                headers={"Accept": f"{images.IMAGE}, {images.INDEX}"},
+            )
+        except errors.TooLargeResponse as error:  # a fault of this version, not of the others
+            raise Corrupt(error.what, why=error.why, fix=error.fix) from error
         if response.status_code == 404:
             return None
         data, label = response.content, f"{self._client.address.url} ({reference[:19]})"
