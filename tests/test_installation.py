@@ -46,6 +46,7 @@ ROOMS = {
     "adaptkit/serving": ("serve", "torch"),
     "adaptkit/workspace/generate.py": ("torch",),
     "adaptkit/workspace/train.py": ("train", "torch"),
+    "plugins/adaptkit_plugins/storage/objects": ("s3", "aws"),
     "plugins/adaptkit_plugins/trainers": ("train", "torch", "qlora"),
 }
 # Modules that go on without the library, and say what is then unknown; each catches ImportError.
