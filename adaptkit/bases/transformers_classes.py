@@ -34,7 +34,7 @@ def build(
     try:
         import transformers
     except ImportError:
-        return unknown(tensors, "transformers is not installed: pip install 'adaptkit[train]'")
+        return unknown(tensors, "transformers is not installed: pip install 'adaptkit-peft[train]'")
     try:
         model = _empty_model(transformers, config, task)
     except Exception as error:  # noqa: BLE001  (a configuration of somebody else's may break a class in any way)
