@@ -27,6 +27,22 @@ def write_companions(out: Path, config: Mapping[str, Any], files: Mapping[str, b
     atomic_write(out / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 
 
+_SETS = ("exclude_modules", "feedforward_modules", "modules_to_save", "target_modules")
+
+
+def sort_sets(folder: Path) -> None:
+    """Sort the lists of `adapter_config.json` that are sets to PEFT.
+
+    PEFT writes them in an order that changes from process to process, so the same training would get
+    another digest each time.
+    """
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
+    for name in _SETS:
+        if isinstance(config.get(name), list):
+            config[name] = sorted(config[name])
+    atomic_write(folder / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+
+
 def rewrite_weights(folder: Path, out: Path, tensors: Mapping[str, Array], label: str) -> None:
     """The adapter in `folder` with other numbers: the same files, keys, shapes and dtypes, in the new folder `out`.
 

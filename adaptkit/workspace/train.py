@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
+from adaptkit.adapters.write import sort_sets
 from adaptkit.errors import BadBase, MissingExtra, StoreError, TrainingError
 from adaptkit.extend.training import TrainJob, TrainOptions
 from adaptkit.io.safe_paths import user_path
@@ -198,6 +199,7 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
         after += guards.check_resumed(result, work.checkpoint.step, work.checkpoint.loss)
     for text in after:
         work.context.notify(text)
+    sort_sets(result.adapter)
     if work.config.chat_template:
         (result.adapter / "chat_template.jinja").write_text(job.chat_template, "utf-8")
     return _Done(prepared, result, (*warnings, *after))
