@@ -504,10 +504,10 @@ def test_a_poisoned_cache_of_the_hub_client_is_not_looked_at(hub, place, repo, p
 
 
 def test_a_download_that_trickles_is_given_up(hub, place, packed, tmp_path, monkeypatch):
-    from adaptkit_plugins.storage.hub import client
+    from adaptkit.io import http_limits
 
     transfer.push(place, packed("a"))
-    monkeypatch.setattr(client, "_GRACE", 0.1)
+    monkeypatch.setattr(http_limits, "GRACE", 0.1)
     hub.faults.add(Fault(FILE, times=9, spoil="trickle"))
     text = message_of(transfer.fetch, place, place.version(), Store(tmp_path / "store"))
     assert "comes at" in text
@@ -709,7 +709,7 @@ def test_a_disk_that_cannot_be_written_is_not_blamed_on_the_hub(place, packed, t
         ),
         (
             Fault("GET .*/refs", redirect="file:///etc/passwd"),
-            "redirects to something that is no web address",
+            "redirects to a file: address",
         ),
         (Fault("GET .*/refs", status=403), "your token may not do that (403)"),
         (Fault("GET .*/refs", status=200, body=b"{}"), "is not what a Hub returns (KeyError)"),
