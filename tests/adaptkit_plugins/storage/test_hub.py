@@ -718,3 +718,10 @@ def test_a_disk_that_cannot_be_written_is_not_blamed_on_the_hub(place, packed, t
 def test_any_other_response_of_a_hub_is_one_error(hub, place, fault, words):
     hub.faults.add(fault)
     assert words in message_of(place.list)
+
+
+@pytest.mark.parametrize("url", ["hf://hf_abcdefghijklmnop@org", "hf://hf_abcdefghijklmnop/x/y"])
+def test_a_token_in_a_url_is_never_repeated(url):
+    with pytest.raises(StorageError, match="cannot read a place in hf://…") as caught:
+        HubBackend.open(url)
+    assert "abcdef" not in str(caught.value)
