@@ -631,7 +631,7 @@ def challenged(proxy, repository):
 def test_the_login_of_docker_is_used_and_never_shown(challenged, proxy, packed, tmp_path):
     with pytest.raises(
         StorageError,
-        match="it needs a login, and docker's configuration has none.*\n  docker login 127",
+        match="it needs a login, and docker's and podman's configuration have none.*\n  docker login 127",
     ):
         challenged.list()
     docker_login(tmp_path / "docker", challenged.address.host, auth=basic("ada", "WRONG-word"))

@@ -94,11 +94,10 @@ class Client:
         except TooSlow as error:
             raise errors.failed(doing, self.address, str(error), "try again later") from None
         except TooLarge as error:
-            raise errors.failed(
-                doing,
-                self.address,
-                f"its response is too large: {error}",
-                "do not trust this registry",
+            raise errors.TooMuch(
+                f"cannot {doing} {self.address.url}",
+                why=f"its response is too large: {error}",
+                fix="do not trust this registry",
             ) from None
         except httpx.TransportError as error:
             if not repeat:

@@ -46,6 +46,10 @@ class MissingBlob(Exception):
     """A manifest was refused because the registry does not have a blob that it names, whatever it returned before."""
 
 
+class TooMuch(StorageError):
+    """A response that is larger than any of its kind."""
+
+
 def failed(doing: str, address: Address, why: str, fix: str = "") -> StorageError:
     """The error "cannot `doing` (such as write) this place"."""
     return StorageError(f"cannot {doing} {address.url}", why=why, fix=fix)

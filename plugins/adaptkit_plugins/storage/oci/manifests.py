@@ -35,16 +35,23 @@ class Manifests:
     def get(self, reference: str) -> bytes | None:
         """A manifest's bytes, verified against the digest that was asked for or is stated; None when there is none."""
         self._check(reference)
-        response = self._client.send(
-            "GET",
-            self._client.url(f"manifests/{reference}"),
-            doing="read",
-            accept=(200, 404),
-            headers={"Accept": f"{images.IMAGE}, {images.INDEX}"},
-        )
+        label = f"{self._client.address.url} ({reference[:19]})"
+        try:
+            response = self._client.send(
+                "GET",
+                self._client.url(f"manifests/{reference}"),
+                doing="read",
+                accept=(200, 404),
+                headers={"Accept": f"{images.IMAGE}, {images.INDEX}"},
+            )
+        except errors.TooMuch as error:
+            # one version that cannot be trusted; others beside it may be
+            raise Corrupt(
+                f"the image manifest of {label} is too large", why=error.why, fix=error.fix
+            ) from None
         if response.status_code == 404:
             return None
-        data, label = response.content, f"{self._client.address.url} ({reference[:19]})"
+        data = response.content
         stated = (
             reference if ":" in reference else response.headers.get("Docker-Content-Digest", "")
         )
