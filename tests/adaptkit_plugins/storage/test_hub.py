@@ -709,7 +709,7 @@ def test_a_disk_that_cannot_be_written_is_not_blamed_on_the_hub(place, packed, t
         ),
         (
             Fault("GET .*/refs", redirect="file:///etc/passwd"),
-            "the Hub redirects to a file: address",
+            "redirects to a file: address",
         ),
         (Fault("GET .*/refs", status=403), "your token may not do that (403)"),
         (Fault("GET .*/refs", status=200, body=b"{}"), "is not what a Hub returns (KeyError)"),
@@ -718,3 +718,10 @@ def test_a_disk_that_cannot_be_written_is_not_blamed_on_the_hub(place, packed, t
 def test_any_other_response_of_a_hub_is_one_error(hub, place, fault, words):
     hub.faults.add(fault)
     assert words in message_of(place.list)
+
+
+@pytest.mark.parametrize("url", ["hf://hf_abcdefghijklmnop@org", "hf://hf_abcdefghijklmnop/x/y"])
+def test_a_token_in_a_url_is_never_repeated(url):
+    with pytest.raises(StorageError, match="cannot read a place in hf://…") as caught:
+        HubBackend.open(url)
+    assert "abcdef" not in str(caught.value)

@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from adaptkit.io.http_limits import TooLarge, refuse_compressed
@@ -51,8 +51,6 @@ def budget(limit: Budget | None) -> Iterator[None]:
 
 def count_response(response: httpx2.Response) -> None:
     """A hook for responses whose body was not read yet: nothing compressed, and no more than the budget."""
-    import httpx2
-
     refuse_compressed(response.headers)
     if response.has_redirect_location:
         asked = str(response.request.url)
@@ -63,22 +61,24 @@ def count_response(response: httpx2.Response) -> None:
         return
     limit.responses -= 1
     limit.spend(0)
-    counted: Budget = limit
-    assert isinstance(response.stream, httpx2.SyncByteStream)
-    stream: httpx2.SyncByteStream = response.stream
+    response.stream = _counted(response.stream, limit)
+
+
+def _counted(stream: Any, limit: Budget) -> httpx2.SyncByteStream:
+    import httpx2
 
     class Counted(httpx2.SyncByteStream):
         """The same body, counted as it comes."""
 
         def __iter__(self) -> Iterator[bytes]:
             for piece in stream:
-                counted.spend(len(piece))
+                limit.spend(len(piece))
                 yield piece
 
         def close(self) -> None:
             stream.close()
 
-    response.stream = Counted()
+    return Counted()
 
 
 def read_counted(response: httpx2.Response) -> None:

@@ -57,6 +57,9 @@ class Client:
         _check_environment(url)
         from huggingface_hub import constants
 
+        # else it asks the endpoint that it read at import, whichever one is configured here, for a list of
+        # agents to name in its user agent, and keeps that in its own cache
+        constants.HF_HUB_DISABLE_TELEMETRY = True
         configured = os.environ.get("HF_ENDPOINT") or endpoint or constants.ENDPOINT
         check_web_address(
             url, "endpoints.hf in config.toml" if endpoint else "HF_ENDPOINT", configured

@@ -94,7 +94,7 @@ class Client:
         except TooSlow as error:
             raise errors.failed(doing, self.address, str(error), "try again later") from None
         except TooLarge as error:
-            raise errors.TooLargeResponse(
+            raise errors.TooMuch(
                 f"cannot {doing} {self.address.url}",
                 why=f"its response is too large: {error}",
                 fix="do not trust this registry",

@@ -46,8 +46,8 @@ class MissingBlob(Exception):
     """A manifest was refused because the registry does not have a blob that it names, whatever it returned before."""
 
 
-class TooLargeResponse(StorageError):
-    """A response with more bytes than are read."""
+class TooMuch(StorageError):
+    """A response that is larger than any of its kind."""
 
 
 def failed(doing: str, address: Address, why: str, fix: str = "") -> StorageError:

@@ -35,6 +35,7 @@ class Manifests:
     def get(self, reference: str) -> bytes | None:
         """A manifest's bytes, verified against the digest that was asked for or is stated; None when there is none."""
         self._check(reference)
+        label = f"{self._client.address.url} ({reference[:19]})"
         try:
             response = self._client.send(
                 "GET",
@@ -43,11 +44,14 @@ class Manifests:
                 accept=(200, 404),
                 headers={"Accept": f"{images.IMAGE}, {images.INDEX}"},
             )
-        except errors.TooLargeResponse as error:  # a fault of this version, not of the others
-            raise Corrupt(error.what, why=error.why, fix=error.fix) from error
+        except errors.TooMuch as error:
+            # one version that cannot be trusted; others beside it may be
+            raise Corrupt(
+                f"the image manifest of {label} is too large", why=error.why, fix=error.fix
+            ) from None
         if response.status_code == 404:
             return None
-        data, label = response.content, f"{self._client.address.url} ({reference[:19]})"
+        data = response.content
         stated = (
             reference if ":" in reference else response.headers.get("Docker-Content-Digest", "")
         )
