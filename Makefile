@@ -44,7 +44,7 @@ docs: .venv/.lint
 	$(PYTHON) -m venv .venv
 
 .venv/.train: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[train]'
+	$(PIP) --editable '.[train,plot]'
 	touch $@
 
 .venv/.test: .venv/bin/python pyproject.toml constraints.txt
