@@ -1,6 +1,8 @@
 # Thread pools that spin cost 4x on two busy cores (docs/design.md); set before torch is imported.
 export OMP_WAIT_POLICY = passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Every command of a test is a process of its own, which would compile adaptkit again.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 PY := .venv/bin/python
