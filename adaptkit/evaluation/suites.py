@@ -1,6 +1,6 @@
 """Suites: rows to ask an adapter, and how an answer is scored.
 
-A data file (docs/training.md tells the forms) is a suite by itself: answers are compared exactly, plain texts give a
+A data file (docs/training.md lists the forms) is a suite by itself: answers are compared exactly, plain texts give a
 perplexity, preferences are compared in pairs. A YAML file says it in words:
 
     name: naval

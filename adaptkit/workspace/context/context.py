@@ -64,7 +64,7 @@ class Context:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.home, self.plugins = home, plugins
-        self.store = Store(home.store)
+        self.store = Store(home.store, home.spare_trees)
         self.notify, self.watch, self.clock = notify, watch, clock
         self._registry: Registry | None = None
 
