@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from adaptkit.adapters.adapter import Adapter, artifact_paths
 from adaptkit.adapters.fit import fit
 from adaptkit.bases.checkpoint import scaled_tensor
-from adaptkit.bases.known import declared_base
+from adaptkit.bases.known import declared_base, stored_reference
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BadBase, BaseMismatch, MissingExtra, Unmergeable
 from adaptkit.extend.artifact_files import CONFIG, PICKLE, README, WEIGHTS
@@ -115,7 +115,7 @@ def describe(path: str, source: Path | bytes) -> FileEntry:
 
 
 def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathered) -> None:
-    """Replace a local path by the base's name: the path means nothing on another machine."""
+    """Replace a local path: it means nothing on another machine, and is no part of what was trained."""
     readme = adapter.path / README
     named, local = declared_base(adapter.config, adapter.path)
     if readme.is_file():
@@ -123,7 +123,9 @@ def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathere
     if named is None or local is None:
         return
     name = base.name or Path(named).name
-    config = dict(adapter.config) | {"base_model_name_or_path": name}
+    config = dict(adapter.config) | {
+        "base_model_name_or_path": stored_reference(adapter.config, adapter.path)
+    }
     gathered.sources[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     if readme.is_file():
         gathered.sources[README] = readme.read_bytes().replace(named.encode(), name.encode())
