@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from adaptkit.adapters.fit import fit
 from adaptkit.bases.checkpoint import scaled_tensor
 from adaptkit.bases.known import declared_base, stored_reference
 from adaptkit.bases.weights import BaseWeights
-from adaptkit.errors import BadBase, BaseMismatch, MissingExtra, Unmergeable
+from adaptkit.errors import AdaptkitError, BadBase, BaseMismatch, MissingExtra, Unmergeable
 from adaptkit.extend.artifact_files import CONFIG, PICKLE, README, WEIGHTS
 from adaptkit.extend.module_names import Names
 from adaptkit.io.files import os_errors
@@ -52,6 +53,7 @@ class _Gathered:
     sources: dict[str, Path | bytes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
+    checked: bool = False
 
 
 def prepare(
@@ -94,7 +96,7 @@ def prepare(
         files=files,
         method=method.name,
         rank=method.rank(adapter),
-        base=base.identity,
+        base=replace(base.identity, checked=gathered.checked),
         extras=tuple(entry for path, entry in entries.items() if path == README),
         facts=gathered.facts,
         created=created,
@@ -102,6 +104,16 @@ def prepare(
     return PreparedAdapter(
         manifest, gathered.sources, method, tuple(gathered.warnings), tuple(skipped)
     )
+
+
+def fits(adapter: Adapter, method: AdapterMethod, folder: Path, cache: Path | None) -> bool:
+    """Whether the class of the base in a folder has every module of an adapter, in its shape."""
+    if method.unmergeable(adapter):
+        return False
+    with suppress(AdaptkitError), BaseWeights.open(folder, cache) as weights:
+        made = fit(adapter, method, weights, shapes=scaled_tensor(weights.layout) is None)
+        return made.architecture.known and not made.misfits
+    return False
 
 
 def describe(path: str, source: Path | bytes) -> FileEntry:
@@ -164,6 +176,7 @@ def _check_fit(
                 wrong, advice = made.misfits, made.advice
                 if made.unbakeable:
                     gathered.facts["cannot_bake"] = made.unbakeable
+                gathered.checked = made.architecture.known and not wrong
                 if not made.architecture.known:
                     gathered.warnings.append(
                         f"checked against the base's own names only: {made.architecture.unknown}"

@@ -52,7 +52,7 @@ def _is_sound(path):
         name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type='table'")
     } == TABLES
     assert _sql(path, "PRAGMA journal_mode") == [("wal",)]
-    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0004",)]
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_a_newer_schema_is_refused_and_left_alone(database):
     with closing(sqlite3.connect(database)) as other, other:
         other.execute("UPDATE alembic_version SET version_num = '0999'")
     with pytest.raises(
-        RegistryTooNew, match="its schema is 0999, this version knows 0003"
+        RegistryTooNew, match="its schema is 0999, this version knows 0004"
     ) as caught:
         Registry.open(database)
     assert "pip install 'adaptkit-peft>=" in caught.value.fix

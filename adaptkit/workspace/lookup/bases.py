@@ -62,7 +62,7 @@ def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
             {*names, *(b.name for b in known if b.name)},
             fix="give the model's folder: --base DIR",
         )
-    return Base(_enriched(context, best_known(found)))
+    return Base(_enriched(context, replace(best_known(found), checked=False)))
 
 
 def measured_base(context: Context, folder: Path) -> Base:
@@ -191,7 +191,7 @@ def _claimed_beside(adapter: Adapter, name: str | None) -> BaseIdentity | None:
     if said is None or name not in {None, said.base.name}:
         return None
     levels = tuple(replace(level, measured=False) for level in said.base.levels)
-    return replace(said.base, levels=levels)
+    return replace(said.base, levels=levels, checked=False)
 
 
 def _manifest_beside(folder: Path) -> Manifest | None:
