@@ -74,7 +74,10 @@ def run(
     workers: int | None = None,
     done: Callable[[int], None] = lambda count: None,
 ) -> ExtractReport:
-    """Write the adapter into `out`, an empty folder; `name` is what its config calls the base."""
+    """Write the adapter into `out`, an empty folder; `name` is what its config calls the base.
+
+    `done` is called with the bytes of each weight that was looked at.
+    """
     if rank < 1:
         raise BadRecipe(
             f"--rank is {rank}", why="a rank is at least 1", fix="for example --rank 64"
@@ -92,9 +95,8 @@ def run(
         with TensorWriter(out / WEIGHTS, layout) as writer:
 
             def make(module: Module) -> tuple[str, float, float]:
-                change = work(after.read(f"{module.name}.weight")) - work(
-                    before.read(f"{module.name}.weight")
-                )
+                tuned_weight = after.read(f"{module.name}.weight")
+                change = work(tuned_weight) - work(before.read(f"{module.name}.weight"))
                 change = change.T if module.kind == "conv1d" else change
                 kept, residual = leading(Dense(change), module.rank, np.random.default_rng(_SEED))
                 stored = LowRank(
@@ -104,7 +106,7 @@ def run(
                     writer.write(key, array)
                 for weights in (after, before):
                     weights.drop_pages(f"{module.name}.weight")
-                done(change.size)
+                done(tuned_weight.nbytes)
                 return (
                     module.key,
                     math.hypot(residual, rounding(kept, stored)),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.errors import AdaptkitError
+from adaptkit.cli.output.failures import asks_for_json, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,19 +24,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The exit code: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted, 143 terminated.
     """
-    from adaptkit.cli.app import app
+    from adaptkit.cli.app import VARIABLE, app
 
+    if VARIABLE in os.environ:
+        from adaptkit.cli.completion.shells import register
+
+        register()
     debug = os.environ.get("ADAPTKIT_DEBUG") == "1"
+    as_json = asks_for_json(sys.argv[1:] if arguments is None else list(arguments))
     asked = _Signals()
     try:
         code = app.main(args=arguments, prog_name="adaptkit", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
     except click.UsageError as error:
-        error.show()
+        show(error, as_json=as_json)
         return 2
     except click.ClickException as error:
-        error.show()
+        show(error, as_json=as_json)
         return 1
     except (KeyboardInterrupt, click.Abort):
         click.echo(
@@ -46,19 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except AdaptkitError as error:
+    except Exception as error:  # a bug, where it is no AdaptkitError; no traceback unless asked for
         if debug:
             raise
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
-        return 1
-    except Exception as error:  # a bug; even so no traceback unless asked for
-        if debug:
-            raise
-        click.echo(
-            f"{click.style('error:', fg='red', bold=True)} {type(error).__name__}: {error}\n"
-            "  this is a bug in adaptkit or a plugin; ADAPTKIT_DEBUG=1 shows where",
-            err=True,
-        )
+        show(error, as_json=as_json)
         return 1
     finally:
         asked.give_back()

@@ -21,7 +21,7 @@ from adaptkit.errors import Unmergeable
 from adaptkit.extend import Dense, LowRank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.extend import Array, Delta, Module
@@ -79,17 +79,25 @@ class Comparison:
         return asdict(self)
 
 
-def compare(sources: Sequence[OpenAdapter], weights: Sequence[float]) -> Comparison:
+def compare(
+    sources: Sequence[OpenAdapter],
+    weights: Sequence[float],
+    *,
+    done: Callable[[int], None] = lambda count: None,
+) -> Comparison:
     """Look at adapters side by side.
 
-    `weights` are those of the sum whose truncation is estimated.
+    `weights` are those of the sum whose truncation is estimated; `done` is called once for each
+    module of each adapter.
     """
     deltas = [
         {module.key: (module, _delta(source, module)) for module in _modules(source)}
         for source in sources
     ]
     labels = [source.label for source in sources]
-    adapters = tuple(_spectrum(label, found) for label, found in zip(labels, deltas, strict=True))
+    adapters = tuple(
+        _spectrum(label, found, done) for label, found in zip(labels, deltas, strict=True)
+    )
     pairs = tuple(
         _pair(labels[i], labels[j], deltas[i], deltas[j])
         for i, j in itertools.combinations(range(len(sources)), 2)
@@ -119,8 +127,13 @@ def _values(delta: Delta) -> Array:
     return (svd(delta) if isinstance(delta, LowRank) else dense_svd(delta)).S
 
 
-def _spectrum(label: str, found: Mapping[str, tuple[Module, Delta]]) -> Spectrum:
-    values = {key: _values(delta) for key, (_, delta) in found.items()}
+def _spectrum(
+    label: str, found: Mapping[str, tuple[Module, Delta]], done: Callable[[int], None]
+) -> Spectrum:
+    values = {}
+    for key, (_, delta) in found.items():
+        values[key] = _values(delta)
+        done(1)
     sizes = {key: float(np.sum(v**2)) for key, v in values.items()}
     total = math.fsum(sizes.values())
     needed = max((_rank_for(v, 0.9) for v in values.values()), default=0)

@@ -17,11 +17,11 @@ import numpy as np
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.algebra.lowrank import add, dense_svd, sum_biases, svd, work
 from adaptkit.algebra.spaces import view
-from adaptkit.errors import BadRecipe, Unmergeable
+from adaptkit.errors import BadRecipe, Unmergeable, nearest
 from adaptkit.extend import Dense, LowRank
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from adaptkit.extend import Array, Delta, MergeStrategy, Module
     from adaptkit.merge.recipe import Recipe
@@ -68,6 +68,28 @@ def check_methods(
             )
 
 
+def check_globs(source: OpenAdapter, globs: Iterable[str]) -> None:
+    """Refuse a glob that names no module of the adapter, and show the nearest names.
+
+    The numbers of layers are shown as `*`, so that each name shown is a glob that matches.
+    """
+    globs = list(globs)
+    names = {module.name for module in source.method.modules(source.adapter)} if globs else set()
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in names):
+            patterns = {_without_layers(name) for name in names}
+            near = nearest(glob, patterns, show=3)[:3]
+            raise BadRecipe(
+                f"'{glob}' names no module of {source.label}",
+                why=f"nearest are {', '.join(near)}" if near else "it has no modules",
+                fix=f"for example {source.label}[{near[0]}]=0.5" if near else "",
+            )
+
+
+def _without_layers(name: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
 def plan_modules(
     recipe: Recipe,
     strategy: MergeStrategy[Any],
@@ -78,6 +100,8 @@ def plan_modules(
     """Which adapters take part in which module, and the rank each module gets."""
     check_methods(sources, recipe, any_rank=any_rank)
     adapters = {source.digest: source for source in sources}
+    for source in sources:
+        check_globs(source, (one.glob for one in recipe.modules if one.digest == source.digest))
     found: dict[str, list[tuple[OpenAdapter, Module]]] = defaultdict(list)
     for source in sources:
         for module in source.method.modules(source.adapter):

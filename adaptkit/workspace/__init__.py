@@ -17,9 +17,11 @@ from adaptkit.workspace import (
 )
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
+from adaptkit.workspace import demo as demonstration
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
+from adaptkit.workspace import status as looking
 from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
@@ -101,6 +103,11 @@ class Workspace(Context):
     list_config = config.list_config
     get_config = config.get_config
     set_config = config.set_config
+
+    # status
+    status = looking.status
+    doctor = looking.doctor
+    write_demo = demonstration.write_demo
 
     # maintenance
     verify = maintenance.verify

@@ -36,7 +36,7 @@ def check_workspace(context: Context, *, repair: bool = False, places: bool = Tr
     manifests = list(registry.manifests())
     placements = registry.all_placements()
     placed = {placement.digest for placement in placements}
-    with context.watch("checking artifacts", len(manifests)) as step:
+    with context.watch("checking artifacts", len(manifests), "artifacts") as step:
         findings += fsck.check_artifacts(
             manifests,
             context.store,
@@ -46,7 +46,7 @@ def check_workspace(context: Context, *, repair: bool = False, places: bool = Tr
             step,
         )
     if places:
-        with context.watch("checking placements", len(placements)) as step:
+        with context.watch("checking placements", len(placements), "placements") as step:
             findings += fsck.check_placements(
                 placements, context.places, partial(_drop, context) if repair else None, step
             )
@@ -174,7 +174,7 @@ def verify(context: Context, ref: str | None = None) -> Verified:
     )
     sound, damaged, elsewhere = [], [], []
     here = set(context.store.digests())
-    with context.watch("verifying", len(digests)) as step:
+    with context.watch("verifying", len(digests), "artifacts") as step:
         for digest in digests:
             try:
                 context.store.verify(digest)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
-from adaptkit.errors import BadRecipe, NotFound
+from adaptkit.errors import AdaptkitError, BadRecipe, NotFound
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.review import Merge
 from adaptkit.io.files import atomic_write, os_errors
@@ -110,7 +110,7 @@ def merge(
         folder = work / "merged"
         with os_errors("write", folder):
             folder.mkdir()
-        with context.watch("merging", None) as step:
+        with context.watch("merging", _module_count(opened), "modules") as step:
             report = run(
                 recipe,
                 plan,
@@ -273,11 +273,17 @@ def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> C
     Norms, spectra, cosines, signs, what a rank of their sum would lose, what to try.
     """
     from adaptkit.merge.compare import compare
+    from adaptkit.merge.plan import check_globs
 
     weighted = refs.weighted(sources)
-    with ExitStack() as stack, staging(context.tmp) as work, context.watch("comparing", None):
+    with ExitStack() as stack, staging(context.tmp) as work:
         opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=None)
-        return compare([source for source, _ in opened], [one.weight for one in weighted])
+        for one, (source, _) in zip(weighted, opened, strict=True):
+            check_globs(source, one.modules)
+        compared, weights = [source for source, _ in opened], [one.weight for one in weighted]
+        modules = sum(len(one.method.modules(one.adapter)) for one in compared)
+        with context.watch("comparing", modules, "modules") as step:
+            return compare(compared, weights, done=step)
 
 
 def merge_into_model(
@@ -367,6 +373,14 @@ def _open(
         open_for_merge(context, one.ref, work, stack, allow_pickle=allow_pickle, weights=weights)
         for one in weighted
     ]
+
+
+def _module_count(opened: Sequence[tuple[OpenAdapter, BaseIdentity]]) -> int | None:
+    """How many modules the result has; None where an adapter cannot be merged, which the run says."""
+    try:
+        return len({m.name for source, _ in opened for m in source.method.modules(source.adapter)})
+    except AdaptkitError:
+        return None
 
 
 def _parents(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from adaptkit.errors import StoreError
-from adaptkit.io.progress import no_watch, warn_in_python
+from adaptkit.io.bars import default_watch
+from adaptkit.io.progress import warn_in_python
 from adaptkit.io.safe_paths import user_path
 from adaptkit.plugin.manager import Plugins
 from adaptkit.remotes.places import Places
@@ -60,12 +61,13 @@ class Context:
         plugins: Plugins,
         *,
         notify: Callable[[str], None] = warn_in_python,
-        watch: Watch = no_watch,
+        watch: Watch | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.home, self.plugins = home, plugins
         self.store = Store(home.store)
-        self.notify, self.watch, self.clock = notify, watch, clock
+        self.notify, self.clock = notify, clock
+        self.watch = watch or default_watch()
         self._registry: Registry | None = None
 
     @classmethod

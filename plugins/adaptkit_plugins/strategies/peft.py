@@ -210,6 +210,7 @@ def _on_updates(kind: type[Peft[Any]]) -> MergeStrategy[Any]:
         {
             "__doc__": f"{kind.name} on updates, cut to the largest rank of the parents.",
             "name": f"{kind.name}_svd",
+            "when": f"To get what PEFT's {kind.name.removeprefix('peft_')}_svd makes.",
             "formula": kind.formula.partition(",")[0]
             .replace("A = ", "D = ")
             .replace("±√|wᵢsᵢ|", "wᵢ")
