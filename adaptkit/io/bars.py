@@ -120,15 +120,15 @@ def notebook_bar(what: str, total: int | None, unit: str = "") -> Iterator[Progr
     """A bar below the cell, taken away when the work is done."""
     from html import escape
 
-    from IPython.display import HTML, display
+    shown = sys.modules["IPython"].display  # a notebook has loaded it
 
     count, last = Count(what, total, unit), 0.0
 
     def drawn() -> Any:
         share = "" if count.share is None else f' value="{count.share:.3f}"'
-        return HTML(f"<progress{share}></progress> {escape(str(count))}")
+        return shown.HTML(f"<progress{share}></progress> {escape(str(count))}")
 
-    handle = display(drawn(), display_id=True)
+    handle = shown.display(drawn(), display_id=True)
 
     def step(number: int) -> None:
         nonlocal last
@@ -140,7 +140,7 @@ def notebook_bar(what: str, total: int | None, unit: str = "") -> Iterator[Progr
     try:
         yield thread_safe(step)
     finally:
-        handle.update(HTML(""))
+        handle.update(shown.HTML(""))
 
 
 def in_notebook() -> bool:

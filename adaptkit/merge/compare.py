@@ -12,13 +12,15 @@ import itertools
 import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adaptkit.algebra.lowrank import add, dense_svd, matrix, norm, svd, work
-from adaptkit.errors import Unmergeable
+from adaptkit.errors import MissingExtra, Unmergeable
 from adaptkit.extend import Dense, LowRank
+from adaptkit.io.html import picture, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,8 +77,41 @@ class Comparison:
     advice: str
     reason: str
 
+    def __repr__(self) -> str:
+        labels = ", ".join(adapter.label for adapter in self.adapters)
+        return f"<Comparison of {labels}: try {self.advice}>"
+
+    def _repr_html_(self) -> str:
+        """Tables, and the cosines as a picture where matplotlib is installed."""
+        adapters = table(
+            ("adapter", "norm", "rank", "90 % of its energy in rank"),
+            [(a.label, f"{a.norm:.4g}", a.rank, a.rank_for_90) for a in self.adapters],
+        )
+        pairs = table(
+            ("pair", "cosine", "same sign", "shared modules"),
+            [
+                (f"{p.one}, {p.other}", f"{p.cosine:.3f}", f"{p.same_sign:.0%}", p.shared_modules)
+                for p in self.pairs
+            ],
+        )
+        losses = table(
+            ("rank of the sum", "loss"),
+            [(rank, f"{loss:.2g}") for rank, loss in self.truncation.items()],
+        )
+        advice = f"<p>try <code>{escape(self.advice)}</code>: {escape(self.reason)}</p>"
+        return adapters + (pairs + _picture(self) if self.pairs else "") + losses + advice
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _picture(found: Comparison) -> str:
+    from adaptkit.merge.plots import png
+
+    try:
+        return picture(png("similarity", found))
+    except MissingExtra:
+        return ""
 
 
 def compare(

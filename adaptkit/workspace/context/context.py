@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from adaptkit.errors import StoreError
 from adaptkit.io.bars import default_watch
+from adaptkit.io.html import table
 from adaptkit.io.progress import warn_in_python
 from adaptkit.io.safe_paths import user_path
 from adaptkit.plugin.manager import Plugins
@@ -138,6 +139,20 @@ class Context:
         if self._registry is not None:
             self._registry.close()
             self._registry = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.home.path}>"
+
+    def _repr_html_(self) -> str:
+        """The latest version of each adapter, for notebooks; nothing is made by looking."""
+        there = self.config.registry_url or self.home.database.is_file()
+        found = self.registry.latest_versions() if there else []
+        rows = [
+            (v.ref, v.method, v.rank or "", v.base.name or "?", " ".join(v.aliases), v.message)
+            for v in found
+        ]
+        head = ("version", "method", "rank", "base", "aliases", "message")
+        return table(head if rows else (), rows, f"{len(rows)} adapters in {self.home.path}")
 
     def __enter__(self) -> Self:
         return self

@@ -66,7 +66,7 @@ def test_documented_commands_print_documented_output(shell, lora_pair, tiny_llam
         "medic",
         "naval",
     ]
-    assert shell.json("show", "naval@prod")["number"] == 1
+    assert shell.json("show", "naval@prod")["version"] == 1
     assert len(shell.json("log", "naval")["versions"]) == 1
     assert (Path(shell.run("path", "naval").stdout.strip()) / "adapter_config.json").is_file()
     noted = shell.json(
