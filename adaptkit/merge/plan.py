@@ -17,7 +17,7 @@ import numpy as np
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.algebra.lowrank import add, dense_svd, sum_biases, svd, work
 from adaptkit.algebra.spaces import view
-from adaptkit.errors import BadRecipe, Unmergeable, nearest
+from adaptkit.errors import AdaptkitError, BadRecipe, PluginError, Unmergeable, nearest
 from adaptkit.extend import Dense, LowRank
 
 if TYPE_CHECKING:
@@ -191,7 +191,14 @@ def merged_update(
         return total, total
     seen = view(recipe.space, deltas, weights)
     rngs = [generator(recipe.seed, parent.digest, module.key) for parent in parents]
-    rebuilt = seen.rebuild([strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups])
+    try:
+        merged = [strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups]
+    except AdaptkitError:
+        raise
+    except Exception as error:
+        labels = " and ".join(adapters[p.digest].label for p in parents)
+        raise broken("strategy", strategy, f"{labels}, module '{module.key}'", error) from error
+    rebuilt = seen.rebuild(merged)
     return replace(rebuilt, bias=sum_biases(deltas, weights)), add(deltas, weights)
 
 
@@ -231,7 +238,29 @@ def equalise_ranks(plans: Sequence[ModulePlan]) -> list[ModulePlan]:
 
 
 def delta_of(source: OpenAdapter, part: Module) -> Delta:
-    """One adapter's update of one module; where it changes the weight itself, what it changes."""
+    """One adapter's update of one module; where it changes the weight itself, what it changes.
+
+    `PluginError` names the method, the adapter and the module when the method's code breaks.
+    """
+    try:
+        return _delta_of(source, part)
+    except AdaptkitError:
+        raise
+    except Exception as error:
+        at = f"{source.label}, module '{part.key}'"
+        raise broken("method", source.method, at, error) from error
+
+
+def broken(kind: str, plugin: Any, at: str, error: Exception) -> PluginError:
+    """The error for what a plugin's code raised: it names the plugin, the adapter and the module."""
+    return PluginError(
+        f"the {kind} '{plugin.name}' ({type(plugin).__module__}) broke on {at}",
+        why=" ".join(f"{type(error).__name__}: {error}".split()),
+        fix="ADAPTKIT_DEBUG=1 shows where; adaptkit plugins doctor tries every plugin",
+    )
+
+
+def _delta_of(source: OpenAdapter, part: Module) -> Delta:
     if source.method.needs(source.adapter) != "weights":
         return source.method.delta(source.adapter, part)
     assert source.base is not None
