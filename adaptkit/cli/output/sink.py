@@ -51,7 +51,7 @@ class Output:
 
     def table(
         self,
-        values: Sequence[Any],
+        values: Any,
         head: Sequence[str],
         rows: Sequence[Sequence[str | Cell]],
         empty: str,
@@ -60,14 +60,15 @@ class Output:
     ) -> None:
         """Print the result as a table; without rows, `empty` goes to stderr.
 
-        `values[i]` is `rows[i]` as JSON. `drop` names the columns that a narrow terminal does
+        `values` is the result as JSON; of a list as long as `rows`, each is a row, sorted and cut
+        with it. `drop` names the columns that a narrow terminal does
         without, the first one first; after them go the others, from the right.
         """
         table = Table(tuple(head), tuple(tuple(row) for row in rows), tuple(drop))
         order = table.order(self.sort) if self.sort else list(range(len(rows)))
         order = order[: self.limit]
         if self.as_json:
-            same = len(values) == len(rows)
+            same = isinstance(values, list) and len(values) == len(rows)
             self.data([values[place] for place in order] if same else values, "")
             return
         if not rows:
