@@ -107,8 +107,8 @@ def test_every_command_takes_json():
     ("arguments", "code", "kind", "what"),
     [
         (("show", "nope"), 1, "NotFound", "no adapter called 'nope'"),
-        (("show", "@"), 1, "BadReference", "'' is not a name"),
-        (("show",), 2, "MissingParameter", "Missing parameter: ref"),
+        (("show", "@"), 1, "BadReference", "cannot read '@' in '@'"),
+        (("show",), 2, "MissingParameter", "Missing argument 'REF'."),
         (("lst",), 2, "UsageError", "No such command 'lst'. Nearest are: list"),
         (("list", "--sort", "size"), 1, "NotFound", "no column called 'size'"),
     ],

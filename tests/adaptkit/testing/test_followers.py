@@ -7,6 +7,7 @@ import pytest
 
 from adaptkit.extend.review import Objection, Publish
 from adaptkit.testing import CommandConformance, EventConformance, ReviewConformance
+from adaptkit.types import Event
 from adaptkit_plugins.reviews import base_verified, licence, paths, protected, secrets
 
 
@@ -52,18 +53,9 @@ def test_a_command_without_help_fails():
     def muster(loud): ...
 
     with pytest.raises(AssertionError, match="its docstring is its help"):
-        CommandConformance().test_it_has_a_name_of_its_own_and_help(muster)
+        CommandConformance().test_it_has_a_name_and_help(muster)
     with pytest.raises(AssertionError, match="--loud needs help"):
         CommandConformance().test_its_help_is_shown_and_every_option_has_one(muster)
-
-
-def test_a_command_that_adaptkit_has_fails():
-    @click.command()
-    def merge():
-        """Another."""
-
-    with pytest.raises(AssertionError, match="never replaced"):
-        CommandConformance().test_it_has_a_name_of_its_own_and_help(merge)
 
 
 def test_a_follower_that_knows_some_verbs_only_fails():
@@ -71,7 +63,6 @@ def test_a_follower_that_knows_some_verbs_only_fails():
         {"added": 1}[event.verb]
 
     with pytest.raises(KeyError):
-        for event in EventConformance.test_every_event_is_followed_those_of_tomorrow_too.pytestmark[
-            0
-        ].args[1]:
-            EventConformance().test_every_event_is_followed_those_of_tomorrow_too(on_event, event)
+        EventConformance().test_every_event_is_followed_those_of_tomorrow_too(
+            on_event, Event("a-verb-of-tomorrow", "naval@3")
+        )
