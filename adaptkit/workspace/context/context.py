@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from adaptkit.errors import StoreError
 from adaptkit.io.bars import default_watch
@@ -72,14 +72,32 @@ class Context:
         self._registry: Registry | None = None
 
     @classmethod
-    def open(cls, home: str | os.PathLike[str] | None = None, **how: Any) -> Self:
+    def open(
+        cls,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        notify: Callable[[str], None] = warn_in_python,
+        watch: Watch | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> Self:
         """The workspace at `home`, else `ADAPTKIT_HOME`, `.adaptkit/` upward, or user data."""
         return cls(
-            Home.find(Path(home) if home is not None else None), Plugins.from_environment(), **how
+            Home.find(Path(home) if home is not None else None),
+            Plugins.from_environment(),
+            notify=notify,
+            watch=watch,
+            clock=clock,
         )
 
     @classmethod
-    def init(cls, folder: str | os.PathLike[str] = ".", **how: Any) -> Self:
+    def init(
+        cls,
+        folder: str | os.PathLike[str] = ".",
+        *,
+        notify: Callable[[str], None] = warn_in_python,
+        watch: Watch | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> Self:
         """Make a workspace in `folder/.adaptkit` and open it.
 
         An existing one is opened as it is.
@@ -89,7 +107,7 @@ class Context:
             raise StoreError(
                 f"cannot make a workspace in {folder}", why="it is a file", fix="give a folder"
             )
-        workspace = cls.open(path / FOLDER, **how)
+        workspace = cls.open(path / FOLDER, notify=notify, watch=watch, clock=clock)
         workspace.create()
         return workspace
 

@@ -82,3 +82,18 @@ def test_the_bar_of_a_merge_counts_its_modules(filled, tmp_path):
     filled.diff(["naval", "medic"])
     total, unit, done = seen["comparing"]
     assert (unit, done) == ("modules", total)
+
+
+def test_signatures_are_explicit():
+    """Only what is handed on to a strategy or to PEFT is open-ended."""
+    import inspect
+
+    open_ended = {
+        name
+        for name, value in inspect.getmembers(Workspace, callable)
+        if not name.startswith("_")
+        for parameter in inspect.signature(value).parameters.values()
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD
+    }
+    assert open_ended == {"load", "merge", "merge_into_model"}
+    assert "strategy: 'str' = 'linear'" in str(inspect.signature(Workspace.merge))

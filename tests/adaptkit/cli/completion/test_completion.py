@@ -62,7 +62,7 @@ def in_bash(line, shell):
         ("adaptkit show naval@", ["prod", "1"]),  # bash breaks the word at the @
         ("adaptkit show naval@p", ["prod"]),
         ("adaptkit merge naval=0.5 nav", ["naval", "navy"]),
-        ("adaptkit merge naval navy --strategy dare_l", ["dare_linear", "mergekit"]),
+        ("adaptkit merge naval navy --strategy dare_l", ["dare_linear", "dare_linear:mergekit"]),
         ("adaptkit merge naval --space k", ["knots"]),
         ("adaptkit merge naval --dtype bf", ["bfloat16"]),
         ("adaptkit merge naval --strategy ties --param d", ["density="]),
