@@ -7,6 +7,7 @@ import re
 import pytest
 
 from adaptkit import Workspace
+from adaptkit.errors import AdaptkitError
 
 
 @pytest.fixture
@@ -82,6 +83,26 @@ def test_the_bar_of_a_merge_counts_its_modules(filled, tmp_path):
     filled.diff(["naval", "medic"])
     total, unit, done = seen["comparing"]
     assert (unit, done) == ("modules", total)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("--rank 8, or --energy 0.95", "rank=8, or energy=0.95"),
+        ("--strategy svd --rank 8", "strategy='svd' rank=8"),
+        ("drop --rank to keep it whole", "drop rank to keep it whole"),
+        ("--base DIR", "base=DIR"),
+        (
+            "give the base it was trained on, or --force",
+            "give the base it was trained on, or force=True",
+        ),
+        ("adaptkit base verify naval --base DIR", "!adaptkit base verify naval --base DIR"),
+        ("--dtype float32, or smaller weights", "dtype='float32', or smaller weights"),
+    ],
+)
+def test_an_error_speaks_python_in_a_notebook(text, shown):
+    error = AdaptkitError("it failed", why="so it was", fix=text)
+    assert error._render_traceback_() == ["AdaptkitError: it failed: so it was", f"  {shown}"]
 
 
 def test_signatures_are_explicit():
