@@ -53,20 +53,23 @@ def test_the_demo_is_written_registered_and_merged_by_what_it_says_to_type(tmp_p
 
 def test_every_command_has_a_task():
     named = {name for members in TASKS.values() for name in members.split()}
-    assert named == set(COMMANDS)
+    assert set(COMMANDS) <= named
 
 
 def test_help_is_grouped_by_task_with_whole_sentences_at_80_columns(tmp_path):
     shown = checked(run(["--help"], tmp_path, COLUMNS="80")).stdout
     headings = re.findall(r"^(\S.*):$", shown, re.MULTILINE)
-    assert [one for one in headings if one not in {"Options", MORE}] == list(TASKS)
+    assert [one for one in headings if one not in {"Options", MORE}] == [
+        task for task, members in TASKS.items() if set(members.split()) & set(COMMANDS)
+    ]
     assert max(map(len, shown.splitlines())) <= 80
     assert "..." not in shown.partition("Options:")[2]
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES))
+@pytest.mark.parametrize("name", [name for name, _ in every_command()])
 def test_every_example_is_shown_and_can_be_typed(name, tmp_path):
     commands = dict(every_command())
+    assert name in EXAMPLES, "give it an example"
     for example in EXAMPLES[name]:
         assert example in " ".join(commands[name].epilog.split("\n  "))
         words = shlex.split(re.split(r" [>|] ", example)[0])[1:]
@@ -76,10 +79,6 @@ def test_every_example_is_shown_and_can_be_typed(name, tmp_path):
             assert command is not None, example
         if not isinstance(command, click.Group):
             command.make_context(command.name, words)
-
-
-def test_every_command_has_an_example():
-    assert [name for name, _ in every_command() if name not in EXAMPLES] == []
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
