@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from adaptkit.cli.output import times
+from adaptkit.cli.output.table import cut
 from adaptkit.cli.session import Session, json_option, pass_session, table_options
 
 if TYPE_CHECKING:
@@ -25,11 +27,11 @@ def status(session: Session) -> None:
 def print_status(session: Session) -> None:
     """Print the workspace at a glance."""
     found = session.workspace.status()
-    session.out.data(found.to_json(), lambda: described(found))
+    session.out.data(found.to_json(), lambda: described(found, session.out.width))
 
 
-def described(found: Status) -> str:
-    """The workspace at a glance, for people."""
+def described(found: Status, columns: int | None = None) -> str:
+    """The workspace at a glance, for people; the lines of versions are cut to the columns."""
     if not found.exists:
         lines = [f"no workspace yet; this command would use {found.home}"]
     else:
@@ -42,7 +44,7 @@ def described(found: Status) -> str:
     if found.newest:
         lines += ["", "newest"]
         lines += [
-            f"  {v.ref}  {times.ago(v.created)}{f'  {v.message}' if v.message else ''}"
+            cut(f"  {v.ref}  {times.ago(v.created)}  {v.message}".rstrip(), columns or sys.maxsize)
             for v in found.newest
         ]
     width = max(len(command) for command, _ in found.next_steps)

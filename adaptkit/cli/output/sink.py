@@ -75,7 +75,12 @@ class Output:
             self.say(empty)
             return
         taken = table.taken(order, self.columns)
-        click.echo(taken.fitted(_width()) if sys.stdout.isatty() else taken.piped())
+        click.echo(taken.piped() if self.width is None else taken.fitted(self.width))
+
+    @property
+    def width(self) -> int | None:
+        """The columns of the terminal; None where stdout is none, and nothing is to be cut."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
     def say(self, text: str) -> None:
         """A remark for people, on stderr."""
@@ -98,10 +103,6 @@ class Output:
         if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             return log_lines(what, total, unit)
         return terminal_bar(what, total, unit)
-
-
-def _width() -> int:
-    return shutil.get_terminal_size().columns
 
 
 def _line(kind: str, value: object) -> str:
