@@ -91,7 +91,7 @@ class EventConformance:
     """Inherit, and give the fixture `on_event`, your hook."""
 
     @pytest.fixture
-    def on_event(self) -> Callable[..., None]:
+    def on_event(self) -> Callable[..., object]:
         """The follower on trial."""
         raise NotImplementedError(
             "give your test class a fixture `on_event` that returns your `on_event` hook"
@@ -99,7 +99,7 @@ class EventConformance:
 
     @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.verb)
     def test_every_event_is_followed_those_of_tomorrow_too(
-        self, on_event: Callable[..., None], event: Event
+        self, on_event: Callable[..., object], event: Event
     ) -> None:
         assert on_event(event=event) is None
 
