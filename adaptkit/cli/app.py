@@ -134,7 +134,7 @@ def _complete_by_name(command: click.Command) -> None:
             found = names.complete(str(command.name), context, parameter, incomplete)
             return own(context, incomplete) if found is None else found
 
-        parameter.shell_complete = offered  # type: ignore[method-assign]
+        parameter.shell_complete = offered  # type: ignore[assignment,method-assign]
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         _complete_by_name(inner)
 
