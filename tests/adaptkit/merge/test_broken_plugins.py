@@ -27,7 +27,7 @@ class Hollow(AdapterMethod):
     def recognises(self, view):
         return view.config.get("peft_type") == "HOLLOW"
     def modules(self, view):
-        return (Module("model.layers.0.mlp.up_proj", "linear", (4, 4), 2, (4, 4)),)
+        return (Module("model.layers.0.mlp.up_proj", "linear", (48, 32), 2, (48, 32)),)
     def delta(self, view, module):
         return {}["lora_A"]
 
