@@ -91,7 +91,7 @@ def calibrate(
         )
     with (
         staging(context.tmp) as work,
-        context.watch(f"calibrating {version.ref}", len(prompts.rows)) as progress,
+        context.watch(f"calibrating {version.ref}", len(prompts.rows), "rows") as progress,
     ):
         live = LiveModel(folder, {"adapter": tree})
         tokens = [encode(live.tokenizer, row, live.longest) for row in prompts.rows]
