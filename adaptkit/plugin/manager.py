@@ -28,6 +28,7 @@ from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
 from adaptkit.plugin.entry_points import GROUP, installed, qualified
 from adaptkit.plugin.interrupts import interrupts
 from adaptkit.plugin.pins import pins_of
+from adaptkit.plugin.trial import try_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -273,6 +274,21 @@ class Plugins:
             )
             for plugin, state in sorted(self._states.items())
         )
+
+    def tried(self) -> Mapping[str, Sequence[str]]:
+        """What is wrong with the objects of each plugin, found by calling each with a tiny input."""
+        self._load_all()
+        found: dict[str, list[str]] = {}
+        for kind in KINDS:
+            for name in self._catalogue.names(kind):
+                for plugin, value in self._catalogue.owners(kind, name):
+                    with redirect_stdout(sys.stderr):
+                        wrong = try_out(kind, value)
+                    if wrong:
+                        found.setdefault(plugin, []).append(
+                            f"the {KINDS[kind].called} '{name}' does not work: {wrong}"
+                        )
+        return found
 
     # ------------------------------------------------------------ loading
 

@@ -12,6 +12,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from hashlib import sha256
+from html import escape
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:
@@ -276,14 +277,43 @@ class Version:
     def ref(self) -> str:
         return f"{self.name}@{self.number}"
 
+    def __repr__(self) -> str:
+        rank = f" rank {self.rank}" if self.rank else ""
+        base = f"{self.base.name or '?'} ({self.base.status})"
+        return f"<Version {self.ref} {self.digest[:19]} {self.method}{rank}, base {base}>"
+
+    def _repr_html_(self) -> str:
+        """One table, for notebooks."""
+        shown = {
+            "version": self.ref,
+            "digest": self.digest,
+            "method": f"{self.method}, rank {self.rank}" if self.rank else self.method,
+            "base": f"{self.base.name or '?'} ({self.base.status})",
+            "created": self.created,
+            "message": self.message,
+            "aliases": " ".join(self.aliases),
+            "tags": " ".join(self.tags),
+        } | {key: f"{value:g}" for key, value in self.metrics.items()}
+        rows = "".join(
+            f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
+            for key, value in shown.items()
+            if value
+        )
+        return f"<table>{rows}</table>"
+
     def to_json(self) -> dict[str, Any]:
-        """What `list --json` and `show --json` print for one version."""
-        return {name: getattr(self, name) for name in self.__slots__} | {
-            "base": self.base.to_json(),
-            "aliases": list(self.aliases),
-            "tags": list(self.tags),
-            "metrics": dict(self.metrics),
-        }
+        """What every `--json` prints for a version."""
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "number"}
+        return (
+            {"ref": self.ref, "version": self.number}
+            | fields
+            | {
+                "base": self.base.to_json(),
+                "aliases": list(self.aliases),
+                "tags": list(self.tags),
+                "metrics": dict(self.metrics),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +336,26 @@ class Lineage:
     parents: Mapping[str, tuple[Parent, ...]]
     versions: Mapping[str, tuple[Version, ...]]
     manifests: Mapping[str, Manifest]
+
+    def __repr__(self) -> str:
+        ancestors = len({p.digest for parents in self.parents.values() for p in parents})
+        return f"<Lineage of {self._label(self.digest)}: {ancestors} ancestors>"
+
+    def _repr_html_(self) -> str:
+        """A tree as nested lists, for notebooks."""
+        return f"<ul>{self._item(self.digest, '', frozenset())}</ul>"
+
+    def _label(self, digest: str, label: str = "") -> str:
+        known = self.versions.get(digest, ())
+        return known[0].ref if known else label or digest[:19]
+
+    def _item(self, digest: str, weight: str, above: frozenset[str]) -> str:
+        inner = "".join(
+            self._item(parent.digest, f"{parent.weight:g} × ", above | {digest})
+            for parent in (() if digest in above else self.parents.get(digest, ()))
+        )
+        text = f"{weight}{escape(self._label(digest))}"
+        return f"<li>{text}{f'<ul>{inner}</ul>' if inner else ''}</li>"
 
 
 @dataclass(frozen=True, slots=True)

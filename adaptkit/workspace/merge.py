@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
-from adaptkit.errors import BadRecipe, BaseMismatch, NotFound
+from adaptkit.errors import AdaptkitError, BadRecipe, BaseMismatch, NotFound
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.review import Merge
 from adaptkit.io.files import atomic_write, os_errors
@@ -116,7 +116,7 @@ def merge(
         folder = work / "merged"
         with os_errors("write", folder):
             folder.mkdir()
-        with context.watch("merging", None) as step:
+        with context.watch("merging", _module_count(opened), "modules") as step:
             report = run(
                 recipe,
                 plan,
@@ -280,11 +280,17 @@ def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> C
     """Compare adapters: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
     from adaptkit.bases.compatibility import check_together
     from adaptkit.merge.compare import compare
+    from adaptkit.merge.plan import check_globs
 
     weighted = refs.weighted(sources)
-    with ExitStack() as stack, staging(context.tmp) as work, context.watch("comparing", None):
+    with ExitStack() as stack, staging(context.tmp) as work:
         opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=None)
-        found = compare([source for source, _ in opened], [one.weight for one in weighted])
+        for one, (source, _) in zip(weighted, opened, strict=True):
+            check_globs(source, one.modules)
+        compared, weights = [source for source, _ in opened], [one.weight for one in weighted]
+        modules = sum(len(one.method.modules(one.adapter)) for one in compared)
+        with context.watch("comparing", modules, "modules") as step:
+            found = compare(compared, weights, done=step)
         try:
             check_together([(s.label, known) for s, known in opened], context.pairs, force=False)
         except BaseMismatch as error:
@@ -403,6 +409,14 @@ def _with_moments(
         [(replace(s, moment=m.of), b) for (s, b), m in zip(opened, measured, strict=True)],
         replace(recipe, moments=tuple(one.id for one in measured)),
     )
+
+
+def _module_count(opened: Sequence[tuple[OpenAdapter, BaseIdentity]]) -> int | None:
+    """How many modules the result has; None where an adapter cannot be merged, which the run says."""
+    try:
+        return len({m.name for source, _ in opened for m in source.method.modules(source.adapter)})
+    except AdaptkitError:
+        return None
 
 
 def _parents(

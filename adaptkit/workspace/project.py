@@ -177,7 +177,7 @@ def _sync(
     places = _project_places(context, project)
     with (
         context.store.working(),
-        context.watch("syncing", len(once)) as step,
+        context.watch("syncing", len(once), "adapters") as step,
         ThreadPoolExecutor(jobs) as pool,
     ):
         running = {
