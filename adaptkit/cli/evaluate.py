@@ -78,4 +78,4 @@ def eval_(
         session.out.data(matrix.to_json(), "")
     else:
         head, rows = matrix.table()
-        session.out.table(None, head, rows, "")
+        session.out.table(None, head, rows, "", titled=True)

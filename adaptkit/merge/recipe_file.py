@@ -167,6 +167,12 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             raise self.wrong(1, "a recipe is a table with the key 'adapters'")
         found: dict[str, _Value] = self._value(node).value
+        if "merge_method" in found and "adapters" not in found:
+            raise self.wrong(
+                found["merge_method"].line,
+                "it is a recipe of mergekit",
+                f"adaptkit recipe from-mergekit {self.path} > recipe.yaml",
+            )
         for key, value in found.items():
             if key != "adapters" and key not in _KINDS:
                 known = ", ".join(nearest(key, ["adapters", *_KINDS], show=3))

@@ -98,7 +98,7 @@ def test_verify_turns_a_claim_into_a_measurement(workspace, tiny_llama, tmp_path
     workspace.add_base(str(snapshot), name="ship", claim=True)
     assert workspace.base("ship").identity.status == "claimed"
     found = workspace.verify_base("ship", str(tiny_llama))
-    assert (found.name, found.status) == ("fleet/ship", "verified")
+    assert (found.name, found.status) == ("fleet/ship", "measured")
     assert workspace.base("ship").identity == found
     with pytest.raises(BaseMismatch, match="ship is another base than .*other.*different tensors"):
         workspace.verify_base("ship", str(tiny.save_llama(tmp_path / "other-base", seed=1)))
@@ -175,7 +175,7 @@ def test_of_pickles_only_the_files_are_known(workspace, tiny_llama, lora_pair, t
     assert [level.kind for level in found.identity.levels] == ["fs1"]
     assert found.shapes is None
     workspace.add(lora_pair[0], name="naval", base=str(folder))
-    assert workspace.version("naval").base.status == "verified"
+    assert workspace.version("naval").base.status == "measured"
 
 
 def test_a_quantised_copy_says_what_it_was_made_from(workspace, tiny_llama, tmp_path):
