@@ -79,6 +79,12 @@ def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bo
         found.left_out = [n for n in found.left_out if not _within(n, whole)]
     found.whole = sorted(n for n in whole if not _within(n.rpartition(".")[0], whole))
     found.saved = [name for name in new.parameters if _within(name, set(found.whole))]
+    if (lost := sorted(set(new.missing()).intersection(found.saved))) != []:
+        raise BadBase(
+            f"cannot take '{lost[0].rpartition('.')[0]}' out of {after.layout.directory} whole",
+            why=f"it has no '{lost[0]}', which {new.name} needs and would make up when it is loaded",
+            fix="save the tuned model with all of its tensors, or tie its embeddings as the base does",
+        )
     if not found.modules and not found.whole:
         raise BadBase(
             f"{after.layout.directory} changes no matrix of its base",

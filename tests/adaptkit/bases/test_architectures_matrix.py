@@ -38,3 +38,10 @@ def test_every_cell_is_right_or_refused(name, tie, workspace, tmp_path):
     assert [cell for cell in cells if cell.state == "wrong"] == []
     refused = {(cell.kind, cell.operation) for cell in cells if cell.state == "refused"}
     assert refused <= {("resized", "bake")}
+
+
+def test_a_tuned_model_without_a_tensor_of_its_class_is_refused(workspace, tmp_path):
+    """transformers saves a resized BERT whose embeddings are not tied without the bias of its decoder."""
+    cells = list(matrix.row(workspace, "bert", "untied", "resized", tmp_path, ("extract",)))
+    assert [cell.state for cell in cells] == ["refused"]
+    assert "it has no 'cls.predictions.decoder.bias'" in cells[0].text
