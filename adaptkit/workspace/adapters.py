@@ -17,7 +17,7 @@ from adaptkit.bases.known import declared_base
 from adaptkit.errors import BadReference, BaseMismatch, NotFound, requires_extra
 from adaptkit.extend.artifact_files import CONFIG, MANIFEST
 from adaptkit.extend.review import Delete
-from adaptkit.io.files import atomic_write, fsync_directory, os_errors
+from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.store.variant import variant
@@ -32,6 +32,7 @@ from adaptkit.workspace.lookup.artifacts import (
     verified_tree,
 )
 from adaptkit.workspace.lookup.bases import find_base, folder_here, same_base
+from adaptkit.workspace.one_file import SUFFIX, file_target, write_file
 from adaptkit.workspace.pull import pull
 from adaptkit.workspace.results import Shown
 from adaptkit.workspace.units import parse_condition, parse_rank
@@ -340,22 +341,21 @@ def export(
 
     In a `dialect`, its one file.
     """
-    target = empty_target(Path(out))
+    one_file = dialect is not None and Path(out).suffix == SUFFIX
+    target = (file_target if one_file else empty_target)(Path(out))
     version = find_version(context, ref)
     tree, manifest = verified_tree(context, version.digest), manifest_of(context, version)
-    with staging(context.tmp if target is None else target.parent) as work:
+    with staging(target.parent) as work:
         folder = work / "copy"
         if dialect is not None:
-            folder.mkdir()
             origin = manifest.facts.get("converted_from") or {}
+            folder.mkdir()
+            if one_file:
+                metadata = origin.get("metadata")
+                return write_file(context, tree, target, dialect, folder, metadata, label=ref)
             with Adapter.open(tree, ref) as adapter:
                 method = context.plugins.method_for(adapter)
                 file = to_dialect(adapter, method, dialect, folder, origin.get("metadata"))
-            if target.suffix == ".safetensors":
-                with os_errors("write", target):
-                    file.rename(target)
-                fsync_directory(target.parent)
-                return target
             rename_into(folder, target)
             return target / file.name
         with os_errors("write", folder):
