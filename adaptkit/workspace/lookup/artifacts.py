@@ -109,6 +109,7 @@ def register(
     pairs = dict(context.pairs)
     with context.store.working():  # until the row is there, only the lease keeps a gc away
         stored = context.store.add(manifest, prepared.sources)
+        _name_what_stays(context, manifest, stored)
         version, created = context.registry.add_version(
             name,
             stored,
@@ -122,6 +123,17 @@ def register(
     if created:
         emit(context, origin, version.ref, version.digest)
     return Added(version, created, prepared.skipped)
+
+
+def _name_what_stays(context: Context, given: Manifest, stored: Manifest) -> None:
+    """Warn when files that the digest does not cover, such as README.md, are other ones than those kept."""
+    kept = {extra.path: extra for extra in stored.extras}
+    changed = [extra.path for extra in given.extras if kept.get(extra.path) != extra]
+    if changed:
+        context.notify(
+            f"{', '.join(sorted(changed))}: not taken, because {given.digest[:19]}… is here with another; "
+            "an artifact keeps the first. On the Hub, edit the card there: a push keeps what people wrote"
+        )
 
 
 def check_destination(what: str, name: str | None, out: str | os.PathLike[str] | None) -> None:
