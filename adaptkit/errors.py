@@ -13,6 +13,7 @@
     │   ├── BadRecipe       … because of a weight, a parameter or a rank
     │   └── ExtrasConflict  … because tensors that are no deltas disagree
     ├── BakeError           an adapter that cannot become part of a base's weights
+    ├── NoWorkspace         a home that does not exist, or is something else
     ├── BadProject          adaptkit.toml or adaptkit.lock that cannot be read; the line is named
     ├── Refused             a rule or a reviewing plugin refused
     ├── Conflict            another writer was first (compare-and-swap, a lost race)
@@ -132,6 +133,10 @@ class ExtrasConflict(MergeError):
 
 class BakeError(AdaptkitError):
     """An adapter that cannot become part of a base's weights."""
+
+
+class NoWorkspace(AdaptkitError):
+    """A home that does not exist, or a folder that is something else."""
 
 
 class BadProject(AdaptkitError):

@@ -25,11 +25,13 @@ def init(session: Session, folder: str | None) -> None:
     from adaptkit.workspace import Workspace
 
     if folder is None and session.home is not None:
-        session.workspace.create()
-        session.out.say(f"workspace in {session.workspace.home.path}")
-        return
-    with Workspace.init(folder or ".") as workspace:
-        session.out.say(f"workspace in {workspace.home.path}")
+        workspace = Workspace.open(session.home)
+        workspace.create()
+    else:
+        workspace = Workspace.init(folder or ".")
+    with workspace:
+        where = f"a workspace in {workspace.home.path}"
+        session.out.say(f"made {where}" if workspace.new_home else f"found {where}, nothing is new")
 
 
 def _quantisation(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import adaptkit
 from adaptkit.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # command -> module; the function has the command's name, or that name with an underscore behind it.
 COMMANDS = {
@@ -84,6 +90,19 @@ class App(click.Group):
         return {name: command for name, command in scratch.commands.items() if name not in COMMANDS}
 
 
+@contextmanager
+def _home_in_environment(home: str) -> Iterator[None]:
+    before = os.environ.get("ADAPTKIT_HOME")
+    os.environ["ADAPTKIT_HOME"] = home
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("ADAPTKIT_HOME", None)
+        else:
+            os.environ["ADAPTKIT_HOME"] = before
+
+
 def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         click.echo(f"adaptkit, version {adaptkit.__version__}")
@@ -115,4 +134,6 @@ def app(context: click.Context, session: Session, home: Path | None) -> None:
     a folder (./out/naval) or a URL (file:///mnt/team/naval@3).
     """
     session.home = home
+    if home is not None:  # for plugins that open a workspace themselves, and for what they start
+        context.with_resource(_home_in_environment(str(home.absolute())))
     context.call_on_close(session.close)

@@ -79,7 +79,7 @@ def list_(
     empty = (
         "no adapter matches: adaptkit list shows all"
         if asked
-        else "no adapters yet: adaptkit add PATH --name NAME"
+        else f"no adapters yet in {session.workspace.home.path}: adaptkit add PATH --name NAME"
     )
     session.out.table(
         [v.to_json() for v in versions],

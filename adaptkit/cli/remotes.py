@@ -34,7 +34,7 @@ def add_remote(session: Session, name: str, url: str) -> None:
 @pass_session
 def list_remotes(session: Session) -> None:
     """List the named remotes."""
-    remotes = session.workspace.config.remotes
+    remotes = session.workspace.remotes()
     session.out.table(
         [{"name": n, "url": u} for n, u in sorted(remotes.items())],
         ("NAME", "URL"),

@@ -14,7 +14,8 @@ class TestMedian(StrategyConformance):
 ```
 
 `StrategyConformance` asks for `strategy`, `MethodConformance` for `method` and `adapter_dir`,
-`StorageConformance` for `place`, and, optionally, `behind`. It needs pytest.
+`StorageConformance` for `place`, and, optionally, `behind`. `run_command` runs a command of a plugin
+in a workspace of the test's. It needs pytest.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ pytest.register_assert_rewrite(
     "adaptkit.testing.methods", "adaptkit.testing.storage", "adaptkit.testing.strategies"
 )  # before they are imported: a failing check then shows its values
 
+from adaptkit.testing.commands import run_command  # noqa: E402
 from adaptkit.testing.methods import MethodConformance  # noqa: E402
 from adaptkit.testing.storage import Behind, FolderBehind, StorageConformance  # noqa: E402
 from adaptkit.testing.strategies import StrategyConformance  # noqa: E402
@@ -35,4 +37,5 @@ __all__ = [
     "MethodConformance",
     "StorageConformance",
     "StrategyConformance",
+    "run_command",
 ]

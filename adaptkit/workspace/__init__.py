@@ -12,7 +12,6 @@ from adaptkit.workspace import (
     history,
     maintenance,
     project,
-    remotes,
     signing,
 )
 from adaptkit.workspace import bake as baking
@@ -20,6 +19,7 @@ from adaptkit.workspace import bases as known_bases
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
+from adaptkit.workspace import remotes as named_remotes
 from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
@@ -74,9 +74,10 @@ class Workspace(Context):
     push_to_all = pushing.push_to_all
     pull = pulling.pull
     rebuild = pulling.rebuild
-    set_remote = remotes.set_remote
-    check_remote = remotes.check_remote
-    mirror = remotes.mirror_remote
+    remotes = named_remotes.list_remotes
+    set_remote = named_remotes.set_remote
+    check_remote = named_remotes.check_remote
+    mirror = named_remotes.mirror_remote
 
     # project
     lock = project.lock

@@ -158,6 +158,7 @@ def list_adapters(
     `rank` is `8` or `>=8`, `metrics` are conditions such as `accuracy>=0.9`, and each of `words`
     must be found in the name, the names it had, the description, the message or a tag.
     """
+    context.check_home()
     find = context.registry.versions if every else context.registry.latest_versions
     fitting = None
     if base is not None:
@@ -274,6 +275,7 @@ def restore(context: Context, ref: str) -> Version:
 
 def trash(context: Context) -> tuple[Version, ...]:
     """The versions that `restore` can bring back."""
+    context.check_home()
     return tuple(context.registry.trash())
 
 

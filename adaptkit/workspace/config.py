@@ -16,6 +16,7 @@ Value = str | tuple[str, ...]
 
 def list_config(context: Context) -> Mapping[str, Value]:
     """Every setting that has a value, the environment's included, by key."""
+    context.check_home()
     config = context.config
     policy = str(config.policy) if config.policy else ""
     found: dict[str, Value] = {

@@ -30,6 +30,7 @@ def events(
     context: Context, name: str | None = None, *, limit: int | None = None
 ) -> tuple[Event, ...]:
     """What was done to an adapter, under whatever name, or to anything; newest first."""
+    context.check_home()
     names: tuple[str, ...] = ()
     if name is not None:
         refs.check_name(name)

@@ -15,10 +15,18 @@ from adaptkit.workspace.context.reviews import check_reviews, review
 from adaptkit.workspace.results import Probed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adaptkit.extend import Bundle
     from adaptkit.remotes.mirror import Mirrored, Plan
     from adaptkit.types import PlacedVersion
     from adaptkit.workspace.context.context import Context
+
+
+def list_remotes(context: Context) -> Mapping[str, str]:
+    """The URLs of the named remotes, by name."""
+    context.check_home()
+    return dict(sorted(context.config.remotes.items()))
 
 
 def set_remote(context: Context, name: str, url: str | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
+from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeVar
 
 from sqlalchemy import func, select
@@ -12,7 +14,7 @@ from sqlalchemy import func, select
 from adaptkit.errors import Conflict, NotFound
 from adaptkit.types import AliasMove, Event, canonical_json
 from adaptkit_registry.driver_errors import Overtaken, database_errors, shown
-from adaptkit_registry.engine import close_engine, open_engine, to_read, to_write
+from adaptkit_registry.engine import close_engine, empty_engine, open_engine, to_read, to_write
 from adaptkit_registry.rows import LIVE, read_versions, version_query
 from adaptkit_registry.schema import (
     adapters,
@@ -27,7 +29,6 @@ from adaptkit_registry.schema import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from sqlalchemy import Connection, Engine, Select
 
@@ -40,6 +41,10 @@ ANY: Final = -1
 def utc_now() -> str:
     """The time, in the one form the registry writes."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _nothing() -> None:
+    """No preparation."""
 
 
 P = ParamSpec("P")
@@ -72,16 +77,42 @@ class Transactions:
 
     def __init__(self, engine: Engine, clock: Callable[[], str] = utc_now) -> None:
         self._engine, self._now = engine, clock
+        self._absent: Path | None = None
+        self._making: Callable[[], None] = _nothing
+        self._lock = Lock()
 
     @classmethod
-    def open(cls, where: str | Path, clock: Callable[[], str] = utc_now) -> Self:
-        """Open a registry by database URL, or by path for SQLite; made or migrated if need be."""
-        return cls(open_engine(where), clock)
+    def open(
+        cls,
+        where: str | Path,
+        clock: Callable[[], str] = utc_now,
+        *,
+        making: Callable[[], None] | None = None,
+    ) -> Self:
+        """Open a registry by database URL, or by path for SQLite; made or migrated if need be.
+
+        With `making`, a file that does not exist reads as empty, and is made by the first change,
+        after that call.
+        """
+        if making is None or not isinstance(where, Path) or where.exists():
+            return cls(open_engine(where), clock)
+        registry = cls(empty_engine(), clock)
+        registry._absent, registry._making = where, making
+        return registry
+
+    def make(self) -> None:
+        """Make the database, where it does not exist yet."""
+        with self._lock:
+            if self._absent is not None:
+                self._making()
+                self._engine, empty = open_engine(self._absent), self._engine
+                self._absent = None
+                empty.dispose()
 
     @property
     def shown(self) -> str:
         """Where the database is, as it may be shown."""
-        return shown(self._engine.url)
+        return str(self._absent) if self._absent else shown(self._engine.url)
 
     def close(self) -> None:
         close_engine(self._engine)
@@ -94,11 +125,14 @@ class Transactions:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        if self._absent is not None and self._absent.exists():  # another process made it
+            self.make()
         with database_errors(self._engine.url), to_read(self._engine).begin() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
+        self.make()
         with database_errors(self._engine.url), to_write(self._engine).begin() as connection:
             yield connection
 

@@ -67,6 +67,7 @@ class Context:
         self.store = Store(home.store)
         self.notify, self.watch, self.clock = notify, watch, clock
         self._registry: Registry | None = None
+        self._home_was_there = home.path.exists()
 
     @classmethod
     def open(cls, home: str | os.PathLike[str] | None = None, **how: Any) -> Self:
@@ -93,7 +94,19 @@ class Context:
     def create(self) -> None:
         """Make the home with its database, where it is not there yet."""
         self.home.create()
-        self.registry  # noqa: B018  (opening it makes the database)
+        self.home.ignore_in_git()
+        self.registry.make()
+
+    def check_home(self) -> None:
+        """Refuse to read from a home that was chosen and does not exist."""
+        if not self.config.registry_url:
+            self.home.check_exists()
+
+    @property
+    def new_home(self) -> bool:
+        """Whether the home was made since this object was."""
+        made = (self.home.database, self.home.config_file)
+        return not self._home_was_there and any(file.exists() for file in made)
 
     @cached_property
     def config(self) -> Config:
@@ -107,14 +120,15 @@ class Context:
 
     @property
     def registry(self) -> Registry:
-        """The registry, opened on first use."""
+        """The registry, opened on first use; the database of a home is made by the first change."""
         if self._registry is None:
             from adaptkit_registry import Registry
 
-            if not self.config.registry_url:
-                self.home.create()
+            self.home.check()
             self._registry = Registry.open(
-                self.config.registry_url or self.home.database, clock=self.now
+                self.config.registry_url or self.home.database,
+                clock=self.now,
+                making=self.home.create,
             )
         return self._registry
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import AdaptkitError, NotFound, StorageError
+from adaptkit.errors import AdaptkitError, NotFound, NoWorkspace, StorageError
 from adaptkit.extend.review import Reviews
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FOLDER = ".adaptkit"
+PARTS = frozenset({"registry.db", "config.toml", "store", "cache", "tmp"})
+"""What a home holds; a folder that holds other things and none of these is no home."""
 FIX = "docs/configuration.md shows every key"
 
 
@@ -51,14 +53,16 @@ class Home:
     """The folder of a workspace and the places in it. Nothing is made before something is written."""
 
     path: Path
+    chosen_by: str = ""
+    """`--home` or `ADAPTKIT_HOME`, where a person chose it; empty where it was found."""
 
     @classmethod
     def find(cls, given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Home:
         """The home in force; a given one need not exist yet."""
         if given is not None:
-            return cls(user_path(given).absolute())
+            return cls(user_path(given).absolute(), "--home")
         if said := environment.get("ADAPTKIT_HOME"):
-            return cls(user_path(said).absolute())
+            return cls(user_path(said).absolute(), "ADAPTKIT_HOME")
         here = Path.cwd()
         for folder in (here, *here.parents):
             if (folder / FOLDER).is_dir():
@@ -83,10 +87,44 @@ class Home:
     def config_file(self) -> Path:
         return self.path / "config.toml"
 
+    def check(self) -> None:
+        """Refuse a file, or a folder of something else; one that does not exist can still be made."""
+        if not self.path.exists():
+            return
+        what, chosen = f"{self.path} is no workspace", self.chosen_by or "--home"
+        if not self.path.is_dir():
+            raise NoWorkspace(what, why="it is a file", fix=f"check {chosen}")
+        names = {entry.name for entry in self.path.iterdir() if entry.name != ".gitignore"}
+        if not names or names & PARTS:
+            return
+        inside = self.path / FOLDER
+        raise NoWorkspace(
+            what,
+            why=f"it holds {', '.join(sorted(names)[:3])} and none of {', '.join(sorted(PARTS))}",
+            fix=f"adaptkit --home {inside} …"
+            if inside.is_dir()
+            else f"check {chosen}; adaptkit init {self.path} makes a workspace inside",
+        )
+
+    def check_exists(self) -> None:
+        """Refuse to read a home that a person chose and that does not exist: it is a typo."""
+        if self.chosen_by and not self.path.exists():
+            raise NoWorkspace(
+                f"there is no workspace at {self.path}",
+                why=f"{self.chosen_by} names it, and it does not exist",
+                fix=f"check it for a typo; adaptkit --home {self.path} init makes one",
+            )
+
     def create(self) -> None:
         """Make the folder itself, if it is not there."""
+        self.check()
         with os_errors("create", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+
+    def ignore_in_git(self) -> None:
+        """Keep the adapters out of a repository that the home is in; a file that is there stays."""
+        if not (file := self.path / ".gitignore").exists():
+            atomic_write(file, b"# the adapters and their registry are too large for git\n*\n")
 
     def read_config(self, environment: Mapping[str, str] = os.environ) -> Config:
         """The configuration, with what the environment overrides."""

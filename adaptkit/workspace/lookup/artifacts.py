@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def find_version(context: Context, ref: str | refs.Ref) -> Version:
     """The registered version that a reference means."""
     parsed = refs.parse(ref) if isinstance(ref, str) else ref
+    context.check_home()
     if isinstance(parsed, refs.DigestRef):
         return context.registry.find_digest(parsed.prefix)[-1]
     if not isinstance(parsed, refs.NameRef):
@@ -36,7 +37,7 @@ def find_version(context: Context, ref: str | refs.Ref) -> Version:
             fix=f"add or pull it first: adaptkit add {ref} --name NAME",
         )
     kind, selector = (parsed.selector.kind, parsed.selector) if parsed.selector else ("", None)
-    with _hint_path(parsed.name):
+    with _hint(context, parsed.name):
         if selector is None:
             return context.registry.version(parsed.name)
         if kind == "number":
@@ -135,8 +136,8 @@ def check_destination(what: str, name: str | None, out: str | os.PathLike[str] |
 
 
 @contextmanager
-def _hint_path(name: str) -> Iterator[None]:
-    """An unknown name that is a folder here was probably meant as a path."""
+def _hint(context: Context, name: str) -> Iterator[None]:
+    """An unknown name that is a folder here was probably meant as a path; an empty registry says where it is."""
     try:
         yield
     except NotFound as error:
@@ -145,4 +146,8 @@ def _hint_path(name: str) -> Iterator[None]:
                 raise NotFound(
                     "adapter", name, (), fix=f"there is a folder of that name: ./{name}"
                 ) from error
+        if not context.registry.names():
+            error.fix = error.fix or (
+                f"looked in {context.registry.shown}: adaptkit add PATH --name {name}, or check --home"
+            )
         raise
