@@ -305,13 +305,18 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class AliasMove:
-    """One move of a movable name; `old` or `new` is None when the alias was made or dropped."""
+    """One move of a movable name; `old` or `new` is None when the alias was made or dropped.
+
+    A `rollback` goes back along the history; the moves it takes back are `undone`.
+    """
 
     alias: str
     old: int | None
     new: int | None
     when: str
     author: str = ""
+    rollback: bool = False
+    undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

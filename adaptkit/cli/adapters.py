@@ -169,6 +169,14 @@ def path(session: Session, ref: str) -> None:
     metavar="K=V",
     help="Record a measured figure; may be repeated.",
 )
+@click.option("--remove-tag", "without_tags", multiple=True, metavar="TAG", help="Take a tag away.")
+@click.option(
+    "--remove-metric",
+    "without_metrics",
+    multiple=True,
+    metavar="K",
+    help="Take a figure away.",
+)
 @click.option("--describe", metavar="TEXT", help="Say what the adapter is, all its versions.")
 @json_option
 @pass_session
@@ -178,12 +186,20 @@ def note(
     message: str | None,
     tags: tuple[str, ...],
     metrics: tuple[str, ...],
+    without_tags: tuple[str, ...],
+    without_metrics: tuple[str, ...],
     describe: str | None,
 ) -> None:
     """Write down what was learned of a version later."""
     figures = dict(_metric(text) for text in metrics)
     version = session.workspace.note(
-        ref, message=message, tags=tags, metrics=figures, description=describe
+        ref,
+        message=message,
+        tags=tags,
+        metrics=figures,
+        description=describe,
+        without_tags=without_tags,
+        without_metrics=without_metrics,
     )
     session.out.data(version.to_json(), f"noted on {version.ref}")
 

@@ -49,12 +49,13 @@ def alias(
 @click.command()
 @NAME
 @click.argument("alias_", metavar="ALIAS")
+@click.option("--to", type=int, metavar="N", help="Go back to this earlier target at once.")
 @_YES
 @json_option
 @pass_session
-def rollback(session: Session, name: str, alias_: str, yes: bool) -> None:
-    """Point ALIAS of NAME at where it pointed before its last move."""
-    _tell(session, name, session.workspace.rollback(name, alias_, confirmed=yes))
+def rollback(session: Session, name: str, alias_: str, to: int | None, yes: bool) -> None:
+    """Point ALIAS of NAME at where it pointed before; again, and it goes one step further back."""
+    _tell(session, name, session.workspace.rollback(name, alias_, to, confirmed=yes))
 
 
 @click.command()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +10,8 @@ from adaptkit.cli.adapters import REF, base_shown
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adaptkit.types import Event
     from adaptkit.workspace.results import Logged
 
@@ -146,6 +147,8 @@ def _logged(logged: Logged) -> str:
     ]
     lines += [
         f"  @{m.alias}: {m.old or 'nothing'} → {m.new or 'nothing'}  {m.when[:19]}  {m.author}"
+        + ("  rolled back" if m.rollback else "")
+        + ("  (undone)" if m.undone else "")
         for m in logged.moves
     ]
     lines += [f"  was called {name}" for name in logged.former_names]
@@ -153,8 +156,33 @@ def _logged(logged: Logged) -> str:
 
 
 def _event(event: Event) -> str:
-    detail = json.dumps(dict(event.detail), ensure_ascii=False) if event.detail else ""
+    detail = _detail(event.detail)
     return f"{event.when[:19]}  {event.author or '-':<12} {event.verb:<12} {event.subject}  {detail}".rstrip()
+
+
+def _detail(detail: Mapping[str, Any]) -> str:
+    """What an event records, in words: without braces, quotes and what is empty."""
+    if set(detail) >= {"old", "new"}:
+        moved = f"{detail['old'] or 'nothing'} → {detail['new'] or 'nothing'}"
+        rest = {key: value for key, value in detail.items() if key not in {"old", "new"}}
+        return ", ".join(filter(None, [moved, _detail(rest)]))
+    parts = []
+    for key, value in detail.items():
+        if isinstance(value, dict):
+            parts.append(", ".join(f"{name} = {_plain(one)}" for name, one in value.items()))
+        elif value is True:
+            parts.append(key.replace("_", " "))
+        elif value not in (None, "", [], (), False):
+            parts.append(f"{key.replace('_', ' ')} {_plain(value)}")
+    return ", ".join(filter(None, parts))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(_plain(one) for one in value)
+    if isinstance(value, dict):
+        return _detail(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _as_json(event: Event) -> dict[str, object]:

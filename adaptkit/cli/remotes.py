@@ -25,8 +25,28 @@ def remote() -> None:
 @pass_session
 def add_remote(session: Session, name: str, url: str) -> None:
     """Call the root of places at URL by NAME."""
-    session.workspace.set_remote(name, url)
+    session.workspace.add_remote(name, url)
     session.out.say(f"{name} is {url}: adaptkit push REF {name}")
+
+
+@remote.command("set-url")
+@click.argument("name")
+@click.argument("url")
+@pass_session
+def set_remote_url(session: Session, name: str, url: str) -> None:
+    """Give the remote NAME another URL."""
+    old = session.workspace.set_remote_url(name, url)
+    session.out.say(f"{name} is {url} now; it was {old}")
+
+
+@remote.command("rename")
+@click.argument("old", metavar="NAME")
+@click.argument("new", metavar="NEW")
+@pass_session
+def rename_remote(session: Session, old: str, new: str) -> None:
+    """Call the remote NAME something else."""
+    url = session.workspace.rename_remote(old, new)
+    session.out.say(f"{new} is {url}; {old} is forgotten")
 
 
 @remote.command("list")

@@ -75,7 +75,10 @@ class Workspace(Context):
     pull = pulling.pull
     rebuild = pulling.rebuild
     remotes = named_remotes.list_remotes
+    add_remote = named_remotes.add_remote
     set_remote = named_remotes.set_remote
+    set_remote_url = named_remotes.set_remote_url
+    rename_remote = named_remotes.rename_remote
     check_remote = named_remotes.check_remote
     mirror = named_remotes.mirror_remote
 

@@ -216,10 +216,13 @@ def note(
     tags: Sequence[str] = (),
     metrics: Mapping[str, float] | None = None,
     description: str | None = None,
+    without_tags: Sequence[str] = (),
+    without_metrics: Sequence[str] = (),
 ) -> Version:
     """Write down what was learned later.
 
-    A message, tags and metrics of a version, the description of its adapter.
+    A message, tags and metrics of a version, the description of its adapter. `without_tags` and
+    `without_metrics` are taken away; `NotFound` lists those that are there.
     """
     version = find_version(context, ref)
     for key, value in (metrics or {}).items():
@@ -238,6 +241,8 @@ def note(
         tags=tuple(tags),
         metrics=metrics or {},
         description=description,
+        without_tags=tuple(without_tags),
+        without_metrics=tuple(without_metrics),
         author=context.config.author,
     )
     emit(context, "noted", noted.ref, noted.digest)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit import refs
 from adaptkit.errors import NotFound
+from adaptkit.workspace.aliases import mark_undone
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.results import Logged
 
@@ -21,7 +22,7 @@ def log(context: Context, name: str) -> Logged:
     name = find_version(context, refs.check_name(name)).name
     return Logged(
         tuple(reversed(context.registry.versions(name=name))),
-        tuple(context.registry.alias_history(name)),
+        mark_undone(context.registry.alias_history(name)),
         context.registry.former_names(name),
     )
 

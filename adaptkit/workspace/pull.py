@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.bases.compatibility import check_next
 from adaptkit.io.staging import staging
 from adaptkit.remotes import transfer
 from adaptkit.types import Placement
@@ -13,7 +12,7 @@ from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.reviews import review_move
 from adaptkit.workspace.context.signatures import admit, kept_signatures
 from adaptkit.workspace.lookup.adapters import ingest_pulled
-from adaptkit.workspace.lookup.artifacts import register
+from adaptkit.workspace.lookup.artifacts import check_addition, register
 from adaptkit.workspace.lookup.bases import learn
 from adaptkit.workspace.results import Added
 
@@ -101,7 +100,8 @@ def _take(
     signatures = admit(context, place, placed, asked)
     if alias is not None:
         review_move(context, name, alias, context.registry.next_number(name))
-    size, pairs = sum(entry.size for entry in placed.manifest.files), dict(context.pairs)
+    size = sum(entry.size for entry in placed.manifest.files)
+
     if not placed.described:
         with staging(context.tmp) as work, context.watch(f"pulling {name}", size) as progress:
             prepared = ingest_pulled(
@@ -110,6 +110,7 @@ def _take(
             return register(
                 context, prepared, name, alias=alias, new_version=new_version, origin=origin
             )
+    check = check_addition(context, name, placed.manifest, new_version=new_version)
     with context.store.working(), context.watch(f"pulling {name}", size) as progress:
         manifest = transfer.fetch(place, placed, context.store, progress)
         version, created = context.registry.add_version(
@@ -120,7 +121,7 @@ def _take(
             origin=origin,
             alias=alias,
             number=placed.number or None,
-            admit=None if new_version else lambda latest: check_next(name, latest, manifest, pairs),
+            admit=check,
         )
     for signature in signatures:
         if signature.statement.manifest.digest == manifest.digest:

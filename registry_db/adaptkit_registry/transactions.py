@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeV
 
 from sqlalchemy import func, select
 
-from adaptkit.errors import Conflict, NotFound
+from adaptkit.errors import Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, canonical_json
 from adaptkit_registry.driver_errors import Overtaken, database_errors, shown
 from adaptkit_registry.engine import close_engine, empty_engine, open_engine, to_read, to_write
@@ -156,11 +156,32 @@ class Transactions:
             return Named(row.id, row.name, row.next_number)
         if not create:
             raise NotFound("adapter", name, self._live_names(connection))
+        self._check_case(connection, name)
         inserted = connection.execute(
             adapters.insert().values(name=name, next_number=1, created=self._now())
         )
         assert inserted.inserted_primary_key is not None
         return Named(int(inserted.inserted_primary_key[0]), name, 1)
+
+    @staticmethod
+    def _check_case(connection: Connection, name: str, of: int | None = None) -> None:
+        """Refuse a name that differs from another's by case only: in some file systems they are one."""
+        for table, owner in ((adapters, adapters.c.id), (redirects, redirects.c.adapter_id)):
+            # names are ASCII, and SQLite compares them itself much faster than through `lower`
+            column = (
+                table.c.name.collate("NOCASE")
+                if connection.dialect.name == "sqlite"
+                else func.lower(table.c.name)
+            )
+            query = select(table.c.name, owner.label("owner")).where(column == name.lower())
+            for row in connection.execute(query):
+                if row.name != name and row.owner != of:
+                    raise Refused(
+                        f"'{name}' cannot name an adapter",
+                        why=f"'{row.name}' differs from it by upper and lower case only, "
+                        "and in some file systems they are one",
+                        fix=f"write {row.name}, or choose another name",
+                    )
 
     def _live_names(self, connection: Connection) -> tuple[str, ...]:
         query = (
@@ -243,6 +264,8 @@ class Transactions:
         number: int | None,
         expect: int | None,
         author: str,
+        *,
+        rollback: bool = False,
     ) -> AliasMove:
         old = self._aliases(connection, adapter_id).get(alias)
         if expect not in {ANY, old}:
@@ -252,7 +275,7 @@ class Transactions:
                 fix=f"look at adaptkit log {name}, then try again",
             )
         version_id = None if number is None else self._version_id(connection, name, number)
-        move = AliasMove(alias, old, number, self._now(), author)
+        move = AliasMove(alias, old, number, self._now(), author, rollback)
         if old == number:
             return move
         key = (aliases.c.adapter_id == adapter_id) & (aliases.c.alias == alias)
@@ -271,8 +294,9 @@ class Transactions:
                 author=author,
             )
         )
-        detail = {"old": old, "new": number}
-        self._record(connection, Event("alias-moved", f"{name}@{alias}", "", detail, author=author))
+        detail = {"old": old, "new": number} | ({"rollback": True} if rollback else {})
+        event = Event("alias-moved", f"{name}@{alias}", "", detail, move.when, author)
+        self._record(connection, event)
         return move
 
     def _replace(self, connection: Connection, table: str, version_id: int, **values: Any) -> None:
@@ -280,6 +304,13 @@ class Transactions:
         key = (target.c.version_id == version_id) & (column == next(iter(values.values())))
         connection.execute(target.delete().where(key))
         connection.execute(target.insert().values(version_id=version_id, **values))
+
+    def _take_away(self, connection: Connection, table: str, version_id: int, value: str) -> None:
+        target, column = (tags, tags.c.tag) if table == "tags" else (metrics, metrics.c.name)
+        of_version = target.c.version_id == version_id
+        if not connection.execute(target.delete().where(of_version, column == value)).rowcount:
+            known = connection.execute(select(column).where(of_version)).scalars()
+            raise NotFound(f"{table[:-1]} of this version", value, list(known))
 
     def _count_live(self, connection: Connection, digest: str) -> int:
         query = select(func.count()).select_from(versions).where(versions.c.digest == digest, LIVE)

@@ -31,7 +31,7 @@ class Config:
     """What `config.toml` says; every part may be missing."""
 
     remotes: Mapping[str, str] = field(default_factory=dict)
-    author: str = ""
+    named_author: str = ""
     registry_url: str = ""
     protected: tuple[str, ...] = ()  # aliases that move only when a person says --yes
     policy: Path | None = (
@@ -40,6 +40,14 @@ class Config:
     reviews: Reviews = field(default_factory=Reviews)
     quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
     endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
+    user: str = ""  # of the operating system
+
+    @property
+    def author(self) -> str:
+        """Who is recorded: as the environment or config.toml names them, else git, else the system."""
+        from adaptkit.workspace.context.author import git_author
+
+        return self.named_author or git_author() or self.user
 
     def remote(self, name: str) -> str:
         """The URL of a named remote."""
@@ -131,9 +139,8 @@ class Home:
         config = self._config() if self.config_file.is_file() else Config()
         return replace(
             config,
-            author=environment.get("ADAPTKIT_AUTHOR", "")
-            or config.author
-            or environment.get("USER", ""),
+            named_author=environment.get("ADAPTKIT_AUTHOR", "") or config.named_author,
+            user=environment.get("USER", "") or environment.get("USERNAME", ""),
             registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
         )
 

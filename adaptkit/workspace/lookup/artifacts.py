@@ -17,7 +17,7 @@ from adaptkit.workspace.results import Added
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from adaptkit.adapters.ingest import PreparedAdapter
     from adaptkit.types import Facts, Manifest, Version
@@ -105,7 +105,7 @@ def register(
         manifest = replace(manifest, facts=facts)
     if alias is not None:
         review_move(context, name, alias, context.registry.next_number(name))
-    pairs = dict(context.pairs)
+    admit = check_addition(context, name, manifest, new_version=new_version)
     with context.store.working():  # until the row is there, only the lease keeps a gc away
         stored = context.store.add(manifest, prepared.sources)
         version, created = context.registry.add_version(
@@ -115,12 +115,31 @@ def register(
             author=context.config.author,
             origin=origin,
             alias=alias,
-            admit=None if new_version else lambda latest: check_next(name, latest, stored, pairs),
+            admit=admit,
         )
     learn(context, stored.base)
     if created:
         emit(context, origin, version.ref, version.digest)
     return Added(version, created, prepared.skipped)
+
+
+def check_addition(
+    context: Context, name: str, manifest: Manifest, *, new_version: bool
+) -> Callable[[Version], None] | None:
+    """Refuse what `name` cannot become, before anything is stored for it.
+
+    Returns the check that the registry makes once more when it adds the version.
+    """
+    pairs, first = dict(context.pairs), manifest
+    with suppress(StoreError):  # the first manifest of a digest stays
+        first = context.store.manifest(manifest.digest)
+
+    def admit(latest: Version) -> None:
+        check_next(name, latest, first, pairs)
+
+    asked = None if new_version else admit
+    context.registry.check_addition(name, manifest.digest, asked)
+    return asked
 
 
 def check_destination(what: str, name: str | None, out: str | os.PathLike[str] | None) -> None:
