@@ -269,7 +269,7 @@ class Version:
 
     @property
     def ref(self) -> str:
-        return f"{self.name}@{self.number}"
+        return f"{self.name}@{self.number}" if self.number else self.name
 
     def to_json(self) -> dict[str, Any]:
         """What `list --json` and `show --json` print for one version."""
@@ -337,6 +337,7 @@ class PlacedVersion:
     """A version in a place: its number there, and the manifest in its `adaptkit.json`.
 
     What has no number has 0. `revision` is the place's own name for this state, such as a commit.
+    What was pushed without becoming the `latest` of its place is not what the bare name means there.
     """
 
     number: int
@@ -345,6 +346,7 @@ class PlacedVersion:
     message: str = ""
     author: str = ""
     revision: str = field(default="", compare=False)
+    latest: bool = True
 
     @property
     def described(self) -> bool:
@@ -354,7 +356,8 @@ class PlacedVersion:
     def to_json(self) -> dict[str, Any]:
         """The whole `adaptkit.json` of a placed version."""
         names = ("name", "number", "message", "author")
-        return self.manifest.to_json() | {name: getattr(self, name) for name in names}
+        table = self.manifest.to_json() | {name: getattr(self, name) for name in names}
+        return table if self.latest else table | {"latest": False}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlacedVersion:
@@ -363,7 +366,16 @@ class PlacedVersion:
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"version number {number!r} is not a positive whole number")
         name, message, author = (data.get(key, "") for key in ("name", "message", "author"))
-        return cls(number, Manifest.from_json(data), name, message, author)
+        latest = data.get("latest", True)
+        if not isinstance(latest, bool):
+            raise TypeError(f"'latest' is {latest!r}")
+        return cls(number, Manifest.from_json(data), name, message, author, latest=latest)
+
+
+def latest_of(placed: Iterable[PlacedVersion]) -> PlacedVersion | None:
+    """What a bare name means in a place: the highest version that was pushed as latest."""
+    found = sorted(placed, key=lambda one: one.number)
+    return next((one for one in reversed(found) if one.latest), found[-1] if found else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +394,7 @@ class Receipt:
     state: str = "published"  # published | proposed; what is proposed has the number 0
     note: str = ""
     link: str = ""  # where people can look at it
+    card_refreshed: bool = False  # nothing was sent but the page, which had changed
 
 
 # ---------------------------------------------------------------- events

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from adaptkit.cli.bulk import added_line, base_shown, report_added, report_removed
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
-    from adaptkit.types import Quantisation, Version
+    from adaptkit.types import Quantisation
     from adaptkit.workspace.results import Shown
 
 REF = click.argument("ref", shell_complete=complete_ref)
@@ -49,7 +50,24 @@ def _quantisation(
 
 
 @click.command()
-@click.argument("path", metavar="PATH|URL")
+@click.argument("paths", metavar="PATH|URL...", nargs=-1, required=True)
+@click.option(
+    "--recursive",
+    is_flag=True,
+    help="Every adapter folder below PATH, each under a name of its own.",
+)
+@click.option(
+    "--name-from",
+    metavar="TEXT",
+    help="Name each after its folder: '{dir}', or '{parent}-{dir}'.  [of several: {dir}]",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="How many of several at once.",
+)
 @click.option(
     "--name",
     help="The adapter's name; a new version of it if it exists.  [of a URL: the one it has there]",
@@ -89,7 +107,10 @@ def _quantisation(
 @pass_session
 def add(
     session: Session,
-    path: str,
+    paths: tuple[str, ...],
+    recursive: bool,
+    name_from: str | None,
+    jobs: int,
     name: str | None,
     base: str | None,
     message: str,
@@ -101,25 +122,44 @@ def add(
     dialect: str | None,
     quantised: Quantisation | None,
 ) -> None:
-    """Register the adapter in folder (or file) PATH as the next version of NAME; one at a URL is pulled."""
+    """Register the adapter in folder (or file) PATH as the next version of NAME; one at a URL is pulled.
+
+    Several PATHs, or --recursive, register many at once, each named after its folder.
+    """
+    how: dict[str, Any] = {
+        "base": base,
+        "message": message,
+        "alias": alias,
+        "include": include,
+        "allow_pickle": allow_pickle,
+        "new_version": new_version,
+        "force": force,
+        "dialect": dialect,
+        "quantised": quantised,
+    }
+    if len(paths) > 1 or recursive or name_from:
+        if name and name_from:
+            raise click.UsageError("give either --name or --name-from")
+        report_added(
+            session,
+            session.workspace.add_all(
+                paths,
+                name=name,
+                name_from=name_from or "{dir}",
+                recursive=recursive,
+                jobs=jobs,
+                **how,
+            ),
+        )
+        return
+    (path,) = paths
     if name is None and ":" not in path:
-        raise click.UsageError("Missing option '--name': a folder does not say what it is called.")
-    added = session.workspace.add(
-        path,
-        name,
-        base=base,
-        message=message,
-        alias=alias,
-        include=include,
-        allow_pickle=allow_pickle,
-        new_version=new_version,
-        force=force,
-        dialect=dialect,
-        quantised=quantised,
-    )
-    session.out.data(
-        added.to_json(), f"{added.version.ref}  {_short(added.version)}" + _unchanged(added.created)
-    )
+        raise click.UsageError(
+            "Missing option '--name': a folder does not say what it is called. "
+            "--name-from '{dir}' takes the folder's own name."
+        )
+    added = session.workspace.add(path, name, **how)
+    session.out.data(added.to_json(), added_line(added))
     if added.skipped:
         session.out.say(f"left out: {', '.join(added.skipped)} (take in with --include GLOB)")
     if added.version.base.status == "unverified":
@@ -205,18 +245,24 @@ def note(
 
 
 @click.command()
-@REF
+@click.argument("refs", metavar="REF...", nargs=-1, required=True, shell_complete=complete_ref)
+@click.option("--all", "whole", is_flag=True, help="Every version of the adapters named.")
 @click.option("--yes", is_flag=True, help="Do it without asking.")
+@json_option
 @pass_session
-def rm(session: Session, ref: str, yes: bool) -> None:
-    """Move a version to the trash; its number is never used again."""
-    version = session.workspace.version(ref)
+def rm(session: Session, refs: tuple[str, ...], whole: bool, yes: bool) -> None:
+    """Move versions, or with --all whole adapters, to the trash; their numbers are never used again."""
+    found = session.workspace.to_remove(refs, whole=whole)
     if not yes:
-        click.confirm(
-            f"move {version.ref} ({version.digest[7:19]}) to the trash?", abort=True, err=True
-        )
-    session.workspace.remove(version.ref)
-    session.out.say(f"{version.ref} is in the trash: adaptkit restore {version.ref}")
+        shown = ", ".join(f"{version.ref} ({version.digest[7:19]})" for version in found)
+        click.confirm(f"move {shown} to the trash?", abort=True, err=True)
+    if len(found) == 1:
+        removed = (session.workspace.remove(found[0].ref),)
+        if session.out.as_json:
+            session.out.data({"removed": [removed[0].to_json()], "failures": []}, "")
+        session.out.say(f"{found[0].ref} is in the trash: adaptkit restore {found[0].ref}")
+        return
+    report_removed(session, session.workspace.remove_all([version.ref for version in found]))
 
 
 @click.command()
@@ -259,18 +305,6 @@ def _metric(text: str) -> tuple[str, float]:
         raise click.BadParameter(
             f"'{text}' is not K=V with a number, such as accuracy=0.93", param_hint="--metric"
         ) from None
-
-
-def _short(version: Version) -> str:
-    return f"{version.digest[:19]}…  {version.method} rank {version.rank or '-'}  base {base_shown(version)}"
-
-
-def base_shown(version: Version) -> str:
-    return f"{version.base.name or '?'} ({version.base.status})"
-
-
-def _unchanged(created: bool) -> str:
-    return "" if created else "  unchanged"
 
 
 def _describe(shown: Shown) -> str:

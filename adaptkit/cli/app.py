@@ -40,6 +40,7 @@ COMMANDS = {
     "extract": "bake",
     "diff": "merge",
     "plot": "merge",
+    "card": "card",
     "push": "remotes",
     "pull": "remotes",
     "remote": "remotes",

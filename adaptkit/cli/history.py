@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.cli.adapters import REF, base_shown
+from adaptkit.cli.adapters import REF
+from adaptkit.cli.bulk import base_shown
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
@@ -76,9 +77,12 @@ def list_(
         )
         for v in versions
     ]
+    remote = next((word for word in words if word.endswith(":")), "")
     asked = words or base or method or rank or tag or metrics or team
     empty = (
-        "no adapter matches: adaptkit list shows all"
+        f"nothing found in {remote} adaptkit remote list shows where that is"
+        if remote
+        else "no adapter matches: adaptkit list shows all"
         if asked
         else f"no adapters yet in {session.workspace.home.path}: adaptkit add PATH --name NAME"
     )

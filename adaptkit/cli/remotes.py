@@ -11,6 +11,7 @@ from adaptkit.cli.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
     from adaptkit.remotes.mirror import Copied
+    from adaptkit.workspace.push import Older
     from adaptkit.workspace.results import Pushed
 
 
@@ -60,6 +61,26 @@ def list_remotes(session: Session) -> None:
         ("NAME", "URL"),
         sorted(remotes.items()),
         "no remotes yet: adaptkit remote add NAME URL",
+    )
+
+
+@remote.command("show")
+@click.argument("name")
+@json_option
+@pass_session
+def show_remote(session: Session, name: str) -> None:
+    """Show where the remote NAME is, and the latest version of each adapter there."""
+    url = session.workspace.places.url_of(name)
+    found = session.workspace.show_remote(name)
+    session.out.say(f"{name} is {url}")
+    session.out.table(
+        {"name": name, "url": url, "adapters": [v.to_json() for v in found]},
+        ("VERSION", "METHOD", "RANK", "ALIASES", "CREATED", "MESSAGE"),
+        [
+            (v.ref, v.method, str(v.rank or ""), " ".join(v.aliases), v.created[:16], v.message)
+            for v in found
+        ],
+        "nothing is there, or this kind of place cannot be listed",
     )
 
 
@@ -166,6 +187,12 @@ def _said(holds: bool) -> str:
     default="",
     help="Another branch than main, made when missing (hf://).",
 )
+@click.option(
+    "--as-latest", is_flag=True, help="Make it the latest there, even when it is older than that."
+)
+@click.option(
+    "--yes", is_flag=True, help="Push it even when it is older; the latest stays what it is."
+)
 @json_option
 @pass_session
 def push(
@@ -176,16 +203,19 @@ def push(
     private: bool,
     create_pr: bool,
     branch: str,
+    as_latest: bool,
+    yes: bool,
 ) -> None:
     """Publish REF at a URL or in a named remote, or in several. NAME@ALIAS carries the alias along."""
     from adaptkit.extend import PushOptions
 
     options = PushOptions(create, private, create_pr, branch)
+    older: Older = "as-latest" if as_latest else "keep-latest" if yes else "refuse"
     if len(to) == 1:
-        pushed = session.workspace.push(ref, to[0], options=options)
+        pushed = session.workspace.push(ref, to[0], options=options, older=older)
         session.out.data(pushed.to_json(), _receipt(pushed))
         return
-    done = session.workspace.push_to_all(ref, to, options=options)
+    done = session.workspace.push_to_all(ref, to, options=options, older=older)
     session.out.data([one.to_json() for one in done], "\n".join(map(_receipt, done)))
 
 
@@ -222,7 +252,10 @@ def pull(
 
 def _receipt(pushed: Pushed) -> str:
     receipt = pushed.receipt
-    sent = "unchanged, nothing sent" if receipt.unchanged else f"{receipt.sent:,} bytes sent"
+    if receipt.card_refreshed:
+        sent = "unchanged, its model card was refreshed"
+    else:
+        sent = "unchanged, nothing sent" if receipt.unchanged else f"{receipt.sent:,} bytes sent"
     there = (
         f"{receipt.place}@{receipt.number}"
         if receipt.number

@@ -8,6 +8,7 @@ from __future__ import annotations
 from adaptkit.workspace import (
     adapters,
     aliases,
+    bulk,
     config,
     history,
     maintenance,
@@ -16,6 +17,7 @@ from adaptkit.workspace import (
 )
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
+from adaptkit.workspace import card as cards
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
@@ -35,6 +37,7 @@ class Workspace(Context):
 
     # adapters
     add = adapters.add
+    add_all = bulk.add_all
     list = adapters.list_adapters
     version = find_version
     show = adapters.show
@@ -42,6 +45,8 @@ class Workspace(Context):
     load = adapters.load
     note = adapters.note
     remove = adapters.remove
+    to_remove = bulk.to_remove
+    remove_all = bulk.remove_all
     restore = adapters.restore
     trash = adapters.trash
     export = adapters.export
@@ -73,12 +78,14 @@ class Workspace(Context):
     push = pushing.push
     push_to_all = pushing.push_to_all
     pull = pulling.pull
+    card = cards.card
     rebuild = pulling.rebuild
     remotes = named_remotes.list_remotes
     add_remote = named_remotes.add_remote
     set_remote = named_remotes.set_remote
     set_remote_url = named_remotes.set_remote_url
     rename_remote = named_remotes.rename_remote
+    show_remote = named_remotes.show_remote
     check_remote = named_remotes.check_remote
     mirror = named_remotes.mirror_remote
 

@@ -10,6 +10,7 @@ from adaptkit import refs
 from adaptkit.errors import NotFound
 from adaptkit.workspace.aliases import mark_undone
 from adaptkit.workspace.lookup.artifacts import find_version
+from adaptkit.workspace.lookup.places import log_elsewhere
 from adaptkit.workspace.results import Logged
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def log(context: Context, name: str) -> Logged:
-    """The versions of a name, newest first, and the moves of its aliases."""
+    """The versions of a name, newest first, and the moves of its aliases; or the versions of a place."""
+    parsed = refs.parse(name)
+    if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
+        return log_elsewhere(context, parsed)
     name = find_version(context, refs.check_name(name)).name
     return Logged(
         tuple(reversed(context.registry.versions(name=name))),

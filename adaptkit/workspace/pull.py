@@ -14,6 +14,7 @@ from adaptkit.workspace.context.signatures import admit, kept_signatures
 from adaptkit.workspace.lookup.adapters import ingest_pulled
 from adaptkit.workspace.lookup.artifacts import check_addition, register
 from adaptkit.workspace.lookup.bases import learn
+from adaptkit.workspace.lookup.places import choose_placed
 from adaptkit.workspace.results import Added
 
 if TYPE_CHECKING:
@@ -35,11 +36,10 @@ def pull(
 
     What adaptkit did not make is looked at as `add` looks at a folder.
     """
-    place, selector = context.places.to_pull(source)
-    placed = transfer.choose(place, selector)
+    place, placed = choose_placed(context, source)
     name = refs.check_name(name or placed.name or place.url.rstrip("/").rpartition("/")[2])
     parsed = refs.parse(source)
-    return _take(
+    taken = _take(
         context,
         place,
         placed,
@@ -50,6 +50,14 @@ def pull(
         allow_pickle=allow_pickle,
         asked=parsed.name if isinstance(parsed, refs.RemoteRef) else None,
     )
+    if not taken.created and getattr(parsed, "selector", None) is None:
+        newest = context.registry.version(taken.version.name)
+        if newest.number > taken.version.number:
+            context.notify(
+                f"the latest of {place.url}, @{placed.number}, is {taken.version.ref} here, "
+                f"which is older than {newest.ref}"
+            )
+    return taken
 
 
 def rebuild(context: Context, source: str) -> tuple[Added, ...]:

@@ -12,6 +12,7 @@ from adaptkit.extend.review import Publish
 from adaptkit.io.staging import staging
 from adaptkit.types import Version
 from adaptkit.workspace.context.reviews import check_reviews, review
+from adaptkit.workspace.lookup.places import list_remote
 from adaptkit.workspace.results import Probed
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ def set_remote(context: Context, name: str, url: str | None) -> None:
         context.places.open(url)
     context.home.set_remote(name, url and url.rstrip("/"))
     del context.config
+
+
+def show_remote(context: Context, remote: str) -> tuple[Version, ...]:
+    """The latest version of each adapter in a remote."""
+    return list_remote(context, remote)
 
 
 def check_remote(context: Context, remote: str) -> Probed:

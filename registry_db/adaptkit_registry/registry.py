@@ -107,16 +107,28 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
     ) -> None:
         """Raise what `add_version` would, before anything is stored for it."""
         with self._reading() as connection:
-            try:
-                named = self._adapter(connection, name)
-            except NotFound:
+            named = self._known(connection, name)
+            if named is None:
                 self._check_case(connection, name)
+                return
+            if admit is None:
                 return
             query = version_query().where(versions.c.adapter_id == named.id, LIVE)
             query = query.order_by(versions.c.number.desc()).limit(1)
             latest = next(iter(read_versions(connection, query)), None)
-        if latest is not None and latest.digest != digest and admit is not None:
+        if latest is not None and latest.digest != digest:
             admit(latest)
+
+    def refs_of(self, digest: str) -> tuple[str, ...]:
+        """What the live versions of a digest are called, oldest first."""
+        query = (
+            select(adapters.c.name, versions.c.number)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(versions.c.digest == digest, LIVE)
+            .order_by(versions.c.id)
+        )
+        with self._reading() as connection:
+            return tuple(f"{name}@{number}" for name, number in connection.execute(query))
 
     def version(
         self,

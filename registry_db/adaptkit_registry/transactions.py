@@ -144,16 +144,8 @@ class Transactions:
 
     def _adapter(self, connection: Connection, name: str, *, create: bool = False) -> Named:
         """The adapter with this name or former name."""
-        query = select(adapters.c.id, adapters.c.name, adapters.c.next_number)
-        former = query.join(redirects, redirects.c.adapter_id == adapters.c.id).where(
-            redirects.c.name == name
-        )
-        row = (
-            connection.execute(query.where(adapters.c.name == name)).first()
-            or connection.execute(former).first()
-        )
-        if row is not None:
-            return Named(row.id, row.name, row.next_number)
+        if (named := self._known(connection, name)) is not None:
+            return named
         if not create:
             raise NotFound("adapter", name, self._live_names(connection))
         self._check_case(connection, name)
@@ -162,6 +154,18 @@ class Transactions:
         )
         assert inserted.inserted_primary_key is not None
         return Named(int(inserted.inserted_primary_key[0]), name, 1)
+
+    @staticmethod
+    def _known(connection: Connection, name: str) -> Named | None:
+        query = select(adapters.c.id, adapters.c.name, adapters.c.next_number)
+        former = query.join(redirects, redirects.c.adapter_id == adapters.c.id).where(
+            redirects.c.name == name
+        )
+        row = (
+            connection.execute(query.where(adapters.c.name == name)).first()
+            or connection.execute(former).first()
+        )
+        return None if row is None else Named(row.id, row.name, row.next_number)
 
     @staticmethod
     def _check_case(connection: Connection, name: str, of: int | None = None) -> None:

@@ -120,7 +120,9 @@ def register(
     learn(context, stored.base)
     if created:
         emit(context, origin, version.ref, version.digest)
-    return Added(version, created, prepared.skipped)
+    twins = context.registry.refs_of(version.digest) if created else ()
+    same_as = next((twin for twin in twins if twin != version.ref), "")
+    return Added(version, created, prepared.skipped, same_as)
 
 
 def check_addition(
