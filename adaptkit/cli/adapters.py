@@ -176,7 +176,10 @@ def add(
 @json_option
 @pass_session
 def show(session: Session, ref: str, recipe: bool) -> None:
-    """Show everything known of one version."""
+    """Show everything known of one version.
+
+    REF may be in a place (REMOTE:NAME, a URL) or a folder or file: nothing is fetched or registered.
+    """
     shown = session.workspace.show(ref)
     if recipe:
         from json import dumps

@@ -53,7 +53,8 @@ def list_(
 ) -> None:
     """List the latest version of each adapter.
 
-    With WORDs, those that have every word in their name, description, message or tags.
+    With WORDs, those that have every word in their name, description, message or tags. A WORD such
+    as team: lists what is in that remote.
     """
     versions = session.workspace.list(
         base=base,
@@ -106,7 +107,10 @@ def list_(
 @json_option
 @pass_session
 def log(session: Session, name: str | None, graph: bool, events: bool, limit: int | None) -> None:
-    """Show the versions of NAME, newest first, and the moves of its aliases."""
+    """Show the versions of NAME, newest first, and the moves of its aliases.
+
+    NAME may be in a place (REMOTE:NAME or a URL), of which nothing is fetched.
+    """
     if events:
         found = session.workspace.events(name, limit=limit)
         session.out.data(

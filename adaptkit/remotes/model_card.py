@@ -144,7 +144,7 @@ def _front(
     if subject.config.get("task_type") == "CAUSAL_LM" and "pipeline_tag" not in matter:
         values["pipeline_tag"] = "text-generation"
     declared = _declared(subject.tags)
-    values |= {key: value for key, value in (carried | declared).items() if key not in matter}
+    values |= {key: value for key, value in {**carried, **declared}.items() if key not in matter}
     found = [one for one in _strings(_training(manifest).get("datasets")) if is_hub_id(one)]
     for key, new in (("datasets", found), ("metrics", sorted(subject.metrics))):
         if new:

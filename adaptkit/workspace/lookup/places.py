@@ -15,6 +15,8 @@ from adaptkit.workspace.lookup.adapters import ingest_folder
 from adaptkit.workspace.results import Logged, Shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adaptkit.extend import StorageBackend
     from adaptkit.types import Manifest, PlacedVersion
     from adaptkit.workspace.context.context import Context
@@ -43,7 +45,7 @@ def show_elsewhere(context: Context, ref: refs.UrlRef | refs.RemoteRef | refs.Pa
     if isinstance(ref, refs.PathRef):
         return _show_folder(context, ref)
     place, placed = choose_placed(context, ref)
-    version = _version(ref, place, placed)
+    version = _version(ref, place, placed, place.aliases())
     here = Placement(place.url, placed.number, placed.manifest.digest)
     return Shown(version, placed.manifest, placed.manifest.parents, (here,))
 
@@ -51,8 +53,8 @@ def show_elsewhere(context: Context, ref: refs.UrlRef | refs.RemoteRef | refs.Pa
 def log_elsewhere(context: Context, ref: refs.UrlRef | refs.RemoteRef) -> Logged:
     """The versions of a place, newest first."""
     place, _ = choose_placed(context, ref)
-    versions = [_version(ref, place, placed) for placed in transfer.placed_versions(place)]
-    return Logged(tuple(reversed(versions)), ())
+    there, aliases = transfer.placed_versions(place), place.aliases()
+    return Logged(tuple(_version(ref, place, one, aliases) for one in reversed(there)), ())
 
 
 def list_remote(context: Context, remote: str, *, every: bool = False) -> tuple[Version, ...]:
@@ -66,7 +68,8 @@ def list_remote(context: Context, remote: str, *, every: bool = False) -> tuple[
         placed = transfer.placed_versions(place)
         latest = latest_of(placed)
         shown = placed if every else (latest,) if latest else ()
-        return [_version(ref, place, one) for one in shown]
+        aliases = place.aliases()
+        return [_version(ref, place, one, aliases) for one in shown]
 
     found = run_transfers(versions, sorted(names), workers=_READERS)
     return tuple(version for part in found for version in part)
@@ -97,10 +100,12 @@ def remote_in(words: tuple[str, ...], unfit: dict[str, object]) -> str | None:
 
 
 def _version(
-    ref: refs.UrlRef | refs.RemoteRef, place: StorageBackend, placed: PlacedVersion
+    ref: refs.UrlRef | refs.RemoteRef,
+    place: StorageBackend,
+    placed: PlacedVersion,
+    aliases: Mapping[str, int],
 ) -> Version:
     label = f"{ref.remote}:{ref.name}" if isinstance(ref, refs.RemoteRef) else place.url
-    aliases = place.aliases() if placed.number else {}
     return _described(
         label,
         placed.number,
@@ -108,7 +113,9 @@ def _version(
         author=placed.author,
         message=placed.message,
         origin="placed",
-        aliases=tuple(sorted(a for a, number in aliases.items() if number == placed.number)),
+        aliases=tuple(
+            sorted(a for a, number in aliases.items() if placed.number and number == placed.number)
+        ),
     )
 
 
