@@ -207,6 +207,7 @@ class Plugins:
 
     def review_names(self) -> tuple[str, ...]:
         """What `[review]` in config.toml calls the installed reviews: a plugin's `REVIEW`, and its own name."""
+        self._load_all("review")
         names = set()
         for implementation in self._implementations("review"):
             plugin = implementation.plugin_name

@@ -127,8 +127,8 @@ def _front(
         "peft",
         manifest.method,
         *(["merge"] if manifest.parents else []),
+        *(tag for tag in subject.tags if not tag.startswith((*_DECLARED, "base_model:"))),
         *([f"base_model:adapter:{hub_base}"] if hub_base else []),
-        *(tag for tag in subject.tags if not tag.startswith(_DECLARED)),
     ]
     old = [tag for tag in _strings(matter.get("tags")) if not tag.startswith("base_model:")]
     values: dict[str, Any] = {
