@@ -1,6 +1,8 @@
 # Thread pools that spin cost 4x on two busy cores (docs/design.md); set before torch is imported.
 export OMP_WAIT_POLICY = passive
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Every command of a test is a process of its own, which would compile adaptkit again.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -44,7 +46,7 @@ docs: .venv/.lint
 	$(PYTHON) -m venv .venv
 
 .venv/.train: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[train]'
+	$(PIP) --editable '.[train,plot]'
 	touch $@
 
 .venv/.test: .venv/bin/python pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""What a plain install holds, what the extras add, and the line that each missing library is answered with."""
+"""What a plain install holds, what the extras add, and the line that each missing library is named with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tomllib
 import venv
+from importlib.metadata import distribution as metadata_of
 from importlib.metadata import packages_distributions
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -215,9 +215,7 @@ def fresh(tmp_path):
         shutil.copy(ROOT / name, clone)
     venv.create(environment, with_pip=False, symlinks=True)
     (site_packages,) = environment.glob("lib/python*/site-packages")
-    folders = {
-        str(Path(find_spec(name).origin).parents[1]) for name in ("pip", "pluggy", "setuptools")
-    }
+    folders = {str(metadata_of(name).locate_file("")) for name in ("pip", "pluggy", "setuptools")}
     (site_packages / "dependencies.pth").write_text("\n".join(sorted(folders)))
     variables = os.environ | {
         "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",

@@ -11,7 +11,7 @@ from adaptkit.cli.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
     from adaptkit.project.lockfile import Locked
-    from adaptkit.workspace.results import LockChange
+    from adaptkit.workspace.project_results import LockChange
 
 PROJECT = click.option(
     "--project",

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import read_config
-from adaptkit.errors import BadAdapter, BadBase, MissingExtra
+from adaptkit.errors import BadAdapter
+from adaptkit.training.base_model import load_model, load_tokenizer
 from adaptkit.training.tokens import Tokeniser
 
 if TYPE_CHECKING:
@@ -25,21 +26,8 @@ class Speaker:
     """The base in memory; `wearing` puts an adapter on it for a while. Answers are greedy unless sampled."""
 
     def __init__(self, base: Path, *, batch: int = 16) -> None:
-        try:
-            from transformers import AutoTokenizer
-            from transformers.utils import logging
-        except ImportError as error:
-            raise MissingExtra(f"cannot run {base}", "train") from error
-        logging.disable_progress_bar()
         self._base, self._batch = base, batch
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(base)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadBase(
-                f"the base {base} has no tokenizer",
-                why=str(error).splitlines()[0],
-                fix="put tokenizer.json and tokenizer_config.json of its family into the folder",
-            ) from error
+        self.tokenizer = load_tokenizer(base)
         self._own_template = self.tokenizer.chat_template
         self._plain: Any = None
         self.model = self._loaded()
@@ -79,18 +67,7 @@ class Speaker:
 
     def _loaded(self) -> Any:
         if self._plain is None:
-            import torch
-            from transformers import AutoModelForCausalLM
-
-            try:
-                model = AutoModelForCausalLM.from_pretrained(self._base, dtype="auto")
-            except (OSError, ValueError) as error:
-                raise BadBase(
-                    f"cannot load the base {self._base}",
-                    why=str(error).splitlines()[0],
-                    fix="check that it is a whole transformers model",
-                ) from error
-            self._plain = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+            self._plain = load_model(self._base, dtype="auto")
         return self._plain
 
     def answers(self, prompts: Sequence[Prompt], new_tokens: int, **sampling: Any) -> Iterator[str]:

@@ -18,6 +18,7 @@ from adaptkit.extend.artifact_files import LARGEST_MANIFEST, MANIFEST
 from adaptkit.io.progress import no_progress
 from adaptkit.io.safe_paths import check_paths
 from adaptkit.types import PlacedVersion, Receipt
+from adaptkit.types.schema import LARGEST_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +38,6 @@ __all__ = [
 ]
 
 ALIASES = "refs.json"
-LARGEST_NUMBER = 999_999_999
 _TRIES = 64  # as many other pushes may come first
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

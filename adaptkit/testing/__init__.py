@@ -30,6 +30,7 @@ pytest.register_assert_rewrite(
     "adaptkit.testing.strategies",
 )  # before they are imported: a failing check then shows its values
 
+from adaptkit.testing.behind import Behind, FolderBehind  # noqa: E402
 from adaptkit.testing.commands import run_command  # noqa: E402
 from adaptkit.testing.followers import (  # noqa: E402
     CommandConformance,
@@ -37,7 +38,7 @@ from adaptkit.testing.followers import (  # noqa: E402
     ReviewConformance,
 )
 from adaptkit.testing.methods import MethodConformance  # noqa: E402
-from adaptkit.testing.storage import Behind, FolderBehind, StorageConformance  # noqa: E402
+from adaptkit.testing.storage import StorageConformance  # noqa: E402
 from adaptkit.testing.strategies import StrategyConformance  # noqa: E402
 
 __all__ = [

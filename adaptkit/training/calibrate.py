@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from adaptkit.extend import Moment
     from adaptkit.io.progress import Progress
     from adaptkit.training.live import LiveModel
-    from adaptkit.training.prompts import Tokens
+    from adaptkit.training.tokens import Tokens
 
 BATCH = 8
 

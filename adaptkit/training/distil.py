@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from adaptkit.io.progress import Progress
     from adaptkit.training.live import LiveModel
-    from adaptkit.training.prompts import Tokens
+    from adaptkit.training.tokens import Tokens
 
 KEPT = 256 << 20  # bytes of teachers' probabilities that are kept
 
@@ -180,7 +180,7 @@ def _log_probabilities(live: LiveModel, model: Any, rows: Sequence[Tokens]) -> l
     ids, mask = live.batch(rows)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     return [
-        logits[i, row.start - 1 : len(row.ids) - 1].float().log_softmax(-1)
+        logits[i, len(row.prompt) - 1 : len(row.ids) - 1].float().log_softmax(-1)
         for i, row in enumerate(rows)
     ]
 

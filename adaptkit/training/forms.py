@@ -22,6 +22,8 @@ from adaptkit.training.rows import (
     Row,
     Text,
     Turns,
+    answer_of,
+    prompt_of,
 )
 
 if TYPE_CHECKING:
@@ -192,6 +194,25 @@ FORMS = (
     Form("text", ("text",), _text),
 )
 FIELDS = (*dict.fromkeys(field for form in FORMS for field in form.columns), "input", "system")
+
+
+def asked_of(record: Record) -> tuple[Prompt, str]:
+    """What a record asks and, where it says so, the answer; ValueError when it asks nothing."""
+    if isinstance(record.get("messages"), list):
+        turns = _turns(record["messages"], "messages")
+        if turns[-1].role != "assistant":
+            return turns, ""
+        if len(turns) == 1:
+            raise ValueError("'messages' has an answer, and no question before it")
+        return turns[:-1], turns[-1].content
+    form = detect(record)
+    if form is None or form.family == "classes" or form.name == "text":
+        prompt = _prompt(record, "prompt")
+        if not prompt:
+            raise ValueError("'prompt' is empty")
+        return prompt, ""
+    row = form.parse(record)
+    return prompt_of(row), answer_of(row)
 
 
 def detect(record: Record) -> Form | None:

@@ -6,8 +6,9 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import AdaptkitError, BadBase, MissingExtra
-from adaptkit.training.prompts import Tokens
+from adaptkit.errors import AdaptkitError, requires_extra
+from adaptkit.training.base_model import load_model, load_tokenizer
+from adaptkit.training.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,25 +24,12 @@ class LiveModel:
     """A base in memory, in evaluation mode, and adapters on it by the names they were given."""
 
     def __init__(self, base: Path, adapters: Mapping[str, Path]) -> None:
-        try:
-            import torch
+        with requires_extra("torch", f"cannot run {base}"):
             from peft import PeftModel
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-            from transformers.utils.logging import disable_progress_bar
-        except ImportError as error:
-            raise MissingExtra(f"cannot run {base}", "train") from error
-        disable_progress_bar()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with quiet():
-            try:
-                self.tokenizer = AutoTokenizer.from_pretrained(base)
-                model = AutoModelForCausalLM.from_pretrained(base).to(self.device)
-            except (OSError, ValueError, ImportError) as error:
-                raise BadBase(
-                    f"cannot load {base} with its tokenizer",
-                    why=str(error).partition("\n")[0],
-                    fix="--base DIR is a folder that transformers can load as a causal language model",
-                ) from error
+            self.tokenizer = load_tokenizer(base)
+            model = load_model(base)
+            self.device = model.device
             first, *others = adapters.items()
             self.model = PeftModel.from_pretrained(model, str(first[1]), adapter_name=first[0])
             for name, folder in others:
@@ -108,7 +96,9 @@ class LiveModel:
                 )[:, width:].tolist()
             for i, new in zip(group, out, strict=True):
                 answer = new[: new.index(end) + 1] if end in new else new
-                done[i] = Tokens((*rows[i].ids, *answer), rows[i].start)
+                done[i] = Tokens(
+                    (*rows[i].ids, *answer), (*rows[i].counted, *(True for _ in answer))
+                )
         return done
 
 

@@ -110,7 +110,7 @@ def _json_lines(path: Path) -> Iterator[Record]:
 
 def _parsed(number: int, text: str) -> Record:
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text.rstrip(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         return Record(number, None, f"it is not JSON ({error})")
     return _object(number, value)

@@ -13,6 +13,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.training.base_model import load_model
 from adaptkit.training.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -68,10 +69,9 @@ def write_from_base(
 ) -> Iterator[Tokens]:
     """Texts that the base writes by itself, as tokens that all count."""
     import torch
-    from transformers import AutoModelForCausalLM
 
-    where = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(base).to(where).eval()
+    model = load_model(base)
+    where = model.device
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     torch.manual_seed(seed)
     for begin in range(0, count, _AT_ONCE):

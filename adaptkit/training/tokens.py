@@ -52,6 +52,11 @@ class Tokens:
         return self.ids[: next((i for i, yes in enumerate(self.counted) if yes), len(self.ids))]
 
     @property
+    def answered(self) -> bool:
+        """Whether any token counts."""
+        return any(self.counted)
+
+    @property
     def answer(self) -> tuple[int, ...]:
         """The tokens that count."""
         return tuple(i for i, yes in zip(self.ids, self.counted, strict=True) if yes)
@@ -93,6 +98,15 @@ class Tokeniser:
             return self._plain(prompt)
         self._need_template()
         return self._render(prompt, add_generation_prompt=True)
+
+    def asked(self, prompt: Prompt, answer: str) -> Tokens:
+        """A prompt with one answer behind it, which alone counts; an empty answer leaves the prompt alone."""
+        question = self.prompt(prompt)
+        before = prompt if isinstance(prompt, str) else ""
+        ids = question + (self._answer(before, answer) if answer else [])
+        keep = len(ids) if self.length is None else self.length
+        counted = [at >= len(question) for at in range(len(ids))]
+        return Tokens(tuple(ids[:keep]), tuple(counted[:keep]), max(0, len(ids) - keep))
 
     def _answer(self, prompt: str, answer: str) -> list[int]:
         apart = not prompt or prompt[-1].isspace() or answer[:1].isspace()

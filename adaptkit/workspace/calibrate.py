@@ -60,7 +60,8 @@ def calibrate(
     from adaptkit.merge.moments import About, write
     from adaptkit.training.calibrate import BATCH, measure
     from adaptkit.training.live import LiveModel
-    from adaptkit.training.prompts import encode, read_prompts
+    from adaptkit.training.prompts import read_prompts
+    from adaptkit.training.tokens import Tokeniser
 
     if rows < 1 or rank < 1:
         raise AdaptkitError(
@@ -94,7 +95,8 @@ def calibrate(
         context.watch(f"calibrating {version.ref}", len(prompts.rows), "rows") as progress,
     ):
         live = LiveModel(folder, {"adapter": tree})
-        tokens = [encode(live.tokenizer, row, live.longest) for row in prompts.rows]
+        tokenise = Tokeniser(live.tokenizer, length=live.longest)
+        tokens = [tokenise.asked(row.prompt, row.answer) for row in prompts.rows]
         tokens = live.answered("adapter", tokens, BATCH)
         seen = measure(live, "adapter", tokens, sizes, rank=rank, progress=progress)
         about = About(

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from adaptkit.training.distil import Distilled, Teacher
     from adaptkit.training.live import LiveModel
-    from adaptkit.training.prompts import Prompts
+    from adaptkit.training.prompts import Asked, Prompts
+    from adaptkit.training.tokens import Tokens
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
@@ -154,7 +155,7 @@ def _read(data: Mapping[str, Any], keep: Any) -> dict[str, Prompts]:
 
     paths = {**data, **({BASE: keep} if keep is not None else {})}
     files = {label: read_prompts(user_path(path)) for label, path in paths.items()}
-    owner: dict[str, str] = {}
+    owner: dict[Any, str] = {}
     for label, prompts in files.items():
         if len(prompts.rows) < 2:
             raise AdaptkitError(
@@ -163,7 +164,7 @@ def _read(data: Mapping[str, Any], keep: Any) -> dict[str, Prompts]:
                 fix=f"give at least two prompts of {label}; 32 are a good number",
             )
         for row in prompts.rows:
-            if (first := owner.setdefault(repr(row.text), label)) != label:
+            if (first := owner.setdefault(row.prompt, label)) != label:
                 raise AdaptkitError(
                     f"line {row.line} of {paths[label]} is a prompt of {first} too",
                     why=f"the result cannot say what {first} says and what {label} says",
@@ -196,12 +197,14 @@ def _teacher(
 ) -> Teacher:
     """The rows of one teacher, every prompt answered, apart from those that are held out."""
     from adaptkit.training.distil import Teacher
-    from adaptkit.training.prompts import encode, split
+    from adaptkit.training.prompts import split
+    from adaptkit.training.tokens import Tokeniser
 
-    def ready(rows: Sequence[Any]) -> list[Any]:
-        tokens = live.answered(
-            adapter, [encode(live.tokenizer, row, live.longest) for row in rows], how.batch
-        )
+    tokenise = Tokeniser(live.tokenizer, length=live.longest)
+
+    def ready(rows: Sequence[Asked]) -> list[Tokens]:
+        asked = [tokenise.asked(row.prompt, row.answer) for row in rows]
+        tokens = live.answered(adapter, asked, how.batch)
         return [row for row in tokens if row.answered]
 
     learn, held = map(ready, split(prompts.rows, held_out, how.seed))

@@ -172,7 +172,7 @@ class _Work:
 def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
     job = _job(work)
     work.trainer.check(job)
-    tokenizer = _tokenizer(work, job)
+    tokenizer = _tokenizer(job)
     with work.context.watch("reading the data", None) as done:
         prepared = prepare(
             work.config,
@@ -272,17 +272,10 @@ def _start(work: _Work) -> Path | None:
     return out
 
 
-def _tokenizer(work: _Work, job: TrainJob) -> Any:
-    from transformers import AutoTokenizer
+def _tokenizer(job: TrainJob) -> Any:
+    from adaptkit.training.base_model import load_tokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(job.base)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(
-            f"the base {work.config.base} has no tokenizer",
-            why=str(error).splitlines()[0],
-            fix="put tokenizer.json and tokenizer_config.json of its family into the folder",
-        ) from error
+    tokenizer = load_tokenizer(job.base)
     if job.chat_template:
         tokenizer.chat_template = job.chat_template
     return tokenizer

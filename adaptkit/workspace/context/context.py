@@ -66,7 +66,7 @@ class Context:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.home, self.plugins = home, plugins
-        self.store = Store(home.store)
+        self.store = Store(home.store, home.spare_trees)
         self.notify, self.clock = notify, clock
         self.watch = watch or default_watch()
         self._registry: Registry | None = None

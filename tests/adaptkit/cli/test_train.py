@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
+import command_line
 import pytest
-
-ADAPTKIT = Path(sys.executable).parent / "adaptkit"
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +30,7 @@ def ship(trained):
 
 
 def run(folder, *words, given=""):
-    command = [ADAPTKIT, "--home", folder / "home", *words]
-    return subprocess.run(
-        list(map(str, command)),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        input=given,
-    )
+    return command_line.run(["--home", folder / "home", *words], folder, given)
 
 
 def test_progress_goes_to_stderr_and_the_result_to_stdout(trained):

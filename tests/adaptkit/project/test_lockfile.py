@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from adaptkit.errors import BadProject
 from adaptkit.project.lockfile import Locked, lock_bytes, read_lock, write_lock
 from adaptkit.types import BaseIdentity, Level
+from adaptkit.types.schema import LARGEST_NUMBER
 
 GOLDEN = """\
 # Written by `adaptkit lock` from adaptkit.toml. Keep it in version control; do not edit it.
@@ -61,7 +62,9 @@ def test_the_bytes_are_these_whatever_the_order():
 @given(
     st.dictionaries(
         st.sampled_from(["a", "b-c", "x.y", "team/z"]),
-        st.tuples(st.text(st.characters(codec="utf-8"), max_size=20), st.integers(0, 10**9)),
+        st.tuples(
+            st.text(st.characters(codec="utf-8"), max_size=20), st.integers(0, LARGEST_NUMBER)
+        ),
     )
 )
 def test_what_was_written_is_read_back(tmp_path_factory, contents):

@@ -195,25 +195,34 @@ def test_another_base_is_refused_before_anything_is_measured(two, tmp_path):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b"{", "it is no JSON in UTF-8"),
-        (b"\xff\xfe", "it is no JSON in UTF-8"),
-        (b"[1]", "it is no JSON object"),
-        (b'{"prompt": 3}', "its prompt is no text"),
-        (b'{"messages": [{"role": "user"}]}', "a message has a role and a content"),
-        (b'{"messages": [{"role": "assistant", "content": "x"}]}', "it asks nothing"),
+        (
+            b"{",
+            "it is not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
+        ),
+        (b"\xff\xfe", "it is not UTF-8"),
+        (b"[1]", "it is [1], not an object"),
+        (b'{"prompt": 3}', "'prompt' is the number 3, not a text"),
+        (
+            b'{"messages": [{"role": "user"}]}',
+            "message 1 of 'messages' has no text in 'content'",
+        ),
+        (
+            b'{"messages": [{"role": "assistant", "content": "x"}]}',
+            "'messages' has an answer, and no question before it",
+        ),
     ],
 )
 def test_a_line_that_is_no_prompt_is_named_by_its_number(two, talker, tmp_path, line, why):
     (tmp_path / "bad.jsonl").write_bytes(b'{"prompt": "w1"}\n\n' + line + b"\n")
     with pytest.raises(AdaptkitError) as caught:
         two.calibrate("naval", talker, tmp_path / "bad.jsonl")
-    assert caught.value.what == f"cannot read line 3 of {tmp_path / 'bad.jsonl'}"
+    assert caught.value.what == f"line 3 of {tmp_path / 'bad.jsonl'} is no prompt"
     assert caught.value.why == why
 
 
 def test_an_empty_file_and_impossible_numbers_are_refused(two, talker, tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(AdaptkitError, match=r"there is no prompt in .*empty\.jsonl"):
+    with pytest.raises(AdaptkitError, match=r"empty\.jsonl is empty"):
         two.calibrate("naval", talker, tmp_path / "empty.jsonl")
     with pytest.raises(AdaptkitError, match="at least one row and rank 1, not 0 and 64"):
         two.calibrate("naval", talker, tmp_path / "naval.jsonl", rows=0)

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from adaptkit import AdaptkitError
-from adaptkit.errors import BadData, NotFound, Refused, TrainingError
+from adaptkit.errors import BadBase, BadData, NotFound, Refused, TrainingError
 
 QUICK = {"steps": 3, "batch": 4, "length": 48, "lr": 1e-2, "rank": 2}
 
@@ -302,4 +302,4 @@ def test_what_makes_no_sense_is_refused_before_any_work(
 
 
 def test_a_base_without_a_tokenizer_is_refused(workspace, tiny_llama, naval):
-    refused(workspace, tiny_llama, naval, "has no tokenizer[\\s\\S]*tokenizer.json")
+    refused(workspace, tiny_llama, naval, "has no tokenizer[\\s\\S]*tokenizer.json", kind=BadBase)

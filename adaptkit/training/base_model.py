@@ -1,0 +1,46 @@
+"""A base loaded from its folder: its tokenizer, and the model itself in evaluation mode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import BadBase, requires_extra
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def load_tokenizer(base: Path) -> Any:
+    """The base's tokenizer; `BadBase` when the folder has none that can be read."""
+    with requires_extra("torch", f"cannot read the tokenizer of {base}"):
+        from transformers import AutoTokenizer
+    try:
+        return AutoTokenizer.from_pretrained(base)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadBase(
+            f"the base {base} has no tokenizer",
+            why=_first_line(error),
+            fix="put tokenizer.json and tokenizer_config.json of its family into the folder",
+        ) from error
+
+
+def load_model(base: Path, **how: Any) -> Any:
+    """The base as a causal language model, on the GPU where there is one."""
+    with requires_extra("torch", f"cannot run {base}"):
+        import torch
+        from transformers import AutoModelForCausalLM
+        from transformers.utils.logging import disable_progress_bar
+    disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base, **how)
+    except (OSError, ValueError, ImportError) as error:
+        raise BadBase(
+            f"cannot load the base {base}",
+            why=_first_line(error),
+            fix="check that it is a whole model that transformers can load as a causal language model",
+        ) from error
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
