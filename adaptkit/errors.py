@@ -15,6 +15,7 @@
     ├── BakeError           an adapter that cannot become part of a base's weights
     ├── BadData             training or evaluation data that cannot be read; the line is named
     ├── TrainingError       training that cannot start, or that did not train
+    ├── NoWorkspace         a home that does not exist, or is something else
     ├── BadProject          adaptkit.toml or adaptkit.lock that cannot be read; the line is named
     ├── Refused             a rule or a reviewing plugin refused
     ├── NoRoom              memory, slots or a queue are full now; later there may be room
@@ -172,6 +173,10 @@ class BadData(AdaptkitError):
 
 class TrainingError(AdaptkitError):
     """Training that cannot start, or that ended without having trained."""
+
+
+class NoWorkspace(AdaptkitError):
+    """A home that does not exist, or a folder that is something else."""
 
 
 class BadProject(AdaptkitError):

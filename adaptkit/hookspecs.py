@@ -53,7 +53,10 @@ def register_engines(register: Callable[[Engine], None]) -> None:
 
 @hookspec
 def register_commands(cli: click.Group) -> None:
-    """Add click commands to adaptkit's own; a command that is there already is not replaced."""
+    """Add click commands to adaptkit's own; a command that is there already is not replaced.
+
+    `adaptkit.extend.pass_workspace` hands one the workspace in force.
+    """
 
 
 @hookspec

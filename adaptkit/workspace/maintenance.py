@@ -40,6 +40,7 @@ def check_workspace(
     """
     from adaptkit.workspace import fsck
 
+    context.check_home()
     registry = context.registry
     manifests = list(registry.manifests())
     placements = registry.all_placements()
@@ -108,11 +109,10 @@ def collect_garbage(
     trash = gc.TRASH if trash is None else trash
     now = context.clock()
     before = (now - timedelta(seconds=trash)).isoformat(timespec="microseconds")
-    gone = (
-        context.registry.purgeable(before)
-        if dry_run
-        else context.registry.purge(before, author=context.config.author)
-    )
+    context.check_home()
+    gone = context.registry.purgeable(before)
+    if gone and not dry_run:
+        gone = context.registry.purge(before, author=context.config.author)
     done = gc.sweep(
         context.store,
         partial(_needed, context),
@@ -142,6 +142,7 @@ def info(context: Context) -> Info:
     """How much there is: counts, bytes, and quotas where the configuration sets them."""
     from adaptkit.store.gc import trash_size
 
+    context.check_home()
     sizes = dict(context.registry.sizes())
     root = context.store.root
     here = {
@@ -166,6 +167,7 @@ def info(context: Context) -> Info:
 
 def export_registry(context: Context, path: str | os.PathLike[str]) -> Path:
     """Write the whole registry to a file of JSON lines, whole or not at all."""
+    context.check_home()
     target = user_path(path).absolute()
     data = "".join(f"{line}\n" for line in context.registry.export_lines()).encode()
     with os_errors("write", target):
@@ -203,6 +205,7 @@ def verify(context: Context, ref: str | None = None) -> Verified:
 
     What this store never had, but a placement holds, is no damage.
     """
+    context.check_home()
     digests = (
         [find_version(context, ref).digest]
         if ref
