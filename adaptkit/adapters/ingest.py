@@ -108,12 +108,19 @@ def prepare(
 
 def fits(adapter: Adapter, method: AdapterMethod, folder: Path, cache: Path | None) -> bool:
     """Whether the class of the base in a folder has every module of an adapter, in its shape."""
+    return misfits(adapter, method, folder, cache) == []
+
+
+def misfits(
+    adapter: Adapter, method: AdapterMethod, folder: Path, cache: Path | None
+) -> list[str] | None:
+    """What of an adapter the class of the base in a folder has no place for, in words; None where that is not known."""
     if method.unmergeable(adapter):
-        return False
+        return None
     with suppress(AdaptkitError), BaseWeights.open(folder, cache) as weights:
         made = fit(adapter, method, weights, shapes=scaled_tensor(weights.layout) is None)
-        return made.architecture.known and not made.misfits
-    return False
+        return made.misfits if made.architecture.known else None
+    return None
 
 
 def describe(path: str, source: Path | bytes) -> FileEntry:

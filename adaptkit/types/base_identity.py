@@ -54,10 +54,15 @@ class BaseIdentity:
     @property
     def status(self) -> str:
         """`measured` if the weights were hashed, `verified` if the adapter was also checked, `claimed`, or `unverified`."""
-        naming = [level for level in self.levels if level.kind != "as1"]
-        if any(level.measured for level in naming):
+        if self.hashed:
             return "verified" if self.checked else "measured"
+        naming = [level for level in self.levels if level.kind != "as1"]
         return "claimed" if naming else "unverified"
+
+    @property
+    def hashed(self) -> bool:
+        """Whether a level of its weights was measured."""
+        return any(level.measured for level in self.levels if level.kind != "as1")
 
     def to_json(self) -> dict[str, Any]:
         """The form every `--json` shows and every manifest carries."""
