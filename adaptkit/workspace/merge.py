@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
-from adaptkit.errors import BadRecipe, BaseMismatch
+from adaptkit.errors import AdaptkitError, BadRecipe, BaseMismatch
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.hardware import machine
@@ -307,7 +307,7 @@ def convert(
 def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Comparison:
     """Compare adapters: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
     from adaptkit.bases.compatibility import check_together
-    from adaptkit.merge.compare import compare
+    from adaptkit.merge.compare import NOT_AT_ALL, compare
     from adaptkit.merge.plan import check_globs
 
     weighted = refs.weighted(sources)
@@ -317,15 +317,20 @@ def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> C
         )
         for one, (source, _) in zip(weighted, opened, strict=True):
             check_globs(source, one.modules)
+        try:
+            bases = [(source.label, known) for source, known in opened]
+            check_together(bases, context.pairs, force=False)
+            apart = None
+        except BaseMismatch as error:
+            apart = error
         compared, weights = [source for source, _ in opened], [one.weight for one in weighted]
         modules = sum(len(one.method.modules(one.adapter)) for one in compared)
         with context.watch("comparing", modules, "modules") as step:
-            found = compare(compared, weights, done=step)
-        try:
-            check_together([(s.label, known) for s, known in opened], context.pairs, force=False)
-        except BaseMismatch as error:
-            return replace(found, advice="do not merge them", reason=error.summary)
-        return found
+            try:
+                found = compare(compared, weights, done=step)
+            except AdaptkitError as error:  # what cannot be compared is often for another base
+                raise (apart or error) from error
+        return found if apart is None else replace(found, advice=NOT_AT_ALL, reason=apart.summary)
 
 
 def merge_into_model(
