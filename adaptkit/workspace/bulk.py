@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, BadReference, Conflict
@@ -21,7 +22,7 @@ from adaptkit.workspace.results import Added, AddedAll, RemovedAll
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adaptkit.types import Version
+    from adaptkit.types import Quantisation, Version
     from adaptkit.workspace.context.context import Context
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -35,13 +36,21 @@ def add_all(
     name_from: str = "{dir}",
     recursive: bool = False,
     jobs: int = 4,
-    **how: Any,
+    base: str | None = None,
+    message: str = "",
+    alias: str | None = None,
+    include: Sequence[str] = (),
+    allow_pickle: bool = False,
+    new_version: bool = False,
+    force: bool = False,
+    dialect: str | None = None,
+    quantised: Quantisation | None = None,
 ) -> AddedAll:
     """Add every adapter in `paths`, `jobs` at a time; one that fails stops no other.
 
     With `recursive`, every adapter folder below them. A folder is named by `name_from`, of its own
     name `{dir}` and that of the folder it is in, `{parent}`; with one `name` all become versions of
-    it, in order. `how` is as for `add`.
+    it, in order. The other arguments are those of `add`.
     """
     folders, left_out = _found([user_path(path) for path in paths], recursive=recursive)
     names = [name or _named(name_from, folder) for folder in folders]
@@ -49,13 +58,26 @@ def add_all(
         _check_different(folders, names)
     for one in names:
         refs.check_name(one)
+    add_one = partial(
+        add,
+        context,
+        base=base,
+        message=message,
+        alias=alias,
+        include=include,
+        allow_pickle=allow_pickle,
+        new_version=new_version,
+        force=force,
+        dialect=dialect,
+        quantised=quantised,
+    )
     done: list[Added | str] = []
     with context.watch(f"adding {len(folders)} adapters", len(folders)) as progress:
         step = thread_safe(progress)
 
         def one_folder(folder: Path, called: str) -> Added | str:
             try:
-                return add(context, folder, called, **how)
+                return add_one(folder, called)
             except AdaptkitError as error:
                 return f"{folder}: {error.summary}"
             finally:
