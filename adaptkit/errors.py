@@ -26,6 +26,8 @@
     │   ├── RegistryTooNew  … was written by a newer adaptkit
     │   └── NotARegistry    … is something else
     ├── StorageError        a remote place
+    ├── ExecutorError       workers that cannot be reached, or that went away
+    │   └── TaskError       … one that refused its task, or an error that could not travel as it was
     ├── PluginError         a plugin that broke, or a name that two plugins claim
     └── MissingExtra        an optional library that is not installed
 
@@ -187,6 +189,14 @@ class NotARegistry(RegistryError):
 
 class StorageError(AdaptkitError):
     """A remote place could not do it."""
+
+
+class ExecutorError(AdaptkitError):
+    """Workers cannot be reached, went away, or cannot take what they were given."""
+
+
+class TaskError(ExecutorError):
+    """A worker refused its task, or raised what could not travel as it was."""
 
 
 class PluginError(AdaptkitError):

@@ -14,6 +14,7 @@ CLASSES = (
     extend.StorageBackend,
     extend.Trainer,
     extend.Engine,
+    extend.Executor,
 )
 
 

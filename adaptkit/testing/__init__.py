@@ -14,7 +14,7 @@ class TestMedian(StrategyConformance):
 ```
 
 `StrategyConformance` asks for `strategy`, `MethodConformance` for `method` and `adapter_dir`,
-`StorageConformance` for `place`, and, optionally, `behind`. It needs pytest.
+`StorageConformance` for `place`, and, optionally, `behind`, `ExecutorConformance` for `opened`. It needs pytest.
 """
 
 from __future__ import annotations
@@ -22,15 +22,20 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    "adaptkit.testing.methods", "adaptkit.testing.storage", "adaptkit.testing.strategies"
+    "adaptkit.testing.executors",
+    "adaptkit.testing.methods",
+    "adaptkit.testing.storage",
+    "adaptkit.testing.strategies",
 )  # before they are imported: a failing check then shows its values
 
+from adaptkit.testing.executors import ExecutorConformance  # noqa: E402
 from adaptkit.testing.methods import MethodConformance  # noqa: E402
 from adaptkit.testing.storage import Behind, FolderBehind, StorageConformance  # noqa: E402
 from adaptkit.testing.strategies import StrategyConformance  # noqa: E402
 
 __all__ = [
     "Behind",
+    "ExecutorConformance",
     "FolderBehind",
     "MethodConformance",
     "StorageConformance",
