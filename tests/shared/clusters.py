@@ -90,11 +90,10 @@ def free_port() -> int:
 
 # ---------------------------------------------------------------- Ray, in a network of its own
 
-ALONE = (
-    ["unshare", "--net", "--"]
-    if os.geteuid() == 0
-    else ["unshare", "--net", "--map-root-user", "--"]
-)
+ALONE = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+if os.geteuid():
+    ALONE.append("--map-root-user")
+ALONE.append("--")
 """Ray binds every interface and dials the host's address: it runs where there is none but `lo`."""
 
 
