@@ -36,6 +36,7 @@ An error says what failed (with its name), why, and what to type next.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Self, cast
 
@@ -66,8 +67,36 @@ class AdaptkitError(Exception):
     def __str__(self) -> str:
         return f"{self.summary}\n  {self.fix}" if self.fix else self.summary
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows (https://ipython.readthedocs.io, custom tracebacks): Python's words, no traceback."""
+        texts = [in_python(text) for text in (self.summary, self.fix) if text]
+        return [f"{type(self).__name__}: {texts[0]}", *(f"  {text}" for text in texts[1:])]
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.why, self.fix)
+
+
+_OPTION = re.compile(
+    r"(?P<drop>drop )?--(?P<name>[a-z][a-z-]*)"
+    r"(?:[ =](?P<value>-?[0-9][0-9.]*|[A-Z]+\b|[a-z_:][a-z0-9_:]*(?=$|[,;.]| --)))?"
+)
+
+
+def in_python(text: str) -> str:
+    """An error message's text for a notebook: `--rank 8` is `rank=8`, and a command gets its `!`."""
+
+    def keyword(found: re.Match[str]) -> str:
+        name, value = found["name"].replace("-", "_"), found["value"]
+        if found["drop"]:
+            return f"drop {name}"
+        if value is None:
+            return f"{name}=True"
+        return f"{name}={value if value[0] in '-0123456789' or value.isupper() else repr(value)}"
+
+    return "\n".join(
+        f"!{line}" if line.startswith("adaptkit ") else _OPTION.sub(keyword, line)
+        for line in text.split("\n")
+    )
 
 
 def _rebuild(kind: type[AdaptkitError], what: str, why: str, fix: str) -> AdaptkitError:

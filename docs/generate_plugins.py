@@ -7,6 +7,8 @@ import inspect
 from itertools import pairwise
 
 from adaptkit import extend, hookspecs
+from adaptkit import types as types_
+from adaptkit.extend import method, review, storage
 
 CLASSES = (
     extend.MergeStrategy,
@@ -15,6 +17,33 @@ CLASSES = (
     extend.Trainer,
     extend.Engine,
     extend.Executor,
+)
+
+TYPES: tuple[type, ...] = (
+    extend.AdapterView,
+    method.Module,
+    method.LowRank,
+    method.Dense,
+    method.Translated,
+    method.Model,
+    review.Merge,
+    review.Publish,
+    review.Delete,
+    review.MoveAlias,
+    review.Objection,
+    storage.Bundle,
+    storage.PushOptions,
+    storage.Promise,
+    types_.Event,
+    types_.Version,
+    types_.Manifest,
+    types_.BaseIdentity,
+    types_.Level,
+    types_.Parent,
+    types_.FileEntry,
+    types_.TensorInfo,
+    types_.PlacedVersion,
+    types_.Receipt,
 )
 
 
@@ -33,6 +62,38 @@ def hooks() -> str:
 def classes() -> str:
     """Every class that plugins subclass: what must be there, and what may be."""
     return "\n".join(_class(cls) for cls in CLASSES)
+
+
+def types() -> str:
+    """Every value that a plugin is handed or hands over, with its fields."""
+    return "\n".join(_fields(cls) for cls in TYPES)
+
+
+def _fields(cls: type) -> str:
+    (tree,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(tree, ast.ClassDef)
+    members = [
+        _field(node, after) if isinstance(node, ast.AnnAssign) else _property(node)
+        for node, after in pairwise([*tree.body, ast.Pass()])
+        if isinstance(node, ast.AnnAssign)
+        or (isinstance(node, ast.FunctionDef) and not node.name.startswith("_"))
+    ]
+    return "\n".join(["", f"### `{cls.__name__}`", "", inspect.getdoc(cls) or "", "", *members])
+
+
+def _field(node: ast.AnnAssign, after: ast.stmt) -> str:
+    name = ast.unparse(node.target)
+    text = _attribute(node, after)
+    return text.replace(f"- `{name}", f"- `{name}: {ast.unparse(node.annotation)}", 1)
+
+
+def _property(node: ast.FunctionDef) -> str:
+    marks = {mark.id for mark in node.decorator_list if isinstance(mark, ast.Name)}
+    if "property" not in marks:
+        return _method(node).removesuffix(": ")
+    text = " ".join((ast.get_docstring(node) or "").split())
+    returns = f": {ast.unparse(node.returns)}" if node.returns else ""
+    return f"- `{node.name}{returns}`" + (f": {text}" if text else "")
 
 
 def _class(cls: type) -> str:

@@ -32,8 +32,17 @@ def project(tmp_path, lora_pair, tiny_llama, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def empty_project(tmp_path, monkeypatch):
+    """A folder with nothing in it: what the pages need, they make."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    return tmp_path
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_the_page_work_word_for_word(page, project, tiny_llama):
+def test_the_commands_of_the_page_work_word_for_word(page, empty_project):
+    project = empty_project
     script = "\n".join(blocks(page, "console"))
     script = script.replace(
         "/mnt/team", f"{project}/mnt/team"
@@ -48,7 +57,7 @@ def test_the_commands_of_the_page_work_word_for_word(page, project, tiny_llama):
         for code in blocks(page, "python"):
             from transformers import LlamaForCausalLM
 
-            names = {"base_model": LlamaForCausalLM.from_pretrained(tiny_llama)}
+            names = {"base_model": LlamaForCausalLM.from_pretrained("fleet/ship")}
             ws.note("bridge", message="from here on in Python")
             exec(compile(code, page, "exec"), names)
             assert names["model"].peft_config
@@ -92,7 +101,7 @@ def test_every_command_of_the_sharing_page_exists():
 
 def _more_versions():
     """Shell that adds naval@2 and naval@3."""
-    add = 'sed -i \'s/"lora_alpha": [0-9]*/"lora_alpha": {}/\' out/naval/adapter_config.json; adaptkit add out/naval --name naval'
+    add = 'sed -i \'s/"lora_alpha": [0-9]*/"lora_alpha": {}/\' fleet/naval/adapter_config.json; adaptkit add fleet/naval --base fleet/ship --name naval'
     return "\n".join(
         [
             add.format(5),

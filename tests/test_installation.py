@@ -1,4 +1,4 @@
-"""What a plain install holds, what the extras add, and the line that each missing library is answered with."""
+"""What a plain install holds, what the extras add, and the line that each missing library is named with."""
 
 from __future__ import annotations
 

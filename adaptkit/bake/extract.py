@@ -89,7 +89,8 @@ def run(
 ) -> ExtractReport:
     """Write the adapter into `out`, an empty folder; `name` is what its config calls the base.
 
-    Without a `rank`, each module gets the smallest that keeps `ENERGY` of its change.
+    Without a `rank`, each module gets the smallest that keeps `ENERGY` of its change. `done` is
+    called with the bytes of each weight that was looked at, twice without a `rank`.
     """
     if rank is not None and rank < 1:
         raise BadRecipe(
@@ -101,7 +102,7 @@ def run(
         if not found.modules:  # PEFT's LoRA wants a target all the same
             found.modules.append(_untouched(after.architecture(), found))
         if rank is None:
-            found.modules = _by_energy(after, before, found, many)
+            found.modules = _by_energy(after, before, found, many, done)
         groups: dict[str, list[Module]] = defaultdict(list)
         for module in found.modules:
             groups[module.name].append(module)
@@ -120,7 +121,8 @@ def run(
             def make(parts: list[Module]) -> list[tuple[str, float, float]]:
                 measured, packed = [], []
                 for module in parts:
-                    change = _change(after, before, found, module)
+                    tuned_weight = after.parameter(module.tensor)
+                    change = _change(tuned_weight, before, found, module)
                     kept, lost = leading(Dense(change), module.rank, np.random.default_rng(_SEED))
                     stored = LowRank(
                         kept.B.astype(np.float32), np.ascontiguousarray(kept.A).astype(np.float32)
@@ -128,7 +130,7 @@ def run(
                     packed.append((module, stored))
                     size = float(np.linalg.norm(change))
                     measured.append((module.key, math.hypot(lost, rounding(kept, stored)), size))
-                    done(change.size)
+                    done(change.size * tuned_weight.itemsize)
                 for key, array in method.pack(packed).items():
                     writer.write(key, array)
                 return measured
@@ -208,13 +210,19 @@ def _untouched(arch: Architecture, found: TunedChanges) -> Module:
 
 
 def _by_energy(
-    after: BaseWeights, before: BaseWeights, found: TunedChanges, workers: int
+    after: BaseWeights,
+    before: BaseWeights,
+    found: TunedChanges,
+    workers: int,
+    done: Callable[[int], None],
 ) -> list[Module]:
     """Each module with the smallest rank that keeps its share; all experts of one parameter have the largest."""
 
     def fitted(module: Module) -> int:
-        values = dense_svd(Dense(_change(after, before, found, module))).S
-        sums = np.cumsum(values**2)
+        tuned_weight = after.parameter(module.tensor)
+        change = _change(tuned_weight, before, found, module)
+        sums = np.cumsum(dense_svd(Dense(change)).S ** 2)
+        done(change.size * tuned_weight.itemsize)
         if not sums[-1]:
             return 1
         return int(np.searchsorted(sums, ENERGY * sums[-1] * (1 - 1e-12))) + 1
@@ -227,11 +235,9 @@ def _by_energy(
     return [replace(module, rank=ranks[module.name]) for module in found.modules]
 
 
-def _change(after: BaseWeights, before: BaseWeights, found: TunedChanges, module: Module) -> Array:
+def _change(tuned_weight: Array, before: BaseWeights, found: TunedChanges, module: Module) -> Array:
     """m×n, in working precision."""
-    change = work(after.parameter(module.tensor)) - work(
-        before.parameter(found.names[module.tensor])
-    )
+    change = work(tuned_weight) - work(before.parameter(found.names[module.tensor]))
     matrix: Array = np.ascontiguousarray(as_matrix(change, module))
     return matrix
 

@@ -8,20 +8,19 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack, contextmanager, suppress
-from io import StringIO
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 import click
 
-from adaptkit.cli.signals import Signals
+from adaptkit.cli.output.failures import asks_for_json, show
+from adaptkit.cli.signals import INTERRUPTED, Signals
 from adaptkit.errors import AdaptkitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from adaptkit.cli.output import Output
     from adaptkit.cli.session import Session
 
 
@@ -36,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from adaptkit.cli.session import Session
 
-    session, asked = Session(), Signals()
+    session = Session()
+    session.out.as_json = asks_for_json(sys.argv[1:] if arguments is None else arguments)
+    asked = Signals(as_json=session.out.as_json)
     with _streams():
         try:
             return _ended(_guarded(arguments, session, asked), session)
@@ -46,20 +47,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _guarded(arguments: Sequence[str] | None, session: Session, asked: Signals) -> int:
     """The command's exit code; whatever it raised, a plugin's or a library's own kinds too, is a message."""
-    from adaptkit.cli.app import PipeError, app
+    from adaptkit.cli.app import VARIABLE, PipeError, app
 
+    if VARIABLE in os.environ:
+        from adaptkit.cli.completion.shells import register
+
+        register()
     debug = os.environ.get("ADAPTKIT_DEBUG") == "1"
     out = session.out
     try:
         code = app.main(args=arguments, prog_name="adaptkit", standalone_mode=False, obj=session)
         return int(code or 0)
     except click.ClickException as error:
-        shown = StringIO()
-        error.show(file=shown)
-        out.say(shown.getvalue().rstrip("\n"))
+        show(error, out)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        out.say("interrupted; completed steps were kept, run the command again to continue")
+        out.say(INTERRUPTED)
         return 143 if asked.to_end else 130
     except SystemExit as error:
         if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
@@ -68,34 +71,24 @@ def _guarded(arguments: Sequence[str] | None, session: Session, asked: Signals) 
     except AdaptkitError as error:
         if debug:
             raise
-        out.error([error.summary, *(f"  {error.fix}".split("\n") if error.fix else ())])
+        show(error, out)
         return 1
     except (OSError, PipeError) as failed:
         cause = failed.error if isinstance(failed, PipeError) else failed
         if debug or not _of_stdout(cause):
-            _report(cause, debug, out)
-            return 1
+            return _reported(cause, debug, session)
         out.lost = cause
         return 0
     except BaseException as error:  # noqa: BLE001  (a bug, or a library's panic, which is no Exception)
-        _report(error, debug, out)
-        return 1
+        return _reported(error, debug, session)
 
 
-def _report(error: BaseException, debug: bool, out: Output) -> None:
+def _reported(error: BaseException, debug: bool, session: Session) -> int:
     """A bug; even so no traceback unless asked for."""
     if debug:
         raise error
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)
-        text = ""
-    out.error(
-        [
-            f"{type(error).__name__}: {text}",
-            "  this is a bug in adaptkit, a plugin or a library; ADAPTKIT_DEBUG=1 shows where",
-        ]
-    )
+    show(error, session.out)
+    return 1
 
 
 def _ended(code: int, session: Session) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from adaptkit.cli.output import times
+from adaptkit.cli.servers import SERVERS
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ NAME = click.argument("name", shell_complete=complete_ref)
 
 @click.command()
 @click.argument("folder", required=False, metavar="[DIR]")
+@json_option
 @pass_session
 def init(session: Session, folder: str | None) -> None:
     """Make a workspace in DIR/.adaptkit (here by default), or where --home says."""
@@ -28,10 +32,12 @@ def init(session: Session, folder: str | None) -> None:
 
     if folder is None and session.home is not None:
         session.workspace.create()
-        session.out.say(f"workspace in {session.workspace.home.path}")
+        home = str(session.workspace.home.path)
+        session.out.done({"home": home}, [f"workspace in {home}"])
         return
     with Workspace.init(folder or ".") as workspace:
-        session.out.say(f"workspace in {workspace.home.path}")
+        home = str(workspace.home.path)
+        session.out.done({"home": home}, [f"workspace in {home}"])
 
 
 def _quantisation(
@@ -145,8 +151,6 @@ def show(session: Session, ref: str, recipe: bool) -> None:
         session.out.data(training.get("config"), lambda: command(training.get("config") or {}))
         return
     if recipe:
-        from json import dumps
-
         from adaptkit.merge.recipe_file import document
 
         value = document(shown.manifest.recipe) if shown.manifest.recipe else None
@@ -157,11 +161,26 @@ def show(session: Session, ref: str, recipe: bool) -> None:
 
 @click.command()
 @REF
+@click.option(
+    "--for",
+    "server",
+    type=click.Choice(sorted(SERVERS)),
+    help="Print what this server wants instead of the folder.",
+)
+@json_option
 @pass_session
-def path(session: Session, ref: str) -> None:
-    """Print a verified PEFT folder of REF, to read from only."""
-    found = session.workspace.path(ref)
-    session.out.data(str(found), str(found))
+def path(session: Session, ref: str, server: str | None) -> None:
+    """Print a verified PEFT folder of REF, to read from only.
+
+    With --for, the options that make a server load it: its name there is NAME-VERSION.
+    """
+    version, found = session.workspace.version(ref), session.workspace.path(ref)
+    value = {"ref": version.ref, "digest": version.digest, "path": str(found)}
+    if server is None:
+        session.out.data(value, [str(found)])
+        return
+    line = SERVERS[server](version, found)
+    session.out.data(value | {"for": server, "text": line}, [line])
 
 
 @click.command()
@@ -197,6 +216,7 @@ def note(
 @click.command()
 @REF
 @click.option("--yes", is_flag=True, help="Do it without asking.")
+@json_option
 @pass_session
 def rm(session: Session, ref: str, yes: bool) -> None:
     """Move a version to the trash; its number is never used again."""
@@ -206,7 +226,9 @@ def rm(session: Session, ref: str, yes: bool) -> None:
             f"move {version.ref} ({version.digest[7:19]}) to the trash?", abort=True, err=True
         )
     session.workspace.remove(version.ref)
-    session.out.say(f"{version.ref} is in the trash: adaptkit restore {version.ref}")
+    session.out.done(
+        version.to_json(), f"{version.ref} is in the trash: adaptkit restore {version.ref}"
+    )
 
 
 @click.command()
@@ -234,11 +256,12 @@ def restore(session: Session, ref: str | None) -> None:
 @click.option(
     "--to", "dialect", metavar="TOOL", help="Write what kohya or diffusers reads instead."
 )
+@json_option
 @pass_session
 def export(session: Session, ref: str, out: Path, dialect: str | None) -> None:
     """Copy REF into a new folder DIR: a PEFT directory of its own, or the one file that another tool reads."""
     target = session.workspace.export(ref, out, dialect=dialect)
-    session.out.data(str(target), str(target))
+    session.out.data({"out": str(target)}, [str(target)])
 
 
 def _metric(text: str) -> tuple[str, float]:
@@ -288,7 +311,7 @@ def _describe(shown: Shown) -> list[str]:
             f"            {level.value} ({'measured' if level.measured else 'claimed'})"
             for level in version.base.levels
         ),
-        f"  {version.origin:<9} {version.created[:19]} {f'by {version.author}' if version.author else ''}".rstrip(),
+        f"  {version.origin:<9} {times.local_and_ago(version.created)} {f'by {version.author}' if version.author else ''}".rstrip(),
     ]
     if version.aliases:
         lines.append(f"  aliases   {' '.join(version.aliases)}")

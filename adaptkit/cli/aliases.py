@@ -39,7 +39,11 @@ def alias(
     drop: bool,
     yes: bool,
 ) -> None:
-    """Point ALIAS of NAME at VERSION."""
+    """Point ALIAS of NAME at VERSION. NAME@VERSION ALIAS says the same."""
+    name, selected = _split(name)
+    if selected is not None and version is not None:
+        raise click.UsageError(f"the version is given twice: @{selected} and {version}")
+    version = selected if version is None else version
     if drop == (version is not None):
         raise click.UsageError("give the VERSION to point at, or --drop")
     swap = -1 if expect is None else expect or None
@@ -48,12 +52,16 @@ def alias(
 
 @click.command()
 @NAME
-@click.argument("alias_", metavar="ALIAS")
+@click.argument("alias_", metavar="ALIAS", required=False)
 @_YES
 @json_option
 @pass_session
-def rollback(session: Session, name: str, alias_: str, yes: bool) -> None:
-    """Point ALIAS of NAME at where it pointed before its last move."""
+def rollback(session: Session, name: str, alias_: str | None, yes: bool) -> None:
+    """Point ALIAS of NAME at where it pointed before its last move. NAME@ALIAS says the same."""
+    name, at, inside = name.partition("@")
+    if bool(at) == (alias_ is not None):
+        raise click.UsageError("give NAME ALIAS, or NAME@ALIAS")
+    alias_ = alias_ or inside
     _tell(session, name, session.workspace.rollback(name, alias_, confirmed=yes))
 
 
@@ -66,6 +74,16 @@ def rename(session: Session, old: str, new: str) -> None:
     """Call the adapter NAME, with all its versions, NEW; the old name leads to it from now on."""
     session.workspace.rename(old, new)
     session.out.data({"old": old, "new": new}, f"{old} is called {new} now; {old} leads there too")
+
+
+def _split(name: str) -> tuple[str, int | None]:
+    """`naval@3` → `naval` and 3; a version may be written either way."""
+    head, at, tail = name.partition("@")
+    if not at:
+        return name, None
+    if not tail.isdigit():
+        raise click.UsageError(f"'{name}' names no version: give NAME@VERSION ALIAS")
+    return head, int(tail)
 
 
 def _tell(session: Session, name: str, move: AliasMove) -> None:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import adaptkit
+from adaptkit.cli.help.examples import with_examples
+from adaptkit.cli.help.tasks import grouped
 from adaptkit.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
+
+VARIABLE = "_ADAPTKIT_COMPLETE"
 
 # command -> module; the function has the command's name, or that name with an underscore behind it.
 COMMANDS = {
     "init": "adapters",
+    "demo": "demo",
+    "status": "status",
+    "doctor": "status",
+    "completion": "completion",
     "add": "adapters",
     "list": "history",
     "show": "adapters",
@@ -28,6 +43,9 @@ COMMANDS = {
     "rename": "aliases",
     "merge": "merge",
     "compose": "merge",
+    "recipe": "recipe",
+    "strategies": "catalogue",
+    "methods": "catalogue",
     "bake": "bake",
     "resize": "merge",
     "convert": "merge",
@@ -35,8 +53,8 @@ COMMANDS = {
     "extract": "bake",
     "calibrate": "calibrate",
     "distil": "distil",
-    "diff": "merge",
-    "plot": "merge",
+    "diff": "compare",
+    "plot": "compare",
     "train": "train",
     "eval": "evaluate",
     "generate": "generate",
@@ -74,6 +92,20 @@ class PipeError(Exception):
 class App(click.Group):
     """adaptkit's own commands, then those that plugins add; a plugin never replaces one of ours."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _home_first(args))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by task, each with the whole first sentence of its help."""
+        for task, names in grouped(self.list_commands(ctx)):
+            rows = [
+                (name, _first_sentence(command))
+                for name in names
+                if (command := self.get_command(ctx, name)) and not command.hidden
+            ]
+            with formatter.section(task):
+                formatter.write_dl(rows, col_max=12)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *sorted(self._from_plugins(ctx))]
 
@@ -82,7 +114,9 @@ class App(click.Group):
             module = import_module(f"adaptkit.cli.{COMMANDS[cmd_name]}")
             found = getattr(module, f"{cmd_name}_", None) or getattr(module, cmd_name)
             assert isinstance(found, click.Command)
-            return found
+            if VARIABLE in os.environ:
+                _complete_by_name(found)
+            return with_examples(found, cmd_name)
         return self._from_plugins(ctx).get(cmd_name)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -108,6 +142,49 @@ class App(click.Group):
         return {name: command for name, command in scratch.commands.items() if name not in COMMANDS}
 
 
+def _complete_by_name(command: click.Command) -> None:
+    """Offer, for every parameter, what `adaptkit.cli.completion.names` has under its name."""
+    from adaptkit.cli.completion import names
+
+    for parameter in command.params:
+        own = parameter.shell_complete
+
+        def offered(
+            context: click.Context,
+            incomplete: str,
+            parameter: click.Parameter = parameter,
+            own: Callable[..., list[CompletionItem]] = own,
+        ) -> list[CompletionItem]:
+            found = names.complete(str(command.name), context, parameter, incomplete)
+            return own(context, incomplete) if found is None else found
+
+        parameter.shell_complete = offered  # type: ignore[assignment,method-assign]
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _complete_by_name(inner)
+
+
+def _home_first(args: list[str]) -> list[str]:
+    """`--home DIR` may stand anywhere before a `--`: it is moved to where this group reads it."""
+    end = args.index("--") if "--" in args else len(args)
+    home, rest, skip = [], [], False
+    for place, word in enumerate(args[:end]):
+        if skip:
+            skip = False
+        elif word == "--home" and place + 1 < end:
+            home, skip = [word, args[place + 1]], True
+        elif word.startswith("--home="):
+            home = [word]
+        else:
+            rest.append(word)
+    return [*home, *rest, *args[end:]]
+
+
+def _first_sentence(command: click.Command) -> str:
+    text = " ".join((command.short_help or command.help or "").split("\n\n")[0].split())
+    head, stop, _ = text.partition(". ")
+    return f"{head}." if stop else text
+
+
 def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         click.echo(f"adaptkit, version {adaptkit.__version__}")
@@ -115,7 +192,10 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
 
 
 @click.group(
-    cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=App,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="adaptkit COMMAND --help shows the options of a command, and examples.",
 )
 @click.option(
     "--version",
@@ -128,7 +208,7 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
-    help="The workspace to use, instead of the one in force.",
+    help="The workspace to use, instead of the one in force; may stand anywhere.",
 )
 @pass_session
 @click.pass_context
@@ -140,3 +220,7 @@ def app(context: click.Context, session: Session, home: Path | None) -> None:
     """
     session.home = home
     context.call_on_close(session.close)
+    if context.invoked_subcommand is None:
+        from adaptkit.cli.status import print_status
+
+        print_status(session)

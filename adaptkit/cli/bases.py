@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
+from adaptkit.cli.session import (
+    Session,
+    complete_ref,
+    json_option,
+    pass_session,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from adaptkit.types import BaseIdentity
@@ -50,14 +56,19 @@ def add_base(
 @click.argument("name")
 @click.argument("base_", metavar="[BASE]", required=False)
 @click.option("--move", is_flag=True, help="Even when the name means another base now.")
+@json_option
 @pass_session
 def alias_base(session: Session, name: str, base_: str | None, move: bool) -> None:
     """Call BASE by a further NAME; without BASE, by this one no more."""
     session.workspace.alias_base(name, base_, move=move)
-    session.out.say(f"{name} is {base_}" if base_ else f"{name} is no base any more")
+    session.out.done(
+        {"called": name, "base": base_},
+        [f"{name} is {base_}" if base_ else f"{name} is no base any more"],
+    )
 
 
 @base.command("list")
+@table_options
 @json_option
 @pass_session
 def list_bases(session: Session) -> None:
@@ -79,6 +90,7 @@ def list_bases(session: Session) -> None:
         ("CALLED", "NAME", "STATUS", "VERSIONS", "LEVELS"),
         rows,
         "no bases yet",
+        drop=("LEVELS",),
     )
 
 
@@ -154,10 +166,13 @@ def check_base(session: Session, folder: str) -> None:
 @base.command("compare")
 @click.argument("one", metavar="BASE")
 @click.argument("other", metavar="BASE")
+@click.option(
+    "--exit-code", is_flag=True, help="Exit with 1 unless they are the same, or probably so."
+)
 @json_option
 @pass_session
-def compare_bases(session: Session, one: str, other: str) -> None:
-    """Say whether two bases are one, and why."""
+def compare_bases(session: Session, one: str, other: str, exit_code: bool) -> None:
+    """Show whether two bases are one, and why."""
     verdict = session.workspace.compare_bases(one, other)
     data = {
         "sameness": verdict.sameness.value,
@@ -166,6 +181,8 @@ def compare_bases(session: Session, one: str, other: str) -> None:
     }
     tensors = [f"  differs: {name}" for name in verdict.tensors[:20]]
     session.out.data(data, [f"{verdict.sameness.value}: {verdict.reason}", *tensors])
+    if exit_code and verdict.sameness.value not in {"same", "probably-same"}:
+        raise click.exceptions.Exit(1)
 
 
 @base.command("verify")

@@ -45,11 +45,15 @@ def get_(session: Session, key: str) -> None:
 @config.command("set")
 @click.argument("key")
 @click.argument("values", metavar="[VALUE]...", nargs=-1)
+@json_option
 @pass_session
 def set_(session: Session, key: str, values: tuple[str, ...]) -> None:
     """Write KEY; a list, such as protected, takes several values. Without a VALUE, KEY is removed."""
     session.workspace.set_config(key, values)
-    session.out.say(f"{key} = {_text(values)}" if values else f"{key} is not set any more")
+    session.out.done(
+        {"key": key, "value": list(values) or None},
+        [f"{key} = {_text(values)}" if values else f"{key} is not set any more"],
+    )
 
 
 def _text(value: Value) -> str:

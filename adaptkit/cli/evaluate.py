@@ -57,7 +57,7 @@ def eval_(
 ) -> None:
     """Score adapters REF (and `base`) on suites, and keep the figures on their versions.
 
-    docs/evaluation.md tells how answers are scored, and what forgetting is.
+    docs/evaluation.md has how answers are scored, and what forgetting is.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads cost 4x on busy cores
     matrix = session.workspace.evaluate(
@@ -78,4 +78,4 @@ def eval_(
         session.out.data(matrix.to_json(), "")
     else:
         head, rows = matrix.table()
-        session.out.table(None, head, rows, "")
+        session.out.table(None, head, rows, "", titled=True)

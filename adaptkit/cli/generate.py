@@ -12,7 +12,7 @@ from adaptkit.cli.adapters import REF
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def _speaking(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,15 +72,27 @@ def generate(
     "--system", default="", help="The system message: what holds for the whole conversation."
 )
 @_speaking
+@json_option
 @pass_session
 def chat(session: Session, ref: str, **how: Any) -> None:
-    """Talk with adapter REF on its base, a line at a time; an empty line or Ctrl-D ends it."""
+    """Talk with adapter REF on its base, a line at a time; an empty line or Ctrl-D ends it.
+
+    With --json, the whole conversation is printed at its end.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads cost 4x on busy cores
-    with session.workspace.conversation(ref, stream=sys.stdout, **how) as reply:
-        while True:
-            if sys.stdin.isatty():
-                click.echo("> ", nl=False, err=True)
-            line = sys.stdin.readline()
-            if not line.strip():
-                return
-            reply(line.strip())
+    stream = None if session.out.as_json else sys.stdout
+    with session.workspace.conversation(ref, stream=stream, **how) as reply:
+        turns = [{"user": line, "assistant": reply(line)} for line in _lines()]
+    if session.out.as_json:
+        session.out.data({"adapter": ref, "turns": turns}, "")
+
+
+def _lines() -> Iterator[str]:
+    """What is typed, up to an empty line or the end of the input."""
+    while True:
+        if sys.stdin.isatty():
+            click.echo("> ", nl=False, err=True)
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        yield line

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from adaptkit.cli.adapters import REF, base_shown
-from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
+from adaptkit.cli.output import times
+from adaptkit.cli.session import (
+    Session,
+    complete_ref,
+    json_option,
+    pass_session,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from adaptkit.types import Event
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--all", "every", is_flag=True, help="Every version, not only the latest of each name."
 )
+@table_options
 @json_option
 @pass_session
 def list_(
@@ -63,14 +72,17 @@ def list_(
         words=words,
         team=team,
     )
+    now = datetime.now(UTC)
     rows = [
         (
             v.ref,
+            " ".join(v.aliases),
             v.method,
             str(v.rank or ""),
             base_shown(v),
-            " ".join(v.aliases),
-            v.created[:16],
+            times.cell(v.created, now),
+            " ".join(v.tags),
+            " ".join(f"{key}={value:g}" for key, value in v.metrics.items()),
             v.message,
         )
         for v in versions
@@ -83,9 +95,10 @@ def list_(
     )
     session.out.table(
         [v.to_json() for v in versions],
-        ("VERSION", "METHOD", "RANK", "BASE", "ALIASES", "CREATED", "MESSAGE"),
+        ("VERSION", "ALIASES", "METHOD", "RANK", "BASE", "CREATED", "TAGS", "METRICS", "MESSAGE"),
         rows,
         empty,
+        drop=("METHOD", "RANK", "TAGS", "METRICS", "CREATED", "MESSAGE", "BASE", "ALIASES"),
     )
 
 
@@ -111,10 +124,10 @@ def log(session: Session, name: str | None, graph: bool, events: bool, limit: in
     if graph:
         from adaptkit.cli.lineage_graph import draw, rows
 
-        drawn = session.workspace.lineages(name)
+        drawn = session.workspace.lineages(name.partition("@")[0])
         session.out.data(drawn.to_json(), lambda: draw(rows(drawn.versions, drawn.lineages)))
         return
-    logged = session.workspace.log(name)
+    logged = session.workspace.log(name.partition("@")[0])
     session.out.data(logged.to_json(), lambda: _logged(logged))
 
 
@@ -136,12 +149,12 @@ def lineage(session: Session, ref: str, mermaid: bool) -> None:
 
 def _logged(logged: Logged) -> list[str]:
     lines = [
-        f"{v.ref:<16} {v.created[:19]}  {v.origin:<7} {v.digest[7:19]}  {' '.join('@' + a for a in v.aliases)} "
+        f"{v.ref:<16} {times.local(v.created)}  {v.origin:<7} {v.digest[7:19]}  {' '.join('@' + a for a in v.aliases)} "
         f"{v.message}".rstrip()
         for v in logged.versions
     ]
     lines += [
-        f"  @{m.alias}: {m.old or 'nothing'} → {m.new or 'nothing'}  {m.when[:19]}  {m.author}"
+        f"  @{m.alias}: {m.old or 'nothing'} → {m.new or 'nothing'}  {times.local(m.when)}  {m.author}"
         for m in logged.moves
     ]
     lines += [f"  was called {name}" for name in logged.former_names]
@@ -151,7 +164,7 @@ def _logged(logged: Logged) -> list[str]:
 def _event(event: Event) -> str:
     detail = json.dumps(dict(event.detail), ensure_ascii=False) if event.detail else ""
     by = f"by {event.author}  " if event.author not in {"", event.actor} else ""
-    line = f"{event.when[:19]}  {event.actor or '-':<12} {event.verb:<12} {event.subject}  {by}{detail}"
+    line = f"{times.local(event.when)}  {event.actor or '-':<12} {event.verb:<12} {event.subject}  {by}{detail}"
     return line.rstrip()
 
 

@@ -33,9 +33,9 @@ def inert_lines(text: str) -> str:
     return "\n".join(map(inert, text.split("\n")))
 
 
-def inert_json(value: Any) -> str:
-    """A value as JSON that any parser reads back, with nothing in it that a terminal acts on."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+def inert_json(value: Any, *, indent: int | None = 2) -> str:
+    """A value as JSON that any parser reads back, with nothing in it that a terminal acts on; without indent one line."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     return _UNSAFE_IN_JSON.sub(_json_escape, text)
 
 

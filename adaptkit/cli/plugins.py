@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,8 +35,9 @@ def plugins(context: click.Context) -> None:
 @click.pass_context
 @pass_session
 def doctor(session: Session, context: click.Context) -> None:
-    """Say what is wrong with the plugins, and what to type next. The exit code is 1 when something is."""
-    records = _records(context, session)
+    """Try every plugin, show what is wrong, and what to type next. The exit code is 1 when something is."""
+    wrong = session.plugins.tried()
+    records = [_with(record, wrong.get(record.plugin, ())) for record in _records(context, session)]
     value = [as_json(record) | {"fix": fix(record)} for record in records]
     session.out.table(value, HEAD, rows(records), "no plugins")
     broken = [record for record in records if is_broken(record)]
@@ -47,6 +48,10 @@ def doctor(session: Session, context: click.Context) -> None:
     if broken:
         context.exit(1)
     session.out.say("every plugin is well")
+
+
+def _with(record: PluginRecord, wrong: Sequence[str]) -> PluginRecord:
+    return replace(record, reason="; ".join(filter(None, [record.reason, *wrong])))
 
 
 @plugins.command("trust")

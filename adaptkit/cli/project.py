@@ -11,7 +11,7 @@ from adaptkit.cli.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
     from adaptkit.project.lockfile import Locked
-    from adaptkit.workspace.results import LockChange
+    from adaptkit.workspace.project_results import LockChange
 
 PROJECT = click.option(
     "--project",
@@ -95,9 +95,10 @@ def sync(session: Session, frozen: bool, jobs: int, project: Path | None) -> Non
 
 @click.command()
 @PROJECT
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when something has moved on.")
 @json_option
 @pass_session
-def outdated(session: Session, project: Path | None) -> None:
+def outdated(session: Session, project: Path | None, exit_code: bool) -> None:
     """Show which locked adapters have moved on: what adaptkit.toml would take now, and the highest there is."""
     found = session.workspace.outdated(project)
     rows = [
@@ -113,6 +114,8 @@ def outdated(session: Session, project: Path | None) -> None:
     )
     if any(one.note for one in found):
         session.out.warn("not everything could be looked up")
+        click.get_current_context().exit(1)
+    if exit_code and rows:
         click.get_current_context().exit(1)
 
 

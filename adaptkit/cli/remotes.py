@@ -22,11 +22,12 @@ def remote() -> None:
 @remote.command("add")
 @click.argument("name")
 @click.argument("url")
+@json_option
 @pass_session
 def add_remote(session: Session, name: str, url: str) -> None:
     """Call the root of places at URL by NAME."""
     session.workspace.set_remote(name, url)
-    session.out.say(f"{name} is {url}: adaptkit push REF {name}")
+    session.out.done({"name": name, "url": url}, [f"{name} is {url}: adaptkit push REF {name}"])
 
 
 @remote.command("list")
@@ -43,13 +44,26 @@ def list_remotes(session: Session) -> None:
     )
 
 
-@remote.command("remove")
+@remote.command("rm")
 @click.argument("name")
+@json_option
 @pass_session
 def remove_remote(session: Session, name: str) -> None:
     """Forget a remote; what is there stays there."""
     session.workspace.set_remote(name, None)
-    session.out.say(f"{name} is forgotten")
+    session.out.done({"name": name, "url": None}, [f"{name} is forgotten"])
+
+
+# what it was called before every command that takes something away was called rm
+remote.add_command(
+    click.Command(
+        "remove",
+        params=remove_remote.params,
+        callback=remove_remote.callback,
+        help=remove_remote.help,
+        hidden=True,
+    )
+)
 
 
 @remote.command("check")

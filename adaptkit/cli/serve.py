@@ -87,6 +87,7 @@ if TYPE_CHECKING:
 )
 @click.option("--engine", metavar="NAME", help="Start another engine instead, such as vllm.")
 @click.option("--force", is_flag=True, help="Even adapters that are not known to be of this base.")
+@json_option
 @pass_session
 def serve(
     session: Session,
@@ -135,7 +136,9 @@ def serve(
             timeout_graceful_shutdown=max(1, int(options.drain)),
         )
     )
-    session.out.say(f"serving {base} on http://{host}:{port}/v1; end it with Ctrl-C")
+    url = f"http://{host}:{port}/v1"
+    session.out.done({"base": base, "url": url}, [f"serving {base} on {url}; end it with Ctrl-C"])
+    sys.stdout.flush()
     try:
         server.run()
     except KeyboardInterrupt:
@@ -159,7 +162,8 @@ def start_engine(
             why=f"the program '{command[0]}' is not installed",
             fix=f"pip install {command[0]}",
         )
-    session.out.say(shlex.join(command))
+    session.out.done({"engine": name, "command": command}, [shlex.join(command)])
+    sys.stdout.flush()
     sys.stderr.flush()
     os.execve(program, command, environment)  # noqa: S606  (the engine's own command, no shell)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adaptkit.cli.inert import inert
-from adaptkit.cli.output import Output
+from adaptkit.cli.output.sink import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,13 +94,51 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def complete_ref(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Shell completion of registered names and their aliases; silent when there is no registry."""
-    try:
-        versions = context.ensure_object(Session).workspace.list()
-    except Exception:  # noqa: BLE001  (a completion must never print)
-        return []
-    names = [v.name for v in versions] + [
-        f"{v.name}@{alias}" for v in versions for alias in v.aliases
-    ]
-    return [name for name in names if name.startswith(incomplete)]
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--sort`, `--limit`, `--columns`: of commands that print a table."""
+
+    def keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+        def callback(context: click.Context, _: click.Parameter, value: Any) -> None:
+            setattr(context.ensure_object(Session).out, name, value)
+
+        return callback
+
+    def columns(context: click.Context, _: click.Parameter, value: str) -> None:
+        names = tuple(filter(None, (name.strip() for name in value.split(","))))
+        context.ensure_object(Session).out.columns = names
+
+    for option in (
+        click.option(
+            "--columns",
+            metavar="A,B,…",
+            default="",
+            expose_value=False,
+            callback=columns,
+            help="Only these columns, in this order.",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            metavar="N",
+            expose_value=False,
+            callback=keep("limit"),
+            help="Only the first N rows.",
+        ),
+        click.option(
+            "--sort",
+            metavar="COLUMN",
+            default="",
+            expose_value=False,
+            callback=keep("sort"),
+            help="Sort by this column; -COLUMN sorts downwards.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def complete_ref(context: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
+    """Shell completion of a reference; silent when there is no registry."""
+    from adaptkit.cli.completion import names
+
+    return names.refs(context, incomplete)

@@ -7,6 +7,7 @@ Nothing is lost by that: every write of adaptkit survives a kill (docs/reliabili
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -16,14 +17,15 @@ from typing import Any
 from adaptkit.io.staging import clear_all
 
 PATIENCE = 1.2  # seconds
-_MESSAGE = b"interrupted; completed steps were kept, run the command again to continue\n"
+INTERRUPTED = "interrupted; completed steps were kept, run the command again to continue"
 
 
 class Signals:
     """Holds the handlers while a command runs; `to_end` says whether it was SIGTERM."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool = False) -> None:
         self.to_end = False
+        self._message = json.dumps({"note": INTERRUPTED}) if as_json else INTERRUPTED
         self._before: Any = None
         self._finished = threading.Event()
         self._wakeup = -1
@@ -46,7 +48,7 @@ class Signals:
                 if ends and not self._finished.wait(PATIENCE):
                     clear_all()
                     with suppress(OSError):
-                        os.write(2, _MESSAGE)
+                        os.write(2, f"{self._message}\n".encode())
                     os._exit(128 + ends[0])
         finally:
             os.close(heard)

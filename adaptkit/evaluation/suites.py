@@ -1,6 +1,6 @@
 """Suites: rows to ask an adapter, and how an answer is scored.
 
-A data file (docs/training.md tells the forms) is a suite by itself: answers are compared exactly, plain texts give a
+A data file (docs/training.md lists the forms) is a suite by itself: answers are compared exactly, plain texts give a
 perplexity, preferences are compared in pairs. A YAML file says it in words:
 
     name: naval
@@ -20,6 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadData, NotFound
+from adaptkit.io import yaml_text
 from adaptkit.io.files import os_errors
 from adaptkit.training.datasets import DataFile, parse_columns
 from adaptkit.training.rows import Preference, Row, Text, answer_of
@@ -163,14 +164,20 @@ def _from_yaml(path: Path) -> Suite:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
     with os_errors("read", path):
         text = path.read_bytes()
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise BadData(f"cannot read {path}", why="it is not YAML", fix="check it") from error
+        found = yaml_text.load(text.decode())
+    except UnicodeDecodeError as error:
+        raise BadData(
+            f"cannot read {path}", why="it is not UTF-8", fix="save it as UTF-8"
+        ) from error
+    except yaml_text.BadYaml as error:
+        raise BadData(
+            f"cannot read {path}, line {error.line}",
+            why=error.why,
+            fix="docs/evaluation.md shows one",
+        ) from error
     if not isinstance(found, dict) or not isinstance(found.get("data"), str):
         raise BadData(
             f"{path} is no suite", why="it names no data file", fix="data: naval.jsonl, for example"

@@ -196,8 +196,10 @@ class AdapterMethod(ABC):
     def unmergeable(self, view: AdapterView) -> str:
         """Why this adapter cannot be merged, as a clause such as `DoRA rescales the base's rows`.
 
-        Empty if it can.
+        Empty if it can: by default, when the class says what a `delta` is or is `closed`.
         """
+        if self.closed or type(self).delta is not AdapterMethod.delta:
+            return ""
         return f"the method '{self.name}' does not say how its updates combine"
 
     def rank(self, view: AdapterView) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -42,6 +42,8 @@ class MergeStrategy(ABC, Generic[P]):
     name: ClassVar[str]
     formula: ClassVar[str]
     """One line, such as `D = Σ wᵢ Dᵢ`."""
+    when: ClassVar[str] = ""
+    """When to use it, one line for `adaptkit strategies`."""
     reference: ClassVar[str]
     """URL of the paper or source."""
     params: ClassVar[type[Any]] = NoParams
@@ -58,6 +60,16 @@ class MergeStrategy(ABC, Generic[P]):
     needs: ClassVar[Literal["nothing", "factors", "moments"]] = "nothing"
     """What it must have beside tensors of one shape: the updates' own factors, or moments of inputs as well; then
     `merge_factors` does the work."""
+
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """mergekit's `merge_method`s that it makes, each with what mergekit's parameters are called here."""
+
+    def from_mergekit(self, method: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Its parameters where it makes what that `merge_method` makes; None where it does not."""
+        names = self.mergekit.get(method)
+        if names is None:
+            return None
+        return {ours: parameters[theirs] for theirs, ours in names.items() if theirs in parameters}
 
     def coefficients(self, weights: Sequence[float], params: P) -> Sequence[float] | None:
         """When the result is Σ cᵢ·Dᵢ, the cᵢ.

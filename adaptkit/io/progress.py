@@ -6,18 +6,25 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
+from typing import Protocol
 
 Progress = Callable[[int], None]
 """Called with the number of bytes, tensors or modules that were just finished."""
-Watch = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""Given what is done and how much there is of it (None: unknown), a block in which progress is reported."""
+
+
+class Watch(Protocol):
+    """Given what is done, how much there is of it (None: unknown) and the unit: a block in which progress is reported."""
+
+    def __call__(
+        self, what: str, total: int | None, unit: str = "", /
+    ) -> AbstractContextManager[Progress]: ...
 
 
 def no_progress(count: int) -> None:
     """Ignore the progress."""
 
 
-def no_watch(_what: str, _total: int | None) -> AbstractContextManager[Progress]:
+def no_watch(_what: str, _total: int | None, _unit: str = "") -> AbstractContextManager[Progress]:
     """Progress for callers that show none."""
     return nullcontext(no_progress)
 

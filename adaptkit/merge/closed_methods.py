@@ -8,7 +8,7 @@ import numpy as np
 
 from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
-from adaptkit.errors import MergeError, Unmergeable
+from adaptkit.errors import BadRecipe, MergeError, Unmergeable
 from adaptkit.extend.artifact_files import WEIGHTS
 from adaptkit.io.safetensors import STORED_DTYPES, numpy_dtype
 from adaptkit.io.safetensors_writer import TensorWriter
@@ -37,6 +37,12 @@ def is_closed_sum(
 def merge_closed(recipe: Recipe, sources: Sequence[OpenAdapter], out: Path) -> MergeReport:
     """Write the merged adapter, of the sources' own method, into `out`, an empty folder."""
     method = sources[0].method
+    if recipe.modules:
+        raise BadRecipe(
+            f"'{recipe.modules[0].glob}' cannot have a weight of its own",
+            why=f"a sum of {method.name} adapters takes one weight for each adapter",
+            fix="drop --weight",
+        )
     for source in sources:
         if reason := method.unmergeable(source.adapter):
             raise Unmergeable(f"cannot merge {source.label}", why=reason)

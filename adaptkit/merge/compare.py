@@ -12,16 +12,18 @@ import itertools
 import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adaptkit.algebra.lowrank import add, dense_svd, matrix, norm, svd, work
-from adaptkit.errors import Unmergeable
+from adaptkit.errors import MissingExtra, Unmergeable
 from adaptkit.extend import Dense, LowRank
+from adaptkit.io.html import picture, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.extend import Array, Delta, Module
@@ -83,21 +85,64 @@ class Comparison:
     reason: str
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        labels = ", ".join(adapter.label for adapter in self.adapters)
+        return f"<Comparison of {labels}: try {self.advice}>"
+
+    def _repr_html_(self) -> str:
+        """Tables, and the cosines as a picture where matplotlib is installed."""
+        adapters = table(
+            ("adapter", "norm", "rank", "90 % of its energy in rank"),
+            [(a.label, f"{a.norm:.4g}", a.rank, a.rank_for_90) for a in self.adapters],
+        )
+        pairs = table(
+            ("pair", "cosine", "same sign", "shared modules"),
+            [
+                (f"{p.one}, {p.other}", f"{p.cosine:.3f}", f"{p.same_sign:.0%}", p.shared_modules)
+                for p in self.pairs
+            ],
+        )
+        losses = table(
+            ("rank of the sum", "loss"),
+            [(rank, f"{loss:.2g}") for rank, loss in self.truncation.items()],
+        )
+        advice = f"<p>try <code>{escape(self.advice)}</code>: {escape(self.reason)}</p>"
+        warnings = "".join(f"<p>warning: {escape(text)}</p>" for text in self.warnings)
+        found = pairs + _picture(self) if self.pairs else ""
+        return adapters + found + losses + warnings + advice
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def compare(sources: Sequence[OpenAdapter], weights: Sequence[float]) -> Comparison:
+def _picture(found: Comparison) -> str:
+    from adaptkit.merge.plots import png
+
+    try:
+        return picture(png("similarity", found))
+    except MissingExtra:
+        return ""
+
+
+def compare(
+    sources: Sequence[OpenAdapter],
+    weights: Sequence[float],
+    *,
+    done: Callable[[int], None] = lambda count: None,
+) -> Comparison:
     """Look at adapters side by side.
 
-    `weights` are those of the sum whose truncation is estimated.
+    `weights` are those of the sum whose truncation is estimated; `done` is called once for each
+    module of each adapter.
     """
     deltas = [
         {module.key: (module, _delta(source, module)) for module in _modules(source)}
         for source in sources
     ]
     labels = [source.label for source in sources]
-    adapters = tuple(_spectrum(label, found) for label, found in zip(labels, deltas, strict=True))
+    adapters = tuple(
+        _spectrum(label, found, done) for label, found in zip(labels, deltas, strict=True)
+    )
     pairs = tuple(
         _pair(labels[i], labels[j], deltas[i], deltas[j])
         for i, j in itertools.combinations(range(len(sources)), 2)
@@ -128,8 +173,13 @@ def _values(delta: Delta) -> Array:
     return (svd(delta) if isinstance(delta, LowRank) else dense_svd(delta)).S
 
 
-def _spectrum(label: str, found: Mapping[str, tuple[Module, Delta]]) -> Spectrum:
-    values = {key: _values(delta) for key, (_, delta) in found.items()}
+def _spectrum(
+    label: str, found: Mapping[str, tuple[Module, Delta]], done: Callable[[int], None]
+) -> Spectrum:
+    values = {}
+    for key, (_, delta) in found.items():
+        values[key] = _values(delta)
+        done(1)
     sizes = {key: float(np.sum(v**2)) for key, v in values.items()}
     total = math.fsum(sizes.values())
     needed = max((_rank_for(v, 0.9) for v in values.values()), default=0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -17,12 +18,12 @@ import numpy as np
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.algebra.lowrank import add, balance, dense_svd, factored, sum_biases, svd, work
 from adaptkit.algebra.spaces import view
-from adaptkit.errors import BadRecipe, Unmergeable
+from adaptkit.errors import AdaptkitError, BadRecipe, PluginError, Unmergeable, nearest
 from adaptkit.extend import Dense, LowRank
 from adaptkit.extend.module_names import Names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from adaptkit.extend import Array, Delta, MergeStrategy, Module, Moment
     from adaptkit.merge.recipe import Recipe
@@ -69,6 +70,28 @@ def check_methods(
             )
 
 
+def check_globs(source: OpenAdapter, globs: Iterable[str]) -> None:
+    """Refuse a glob that names no module of the adapter, and show the nearest names.
+
+    The numbers of layers are shown as `*`, so that each name shown is a glob that matches.
+    """
+    globs = list(globs)
+    names = {module.name for module in source.method.modules(source.adapter)} if globs else set()
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in names):
+            patterns = {_without_layers(name) for name in names}
+            near = nearest(glob, patterns, show=3)[:3]
+            raise BadRecipe(
+                f"'{glob}' names no module of {source.label}",
+                why=f"nearest are {', '.join(near)}" if near else "it has no modules",
+                fix=f"for example {source.label}[{near[0]}]=0.5" if near else "",
+            )
+
+
+def _without_layers(name: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
 def plan_modules(
     recipe: Recipe,
     strategy: MergeStrategy[Any],
@@ -79,6 +102,8 @@ def plan_modules(
     """Which adapters take part in which module, and the rank each module gets."""
     check_methods(sources, recipe, any_rank=any_rank)
     adapters = {source.digest: source for source in sources}
+    for source in sources:
+        check_globs(source, (one.glob for one in recipe.modules if one.digest == source.digest))
     found: dict[str, list[tuple[OpenAdapter, Module]]] = defaultdict(list)
     for source in sources:
         for module in source.method.modules(source.adapter):
@@ -196,16 +221,21 @@ def merged_update(
     rngs = [generator(recipe.seed, parent.digest, module.key) for parent in parents]
     moments = [_moment(*present[p.digest]) for p in parents] if strategy.needs == "moments" else []
     measured = [moment for moment in moments if moment is not None]
+    at = f"{' and '.join(adapters[p.digest].label for p in parents)}, module '{module.key}'"
     if strategy.needs != "nothing" and len(measured) == len(moments):
         low = [factored(delta) for delta in deltas]
         if (
             strategy.needs == "factors"
         ):  # the same update written with other factors must merge alike
             low = [balance(delta) for delta in low]
-        merged = strategy.merge_factors(low, weights, params, rngs, measured)
-        return replace(merged, bias=sum_biases(deltas, weights)), add(deltas, weights)
-    seen = view(recipe.space, deltas, weights)
-    rebuilt = seen.rebuild([strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups])
+        rebuilt: Delta
+        with _naming("strategy", strategy, at):
+            rebuilt = strategy.merge_factors(low, weights, params, rngs, measured)
+    else:
+        seen = view(recipe.space, deltas, weights)
+        with _naming("strategy", strategy, at):
+            merged = [strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups]
+        rebuilt = seen.rebuild(merged)
     return replace(rebuilt, bias=sum_biases(deltas, weights)), add(deltas, weights)
 
 
@@ -255,7 +285,30 @@ def equalise_ranks(plans: Sequence[ModulePlan]) -> list[ModulePlan]:
 
 
 def delta_of(source: OpenAdapter, part: Module) -> Delta:
-    """One adapter's update of one module; where it changes the weight itself, what it changes."""
+    """One adapter's update of one module; where it changes the weight itself, what it changes.
+
+    `PluginError` names the method, the adapter and the module when the method's code breaks.
+    """
+    with _naming("method", source.method, f"{source.label}, module '{part.key}'"):
+        return _delta_of(source, part)
+
+
+@contextmanager
+def _naming(kind: str, plugin: Any, at: str) -> Iterator[None]:
+    """What a plugin's code raises becomes an error that names the plugin, the adapter and the module."""
+    try:
+        yield
+    except AdaptkitError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"the {kind} '{plugin.name}' ({type(plugin).__module__}) broke on {at}",
+            why=" ".join(f"{type(error).__name__}: {error}".split()),
+            fix="ADAPTKIT_DEBUG=1 shows where; adaptkit plugins doctor tries every plugin",
+        ) from error
+
+
+def _delta_of(source: OpenAdapter, part: Module) -> Delta:
     if source.method.needs(source.adapter) != "weights":
         return source.method.delta(source.adapter, part)
     assert source.base is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import NotFound, Refused, requires_extra
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 def draw(kind: str, found: Comparison, out: Path) -> None:
     """Write the picture called `kind` (similarity, spectrum or conflict) as a PNG."""
+    content = png(kind, found)
+    with os_errors("write", out):
+        out.write_bytes(content)
+
+
+def png(kind: str, found: Comparison) -> bytes:
+    """The picture called `kind`, as a PNG in memory."""
     drawers = {"similarity": _similarity, "spectrum": _spectrum, "conflict": _conflict}
     if kind not in drawers:
         raise NotFound("plot", kind, drawers)
@@ -28,8 +36,9 @@ def draw(kind: str, found: Comparison, out: Path) -> None:
         from matplotlib.figure import Figure
     figure = Figure(figsize=(8, 5), layout="constrained")
     drawers[kind](figure.subplots(), found)
-    with os_errors("write", out):
-        figure.savefig(out, format="png", dpi=120)
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    return content.getvalue()
 
 
 def _similarity(axes: Any, found: Comparison) -> None:
@@ -55,7 +64,7 @@ def _similarity(axes: Any, found: Comparison) -> None:
                 color="white" if abs(value) > 0.6 else "black",
             )
     axes.figure.colorbar(image, label="cosine of the updates")
-    axes.set_title("How equalise_ranks the updates are")
+    axes.set_title("How alike the updates are")
 
 
 def _spectrum(axes: Any, found: Comparison) -> None:

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadRecipe, nearest
+from adaptkit.io import yaml_text
 from adaptkit.refs import PathRef, WeightedRef, parse
 
 if TYPE_CHECKING:
@@ -151,11 +152,7 @@ class _Reader:
                 raise BadRecipe(
                     f"{self.path} has {len(raw):,} bytes", why=f"more than {LARGEST:,} is no recipe"
                 )
-            for token in yaml.scan(raw.decode()):
-                if isinstance(token, (yaml.AnchorToken, yaml.AliasToken, yaml.TagToken)):
-                    raise self.wrong(
-                        token.start_mark.line + 1, "anchors, aliases and tags are not for recipes"
-                    )
+            yaml_text.check(raw.decode(), _DEEPEST)
             node = yaml.compose(raw.decode(), Loader=yaml.SafeLoader)
         except OSError as error:
             raise BadRecipe(
@@ -165,16 +162,17 @@ class _Reader:
             ) from error
         except UnicodeDecodeError as error:
             raise BadRecipe(f"{self.path} is not UTF-8", why=str(error)) from error
-        except RecursionError as error:
-            raise BadRecipe(
-                f"{self.path} is nested too deep", why="no recipe needs that"
-            ) from error
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise self.wrong(line, f"it is not YAML: {error.problem}") from error
+        except yaml_text.BadYaml as error:
+            raise self.wrong(error.line, error.why) from error
         if not isinstance(node, yaml.MappingNode):
             raise self.wrong(1, "a recipe is a table with the key 'adapters'")
         found: dict[str, _Value] = self._value(node).value
+        if "merge_method" in found and "adapters" not in found:
+            raise self.wrong(
+                found["merge_method"].line,
+                "it is a recipe of mergekit",
+                f"adaptkit recipe from-mergekit {self.path} > recipe.yaml",
+            )
         for key, value in found.items():
             if key != "adapters" and key not in _KINDS:
                 known = ", ".join(nearest(key, ["adapters", *_KINDS], show=3))

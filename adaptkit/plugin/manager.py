@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from adaptkit import hookspecs
-from adaptkit.errors import BadAdapter, NotFound, PluginError, distribution, nearest
+from adaptkit.errors import NotFound, PluginError, distribution, nearest
 from adaptkit.extend.review import Objection, Severity
 from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
 from adaptkit.plugin.entry_points import GROUP, installed, qualified
+from adaptkit.plugin.faults import as_objection, described, recognises, refusing_command
 from adaptkit.plugin.interrupts import interrupts
 from adaptkit.plugin.pins import pins_of
+from adaptkit.plugin.trial import try_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -178,7 +180,7 @@ class Plugins:
             (plugin, method)
             for name in self.names("methods")
             for plugin, method in self._catalogue.owners("methods", name)
-            if _recognises(plugin, method, view)
+            if recognises(plugin, method, view)
         ]
         specific = [pair for pair in found if not pair[1].generic] or found
         if not specific:
@@ -217,12 +219,12 @@ class Plugins:
         for plugin, hook in self._each("review"):
             try:
                 with redirect_stdout(sys.stderr), interrupts() as asked:
-                    answers = [_objection(one) for answer in hook(action=action) for one in answer]
+                    found = [as_objection(one) for listed in hook(action=action) for one in listed]
             except BaseException as error:
                 if asked(error):
                     raise
-                answers = [Objection(f"its review broke: {_told(error)}", Severity.REFUSE)]
-            objections += [(plugin, objection) for objection in answers]
+                found = [Objection(f"its review broke: {described(error)}", Severity.REFUSE)]
+            objections += [(plugin, objection) for objection in found]
         return tuple(objections)
 
     def review_names(self) -> tuple[str, ...]:
@@ -245,7 +247,7 @@ class Plugins:
                 if asked(error):
                     raise
                 warnings.append(
-                    f"the plugin '{plugin}' broke on the event '{event.verb}': {_told(error)}"
+                    f"the plugin '{plugin}' broke on the event '{event.verb}': {described(error)}"
                 )
         return tuple(warnings)
 
@@ -262,7 +264,7 @@ class Plugins:
                             plugin, f"the command '{name}' exists already, so its own was left out"
                         )
             elif len(owners) > 1:
-                cli.add_command(_disputed(self._catalogue.claimed("commands", name)), name)
+                cli.add_command(refusing_command(self._catalogue.claimed("commands", name)), name)
             else:
                 cli.add_command(owners[0][1], name)
 
@@ -279,6 +281,21 @@ class Plugins:
             )
             for plugin, state in sorted(self._states.items())
         )
+
+    def tried(self) -> Mapping[str, Sequence[str]]:
+        """What is wrong with the objects of each plugin, found by calling each with a tiny input."""
+        self._load_all()
+        found: dict[str, list[str]] = {}
+        for kind in KINDS:
+            for name in self._catalogue.names(kind):
+                for plugin, value in self._catalogue.owners(kind, name):
+                    with redirect_stdout(sys.stderr):
+                        wrong = try_out(kind, value)
+                    if wrong:
+                        found.setdefault(plugin, []).append(
+                            f"the {KINDS[kind].called} '{name}' does not work: {wrong}"
+                        )
+        return found
 
     # ------------------------------------------------------------ loading
 
@@ -305,11 +322,11 @@ class Plugins:
                 raise
             if self._hooks.has_plugin(name):
                 self._hooks.unregister(name=name)
-            state.status, state.remarks = "failed", [_told(error)]
+            state.status, state.remarks = "failed", [described(error)]
             if strict:
                 raise PluginError(
                     f"the plugin '{name}' cannot be loaded",
-                    why=_told(error),
+                    why=described(error),
                     fix=f"ADAPTKIT_DISABLE_PLUGINS={name} goes on without it",
                 ) from error
             return
@@ -384,46 +401,3 @@ class Plugins:
         remarks = self._states[plugin].remarks
         if text not in remarks:
             remarks.append(text)
-
-
-def _recognises(plugin: str, method: AdapterMethod, view: AdapterView) -> bool:
-    try:
-        return method.recognises(view)
-    except (KeyboardInterrupt, BadAdapter):  # the second is the adapter's fault, and says so
-        raise
-    except BaseException as error:
-        raise PluginError(
-            f"the plugin '{plugin}' broke on {view.label}",
-            why=_told(error),
-            fix=f"ADAPTKIT_DISABLE_PLUGINS={plugin} goes on without it",
-        ) from error
-
-
-def _objection(answer: object) -> Objection:
-    if not isinstance(answer, Objection):
-        raise TypeError(f"it returned {answer!r}, not an adaptkit.types.Objection")
-    return answer
-
-
-def _disputed(error: PluginError) -> click.Command:
-    """A command that raises the error for its name."""
-    import click
-
-    def refuse() -> None:
-        raise error
-
-    return click.Command(
-        None,
-        callback=refuse,
-        short_help=error.what,
-        add_help_option=False,
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )
-
-
-def _told(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)
-        text = ""
-    return " ".join(f"{type(error).__name__}: {text}".split()).removesuffix(":")

@@ -45,7 +45,7 @@ def announce(now: Pins, file: Path) -> tuple[str, ...]:
     before = _read(file)
     lines = tuple(_line(name, before.get(name), pin) for name, pin in sorted(now.items()))
     if news := tuple(filter(None, lines)):
-        with suppress(OSError, AdaptkitError):  # a read-only home is told again next time
+        with suppress(OSError, AdaptkitError):  # a read-only home is warned about again next time
             pin(now, file)
     return news
 

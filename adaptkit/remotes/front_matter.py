@@ -15,12 +15,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import Refused
+from adaptkit.io import yaml_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LARGEST = 64 << 10  # characters; the Hub's own cards have a few thousand
-_DEEPEST = 12
 _FENCE = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _KEY = re.compile(
     r"^(?:([A-Za-z_][\w-]*)|\"([^\"\n]+)\"|'([^'\n]+)')[ \t]*:(?=[ \t\r\n]|$)", re.MULTILINE
@@ -50,20 +50,10 @@ def read(front: str, label: str) -> dict[str, Any]:
     if len(front) > LARGEST:
         raise bad(f"it has {len(front):,} characters, more than {LARGEST:,}")
     try:
-        depth = 0
-        for event in yaml.parse(front, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
-                event, yaml.CollectionEndEvent
-            )
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                raise bad("it holds an anchor or an alias, which can make little text very large")
-            if getattr(event, "tag", None):
-                raise bad("it holds a YAML tag, which can load anything, code too")
-            if depth > _DEEPEST:
-                raise bad(f"it is more than {_DEEPEST} levels deep")
+        yaml_text.check(front)
         values = yaml.load(front, Loader=yaml.BaseLoader)  # noqa: S506  (it builds text, lists and tables only)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise bad(" ".join(str(error).split())[:200]) from error
+    except yaml_text.BadYaml as error:
+        raise bad(error.why) from error
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -42,7 +42,7 @@ from adaptkit.store.leases import Leases
 from adaptkit.types import FileEntry, Manifest, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -52,11 +52,19 @@ _BUILDS = 5  # attempts to rebuild a broken tree before it is an error
 
 
 class Store:
-    """Artifacts by digest, in the folder `root`. Safe to use from many processes at once."""
+    """Artifacts by digest, in the folder `root`. Safe to use from many processes at once.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    `spare` is a folder of this user's own, where trees are built when `root` may only be read.
+    """
+
+    def __init__(self, root: Path, spare: Callable[[], Path] | None = None) -> None:
+        self.root, self._spare = root, spare
         self.leases = Leases(root / "leases")
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this process may not write here: a mount, or the rights of a folder."""
+        return self.root.is_dir() and not os.access(self.root, os.W_OK)
 
     def working(self) -> AbstractContextManager[None]:
         """Inside, gc leaves alone what was put or kept."""
@@ -90,7 +98,7 @@ class Store:
             raise StoreError(
                 f"the blob {sha256} is missing",
                 why=f"{path} does not exist",
-                fix="add or pull the adapter again",
+                fix=self._how_to_replace(),
             )
         return path
 
@@ -139,7 +147,7 @@ class Store:
             raise StoreError(
                 f"{digest} is not in the store",
                 why=f"{path} does not exist",
-                fix="add or pull the adapter again",
+                fix=self._how_to_replace(),
             ) from error
         try:
             manifest = Manifest.from_json(json.loads(data))
@@ -151,7 +159,7 @@ class Store:
             raise Corrupt(
                 f"the manifest of {digest} is corrupt",
                 why=str(error),
-                fix=f"it was moved to {self.root / 'quarantine'}; add or pull the adapter again",
+                fix=self._how_to_replace(),
             ) from error
         return manifest
 
@@ -172,7 +180,7 @@ class Store:
             raise Corrupt(
                 f"the artifact {digest} is damaged: {', '.join(bad)}",
                 why="the bytes in the store have changed",
-                fix=f"corrupt files are now in {self.root / 'quarantine'}; add or pull the adapter again",
+                fix=self._how_to_replace(),
             )
         return manifest
 
@@ -180,11 +188,15 @@ class Store:
         """The artifact as a folder, every byte hashed again first; `Corrupt` names what is damaged."""
         manifest = self.verify(digest)
         path = self.root / "trees" / _hex(digest)
-        self._folder(path.parent)
         if self._tree_is_sound(path, manifest):
             return path
+        if self._spare and self.read_only:
+            path = self._spare() / _hex(digest)
+            if self._tree_is_sound(path, manifest):
+                return path
+        trees = self._folder(path.parent)
         # without the lock, a tree that another process just built could be taken for the broken one
-        with exclusive_lock(self.root / "trees.lock"):
+        with exclusive_lock(trees.with_name(f"{trees.name}.lock")):
             for _ in range(_BUILDS):
                 if self._tree_is_sound(path, manifest):
                     return path
@@ -264,7 +276,16 @@ class Store:
         self._quarantine(path)
         return "is corrupt"
 
+    def _how_to_replace(self) -> str:
+        if self.read_only:
+            return "nothing can be written here: repair the store where it may be written"
+        if any((self.root / "quarantine").glob("*")):
+            return f"corrupt files are in {self.root / 'quarantine'}; add or pull the adapter again"
+        return "add or pull the adapter again"
+
     def _quarantine(self, path: Path) -> None:
+        if self.read_only:
+            return  # it is reported all the same
         folder = self._folder(self.root / "quarantine")
         target = folder / path.name
         if os.path.lexists(target):

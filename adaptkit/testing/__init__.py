@@ -14,7 +14,9 @@ class TestMedian(StrategyConformance):
 ```
 
 `StrategyConformance` asks for `strategy`, `MethodConformance` for `method` and `adapter_dir`,
-`StorageConformance` for `place`, and, optionally, `behind`, `ExecutorConformance` for `opened`. It needs pytest.
+`StorageConformance` for `place`, and, optionally, `behind`, `CommandConformance` for `command`,
+`ReviewConformance` for `review`, `EventConformance` for `on_event`,
+`ExecutorConformance` for `opened`. It needs pytest.
 """
 
 from __future__ import annotations
@@ -23,21 +25,31 @@ import pytest
 
 pytest.register_assert_rewrite(
     "adaptkit.testing.executors",
+    "adaptkit.testing.followers",
     "adaptkit.testing.methods",
     "adaptkit.testing.storage",
     "adaptkit.testing.strategies",
 )  # before they are imported: a failing check then shows its values
 
+from adaptkit.testing.behind import Behind, FolderBehind  # noqa: E402
 from adaptkit.testing.executors import ExecutorConformance  # noqa: E402
+from adaptkit.testing.followers import (  # noqa: E402
+    CommandConformance,
+    EventConformance,
+    ReviewConformance,
+)
 from adaptkit.testing.methods import MethodConformance  # noqa: E402
-from adaptkit.testing.storage import Behind, FolderBehind, StorageConformance  # noqa: E402
+from adaptkit.testing.storage import StorageConformance  # noqa: E402
 from adaptkit.testing.strategies import StrategyConformance  # noqa: E402
 
 __all__ = [
     "Behind",
+    "CommandConformance",
+    "EventConformance",
     "ExecutorConformance",
     "FolderBehind",
     "MethodConformance",
+    "ReviewConformance",
     "StorageConformance",
     "StrategyConformance",
 ]

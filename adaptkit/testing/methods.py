@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from adaptkit.adapters.adapter import Adapter
+from adaptkit.algebra.lowrank import add
 from adaptkit.extend import AdapterMethod, LowRank, Module
 from adaptkit.types import TensorInfo
 
@@ -107,6 +108,16 @@ class MethodConformance:
         assert rank is None or not ranks or rank == max(ranks), (
             "the rank of an adapter is its modules' largest"
         )
+
+    def test_what_can_be_merged_is_merged_with_itself(
+        self, method: AdapterMethod, view: AdapterView
+    ) -> None:
+        import numpy as np
+
+        for module in _readable(method, view):
+            twice = add([method.delta(view, module)] * 2, [0.5, 0.5])
+            assert np.isfinite(_dense(twice)).all(), module.key
+            assert _apart(_dense(twice), _dense(method.delta(view, module))) <= self.tolerance
 
     def test_each_tensor_is_of_a_delta_or_an_extra_and_never_both(
         self, method: AdapterMethod, view: AdapterView

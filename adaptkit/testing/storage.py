@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
-from threading import Barrier
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from adaptkit.errors import Conflict, NotFound, StorageError
 from adaptkit.extend import Bundle, Promise, StorageBackend
-from adaptkit.io.progress import no_progress
+from adaptkit.testing.behind import FolderBehind
+from adaptkit.testing.pushes import TRIES, contents, interrupt_after, pulled, race, weights_of
 from adaptkit.types import (
     BaseIdentity,
     FileEntry,
@@ -24,12 +23,10 @@ from adaptkit.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Callable
     from pathlib import Path
 
-    from adaptkit.io.progress import Progress
-    from adaptkit.types import Receipt
+    from adaptkit.testing.behind import Behind
 
 CONFIG, WEIGHTS, TOKENIZER = (
     "adapter_config.json",
@@ -37,42 +34,7 @@ CONFIG, WEIGHTS, TOKENIZER = (
     "tokenizer/vocab.txt",
 )
 KIND = "application/vnd.example.signature.v1+json"
-_LARGE = (3 << 19) + 7  # bytes: more than the buffers through which backends copy
 _RACERS = 4
-_TRIES = 50
-
-
-class Behind(Protocol):
-    """Access to what is stored under a place, past the backend; paths are relative to the place."""
-
-    def write(self, path: str, data: bytes) -> None:
-        """Put a file there, or other bytes into one that is there."""
-
-    def paths(self) -> AbstractSet[str]:
-        """Every file there, hidden ones too."""
-
-
-class FolderBehind:
-    """`Behind` for a place that is a folder of this machine."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def write(self, path: str, data: bytes) -> None:
-        """Put a file there, or other bytes into one that is there."""
-        target = self._folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            target.chmod(0o644)
-        target.write_bytes(data)
-
-    def paths(self) -> AbstractSet[str]:
-        """Every file there, hidden ones too."""
-        return {
-            path.relative_to(self._folder).as_posix()
-            for path in self._folder.rglob("*")
-            if path.is_file()
-        }
 
 
 class StorageConformance:
@@ -111,7 +73,7 @@ class StorageConformance:
             folder = tmp_path / f"source-{seed}"
             contents = {
                 CONFIG: b'{"r": 8}',
-                WEIGHTS: _bytes(seed),
+                WEIGHTS: weights_of(seed),
                 TOKENIZER: b"a\nb\n",
                 "README.md": b"# naval\n",
             }
@@ -170,9 +132,7 @@ class StorageConformance:
         with pytest.raises(NotFound):
             place.version(2)
         arrived = list[int]()
-        assert _pulled(place, bundle.placed, tmp_path / "pulled", arrived.append) == _contents(
-            bundle
-        )
+        assert pulled(place, bundle.placed, tmp_path / "pulled", arrived.append) == contents(bundle)
         assert sum(arrived) == size
 
     def test_another_client_sees_it(
@@ -182,7 +142,7 @@ class StorageConformance:
         place.push(bundle, ())
         other = type(place).open(place.url)
         assert other.list() == (bundle.placed,)
-        assert _pulled(other, bundle.placed, tmp_path / "pulled") == _contents(bundle)
+        assert pulled(other, bundle.placed, tmp_path / "pulled") == contents(bundle)
 
     def test_only_the_files_that_are_asked_for_are_pulled(
         self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
@@ -224,15 +184,15 @@ class StorageConformance:
         assert [placed.number for placed in listed] == numbers
         assert [placed.manifest for placed in listed] == [bundle.manifest for bundle in pushed]
         for placed, bundle in zip(listed, pushed, strict=True):
-            assert _pulled(place, placed, tmp_path / str(placed.number)) == _contents(bundle)
+            assert pulled(place, placed, tmp_path / str(placed.number)) == contents(bundle)
 
     def test_an_interrupted_push_leaves_nothing_to_see(
         self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
     ) -> None:
         bundle, steps = make(), 0
-        while steps < _TRIES:
+        while steps < TRIES:
             try:
-                place.push(bundle, (), _interrupt_after(steps))
+                place.push(bundle, (), interrupt_after(steps))
             except KeyboardInterrupt:
                 assert place.list() == (), f"after step {steps} of a push"
                 steps += 1
@@ -241,7 +201,7 @@ class StorageConformance:
         assert steps, "a push calls `progress`"
         (placed,) = place.list()
         assert placed.manifest == bundle.manifest
-        assert _pulled(place, placed, tmp_path / "pulled") == _contents(bundle)
+        assert pulled(place, placed, tmp_path / "pulled") == contents(bundle)
 
     def test_aliases_are_kept_or_refused(
         self, place: StorageBackend, make: Callable[..., Bundle]
@@ -286,7 +246,7 @@ class StorageConformance:
         assert place.attached(2, KIND) == ()
         assert [placed.number for placed in place.list()] == [1, 2]
         assert place.version(1) == bundle.placed
-        assert _pulled(place, bundle.placed, tmp_path / "pulled") == _contents(bundle)
+        assert pulled(place, bundle.placed, tmp_path / "pulled") == contents(bundle)
 
     def test_a_probe_tells_what_holds_and_changes_nothing(
         self, place: StorageBackend, make: Callable[..., Bundle]
@@ -305,7 +265,7 @@ class StorageConformance:
         self, place: StorageBackend, make: Callable[..., Bundle], tmp_path: Path
     ) -> None:
         bundles = [make(1, seed) for seed in range(_RACERS)]
-        receipts = _race(place, bundles)
+        receipts = race(place, bundles)
         numbers = [receipt.number for receipt in receipts]
         assert len(set(numbers)) == _RACERS
         listed = {placed.number: placed for placed in place.list()}
@@ -314,14 +274,15 @@ class StorageConformance:
             assert (
                 receipt.digest == bundle.manifest.digest == listed[receipt.number].manifest.digest
             )
-            pulled = _pulled(place, listed[receipt.number], tmp_path / str(receipt.number))
-            assert pulled == _contents(bundle)
+            assert pulled(
+                place, listed[receipt.number], tmp_path / str(receipt.number)
+            ) == contents(bundle)
 
     def test_the_same_version_pushed_at_once_is_there_once(
         self, place: StorageBackend, make: Callable[..., Bundle]
     ) -> None:
         bundle = make()
-        receipts = _race(place, [bundle] * _RACERS)
+        receipts = race(place, [bundle] * _RACERS)
         assert {receipt.number for receipt in receipts} == {1}
         assert [receipt.unchanged for receipt in receipts].count(False) == 1
         assert place.list() == (bundle.placed,)
@@ -339,7 +300,7 @@ class StorageConformance:
         with suppress(Conflict):
             assert place.push(second, ()).number == 2
         assert place.version(1) == first.placed
-        assert _pulled(place, first.placed, tmp_path / "pulled") == _contents(first)
+        assert pulled(place, first.placed, tmp_path / "pulled") == contents(first)
 
     # ------------------------------------------------------------ behind its back
 
@@ -354,16 +315,16 @@ class StorageConformance:
         number = place.push(bundle, place.list()).number
         assert number >= 3
         assert [placed.number for placed in place.list()] == [number]
-        assert _pulled(place, place.version(number), tmp_path / "pulled") == _contents(bundle)
+        assert pulled(place, place.version(number), tmp_path / "pulled") == contents(bundle)
 
     def test_corrupt_bytes_are_delivered_for_the_caller_to_find(
         self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle], tmp_path: Path
     ) -> None:
         bundle = make()
         place.push(bundle, ())
-        rotten = bytes(reversed(_bytes(1)))
+        rotten = bytes(reversed(weights_of(1)))
         behind.write(f"v1/{WEIGHTS}", rotten)
-        assert _pulled(place, bundle.placed, tmp_path / "pulled")[WEIGHTS] == rotten
+        assert pulled(place, bundle.placed, tmp_path / "pulled")[WEIGHTS] == rotten
 
     def test_a_file_of_another_size_is_reported_and_a_push_sends_it_again(
         self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle], tmp_path: Path
@@ -385,7 +346,7 @@ class StorageConformance:
         assert (receipt.number, receipt.unchanged) == (1, False)
         assert WEIGHTS in receipt.note
         assert dict(again.damage(bundle.placed)) == {}
-        assert _pulled(again, bundle.placed, tmp_path / "pulled") == _contents(bundle)
+        assert pulled(again, bundle.placed, tmp_path / "pulled") == contents(bundle)
 
     def test_a_probe_leaves_no_file(
         self, place: StorageBackend, behind: Behind, make: Callable[..., Bundle]
@@ -394,52 +355,3 @@ class StorageConformance:
         before = behind.paths()
         place.probe()
         assert behind.paths() == before
-
-
-def _bytes(seed: int) -> bytes:
-    """Bytes that look like weights, other ones for each seed."""
-    block = sha256(str(seed).encode()).digest()
-    return (block * (_LARGE // len(block) + 1))[:_LARGE]
-
-
-def _contents(bundle: Bundle) -> Mapping[str, bytes]:
-    return {path: source.read_bytes() for path, source in bundle.paths.items()}
-
-
-def _pulled(
-    place: StorageBackend, placed: PlacedVersion, into: Path, progress: Progress = no_progress
-) -> dict[str, bytes]:
-    """Pull a whole version and read it."""
-    into.mkdir()
-    place.pull(placed, placed.manifest.files + placed.manifest.extras, into, progress)
-    return {path: (into / path).read_bytes() for path in FolderBehind(into).paths()}
-
-
-def _interrupt_after(steps: int) -> Callable[[int], None]:
-    """A progress callback that is interrupted, as by Ctrl-C, after `steps` calls."""
-    left = iter(range(steps))
-
-    def progress(_: int) -> None:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-
-    return progress
-
-
-def _race(place: StorageBackend, bundles: list[Bundle]) -> list[Receipt]:
-    """Push them all at once, each through a client of its own that tries again after a conflict."""
-    start = Barrier(len(bundles), timeout=60)
-
-    def push(bundle: Bundle) -> Receipt:
-        client = type(place).open(place.url)
-        seen = client.list()
-        start.wait()  # all have seen the same, and none has written yet
-        for _ in range(_TRIES):
-            try:
-                return client.push(bundle, seen)
-            except Conflict:
-                seen = client.list()
-        raise AssertionError(f"{_TRIES} conflicts in a row")
-
-    with ThreadPoolExecutor(len(bundles)) as pool:
-        return list(pool.map(push, bundles))

@@ -71,7 +71,7 @@ def peft_config(
 
 
 def _settings(texts: Sequence[str], has: set[str], method: str) -> dict[str, Any]:
-    import yaml
+    from adaptkit.io import yaml_text
 
     found: dict[str, Any] = {}
     for text in texts:
@@ -85,9 +85,9 @@ def _settings(texts: Sequence[str], has: set[str], method: str) -> dict[str, Any
         if name not in has:
             raise NotFound(f"field of the method {method}", name, has)
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise TrainingError(f"cannot set '{text}'", why="its value cannot be read") from error
+            found[name] = yaml_text.load(value)
+        except yaml_text.BadYaml as error:
+            raise TrainingError(f"cannot set '{text}'", why=error.why) from error
     return found
 
 

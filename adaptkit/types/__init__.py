@@ -10,12 +10,40 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from hashlib import sha256
+from html import escape
 from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from adaptkit.types.base_identity import BaseIdentity, Level, Quantisation, Sameness, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "MANIFEST_SCHEMA",
+    "AliasMove",
+    "BaseIdentity",
+    "Condition",
+    "Event",
+    "Facts",
+    "FileEntry",
+    "Level",
+    "Lineage",
+    "LossFacts",
+    "Manifest",
+    "Parent",
+    "PlacedVersion",
+    "Placement",
+    "Quantisation",
+    "Receipt",
+    "Sameness",
+    "TensorInfo",
+    "Verdict",
+    "Version",
+    "artifact_digest",
+    "canonical_json",
+    "digest_of",
+]
 
 MANIFEST_SCHEMA = 1
 
@@ -59,97 +87,6 @@ class TensorInfo:
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
-
-
-# ---------------------------------------------------------------- base models
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One level of a base's identity (`tm1:…`): read here (measured) or only declared (claimed)."""
-
-    value: str
-    measured: bool
-
-    @property
-    def kind(self) -> str:
-        return self.value.partition(":")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Quantisation:
-    """How a base was quantised when it was loaded; its identity stays that of its source files."""
-
-    method: str
-    bits: int
-    dtype: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class BaseIdentity:
-    """What is known of a base model. A name proves nothing, the levels do."""
-
-    name: str | None = None
-    levels: tuple[Level, ...] = ()
-    quantised: Quantisation | None = None
-    derived_from: str | None = None
-
-    def level(self, kind: str) -> Level | None:
-        """The level of that kind (`as1`, `fs1`, `tm1`), if known."""
-        return next((level for level in self.levels if level.kind == kind), None)
-
-    @property
-    def status(self) -> str:
-        """`verified` if a level of the weights was measured, `claimed`, or `unverified`."""
-        naming = [level for level in self.levels if level.kind != "as1"]
-        if any(level.measured for level in naming):
-            return "verified"
-        return "claimed" if naming else "unverified"
-
-    def to_json(self) -> dict[str, Any]:
-        """The form every `--json` shows and every manifest carries."""
-        return {
-            "name": self.name,
-            "status": self.status,
-            "levels": {
-                level.kind: {"value": level.value, "measured": level.measured}
-                for level in self.levels
-            },
-            "quantised": asdict(self.quantised) if self.quantised else None,
-            "derived_from": self.derived_from,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> BaseIdentity:
-        """The way back from `to_json`; `status` is derived, so it is not read."""
-        quantised = data.get("quantised")
-        return cls(
-            name=data.get("name"),
-            levels=tuple(
-                Level(v["value"], bool(v["measured"])) for v in (data.get("levels") or {}).values()
-            ),
-            quantised=Quantisation(**quantised) if quantised else None,
-            derived_from=data.get("derived_from"),
-        )
-
-
-class Sameness(StrEnum):
-    """The verdicts of comparing two bases, from certain yes to certain no (DESIGN section 5)."""
-
-    SAME = "same"
-    PROBABLY_SAME = "probably-same"
-    SAME_ARCHITECTURE = "same-architecture"
-    UNKNOWN = "unknown"
-    DIFFERENT = "different"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether two bases are one, the reason in words, and the tensors that differ if known."""
-
-    sameness: Sameness
-    reason: str
-    tensors: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- versions
@@ -276,14 +213,43 @@ class Version:
     def ref(self) -> str:
         return f"{self.name}@{self.number}"
 
+    def __repr__(self) -> str:
+        rank = f" rank {self.rank}" if self.rank else ""
+        base = f"{self.base.name or '?'} ({self.base.status})"
+        return f"<Version {self.ref} {self.digest[:19]} {self.method}{rank}, base {base}>"
+
+    def _repr_html_(self) -> str:
+        """One table, for notebooks."""
+        shown = {
+            "version": self.ref,
+            "digest": self.digest,
+            "method": f"{self.method}, rank {self.rank}" if self.rank else self.method,
+            "base": f"{self.base.name or '?'} ({self.base.status})",
+            "created": self.created,
+            "message": self.message,
+            "aliases": " ".join(self.aliases),
+            "tags": " ".join(self.tags),
+        } | {key: f"{value:g}" for key, value in self.metrics.items()}
+        rows = "".join(
+            f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
+            for key, value in shown.items()
+            if value
+        )
+        return f"<table>{rows}</table>"
+
     def to_json(self) -> dict[str, Any]:
-        """What `list --json` and `show --json` print for one version."""
-        return {name: getattr(self, name) for name in self.__slots__} | {
-            "base": self.base.to_json(),
-            "aliases": list(self.aliases),
-            "tags": list(self.tags),
-            "metrics": dict(self.metrics),
-        }
+        """What every `--json` prints for a version."""
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "number"}
+        return (
+            {"ref": self.ref, "version": self.number}
+            | fields
+            | {
+                "base": self.base.to_json(),
+                "aliases": list(self.aliases),
+                "tags": list(self.tags),
+                "metrics": dict(self.metrics),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +272,26 @@ class Lineage:
     parents: Mapping[str, tuple[Parent, ...]]
     versions: Mapping[str, tuple[Version, ...]]
     manifests: Mapping[str, Manifest]
+
+    def __repr__(self) -> str:
+        ancestors = len({p.digest for parents in self.parents.values() for p in parents})
+        return f"<Lineage of {self._label(self.digest)}: {ancestors} ancestors>"
+
+    def _repr_html_(self) -> str:
+        """A tree as nested lists, for notebooks."""
+        return f"<ul>{self._item(self.digest, '', frozenset())}</ul>"
+
+    def _label(self, digest: str, label: str = "") -> str:
+        known = self.versions.get(digest, ())
+        return known[0].ref if known else label or digest[:19]
+
+    def _item(self, digest: str, weight: str, above: frozenset[str]) -> str:
+        inner = "".join(
+            self._item(parent.digest, f"{parent.weight:g} × ", above | {digest})
+            for parent in (() if digest in above else self.parents.get(digest, ()))
+        )
+        text = f"{weight}{escape(self._label(digest))}"
+        return f"<li>{text}{f'<ul>{inner}</ul>' if inner else ''}</li>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from adaptkit.workspace import (
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
 from adaptkit.workspace import calibrate as calibrating
+from adaptkit.workspace import demo as demonstration
 from adaptkit.workspace import distil as distilling
 from adaptkit.workspace import evaluate as evaluating
 from adaptkit.workspace import generate as generating
@@ -26,6 +27,7 @@ from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
 from adaptkit.workspace import serve as serving
+from adaptkit.workspace import status as looking
 from adaptkit.workspace import strip as stripping
 from adaptkit.workspace import train as training
 from adaptkit.workspace.context.context import Context
@@ -126,6 +128,11 @@ class Workspace(Context):
     get_config = config.get_config
     set_config = config.set_config
     trust = trust.trust
+
+    # status
+    status = looking.status
+    doctor = looking.doctor
+    write_demo = demonstration.write_demo
 
     # maintenance
     verify = maintenance.verify

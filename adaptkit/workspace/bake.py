@@ -112,7 +112,9 @@ def extract_adapter(
         folder = work / "extracted"
         with os_errors("write", folder):
             folder.mkdir()
-        with context.watch("extracting", None) as step:
+        passes = 2 if rank is None else 1  # the ranks, then the factors
+        size = passes * sum(file.stat().st_size for file in weight_files(user_path(tuned)))
+        with context.watch("extracting", size, "bytes") as step:
             report = extract.run(
                 user_path(tuned),
                 user_path(base),
@@ -172,7 +174,7 @@ def bake_opened(
         for text in filter(None, (ruling.reason, ruling.warning)):
             context.notify(f"{ref} and {base}: {text}")
     size = sum(file.stat().st_size for file in weight_files(base))
-    with context.watch(f"baking {source.label}", size) as progress:
+    with context.watch(f"baking {source.label}", size, "bytes") as progress:
         report = run(
             source,
             base,

@@ -92,7 +92,7 @@ def calibrate(
         )
     with (
         staging(context.tmp) as work,
-        context.watch(f"calibrating {version.ref}", len(prompts.rows)) as progress,
+        context.watch(f"calibrating {version.ref}", len(prompts.rows), "rows") as progress,
     ):
         live = LiveModel(folder, {"adapter": tree})
         tokenise = Tokeniser(live.tokenizer, length=live.longest)

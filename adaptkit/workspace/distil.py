@@ -94,7 +94,7 @@ def distil(
     how = Schedule(steps, rate, batch, seed=seed)
     with (
         staging(context.tmp) as work,
-        context.watch(f"distilling {student.ref}", steps) as progress,
+        context.watch(f"distilling {student.ref}", steps, "steps") as progress,
     ):
         live = LiveModel(folder, trees)
         adapters = [*(f"p{i}" for i in range(len(parents))), *([None] if keep else [])]

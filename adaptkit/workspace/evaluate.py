@@ -60,7 +60,7 @@ def evaluate(
         for ref, version in versions.items()
     }
     total = sum(len(suite.rows) for suite in read) * len(paths)
-    with context.watch("asking", total) as done:
+    with context.watch("asking", total, "prompts") as done:
         figures = score_all(Speaker(folder, batch=batch), paths, read, done)
     known = None if baseline is None else _label(baseline, versions[baseline])
     matrix = Matrix(read, figures, known, frozenset(new))

@@ -45,7 +45,7 @@ def check_workspace(
     placements = registry.all_placements()
     placed = {placement.digest for placement in placements}
     labels = partial(_label, context)
-    with context.watch("checking artifacts", len(manifests)) as step:
+    with context.watch("checking artifacts", len(manifests), "artifacts") as step:
         artifacts = list(
             fsck.check_artifacts(
                 manifests,
@@ -58,7 +58,7 @@ def check_workspace(
         )
     there: list[fsck.Finding] = []
     if places:
-        with context.watch("checking placements", len(placements)) as step:
+        with context.watch("checking placements", len(placements), "placements") as step:
             checked = list(
                 fsck.check_placements(
                     placements,
@@ -210,7 +210,7 @@ def verify(context: Context, ref: str | None = None) -> Verified:
     )
     sound, damaged, elsewhere = [], [], []
     here = set(context.store.digests())
-    with context.watch("verifying", len(digests)) as step:
+    with context.watch("verifying", len(digests), "artifacts") as step:
         for digest in digests:
             try:
                 context.store.verify(digest)

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import fields, replace
-from inspect import signature
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
-from adaptkit.errors import BadRecipe, BaseMismatch, NotFound
+from adaptkit.errors import BadRecipe, BaseMismatch
 from adaptkit.extend.artifact_files import MANIFEST
-from adaptkit.extend.review import Merge
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.hardware import machine
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
-from adaptkit.types import Parent
-from adaptkit.workspace.context.moments import open_moments
-from adaptkit.workspace.context.reviews import review
-from adaptkit.workspace.lookup.adapters import ingest_result, open_for_merge
+from adaptkit.workspace.lookup.adapters import ingest_result
 from adaptkit.workspace.lookup.artifacts import check_destination, register
 from adaptkit.workspace.lookup.bases import measured_base
+from adaptkit.workspace.lookup.merge_sources import (
+    all_params,
+    module_count,
+    open_sources,
+    parents_of,
+    review_merge,
+    with_moments,
+)
 from adaptkit.workspace.results import Baked, Merged
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.bases.weights import BaseWeights
-    from adaptkit.extend import MergeStrategy
     from adaptkit.merge.compare import Comparison
-    from adaptkit.merge.recipe import Recipe
     from adaptkit.refs import Sources
-    from adaptkit.types import BaseIdentity
     from adaptkit.workspace.context.context import Context
 
 
@@ -86,7 +84,7 @@ def merge(
     plan = context.plugins.strategy(strategy)
     choices = recipes.Choices(
         space=space,
-        params=_all_params(merge, plan, params, strategy_params),
+        params=all_params(merge, plan, params, strategy_params),
         rank=rank,
         energy=energy,
         keep=keep,
@@ -103,20 +101,22 @@ def merge(
             if base is None
             else stack.enter_context(BaseWeights.open(user_path(base), context.home.cache))
         )
-        opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
-        recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
-        opened, recipe = _with_moments(context, plan, opened, recipe, stack)
+        opened = open_sources(
+            context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights
+        )
+        recipe = recipes.resolve(plan, *parents_of(weighted, opened), choices)
+        opened, recipe = with_moments(context, plan, opened, recipe, stack)
         bases = [(source.label, known) for source, known in opened]
         if base is not None:
             bases.insert(0, (str(base), measured_base(context, user_path(base)).identity))
         facts = check_together(bases, context.pairs, force=force)
         for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
             context.notify(text)
-        _review(context, recipe, opened, name)
+        review_merge(context, recipe, opened, name)
         folder = work / "merged"
         with os_errors("write", folder):
             folder.mkdir()
-        with context.watch("merging", None) as step:
+        with context.watch("merging", module_count(opened), "modules") as step:
             report = run(
                 recipe,
                 plan,
@@ -280,11 +280,19 @@ def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> C
     """Compare adapters: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
     from adaptkit.bases.compatibility import check_together
     from adaptkit.merge.compare import compare
+    from adaptkit.merge.plan import check_globs
 
     weighted = refs.weighted(sources)
-    with ExitStack() as stack, staging(context.tmp) as work, context.watch("comparing", None):
-        opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=None)
-        found = compare([source for source, _ in opened], [one.weight for one in weighted])
+    with ExitStack() as stack, staging(context.tmp) as work:
+        opened = open_sources(
+            context, weighted, work, stack, allow_pickle=allow_pickle, weights=None
+        )
+        for one, (source, _) in zip(weighted, opened, strict=True):
+            check_globs(source, one.modules)
+        compared, weights = [source for source, _ in opened], [one.weight for one in weighted]
+        modules = sum(len(one.method.modules(one.adapter)) for one in compared)
+        with context.watch("comparing", modules, "modules") as step:
+            found = compare(compared, weights, done=step)
         try:
             check_together([(s.label, known) for s, known in opened], context.pairs, force=False)
         except BaseMismatch as error:
@@ -329,7 +337,7 @@ def merge_into_model(
     folder, plan = user_path(base), context.plugins.strategy(strategy)
     choices = recipes.Choices(
         space=space,
-        params=_all_params(merge_into_model, plan, params, strategy_params),
+        params=all_params(merge_into_model, plan, params, strategy_params),
         rank=rank,
         energy=energy,
         keep=keep,
@@ -342,10 +350,12 @@ def merge_into_model(
     weighted = refs.weighted(sources)
     with ExitStack() as stack, staging(context.tmp) as work:
         weights = stack.enter_context(BaseWeights.open(folder, context.home.cache))
-        opened = _open(context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights)
-        recipe = recipes.resolve(plan, *_parents(weighted, opened), choices)
-        opened, recipe = _with_moments(context, plan, opened, recipe, stack)
-        _review(context, recipe, opened, None)
+        opened = open_sources(
+            context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights
+        )
+        recipe = recipes.resolve(plan, *parents_of(weighted, opened), choices)
+        opened, recipe = with_moments(context, plan, opened, recipe, stack)
+        review_merge(context, recipe, opened, None)
         companions = work / "companions"
         companions.mkdir()
         adapters = [source for source, _ in opened]
@@ -364,88 +374,3 @@ def merge_into_model(
                 workers=workers,
             )
         )
-
-
-def _open(
-    context: Context,
-    weighted: Sequence[refs.WeightedRef],
-    work: Path,
-    stack: ExitStack,
-    *,
-    allow_pickle: bool,
-    weights: BaseWeights | None,
-) -> list[tuple[OpenAdapter, BaseIdentity]]:
-    """The adapters of a merge, each with what is known of its base."""
-    return [
-        open_for_merge(context, one.ref, work, stack, allow_pickle=allow_pickle, weights=weights)
-        for one in weighted
-    ]
-
-
-def _with_moments(
-    context: Context,
-    strategy: MergeStrategy[Any],
-    opened: list[tuple[OpenAdapter, BaseIdentity]],
-    recipe: Recipe,
-    stack: ExitStack,
-) -> tuple[list[tuple[OpenAdapter, BaseIdentity]], Recipe]:
-    """The adapters with what was measured of their inputs, where the strategy needs it; which it was, in the recipe."""
-    if strategy.needs != "moments":
-        return opened, recipe
-    from adaptkit.merge.moments import missing
-
-    found = [open_moments(context, s.digest, s.label, stack) for s, _ in opened]
-    measured = [one for one in found if one is not None]
-    if len(measured) < len(found):
-        lacking = [s.label for (s, _), one in zip(opened, found, strict=True) if one is None]
-        raise missing(lacking, strategy.name)
-    return (
-        [(replace(s, moment=m.of), b) for (s, b), m in zip(opened, measured, strict=True)],
-        replace(recipe, moments=tuple(one.id for one in measured)),
-    )
-
-
-def _parents(
-    weighted: Sequence[refs.WeightedRef], opened: Sequence[tuple[OpenAdapter, BaseIdentity]]
-) -> tuple[list[Parent], list[Mapping[str, Sequence[float]]]]:
-    """What a recipe names: each adapter by digest with its weight, and its weights by module."""
-    pairs = list(zip(weighted, opened, strict=True))
-    parents = [
-        Parent(source.digest, one.weight, "merged", source.label) for one, (source, _) in pairs
-    ]
-    return parents, [one.modules for one in weighted]
-
-
-def _all_params(
-    operation: Callable[..., Any],
-    strategy: MergeStrategy[Any],
-    params: Mapping[str, Any] | None,
-    keywords: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The parameters of a strategy, given together or as keywords.
-
-    `NotFound` names a keyword that is neither.
-    """
-    known = {field.name for field in fields(strategy.params)}
-    options = set(signature(operation).parameters) - {"context", "sources", "strategy_params"}
-    for keyword in keywords:
-        if keyword in {"weight", "weights"}:
-            raise BadRecipe(
-                f"merge takes no '{keyword}'",
-                why="a weight belongs to its adapter",
-                fix='for example merge({"naval": 0.7, "medic": 0.3}, …)',
-            )
-        if keyword not in known:
-            what = f"argument of merge, or parameter of '{strategy.name}',"
-            raise NotFound(what, keyword, known | options)
-    return dict(params or {}) | dict(keywords)
-
-
-def _review(
-    context: Context,
-    recipe: Recipe,
-    opened: Sequence[tuple[OpenAdapter, BaseIdentity]],
-    name: str | None,
-) -> None:
-    bases = tuple(known for _, known in opened)
-    review(context, Merge(recipe.sources, bases, recipe.canonical(), name))

@@ -15,7 +15,7 @@ from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.signatures import admit
 from adaptkit.workspace.lookup.artifacts import ensure_present, find_version
 from adaptkit.workspace.lookup.bases import learn
-from adaptkit.workspace.results import LockChange, LockReport, Outdated, Ready
+from adaptkit.workspace.project_results import LockChange, LockReport, Outdated, Ready
 
 if TYPE_CHECKING:
     import os
@@ -177,7 +177,7 @@ def _sync(
     places = _project_places(context, project)
     with (
         context.store.working(),
-        context.watch("syncing", len(once)) as step,
+        context.watch("syncing", len(once), "adapters") as step,
         ThreadPoolExecutor(jobs) as pool,
     ):
         running = {

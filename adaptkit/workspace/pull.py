@@ -188,14 +188,17 @@ def _take(
         review_move(context, name, alias, context.registry.next_number(name))
     size, pairs = sum(entry.size for entry in placed.manifest.files), dict(context.pairs)
     if not placed.described:
-        with staging(context.tmp) as work, context.watch(f"pulling {name}", size) as progress:
+        with (
+            staging(context.tmp) as work,
+            context.watch(f"pulling {name}", size, "bytes") as progress,
+        ):
             prepared = ingest_pulled(
                 context, place, placed, work, allow_pickle=allow_pickle, progress=progress
             )
             return register(
                 context, prepared, name, alias=alias, new_version=new_version, origin=origin
             )
-    with context.store.working(), context.watch(f"pulling {name}", size) as progress:
+    with context.store.working(), context.watch(f"pulling {name}", size, "bytes") as progress:
         manifest = transfer.fetch(place, placed, context.store, progress)
         version, created = context.registry.add_version(
             name,

@@ -70,7 +70,10 @@ def push(context: Context, ref: str, to: str, *, options: PushOptions | None = N
         else None
     )
     size = sum(entry.size for entry in manifest.files)
-    with staging(context.tmp) as work, context.watch(f"pushing {version.ref}", size) as progress:
+    with (
+        staging(context.tmp) as work,
+        context.watch(f"pushing {version.ref}", size, "bytes") as progress,
+    ):
         receipt = transfer.push(
             place,
             Bundle(placed, paths),

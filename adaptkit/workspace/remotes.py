@@ -74,7 +74,7 @@ def mirror_remote(
             return mirror.Mirrored(
                 versions, failures=tuple(text for plan in plans for text in plan.broken)
             )
-        with context.watch("mirroring", sum(len(plan.todo) for plan in plans)) as step:
+        with context.watch("mirroring", sum(len(plan.todo) for plan in plans), "versions") as step:
             one_by_one = Lock()
 
             def review_bundle(plan: Plan, bundle: Bundle, attachments: Mapping[str, Path]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.io.html import table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from adaptkit.extend import Promise
     from adaptkit.merge.recipe import Recipe
     from adaptkit.merge.report import MergeReport
-    from adaptkit.project.lockfile import Locked
     from adaptkit.types import AliasMove, Lineage, Manifest, Parent, Placement, Receipt, Version
 
 
@@ -29,9 +30,17 @@ class Added:
     created: bool
     skipped: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Added {self.version.ref}{'' if self.created else ', unchanged'}>"
+
+    def _repr_html_(self) -> str:
+        """The version, for notebooks."""
+        return self.version._repr_html_()
+
     def to_json(self) -> dict[str, Any]:
         version = self.version
         return {
+            "ref": version.ref,
             "name": version.name,
             "version": version.number,
             "digest": version.digest,
@@ -55,9 +64,32 @@ class Merged:
     created: bool = True
     out: Path | None = None
 
+    def __repr__(self) -> str:
+        where = self.version.ref if self.version else self.out
+        loss = self.report.error.total
+        lost = "" if loss is None else f", loss {loss:.2g}"
+        return f"<Merged {where} by {self.report.strategy}, rank {self.report.rank}{lost}>"
+
+    def _repr_html_(self) -> str:
+        """What went in and what came out, for notebooks."""
+        report = self.report
+        parents = table(
+            ("adapter", "weight"), [(p.label, f"{p.weight:g}") for p in self.recipe.sources]
+        )
+        made = {
+            "result": self.version.ref if self.version else self.out,
+            "strategy": f"{report.strategy} in {report.space} space",
+            "modules": len(report.ranks),
+            "rank": report.rank,
+            "loss": "" if report.error.total is None else f"{report.error.total:.2g}",
+            "dropped": ", ".join(report.dropped),
+        }
+        return parents + table((), [row for row in made.items() if row[1] not in {"", None}])
+
     def to_json(self) -> dict[str, Any]:
         report = self.report
         return {
+            "ref": self.version.ref if self.version else None,
             "name": self.version.name if self.version else None,
             "version": self.version.number if self.version else None,
             "out": str(self.out) if self.out else None,
@@ -103,6 +135,7 @@ class Extracted:
     def to_json(self) -> dict[str, Any]:
         report = self.report
         return {
+            "ref": self.version.ref if self.version else None,
             "name": self.version.name if self.version else None,
             "version": self.version.number if self.version else None,
             "out": str(self.out) if self.out else None,
@@ -160,8 +193,14 @@ class Pushed:
     version: Version
     receipt: Receipt
 
+    def __repr__(self) -> str:
+        receipt = self.receipt
+        return f"<Pushed {self.version.ref} → {receipt.place}@{receipt.number}>"
+
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.version.name, "version": self.version.number, **asdict(self.receipt)}
+        version = self.version
+        names = {"ref": version.ref, "name": version.name, "version": version.number}
+        return names | asdict(self.receipt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +211,19 @@ class Shown:
     manifest: Manifest
     parents: tuple[Parent, ...]
     placements: tuple[Placement, ...]
+
+    def __repr__(self) -> str:
+        return f"<Shown {self.version.ref}>"
+
+    def _repr_html_(self) -> str:
+        """The version, its parents and its places, for notebooks."""
+        parents = [(p.label, f"{p.weight:g}", p.digest[:19]) for p in self.parents]
+        places = [(p.place, p.number) for p in self.placements]
+        return (
+            self.version._repr_html_()
+            + (table(("parent", "weight", "digest"), parents) if parents else "")
+            + (table(("place", "number"), places) if places else "")
+        )
 
     def to_json(self) -> dict[str, Any]:
         manifest = self.manifest
@@ -192,6 +244,16 @@ class Logged:
     moves: tuple[AliasMove, ...]
     former_names: tuple[str, ...] = ()
     lineages: Mapping[str, Lineage] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Logged {len(self.versions)} versions, {len(self.moves)} moves of aliases>"
+
+    def _repr_html_(self) -> str:
+        """The versions, for notebooks."""
+        rows = [
+            (v.ref, v.created[:19], v.origin, " ".join(v.aliases), v.message) for v in self.versions
+        ]
+        return table(("version", "created", "origin", "aliases", "message"), rows)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -218,93 +280,6 @@ class Verified:
             "sound": list(self.sound),
             "damaged": list(self.damaged),
             "elsewhere": list(self.elsewhere),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class LockChange:
-    """One entry of a lock that is new (`old` None), gone (`new` None) or changed."""
-
-    name: str
-    old: Locked | None
-    new: Locked | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "old": self.old and self.old.to_json(),
-            "new": self.new and self.new.to_json(),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class LockReport:
-    """A lock as it is now (or, on a dry run, would be), and what changed in it."""
-
-    file: Path
-    entries: Mapping[str, Locked]
-    changes: tuple[LockChange, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "file": str(self.file),
-            "adapters": {name: entry.to_json() for name, entry in self.entries.items()},
-            "changes": [change.to_json() for change in self.changes],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A locked adapter that is here.
-
-    The version it is registered as, its verified folder, and whether it was fetched.
-    """
-
-    locked: Locked
-    version: Version
-    path: Path
-    fetched: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.locked.name,
-            "ref": self.version.ref,
-            "digest": self.version.digest,
-            "path": str(self.path),
-            "place": self.locked.place,
-            "number": self.locked.number,
-            "fetched": self.fetched,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Outdated:
-    """What is locked, what the project's line means now (`wanted`), and the `latest`.
-
-    `note` says why these are not known.
-    """
-
-    name: str
-    locked: Locked | None
-    wanted: Locked | None = None
-    latest: Locked | None = None
-    note: str = ""
-
-    @property
-    def current(self) -> bool:
-        """Whether locking again would change nothing and there is nothing higher."""
-        digests = {
-            entry.digest if entry else "" for entry in (self.locked, self.wanted, self.latest)
-        }
-        return not self.note and len(digests) == 1
-
-    def to_json(self) -> dict[str, Any]:
-        entries = {"locked": self.locked, "wanted": self.wanted, "latest": self.latest}
-        return {
-            "name": self.name,
-            "current": self.current,
-            "note": self.note,
-            **{key: entry and entry.to_json() for key, entry in entries.items()},
         }
 
 

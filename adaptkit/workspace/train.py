@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 import time
 from contextlib import ExitStack
@@ -42,6 +43,24 @@ if TYPE_CHECKING:
 _LR = {"sft": 2e-4, "classify": 2e-4, "dpo": 5e-6, "orpo": 5e-6, "kto": 5e-6}
 
 
+def _with_fields(operation: Callable[..., Trained]) -> Callable[..., Trained]:
+    """The fields of `TrainConfig` in the signature, for `help()` and for completion."""
+    signature = inspect.signature(operation)
+    named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    choices = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+        )
+        for field in fields(TrainConfig)
+        if field.name not in signature.parameters
+    ]
+    operation.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*named, *choices]
+    )
+    return operation
+
+
+@_with_fields
 def train(
     context: Context,
     name: str,

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from adaptkit.errors import StoreError
-from adaptkit.io.progress import no_watch, warn_in_python
+from adaptkit.io.bars import default_watch
+from adaptkit.io.html import table
+from adaptkit.io.progress import warn_in_python
 from adaptkit.io.safe_paths import user_path
 from adaptkit.plugin.manager import Plugins
 from adaptkit.remotes.places import Places
@@ -60,23 +62,42 @@ class Context:
         plugins: Plugins,
         *,
         notify: Callable[[str], None] = warn_in_python,
-        watch: Watch = no_watch,
+        watch: Watch | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.home, self.plugins = home, plugins
-        self.store = Store(home.store)
-        self.notify, self.watch, self.clock = notify, watch, clock
+        self.store = Store(home.store, home.spare_trees)
+        self.notify, self.clock = notify, clock
+        self.watch = watch or default_watch()
         self._registry: Registry | None = None
 
     @classmethod
-    def open(cls, home: str | os.PathLike[str] | None = None, **how: Any) -> Self:
+    def open(
+        cls,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        notify: Callable[[str], None] = warn_in_python,
+        watch: Watch | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> Self:
         """The workspace at `home`, else `ADAPTKIT_HOME`, `.adaptkit/` upward, or user data."""
         return cls(
-            Home.find(Path(home) if home is not None else None), Plugins.from_environment(), **how
+            Home.find(Path(home) if home is not None else None),
+            Plugins.from_environment(),
+            notify=notify,
+            watch=watch,
+            clock=clock,
         )
 
     @classmethod
-    def init(cls, folder: str | os.PathLike[str] = ".", **how: Any) -> Self:
+    def init(
+        cls,
+        folder: str | os.PathLike[str] = ".",
+        *,
+        notify: Callable[[str], None] = warn_in_python,
+        watch: Watch | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> Self:
         """Make a workspace in `folder/.adaptkit` and open it.
 
         An existing one is opened as it is.
@@ -86,7 +107,7 @@ class Context:
             raise StoreError(
                 f"cannot make a workspace in {folder}", why="it is a file", fix="give a folder"
             )
-        workspace = cls.open(path / FOLDER, **how)
+        workspace = cls.open(path / FOLDER, notify=notify, watch=watch, clock=clock)
         workspace.create()
         return workspace
 
@@ -142,6 +163,20 @@ class Context:
         if self._registry is not None:
             self._registry.close()
             self._registry = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.home.path}>"
+
+    def _repr_html_(self) -> str:
+        """The latest version of each adapter, for notebooks; nothing is made by looking."""
+        there = self.config.registry_url or self.home.database.is_file()
+        found = self.registry.latest_versions() if there else []
+        rows = [
+            (v.ref, v.method, v.rank or "", v.base.name or "?", " ".join(v.aliases), v.message)
+            for v in found
+        ]
+        head = ("version", "method", "rank", "base", "aliases", "message")
+        return table(head if rows else (), rows, f"{len(rows)} adapters in {self.home.path}")
 
     def __enter__(self) -> Self:
         return self

@@ -59,8 +59,8 @@ class Home:
         """The home in force; a given one need not exist yet."""
         if given is not None:
             return cls(user_path(given).absolute())
-        if said := environment.get("ADAPTKIT_HOME"):
-            return cls(user_path(said).absolute())
+        if named := environment.get("ADAPTKIT_HOME"):
+            return cls(user_path(named).absolute())
         here = Path.cwd()
         for folder in (here, *here.parents):
             if (folder / FOLDER).is_dir():
@@ -81,6 +81,12 @@ class Home:
     @property
     def store(self) -> Path:
         return self.path / "store"
+
+    def spare_trees(self) -> Path:
+        """Where artifacts become folders when this home may only be read."""
+        from platformdirs import user_cache_path
+
+        return user_cache_path("adaptkit", appauthor=False) / "trees"
 
     @property
     def cache(self) -> Path:

@@ -77,6 +77,8 @@ def ensure_present(context: Context, digest: str) -> None:
 def _refetch(context: Context, digest: str, error: StoreError) -> None:
     from adaptkit.remotes.refetch import refetch
 
+    if context.store.read_only:
+        raise error
     placements = context.registry.placements(digest)
     if not placements and (isinstance(error, Corrupt) or not context.config.registry_url):
         raise error

@@ -11,7 +11,7 @@ from adaptkit.extend import MergeStrategy, NoParams, Space
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.random import Generator
 
@@ -22,6 +22,10 @@ class ModelStock(MergeStrategy[NoParams]):
     """The mean, drawn to the base by how little the updates agree (Jang et al. 2024)."""
 
     name: ClassVar[str] = "model_stock"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"model_stock": {}}
+    when: ClassVar[str] = (
+        "Several runs of one task: the mean, drawn to the base where they disagree."
+    )
     formula: ClassVar[str] = (
         "D = t · (1/N) Σ wᵢDᵢ, t = N c / (1 + (N−1) c), c = mean cosine of the wᵢDᵢ, at least 0"
     )
@@ -70,6 +74,8 @@ class Sce(MergeStrategy[Select]):
     """Select what varies, weigh by energy, erase minority signs (Wan et al. 2024)."""
 
     name: ClassVar[str] = "sce"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"sce": {"select_topk": "select_topk"}}
+    when: ClassVar[str] = "Adapters of unequal strength; what varies most counts most."
     formula: ClassVar[str] = (
         "D = Σ cᵢ [sgn = sgn Σ] wᵢDᵢ / Σ cᵢ [sgn = sgn Σ], cᵢ = ‖select(wᵢDᵢ)‖² / Σ‖·‖²"
     )

@@ -37,6 +37,9 @@ class Lego(MergeStrategy[Units]):
     """Rank-wise clustering of units (Zhao et al. 2024)."""
 
     name: ClassVar[str] = "lego"
+    when: ClassVar[str] = (
+        "Adapters of different ranks, some of whose rank-one parts do the same thing."
+    )
     formula: ClassVar[str] = (
         "D = √(r/k) Σ_c b_c a_cᵀ over k clusters of the units (b, a) of all wᵢDᵢ, (b_c, a_c) = mean · mean‖·‖∞/‖mean‖∞"
     )

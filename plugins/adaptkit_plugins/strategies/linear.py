@@ -12,7 +12,7 @@ from adaptkit.extend import MergeStrategy, NoParams, Space
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from numpy.random import Generator
@@ -24,6 +24,10 @@ class Linear(MergeStrategy[NoParams]):
     """D = Σ wᵢ·Dᵢ (task arithmetic)."""
 
     name: ClassVar[str] = "linear"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"linear": {}, "task_arithmetic": {}}
+    when: ClassVar[str] = (
+        "The first thing to try: exact, and nothing is lost until you cut the rank."
+    )
     formula: ClassVar[str] = "D = Σ wᵢ Dᵢ"
     reference: ClassVar[str] = "https://arxiv.org/abs/2212.04089"
     spaces: ClassVar[tuple[Space, ...]] = ("core", "knots", "dense")
@@ -47,6 +51,8 @@ class Cat(Linear):
     """D = Σ wᵢ·Dᵢ, always whole."""
 
     name: ClassVar[str] = "cat"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    when: ClassVar[str] = "When the exact sum must stay whole, whatever rank it has."
     rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "whole"
 
 
@@ -54,6 +60,10 @@ class Svd(Linear):
     """D = Σ wᵢ·Dᵢ, cut to the largest rank among the parents."""
 
     name: ClassVar[str] = "svd"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    when: ClassVar[str] = (
+        "The exact sum at the size of one adapter; the loss of the cut is printed."
+    )
     rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "parents"
 
 

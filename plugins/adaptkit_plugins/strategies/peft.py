@@ -122,6 +122,7 @@ class PeftLinear(Peft[NoParams]):
     """A = Σ ±√|wᵢsᵢ|·Aᵢ and B = Σ √|wᵢsᵢ|·Bᵢ, in the precision of the file."""
 
     name: ClassVar[str] = "peft:linear"
+    when: ClassVar[str] = "To get what PEFT's linear makes."
     formula: ClassVar[str] = "A = Σ ±√|wᵢsᵢ| Aᵢ,  B = Σ √|wᵢsᵢ| Bᵢ"
     identity_at: ClassVar[float | None] = 1.0
 
@@ -130,6 +131,7 @@ class PeftMagnitudePrune(Peft[Density]):
     """The same on the largest entries of each factor."""
 
     name: ClassVar[str] = "peft:magnitude_prune"
+    when: ClassVar[str] = "To get what PEFT's magnitude_prune makes."
     formula: ClassVar[str] = "A = Σ ±√|wᵢsᵢ| topₖ(Aᵢ),  B = Σ √|wᵢsᵢ| topₖ(Bᵢ)"
     params: ClassVar[type[Any]] = Density
     prune: ClassVar[Literal["", "magnitude", "random"]] = "magnitude"
@@ -139,6 +141,7 @@ class PeftTies(Peft[DensityElect]):
     """TIES on each factor: signs elected without weights, sums divided by how many agree."""
 
     name: ClassVar[str] = "peft:ties"
+    when: ClassVar[str] = "To get what PEFT's ties makes."
     formula: ClassVar[str] = "A = Σ ±√|wᵢsᵢ| [sgn = elected] topₖ(Aᵢ) / count, B alike"
     params: ClassVar[type[Any]] = DensityElect
     prune: ClassVar[Literal["", "magnitude", "random"]] = "magnitude"
@@ -149,6 +152,7 @@ class PeftDareLinear(Peft[Density]):
     """DARE on each factor, rescaled by 1/density."""
 
     name: ClassVar[str] = "peft:dare_linear"
+    when: ClassVar[str] = "To get what PEFT's dare_linear makes."
     formula: ClassVar[str] = "A = Σ ±√|wᵢsᵢ| drop(Aᵢ)/d,  B = Σ √|wᵢsᵢ| drop(Bᵢ)/d"
     params: ClassVar[type[Any]] = Density
     prune: ClassVar[Literal["", "magnitude", "random"]] = "random"
@@ -158,6 +162,7 @@ class PeftDareTies(Peft[DensityElect]):
     """DARE, then the election of TIES, on each factor."""
 
     name: ClassVar[str] = "peft:dare_ties"
+    when: ClassVar[str] = "To get what PEFT's dare_ties makes."
     formula: ClassVar[str] = "A = Σ ±√|wᵢsᵢ| [sgn = elected] drop(Aᵢ)/d / count, B alike"
     params: ClassVar[type[Any]] = DensityElect
     prune: ClassVar[Literal["", "magnitude", "random"]] = "random"
@@ -192,6 +197,7 @@ class PeftCat(PeftSum):
     """Whole."""
 
     name: ClassVar[str] = "peft:cat"
+    when: ClassVar[str] = "To get what PEFT's cat makes."
     rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "whole"
 
 
@@ -199,6 +205,7 @@ class PeftSvd(PeftSum):
     """Cut to the largest rank of the parents."""
 
     name: ClassVar[str] = "peft:svd"
+    when: ClassVar[str] = "To get what PEFT's svd makes."
     rank_rule: ClassVar[Literal["asked", "parents", "whole"]] = "parents"
 
 
@@ -210,6 +217,7 @@ def _on_updates(kind: type[Peft[Any]]) -> MergeStrategy[Any]:
         {
             "__doc__": f"{kind.name} on updates, cut to the largest rank of the parents.",
             "name": f"{kind.name}_svd",
+            "when": f"To get what PEFT's {kind.name.removeprefix('peft:')}_svd makes.",
             "formula": kind.formula.partition(",")[0]
             .replace("A = ", "D = ")
             .replace("±√|wᵢsᵢ|", "wᵢ")

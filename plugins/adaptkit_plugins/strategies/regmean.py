@@ -42,6 +42,9 @@ class RegMean(MergeStrategy[Regression]):
     """The least-squares merge of linear maps, each on its own inputs (Jin et al. 2022)."""
 
     name: ClassVar[str] = "regmean"
+    when: ClassVar[str] = (
+        "Calibrated adapters (adaptkit calibrate): follows each one on its own inputs."
+    )
     formula: ClassVar[str] = (
         "D = (Σ wᵢ Dᵢ Gᵢ)(Σ Gᵢ + λI)⁻¹, Gᵢ = E[x xᵀ] shrunk towards its diagonal"
     )

@@ -42,6 +42,7 @@ class RobustMerge(MergeStrategy[Robust]):
     """Pruning, complementary scaling and normalisation across tasks (Zeng et al. 2025)."""
 
     name: ClassVar[str] = "robustmerge"
+    when: ClassVar[str] = "Several tasks whose weak directions are lost when their updates meet."
     formula: ClassVar[str] = (
         "D = gain · Σ wᵢ P(Bᵢ) diag(sᵢ / Σⱼ sⱼ) P(Aᵢ), sᵢ = ‖Aᵢ‖₁/‖P(Aᵢ)‖₁ row by row, the smaller ones raised"
     )

@@ -26,7 +26,7 @@ from adaptkit.extend import MergeStrategy, P, Space
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.random import Generator
 
@@ -135,6 +135,7 @@ class MagnitudePrune(Sparse[Density]):
     """The weighted sum of the largest entries of each."""
 
     name: ClassVar[str] = "magnitude_prune"
+    when: ClassVar[str] = "When small entries are noise and signs agree."
     formula: ClassVar[str] = "D = Σ wᵢ trim(Dᵢ),  trim: the density share of largest |entries|"
     reference: ClassVar[str] = "https://huggingface.co/docs/peft/developer_guides/model_merging"
     params: ClassVar[type[Any]] = Density
@@ -149,6 +150,7 @@ class Ties(MagnitudePrune):
     """Trim, elect sign, disjoint mean."""
 
     name: ClassVar[str] = "ties"
+    when: ClassVar[str] = "Several adapters whose signs conflict (see adaptkit diff)."
     formula: ClassVar[str] = (
         "D = Σ[i agrees] wᵢ trim(Dᵢ) / #agreeing,  i agrees: wᵢ trim(Dᵢ) has the sign of Σ wⱼ trim(Dⱼ)"
     )
@@ -161,6 +163,8 @@ class TiesMergekit(Ties):
     """TIES, divided by the weights of those that agree."""
 
     name: ClassVar[str] = "ties:mergekit"
+    when: ClassVar[str] = "To get what mergekit's ties makes."
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"ties": {"density": "density"}}
     formula: ClassVar[str] = (
         "D = Σ[i agrees] wᵢ trim(Dᵢ) / Σ[i agrees] wᵢ,  i agrees: wᵢ trim(Dᵢ) has the sign of Σ wⱼ trim(Dⱼ)"
     )
@@ -178,6 +182,7 @@ class DareLinear(Sparse[Density]):
     """The weighted sum of updates thinned at random."""
 
     name: ClassVar[str] = "dare_linear"
+    when: ClassVar[str] = "Many adapters with redundant updates and little conflict of signs."
     formula: ClassVar[str] = "D = Σ wᵢ mᵢ⊙Dᵢ / density,  mᵢ ~ Bernoulli(density)"
     reference: ClassVar[str] = "https://arxiv.org/abs/2311.03099"
     params: ClassVar[type[Any]] = Density
@@ -192,6 +197,7 @@ class DareTies(DareLinear):
     """TIES with DARE's drop in place of the trim."""
 
     name: ClassVar[str] = "dare_ties"
+    when: ClassVar[str] = "Many adapters with redundant updates whose signs conflict."
     formula: ClassVar[str] = (
         "D = Σ[i agrees] wᵢ Eᵢ / #agreeing,  Eᵢ = mᵢ⊙Dᵢ / density,  i agrees: wᵢ Eᵢ has the sign of Σ wⱼ Eⱼ"
     )
@@ -203,6 +209,8 @@ class DareLinearMergekit(DareLinear):
     """DARE, rescaled to the size that each update had."""
 
     name: ClassVar[str] = "dare_linear:mergekit"
+    when: ClassVar[str] = "To get what mergekit's dare_linear makes."
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"dare_linear": {"density": "density"}}
     formula: ClassVar[str] = "D = Σ wᵢ mᵢ⊙Dᵢ · |Dᵢ|₁ / |mᵢ⊙Dᵢ|₁,  mᵢ ~ Bernoulli(density)"
     reference: ClassVar[str] = (
         "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
@@ -218,6 +226,8 @@ class DareTiesMergekit(DareLinearMergekit):
     """DARE as mergekit rescales it, added up where signs agree."""
 
     name: ClassVar[str] = "dare_ties:mergekit"
+    when: ClassVar[str] = "To get what mergekit's dare_ties makes."
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"dare_ties": {"density": "density"}}
     formula: ClassVar[str] = (
         "D = Σ[i agrees] wᵢ Eᵢ,  Eᵢ = mᵢ⊙Dᵢ · |Dᵢ|₁ / |mᵢ⊙Dᵢ|₁,  i agrees: wᵢ Eᵢ has the sign of Σ wⱼ Eⱼ"
     )
@@ -233,11 +243,21 @@ class Breadcrumbs(Sparse[Tails]):
     """The weighted sum of what is neither outlier nor noise."""
 
     name: ClassVar[str] = "breadcrumbs"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"breadcrumbs": {"gamma": "gamma"}}
+    when: ClassVar[str] = "When a few huge entries of one adapter drown the others."
     formula: ClassVar[str] = (
         "D = Σ wᵢ mᵢ⊙Dᵢ,  mᵢ drops the gamma share of largest and the beta share of smallest |entries|"
     )
     reference: ClassVar[str] = "https://arxiv.org/abs/2312.06795"
     params: ClassVar[type[Any]] = Tails
+
+    def from_mergekit(self, method: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Mergekit's `density` is the share that stays between the two ends."""
+        params = super().from_mergekit(method, parameters)
+        if params is not None and "density" in parameters:
+            gamma = params.get("gamma", 0.01)
+            params["beta"] = round(max(0.0, 1 - float(parameters["density"]) - float(gamma)), 12)
+        return params
 
     def thin(self, tensor: Array, params: Tails, rng: Generator) -> Array:
         from adaptkit.algebra.sparsify import breadcrumbs
@@ -249,6 +269,8 @@ class BreadcrumbsTies(Breadcrumbs):
     """TIES with the breadcrumbs mask in place of the trim."""
 
     name: ClassVar[str] = "breadcrumbs_ties"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"breadcrumbs_ties": {"gamma": "gamma"}}
+    when: ClassVar[str] = "Outliers and conflicting signs together."
     formula: ClassVar[str] = (
         "D = Σ[i agrees] wᵢ mᵢ⊙Dᵢ / #agreeing,  i agrees: wᵢ mᵢ⊙Dᵢ has the sign of Σ wⱼ mⱼ⊙Dⱼ"
     )
@@ -263,6 +285,10 @@ class DellaLinear(Sparse[Window]):
     """The weighted sum of updates whose large entries are likelier to stay."""
 
     name: ClassVar[str] = "della_linear"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "della_linear": {"density": "density", "epsilon": "epsilon"}
+    }
+    when: ClassVar[str] = "As dare_linear, where large entries should rarely be dropped."
     formula: ClassVar[str] = (
         "D = Σ wᵢ mᵢ⊙Dᵢ/pᵢ,  mᵢ ~ Bernoulli(pᵢ),  pᵢ = density + ε(rank/(n−1) − ½) by |entry| in its row"
     )
@@ -279,6 +305,10 @@ class Della(DellaLinear):
     """MAGPRUNE, elect sign, disjoint mean."""
 
     name: ClassVar[str] = "della"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "della": {"density": "density", "epsilon": "epsilon"}
+    }
+    when: ClassVar[str] = "As dare_ties, where large entries should rarely be dropped."
     formula: ClassVar[str] = (
         "D = Σ[i agrees] wᵢ Eᵢ / #agreeing,  Eᵢ = mᵢ⊙Dᵢ/pᵢ as in della_linear,  i agrees: wᵢ Eᵢ has the sign of Σ wⱼ Eⱼ"
     )

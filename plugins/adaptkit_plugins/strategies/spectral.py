@@ -48,6 +48,7 @@ class Tsv(Spectral[Keep]):
     """Task singular vectors, made orthogonal to each other (Gargiulo et al. 2025)."""
 
     name: ClassVar[str] = "tsv"
+    when: ClassVar[str] = "Unrelated tasks that interfere: their directions are made orthogonal."
     formula: ClassVar[str] = (
         "D = polar([U₁|…|U_T]) · diag(S₁, …, S_T) · polar([V₁|…|V_T])ᵀ, each cut to its leading share"
     )
@@ -82,6 +83,7 @@ class IsoC(Spectral[NoParams]):
     """The sum with its singular values made equal (Marczak et al. 2025)."""
 
     name: ClassVar[str] = "iso_c"
+    when: ClassVar[str] = "Many tasks, when strong directions drown the weak ones."
     formula: ClassVar[str] = "D = σ̄ · U Vᵀ, U S Vᵀ = Σ wᵢ Dᵢ, σ̄ = mean of S over its numerical rank"
     reference: ClassVar[str] = "https://arxiv.org/abs/2502.04959"
     identity_at: ClassVar[float | None] = None
@@ -111,6 +113,7 @@ class IsoCts(Spectral[Common]):
     """Iso-C in a common subspace, completed with each task's directions outside it."""
 
     name: ClassVar[str] = "iso_cts"
+    when: ClassVar[str] = "As iso_c, with directions kept for each task alone."
     formula: ClassVar[str] = (
         "D = σ̄ · polar([U_c|U₁|…]) polar([V_c|V₁|…])ᵀ: common directions of Σ wᵢ Dᵢ, then of each wᵢDᵢ − U_cU_cᵀ wᵢDᵢ"
     )
@@ -163,6 +166,7 @@ class Cart(Spectral[RankShare]):
     """The mean, and the leading part of what sets each update apart from it (Choi et al. 2024)."""
 
     name: ClassVar[str] = "cart"
+    when: ClassVar[str] = "Several tasks around a common mean, at a small rank."
     formula: ClassVar[str] = "D = D̄ + Σ wᵢ cutₖ(Dᵢ − D̄), D̄ = (1/T) Σ Dᵢ, k = share of the rank"
     reference: ClassVar[str] = "https://arxiv.org/abs/2412.12153"
     params: ClassVar[type[Any]] = RankShare

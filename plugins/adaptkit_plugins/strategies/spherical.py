@@ -16,7 +16,7 @@ from adaptkit.extend import MergeStrategy, NoParams, P, Space
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.random import Generator
 
@@ -35,6 +35,8 @@ class Slerp(Spherical[NoParams]):
     """Along the arc between two updates, in their plane's coordinates (Shoemake 1985)."""
 
     name: ClassVar[str] = "slerp"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"slerp": {}}
+    when: ClassVar[str] = "Two adapters of one task, blended along the arc."
     formula: ClassVar[str] = "D = (sin((1−t)θ) D₁ + sin(tθ) D₂) / sin θ, t = w₂/(w₁+w₂)"
     reference: ClassVar[str] = "https://dl.acm.org/doi/10.1145/325334.325242"
     arity: ClassVar[tuple[int, int | None]] = (2, 2)
@@ -58,6 +60,8 @@ class NuSlerp(Spherical[NoParams]):
     """The direction along the arc between two updates, at the weighted mean of their norms."""
 
     name: ClassVar[str] = "nuslerp"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"nuslerp": {}}
+    when: ClassVar[str] = "Two adapters whose norms differ: the blend keeps the mean norm."
     formula: ClassVar[str] = "D = (u₁‖D₁‖ + u₂‖D₂‖) · slerp(D₁/‖D₁‖, D₂/‖D₂‖, u₂), u = w/Σw"
     reference: ClassVar[str] = (
         "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
@@ -99,6 +103,10 @@ class Karcher(Spherical[Iterations]):
     """The mean of directions on the sphere (Karcher 1977), at the weighted mean of the norms."""
 
     name: ClassVar[str] = "karcher"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "karcher": {"max_iter": "iterations", "tol": "tolerance"}
+    }
+    when: ClassVar[str] = "Three or more adapters of one task, where a plain mean would shrink."
     formula: ClassVar[str] = (
         "D = Σuᵢ‖Dᵢ‖ · argmin over unit m of Σ uᵢ arccos²⟨m, Dᵢ/‖Dᵢ‖⟩, u = w/Σw"
     )
@@ -136,6 +144,8 @@ class MultiSlerp(Spherical[NoParams]):
     """One step on the sphere from the mean direction, at the weighted mean of the norms."""
 
     name: ClassVar[str] = "multislerp"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"multislerp": {}}
+    when: ClassVar[str] = "As karcher, in one step."
     formula: ClassVar[str] = "D = Σuᵢ‖Dᵢ‖ · exp_m(Σ uᵢ log_m(Dᵢ/‖Dᵢ‖)), m = Σuᵢ Dᵢ/‖Dᵢ‖ normalised"
     reference: ClassVar[str] = (
         "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md"
@@ -166,6 +176,8 @@ class NearSwap(Spherical[Nearness]):
     """The first update, drawn to the second where they nearly agree; entry by entry."""
 
     name: ClassVar[str] = "nearswap"
+    mergekit: ClassVar[Mapping[str, Mapping[str, str]]] = {"nearswap": {"t": "t"}}
+    when: ClassVar[str] = "To keep the first adapter, and take the second where both nearly agree."
     formula: ClassVar[str] = "D = (1−λ) w₁D₁ + λ w₂D₂, λ = min(1, t / |w₁D₁ − w₂D₂|) entry by entry"
     reference: ClassVar[str] = "https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001"
     params: ClassVar[type[Any]] = Nearness

@@ -35,6 +35,9 @@ class Svc(MergeStrategy[Floor]):
     """The sum with its singular values recalibrated (Li et al. 2026)."""
 
     name: ClassVar[str] = "svc"
+    when: ClassVar[str] = (
+        "Adapters that share directions, which a plain sum would count once for each."
+    )
     formula: ClassVar[str] = (
         "D = U diag(γS) Vᵀ, USVᵀ = Σ wᵢDᵢ, γ = T / Σᵢ max(floor, ⟨uᵀΣwD, uᵀwᵢDᵢ⟩/‖uᵀwᵢDᵢ‖²)"
     )

@@ -38,6 +38,7 @@ class ActMat(MergeStrategy[Ridge]):
     """Every update counts by its size (ACTMat, 2026)."""
 
     name: ClassVar[str] = "actmat"
+    when: ClassVar[str] = "As wudi, where a larger update should count for more."
     formula: ClassVar[str] = "D = (Σ wᵢ Dᵢ Cᵢ)(Σ Cᵢ + ridge)⁺, Cᵢ = DᵢᵀDᵢ"
     reference: ClassVar[str] = "https://arxiv.org/abs/2604.01329"
     params: ClassVar[type[Any]] = Ridge
@@ -74,6 +75,9 @@ class Wudi(ActMat):
     """Every update counts alike (Cheng et al. 2025), solved in closed form."""
 
     name: ClassVar[str] = "wudi"
+    when: ClassVar[str] = (
+        "Tasks whose rows hardly overlap (see adaptkit diff), when there is no data."
+    )
     formula: ClassVar[str] = "D = (Σ wᵢ Dᵢ Cᵢ)(Σ Cᵢ + ridge)⁺, Cᵢ = DᵢᵀDᵢ/‖Dᵢ‖²"
     reference: ClassVar[str] = "https://arxiv.org/abs/2503.08099"
     alike: ClassVar[bool] = True

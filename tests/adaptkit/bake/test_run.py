@@ -156,7 +156,7 @@ def test_a_killed_bake_shows_nothing_and_goes_on_where_it_stopped(tiny_llama, lo
             if count > stop_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        def watching(what, _total):
+        def watching(what, _total, _unit=""):
             return nullcontext(watch if what.startswith("baking") else lambda _: None)
 
         with Workspace.open(home / ".adaptkit", notify=lambda _: None, watch=watching) as ws:

@@ -60,9 +60,9 @@ def test_what_is_broken_has_something_to_type_and_the_rest_has_not():
 def test_the_list_works_with_every_plugin_broken(scratch):
     done = scratch.adaptkit("plugins")
     assert done.returncode == 0
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0][:4] == ["PLUGIN", "DISTRIBUTION", "VERSION", "STATUS"]
-    found = {line[0]: tuple(line[1:4]) for line in lines[1:] if len(line) > 3}
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert {len(line) for line in lines} == {5}
+    found = {line[0]: tuple(line[1:4]) for line in lines}
     assert found["good"] == ("acme-good", "1.2", "loaded")
     assert {found[name][2] for name in BROKEN} == {"failed"}
     assert "methods: good-method; backends: good, goods;" in done.stdout

@@ -88,7 +88,7 @@ def test_versions_are_searched_for(home):
         ["--tag", "sea"],
         ["TERSE", "short"],
     ):
-        assert [v["number"] for v in as_json(home, "list", "--all", *arguments)] == [1]
+        assert [v["version"] for v in as_json(home, "list", "--all", *arguments)] == [1]
     assert [v["name"] for v in as_json(home, "list", "--team", "fleet")] == ["fleet/medic"]
     assert [v["name"] for v in as_json(home, "list", "--rank", "4")] == ["naval"]
     assert "is not a condition" in run(home, "list", "--metric", "accuracy", code=1).stderr

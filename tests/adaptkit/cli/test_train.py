@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
+import command_line
 import pytest
-
-ADAPTKIT = Path(sys.executable).parent / "adaptkit"
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +29,8 @@ def ship(trained):
     return trained[0]
 
 
-def run(folder, *words):
-    command = [ADAPTKIT, "--home", folder / "home", *words]
-    return subprocess.run(
-        list(map(str, command)), cwd=folder, capture_output=True, text=True, check=False
-    )
+def run(folder, *words, given=""):
+    return command_line.run(["--home", folder / "home", *words], folder, given)
 
 
 def test_progress_goes_to_stderr_and_the_result_to_stdout(trained):
@@ -88,6 +81,16 @@ def test_generate_answers_and_compares(ship, speaker):
     both = json.loads(run(ship, "generate", "--compare", "base,naval", *how, "--json").stdout)
     assert set(both) == {"base", "naval"}
     assert "Missing argument 'REF'" in run(ship, "generate", *how).stderr
+
+
+def test_a_conversation_as_json_is_one_value_at_its_end(ship, speaker):
+    how = ["--base", speaker, "--new-tokens", "5", "--json"]
+    done = run(ship, "chat", "naval", *how, given="hull 20%?\nshields 9%?\n\nnot read")
+    found = json.loads(done.stdout)
+    assert found["adapter"] == "naval"
+    assert [turn["user"] for turn in found["turns"]] == ["hull 20%?", "shields 9%?"]
+    alone = json.loads(run(ship, "generate", "naval", *how, "--prompt", "hull 20%?").stdout)
+    assert found["turns"][0]["assistant"] == alone["naval"]
 
 
 def test_a_mistake_is_named_with_what_to_type(ship):

@@ -86,13 +86,17 @@ def test_the_engine_becomes_the_process_with_the_workspace_in_its_environment(tm
     program.write_text('#!/bin/sh\necho "$@" "$ADAPTKIT_HOME" $ADAPTKIT_VLLM_RANK_LIMIT\n')
     program.chmod(0o755)
     line = ["--home", tmp_path / "home", "serve", "--base", "ship", "--engine", "vllm"]
-    done = subprocess.run(
-        [ADAPTKIT, *line, "--rank-limit", "32"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )
+    process = {
+        "capture_output": True,
+        "text": True,
+        "env": os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    }
+    done = subprocess.run([ADAPTKIT, *line, "--rank-limit", "32"], check=False, **process)
     assert done.returncode == 0, done.stderr
     flags = "--enable-lora --max-loras 8 --max-lora-rank 32"
     assert done.stdout.split(flags)[1].split() == [str(tmp_path / "home"), "32"]
+    as_json = subprocess.run([ADAPTKIT, *line, "--json"], check=False, **process)
+    announced, end = json.JSONDecoder().raw_decode(as_json.stdout)
+    assert (announced["engine"], announced["command"][0]) == ("vllm", "vllm")
+    assert as_json.stdout[end:].split()[-2:] == [str(tmp_path / "home"), "256"]
+    assert as_json.stderr == ""

@@ -265,9 +265,10 @@ def test_ending_finishes_what_runs(home, served_base):
     port = free_port()
     command = [
         *(ADAPTKIT, "--home", str(home / "home" / ".adaptkit"), "serve"),
-        *("--base", str(served_base), "--port", str(port)),
+        *("--base", str(served_base), "--port", str(port), "--json"),
     ]
     with serving(command, port, home / "log2", start=300, OMP_NUM_THREADS="1"):
+        assert f'"url": "http://127.0.0.1:{port}/v1"' in (home / "log2").read_text()
         how = {"model": "base", "prompt": "x", "max_tokens": 40, "stream": True, "temperature": 0}
         with httpx.stream(
             "POST", f"http://127.0.0.1:{port}/v1/completions", json=how, timeout=60

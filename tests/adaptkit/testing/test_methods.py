@@ -126,6 +126,14 @@ class WrongRank(Lora):
         return 3 * super().rank(view)
 
 
+class Drifting(Lora):
+    calls = 0
+
+    def delta(self, view, module):
+        self.calls += 1
+        return replace(super().delta(view, module), scale=float(self.calls))
+
+
 class Losing(Lora):
     def extras(self, view):
         return ()
@@ -165,6 +173,7 @@ class Computing(Lora):
         (Transposed, "llama", "test_every_delta_has_its_modules_shape_and_is_finite"),
         (NotFinite, "llama", "test_every_delta_has_its_modules_shape_and_is_finite"),
         (WrongRank, "llama", "test_every_delta_has_its_modules_shape_and_is_finite"),
+        (Drifting, "llama", "test_what_can_be_merged_is_merged_with_itself"),
         (Losing, "embedding", "test_each_tensor_is_of_a_delta_or_an_extra_and_never_both"),
         (Claiming, "llama", "test_each_tensor_is_of_a_delta_or_an_extra_and_never_both"),
         (OneAlpha, "llama", "test_what_it_packs_reads_as_the_same_update"),

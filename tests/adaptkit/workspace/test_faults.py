@@ -469,6 +469,59 @@ sys.exit(main({["--home", str(home), "add", str(prepared / "new"), "--name", "na
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_read_only_store_serves_what_it_holds(fresh, tmp_path):
+    """An inference node: the home is mounted read-only, and the registry is elsewhere."""
+    home, cache = fresh(), tmp_path / "cache"
+    shutil.rmtree(home / "store" / "trees", ignore_errors=True)
+    shutil.copy(home / "registry.db", tmp_path / "registry.db")
+
+    def run(*commands):
+        program = f"""
+import os, subprocess, sys
+subprocess.run(["mount", "--bind", {str(home)!r}, {str(home)!r}], check=True)
+subprocess.run(["mount", "-o", "remount,ro,bind", {str(home)!r}], check=True)
+from adaptkit.cli import main
+sys.exit(max([main(["--home", {str(home)!r}, *words.split()]) for words in {commands!r}]))
+"""
+        done = subprocess.run(
+            ["unshare", "-m", sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ
+            | {
+                "ADAPTKIT_REGISTRY_URL": f"sqlite:///{tmp_path / 'registry.db'}",
+                "XDG_CACHE_HOME": str(cache),
+            },
+        )
+        if "Operation not permitted" in done.stderr:
+            pytest.skip("needs the right to unshare mounts")
+        return done
+
+    done = run(
+        "path naval@1",
+        "path naval@1",
+        "verify",
+        f"export naval {tmp_path / 'naval'}",
+        f"merge naval@1 naval@2 --out {tmp_path / 'both'}",
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()[:2]
+    assert first == second
+    assert Path(first).parent == cache / "adaptkit" / "trees"
+    assert (Path(first) / "adapter_model.safetensors").is_file()
+    assert (tmp_path / "both" / "adapter_model.safetensors").is_file()
+
+    for blob in (home / "store" / "objects").glob("*/*"):
+        blob.chmod(0o644)
+        blob.write_bytes(b"damaged")
+    done = run("path naval@1")
+    assert done.returncode == 1
+    assert "is damaged" in done.stderr
+    assert "repair the store where it may be written" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_temporary_files_may_be_on_another_file_system(fresh, prepared):
     home = fresh()
     program = f"""

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from artifacts import bundle
@@ -198,13 +199,44 @@ def hostile():
         yield server
 
 
-@pytest.mark.parametrize("mode", ["trickle", "headers", "bomb", "flood", "endless"])
-def test_a_registry_that_never_ends_is_left_in_seconds(mode, hostile, tmp_path):
-    url = f"oci://{hostile.host}/{mode}/naval"
-    found, shown = run(tmp_path, [["pull", url]])
-    harmless(found, tmp_path, {hostile.host})
-    assert [code for _, code, _ in found["results"]] == [1]
-    assert f"cannot read {url}" in shown
+def _bucket(host):
+    return {
+        "AWS_ENDPOINT_URL": f"http://{host}",
+        "AWS_ACCESS_KEY_ID": "adaptkit-tests",
+        "AWS_SECRET_ACCESS_KEY": "not-a-secret-at-all",
+        "AWS_REGION": "us-east-1",
+    }
+
+
+def _hub(host):
+    return {"HF_ENDPOINT": f"http://{host}", "HF_HUB_OFFLINE": "0"}
+
+
+ENDLESS = [
+    *(("oci", mode) for mode in ("trickle", "headers", "bomb", "flood", "endless")),
+    *(("hf", mode) for mode in ("trickle", "headers", "bomb", "flood", "redirects")),
+    *(("s3", mode) for mode in ("trickle", "headers")),
+]
+
+
+def test_a_place_that_never_ends_or_misleads_is_left_in_seconds(hostile, tmp_path):
+    """All at once: each command spends its time waiting."""
+
+    def pull(one):
+        kind, mode = one
+        url = f"oci://{hostile.host}/{mode}/naval" if kind == "oci" else f"{kind}://{mode}/naval"
+        folder = tmp_path / kind / mode
+        folder.mkdir(parents=True)
+        environment = {"oci": {}, "hf": _hub(hostile.host), "s3": _bucket(hostile.host)}[kind]
+        return url, folder, run(folder, [["pull", url]], **environment)
+
+    with ThreadPoolExecutor(len(ENDLESS)) as pool:
+        done = list(pool.map(pull, ENDLESS))
+    for url, folder, (found, shown) in done:
+        harmless(found, folder, {hostile.host})
+        assert [code for _, code, _ in found["results"]] == [1], url
+        slow = "the store is too slow"
+        assert (slow if url.startswith("s3") else f"cannot read {url}") in shown
 
 
 def test_a_digest_that_is_a_path_asks_a_registry_for_nothing_else(hostile, tmp_path):
@@ -215,30 +247,7 @@ def test_a_digest_that_is_a_path_asks_a_registry_for_nothing_else(hostile, tmp_p
     assert not [path for path in hostile.asked if "private" in path]
 
 
-@pytest.mark.parametrize("mode", ["trickle", "headers", "bomb", "flood", "redirects"])
-def test_a_hub_that_never_ends_or_misleads_is_left_in_seconds(mode, hostile, tmp_path):
-    environment = {"HF_ENDPOINT": f"http://{hostile.host}", "HF_HUB_OFFLINE": "0"}
-    found, shown = run(tmp_path, [["pull", f"hf://{mode}/naval"]], **environment)
-    harmless(found, tmp_path, {hostile.host})
-    assert [code for _, code, _ in found["results"]] == [1]
-    assert f"cannot read hf://{mode}/naval" in shown
-
-
 def test_a_registry_that_redirects_to_the_machines_own_services_is_not_followed(hostile, tmp_path):
     found, shown = run(tmp_path, [["pull", f"oci://{hostile.host}/redirects/naval"]])
     harmless(found, tmp_path, {hostile.host})
     assert "not safe" in shown
-
-
-@pytest.mark.parametrize("mode", ["trickle", "headers"])
-def test_a_bucket_that_never_ends_is_left_in_seconds(mode, hostile, tmp_path):
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{hostile.host}",
-        "AWS_ACCESS_KEY_ID": "adaptkit-tests",
-        "AWS_SECRET_ACCESS_KEY": "not-a-secret-at-all",
-        "AWS_REGION": "us-east-1",
-    }
-    found, shown = run(tmp_path, [["pull", f"s3://{mode}/naval"]], **environment)
-    harmless(found, tmp_path)
-    assert [code for _, code, _ in found["results"]] == [1]
-    assert "the store is too slow" in shown

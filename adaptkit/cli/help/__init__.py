@@ -1,0 +1,1 @@
+"""What `--help` shows besides the options: commands grouped by task, and examples."""

@@ -1,0 +1,115 @@
+"""Examples that `--help` shows, by command; a test parses every one."""
+
+from __future__ import annotations
+
+import click
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "add": (
+        "adaptkit add out/naval --name naval --base models/ship -m 'terse reports'",
+        "adaptkit add kohya.safetensors --name style --from kohya",
+    ),
+    "alias": ("adaptkit alias naval prod 3", "adaptkit alias naval@3 prod"),
+    "bake": ("adaptkit bake naval@prod --base models/ship --out models/ship-naval",),
+    "base": ("adaptkit base add models/ship --name ship",),
+    "base add": ("adaptkit base add models/ship --name ship",),
+    "base alias": ("adaptkit base alias flagship ship",),
+    "base check": ("adaptkit base check models/ship",),
+    "base compare": ("adaptkit base compare models/ship hf://fleet/ship --exit-code",),
+    "base list": ("adaptkit base list",),
+    "base show": ("adaptkit base show models/ship",),
+    "base verify": ("adaptkit base verify naval --base models/ship",),
+    "completion": (
+        "adaptkit completion bash > ~/.local/share/bash-completion/completions/adaptkit",
+        "adaptkit completion zsh > ~/.zfunc/_adaptkit",
+    ),
+    "calibrate": ("adaptkit calibrate naval --base models/ship --data naval.jsonl",),
+    "card": ("adaptkit card naval@prod",),
+    "chat": ("adaptkit chat naval@prod --base models/ship",),
+    "compose": ("adaptkit compose bridge.yaml --name bridge",),
+    "config": ("adaptkit config list",),
+    "config get": ("adaptkit config get author",),
+    "config list": ("adaptkit config list",),
+    "config set": ("adaptkit config set protected prod release",),
+    "convert": ("adaptkit convert style --rank 16 --name style-lora",),
+    "demo": ("adaptkit demo fleet",),
+    "diff": ("adaptkit diff naval@prod medic",),
+    "distil": (
+        "adaptkit distil bridge --base models/ship --data naval=naval.jsonl --data medic=medic.jsonl",
+    ),
+    "doctor": ("adaptkit doctor",),
+    "eval": ("adaptkit eval naval medic --base models/ship --suite suite.jsonl",),
+    "export": ("adaptkit export naval@prod ./naval",),
+    "extract": ("adaptkit extract models/tuned --base models/ship --rank 32 --name tuned",),
+    "fsck": ("adaptkit fsck --repair",),
+    "gc": ("adaptkit gc --dry-run",),
+    "generate": ("adaptkit generate naval@prod --base models/ship --prompt 'Status?'",),
+    "info": ("adaptkit info",),
+    "init": ("adaptkit init", "adaptkit init projects/ship"),
+    "lineage": ("adaptkit lineage bridge",),
+    "list": (
+        "adaptkit list --tag approved --sort -created",
+        "adaptkit list --columns version | cut -d@ -f1",
+    ),
+    "lock": ("adaptkit lock --update naval",),
+    "log": ("adaptkit log naval", "adaptkit log --events --limit 20"),
+    "merge": (
+        "adaptkit merge naval@prod=0.7 medic=0.3 --name bridge",
+        "adaptkit merge naval medic --name bridge --strategy ties --param density=0.5",
+    ),
+    "methods": ("adaptkit methods",),
+    "mirror": ("adaptkit mirror team file:///mnt/backup/adapters --dry-run",),
+    "note": ("adaptkit note naval@3 --metric exact_match=0.97 --tag approved",),
+    "outdated": ("adaptkit outdated --exit-code",),
+    "path": ("adaptkit path naval@prod", "adaptkit path naval@prod --for vllm"),
+    "plot": ("adaptkit plot similarity naval medic --out similarity.png",),
+    "plugins": ("adaptkit plugins",),
+    "plugins doctor": ("adaptkit plugins doctor",),
+    "plugins trust": ("adaptkit plugins trust", "adaptkit plugins trust some-distribution"),
+    "preflight": ("adaptkit preflight naval@prod --for vllm",),
+    "pull": ("adaptkit pull team:naval@3",),
+    "push": ("adaptkit push naval@prod team",),
+    "recipe": ("adaptkit recipe from-mergekit merge.yml",),
+    "recipe from-mergekit": (
+        "adaptkit recipe from-mergekit merge.yml > bridge.yaml",
+        "adaptkit compose bridge.yaml --name bridge",
+    ),
+    "registry": ("adaptkit registry export registry.jsonl",),
+    "registry export": ("adaptkit registry export registry.jsonl",),
+    "registry import": ("adaptkit registry import registry.jsonl",),
+    "registry rebuild": ("adaptkit registry rebuild --from team",),
+    "remote": ("adaptkit remote add team file:///mnt/team/adapters",),
+    "remote add": ("adaptkit remote add team file:///mnt/team/adapters",),
+    "remote check": ("adaptkit remote check team",),
+    "remote list": ("adaptkit remote list",),
+    "remote rm": ("adaptkit remote rm team",),
+    "rename": ("adaptkit rename naval navy",),
+    "resize": ("adaptkit resize naval --rank 8 --name naval-small",),
+    "restore": ("adaptkit restore naval@3",),
+    "rm": ("adaptkit rm naval@3",),
+    "rollback": ("adaptkit rollback naval prod",),
+    "serve": (
+        "adaptkit serve naval@prod --base models/ship --port 8000",
+        "adaptkit serve --base models/ship --engine vllm",
+    ),
+    "show": ("adaptkit show naval@prod", "adaptkit show bridge --recipe > bridge.json"),
+    "sign": ("adaptkit sign naval@3 --key signing.pem",),
+    "status": ("adaptkit status",),
+    "strategies": ("adaptkit strategies", "adaptkit strategies ties"),
+    "strip": ("adaptkit strip naval --heads --name naval-plain",),
+    "sync": ("adaptkit sync --frozen",),
+    "train": ("adaptkit train --base models/ship --data rows.jsonl --name naval",),
+    "trust": ("adaptkit trust", "adaptkit trust --revoke"),
+    "verify": ("adaptkit verify naval@prod",),
+}
+
+
+def with_examples(command: click.Command, path: str) -> click.Command:
+    """The command, its `--help` ending with the examples; those of a group's commands as well."""
+    if path in EXAMPLES and not command.epilog:
+        lines = "\n".join(f"  {line}" for line in EXAMPLES[path])
+        command.epilog = f"\b\n{'Example' if len(EXAMPLES[path]) == 1 else 'Examples'}:\n{lines}"
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            with_examples(inner, f"{path} {name}")
+    return command

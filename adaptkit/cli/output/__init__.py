@@ -1,0 +1,1 @@
+"""What the command line prints: one sink, tables, times, errors."""

@@ -1,0 +1,57 @@
+"""Errors as they are printed: for people, or with `--json` as one JSON object on stderr."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptkit.errors import AdaptkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adaptkit.cli.output.sink import Output
+
+BUG = "this is a bug in adaptkit, a plugin or a library; ADAPTKIT_DEBUG=1 shows where"
+
+
+def asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether `--json` is among the arguments, also where they cannot be parsed."""
+    before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in before
+
+
+def show(error: BaseException, out: Output) -> None:
+    """Print an error on stderr."""
+    facts = described(error)
+    if isinstance(error, click.ClickException):
+        if not out.as_json:
+            shown = StringIO()
+            error.show(file=shown)
+            out.say(shown.getvalue().rstrip("\n"))
+            return
+        out.error("", facts)
+    elif isinstance(error, AdaptkitError):
+        out.error([error.summary, *_indented(error.fix)], facts)
+    else:
+        out.error([f"{facts['type']}: {facts['what']}", *_indented(facts["fix"])], facts)
+
+
+def described(error: BaseException) -> dict[str, str]:
+    """The error as JSON: its type, what failed, why, and what to type next."""
+    kind = type(error).__name__
+    if isinstance(error, AdaptkitError):
+        return {"type": kind, "what": error.what, "why": error.why, "fix": error.fix}
+    if isinstance(error, click.ClickException):
+        return {"type": kind, "what": error.format_message(), "why": "", "fix": ""}
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)
+        text = ""
+    return {"type": kind, "what": text, "why": "", "fix": BUG}
+
+
+def _indented(fix: str) -> Sequence[str]:
+    return f"  {fix}".split("\n") if fix else ()

@@ -1,0 +1,156 @@
+"""The one sink: data on stdout, everything else on stderr.
+
+Notable choices:
+- every text passes `adaptkit.cli.inert`: what comes from elsewhere can neither act on the terminal nor forge a line
+- with `--json`, stdout is one JSON value and every line on stderr is a JSON object: `{"note": …}`,
+  `{"warning": …}` or `{"error": {…}}`
+- a stream that is closed, full or read no further is noted in `lost`; the command goes on, for what it did is done
+- what a stream's encoding lacks is written as an escape
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptkit.cli.inert import LONGEST_CELL, inert, inert_json, inert_lines
+from adaptkit.cli.output.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from adaptkit.cli.output.table import Cell
+    from adaptkit.io.progress import Progress
+
+    Lines = str | Sequence[str]
+
+
+class Output:
+    """Prints for people, or with `as_json` for programs.
+
+    A text is a list of lines, or a string of lines. Foreign text belongs into a list, where its line
+    feeds are made visible.
+    """
+
+    as_json = False
+    sort = ""
+    limit: int | None = None
+    columns: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self.lost: OSError | None = None
+        """Why stdout took no more, when it did not."""
+
+    def data(self, value: Any, text: Lines | Callable[[], Lines]) -> None:
+        """Print the command's result.
+
+        `value` as JSON, or `text` (or a function that returns it, called only when needed).
+        """
+        if self.as_json:
+            self._write(inert_json(value))
+        else:
+            self._write(_joined(text() if callable(text) else text))
+
+    def done(self, value: Any, text: Lines) -> None:
+        """A command that only does something: `value` as JSON on stdout, or `text` on stderr."""
+        if self.as_json:
+            self.data(value, "")
+        else:
+            self.say(text)
+
+    def table(
+        self,
+        values: Any,
+        head: Sequence[str],
+        rows: Sequence[Sequence[str | Cell]],
+        empty: Lines,
+        *,
+        drop: Sequence[str] = (),
+        titled: bool = False,
+    ) -> None:
+        """Print the result as a table; without rows, `empty` goes to stderr.
+
+        `values` is the result as JSON; of a list as long as `rows`, each is a row, sorted and cut
+        with it. `drop` names the columns that a narrow terminal does
+        without, the first one first; after them go the others, from the right. A pipe gets the
+        head too where it is `titled`: where the head is not known beforehand.
+        """
+        table = Table(tuple(head), tuple(tuple(row) for row in rows), tuple(drop))
+        order = table.order(self.sort) if self.sort else list(range(len(rows)))
+        order = order[: self.limit]
+        if self.as_json:
+            same = isinstance(values, list) and len(values) == len(rows)
+            self.data([values[place] for place in order] if same else values, "")
+            return
+        if not rows:
+            self.say(empty)
+            return
+        taken = table.taken(order, self.columns)
+        self._write(taken.piped(titled=titled) if self.width is None else taken.fitted(self.width))
+
+    @property
+    def width(self) -> int | None:
+        """The columns of the terminal; None where stdout is none, and nothing is to be cut."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+    def say(self, text: Lines) -> None:
+        """A remark for people, on stderr."""
+        self._remark("note", text)
+
+    def warn(self, text: Lines) -> None:
+        """A warning on stderr: the command goes on."""
+        self._remark("warning", text, "yellow")
+
+    def error(self, text: Lines, described: Mapping[str, str]) -> None:
+        """What failed, on stderr: `text`, or with `as_json` the object that describes it."""
+        if self.as_json:
+            _to_stderr(inert_json({"error": described}, indent=None))
+        else:
+            self._remark("error", text, "red")
+
+    def watch(
+        self, what: str, total: int | None, unit: str = "", /
+    ) -> AbstractContextManager[Progress]:
+        """Progress of long work: a bar when stderr is a terminal, else a line now and then."""
+        from adaptkit.io.bars import log_lines, terminal_bar
+        from adaptkit.io.progress import no_watch
+
+        if self.as_json:
+            return no_watch(what, total, unit)
+        what = inert(what, LONGEST_CELL)
+        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            return log_lines(what, total, unit, write=_to_stderr)
+        return terminal_bar(what, total, unit)
+
+    def _write(self, text: str) -> None:
+        """To stdout. `text` has been made inert."""
+        if self.lost is not None:
+            return
+        try:
+            click.echo(text)
+        except OSError as error:
+            self.lost = error
+
+    def _remark(self, kind: str, text: Lines, colour: str = "") -> None:
+        if self.as_json:
+            whole = text if isinstance(text, str) else "\n".join(text)
+            _to_stderr(inert_json({kind: whole}, indent=None))
+            return
+        label = f"{click.style(f'{kind}:', fg=colour, bold=True)} " if colour else ""
+        _to_stderr(f"{label}{_joined(text)}")
+
+
+def _joined(text: Lines) -> str:
+    return inert_lines(text) if isinstance(text, str) else "\n".join(map(inert, text))
+
+
+def _to_stderr(text: str) -> None:
+    try:
+        click.echo(text, err=True)
+    except OSError:  # no stderr: the exit code is all that is left to tell
+        return

@@ -1,0 +1,56 @@
+"""YAML from people and from remotes: checked event by event before anything is built from it.
+
+Anchors and aliases can make little text very large, tags can load anything, and deep nesting takes a parser minutes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+DEEPEST = 12  # levels of tables and lists
+
+
+class BadYaml(ValueError):
+    """A mistake in a text: its line, and why it is one."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(f"line {line}: {why}")
+        self.line, self.why = line, why
+
+
+def check(text: str, deepest: int = DEEPEST) -> None:
+    """Refuse what is not YAML, is nested too deep, or holds an anchor, an alias or a tag."""
+    import yaml
+
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                raise BadYaml(
+                    line, "it holds an anchor or an alias, which can make little text very large"
+                )
+            if getattr(event, "tag", None):
+                raise BadYaml(line, "it holds a YAML tag, which can load anything, code too")
+            if depth > deepest:
+                raise BadYaml(line, f"it is more than {deepest} levels deep")
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        why = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
+        raise BadYaml(mark.line + 1 if mark else 1, f"it is not YAML: {why}") from error
+
+
+def load(text: str) -> Any:
+    """The values of a text that passes `check`: plain texts, numbers, dates, lists and tables."""
+    import yaml
+
+    check(text)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # such as the date 2026-13-45
+        mark = getattr(error, "problem_mark", None)
+        raise BadYaml(
+            mark.line + 1 if mark else 1, f"a value cannot be read: {' '.join(str(error).split())}"
+        ) from error

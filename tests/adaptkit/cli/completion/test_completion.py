@@ -1,0 +1,145 @@
+"""adaptkit.cli.completion: a real bash completes names, aliases, versions, remotes and options; quickly."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import click
+import pytest
+from command_line import ADAPTKIT, Shell
+
+from adaptkit.cli.completion.names import DTYPES, SPACES, home_of
+from adaptkit.extend import Space
+from adaptkit.io.safetensors import STORED_DTYPES
+from adaptkit.workspace.context.home import Home
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    made = Shell(tmp_path_factory.mktemp("completion"))
+    made.run("demo", "fleet")
+    made.run("init")
+    made.run("add", "fleet/naval", "--name", "naval", "--alias", "prod")
+    made.run("add", "fleet/medic", "--name", "navy")
+    made.run("add", "fleet/medic", "--name", "old")
+    made.run("note", "naval", "--tag", "approved")
+    made.run("remote", "add", "team", (made.folder / "team").as_uri())
+    made.run("push", "naval@prod", "team")
+    made.run("rm", "old", "--yes")
+    return made
+
+
+def in_bash(line, shell):
+    """What bash offers at the end of a line, through the script that `completion bash` prints."""
+    script = (
+        'source <("$ADAPTKIT" completion bash); COMP_LINE="$LINE"; COMP_POINT=${#LINE}; '
+        'compopt() { echo "compopt $*"; }; COMPREPLY=(); '
+        '_adaptkit_completion "$ADAPTKIT"; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ
+        | {"ADAPTKIT": str(ADAPTKIT), "LINE": line, "ADAPTKIT_HOME": str(shell.home)},
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="install bash")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("adaptkit show na", ["naval", "navy"]),
+        ("adaptkit show naval@", ["prod", "1"]),  # bash breaks the word at the @
+        ("adaptkit show naval@p", ["prod"]),
+        ("adaptkit merge naval=0.5 nav", ["naval", "navy"]),
+        ("adaptkit merge naval navy --strategy dare_l", ["dare_linear", "dare_linear:mergekit"]),
+        ("adaptkit merge naval --space k", ["knots"]),
+        ("adaptkit merge naval --dtype bf", ["bfloat16"]),
+        ("adaptkit merge naval --strategy ties --param d", ["density="]),
+        ("adaptkit push naval te", ["team"]),
+        ("adaptkit pull te", ["team:"]),
+        ("adaptkit pull team:", ["naval"]),
+        ("adaptkit list --tag a", ["approved"]),
+        ("adaptkit restore o", ["old@1"]),
+        ("adaptkit rollback naval p", ["prod"]),
+        ("adaptkit strat", ["strategies"]),
+        ("adaptkit remote r", ["rm"]),
+    ],
+)
+def test_bash_offers_what_fits(line, offered, shell):
+    found = [one for one in in_bash(line, shell) if one not in {"compopt", "-o", "nospace"}]
+    assert found == offered
+
+
+@pytest.mark.parametrize("line", ["adaptkit add fl", "adaptkit show ./fl", "adaptkit compose re"])
+def test_bash_completes_files_itself(line, shell):
+    assert in_bash(line, shell)[:3] == ["compopt", "-o", "default"]
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_the_script_names_the_program_and_its_variable(name, shell):
+    script = shell.run("completion", name).stdout
+    assert "_ADAPTKIT_COMPLETE=" in script
+    assert "adaptkit" in script
+
+
+def test_completing_a_name_loads_nothing_slow(shell):
+    code = (
+        "import sys, os\nfrom adaptkit.cli import main\n"
+        "try: main([])\nexcept SystemExit: pass\n"
+        "print(sorted({'sqlalchemy','numpy','torch','rich','pluggy','huggingface_hub'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ
+        | {
+            "_ADAPTKIT_COMPLETE": "bash_complete",
+            "COMP_LINE": "adaptkit show na",
+            "COMP_POINT": "16",
+            "ADAPTKIT_HOME": str(shell.home),
+        },
+    )
+    assert done.stdout.splitlines() == ["plain,naval", "plain,navy", "[]"]
+
+
+def test_a_broken_registry_offers_nothing_and_prints_nothing(shell, tmp_path):
+    broken = Shell(tmp_path)
+    broken.home.mkdir()
+    (broken.home / "registry.db").write_bytes(b"no database")
+    assert in_bash("adaptkit show na", broken) == []
+
+
+@pytest.mark.parametrize("given", [None, "given"])
+@pytest.mark.parametrize("environment", [{}, {"ADAPTKIT_HOME": "~/elsewhere"}])
+@pytest.mark.parametrize("above", [True, False])
+def test_completion_finds_the_home_that_commands_find(
+    given, environment, above, tmp_path, monkeypatch
+):
+    (tmp_path / "inner").mkdir()
+    if above:
+        (tmp_path / ".adaptkit").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    context = click.Context(click.Command("adaptkit"))
+    context.params = {"home": Path(given) if given else None}
+    wanted = Home.find(Path(given) if given else None, environment).path
+    assert home_of(context, environment) == wanted
+
+
+def test_what_is_offered_is_what_there_is():
+    assert set(DTYPES) == set(STORED_DTYPES)
+    assert set(SPACES) == set(get_args(Space))
