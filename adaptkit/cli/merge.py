@@ -14,6 +14,7 @@ import click
 from adaptkit import refs
 from adaptkit.cli.adapters import REF
 from adaptkit.cli.compare import compared
+from adaptkit.cli.executors import on_option
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 from adaptkit.errors import BadRecipe, NotFound
 
@@ -158,6 +159,7 @@ def _result(command: _Command) -> _Command:
     metavar="PARENT=FILE",
     help="Then distil the result on this parent's prompts, as adaptkit distil does; may be repeated.",
 )
+@on_option
 @_registration(pickles="Read .bin pickles among the folders given.")
 @click.option(
     "--dry-run",
@@ -226,7 +228,7 @@ def _merge_into_model(
     session.out.data(baked.to_json(), lambda: baked_lines(baked))
 
 
-_NO_ADAPTER = ("name", "out", "message", "alias", "new_version")
+_NO_ADAPTER = ("name", "out", "message", "alias", "new_version", "on")
 _MODULE_WEIGHT = re.compile(r"(?P<ref>[^\[]+)\[(?P<glob>.+)\]=(?P<values>[^=]+)")
 
 

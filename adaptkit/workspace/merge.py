@@ -26,6 +26,7 @@ from adaptkit.workspace.lookup.merge_sources import (
     with_moments,
 )
 from adaptkit.workspace.results import Baked, Merged
+from adaptkit.workspace.tasks.merge import modules_elsewhere
 
 if TYPE_CHECKING:
     import os
@@ -61,6 +62,7 @@ def merge(
     allow_pickle: bool = False,
     workers: int | None = None,
     into_lora: bool = False,
+    on: str | None = None,
     **strategy_params: Any,
 ) -> Merged:
     """Merge adapters into the next version of `name`, or into the folder `out` without registering.
@@ -125,6 +127,7 @@ def merge(
                 workers=workers,
                 method=context.plugins.packing_method(),
                 into_lora=into_lora,
+                elsewhere=modules_elsewhere(context, on, recipe, opened, workers),
                 done=lambda *_: step(1),
             )
         facts["loss"] = {

@@ -135,20 +135,21 @@ def ray(folder: Path, port: int = 10001) -> Iterator[str]:
     command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start"]
     head = ["--head", "--node-ip-address=127.0.0.1", "--port=6379", "--include-dashboard=false"]
     own = [f"--ray-client-server-port={port}", f"--temp-dir={folder}"]
-    with (folder / "ray.log").open("wb") as log, _processes() as start:
-        start([*command, *head, *own, *plain], log, environment)
-        wait_until(lambda: _listens(port))  # it listens last: a node that asks earlier gives up
-        start(
-            [*command, "--address=127.0.0.1:6379", "--node-ip-address=127.0.0.2", *plain],
-            log,
-            environment,
-        )
-        import ray as library
+    with (
+        (folder / "head.log").open("wb") as first,
+        (folder / "node.log").open("wb") as second,
+        _processes() as start,
+    ):
+        start([*command, *head, *own, *plain], first, environment)
+        wait_until(lambda: STARTED in (folder / "head.log").read_text())
+        where = ["--address=127.0.0.1:6379", "--node-ip-address=127.0.0.2"]
+        start([*command, *where, *plain], second, environment)
+        wait_until(lambda: STARTED in (folder / "node.log").read_text())
+        wait_until(lambda: _listens(port))
+        yield f"ray://127.0.0.1:{port}"
 
-        url = f"ray://127.0.0.1:{port}"
-        with library.init(url, log_to_driver=False):
-            wait_until(lambda: sum(node["Alive"] for node in library.nodes()) == 2)
-        yield url
+
+STARTED = "Ray runtime started"
 
 
 def _listens(port: int) -> bool:

@@ -38,6 +38,7 @@ class Config:
     quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
     endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
     gates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics, by alias
+    executor: str = ""  # where tasks run, such as dask://10.0.0.1:8786; empty is this process
     withheld: tuple[str, ...] = ()  # what the file sets and may not, because it was only found
 
     def remote(self, name: str) -> str:
@@ -112,6 +113,7 @@ class Home:
             or config.author
             or environment.get("USER", ""),
             registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
+            executor=environment.get("ADAPTKIT_EXECUTOR", "") or config.executor,
         )
 
     def unasked(self) -> tuple[str, ...]:
@@ -142,6 +144,7 @@ class Home:
         has = {
             "author": config.author,
             "registry_url": config.registry_url,
+            "executor": config.executor,
             "policy": config.policy,
             "review.disable": config.reviews.disable,
             "endpoints": config.endpoints,
@@ -156,6 +159,7 @@ class Home:
             config,
             author=own.author,
             registry_url="",
+            executor=own.executor,
             policy=own.policy,
             reviews=Reviews(config.reviews.enable + own.reviews.enable, own.reviews.disable),
             endpoints=own.endpoints,
@@ -183,6 +187,7 @@ class Home:
                 alias: (asked,) if isinstance(asked, str) else asked
                 for alias, asked in found.gates.items()
             },
+            executor=found.executor,
         )
 
     def write_config(self, keys: Sequence[str], value: str | Sequence[str] | None) -> None:

@@ -142,7 +142,7 @@ class Ray(Executor):
 
     def _all_here(self, nodes: list[dict[str, Any]]) -> bool:
         """Whether every node of the cluster is this machine."""
-        where = self._ray.remote(num_cpus=0, max_retries=TRIES)(this_machine)
+        where = self._ray.remote(num_cpus=0, max_retries=TRIES)(_where)
         asked = [
             where.options(resources={f"node:{node['NodeManagerAddress']}": 0.001}).remote()
             for node in nodes
@@ -174,6 +174,10 @@ class Ray(Executor):
 
 def _run(call: Call) -> Outcome:
     return call.run()
+
+
+def _where() -> str:
+    return this_machine()
 
 
 def _unusable(address: ClusterAddress, why: str) -> ExecutorError:
