@@ -16,6 +16,7 @@
     ├── BadData             training or evaluation data that cannot be read; the line is named
     ├── TrainingError       training that cannot start, or that did not train
     ├── BadProject          adaptkit.toml or adaptkit.lock that cannot be read; the line is named
+    ├── BadSweep            a sweep file that cannot be read; what is wrong is named
     ├── Refused             a rule or a reviewing plugin refused
     ├── NoRoom              memory, slots or a queue are full now; later there may be room
     ├── Conflict            another writer was first (compare-and-swap, a lost race)
@@ -178,6 +179,10 @@ class TrainingError(AdaptkitError):
 
 class BadProject(AdaptkitError):
     """`adaptkit.toml` or `adaptkit.lock` cannot be read; the line is named."""
+
+
+class BadSweep(AdaptkitError):
+    """A sweep file cannot be read, or says something impossible."""
 
 
 class Refused(AdaptkitError):

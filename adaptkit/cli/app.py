@@ -57,6 +57,7 @@ COMMANDS = {
     "plot": "compare",
     "train": "train",
     "eval": "evaluate",
+    "sweep": "sweep",
     "generate": "generate",
     "chat": "generate",
     "push": "remotes",

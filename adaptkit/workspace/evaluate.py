@@ -72,8 +72,8 @@ def evaluate(
         else:
             from adaptkit.workspace.tasks.evaluate import score_on
 
-            digests = {label: v and v.digest for label, v in labelled.items()}
-            supply = Supply.of(context, filter(None, digests.values()))
+            digests = {label: v.digest if v else None for label, v in labelled.items()}
+            supply = Supply.of(context, [digest for digest in digests.values() if digest])
             with executor:
                 figures = score_on(
                     executor, supply, folder, digests, files, read, batch=batch, done=done
