@@ -42,12 +42,15 @@ MOST_STEPS = 256
 
 
 class Query(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which adapters: the latest version of each name that fits, or the one that has the alias."""
+    """Which adapters: the latest version of each name that fits, or the one that has the alias.
+
+    `name` is a glob, or a list of them.
+    """
 
     base: str = ""
     tag: str = ""
     alias: str = ""
-    name: str = "*"
+    name: str | tuple[str, ...] = "*"
     metrics: tuple[str, ...] = ()
 
 

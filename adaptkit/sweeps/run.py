@@ -143,10 +143,11 @@ def found(workspace: Workspace, query: Query) -> tuple[Version, ...]:
         metrics=query.metrics,
         every=bool(query.alias),
     )
+    globs = (query.name,) if isinstance(query.name, str) else query.name
     fitting = [
         version
         for version in listed
-        if fnmatchcase(version.name, query.name)
+        if any(fnmatchcase(version.name, glob) for glob in globs)
         and (not query.alias or query.alias in version.aliases)
     ]
     return tuple(sorted(fitting, key=lambda version: version.name))

@@ -33,6 +33,7 @@ from adaptkit.workspace import train as training
 from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
+from adaptkit.workspace.moved_parents import moved_parents
 
 __all__ = ["Workspace"]
 
@@ -102,6 +103,7 @@ class Workspace(Context):
     lock = project.lock
     sync = project.sync
     outdated = project.outdated
+    moved_parents = moved_parents
 
     # bases
     base = find_base

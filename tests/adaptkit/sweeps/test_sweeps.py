@@ -337,3 +337,62 @@ def test_workspaces_open_elsewhere_see_what_a_sweep_made(workspace, nightly):
     carry_out(workspace, nightly())
     with Workspace.open(workspace.home.path, notify=lambda _: None) as other:
         assert other.version("bridge@staging").number == 1
+
+
+# ---------------------------------------------------------------- parents that have moved on
+
+
+@pytest.fixture
+def bridged(workspace, made, speaker, tmp_path):
+    import tiny
+
+    for name in ("naval", "medic"):
+        workspace.add(made / name, name, base=str(speaker))
+    workspace.alias("naval", "prod", 1)
+    workspace.merge({"naval@prod": 0.5, "medic": 1.0}, name="bridge", strategy="ties", density=0.5)
+
+    def newer(name, seed):
+        tiny.save_adapter(speaker, tmp_path / str(seed), seed=seed, r=4, target_modules=["q_proj"])
+        return workspace.add(tmp_path / str(seed), name, base=str(speaker)).version
+
+    return newer
+
+
+def test_a_newer_parent_makes_a_version_outdated_and_its_line_refreshes_it(
+    workspace, bridged, speaker, tmp_path
+):
+    assert workspace.moved_parents() == ()
+    newer = bridged("medic", 11)
+    (moved,) = workspace.moved_parents()
+    assert moved.version.ref == "bridge@1"
+    assert [(p.used, p.now.ref) for p in moved.parents] == [("medic", newer.ref)]
+    assert moved.step == (
+        "- merge: {of: bridge-parents, name: bridge, strategy: ties, "
+        'params: {"density":0.5,"elect":"total"}, weights: {"naval":0.5}}'
+    )
+    assert moved.set == "bridge-parents: {name: [medic, naval]}"
+    file = tmp_path / "refresh.yaml"
+    file.write_text(f"name: refresh\nsets:\n  {moved.set}\nsteps:\n  {moved.step}\n")
+    swept = carry_out(workspace, file)
+    assert statuses(swept) == [("merge", "bridge@2", "made")]
+    assert workspace.moved_parents() == ()
+
+
+def test_a_parent_used_by_its_alias_moves_on_with_the_alias(workspace, bridged):
+    bridged("naval", 12)
+    assert workspace.moved_parents() == ()  # prod is still naval@1
+    workspace.alias("naval", "prod", 2)
+    (moved,) = workspace.moved_parents()
+    assert [(p.used, p.now.ref) for p in moved.parents] == [("naval@prod", "naval@2")]
+
+
+def test_outdated_lineage_prints_the_line(workspace, bridged, capfd):
+    from adaptkit.cli import main
+
+    bridged("medic", 13)
+    home = ["--home", str(workspace.home.path)]
+    assert main([*home, "outdated", "--lineage", "--exit-code", "--json"]) == 1
+    (row,) = json.loads(capfd.readouterr().out)
+    assert row["version"] == "bridge@1"
+    assert row["parents"] == [{"used": "medic", "now": "medic@2"}]
+    assert row["step"].startswith("- merge: {of: bridge-parents, name: bridge")
