@@ -110,7 +110,7 @@ def no_namespace() -> str:
     )
 
 
-def in_a_network_of_its_own(command: list[str], seconds: float = 240.0):
+def in_a_network_of_its_own(command: list[str], seconds: float = 420.0):
     """Run a command where the only interface is `lo`."""
     script = 'ip link set lo up && exec "$@"'
     return subprocess.run(

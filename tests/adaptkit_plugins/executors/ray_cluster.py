@@ -28,9 +28,14 @@ def cluster():
 
 
 class TestRay(ExecutorConformance):
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def opened(self, cluster):
         return lambda: Ray.open(cluster, workers=None, needs=TaskNeeds())
+
+    @pytest.fixture(scope="class")
+    def executor(self, opened):  # a connection starts a process on the head: several seconds
+        with opened() as executor:
+            yield executor
 
 
 def test_two_nodes_of_one_machine_share_its_files(cluster):
