@@ -15,6 +15,7 @@
     ├── BakeError           an adapter that cannot become part of a base's weights
     ├── BadData             training or evaluation data that cannot be read; the line is named
     ├── TrainingError       training that cannot start, or that did not train
+    ├── NoWorkspace         a home that does not exist, or is something else
     ├── BadProject          adaptkit.toml or adaptkit.lock that cannot be read; the line is named
     ├── BadSweep            a sweep file that cannot be read; what is wrong is named
     ├── Refused             a rule or a reviewing plugin refused
@@ -175,6 +176,10 @@ class BadData(AdaptkitError):
 
 class TrainingError(AdaptkitError):
     """Training that cannot start, or that ended without having trained."""
+
+
+class NoWorkspace(AdaptkitError):
+    """A home that does not exist, or a folder that is something else."""
 
 
 class BadProject(AdaptkitError):

@@ -65,7 +65,10 @@ def register_executors(register: Callable[[type[Executor]], None]) -> None:
 
 @hookspec
 def register_commands(cli: click.Group) -> None:
-    """Add click commands to adaptkit's own; a command that is there already is not replaced."""
+    """Add click commands to adaptkit's own; a command that is there already is not replaced.
+
+    `adaptkit.extend.pass_workspace` hands one the workspace in force.
+    """
 
 
 @hookspec

@@ -176,7 +176,7 @@ def _not_sources(given: object) -> BadRecipe:
 
 def parse(text: str) -> Ref:
     """Read one reference; `BadReference` shows the grammar."""
-    if _looks_like_path(text):
+    if is_path(text):
         return PathRef(user_path(text), text)
     if "://" in text:
         return _parse_url(text)
@@ -262,7 +262,8 @@ def check_alias(alias: str) -> str:
     return alias
 
 
-def _looks_like_path(text: str) -> bool:
+def is_path(text: str) -> bool:
+    """Whether a reference is written as a path."""
     return (
         text in {".", "..", "~"}
         or text.startswith(("./", "../", "/", "~"))

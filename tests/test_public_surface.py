@@ -17,6 +17,7 @@ PUBLIC = [
     "adaptkit.extend",
     "adaptkit.extend.artifact_files",
     "adaptkit.extend.attachments",
+    "adaptkit.extend.commands",
     "adaptkit.extend.method",
     "adaptkit.extend.module_names",
     "adaptkit.extend.review",

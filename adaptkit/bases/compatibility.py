@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from adaptkit.bases.compare import admits, compare
 from adaptkit.errors import BaseMismatch, Refused
+from adaptkit.types import Sameness
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.types import BaseIdentity, Facts, Manifest, Version
+    from adaptkit.types import BaseIdentity, Facts, Manifest, Verdict, Version
 
 
 def check_next(name: str, latest: Version, manifest: Manifest, pairs: Mapping[str, str]) -> None:
@@ -24,7 +25,14 @@ def check_next(name: str, latest: Version, manifest: Manifest, pairs: Mapping[st
         )
     verdict = compare(latest.base, manifest.base, pairs)
     if not admits(verdict, latest.base, manifest.base, "merge").allowed:
-        raise Refused(f"'{name}' holds adapters of another base", why=verdict.reason, fix=fix)
+        unsure = how_to_know(verdict, [(latest.ref, latest.base)])
+        if not_settled(verdict) and manifest.base.status != "verified":
+            unsure = [*unsure, "--base DIR measures the base of this one"]
+        raise Refused(
+            f"'{name}' holds adapters of another base",
+            why=verdict.reason,
+            fix="; ".join([*unsure, fix]),
+        )
 
 
 def check_together(
@@ -44,13 +52,38 @@ def check_together(
             raise BaseMismatch(
                 f"{pair} are for different bases",
                 why=ruling.reason,
-                fix="--force merges them all the same, and records it",
+                fix="; ".join(
+                    [
+                        *how_to_know(verdict, [(first_label, first), (label, base)]),
+                        "--force merges them all the same, and records it",
+                    ]
+                ),
             )
         if not ruling.allowed:
             facts.setdefault("forced", []).append(f"{pair}: {ruling.reason}")
         elif ruling.warning:
             facts.setdefault("warnings", []).append(f"{pair}: {ruling.warning}")
     return facts
+
+
+def not_settled(verdict: Verdict) -> bool:
+    """Whether hashing the bases would tell more than the verdict does."""
+    return verdict.sameness in {Sameness.UNKNOWN, Sameness.SAME_ARCHITECTURE}
+
+
+def how_to_know(
+    verdict: Verdict, bases: Sequence[tuple[str, BaseIdentity]], folder: str = "DIR"
+) -> list[str]:
+    """What to type to know whether labelled adapters have one base, where that is not settled."""
+    if not not_settled(verdict):
+        return []
+    unsure = [label for label, base in bases if base.status != "verified" and "://" not in label]
+    return [
+        f"adaptkit add {label} --base {folder} --name NAME"
+        if label.startswith((".", "/", "~"))
+        else f"adaptkit base verify {label} --base {folder}"
+        for label in unsure
+    ]
 
 
 def best_known(bases: Sequence[BaseIdentity]) -> BaseIdentity:

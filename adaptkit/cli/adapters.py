@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from adaptkit.cli.bulk import added_line, base_shown, report_added, report_removed
 from adaptkit.cli.output import times
 from adaptkit.cli.servers import SERVERS
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
@@ -15,7 +16,7 @@ from adaptkit.cli.session import Session, complete_ref, json_option, pass_sessio
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from adaptkit.types import Quantisation, Version
+    from adaptkit.types import Quantisation
     from adaptkit.workspace.results import Shown
 
 REF = click.argument("ref", shell_complete=complete_ref)
@@ -31,13 +32,17 @@ def init(session: Session, folder: str | None) -> None:
     from adaptkit.workspace import Workspace
 
     if folder is None and session.home is not None:
-        session.workspace.create()
-        home = str(session.workspace.home.path)
-        session.out.done({"home": home}, [f"workspace in {home}"])
-        return
-    with Workspace.init(folder or ".") as workspace:
-        home = str(workspace.home.path)
-        session.out.done({"home": home}, [f"workspace in {home}"])
+        workspace = Workspace.open(session.home)
+        workspace.create()
+    else:
+        workspace = Workspace.init(folder or ".")
+    with workspace:
+        home, made = str(workspace.home.path), workspace.new_home
+        where = f"a workspace in {home}"
+        session.out.done(
+            {"home": home, "made": made},
+            [f"made {where}" if made else f"found {where}, nothing is new"],
+        )
 
 
 def _quantisation(
@@ -55,7 +60,24 @@ def _quantisation(
 
 
 @click.command()
-@click.argument("path", metavar="PATH|URL")
+@click.argument("paths", metavar="PATH|URL...", nargs=-1, required=True)
+@click.option(
+    "--recursive",
+    is_flag=True,
+    help="Every adapter folder below PATH, each under a name of its own.",
+)
+@click.option(
+    "--name-from",
+    metavar="TEXT",
+    help="Name each after its folder: '{dir}', or '{parent}-{dir}'.  [of several: {dir}]",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="How many of several at once.",
+)
 @click.option(
     "--name",
     help="The adapter's name; a new version of it if it exists.  [of a URL: the one it has there]",
@@ -95,7 +117,10 @@ def _quantisation(
 @pass_session
 def add(
     session: Session,
-    path: str,
+    paths: tuple[str, ...],
+    recursive: bool,
+    name_from: str | None,
+    jobs: int,
     name: str | None,
     base: str | None,
     message: str,
@@ -107,25 +132,44 @@ def add(
     dialect: str | None,
     quantised: Quantisation | None,
 ) -> None:
-    """Register the adapter in folder (or file) PATH as the next version of NAME; one at a URL is pulled."""
+    """Register the adapter in folder (or file) PATH as the next version of NAME; one at a URL is pulled.
+
+    Several PATHs, or --recursive, register many at once, each named after its folder.
+    """
+    how: dict[str, Any] = {
+        "base": base,
+        "message": message,
+        "alias": alias,
+        "include": include,
+        "allow_pickle": allow_pickle,
+        "new_version": new_version,
+        "force": force,
+        "dialect": dialect,
+        "quantised": quantised,
+    }
+    if len(paths) > 1 or recursive or name_from:
+        if name and name_from:
+            raise click.UsageError("give either --name or --name-from")
+        report_added(
+            session,
+            session.workspace.add_all(
+                paths,
+                name=name,
+                name_from=name_from or "{dir}",
+                recursive=recursive,
+                jobs=jobs,
+                **how,
+            ),
+        )
+        return
+    (path,) = paths
     if name is None and ":" not in path:
-        raise click.UsageError("Missing option '--name': a folder does not say what it is called.")
-    added = session.workspace.add(
-        path,
-        name,
-        base=base,
-        message=message,
-        alias=alias,
-        include=include,
-        allow_pickle=allow_pickle,
-        new_version=new_version,
-        force=force,
-        dialect=dialect,
-        quantised=quantised,
-    )
-    session.out.data(
-        added.to_json(), f"{added.version.ref}  {_short(added.version)}" + _unchanged(added.created)
-    )
+        raise click.UsageError(
+            "Missing option '--name': a folder does not say what it is called. "
+            "--name-from '{dir}' takes the folder's own name."
+        )
+    added = session.workspace.add(path, name, **how)
+    session.out.data(added.to_json(), added_line(added))
     if added.skipped:
         session.out.say(f"left out: {', '.join(added.skipped)} (take in with --include GLOB)")
     if added.version.base.status == "unverified":
@@ -142,7 +186,10 @@ def add(
 @json_option
 @pass_session
 def show(session: Session, ref: str, recipe: bool) -> None:
-    """Show everything known of one version."""
+    """Show everything known of one version.
+
+    REF may be in a place (REMOTE:NAME, a URL) or a folder or file: nothing is fetched or registered.
+    """
     shown = session.workspace.show(ref)
     training = shown.manifest.facts.get("training")
     if recipe and isinstance(training, dict) and not shown.manifest.recipe:
@@ -194,6 +241,14 @@ def path(session: Session, ref: str, server: str | None) -> None:
     metavar="K=V",
     help="Record a measured figure; may be repeated.",
 )
+@click.option("--remove-tag", "without_tags", multiple=True, metavar="TAG", help="Take a tag away.")
+@click.option(
+    "--remove-metric",
+    "without_metrics",
+    multiple=True,
+    metavar="K",
+    help="Take a figure away.",
+)
 @click.option("--describe", metavar="TEXT", help="Say what the adapter is, all its versions.")
 @json_option
 @pass_session
@@ -203,32 +258,44 @@ def note(
     message: str | None,
     tags: tuple[str, ...],
     metrics: tuple[str, ...],
+    without_tags: tuple[str, ...],
+    without_metrics: tuple[str, ...],
     describe: str | None,
 ) -> None:
     """Write down what was learned of a version later."""
     figures = dict(_metric(text) for text in metrics)
     version = session.workspace.note(
-        ref, message=message, tags=tags, metrics=figures, description=describe
+        ref,
+        message=message,
+        tags=tags,
+        metrics=figures,
+        description=describe,
+        without_tags=without_tags,
+        without_metrics=without_metrics,
     )
     session.out.data(version.to_json(), f"noted on {version.ref}")
 
 
 @click.command()
-@REF
+@click.argument("refs", metavar="REF...", nargs=-1, required=True, shell_complete=complete_ref)
+@click.option("--all", "whole", is_flag=True, help="Every version of the adapters named.")
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 @json_option
 @pass_session
-def rm(session: Session, ref: str, yes: bool) -> None:
-    """Move a version to the trash; its number is never used again."""
-    version = session.workspace.version(ref)
+def rm(session: Session, refs: tuple[str, ...], whole: bool, yes: bool) -> None:
+    """Move versions, or with --all whole adapters, to the trash; their numbers are never used again."""
+    found = session.workspace.to_remove(refs, whole=whole)
     if not yes:
-        click.confirm(
-            f"move {version.ref} ({version.digest[7:19]}) to the trash?", abort=True, err=True
+        shown = ", ".join(f"{version.ref} ({version.digest[7:19]})" for version in found)
+        click.confirm(f"move {shown} to the trash?", abort=True, err=True)
+    if len(found) == 1:
+        removed = session.workspace.remove(found[0].ref)
+        session.out.done(
+            {"removed": [removed.to_json()], "failures": []},
+            f"{removed.ref} is in the trash: adaptkit restore {removed.ref}",
         )
-    session.workspace.remove(version.ref)
-    session.out.done(
-        version.to_json(), f"{version.ref} is in the trash: adaptkit restore {version.ref}"
-    )
+        return
+    report_removed(session, session.workspace.remove_all([version.ref for version in found]))
 
 
 @click.command()
@@ -272,18 +339,6 @@ def _metric(text: str) -> tuple[str, float]:
         raise click.BadParameter(
             f"'{text}' is not K=V with a number, such as accuracy=0.93", param_hint="--metric"
         ) from None
-
-
-def _short(version: Version) -> str:
-    return f"{version.digest[:19]}…  {version.method} rank {version.rank or '-'}  base {base_shown(version)}"
-
-
-def base_shown(version: Version) -> str:
-    return f"{version.base.name or '?'} ({version.base.status})"
-
-
-def _unchanged(created: bool) -> str:
-    return "" if created else "  unchanged"
 
 
 def _is_table(value: object) -> bool:

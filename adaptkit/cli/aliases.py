@@ -53,16 +53,20 @@ def alias(
 @click.command()
 @NAME
 @click.argument("alias_", metavar="ALIAS", required=False)
+@click.option("--to", type=int, metavar="N", help="Go back to this earlier target at once.")
 @_YES
 @json_option
 @pass_session
-def rollback(session: Session, name: str, alias_: str | None, yes: bool) -> None:
-    """Point ALIAS of NAME at where it pointed before its last move. NAME@ALIAS says the same."""
+def rollback(session: Session, name: str, alias_: str | None, to: int | None, yes: bool) -> None:
+    """Point ALIAS of NAME at where it pointed before; again, and it goes one step further back.
+
+    NAME@ALIAS says the same as NAME ALIAS.
+    """
     name, at, inside = name.partition("@")
     if bool(at) == (alias_ is not None):
         raise click.UsageError("give NAME ALIAS, or NAME@ALIAS")
     alias_ = alias_ or inside
-    _tell(session, name, session.workspace.rollback(name, alias_, confirmed=yes))
+    _tell(session, name, session.workspace.rollback(name, alias_, to, confirmed=yes))
 
 
 @click.command()

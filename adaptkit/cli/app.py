@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from adaptkit.cli.help.tasks import grouped
 from adaptkit.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from click.shell_completion import CompletionItem
 
@@ -60,6 +61,7 @@ COMMANDS = {
     "sweep": "sweep",
     "generate": "generate",
     "chat": "generate",
+    "card": "card",
     "push": "remotes",
     "pull": "remotes",
     "remote": "remotes",
@@ -186,6 +188,19 @@ def _first_sentence(command: click.Command) -> str:
     return f"{head}." if stop else text
 
 
+@contextmanager
+def _home_in_environment(home: str) -> Iterator[None]:
+    before = os.environ.get("ADAPTKIT_HOME")
+    os.environ["ADAPTKIT_HOME"] = home
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("ADAPTKIT_HOME", None)
+        else:
+            os.environ["ADAPTKIT_HOME"] = before
+
+
 def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         click.echo(f"adaptkit, version {adaptkit.__version__}")
@@ -220,6 +235,8 @@ def app(context: click.Context, session: Session, home: Path | None) -> None:
     a folder (./out/naval) or a URL (file:///mnt/team/naval@3).
     """
     session.home = home
+    if home is not None:  # for plugins that open a workspace themselves, and for what they start
+        context.with_resource(_home_in_environment(str(home.absolute())))
     context.call_on_close(session.close)
     if context.invoked_subcommand is None:
         from adaptkit.cli.status import print_status

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.cli.adapters import REF, base_shown
+from adaptkit.cli.adapters import REF
+from adaptkit.cli.bulk import base_shown
 from adaptkit.cli.output import times
 from adaptkit.cli.session import (
     Session,
@@ -19,6 +19,8 @@ from adaptkit.cli.session import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adaptkit.types import Event
     from adaptkit.workspace.results import Logged
 
@@ -60,7 +62,8 @@ def list_(
 ) -> None:
     """List the latest version of each adapter.
 
-    With WORDs, those that have every word in their name, description, message or tags.
+    With WORDs, those that have every word in their name, description, message or tags. A WORD such
+    as team: lists what is in that remote.
     """
     versions = session.workspace.list(
         base=base,
@@ -87,11 +90,14 @@ def list_(
         )
         for v in versions
     ]
+    remote = next((word for word in words if word.endswith(":")), "")
     asked = words or base or method or rank or tag or metrics or team
     empty = (
-        "no adapter matches: adaptkit list shows all"
+        f"nothing found in {remote} adaptkit remote list shows where that is"
+        if remote
+        else "no adapter matches: adaptkit list shows all"
         if asked
-        else "no adapters yet: adaptkit add PATH --name NAME"
+        else f"no adapters yet in {session.workspace.home.path}: adaptkit add PATH --name NAME"
     )
     session.out.table(
         [v.to_json() for v in versions],
@@ -114,7 +120,10 @@ def list_(
 @json_option
 @pass_session
 def log(session: Session, name: str | None, graph: bool, events: bool, limit: int | None) -> None:
-    """Show the versions of NAME, newest first, and the moves of its aliases."""
+    """Show the versions of NAME, newest first, and the moves of its aliases.
+
+    NAME may be in a place (REMOTE:NAME or a URL), of which nothing is fetched.
+    """
     if events:
         found = session.workspace.events(name, limit=limit)
         session.out.data([_as_json(event) for event in found], lambda: list(map(_event, found)))
@@ -155,6 +164,8 @@ def _logged(logged: Logged) -> list[str]:
     ]
     lines += [
         f"  @{m.alias}: {m.old or 'nothing'} → {m.new or 'nothing'}  {times.local(m.when)}  {m.author}"
+        + ("  rolled back" if m.rollback else "")
+        + ("  (undone)" if m.undone else "")
         for m in logged.moves
     ]
     lines += [f"  was called {name}" for name in logged.former_names]
@@ -162,10 +173,35 @@ def _logged(logged: Logged) -> list[str]:
 
 
 def _event(event: Event) -> str:
-    detail = json.dumps(dict(event.detail), ensure_ascii=False) if event.detail else ""
+    detail = _detail(event.detail)
     by = f"by {event.author}  " if event.author not in {"", event.actor} else ""
     line = f"{times.local(event.when)}  {event.actor or '-':<12} {event.verb:<12} {event.subject}  {by}{detail}"
     return line.rstrip()
+
+
+def _detail(detail: Mapping[str, Any]) -> str:
+    """What an event records, in words: without braces, quotes and what is empty."""
+    if set(detail) >= {"old", "new"}:
+        moved = f"{detail['old'] or 'nothing'} → {detail['new'] or 'nothing'}"
+        rest = {key: value for key, value in detail.items() if key not in {"old", "new"}}
+        return ", ".join(filter(None, [moved, _detail(rest)]))
+    parts = []
+    for key, value in detail.items():
+        if isinstance(value, dict):
+            parts.append(", ".join(f"{name} = {_plain(one)}" for name, one in value.items()))
+        elif value is True:
+            parts.append(key.replace("_", " "))
+        elif value not in (None, "", [], (), False):
+            parts.append(f"{key.replace('_', ' ')} {_plain(value)}")
+    return ", ".join(filter(None, parts))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(_plain(one) for one in value)
+    if isinstance(value, dict):
+        return _detail(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _as_json(event: Event) -> dict[str, object]:

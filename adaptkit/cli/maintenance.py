@@ -168,6 +168,8 @@ def _checked(found: Checked) -> list[str]:
     harm = sum(finding.harmful for finding in found.findings)
     repaired = sum(bool(finding.repaired) for finding in found.findings)
     end = f"{harm} not as it should be" if harm else "all sound"
+    if found.findings and not harm:
+        end = f"nothing is damaged, {len(found.findings)} to know of"
     lines.append(
         f"{found.artifacts} artifacts, {found.placements} placements: {end}"
         + (f", {repaired} repaired" if repaired else "")

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.adapters import REF
-from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.cli.output import times
+from adaptkit.cli.session import Session, json_option, pass_session, table_options
 
 if TYPE_CHECKING:
     from adaptkit.remotes.mirror import Copied
+    from adaptkit.workspace.push import Older
     from adaptkit.workspace.results import Pushed
 
 
@@ -26,8 +28,32 @@ def remote() -> None:
 @pass_session
 def add_remote(session: Session, name: str, url: str) -> None:
     """Call the root of places at URL by NAME."""
-    session.workspace.set_remote(name, url)
+    session.workspace.add_remote(name, url)
     session.out.done({"name": name, "url": url}, [f"{name} is {url}: adaptkit push REF {name}"])
+
+
+@remote.command("set-url")
+@click.argument("name")
+@click.argument("url")
+@json_option
+@pass_session
+def set_remote_url(session: Session, name: str, url: str) -> None:
+    """Give the remote NAME another URL."""
+    old = session.workspace.set_remote_url(name, url)
+    session.out.done({"name": name, "url": url, "old": old}, [f"{name} is {url} now; it was {old}"])
+
+
+@remote.command("rename")
+@click.argument("name")
+@click.argument("new", metavar="NEW")
+@json_option
+@pass_session
+def rename_remote(session: Session, name: str, new: str) -> None:
+    """Call the remote NAME something else."""
+    url = session.workspace.rename_remote(name, new)
+    session.out.done(
+        {"name": new, "url": url, "old": name}, [f"{new} is {url}; {name} is forgotten"]
+    )
 
 
 @remote.command("list")
@@ -35,12 +61,42 @@ def add_remote(session: Session, name: str, url: str) -> None:
 @pass_session
 def list_remotes(session: Session) -> None:
     """List the named remotes."""
-    remotes = session.workspace.config.remotes
+    remotes = session.workspace.remotes()
     session.out.table(
         [{"name": n, "url": u} for n, u in sorted(remotes.items())],
         ("NAME", "URL"),
         sorted(remotes.items()),
         "no remotes yet: adaptkit remote add NAME URL",
+    )
+
+
+@remote.command("show")
+@click.argument("name")
+@table_options
+@json_option
+@pass_session
+def show_remote(session: Session, name: str) -> None:
+    """Show where the remote NAME is, and the latest version of each adapter there."""
+    url = session.workspace.places.url_of(name)
+    found = session.workspace.show_remote(name)
+    if not session.out.as_json:
+        session.out.say([f"{name} is {url}"])
+    session.out.table(
+        {"name": name, "url": url, "adapters": [v.to_json() for v in found]},
+        ("VERSION", "METHOD", "RANK", "ALIASES", "CREATED", "MESSAGE"),
+        [
+            (
+                v.ref,
+                v.method,
+                str(v.rank or ""),
+                " ".join(v.aliases),
+                times.cell(v.created),
+                v.message,
+            )
+            for v in found
+        ],
+        "nothing is there, or this kind of place cannot be listed",
+        drop=("METHOD", "RANK", "CREATED", "MESSAGE", "ALIASES"),
     )
 
 
@@ -160,6 +216,12 @@ def _said(holds: bool) -> str:
     default="",
     help="Another branch than main, made when missing (hf://).",
 )
+@click.option(
+    "--as-latest", is_flag=True, help="Make it the latest there, even when it is older than that."
+)
+@click.option(
+    "--yes", is_flag=True, help="Push it even when it is older; the latest stays what it is."
+)
 @json_option
 @pass_session
 def push(
@@ -170,16 +232,19 @@ def push(
     private: bool,
     create_pr: bool,
     branch: str,
+    as_latest: bool,
+    yes: bool,
 ) -> None:
     """Publish REF at a URL or in a named remote, or in several. NAME@ALIAS carries the alias along."""
     from adaptkit.extend import PushOptions
 
     options = PushOptions(create, private, create_pr, branch)
+    older: Older = "as-latest" if as_latest else "keep-latest" if yes else "refuse"
     if len(to) == 1:
-        pushed = session.workspace.push(ref, to[0], options=options)
+        pushed = session.workspace.push(ref, to[0], options=options, older=older)
         session.out.data(pushed.to_json(), _receipt(pushed))
         return
-    done = session.workspace.push_to_all(ref, to, options=options)
+    done = session.workspace.push_to_all(ref, to, options=options, older=older)
     session.out.data([one.to_json() for one in done], list(map(_receipt, done)))
 
 
@@ -216,7 +281,10 @@ def pull(
 
 def _receipt(pushed: Pushed) -> str:
     receipt = pushed.receipt
-    sent = "unchanged, nothing sent" if receipt.unchanged else f"{receipt.sent:,} bytes sent"
+    if receipt.card_refreshed:
+        sent = "unchanged, its model card was refreshed"
+    else:
+        sent = "unchanged, nothing sent" if receipt.unchanged else f"{receipt.sent:,} bytes sent"
     there = (
         f"{receipt.place}@{receipt.number}"
         if receipt.number

@@ -71,6 +71,8 @@ class Session:
     def close(self) -> None:
         """Give back what was opened."""
         if "workspace" in self.__dict__:
+            if self.workspace.new_home:
+                self.out.say(f"made a workspace in {self.workspace.home.path}")
             self.workspace.close()
 
 

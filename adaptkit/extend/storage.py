@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptkit.errors import BadReference, NotFound, StorageError
 from adaptkit.io.progress import no_progress
+from adaptkit.types import latest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,6 +141,12 @@ class StorageBackend(ABC):
         """The place's current README.md, for places with `shows_card`; empty when there is none."""
         return ""
 
+    def write_card(self, text: str, number: int) -> None:
+        """Replace the place's README.md by the card of version `number`; nothing else changes."""
+        raise StorageError(
+            f"{self.url} does not show a card", why="this kind of place has no page of its own"
+        )
+
     def at_revision(self, revision: str) -> PlacedVersion:
         """The version at a revision of the place's own (`@rev:…`), such as a commit or a branch."""
         raise BadReference(
@@ -163,11 +170,16 @@ class StorageBackend(ABC):
         )
 
     def version(self, number: int | None = None) -> PlacedVersion:
-        """One committed version, the highest by default; `NotFound` lists the numbers there."""
+        """One committed version, by default the highest that was pushed as latest.
+
+        `NotFound` lists the numbers there.
+        """
         found = {version.number: version for version in self.list()}
         if not found or (number is not None and number not in found):
             raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, found))
-        return found[max(found) if number is None else number]
+        chosen = latest_of(found.values()) if number is None else found[number]
+        assert chosen is not None
+        return chosen
 
     def find(self, digest: str) -> PlacedVersion | None:
         """The version that this kind of place itself calls by a digest (an image's).

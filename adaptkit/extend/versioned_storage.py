@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import Conflict, Corrupt, NotFound, StorageError, StoreError
@@ -95,10 +96,25 @@ class VersionedStorage(StorageBackend):
         numbers = self.numbers()
         if not numbers or (number is not None and number not in numbers):
             raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, numbers))
-        found = self._read(max(numbers) if number is None else number)
+        if number is None:
+            return self._latest(numbers)
+        found = self._read(number)
         if isinstance(found, Corrupt):
             raise found
         return found
+
+    def _latest(self, numbers: Sequence[int]) -> PlacedVersion:
+        """The highest that was pushed as latest; one that cannot be trusted is an error, not passed over."""
+        highest: PlacedVersion | None = None
+        for number in sorted(numbers, reverse=True):
+            found = self._read(number)
+            if isinstance(found, Corrupt):
+                raise found
+            if found.latest:
+                return found
+            highest = highest or found
+        assert highest is not None
+        return highest
 
     def _read(self, number: int) -> PlacedVersion | Corrupt:
         try:
@@ -146,9 +162,7 @@ class VersionedStorage(StorageBackend):
                     fix=f"delete v{taken} there, if it is not needed, or push to another place",
                 )
             wanted = bundle.placed
-            placed = PlacedVersion(
-                number, wanted.manifest, wanted.name, wanted.message, wanted.author
-            )
+            placed = replace(wanted, number=number, revision="")
             held = {
                 f.sha256: f"v{p.number}/{f.path}"
                 for p in versions

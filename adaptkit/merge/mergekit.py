@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadRecipe, NotFound
+from adaptkit.io import yaml_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,8 +144,6 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -152,13 +151,9 @@ def _table(path: Path) -> dict[str, Any]:
     if len(raw) > _LARGEST:
         raise _wrong(path, f"more than {_LARGEST:,} bytes is no recipe")
     try:
-        for token in yaml.scan(raw.decode()):
-            if isinstance(token, (yaml.AnchorToken, yaml.AliasToken, yaml.TagToken)):
-                raise _wrong(path, "anchors, aliases and tags are not for recipes")
-        table = yaml.safe_load(raw.decode())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise _wrong(path, f"it is not YAML: {error}") from error
-    return _mapping(table)
+        return _mapping(yaml_text.load(raw.decode()))
+    except (yaml_text.BadYaml, UnicodeDecodeError) as error:
+        raise _wrong(path, str(error)) from error
 
 
 def _wrong(path: Path, why: str, fix: str = "docs/tools.md shows what is read") -> BadRecipe:

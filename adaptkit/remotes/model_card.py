@@ -46,6 +46,11 @@ _AUTO = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
 }
 _CARRIED = ("license", "language")
+_DECLARED = tuple(f"{key}:" for key in _CARRIED)
+_ABOUT_LOSS = (
+    "How far the stored weights are from what was asked for: errors of the approximation, "
+    "measured on the weights. How well the model does its work is for an evaluation to show."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class Subject:
     metrics: Mapping[str, float]
     message: str = ""
     ancestors: Sequence[Ancestor] = ()
+    tags: Sequence[str] = ()
+    description: str = ""
 
 
 def render(subject: Subject, standing: str = "") -> str:
@@ -120,6 +127,7 @@ def _front(
         "peft",
         manifest.method,
         *(["merge"] if manifest.parents else []),
+        *(tag for tag in subject.tags if not tag.startswith((*_DECLARED, "base_model:"))),
         *([f"base_model:adapter:{hub_base}"] if hub_base else []),
     ]
     old = [tag for tag in _strings(matter.get("tags")) if not tag.startswith("base_model:")]
@@ -135,11 +143,25 @@ def _front(
     }
     if subject.config.get("task_type") == "CAUSAL_LM" and "pipeline_tag" not in matter:
         values["pipeline_tag"] = "text-generation"
-    values |= {key: value for key, value in carried.items() if key not in matter}
+    declared = _declared(subject.tags)
+    values |= {key: value for key, value in {**carried, **declared}.items() if key not in matter}
     found = [one for one in _strings(_training(manifest).get("datasets")) if is_hub_id(one)]
     for key, new in (("datasets", found), ("metrics", sorted(subject.metrics))):
         if new:
             values[key] = list(dict.fromkeys(_strings(matter.get(key)) + list(new)))
+    return values
+
+
+def _declared(tags: Sequence[str]) -> dict[str, Any]:
+    """Licence and languages that tags such as `license:apache-2.0` and `language:en` declare."""
+    found = {
+        key: [t.partition(":")[2] for t in tags if t.startswith(f"{key}:")] for key in _CARRIED
+    }
+    values: dict[str, Any] = {}
+    if found["license"]:
+        values["license"] = found["license"][-1]
+    if found["language"]:
+        values["language"] = sorted(found["language"])
     return values
 
 
@@ -187,6 +209,7 @@ def _block(subject: Subject, conflicts: Sequence[str]) -> str:
         _facts(subject),
         _usage(subject),
     ]
+    parts += _section("Intended use", [inert(subject.description)] if subject.description else [])
     parts += _section("Training", [_fenced(_training(manifest))] if _training(manifest) else [])
     rows = [f"| {inert(name)} | {value:.6g} |" for name, value in sorted(subject.metrics.items())]
     parts += _section(
@@ -255,7 +278,7 @@ def _loss(loss: object) -> list[str]:
             lines.append(f"- {value:.3%} {meaning}")
     if dropped := loss.get("dropped"):
         lines.append(f"- left out: {inert(', '.join(map(str, dropped)))}")
-    return ["\n".join(lines)] if lines else []
+    return [_ABOUT_LOSS, "\n".join(lines)] if lines else []
 
 
 def _fenced(value: Any) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from adaptkit import refs
 from adaptkit.errors import BadReference, NotFound
+from adaptkit.io.safe_paths import user_path
+from adaptkit.refs import is_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +36,12 @@ class Places:
 
     def open(self, url: str) -> StorageBackend:
         """The place at a URL; nothing is touched yet."""
+        if "://" not in url:
+            raise BadReference(
+                f"'{url}' is no URL",
+                why="a place is behind a URL",
+                fix=f"for a folder: {user_path(url).absolute().as_uri()}",
+            )
         place = self.plugins.backend_for(url).open(url.rstrip("/"))
         endpoint = self.endpoints.get(url.partition("://")[0])
         return place.at(endpoint) if endpoint else place
@@ -55,6 +63,8 @@ class Places:
                     why="the place gives the number",
                     fix=f"adaptkit push {name} {parsed.url}",
                 )
+            return self.open(to)
+        if is_path(to):
             return self.open(to)
         remote, _, other = to.partition(":")
         return self._in_remote(remote, refs.check_name(other or name))

@@ -15,8 +15,8 @@ class TestMedian(StrategyConformance):
 
 `StrategyConformance` asks for `strategy`, `MethodConformance` for `method` and `adapter_dir`,
 `StorageConformance` for `place`, and, optionally, `behind`, `CommandConformance` for `command`,
-`ReviewConformance` for `review`, `EventConformance` for `on_event`,
-`ExecutorConformance` for `opened`. It needs pytest.
+`ReviewConformance` for `review`, `EventConformance` for `on_event`, `ExecutorConformance` for `opened`.
+`run_command` runs a command of a plugin in a workspace of the test's. It needs pytest.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ pytest.register_assert_rewrite(
 )  # before they are imported: a failing check then shows its values
 
 from adaptkit.testing.behind import Behind, FolderBehind  # noqa: E402
+from adaptkit.testing.commands import run_command  # noqa: E402
 from adaptkit.testing.executors import ExecutorConformance  # noqa: E402
 from adaptkit.testing.followers import (  # noqa: E402
     CommandConformance,
@@ -52,4 +53,5 @@ __all__ = [
     "ReviewConformance",
     "StorageConformance",
     "StrategyConformance",
+    "run_command",
 ]

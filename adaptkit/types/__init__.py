@@ -212,7 +212,7 @@ class Version:
 
     @property
     def ref(self) -> str:
-        return f"{self.name}@{self.number}"
+        return f"{self.name}@{self.number}" if self.number else self.name
 
     def __repr__(self) -> str:
         rank = f" rank {self.rank}" if self.rank else ""
@@ -308,13 +308,18 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class AliasMove:
-    """One move of a movable name; `old` or `new` is None when the alias was made or dropped."""
+    """One move of a movable name; `old` or `new` is None when the alias was made or dropped.
+
+    A `rollback` goes back along the history; the moves it takes back are `undone`.
+    """
 
     alias: str
     old: int | None
     new: int | None
     when: str
     author: str = ""
+    rollback: bool = False
+    undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +340,7 @@ class PlacedVersion:
     """A version in a place: its number there, and the manifest in its `adaptkit.json`.
 
     What has no number has 0. `revision` is the place's own name for this state, such as a commit.
+    What was pushed without becoming the `latest` of its place is not what the bare name means there.
     """
 
     number: int
@@ -343,6 +349,7 @@ class PlacedVersion:
     message: str = ""
     author: str = ""
     revision: str = field(default="", compare=False)
+    latest: bool = True
 
     @property
     def described(self) -> bool:
@@ -352,7 +359,8 @@ class PlacedVersion:
     def to_json(self) -> dict[str, Any]:
         """The whole `adaptkit.json` of a placed version."""
         names = ("name", "number", "message", "author")
-        return self.manifest.to_json() | {name: getattr(self, name) for name in names}
+        table = self.manifest.to_json() | {name: getattr(self, name) for name in names}
+        return table if self.latest else table | {"latest": False}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlacedVersion:
@@ -362,7 +370,14 @@ class PlacedVersion:
         check_placed(data)
         number = data["number"]
         name, message, author = (data.get(key, "") for key in ("name", "message", "author"))
-        return cls(number, Manifest.from_json(data), name, message, author)
+        latest = data.get("latest", True)
+        return cls(number, Manifest.from_json(data), name, message, author, latest=latest)
+
+
+def latest_of(placed: Iterable[PlacedVersion]) -> PlacedVersion | None:
+    """What a bare name means in a place: the highest version that was pushed as latest."""
+    found = sorted(placed, key=lambda one: one.number)
+    return next((one for one in reversed(found) if one.latest), found[-1] if found else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +396,7 @@ class Receipt:
     state: str = "published"  # published | proposed; what is proposed has the number 0
     note: str = ""
     link: str = ""  # where people can look at it
+    card_refreshed: bool = False  # nothing was sent but the page, which had changed
 
 
 # ---------------------------------------------------------------- events

@@ -92,6 +92,7 @@ class _Placed(Struct):
     name: Name = ""
     message: Annotated[str, Meta(max_length=LONGEST_MESSAGE)] = ""
     author: Name = ""
+    latest: bool = True
     facts: _Facts | None = None
 
 
@@ -101,7 +102,7 @@ def check_manifest(data: Any) -> None:
 
 
 def check_placed(data: Any) -> None:
-    """Refuse what a place adds to a manifest (name, number, message, author), and facts of another shape."""
+    """Refuse what a place adds to a manifest (name, number, message, author, latest), and facts of another shape."""
     _check(data, _Placed)
     if len(data.get("message", "").encode(errors="replace")) > LONGEST_MESSAGE:
         raise ValueError(f"its message is longer than {LONGEST_MESSAGE:,} bytes")

@@ -8,17 +8,18 @@ from __future__ import annotations
 from adaptkit.workspace import (
     adapters,
     aliases,
+    bulk,
     config,
     history,
     maintenance,
     project,
-    remotes,
     signing,
     trust,
 )
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
 from adaptkit.workspace import calibrate as calibrating
+from adaptkit.workspace import card as cards
 from adaptkit.workspace import demo as demonstration
 from adaptkit.workspace import distil as distilling
 from adaptkit.workspace import evaluate as evaluating
@@ -26,6 +27,7 @@ from adaptkit.workspace import generate as generating
 from adaptkit.workspace import merge as merging
 from adaptkit.workspace import pull as pulling
 from adaptkit.workspace import push as pushing
+from adaptkit.workspace import remotes as named_remotes
 from adaptkit.workspace import serve as serving
 from adaptkit.workspace import status as looking
 from adaptkit.workspace import strip as stripping
@@ -46,6 +48,7 @@ class Workspace(Context):
 
     # adapters
     add = adapters.add
+    add_all = bulk.add_all
     list = adapters.list_adapters
     version = find_version
     show = adapters.show
@@ -53,6 +56,8 @@ class Workspace(Context):
     load = adapters.load
     note = adapters.note
     remove = adapters.remove
+    to_remove = bulk.to_remove
+    remove_all = bulk.remove_all
     restore = adapters.restore
     trash = adapters.trash
     export = adapters.export
@@ -94,10 +99,16 @@ class Workspace(Context):
     push = pushing.push
     push_to_all = pushing.push_to_all
     pull = pulling.pull
+    card = cards.card
     rebuild = pulling.rebuild
-    set_remote = remotes.set_remote
-    check_remote = remotes.check_remote
-    mirror = remotes.mirror_remote
+    remotes = named_remotes.list_remotes
+    add_remote = named_remotes.add_remote
+    set_remote = named_remotes.set_remote
+    set_remote_url = named_remotes.set_remote_url
+    rename_remote = named_remotes.rename_remote
+    show_remote = named_remotes.show_remote
+    check_remote = named_remotes.check_remote
+    mirror = named_remotes.mirror_remote
 
     # project
     lock = project.lock

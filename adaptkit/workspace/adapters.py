@@ -29,6 +29,7 @@ from adaptkit.workspace.lookup.artifacts import (
     verified_tree,
 )
 from adaptkit.workspace.lookup.bases import find_base, same_base
+from adaptkit.workspace.lookup.places import list_remote, narrowed, remote_in, show_elsewhere
 from adaptkit.workspace.pull import pull
 from adaptkit.workspace.results import Shown
 from adaptkit.workspace.units import parse_condition, parse_rank
@@ -178,8 +179,14 @@ def list_adapters(
     """The latest version of each name (or `every` version), narrowed.
 
     `rank` is `8` or `>=8`, `metrics` are conditions such as `accuracy>=0.9`, and each of `words`
-    must be found in the name, the names it had, the description, the message or a tag.
+    must be found in the name, the names it had, the description, the message or a tag. A word such
+    as `team:` lists what is in that remote.
     """
+    unfit = {"--base": base, "--rank": rank, "--tag": tag, "--metric": metrics, "--team": team}
+    if (remote := remote_in(tuple(words), dict(unfit))) is not None:
+        others = tuple(word for word in words if word != f"{remote}:")
+        return narrowed(list_remote(context, remote, every=every), others, method)
+    context.check_home()
     find = context.registry.versions if every else context.registry.latest_versions
     fitting = None
     if base is not None:
@@ -204,8 +211,11 @@ def list_adapters(
 
 
 def show(context: Context, ref: str) -> Shown:
-    """Everything known of one version."""
-    version = find_version(context, ref)
+    """Everything known of one version: registered, in a place, or in a folder that is not registered."""
+    parsed = refs.parse(ref)
+    if isinstance(parsed, (refs.UrlRef, refs.RemoteRef, refs.PathRef)):
+        return show_elsewhere(context, parsed)
+    version = find_version(context, parsed)
     return Shown(
         version,
         manifest_of(context, version),
@@ -252,10 +262,13 @@ def note(
     tags: Sequence[str] = (),
     metrics: Mapping[str, float] | None = None,
     description: str | None = None,
+    without_tags: Sequence[str] = (),
+    without_metrics: Sequence[str] = (),
 ) -> Version:
     """Write down what was learned later.
 
-    A message, tags and metrics of a version, the description of its adapter.
+    A message, tags and metrics of a version, the description of its adapter. `without_tags` and
+    `without_metrics` are taken away; `NotFound` lists those that are there.
     """
     version = find_version(context, ref)
     for key, value in (metrics or {}).items():
@@ -274,6 +287,8 @@ def note(
         tags=tuple(tags),
         metrics=metrics or {},
         description=description,
+        without_tags=tuple(without_tags),
+        without_metrics=tuple(without_metrics),
         author=context.config.author,
     )
     emit(context, "noted", noted.ref, noted.digest)
@@ -311,6 +326,7 @@ def restore(context: Context, ref: str) -> Version:
 
 def trash(context: Context) -> tuple[Version, ...]:
     """The versions that `restore` can bring back."""
+    context.check_home()
     return tuple(context.registry.trash())
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from adaptkit import refs
 from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.compare import admits
+from adaptkit.bases.compatibility import how_to_know
 from adaptkit.errors import BakeError, BaseMismatch, Unmergeable
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
@@ -164,12 +165,18 @@ def bake_opened(
 
     found = measured_base(context, base).identity
     for ref, known in declared:
-        ruling = admits(same_base(context, known, found), known, found, "bake")
+        verdict = same_base(context, known, found)
+        ruling = admits(verdict, known, found, "bake")
         if not ruling.allowed and not force:
             raise BaseMismatch(
                 f"cannot bake {ref} into {base}",
                 why=ruling.reason,
-                fix="give the base it was trained on, or --force",
+                fix="; ".join(
+                    [
+                        *how_to_know(verdict, [(ref, known)], str(base)),
+                        "give the base it was trained on, or --force",
+                    ]
+                ),
             )
         for text in filter(None, (ruling.reason, ruling.warning)):
             context.notify(f"{ref} and {base}: {text}")

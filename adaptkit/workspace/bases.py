@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 def list_bases(context: Context) -> tuple[tuple[BaseIdentity, int], ...]:
     """Every base known, with the number of versions made for it."""
+    context.check_home()
     return tuple(context.registry.bases())
 
 
 def base_names(context: Context) -> dict[str, BaseIdentity]:
     """What people call bases here."""
+    context.check_home()
     return context.registry.base_names()
 
 

@@ -16,10 +16,11 @@ Value = str | tuple[str, ...]
 
 def list_config(context: Context) -> Mapping[str, Value]:
     """Every setting that has a value, the environment's included, by key."""
+    context.check_home()
     config = context.config
     policy = str(config.policy) if config.policy else ""
     found: dict[str, Value] = {
-        "author": config.author,
+        "author": config.named_author,
         "registry_url": config.registry_url,
         "executor": config.executor,
         "protected": config.protected,

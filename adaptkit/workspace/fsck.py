@@ -117,7 +117,7 @@ def check_orphans(
             yield Finding(
                 "orphaned",
                 f"the manifest {digest[:19]}…",
-                "no version has it (an add that was killed?): gc takes it",
+                "no version has it: gc takes it",
             )
     for path in sorted((store.root / "objects").glob("??/*")):
         if path.name not in blobs | held and not path.name.startswith("."):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from adaptkit import refs
 from adaptkit.errors import NotFound
+from adaptkit.workspace.aliases import mark_undone
 from adaptkit.workspace.lookup.artifacts import find_version
+from adaptkit.workspace.lookup.places import log_elsewhere
 from adaptkit.workspace.results import Logged
 
 if TYPE_CHECKING:
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
 
 
 def log(context: Context, name: str) -> Logged:
-    """The versions of a name, newest first, and the moves of its aliases."""
+    """The versions of a name, newest first, and the moves of its aliases; or the versions of a place."""
+    parsed = refs.parse(name)
+    if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
+        return log_elsewhere(context, parsed)
     name = find_version(context, refs.check_name(name)).name
     return Logged(
         tuple(reversed(context.registry.versions(name=name))),
-        tuple(context.registry.alias_history(name)),
+        mark_undone(context.registry.alias_history(name)),
         context.registry.former_names(name),
     )
 
@@ -30,6 +35,7 @@ def events(
     context: Context, name: str | None = None, *, limit: int | None = None
 ) -> tuple[Event, ...]:
     """What was done to an adapter, under whatever name, or to anything; newest first."""
+    context.check_home()
     names: tuple[str, ...] = ()
     if name is not None:
         refs.check_name(name)

@@ -42,6 +42,7 @@ def check_workspace(
     """
     from adaptkit.workspace import fsck
 
+    context.check_home()
     registry = context.registry
     manifests = list(registry.manifests())
     placements = registry.all_placements()
@@ -110,11 +111,10 @@ def collect_garbage(
     trash = gc.TRASH if trash is None else trash
     now = context.clock()
     before = (now - timedelta(seconds=trash)).isoformat(timespec="microseconds")
-    gone = (
-        context.registry.purgeable(before)
-        if dry_run
-        else context.registry.purge(before, author=context.config.author)
-    )
+    context.check_home()
+    gone = context.registry.purgeable(before)
+    if gone and not dry_run:
+        gone = context.registry.purge(before, author=context.config.author)
     done = gc.sweep(
         context.store,
         partial(_needed, context),
@@ -144,6 +144,7 @@ def info(context: Context) -> Info:
     """How much there is: counts, bytes, and quotas where the configuration sets them."""
     from adaptkit.store.gc import trash_size
 
+    context.check_home()
     sizes = dict(context.registry.sizes())
     root = context.store.root
     here = {
@@ -168,6 +169,7 @@ def info(context: Context) -> Info:
 
 def export_registry(context: Context, path: str | os.PathLike[str]) -> Path:
     """Write the whole registry to a file of JSON lines, whole or not at all."""
+    context.check_home()
     target = user_path(path).absolute()
     data = "".join(f"{line}\n" for line in context.registry.export_lines()).encode()
     with os_errors("write", target):
@@ -206,6 +208,7 @@ def verify(context: Context, ref: str | None = None, *, on: str | None = None) -
     What this store never had, but a placement holds, is no damage. `on` names an executor whose workers hash what is
     here.
     """
+    context.check_home()
     digests = (
         [find_version(context, ref).digest]
         if ref

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.bases.compatibility import check_next
 from adaptkit.errors import AdaptkitError, Conflict, StorageError
 from adaptkit.io.staging import staging
 from adaptkit.remotes import foreign, transfer
@@ -16,8 +15,9 @@ from adaptkit.workspace.context.moments import receive_moments
 from adaptkit.workspace.context.reviews import review_move
 from adaptkit.workspace.context.signatures import admit, kept_signatures
 from adaptkit.workspace.lookup.adapters import ingest_pulled
-from adaptkit.workspace.lookup.artifacts import register
+from adaptkit.workspace.lookup.artifacts import check_addition, register
 from adaptkit.workspace.lookup.bases import learn
+from adaptkit.workspace.lookup.places import choose_placed
 from adaptkit.workspace.results import Added
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def pull(
     It is called `name`, else as its place is; the name written inside decides nothing. What
     adaptkit did not make is looked at as `add` looks at a folder.
     """
-    place, selector = context.places.to_pull(source)
-    placed = transfer.choose(place, selector)
+    place, placed = choose_placed(context, source)
     parsed = refs.parse(source)
     if name is not None:
         called = refs.check_name(name)
@@ -51,7 +50,7 @@ def pull(
         called = parsed.name
     else:
         called = foreign.name_of(place)
-    return _take(
+    taken = _take(
         context,
         place,
         placed,
@@ -62,6 +61,14 @@ def pull(
         allow_pickle=allow_pickle,
         asked=parsed.name if isinstance(parsed, refs.RemoteRef) else None,
     )
+    if not taken.created and getattr(parsed, "selector", None) is None:
+        newest = context.registry.version(taken.version.name)
+        if newest.number > taken.version.number:
+            context.notify(
+                f"the latest of {place.url}, @{placed.number}, is {taken.version.ref} here, "
+                f"which is older than {newest.ref}"
+            )
+    return taken
 
 
 def rebuild(context: Context, source: str) -> tuple[Added, ...]:
@@ -186,7 +193,8 @@ def _take(
     signatures = admit(context, place, placed, asked)
     if alias is not None:
         review_move(context, name, alias, context.registry.next_number(name))
-    size, pairs = sum(entry.size for entry in placed.manifest.files), dict(context.pairs)
+    size = sum(entry.size for entry in placed.manifest.files)
+
     if not placed.described:
         with (
             staging(context.tmp) as work,
@@ -198,6 +206,7 @@ def _take(
             return register(
                 context, prepared, name, alias=alias, new_version=new_version, origin=origin
             )
+    check = check_addition(context, name, placed.manifest, new_version=new_version)
     with context.store.working(), context.watch(f"pulling {name}", size, "bytes") as progress:
         manifest = transfer.fetch(place, placed, context.store, progress)
         version, created = context.registry.add_version(
@@ -209,7 +218,7 @@ def _take(
             origin=origin,
             alias=alias,
             number=placed.number or None,
-            admit=None if new_version else lambda latest: check_next(name, latest, manifest, pairs),
+            admit=check,
         )
     for signature in signatures:
         if signature.statement.manifest.digest == manifest.digest:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict, replace
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from adaptkit import refs
-from adaptkit.errors import AdaptkitError, Corrupt, StorageError
+from adaptkit.errors import AdaptkitError, Corrupt, Refused, StorageError
 from adaptkit.extend import Bundle, PushOptions
 from adaptkit.extend.artifact_files import README
 from adaptkit.extend.review import Publish
 from adaptkit.io.files import atomic_write
 from adaptkit.io.staging import staging
 from adaptkit.remotes import transfer
-from adaptkit.types import FileEntry, PlacedVersion, Placement
+from adaptkit.types import FileEntry, PlacedVersion, Placement, latest_of
+from adaptkit.workspace.card import refresh, written
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.moments import send_moments
 from adaptkit.workspace.context.reviews import check_reviews, review
@@ -29,16 +29,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.extend import StorageBackend
-    from adaptkit.remotes.model_card import Ancestor
     from adaptkit.signing.signatures import Signature
-    from adaptkit.types import Parent, Version
+    from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
 
-def push(context: Context, ref: str, to: str, *, options: PushOptions | None = None) -> Pushed:
+Older = Literal["refuse", "keep-latest", "as-latest"]
+"""What a push of a version older than the place's latest does."""
+
+
+def push(
+    context: Context,
+    ref: str,
+    to: str,
+    *,
+    options: PushOptions | None = None,
+    older: Older = "refuse",
+) -> Pushed:
     """Publish a version at a URL or in a named remote.
 
-    A digest that is there already sends nothing.
+    A digest that is there already sends nothing. One that is `older` than the latest there is
+    refused, unless it is to stay behind that one or to become the latest itself.
 
     Where people look at a version's README.md, it gets a model card.
     """
@@ -64,6 +75,8 @@ def push(context: Context, ref: str, to: str, *, options: PushOptions | None = N
             kept_signatures(context).paths(signatures),
         ),
     )
+    behind = older != "as-latest" and _is_older(context, version, place, refuse=older == "refuse")
+    placed = replace(placed, latest=not behind)
     alias = (
         parsed.selector.value
         if isinstance(parsed, refs.NameRef) and parsed.selector and parsed.selector.kind == "alias"
@@ -83,6 +96,8 @@ def push(context: Context, ref: str, to: str, *, options: PushOptions | None = N
                 context, bundle, version, place.url, standing, work
             ),
         )
+    if refresh(context, version, manifest, place, receipt):
+        receipt = replace(receipt, card_refreshed=True)
     if receipt.number:
         context.registry.record_placement(
             Placement(place.url, receipt.number, receipt.digest, context.now()),
@@ -100,7 +115,12 @@ def push(context: Context, ref: str, to: str, *, options: PushOptions | None = N
 
 
 def push_to_all(
-    context: Context, ref: str, to: Sequence[str], *, options: PushOptions | None = None
+    context: Context,
+    ref: str,
+    to: Sequence[str],
+    *,
+    options: PushOptions | None = None,
+    older: Older = "refuse",
 ) -> tuple[Pushed, ...]:
     """Publish a version in several places.
 
@@ -112,7 +132,7 @@ def push_to_all(
     done, failures = list[Pushed](), list[str]()
     for place in to:
         try:
-            done.append(push(context, ref, place, options=options))
+            done.append(push(context, ref, place, options=options, older=older))
         except AdaptkitError as error:
             failures.append(error.summary)
     if failures:
@@ -127,44 +147,38 @@ def push_to_all(
     return tuple(done)
 
 
+def _is_older(context: Context, version: Version, place: StorageBackend, *, refuse: bool) -> bool:
+    """Whether what a bare name means in the place is a higher version of this one's name here."""
+    own = {v.digest: v for v in context.registry.versions(name=version.name)}  # the last of each
+    if all(one.number <= version.number for one in own.values()):
+        return False
+    there = transfer.placed_versions(place)
+    latest = latest_of(there)
+    newer = own.get(latest.manifest.digest) if latest else None
+    if latest is None or newer is None or newer.number <= version.number:
+        return False
+    if any(one.manifest.digest == version.digest for one in there):
+        return False  # nothing will be sent
+    if refuse:
+        raise Refused(
+            f"{version.ref} is older than the latest in {place.url}",
+            why=f"@{latest.number} there is {newer.ref}, and this would get a higher number",
+            fix="--yes pushes it and leaves the latest as it is; --as-latest makes it the latest",
+        )
+    return True
+
+
 def _dressed(
     context: Context, bundle: Bundle, version: Version, url: str, standing: str, work: Path
 ) -> Bundle:
     """A bundle whose README.md is its model card, around what people wrote there."""
-    from adaptkit.adapters.adapter import read_config
-    from adaptkit.remotes import model_card
-
-    readme = bundle.paths.get(README)
-    own = readme.read_text("utf-8", errors="replace") if readme else ""
-    config = read_config(context.store.tree(version.digest), version.ref)
-    parents = [_ancestor(context, parent) for parent in bundle.manifest.parents]
-    subject = model_card.Subject(
-        version.name, url, bundle.manifest, config, version.metrics, version.message, parents
-    )
-    data = model_card.render(subject, standing or own).encode()
+    data = written(context, version, bundle.manifest, url, standing).encode()
     path = work / README
     atomic_write(path, data)
     entry = FileEntry(README, len(data), sha256(data).hexdigest())
     extras = (*(extra for extra in bundle.manifest.extras if extra.path != README), entry)
     placed = replace(bundle.placed, manifest=replace(bundle.manifest, extras=extras))
     return replace(bundle, placed=placed, paths={**bundle.paths, README: path})
-
-
-def _ancestor(context: Context, parent: Parent) -> Ancestor:
-    """What a card shows of a parent.
-
-    Its own card, where it is here, and the places that hold it.
-    """
-    from adaptkit.remotes import model_card
-
-    text = ""
-    with suppress(AdaptkitError):
-        extras = {entry.path: entry for entry in context.store.manifest(parent.digest).extras}
-        if README in extras:
-            text = context.store.blob(extras[README].sha256).read_text("utf-8", errors="replace")
-    return model_card.Ancestor(
-        parent, text, tuple(p.place for p in context.registry.placements(parent.digest))
-    )
 
 
 def _fitting_signatures(context: Context, placed: PlacedVersion) -> tuple[Signature, ...]:

@@ -6,12 +6,13 @@ from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import StorageError
+from adaptkit.errors import Conflict, StorageError
 from adaptkit.extend import PushOptions
 from adaptkit.extend.review import Publish
 from adaptkit.io.staging import staging
 from adaptkit.types import Version
 from adaptkit.workspace.context.reviews import check_reviews, review
+from adaptkit.workspace.lookup.places import list_remote
 from adaptkit.workspace.results import Probed
 
 if TYPE_CHECKING:
@@ -24,6 +25,38 @@ if TYPE_CHECKING:
     from adaptkit.workspace.context.context import Context
 
 
+def list_remotes(context: Context) -> Mapping[str, str]:
+    """The URLs of the named remotes, by name."""
+    context.check_home()
+    return dict(sorted(context.config.remotes.items()))
+
+
+def add_remote(context: Context, name: str, url: str) -> None:
+    """Name the root of places at `url`; `Conflict` where the name is taken."""
+    if (known := context.config.remotes.get(name)) is not None:
+        raise Conflict(
+            f"there is a remote called {name} already",
+            why=f"it is {known}",
+            fix=f"adaptkit remote set-url {name} {url}, or choose another name",
+        )
+    set_remote(context, name, url)
+
+
+def set_remote_url(context: Context, name: str, url: str) -> str:
+    """Give a remote another URL; returns the one it had."""
+    old = context.places.url_of(name)
+    set_remote(context, name, url)
+    return old
+
+
+def rename_remote(context: Context, old: str, new: str) -> str:
+    """Call a remote something else; returns its URL."""
+    url = context.places.url_of(old)
+    add_remote(context, new, url)
+    set_remote(context, old, None)
+    return url
+
+
 def set_remote(context: Context, name: str, url: str | None) -> None:
     """Name the root of places at `url`, or (None) forget the name; what is stored there stays."""
     if url is None:
@@ -32,6 +65,11 @@ def set_remote(context: Context, name: str, url: str | None) -> None:
         context.places.open(url)
     context.home.set_remote(name, url and url.rstrip("/"))
     del context.config
+
+
+def show_remote(context: Context, remote: str) -> tuple[Version, ...]:
+    """The latest version of each adapter in a remote."""
+    return list_remote(context, remote)
 
 
 def check_remote(context: Context, remote: str) -> Probed:

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 class Added:
     """A version and whether it is new (`created`) or what the name already was.
 
-    `skipped` files did not come in.
+    `skipped` files did not come in. `same_as` is another version with the same bytes.
     """
 
     version: Version
     created: bool
     skipped: tuple[str, ...] = ()
+    same_as: str = ""
 
     def __repr__(self) -> str:
         return f"<Added {self.version.ref}{'' if self.created else ', unchanged'}>"
@@ -50,7 +51,35 @@ class Added:
             "created": self.created,
             "aliases": list(version.aliases),
             "skipped": list(self.skipped),
+            "same_as": self.same_as,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class AddedAll:
+    """Many adapters added: each version, a message for each that failed, and files left out."""
+
+    added: tuple[Added, ...]
+    failures: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "added": [one.to_json() for one in self.added],
+            "failures": list(self.failures),
+            "left_out": list(self.left_out),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedAll:
+    """Versions moved to the trash, and a message for each that could not be."""
+
+    removed: tuple[Version, ...]
+    failures: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"removed": [v.to_json() for v in self.removed], "failures": list(self.failures)}
 
 
 @dataclass(frozen=True, slots=True)

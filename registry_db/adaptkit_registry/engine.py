@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import URL, Engine, create_engine, event, exc, inspect, make_url, text
+from sqlalchemy import URL, Engine, StaticPool, create_engine, event, exc, inspect, make_url, text
 
 from adaptkit.errors import (
     NotARegistry,
@@ -27,7 +27,7 @@ from adaptkit.errors import (
     install_line,
 )
 from adaptkit_registry.driver_errors import busy_timeout, database_errors, shown
-from adaptkit_registry.schema import about
+from adaptkit_registry.schema import about, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,15 @@ def open_engine(where: str | Path) -> Engine:
     _ENGINES[engine] = (
         _inode(Path(url.database)) if url.get_backend_name() == "sqlite" and url.database else None
     )
+    return engine
+
+
+def empty_engine() -> Engine:
+    """An engine on an empty registry in memory: what a file that does not exist reads as."""
+    engine = create_engine(
+        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
+    metadata.create_all(engine)
     return engine
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from adaptkit.errors import BadReference, Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, Manifest
@@ -18,12 +18,22 @@ from adaptkit_registry.maintenance import Maintenance
 from adaptkit_registry.names import Names
 from adaptkit_registry.placements import Placements
 from adaptkit_registry.rows import LIVE, read_versions, version_query, write_artifact
-from adaptkit_registry.schema import adapters, alias_moves, aliases, artifacts, redirects, versions
+from adaptkit_registry.schema import (
+    adapters,
+    alias_moves,
+    aliases,
+    artifacts,
+    events,
+    redirects,
+    versions,
+)
 from adaptkit_registry.search import filtered, starts
 from adaptkit_registry.transactions import ANY, once_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Connection
 
     from adaptkit.types import Version
 
@@ -97,6 +107,34 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
             if alias is not None:
                 self._point(connection, adapter_id, name, alias, number, ANY, actor)
             return self._one(connection, name, number), same is None
+
+    def check_addition(
+        self, name: str, digest: str, admit: Callable[[Version], None] | None = None
+    ) -> None:
+        """Raise what `add_version` would, before anything is stored for it."""
+        with self._reading() as connection:
+            named = self._known(connection, name)
+            if named is None:
+                self._check_case(connection, name)
+                return
+            if admit is None:
+                return
+            query = version_query().where(versions.c.adapter_id == named.id, LIVE)
+            query = query.order_by(versions.c.number.desc()).limit(1)
+            latest = next(iter(read_versions(connection, query)), None)
+        if latest is not None and latest.digest != digest:
+            admit(latest)
+
+    def refs_of(self, digest: str) -> tuple[str, ...]:
+        """What the live versions of a digest are called, oldest first."""
+        query = (
+            select(adapters.c.name, versions.c.number)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(versions.c.digest == digest, LIVE)
+            .order_by(versions.c.id)
+        )
+        with self._reading() as connection:
+            return tuple(f"{name}@{number}" for name, number in connection.execute(query))
 
     def version(
         self,
@@ -190,9 +228,14 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
         tags: Sequence[str] = (),
         metrics: Mapping[str, float] | None = None,
         description: str | None = None,
+        without_tags: Sequence[str] = (),
+        without_metrics: Sequence[str] = (),
         author: str = "",
     ) -> Version:
-        """Replace the message, add tags, set metrics; `description` is that of the adapter, all its versions."""
+        """Replace the message, add and remove tags, set and remove metrics.
+
+        `description` is that of the adapter, all its versions.
+        """
         check_texts(f"{name}@{number}", message=message or "", author=author)
         with self._writing() as connection:
             version_id = self._version_id(connection, name, number)
@@ -209,7 +252,12 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
                 self._replace(connection, "tags", version_id, tag=tag)
             for key, value in (metrics or {}).items():
                 self._replace(connection, "metrics", version_id, name=key, value=value)
+            for kind, gone in (("tags", without_tags), ("metrics", without_metrics)):
+                for text in gone:
+                    self._take_away(connection, kind, version_id, text)
             detail = {"message": message, "tags": list(tags), "metrics": dict(metrics or {})}
+            if taken := [*without_tags, *without_metrics]:
+                detail["without"] = taken
             detail |= {} if description is None else {"description": description}
             noted = self._one(connection, name, number)
             self._record(connection, Event("noted", noted.ref, noted.digest, detail, actor=author))
@@ -276,6 +324,7 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
                     else "that name leads to an adapter that had it before"
                 )
                 raise Conflict(f"cannot rename {name} to {new}", why=why, fix="choose another name")
+            self._check_case(connection, new, adapter_id)
             connection.execute(redirects.delete().where(redirects.c.name == new))
             connection.execute(
                 redirects.insert().values(name=name, adapter_id=adapter_id, when=self._now())
@@ -299,11 +348,14 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
         *,
         expect: int | None = ANY,
         author: str = "",
+        rollback: bool = False,
     ) -> AliasMove:
         """Compare-and-swap: `Conflict` unless the alias points at `expect` (None: nowhere; ANY: do not ask)."""
         with self._writing() as connection:
             adapter_id, name, _ = self._adapter(connection, name)
-            return self._point(connection, adapter_id, name, alias, number, expect, author)
+            return self._point(
+                connection, adapter_id, name, alias, number, expect, author, rollback=rollback
+            )
 
     def aliases(self, name: str) -> dict[str, int]:
         """Where each alias of a name points."""
@@ -321,10 +373,22 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
             )
             if alias is not None:
                 query = query.where(alias_moves.c.alias == alias)
+            back = self._rollbacks(connection, adapter_id, name)
             return tuple(
-                AliasMove(r.alias, r.old, r.new, r.when, r.author)
+                AliasMove(r.alias, r.old, r.new, r.when, r.author, (r.alias, r.when) in back)
                 for r in connection.execute(query)
             )
+
+    @staticmethod
+    def _rollbacks(connection: Connection, adapter_id: int, name: str) -> set[tuple[str, str]]:
+        """Which moves of aliases were rollbacks: the alias and the time of each, from the events."""
+        former = select(redirects.c.name).where(redirects.c.adapter_id == adapter_id)
+        names = {name, *connection.execute(former).scalars()}
+        subject = or_(*(events.c.subject.startswith(f"{n}@", autoescape=True) for n in names))
+        query = select(events.c.subject, events.c.when).where(
+            events.c.verb == "alias-moved", subject, events.c.detail.contains('"rollback":true')
+        )
+        return {(r.subject.rpartition("@")[2], r.when) for r in connection.execute(query)}
 
 
 def _ambiguous(prefix: str, found: Sequence[Version]) -> BadReference:

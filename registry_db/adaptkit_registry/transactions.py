@@ -5,14 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
+from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeVar
 
 from sqlalchemy import func, select
 
-from adaptkit.errors import Conflict, NotFound
+from adaptkit.errors import Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, canonical_json
 from adaptkit_registry.driver_errors import Overtaken, database_errors, shown
-from adaptkit_registry.engine import close_engine, open_engine, to_read, to_write
+from adaptkit_registry.engine import close_engine, empty_engine, open_engine, to_read, to_write
 from adaptkit_registry.rows import LIVE, read_versions, version_query
 from adaptkit_registry.schema import (
     adapters,
@@ -27,7 +29,6 @@ from adaptkit_registry.schema import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from sqlalchemy import Connection, Engine, Select
 
@@ -40,6 +41,10 @@ ANY: Final = -1
 def utc_now() -> str:
     """The time, in the one form the registry writes."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _nothing() -> None:
+    """No preparation."""
 
 
 P = ParamSpec("P")
@@ -72,16 +77,42 @@ class Transactions:
 
     def __init__(self, engine: Engine, clock: Callable[[], str] = utc_now) -> None:
         self._engine, self._now = engine, clock
+        self._absent: Path | None = None
+        self._making: Callable[[], None] = _nothing
+        self._lock = Lock()
 
     @classmethod
-    def open(cls, where: str | Path, clock: Callable[[], str] = utc_now) -> Self:
-        """Open a registry by database URL, or by path for SQLite; made or migrated if need be."""
-        return cls(open_engine(where), clock)
+    def open(
+        cls,
+        where: str | Path,
+        clock: Callable[[], str] = utc_now,
+        *,
+        making: Callable[[], None] | None = None,
+    ) -> Self:
+        """Open a registry by database URL, or by path for SQLite; made or migrated if need be.
+
+        With `making`, a file that does not exist reads as empty, and is made by the first change,
+        after that call.
+        """
+        if making is None or not isinstance(where, Path) or where.exists():
+            return cls(open_engine(where), clock)
+        registry = cls(empty_engine(), clock)
+        registry._absent, registry._making = where, making
+        return registry
+
+    def make(self) -> None:
+        """Make the database, where it does not exist yet."""
+        with self._lock:
+            if self._absent is not None:
+                self._making()
+                self._engine, empty = open_engine(self._absent), self._engine
+                self._absent = None
+                empty.dispose()
 
     @property
     def shown(self) -> str:
         """Where the database is, as it may be shown."""
-        return shown(self._engine.url)
+        return str(self._absent) if self._absent else shown(self._engine.url)
 
     def close(self) -> None:
         close_engine(self._engine)
@@ -94,11 +125,14 @@ class Transactions:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        if self._absent is not None and self._absent.exists():  # another process made it
+            self.make()
         with database_errors(self._engine.url), to_read(self._engine).begin() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
+        self.make()
         with database_errors(self._engine.url), to_write(self._engine).begin() as connection:
             yield connection
 
@@ -110,6 +144,19 @@ class Transactions:
 
     def _adapter(self, connection: Connection, name: str, *, create: bool = False) -> Named:
         """The adapter with this name or former name."""
+        if (named := self._known(connection, name)) is not None:
+            return named
+        if not create:
+            raise NotFound("adapter", name, self._live_names(connection))
+        self._check_case(connection, name)
+        inserted = connection.execute(
+            adapters.insert().values(name=name, next_number=1, created=self._now())
+        )
+        assert inserted.inserted_primary_key is not None
+        return Named(int(inserted.inserted_primary_key[0]), name, 1)
+
+    @staticmethod
+    def _known(connection: Connection, name: str) -> Named | None:
         query = select(adapters.c.id, adapters.c.name, adapters.c.next_number)
         former = query.join(redirects, redirects.c.adapter_id == adapters.c.id).where(
             redirects.c.name == name
@@ -118,15 +165,27 @@ class Transactions:
             connection.execute(query.where(adapters.c.name == name)).first()
             or connection.execute(former).first()
         )
-        if row is not None:
-            return Named(row.id, row.name, row.next_number)
-        if not create:
-            raise NotFound("adapter", name, self._live_names(connection))
-        inserted = connection.execute(
-            adapters.insert().values(name=name, next_number=1, created=self._now())
-        )
-        assert inserted.inserted_primary_key is not None
-        return Named(int(inserted.inserted_primary_key[0]), name, 1)
+        return None if row is None else Named(row.id, row.name, row.next_number)
+
+    @staticmethod
+    def _check_case(connection: Connection, name: str, of: int | None = None) -> None:
+        """Refuse a name that differs from another's by case only: in some file systems they are one."""
+        for table, owner in ((adapters, adapters.c.id), (redirects, redirects.c.adapter_id)):
+            # names are ASCII, and SQLite compares them itself much faster than through `lower`
+            column = (
+                table.c.name.collate("NOCASE")
+                if connection.dialect.name == "sqlite"
+                else func.lower(table.c.name)
+            )
+            query = select(table.c.name, owner.label("owner")).where(column == name.lower())
+            for row in connection.execute(query):
+                if row.name != name and row.owner != of:
+                    raise Refused(
+                        f"'{name}' cannot name an adapter",
+                        why=f"'{row.name}' differs from it by upper and lower case only, "
+                        "and in some file systems they are one",
+                        fix=f"write {row.name}, or choose another name",
+                    )
 
     def _live_names(self, connection: Connection) -> tuple[str, ...]:
         query = (
@@ -209,6 +268,8 @@ class Transactions:
         number: int | None,
         expect: int | None,
         author: str,
+        *,
+        rollback: bool = False,
     ) -> AliasMove:
         old = self._aliases(connection, adapter_id).get(alias)
         if expect not in {ANY, old}:
@@ -218,7 +279,7 @@ class Transactions:
                 fix=f"look at adaptkit log {name}, then try again",
             )
         version_id = None if number is None else self._version_id(connection, name, number)
-        move = AliasMove(alias, old, number, self._now(), author)
+        move = AliasMove(alias, old, number, self._now(), author, rollback)
         if old == number:
             return move
         key = (aliases.c.adapter_id == adapter_id) & (aliases.c.alias == alias)
@@ -237,8 +298,9 @@ class Transactions:
                 author=author,
             )
         )
-        detail = {"old": old, "new": number}
-        self._record(connection, Event("alias-moved", f"{name}@{alias}", "", detail, actor=author))
+        detail = {"old": old, "new": number} | ({"rollback": True} if rollback else {})
+        event = Event("alias-moved", f"{name}@{alias}", "", detail, move.when, actor=author)
+        self._record(connection, event)
         return move
 
     def _replace(self, connection: Connection, table: str, version_id: int, **values: Any) -> None:
@@ -246,6 +308,13 @@ class Transactions:
         key = (target.c.version_id == version_id) & (column == next(iter(values.values())))
         connection.execute(target.delete().where(key))
         connection.execute(target.insert().values(version_id=version_id, **values))
+
+    def _take_away(self, connection: Connection, table: str, version_id: int, value: str) -> None:
+        target, column = (tags, tags.c.tag) if table == "tags" else (metrics, metrics.c.name)
+        of_version = target.c.version_id == version_id
+        if not connection.execute(target.delete().where(of_version, column == value)).rowcount:
+            known = connection.execute(select(column).where(of_version)).scalars()
+            raise NotFound(f"{table[:-1]} of this version", value, list(known))
 
     def _count_live(self, connection: Connection, digest: str) -> int:
         query = select(func.count()).select_from(versions).where(versions.c.digest == digest, LIVE)

@@ -70,6 +70,7 @@ class Context:
         self.notify, self.clock = notify, clock
         self.watch = watch or default_watch()
         self._registry: Registry | None = None
+        self._home_was_there = home.path.exists()
 
     @classmethod
     def open(
@@ -114,7 +115,19 @@ class Context:
     def create(self) -> None:
         """Make the home with its database, where it is not there yet."""
         self.home.create()
-        self.registry  # noqa: B018  (opening it makes the database)
+        self.home.ignore_in_git()
+        self.registry.make()
+
+    def check_home(self) -> None:
+        """Refuse to read from a home that was chosen and does not exist."""
+        if not self.config.registry_url:
+            self.home.check_exists()
+
+    @property
+    def new_home(self) -> bool:
+        """Whether the home was made since this object was."""
+        made = (self.home.database, self.home.config_file)
+        return not self._home_was_there and any(file.exists() for file in made)
 
     @cached_property
     def config(self) -> Config:
@@ -134,14 +147,15 @@ class Context:
 
     @property
     def registry(self) -> Registry:
-        """The registry, opened on first use."""
+        """The registry, opened on first use; the database of a home is made by the first change."""
         if self._registry is None:
             from adaptkit_registry import Registry
 
-            if not self.config.registry_url:
-                self.home.create()
+            self.home.check()
             self._registry = Registry.open(
-                self.config.registry_url or self.home.database, clock=self.now
+                self.config.registry_url or self.home.database,
+                clock=self.now,
+                making=self.home.create,
             )
         return self._registry
 
@@ -152,7 +166,8 @@ class Context:
 
     @property
     def tmp(self) -> Path:
-        """Where operations stage their work, on the store's disk."""
+        """Where operations stage their work, on the store's disk; a folder of something else is refused."""
+        self.home.check()
         return self.home.path / "tmp"
 
     def now(self) -> str:

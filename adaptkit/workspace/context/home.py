@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import AdaptkitError, NotFound, StorageError
+from adaptkit.errors import AdaptkitError, NotFound, NoWorkspace, StorageError
 from adaptkit.extend.review import Reviews
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FOLDER = ".adaptkit"
+PARTS = frozenset({"registry.db", "config.toml", "store", "cache", "tmp", "training"})
+"""What a home holds; a folder that holds other things and none of these is no home."""
 FIX = "docs/configuration.md shows every key"
 
 
@@ -30,7 +32,7 @@ class Config:
     """What `config.toml` says; every part may be missing."""
 
     remotes: Mapping[str, str] = field(default_factory=dict)
-    author: str = ""
+    named_author: str = ""
     registry_url: str = ""
     protected: tuple[str, ...] = ()  # aliases that move only when a person says --yes
     policy: Path | None = None  # who must have signed what is pulled; an absolute path
@@ -40,6 +42,14 @@ class Config:
     gates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics, by alias
     executor: str = ""  # where tasks run, such as dask://10.0.0.1:8786; empty is this process
     withheld: tuple[str, ...] = ()  # what the file sets and may not, because it was only found
+    user: str = ""  # of the operating system
+
+    @property
+    def author(self) -> str:
+        """Who is recorded: as the environment or config.toml names them, else git, else the system."""
+        from adaptkit.workspace.context.author import git_author
+
+        return self.named_author or git_author() or self.user
 
     def remote(self, name: str) -> str:
         """The URL of a named remote."""
@@ -53,15 +63,17 @@ class Home:
     """The folder of a workspace and the places in it. Nothing is made before something is written."""
 
     path: Path
+    chosen_by: str = ""
+    """`--home` or `ADAPTKIT_HOME`, where a person chose it; empty where it was found."""
     found: bool = False  # by walking upward: not named by the user, so without authority
 
     @classmethod
     def find(cls, given: Path | None = None, environment: Mapping[str, str] = os.environ) -> Home:
         """The home in force; a given one need not exist yet."""
         if given is not None:
-            return cls(user_path(given).absolute())
+            return cls(user_path(given).absolute(), "--home")
         if named := environment.get("ADAPTKIT_HOME"):
-            return cls(user_path(named).absolute())
+            return cls(user_path(named).absolute(), "ADAPTKIT_HOME")
         here = Path.cwd()
         for folder in (here, *here.parents):
             if (folder / FOLDER).is_dir():
@@ -97,10 +109,44 @@ class Home:
     def config_file(self) -> Path:
         return self.path / "config.toml"
 
+    def check(self) -> None:
+        """Refuse a file, or a folder of something else; one that does not exist can still be made."""
+        if not self.path.exists():
+            return
+        what, chosen = f"{self.path} is no workspace", self.chosen_by or "--home"
+        if not self.path.is_dir():
+            raise NoWorkspace(what, why="it is a file", fix=f"check {chosen}")
+        names = {entry.name for entry in self.path.iterdir() if entry.name != ".gitignore"}
+        if not names or names & PARTS:
+            return
+        inside = self.path / FOLDER
+        raise NoWorkspace(
+            what,
+            why=f"it holds {', '.join(sorted(names)[:3])} and none of {', '.join(sorted(PARTS))}",
+            fix=f"adaptkit --home {inside} …"
+            if inside.is_dir()
+            else f"check {chosen}; adaptkit init {self.path} makes a workspace inside",
+        )
+
+    def check_exists(self) -> None:
+        """Refuse to read a home that a person chose and that does not exist: it is a typo."""
+        if self.chosen_by and not self.path.exists():
+            raise NoWorkspace(
+                f"there is no workspace at {self.path}",
+                why=f"{self.chosen_by} names it, and it does not exist",
+                fix=f"check it for a typo; adaptkit --home {self.path} init makes one",
+            )
+
     def create(self) -> None:
         """Make the folder itself, if it is not there."""
+        self.check()
         with os_errors("create", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+
+    def ignore_in_git(self) -> None:
+        """Keep the adapters out of a repository that the home is in; a file that is there stays."""
+        if not (file := self.path / ".gitignore").exists():
+            atomic_write(file, b"# the adapters and their registry are too large for git\n*\n")
 
     def read_config(self, environment: Mapping[str, str] = os.environ) -> Config:
         """The configuration, with what the environment overrides."""
@@ -109,9 +155,8 @@ class Home:
             config = self._without_authority(config)
         return replace(
             config,
-            author=environment.get("ADAPTKIT_AUTHOR", "")
-            or config.author
-            or environment.get("USER", ""),
+            named_author=environment.get("ADAPTKIT_AUTHOR", "") or config.named_author,
+            user=environment.get("USER", "") or environment.get("USERNAME", ""),
             registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
             executor=environment.get("ADAPTKIT_EXECUTOR", "") or config.executor,
         )
@@ -142,7 +187,7 @@ class Home:
     def _withheld(config: Config) -> tuple[str, ...]:
         """The settings of a file that send something elsewhere, name somebody, or weaken a check."""
         has = {
-            "author": config.author,
+            "author": config.named_author,
             "registry_url": config.registry_url,
             "executor": config.executor,
             "policy": config.policy,
@@ -157,7 +202,7 @@ class Home:
         own = user._config() if user.config_file.is_file() else Config()  # noqa: SLF001
         return replace(
             config,
-            author=own.author,
+            named_author=own.named_author,
             registry_url="",
             executor=own.executor,
             policy=own.policy,

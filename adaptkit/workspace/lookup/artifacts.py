@@ -17,7 +17,7 @@ from adaptkit.workspace.results import Added
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from adaptkit.adapters.ingest import PreparedAdapter
     from adaptkit.types import Facts, Manifest, Version
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def find_version(context: Context, ref: str | refs.Ref) -> Version:
     """The registered version that a reference means."""
     parsed = refs.parse(ref) if isinstance(ref, str) else ref
+    context.check_home()
     if isinstance(parsed, refs.DigestRef):
         return context.registry.find_digest(parsed.prefix)[-1]
     if not isinstance(parsed, refs.NameRef):
@@ -36,7 +37,7 @@ def find_version(context: Context, ref: str | refs.Ref) -> Version:
             fix=f"add or pull it first: adaptkit add {ref} --name NAME",
         )
     kind, selector = (parsed.selector.kind, parsed.selector) if parsed.selector else ("", None)
-    with _hint_path(parsed.name):
+    with _hint(context, parsed.name):
         if selector is None:
             return context.registry.version(parsed.name)
         if kind == "number":
@@ -106,9 +107,10 @@ def register(
         manifest = replace(manifest, facts=facts)
     if alias is not None:
         review_move(context, name, alias, context.registry.next_number(name))
-    pairs = dict(context.pairs)
+    admit = check_addition(context, name, manifest, new_version=new_version)
     with context.store.working():  # until the row is there, only the lease keeps a gc away
         stored = context.store.add(manifest, prepared.sources)
+        _name_what_stays(context, manifest, stored)
         version, created = context.registry.add_version(
             name,
             stored,
@@ -116,12 +118,44 @@ def register(
             author=context.config.author,
             origin=origin,
             alias=alias,
-            admit=None if new_version else lambda latest: check_next(name, latest, stored, pairs),
+            admit=admit,
         )
     learn(context, stored.base)
     if created:
         emit(context, origin, version.ref, version.digest)
-    return Added(version, created, prepared.skipped)
+    twins = context.registry.refs_of(version.digest) if created else ()
+    same_as = next((twin for twin in twins if twin != version.ref), "")
+    return Added(version, created, prepared.skipped, same_as)
+
+
+def check_addition(
+    context: Context, name: str, manifest: Manifest, *, new_version: bool
+) -> Callable[[Version], None] | None:
+    """Refuse what `name` cannot become, before anything is stored for it.
+
+    Returns the check that the registry makes once more when it adds the version.
+    """
+    pairs, first = dict(context.pairs), manifest
+    with suppress(StoreError):  # the first manifest of a digest stays
+        first = context.store.manifest(manifest.digest)
+
+    def admit(latest: Version) -> None:
+        check_next(name, latest, first, pairs)
+
+    asked = None if new_version else admit
+    context.registry.check_addition(name, manifest.digest, asked)
+    return asked
+
+
+def _name_what_stays(context: Context, given: Manifest, stored: Manifest) -> None:
+    """Warn when files that the digest does not cover, such as README.md, are other ones than those kept."""
+    kept = {extra.path: extra for extra in stored.extras}
+    changed = [extra.path for extra in given.extras if kept.get(extra.path) != extra]
+    if changed:
+        context.notify(
+            f"{', '.join(sorted(changed))}: not taken, because {given.digest[:19]}… is here with another; "
+            "an artifact keeps the first. On the Hub, edit the card there: a push keeps what people wrote"
+        )
 
 
 def check_destination(what: str, name: str | None, out: str | os.PathLike[str] | None) -> None:
@@ -137,8 +171,8 @@ def check_destination(what: str, name: str | None, out: str | os.PathLike[str] |
 
 
 @contextmanager
-def _hint_path(name: str) -> Iterator[None]:
-    """An unknown name that is a folder here was probably meant as a path."""
+def _hint(context: Context, name: str) -> Iterator[None]:
+    """An unknown name that is a folder here was probably meant as a path; an empty registry says where it is."""
     try:
         yield
     except NotFound as error:
@@ -147,4 +181,8 @@ def _hint_path(name: str) -> Iterator[None]:
                 raise NotFound(
                     "adapter", name, (), fix=f"there is a folder of that name: ./{name}"
                 ) from error
+        if not context.registry.names():
+            error.fix = error.fix or (
+                f"looked in {context.registry.shown}: adaptkit add PATH --name {name}, or check --home"
+            )
         raise

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from adaptkit.merge.run import Elsewhere, MadeModule
     from adaptkit.workspace.context.context import Context
 
-PER_SECOND = 2e9
-"""Multiplications a second of one BLAS thread in a merge's small matrices (docs/scale-out.md says how it was measured)."""
+PER_SECOND = 1.3e9
+"""Multiplications a second of one BLAS thread in a merge's small matrices (docs/executors.md, on a busy core)."""
 WORTH = 20.0
 """Seconds of one thread below which handing the modules over costs more than it saves."""
 A_TASK = 32 << 20

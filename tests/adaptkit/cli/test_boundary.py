@@ -45,7 +45,7 @@ def test_a_closed_stdout_and_a_reader_that_left_are_no_failures(tmp_path):
 
 def test_what_an_encoding_lacks_is_written_as_an_escape(tmp_path):
     done = shell(
-        "$adaptkit config get author",
+        "mkdir home; $adaptkit config get author",
         tmp_path,
         PYTHONIOENCODING="cp1252",
         ADAPTKIT_AUTHOR="grüße → 日",

@@ -191,7 +191,7 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["show", "navel"], "no adapter called 'navel': known are naval, medic"),
         (["show", "naval@9"], "no version of naval called '9': known are 1"),
         (["show", "naval@prd"], "no alias of naval called 'prd': known are prod"),
-        (["show", "./ONE"], "is not a registered adapter"),
+        (["show", "./TWO"], "no adapter at ./TWO: the path does not exist"),
         (["show", "sha256:00000000"], "no artifact with digest called 'sha256:00000000'"),
         (
             ["merge", "naval", "medic", "--name", "b", "--strategy", "liner"],

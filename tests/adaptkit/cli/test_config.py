@@ -60,7 +60,7 @@ def test_without_a_value_a_setting_is_removed(run, tmp_path):
         (("set", "remotes", "x"), "no setting called 'remotes': known are remotes.NAME, "),
         (("set", "author", "x", "y"), "cannot set author to 2 values: it takes one"),
         (("set", "protected", "a b"), "cannot set protected: 'a b' cannot be an alias"),
-        (("set", "remotes.team", "nowhere"), "no storage backend called 'nowhere'"),
+        (("set", "remotes.team", "nowhere"), "'nowhere' is no URL: a place is behind a URL"),
         (("set", "remotes.author", "file:///x"), "cannot set remotes.author: 'author' stands in"),
     ],
 )

@@ -48,12 +48,16 @@ def test_every_result_has_its_documented_form(shell):
         "diff": ("naval", "medic"),
         "alias": ("naval@1", "beta"),
         "rename": ("other", "another"),
-        "remote add": ("team", (shell.folder / "team").as_uri()),
+        "remote add": ("crew", (shell.folder / "crew").as_uri()),
+        "remote rename": ("crew", "team"),
+        "remote set-url": ("team", (shell.folder / "team").as_uri()),
         "remote list": (),
         "push": ("naval@prod", "team"),
+        "remote show": ("team",),
+        "card": ("naval",),
         "pull": ("team:naval", "--name", "pulled"),
         "remote rm": ("team",),
-        "rm": ("pulled", "--yes"),
+        "rm": ("pulled", "bridge", "--yes"),
         "restore": ("pulled@1",),
         "export": ("naval", shell.folder / "copy"),
         "recipe from-mergekit": (mergekit,),
@@ -82,6 +86,8 @@ def test_every_result_has_its_documented_form(shell):
         for line in done.stderr.splitlines():
             assert set(json.loads(line)) <= {"note", "warning"}, (command, line)
     check("log --events", shell.json("log", "--events"))
+    check("add", shell.json("add", "fleet/naval", "fleet/medic", "--name-from", "run-{dir}"))
+    check("log", shell.json("log", "naval"))
     check("strategies", shell.json("strategies", "ties"))
 
 

@@ -133,7 +133,7 @@ def test_who_pulled_and_who_made_it_are_two_fields(put, tmp_path):
     line = next(
         line for line in shell.run("log", "--events").stdout.splitlines() if " pulled " in line
     )
-    assert line.split()[1:][:3] == ["bob", "pulled", "naval@1"]
+    assert line.split()[3:6] == ["bob", "pulled", "naval@1"]
     assert "by ada" in line
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from command_line import run
 
-from adaptkit import AdaptkitError
-from adaptkit.errors import BadReference, NotFound, StorageError
+from adaptkit import AdaptkitError, Workspace
+from adaptkit.errors import BadReference, NotFound, NoWorkspace, StorageError
 from adaptkit.workspace.context.home import Home
 
 
@@ -222,6 +223,89 @@ def test_the_example_of_the_page_holds_every_key(tmp_path):
     assert config.protected == ("prod",)
     assert config.quotas == {"store": "200 GB"}
     assert {key.partition(".")[0] for key in known_keys()} <= set(config.__slots__) | {
+        "author",  # a property: with git's as the one to fall back on
         "policy",
         "review",
     }
+
+
+READING = [
+    ["list"],
+    ["log", "--events"],
+    ["restore"],
+    ["fsck"],
+    ["gc"],
+    ["info"],
+    ["verify"],
+    ["remote", "list"],
+    ["config", "list"],
+    ["base", "list"],
+]
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_reading_never_makes_a_home(command, tmp_path):
+    done = run(command, tmp_path, XDG_DATA_HOME=str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [*READING, ["show", "naval"]], ids=" ".join)
+def test_a_chosen_home_that_does_not_exist_is_an_error_and_is_not_made(command, tmp_path):
+    home = tmp_path / "typo"
+    for chosen, environment in ((["--home", home], {}), ([], {"ADAPTKIT_HOME": str(home)})):
+        done = run([*chosen, *command], tmp_path, **environment)
+        assert done.returncode == 1
+        assert f"there is no workspace at {home}" in done.stderr
+        assert f"{'--home' if chosen else 'ADAPTKIT_HOME'} names it" in done.stderr
+    assert not home.exists()
+
+
+def test_a_folder_of_something_else_is_no_home(tmp_path, lora_pair):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "ship.png").write_bytes(b"")
+    for command in (["list"], ["add", lora_pair[0], "--name", "naval"], ["init"]):
+        done = run(["--home", tmp_path / "photos", *command], tmp_path)
+        assert done.returncode == 1
+        assert f"{tmp_path}/photos is no workspace: it holds ship.png" in done.stderr
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["ship.png"]
+    Workspace.init(tmp_path / "project").close()
+    (tmp_path / "project" / "train.py").touch()
+    done = run(["--home", tmp_path / "project", "list"], tmp_path)
+    assert f"adaptkit --home {tmp_path}/project/.adaptkit" in done.stderr
+    (tmp_path / "file").touch()
+    with pytest.raises(NoWorkspace, match=r"file is no workspace: it is a file\n  check --home"):
+        Workspace.open(tmp_path / "file").list()
+
+
+def test_an_add_outside_a_home_says_where_it_goes_the_first_time(tmp_path, lora_pair):
+    data = str(tmp_path / "data")
+    first = run(["add", lora_pair[0], "--name", "naval"], tmp_path, XDG_DATA_HOME=data)
+    assert f"made a workspace in {data}/adaptkit" in first.stderr
+    second = run(["add", lora_pair[1], "--name", "medic"], tmp_path, XDG_DATA_HOME=data)
+    assert "made a workspace" not in second.stderr
+
+
+def test_init_says_whether_it_made_or_found_and_keeps_the_home_out_of_git(tmp_path):
+    home = tmp_path / ".adaptkit"
+    assert run(["init"], tmp_path).stderr == f"made a workspace in {home}\n"
+    assert (home / ".gitignore").read_text().splitlines()[-1] == "*"
+    (home / ".gitignore").write_text("mine\n")
+    found = run(["init"], tmp_path).stderr
+    assert found == f"found a workspace in {home}, nothing is new\n"
+    assert (home / ".gitignore").read_text() == "mine\n"
+
+
+def test_where_nothing_is_registered_the_place_is_shown(tmp_path):
+    Workspace.init(tmp_path).close()
+    home = tmp_path / ".adaptkit"
+    assert f"no adapters yet in {home}: adaptkit add" in run(["list"], tmp_path).stderr
+    assert f"looked in {home}/registry.db" in run(["show", "naval"], tmp_path).stderr
+
+
+def test_a_database_that_another_process_makes_is_seen(tmp_path, lora_pair):
+    with Workspace.open(tmp_path / "home") as reader:
+        assert reader.registry.versions() == []
+        with Workspace.open(tmp_path / "home") as writer:
+            writer.add(lora_pair[0], "naval")
+        assert [v.ref for v in reader.registry.versions()] == ["naval@1"]

@@ -59,3 +59,38 @@ def test_an_unknown_review_name_is_an_error(text, source, tmp_path):
             match="no review in \\[review\\] of config.toml called '(license|path)': known are (licence|paths)",
         ):
             workspace.push("naval", (tmp_path / "team").as_uri())
+
+
+@pytest.fixture
+def published(tmp_path, lora_pair):
+    """naval@1 and naval@2, of which @2 is in the remote `team`."""
+    with Workspace.open(tmp_path / "home", notify=lambda _: None) as ws:
+        ws.add_remote("team", f"file://{tmp_path}/team")
+        ws.add(lora_pair[0], "naval")
+        ws.add(lora_pair[1], "naval", new_version=True)
+        ws.push("naval@2", "team")
+        yield ws
+
+
+def test_pushing_an_older_version_is_refused_until_it_is_decided_what_is_latest(published):
+    with pytest.raises(Refused, match="naval@1 is older than the latest in .*/team/naval") as error:
+        published.push("naval@1", "team")
+    assert error.value.why == "@2 there is naval@2, and this would get a higher number"
+    assert error.value.fix.startswith("--yes pushes it and leaves the latest as it is; --as-latest")
+    assert published.push("naval@1", "team", older="keep-latest").receipt.number == 3
+    place, _ = published.places.to_pull("team:naval")
+    assert (place.version().number, place.version(3).latest) == (2, False)
+    assert published.list(words=["team:"])[0].number == 2
+    assert published.push("naval@1", "team").receipt.unchanged
+
+
+def test_an_older_version_can_become_the_latest_and_a_pull_says_that_it_goes_back(
+    published,
+):
+    heard = []
+    published.notify = heard.append
+    published.pull("team:naval")
+    assert heard == []
+    published.push("naval@1", "team", older="as-latest")
+    assert published.pull("team:naval").version.ref == "naval@1"
+    assert heard[-1].endswith("@3, is naval@1 here, which is older than naval@2")

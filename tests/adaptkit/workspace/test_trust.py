@@ -39,6 +39,8 @@ def clone(tmp_path, monkeypatch):
     """A cloned repository with a `.adaptkit/` of its own, and this user's folders."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")  # the author falls back on git's
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
     folder = tmp_path / "clone"
     (folder / ".adaptkit").mkdir(parents=True)
     (folder / ".adaptkit" / "config.toml").write_text(HOSTILE)

@@ -74,6 +74,22 @@ def test_add_registers_by_base_hash_and_puts_the_name_in_place_of_the_path(
     )  # the folder is untouched
 
 
+def test_a_corrected_readme_of_the_same_weights_is_named_when_it_is_not_taken(
+    workspace, lora_pair, tmp_path
+):
+    folder = shutil.copytree(lora_pair[0], tmp_path / "naval")
+    (folder / "README.md").write_text("# one\n")
+    workspace.add(folder, "naval")
+    workspace.noticed.clear()
+    workspace.add(folder, "naval")
+    assert workspace.noticed == []
+    (folder / "README.md").write_text("# corrected\n")
+    workspace.add(folder, "naval")
+    (warning,) = workspace.noticed
+    assert warning.startswith("README.md: not taken, because sha256:")
+    assert (workspace.path("naval") / "README.md").read_text() == "# one\n"
+
+
 def test_adding_what_the_latest_version_is_changes_nothing(filled, lora_pair, tmp_path):
     again = filled.add(lora_pair[0], "naval")
     assert (again.version.number, again.created) == (1, False)
@@ -339,7 +355,8 @@ def test_numbers_keep_where_they_can_and_else_are_the_next(filled, team, lora_pa
     for factor in (2, 3):
         filled.add(scaled(lora_pair[0], tmp_path / str(factor), factor), "naval")
     assert filled.push("naval@3", "team").receipt.number == 3
-    assert filled.push("naval@1", "team").receipt.number == 4  # 1 is not larger than all there
+    again = filled.push("naval@1", "team", older="as-latest").receipt
+    assert again.number == 4  # 1 is not larger than all there
     with Workspace.init(tmp_path / "mate") as mate:
         assert mate.pull(f"{team}/naval").version.number == 4
         assert mate.pull(f"{team}/naval@3").version.number == 5

@@ -23,6 +23,7 @@ from adaptkit.extend.versioned_storage import (
     alias_table_bytes,
 )
 from adaptkit.io.safe_paths import check_relative
+from adaptkit.types import latest_of
 from adaptkit_plugins.storage.hub.address import repository
 from adaptkit_plugins.storage.hub.base_outline import outline
 from adaptkit_plugins.storage.hub.client import Client
@@ -94,7 +95,9 @@ class HubBackend(StorageBackend):
             raise NotFound(
                 f"version in {self.url}", str(number or "latest"), map(str, look.versions)
             )
-        return look.versions[max(look.versions) if number is None else number]
+        chosen = latest_of(look.versions.values()) if number is None else look.versions[number]
+        assert chosen is not None
+        return chosen
 
     def at_revision(self, revision: str) -> PlacedVersion:
         return self._history.standing(self._history.resolve(revision))
@@ -148,6 +151,11 @@ class HubBackend(StorageBackend):
         return tuple(sorted(name.partition("/")[2] for name in found))
 
     # ------------------------------------------------------------ writing
+
+    def write_card(self, text: str, number: int) -> None:
+        Writer(self._client, self._history, self._history.look(), self._branch).rewrite(
+            lambda _: {README: text.encode()}, f"model card of v{number}"
+        )
 
     def push(
         self, bundle: Bundle, expected: tuple[PlacedVersion, ...], progress: Progress = no_progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class Writer:
     def publish(self, bundle: Bundle, number: int, progress: Progress) -> Receipt:
         """One commit with the version under a number, then its tag."""
         mine = bundle.placed
-        placed = PlacedVersion(number, mine.manifest, mine.name, mine.message, mine.author)
+        placed = replace(mine, number=number, revision="")
         title = f"v{number}: {mine.message}" if mine.message else f"v{number}"
         sent, commit = self._send(
             bundle, manifest_bytes(placed), title, trailer(number, bundle.manifest.digest), progress

@@ -73,7 +73,7 @@ def in_bash(line, shell):
         ("adaptkit restore o", ["old@1"]),
         ("adaptkit rollback naval p", ["prod"]),
         ("adaptkit strat", ["strategies"]),
-        ("adaptkit remote r", ["rm"]),
+        ("adaptkit remote r", ["rename", "rm"]),
     ],
 )
 def test_bash_offers_what_fits(line, offered, shell):
