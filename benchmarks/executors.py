@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "shared"))
 
@@ -27,12 +28,15 @@ from adaptkit.workspace.tasks.merge import PER_SECOND, estimate
 from adaptkit_plugins.executors.dask import Dask
 from adaptkit_plugins.executors.local import Local
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 REPORT = Path(__file__).parent.parent / "docs" / "executors.md"
 TASKS, SECONDS, SMALL = 16, 0.5, 200
 TARGET = 1.1
 
 
-def measured(opened) -> SimpleNamespace:
+def measured(opened: Callable[[], Executor]) -> SimpleNamespace:
     """Seconds until the first result; tasks of half a second against the ideal; the cost of an empty one."""
     begun = time.perf_counter()
     with opened() as executor:

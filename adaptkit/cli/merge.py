@@ -191,6 +191,8 @@ def merge(
     if dry_run:
         found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
         session.out.data(found.to_json(), lambda: compared(found))
+        cost = session.workspace.merge_cost(weighted, allow_pickle=choices["allow_pickle"])
+        session.out.say(f"merging takes {cost.text}")
         return
     choices["params"] = dict(_pair(text) for text in params)
     if into is not None:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,10 +213,14 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def _children() -> set[int]:
-    """The processes that this one started, without the tracker that Python keeps."""
-    return {
-        child.pid
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE
-        and "resource_tracker" not in " ".join(child.cmdline())
-    }
+    """The processes that this one started itself, without the tracker that Python keeps."""
+    found = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE and not _is_tracker(child):
+                found.add(child.pid)
+    return found
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    return "resource_tracker" in " ".join(process.cmdline())

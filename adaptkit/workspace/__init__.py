@@ -75,6 +75,7 @@ class Workspace(Context):
 
     # merge
     merge = merging.merge
+    merge_cost = merging.merge_cost
     compose = merging.compose
     resize = merging.resize
     convert = merging.convert

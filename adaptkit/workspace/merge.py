@@ -26,7 +26,7 @@ from adaptkit.workspace.lookup.merge_sources import (
     with_moments,
 )
 from adaptkit.workspace.results import Baked, Merged
-from adaptkit.workspace.tasks.merge import modules_elsewhere
+from adaptkit.workspace.tasks.merge import estimate_of, modules_elsewhere
 
 if TYPE_CHECKING:
     import os
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from adaptkit.merge.compare import Comparison
     from adaptkit.refs import Sources
     from adaptkit.workspace.context.context import Context
+    from adaptkit.workspace.tasks.merge import Estimate
 
 
 def merge(
@@ -301,6 +302,16 @@ def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> C
         except BaseMismatch as error:
             return replace(found, advice="do not merge them", reason=error.summary)
         return found
+
+
+def merge_cost(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Estimate:
+    """What merging takes, by the shapes of the modules, and whether an executor would pay."""
+    weighted = refs.weighted(sources)
+    with ExitStack() as stack, staging(context.tmp) as work:
+        opened = open_sources(
+            context, weighted, work, stack, allow_pickle=allow_pickle, weights=None
+        )
+        return estimate_of([source for source, _ in opened])
 
 
 def merge_into_model(

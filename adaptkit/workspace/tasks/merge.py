@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -85,12 +86,24 @@ def modules_elsewhere(
 
 def estimate(plans: Sequence[ModulePlan]) -> Estimate:
     """Factors of m×R and R×n, R the sum of the ranks: (m + n)·R² for QR and SVD, and R³ for the core, a few times."""
-    work = 0.0
-    for plan in plans:
-        rows, columns = plan.module.shape
-        rank = min(sum(part.rank for _, part in plan.parts), rows, columns)
-        work += 8.0 * (rows + columns) * rank**2 + 40.0 * rank**3
-    return Estimate(work / PER_SECOND)
+    parts = [(plan.module.shape, sum(part.rank for _, part in plan.parts)) for plan in plans]
+    return Estimate(sum(_multiplications(*shape, rank) for shape, rank in parts) / PER_SECOND)
+
+
+def estimate_of(sources: Sequence[OpenAdapter]) -> Estimate:
+    """The same before a strategy is chosen: by the modules alone."""
+    ranks: dict[tuple[str, tuple[int, int]], int] = defaultdict(int)
+    for source in sources:
+        for module in source.method.modules(source.adapter):
+            ranks[module.key, module.shape] += module.rank
+    return Estimate(
+        sum(_multiplications(*shape, rank) for (_, shape), rank in ranks.items()) / PER_SECOND
+    )
+
+
+def _multiplications(rows: int, columns: int, rank: int) -> float:
+    rank = min(rank, rows, columns)
+    return 8.0 * (rows + columns) * rank**2 + 40.0 * rank**3
 
 
 def modules_on(

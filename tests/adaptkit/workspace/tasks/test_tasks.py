@@ -54,6 +54,20 @@ def test_a_merge_too_small_to_pay_stays_here_and_says_so(workspace, pair, tmp_pa
     assert text.endswith("s of one thread: stays in this process (from 20 s on)")
 
 
+def test_a_dry_run_says_whether_an_executor_would_pay(workspace, pair, capfd):
+    from adaptkit.cli import main
+
+    assert main(["--home", str(workspace.home.path), "merge", "one", "two", "--dry-run"]) == 0
+    said = capfd.readouterr().err
+    assert "merging takes about " in said
+    assert "s of one thread: stays in this process (from 20 s on)" in said
+
+
+def test_the_estimate_grows_with_the_square_of_the_ranks(workspace, pair):
+    one, both = (workspace.merge_cost(refs).seconds for refs in (["two"], ["two", "one"]))
+    assert one < both < 4 * one
+
+
 def test_a_merge_of_folders_stays_here_for_no_worker_could_name_them(
     workspace, lora_pair, tmp_path, monkeypatch
 ):
