@@ -38,6 +38,7 @@ bench: .venv/.test
 	$(PY) benchmarks/registry.py
 	$(PY) benchmarks/safetensors_read.py
 	$(PY) benchmarks/serving.py
+	$(PY) benchmarks/executors.py
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

@@ -17,6 +17,7 @@
     ├── TrainingError       training that cannot start, or that did not train
     ├── NoWorkspace         a home that does not exist, or is something else
     ├── BadProject          adaptkit.toml or adaptkit.lock that cannot be read; the line is named
+    ├── BadSweep            a sweep file that cannot be read; what is wrong is named
     ├── Refused             a rule or a reviewing plugin refused
     ├── NoRoom              memory, slots or a queue are full now; later there may be room
     ├── Conflict            another writer was first (compare-and-swap, a lost race)
@@ -27,6 +28,8 @@
     │   ├── RegistryTooNew  … was written by a newer adaptkit
     │   └── NotARegistry    … is something else
     ├── StorageError        a remote place
+    ├── ExecutorError       workers that cannot be reached, or that went away
+    │   └── TaskError       … one that refused its task, or an error that could not travel as it was
     ├── PluginError         a plugin that broke, or a name that two plugins claim
     └── MissingExtra        an optional library that is not installed
 
@@ -183,6 +186,10 @@ class BadProject(AdaptkitError):
     """`adaptkit.toml` or `adaptkit.lock` cannot be read; the line is named."""
 
 
+class BadSweep(AdaptkitError):
+    """A sweep file cannot be read, or says something impossible."""
+
+
 class Refused(AdaptkitError):
     """A rule, or a reviewing plugin, refused."""
 
@@ -221,6 +228,14 @@ class NotARegistry(RegistryError):
 
 class StorageError(AdaptkitError):
     """A remote place could not do it."""
+
+
+class ExecutorError(AdaptkitError):
+    """Workers cannot be reached, went away, or cannot take what they were given."""
+
+
+class TaskError(ExecutorError):
+    """A worker refused its task, or raised what could not travel as it was."""
 
 
 class PluginError(AdaptkitError):

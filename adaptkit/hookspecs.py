@@ -1,4 +1,4 @@
-"""The whole contract between adaptkit and its plugins: eight hooks.
+"""The whole contract between adaptkit and its plugins: nine hooks.
 
 `register_*` hand over objects, `review` collects objections before something happens, `on_event`
 follows what happened. None is `firstresult`. Implement any of them, marked with `@hookimpl`, in a
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     import click
 
-    from adaptkit.extend import AdapterMethod, Engine, MergeStrategy, StorageBackend, Trainer
+    from adaptkit.extend import (
+        AdapterMethod,
+        Engine,
+        Executor,
+        MergeStrategy,
+        StorageBackend,
+        Trainer,
+    )
     from adaptkit.extend.review import Action, Objection
     from adaptkit.types import Event
 
@@ -49,6 +56,11 @@ def register_trainers(register: Callable[[Trainer], None]) -> None:
 @hookspec
 def register_engines(register: Callable[[Engine], None]) -> None:
     """Call `register` with each serving engine."""
+
+
+@hookspec
+def register_executors(register: Callable[[type[Executor]], None]) -> None:
+    """Call `register` with each executor class; its `schemes` say which `--on` it serves."""
 
 
 @hookspec

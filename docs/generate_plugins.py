@@ -16,6 +16,7 @@ CLASSES = (
     extend.StorageBackend,
     extend.Trainer,
     extend.Engine,
+    extend.Executor,
 )
 
 TYPES: tuple[type, ...] = (

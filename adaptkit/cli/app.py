@@ -58,6 +58,7 @@ COMMANDS = {
     "plot": "compare",
     "train": "train",
     "eval": "evaluate",
+    "sweep": "sweep",
     "generate": "generate",
     "chat": "generate",
     "card": "card",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from adaptkit.cli.executors import on_option
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 
@@ -38,6 +39,7 @@ from adaptkit.cli.session import Session, complete_ref, json_option, pass_sessio
 @click.option(
     "--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw the matrix, too."
 )
+@on_option
 @click.option("--dry-run", is_flag=True, help="Keep no figure on the versions.")
 @click.option("--force", is_flag=True, help="Even when the base is not known to be the adapter's.")
 @json_option
@@ -54,6 +56,7 @@ def eval_(
     *,
     dry_run: bool,
     force: bool,
+    on: str | None,
 ) -> None:
     """Score adapters REF (and `base`) on suites, and keep the figures on their versions.
 
@@ -69,6 +72,7 @@ def eval_(
         batch=batch,
         record=not dry_run,
         force=force,
+        on=on,
     )
     if png is not None:
         from adaptkit.evaluation.plots import draw

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adaptkit.cli.executors import on_option
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 @click.argument("ref", required=False, shell_complete=complete_ref)
 @click.option("--policy", metavar="FILE", help="Also demand a signature that this policy accepts.")
 @click.option("--key", metavar="PUBLIC", help="Also demand a signature by this public key.")
+@on_option
 @json_option
 @pass_session
-def verify(session: Session, ref: str | None, policy: str | None, key: str | None) -> None:
+def verify(
+    session: Session, ref: str | None, policy: str | None, key: str | None, on: str | None
+) -> None:
     """Hash the files of REF again, or those of everything.
 
     With --policy or --key, also check who signed REF; it may then be a URL or REMOTE:NAME, of which
@@ -37,7 +41,7 @@ def verify(session: Session, ref: str | None, policy: str | None, key: str | Non
             f"({signed.fingerprint[:19]}…)",
         )
         return
-    found = session.workspace.verify(ref)
+    found = session.workspace.verify(ref, on=on)
     for damage in found.damaged:
         session.out.warn(damage)
     elsewhere = f", {len(found.elsewhere)} elsewhere" if found.elsewhere else ""

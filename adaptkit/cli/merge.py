@@ -14,6 +14,7 @@ import click
 from adaptkit import refs
 from adaptkit.cli.adapters import REF
 from adaptkit.cli.compare import compared
+from adaptkit.cli.executors import on_option
 from adaptkit.cli.session import Session, complete_ref, json_option, pass_session
 from adaptkit.errors import BadRecipe, NotFound
 
@@ -164,6 +165,7 @@ def _result(command: _Command) -> _Command:
     metavar="PARENT=FILE",
     help="Then distil the result on this parent's prompts, as adaptkit distil does; may be repeated.",
 )
+@on_option
 @_registration(pickles="Read .bin pickles among the folders given.")
 @click.option(
     "--dry-run",
@@ -195,6 +197,8 @@ def merge(
     if dry_run:
         found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
         session.out.data(found.to_json(), lambda: compared(found))
+        cost = session.workspace.merge_cost(weighted, allow_pickle=choices["allow_pickle"])
+        session.out.say(f"merging takes {cost.text}")
         return
     choices["params"] = dict(_pair(text) for text in params)
     if into is not None:
@@ -239,6 +243,7 @@ _NO_ADAPTER = {
     "message": "--message",
     "alias": "--alias",
     "new_version": "--new-version",
+    "on": "--on",
 }
 _MODULE_WEIGHT = re.compile(r"(?P<ref>[^\[]+)\[(?P<glob>.+)\]=(?P<values>[^=]+)")
 

@@ -96,10 +96,18 @@ def sync(session: Session, frozen: bool, jobs: int, project: Path | None) -> Non
 @click.command()
 @PROJECT
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when something has moved on.")
+@click.option(
+    "--lineage",
+    is_flag=True,
+    help="Instead: registered versions whose parents have moved on, and the line of a sweep for each.",
+)
 @json_option
 @pass_session
-def outdated(session: Session, project: Path | None, exit_code: bool) -> None:
+def outdated(session: Session, project: Path | None, exit_code: bool, lineage: bool) -> None:
     """Show which locked adapters have moved on: what adaptkit.toml would take now, and the highest there is."""
+    if lineage:
+        _moved_parents(session, exit_code)
+        return
     found = session.workspace.outdated(project)
     rows = [
         (one.name, *(_told(entry) for entry in (one.locked, one.wanted, one.latest)), one.note)
@@ -116,6 +124,27 @@ def outdated(session: Session, project: Path | None, exit_code: bool) -> None:
         session.out.warn("not everything could be looked up")
         click.get_current_context().exit(1)
     if exit_code and rows:
+        click.get_current_context().exit(1)
+
+
+def _moved_parents(session: Session, exit_code: bool) -> None:
+    moved = session.workspace.moved_parents()
+    session.out.table(
+        [one.to_json() for one in moved],
+        ("VERSION", "MADE OF", "NOW", "SET OF A SWEEP", "STEP"),
+        [
+            (
+                one.version.ref,
+                parent.used,
+                parent.now.ref,
+                *(("", "") if index else (one.set, one.step)),
+            )
+            for one in moved
+            for index, parent in enumerate(one.parents)
+        ],
+        "every version is made of what is in force",
+    )
+    if exit_code and moved:
         click.get_current_context().exit(1)
 
 

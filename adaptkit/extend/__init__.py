@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit.extend.commands import pass_workspace as pass_workspace
+from adaptkit.extend.executor import Executor as Executor
 from adaptkit.extend.method import AdapterMethod as AdapterMethod
 from adaptkit.extend.method import AdapterView as AdapterView
 from adaptkit.extend.method import Applier as Applier

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,22 +43,42 @@ from adaptkit.merge.plan import (
 from adaptkit.merge.report import MergeReport, promote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.extend import AdapterMethod, Delta, MergeStrategy, Module
+    from adaptkit.extend import AdapterMethod, Array, Delta, MergeStrategy, Module
     from adaptkit.merge.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class _Distance:
+class Distance:
     """Squared distances and sizes of one module, in float64."""
 
     from_whole: float
     whole: float
     from_sum: float
     sum: float
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How results are stored: the method's name, the dtype, and whether there are biases."""
+
+    method: str
+    dtype: str
+    bias: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MadeModule:
+    """One module as it is stored, and how far it is from what was wanted, by the keys of its parts."""
+
+    tensors: Mapping[str, Array]
+    distances: Mapping[str, Distance]
+
+
+Elsewhere = Callable[[Sequence[ModulePlan], Packing], Iterable[Sequence[MadeModule]]]
+"""Makes every module of the plans, in order, in processes that are not this one."""
 
 
 def run(
@@ -69,12 +90,13 @@ def run(
     method: AdapterMethod | None = None,
     into_lora: bool = False,
     workers: int | None = None,
+    elsewhere: Elsewhere | None = None,
     done: Callable[[int, int], None] = lambda count, total: None,
 ) -> MergeReport:
     """Write the merged adapter into `out`, an empty folder; the inputs are only read.
 
     `method` is the one that the result has where the sources' own cannot hold it; with `into_lora`,
-    in any case.
+    in any case. `elsewhere` makes the modules in other processes; where it is None, threads do.
     """
     if not into_lora and is_closed_sum(recipe, strategy, sources):
         return merge_closed(recipe, sources, out)
@@ -106,9 +128,7 @@ def run(
     extras = settled.tensors
     bias = any(_has_bias(s) for s in sources)
 
-    groups: dict[str, list[ModulePlan]] = defaultdict(list)
-    for one in plans:
-        groups[one.module.name].append(one)
+    groups = by_module(plans)
     layout = {
         key: (dtype, array.shape)
         for group in groups.values()
@@ -127,18 +147,23 @@ def run(
     if extras.rows:
         config |= method.row_settings(extras.rows)
 
+    packing = Packing(method.name, dtype, bias)
     with TensorWriter(out / WEIGHTS, layout) as writer:
 
-        def make(group: list[ModulePlan]) -> list[tuple[str, _Distance]]:
-            merged = [_merge_module(recipe, strategy, one, adapters, dtype, bias) for one in group]
-            for key, array in method.pack(
-                [(one.module, m[0]) for one, m in zip(group, merged, strict=True)]
-            ).items():
+        def write(made: MadeModule) -> Mapping[str, Distance]:
+            for key, array in made.tensors.items():
                 writer.write(key, array)
-            return [(one.module.key, m[1]) for one, m in zip(group, merged, strict=True)]
+            return made.distances
 
-        distances: dict[str, _Distance] = {}
-        results = run_modules(make, groups.values(), workers=workers)
+        def make(group: list[ModulePlan]) -> Mapping[str, Distance]:
+            return write(make_module(recipe, strategy, group, adapters, method, packing))
+
+        distances: dict[str, Distance] = {}
+        results = (
+            run_modules(make, groups.values(), workers=workers)
+            if elsewhere is None
+            else (write(made) for part in elsewhere(plans, packing) for made in part)
+        )
         for number, found in enumerate(results, 1):
             distances.update(found)
             done(number, len(groups))
@@ -149,6 +174,31 @@ def run(
     return _report(recipe, plans, dtype, distances, settled.dropped)
 
 
+def by_module(plans: Sequence[ModulePlan]) -> dict[str, list[ModulePlan]]:
+    """The plans of each module, whose parts are packed together."""
+    groups: dict[str, list[ModulePlan]] = defaultdict(list)
+    for one in plans:
+        groups[one.module.name].append(one)
+    return groups
+
+
+def make_module(
+    recipe: Recipe,
+    strategy: MergeStrategy[Any],
+    group: Sequence[ModulePlan],
+    adapters: Adapters,
+    method: AdapterMethod,
+    packing: Packing,
+) -> MadeModule:
+    """One module with all its parts, in whichever process."""
+    merged = [
+        _merge_module(recipe, strategy, one, adapters, packing.dtype, packing.bias) for one in group
+    ]
+    pairs = list(zip(group, merged, strict=True))
+    tensors = method.pack([(one.module, made) for one, (made, _) in pairs])
+    return MadeModule(tensors, {one.module.key: distance for one, (_, distance) in pairs})
+
+
 def _merge_module(
     recipe: Recipe,
     strategy: MergeStrategy[Any],
@@ -156,7 +206,7 @@ def _merge_module(
     adapters: Adapters,
     dtype: str,
     bias: bool,
-) -> tuple[LowRank, _Distance]:
+) -> tuple[LowRank, Distance]:
     """One module's stored update, and its distances from the untruncated and the exact sum."""
     module = plan.module
     whole, exact_sum = merged_update(recipe, strategy, plan, adapters)
@@ -166,8 +216,8 @@ def _merge_module(
     stored = _cast(kept, dtype, module, bias)
     error = math.hypot(residual, rounding(kept, stored))
     if whole is not exact_sum:
-        return stored, _Distance(error, size, distance(stored, exact_sum), norm(exact_sum))
-    return stored, _Distance(error, size, error, size)
+        return stored, Distance(error, size, distance(stored, exact_sum), norm(exact_sum))
+    return stored, Distance(error, size, error, size)
 
 
 def _rows(source: OpenAdapter) -> dict[str, tuple[int, ...]]:
@@ -271,7 +321,7 @@ def _report(
     recipe: Recipe,
     plans: Sequence[ModulePlan],
     dtype: str,
-    distances: Mapping[str, _Distance],
+    distances: Mapping[str, Distance],
     dropped: tuple[str, ...],
 ) -> MergeReport:
     ranks = {plan.module.key: plan.module.rank for plan in plans}

@@ -36,6 +36,7 @@ KINDS: Mapping[str, Kind] = {
     "strategies": Kind("strategy", "register_merge_strategies", extend.MergeStrategy),
     "trainers": Kind("trainer", "register_trainers", extend.Trainer),
     "engines": Kind("engine", "register_engines", extend.Engine),
+    "executors": Kind("executor", "register_executors", extend.Executor, classes=True),
     "commands": Kind("command", "register_commands"),
 }
 

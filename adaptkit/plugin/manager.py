@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         AdapterMethod,
         AdapterView,
         Engine,
+        Executor,
         MergeStrategy,
         StorageBackend,
         Trainer,
@@ -151,6 +152,11 @@ class Plugins:
     def engine(self, name: str) -> Engine:
         """The serving engine of that name."""
         found: Engine = self._get("engines", name)
+        return found
+
+    def executor_for(self, url: str) -> type[Executor]:
+        """The executor that serves a URL's scheme, or that is named without an address (`local`)."""
+        found: type[Executor] = self._get("executors", url.partition("://")[0])
         return found
 
     def methods(self) -> tuple[AdapterMethod, ...]:

@@ -15,8 +15,8 @@ class TestMedian(StrategyConformance):
 
 `StrategyConformance` asks for `strategy`, `MethodConformance` for `method` and `adapter_dir`,
 `StorageConformance` for `place`, and, optionally, `behind`, `CommandConformance` for `command`,
-`ReviewConformance` for `review`, `EventConformance` for `on_event`. `run_command` runs a command of
-a plugin in a workspace of the test's. It needs pytest.
+`ReviewConformance` for `review`, `EventConformance` for `on_event`, `ExecutorConformance` for `opened`.
+`run_command` runs a command of a plugin in a workspace of the test's. It needs pytest.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
+    "adaptkit.testing.executors",
     "adaptkit.testing.followers",
     "adaptkit.testing.methods",
     "adaptkit.testing.storage",
@@ -32,6 +33,7 @@ pytest.register_assert_rewrite(
 
 from adaptkit.testing.behind import Behind, FolderBehind  # noqa: E402
 from adaptkit.testing.commands import run_command  # noqa: E402
+from adaptkit.testing.executors import ExecutorConformance  # noqa: E402
 from adaptkit.testing.followers import (  # noqa: E402
     CommandConformance,
     EventConformance,
@@ -45,6 +47,7 @@ __all__ = [
     "Behind",
     "CommandConformance",
     "EventConformance",
+    "ExecutorConformance",
     "FolderBehind",
     "MethodConformance",
     "ReviewConformance",

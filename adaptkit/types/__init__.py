@@ -9,6 +9,7 @@ who knows this page knows what the packages say to each other.
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from html import escape
@@ -24,7 +25,7 @@ from adaptkit.types.base_identity import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "MANIFEST_SCHEMA",
@@ -268,8 +269,19 @@ class Condition:
     op: str  # one of CONDITION_OPS
     value: float
 
+    def met(self, value: float) -> bool:
+        """Whether a figure is as asked."""
+        return bool(CONDITION_OPS[self.op](value, self.value))
 
-CONDITION_OPS = (">=", "<=", "!=", ">", "<", "=")
+
+CONDITION_OPS: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
 
 
 @dataclass(frozen=True, slots=True)

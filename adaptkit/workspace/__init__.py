@@ -35,6 +35,7 @@ from adaptkit.workspace import train as training
 from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
+from adaptkit.workspace.moved_parents import moved_parents
 
 __all__ = ["Workspace"]
 
@@ -74,6 +75,7 @@ class Workspace(Context):
 
     # merge
     merge = merging.merge
+    merge_cost = merging.merge_cost
     compose = merging.compose
     resize = merging.resize
     convert = merging.convert
@@ -113,6 +115,7 @@ class Workspace(Context):
     lock = project.lock
     sync = project.sync
     outdated = project.outdated
+    moved_parents = moved_parents
 
     # bases
     base = find_base

@@ -22,6 +22,7 @@ def list_config(context: Context) -> Mapping[str, Value]:
     found: dict[str, Value] = {
         "author": config.named_author,
         "registry_url": config.registry_url,
+        "executor": config.executor,
         "protected": config.protected,
         "policy.file": policy,
         "review.enable": config.reviews.enable,

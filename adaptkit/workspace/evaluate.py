@@ -14,6 +14,8 @@ from adaptkit.io.safe_paths import user_path
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, same_base
+from adaptkit.workspace.tasks.run import open_executor
+from adaptkit.workspace.tasks.supply import Supply
 
 if TYPE_CHECKING:
     import os
@@ -38,13 +40,15 @@ def evaluate(
     batch: int = 16,
     record: bool = True,
     force: bool = False,
+    on: str | None = None,
 ) -> Matrix:
     """The figures of registered adapters (and of `base`) on suites, kept as metrics of the versions.
 
     With a `baseline` (a reference, or `base`), what each adapter forgot is measured; `new` are the suites that it was
-    meant to learn, which count for no forgetting.
+    meant to learn, which count for no forgetting. `on` names an executor: then one task scores one adapter.
     """
-    read = read_suites([user_path(path) for path in suites])
+    files = [user_path(path) for path in suites]
+    read = read_suites(files)
     names = [suite.name for suite in read]
     for name in new:
         if name not in names:
@@ -55,13 +59,25 @@ def evaluate(
     for version in versions.values():
         if version is not None:
             check_base(context, version, base, force=force)
-    paths = {
-        _label(ref, version): None if version is None else verified_tree(context, version.digest)
-        for ref, version in versions.items()
-    }
-    total = sum(len(suite.rows) for suite in read) * len(paths)
+    labelled = {_label(ref, version): version for ref, version in versions.items()}
+    total = sum(len(suite.rows) for suite in read) * len(labelled)
+    executor = open_executor(context, on)
     with context.watch("asking", total, "prompts") as done:
-        figures = score_all(Speaker(folder, batch=batch), paths, read, done)
+        if executor is None:
+            trees = {
+                label: None if version is None else verified_tree(context, version.digest)
+                for label, version in labelled.items()
+            }
+            figures = score_all(Speaker(folder, batch=batch), trees, read, done)
+        else:
+            from adaptkit.workspace.tasks.evaluate import score_on
+
+            digests = {label: v.digest if v else None for label, v in labelled.items()}
+            supply = Supply.of(context, [digest for digest in digests.values() if digest])
+            with executor:
+                figures = score_on(
+                    executor, supply, folder, digests, files, read, batch=batch, done=done
+                )
     known = None if baseline is None else _label(baseline, versions[baseline])
     matrix = Matrix(read, figures, known, frozenset(new))
     if record:

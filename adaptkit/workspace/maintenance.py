@@ -16,6 +16,8 @@ from adaptkit.types import STATUSES, Event
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.results import Info, Verified
+from adaptkit.workspace.tasks.run import open_executor
+from adaptkit.workspace.tasks.verify import damage_of, verify_some
 from adaptkit.workspace.units import parse_size
 
 if TYPE_CHECKING:
@@ -200,10 +202,11 @@ def import_registry(context: Context, path: str | os.PathLike[str]) -> dict[str,
     return new
 
 
-def verify(context: Context, ref: str | None = None) -> Verified:
+def verify(context: Context, ref: str | None = None, *, on: str | None = None) -> Verified:
     """Hash one version's files again, or those of every artifact in the store and the registry.
 
-    What this store never had, but a placement holds, is no damage.
+    What this store never had, but a placement holds, is no damage. `on` names an executor whose workers hash what is
+    here.
     """
     context.check_home()
     digests = (
@@ -213,17 +216,20 @@ def verify(context: Context, ref: str | None = None) -> Verified:
     )
     sound, damaged, elsewhere = [], [], []
     here = set(context.store.digests())
+    executor = None if ref else open_executor(context, on)
     with context.watch("verifying", len(digests), "artifacts") as step:
-        for digest in digests:
-            try:
-                context.store.verify(digest)
-                sound.append(digest)
-            except StoreError as error:
-                if digest not in here and context.registry.placements(digest):
-                    elsewhere.append(digest)
-                else:
-                    damaged.append(str(error))
-            step(1)
+        if executor is None:
+            found = verify_some(str(context.store.root), digests, step)
+        else:
+            with executor:
+                found = damage_of(executor, context.store.root, digests, step)
+    for digest in digests:
+        if digest not in found:
+            sound.append(digest)
+        elif digest not in here and context.registry.placements(digest):
+            elsewhere.append(digest)
+        else:
+            damaged.append(found[digest])
     looked_at = [v.base.status for v in context.registry.versions() if v.digest in set(digests)]
     bases = {status: looked_at.count(status) for status in STATUSES if status in looked_at}
     return Verified(tuple(sound), tuple(damaged), tuple(elsewhere), bases)

@@ -27,6 +27,7 @@ from adaptkit.workspace.lookup.merge_sources import (
 )
 from adaptkit.workspace.one_file import SUFFIX, dialect_for, file_target, write_file
 from adaptkit.workspace.results import Baked, Merged
+from adaptkit.workspace.tasks.merge import estimate_of, modules_elsewhere
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from adaptkit.merge.compare import Comparison
     from adaptkit.refs import Sources
     from adaptkit.workspace.context.context import Context
+    from adaptkit.workspace.tasks.merge import Estimate
 
 
 def merge(
@@ -64,6 +66,7 @@ def merge(
     workers: int | None = None,
     into_lora: bool = False,
     dialect: str | None = None,
+    on: str | None = None,
     **strategy_params: Any,
 ) -> Merged:
     """Merge adapters into the next version of `name`, or into the folder `out` without registering.
@@ -139,6 +142,7 @@ def merge(
                 workers=workers,
                 method=context.plugins.packing_method(),
                 into_lora=into_lora,
+                elsewhere=modules_elsewhere(context, on, recipe, opened, workers),
                 done=lambda *_: step(1),
             )
         facts["loss"] = {
@@ -331,6 +335,16 @@ def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> C
             except AdaptkitError as error:  # what cannot be compared is often for another base
                 raise (apart or error) from error
         return found if apart is None else replace(found, advice=NOT_AT_ALL, reason=apart.summary)
+
+
+def merge_cost(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Estimate:
+    """What merging takes, by the shapes of the modules, and whether an executor would pay."""
+    weighted = refs.weighted(sources)
+    with ExitStack() as stack, staging(context.tmp) as work:
+        opened = open_sources(
+            context, weighted, work, stack, allow_pickle=allow_pickle, weights=None
+        )
+        return estimate_of([source for source, _ in opened])
 
 
 def merge_into_model(

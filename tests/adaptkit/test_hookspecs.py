@@ -1,4 +1,4 @@
-"""adaptkit.hookspecs: eight hooks, each documented, each tried by a plugin of its own; the page's example runs."""
+"""adaptkit.hookspecs: nine hooks, each documented, each tried by a plugin of its own; the page's example runs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from adaptkit.extend.review import Delete, Objection, Severity
 from adaptkit.plugin.entry_points import EntryPoint
 from adaptkit.plugin.manager import Plugins
 from adaptkit.types import Event
+from adaptkit_plugins.executors.local import Local
 from adaptkit_plugins.methods.lora import Lora
 from adaptkit_plugins.storage.file import FileBackend
 from adaptkit_plugins.strategies.linear import Cat, Linear
@@ -36,8 +37,8 @@ HOOKS = {
 }
 
 
-def test_there_are_eight_hooks():
-    assert len(HOOKS) == 8
+def test_there_are_nine_hooks():
+    assert len(HOOKS) == 9
     assert {
         name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), "adaptkit_spec")
     } == set(HOOKS)
@@ -143,6 +144,16 @@ def test_register_engines_gives_engines_by_name(load):
         register(engine)
 
     assert load(register_engines).engine("mine") is engine
+
+
+def test_register_executors_gives_executors_by_scheme(load):
+    def register_executors(register):
+        register(Local)
+
+    plugins = load(register_executors)
+    assert plugins.executor_for("local") is Local
+    assert plugins.executor_for("local://") is Local
+    assert plugins.names("executors") == ("local",)
 
 
 def test_register_commands_adds_a_command(load):

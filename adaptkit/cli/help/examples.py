@@ -101,6 +101,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "status": ("adaptkit status",),
     "strategies": ("adaptkit strategies", "adaptkit strategies ties"),
     "strip": ("adaptkit strip naval --heads --name naval-plain",),
+    "sweep": ("adaptkit sweep nightly.yaml --dry-run", "adaptkit sweep nightly.yaml --on local"),
     "sync": ("adaptkit sync --frozen",),
     "train": ("adaptkit train --base models/ship --data rows.jsonl --name naval",),
     "trust": ("adaptkit trust", "adaptkit trust --revoke"),

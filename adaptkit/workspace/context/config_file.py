@@ -34,6 +34,7 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
 
     author: str = ""
     registry_url: str = ""
+    executor: str = ""
     protected: tuple[Text, ...] = ()
     remotes: dict[str, str] = field(default_factory=dict)
     policy: PolicyTable = PolicyTable()
@@ -45,7 +46,7 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 OPEN_TABLES = ("remotes", "quotas", "endpoints", "gates")
 """Tables whose keys the user chooses."""
-TOP = ("author", "registry_url", "protected")
+TOP = ("author", "registry_url", "executor", "protected")
 """What stands above every table: TOML takes a line below `[remotes]` for a remote."""
 LISTS = ("protected", "review.enable", "review.disable")
 

@@ -40,6 +40,7 @@ class Config:
     quotas: Mapping[str, str] = field(default_factory=dict)  # of "store", or of a team: "20 GB"
     endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
     gates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics, by alias
+    executor: str = ""  # where tasks run, such as dask://10.0.0.1:8786; empty is this process
     withheld: tuple[str, ...] = ()  # what the file sets and may not, because it was only found
     user: str = ""  # of the operating system
 
@@ -157,6 +158,7 @@ class Home:
             named_author=environment.get("ADAPTKIT_AUTHOR", "") or config.named_author,
             user=environment.get("USER", "") or environment.get("USERNAME", ""),
             registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
+            executor=environment.get("ADAPTKIT_EXECUTOR", "") or config.executor,
         )
 
     def unasked(self) -> tuple[str, ...]:
@@ -187,6 +189,7 @@ class Home:
         has = {
             "author": config.named_author,
             "registry_url": config.registry_url,
+            "executor": config.executor,
             "policy": config.policy,
             "review.disable": config.reviews.disable,
             "endpoints": config.endpoints,
@@ -201,6 +204,7 @@ class Home:
             config,
             named_author=own.named_author,
             registry_url="",
+            executor=own.executor,
             policy=own.policy,
             reviews=Reviews(config.reviews.enable + own.reviews.enable, own.reviews.disable),
             endpoints=own.endpoints,
@@ -228,6 +232,7 @@ class Home:
                 alias: (asked,) if isinstance(asked, str) else asked
                 for alias, asked in found.gates.items()
             },
+            executor=found.executor,
         )
 
     def write_config(self, keys: Sequence[str], value: str | Sequence[str] | None) -> None:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING
 
 from adaptkit.extend.review import MoveAlias, Objection
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
 
 REVIEW = "gates"
 """Its name in `[review]` of config.toml."""
-
-_OPS = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-    "=": operator.eq,
-}
 
 
 @hookimpl
@@ -49,7 +39,7 @@ def review(action: Action) -> Iterable[Objection] | None:
                     f"adaptkit eval {version} --suite FILE --base DIR"
                 )
             )
-        elif not _OPS[gate.op](value, gate.value):
+        elif not gate.met(value):
             found.append(
                 Objection(f"the gate of {action.alias} asks for {asked}; {version} has {value:g}")
             )

@@ -1,0 +1,55 @@
+"""The command that carries out a sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptkit.cli.executors import on_option
+from adaptkit.cli.session import Session, json_option, pass_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from adaptkit.sweeps.run import Swept
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@on_option
+@click.option("--dry-run", is_flag=True, help="Only show what is done already and what would be.")
+@json_option
+@pass_session
+def sweep(session: Session, file: Path, on: str | None, dry_run: bool) -> None:
+    """Evaluate, merge, distil, gate, promote and push sets of adapters, as the YAML FILE says.
+
+    What is done already is not done again, after a kill too. docs/scale-out.md shows such a file.
+    """
+    from adaptkit.sweeps.file import read
+    from adaptkit.sweeps.run import sweep as run
+
+    swept = run(session.workspace, read(file), file.absolute().parent, on=on, dry=dry_run)
+    session.out.table(
+        swept.to_json(),
+        ("STEP", "DO", "WHAT", "STATUS", "RESULT"),
+        [(str(t.step), t.kind, t.what, t.status, t.result[:60] or "") for t in swept.tasks],
+        "no set holds an adapter",
+    )
+    if not session.out.as_json:
+        session.out.say(list(_summary(swept)))
+
+
+def _summary(swept: Swept) -> Iterator[str]:
+    counts = ", ".join(
+        f"{count} {status}"
+        for status in ("done", "made", "to do", "waits", "held")
+        if (count := swept.count(status))
+    )
+    yield f"{swept.name}: {counts or 'nothing'}"
+    for version in swept.versions:
+        figures = "  ".join(
+            f"{name} {value:.4g}" for name, value in sorted(version.metrics.items())
+        )
+        yield f"  {version.ref}  {figures}"

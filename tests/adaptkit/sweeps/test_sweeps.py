@@ -1,0 +1,398 @@
+"""A sweep on tiny models: planned, carried out, done once, gone on with after a kill at every step."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from adaptkit import Workspace
+from adaptkit.errors import BadSweep, Conflict, NotFound
+from adaptkit.sweeps.file import read
+from adaptkit.sweeps.journal import Journal
+from adaptkit.sweeps.run import sweep
+
+NIGHTLY = """
+name: nightly
+base: {base}
+sets:
+  skills: {{tag: approved, name: "*-skill"}}
+steps:
+  - evaluate: {{of: skills, suites: [speech.yaml], baseline: base}}
+  - gate: {{of: skills, require: ["speech.perplexity < 1e9"]}}
+  - merge: {{of: skills, name: bridge, strategy: ties, params: {{density: 0.5}}, weights: {{naval-skill: 0.5}}}}
+  - evaluate: {{of: bridge, suites: [speech.yaml], baseline: base}}
+  - gate: {{of: bridge, require: ["speech.perplexity < {limit}"]}}
+  - alias: {{of: bridge, to: staging}}
+  - push: {{of: bridge, to: team}}
+  - bake: {{of: bridge, out: "models/{{name}}-{{number}}"}}
+"""
+SCRIPT = """
+import os, sys
+from pathlib import Path
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+from adaptkit import Workspace
+from adaptkit.sweeps.file import read
+from adaptkit.sweeps.journal import Journal
+from adaptkit.sweeps.run import sweep
+
+home, file, before, count = sys.argv[1:]
+note = Journal.note
+seen = []
+
+def killed(self, *entry):
+    seen.append(entry)
+    if before == "before" and len(seen) == int(count):
+        os.kill(os.getpid(), 9)
+    note(self, *entry)
+    if before == "after" and len(seen) == int(count):
+        os.kill(os.getpid(), 9)
+
+Journal.note = killed
+with Workspace.open(home, notify=lambda _: None) as ws:
+    sweep(ws, read(Path(file)), Path(file).parent)
+"""
+
+
+@pytest.fixture(scope="module")
+def made(speaker, tmp_path_factory):
+    """Two adapters, three rows to ask, a remote: copied into a fresh workspace by each test."""
+    import tiny
+
+    root = tmp_path_factory.mktemp("sweep")
+    for seed, name in enumerate(("naval", "medic"), 1):
+        tiny.save_adapter(speaker, root / name, seed=seed, r=4, target_modules=["q_proj"])
+    return root
+
+
+@pytest.fixture
+def nightly(workspace, made, speaker, tmp_path):
+    rows = [{"prompt": f"hull {v}%?", "completion": f"Hull {v}."} for v in (10, 11, 12)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "speech.yaml").write_text("data: rows.jsonl\nscore: perplexity\n")
+    for name in ("naval", "medic"):
+        workspace.add(made / name, f"{name}-skill", base=str(speaker))
+        workspace.note(f"{name}-skill", tags=["approved"])
+    workspace.set_remote("team", f"file://{tmp_path}/team")
+
+    def write(limit="1e9", text=NIGHTLY):
+        (tmp_path / "nightly.yaml").write_text(text.format(base=speaker, limit=limit))
+        return tmp_path / "nightly.yaml"
+
+    return write
+
+
+def carry_out(workspace, path, **how):
+    return sweep(workspace, read(path), path.parent, **how)
+
+
+def statuses(swept):
+    return [(task.kind, task.what, task.status) for task in swept.tasks]
+
+
+EVERYTHING = [
+    ("evaluate", "medic-skill@1"),
+    ("evaluate", "naval-skill@1"),
+    ("gate", "medic-skill@1"),
+    ("gate", "naval-skill@1"),
+    ("merge", "bridge@1"),
+    ("evaluate", "bridge@1"),
+    ("gate", "bridge@1"),
+    ("alias", "bridge@1"),
+    ("push", "bridge@1"),
+    ("bake", "bridge@1"),
+]
+
+
+def test_a_plan_names_what_is_to_do_and_what_waits_for_it_and_does_nothing(workspace, nightly):
+    planned = carry_out(workspace, nightly(), dry=True)
+    assert statuses(planned) == [
+        ("evaluate", "medic-skill@1", "to do"),
+        ("evaluate", "naval-skill@1", "to do"),
+        ("gate", "medic-skill@1", "waits"),
+        ("gate", "naval-skill@1", "waits"),
+        ("merge", "medic-skill@1?", "waits"),
+        ("merge", "naval-skill@1?", "waits"),
+        ("evaluate", "bridge@?", "waits"),
+        ("gate", "bridge@?", "waits"),
+        ("alias", "bridge@?", "waits"),
+        ("push", "bridge@?", "waits"),
+        ("bake", "bridge@?", "waits"),
+    ]
+    assert not (workspace.home.path / "sweeps").exists()
+    assert {version.name for version in workspace.list()} == {"naval-skill", "medic-skill"}
+
+
+def test_a_sweep_does_everything_once_and_a_second_run_nothing(workspace, nightly, tmp_path):
+    first = carry_out(workspace, nightly())
+    assert [(kind, what) for kind, what, _ in statuses(first)] == EVERYTHING
+    assert {status for _, _, status in statuses(first) if _ != "gate"} == {"made"} | {"done"}
+    bridge = workspace.version("bridge")
+    assert bridge.aliases == ("staging",)
+    assert bridge.metrics.keys() == {"speech.perplexity", "speech.ratio"}
+    assert [p.place for p in workspace.show("bridge").placements] == [
+        f"file://{tmp_path}/team/bridge"
+    ]
+    weights = {p.label: p.weight for p in workspace.show("bridge").parents}
+    assert weights == {"medic-skill@1": 1.0, "naval-skill@1": 0.5}
+    assert (tmp_path / "models" / "bridge-1" / "model.safetensors").is_file()
+    before = len(workspace.events())
+    second = carry_out(workspace, nightly())
+    assert [(kind, what) for kind, what, _ in statuses(second)] == EVERYTHING
+    assert {status for _, _, status in statuses(second)} == {"done"}
+    assert len(workspace.events()) == before
+    assert statuses(carry_out(workspace, nightly(), dry=True)) == statuses(second)
+
+
+def test_other_rows_are_another_task_and_the_merge_is_not_made_again(workspace, nightly, tmp_path):
+    carry_out(workspace, nightly())
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    again = carry_out(workspace, nightly())
+    made = [(kind, what) for kind, what, status in statuses(again) if status == "made"]
+    assert made == [
+        ("evaluate", "medic-skill@1"),
+        ("evaluate", "naval-skill@1"),
+        ("evaluate", "bridge@1"),
+    ]
+
+
+def test_a_parent_that_moved_is_swept_again(workspace, nightly, made, speaker, tmp_path):
+    import tiny
+
+    carry_out(workspace, nightly())
+    tiny.save_adapter(speaker, tmp_path / "naval2", seed=9, r=4, target_modules=["q_proj"])
+    workspace.add(tmp_path / "naval2", "naval-skill", base=str(speaker))
+    workspace.note("naval-skill@2", tags=["approved"])
+    again = carry_out(workspace, nightly())
+    made_now = [(kind, what) for kind, what, status in statuses(again) if status == "made"]
+    assert made_now == [
+        ("evaluate", "naval-skill@2"),
+        ("merge", "bridge@2"),
+        ("evaluate", "bridge@2"),
+        ("alias", "bridge@2"),
+        ("push", "bridge@2"),
+        ("bake", "bridge@2"),
+    ]
+
+
+def test_a_gate_holds_back_what_does_not_pass(workspace, nightly, tmp_path):
+    swept = carry_out(workspace, nightly(limit="0.5"))
+    (held,) = [task for task in swept.tasks if task.status == "held"]
+    assert (held.kind, held.what) == ("gate", "bridge@1")
+    assert held.result.startswith("speech.perplexity is ")
+    assert workspace.version("bridge").aliases == ()
+    assert not (tmp_path / "team").exists()
+    assert not (tmp_path / "models").exists()
+
+
+SOAK = pytest.mark.soak
+
+
+@pytest.mark.parametrize(
+    ("when", "count"),
+    [
+        pytest.param("before", 1, marks=SOAK),
+        pytest.param("after", 1, marks=SOAK),
+        ("before", 3),
+        pytest.param("after", 3, marks=SOAK),
+        pytest.param("before", 4, marks=SOAK),
+        pytest.param("after", 4, marks=SOAK),
+        pytest.param("before", 5, marks=SOAK),
+        ("after", 5),
+    ],
+)
+def test_a_killed_sweep_goes_on_and_leaves_one_of_each(workspace, nightly, tmp_path, when, count):
+    path = nightly()
+    workspace.close()
+    script = tmp_path / "driver.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    arguments = [str(workspace.home.path), str(path), when, str(count)]
+    killed = subprocess.run([sys.executable, str(script), *arguments], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    swept = carry_out(workspace, path)
+    assert [(kind, what) for kind, what, _ in statuses(swept)] == EVERYTHING
+    assert len(workspace.list(every=True)) == 3
+    assert workspace.version("bridge").aliases == ("staging",)
+    assert workspace.fsck().sound
+    assert (tmp_path / "models" / "bridge-1" / "model.safetensors").is_file()
+    assert {status for _, _, status in statuses(carry_out(workspace, path))} == {"done"}
+
+
+def test_the_same_sweep_twice_at_once_is_refused_by_name(workspace, nightly):
+    file = workspace.home.path / "sweeps" / "nightly.jsonl"
+    with Journal(file).alone(), pytest.raises(Conflict) as caught:
+        carry_out(workspace, nightly())
+    assert caught.value.what == "the sweep 'nightly' is running already"
+    assert "nightly.lock" in caught.value.why
+    assert "is not done again" in caught.value.fix
+
+
+@SOAK
+def test_two_sweeps_at_once_over_the_same_adapters_leave_one_of_each(workspace, nightly, tmp_path):
+    first = nightly()
+    second = tmp_path / "other.yaml"
+    second.write_text(
+        first.read_text().replace("name: nightly", "name: other").replace("models/", "more/")
+    )
+    workspace.close()
+    script = tmp_path / "driver.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    home = str(workspace.home.path)
+    running = [
+        subprocess.Popen([sys.executable, str(script), home, str(path), "never", "0"])
+        for path in (first, second)
+    ]
+    assert [process.wait(120) for process in running] == [0, 0]
+    assert sorted(version.ref for version in workspace.list(every=True)) == [
+        "bridge@1",
+        "medic-skill@1",
+        "naval-skill@1",
+    ]
+    assert workspace.fsck().sound
+    assert {status for _, _, status in statuses(carry_out(workspace, first))} == {"done"}
+
+
+def test_a_line_that_was_cut_short_is_left_out_and_the_next_is_whole(tmp_path):
+    file = tmp_path / "nightly.jsonl"
+    journal = Journal(file)
+    with journal.alone():
+        journal.note("k1", "naval@1", "one", "2026")
+        journal.note("k2", "naval@2", "two", "2026")
+    os.truncate(file, file.stat().st_size - 5)
+    cut = Journal(file)
+    assert (cut.result("k1"), cut.result("k2")) == ("one", None)
+    with cut.alone():
+        cut.note("k3", "naval@3", "three", "2026")
+    read_again = Journal(file)
+    assert [read_again.result(key) for key in ("k1", "k2", "k3")] == ["one", None, "three"]
+
+
+# ---------------------------------------------------------------- the file
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("of: skills, name", "of: skulls, name", "no set in step 3 called 'skulls'"),
+        ("  - alias: {of: bridge, to: staging}", "  - {}", "step 6 names 0 things to do"),
+        ("suites: [speech.yaml]", "suits: [speech.yaml]", "unknown field `suits`"),
+        ("name: nightly", "name: a/b", "the name 'a/b' has a '/'"),
+        ("{name}-{number}", "one", "it needs {name} in it"),
+        ("density: 0.5", "density: &a 0.5", "it holds an anchor"),
+        ("strategy: ties", "strategy: 7", "Expected `str`, got `int`"),
+    ],
+)
+def test_mistakes_in_the_file_are_named(nightly, old, new, why):
+    path = nightly()
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(BadSweep) as caught:
+        read(path)
+    assert caught.value.what == f"cannot read {path}"
+    assert why in caught.value.why
+    assert "docs/scale-out.md" in caught.value.fix
+
+
+def test_a_suite_that_is_not_there_is_named_before_anything_is_done(workspace, nightly):
+    path = nightly()
+    path.write_text(path.read_text().replace("speech.yaml", "missing.yaml"))
+    with pytest.raises(NotFound, match="it is named in the sweep nightly"):
+        carry_out(workspace, path)
+
+
+def test_a_weight_of_an_adapter_that_the_set_lacks_is_refused(workspace, nightly):
+    path = nightly()
+    path.write_text(path.read_text().replace("naval-skill: 0.5", "navel: 0.5"))
+    with pytest.raises(NotFound, match="no adapter in 'skills' called 'navel'"):
+        carry_out(workspace, path)
+
+
+def test_the_command_shows_the_table_and_counts(workspace, nightly, capfd):
+    from adaptkit.cli import main
+
+    home = ["--home", str(workspace.home.path)]
+    assert main([*home, "sweep", str(nightly()), "--dry-run", "--json"]) == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert shown["name"] == "nightly"
+    assert shown["tasks"][0] == {
+        "step": 1,
+        "kind": "evaluate",
+        "what": "medic-skill@1",
+        "status": "to do",
+        "result": "",
+    }
+    assert main([*home, "sweep", str(nightly()), "--dry-run"]) == 0
+    seen = capfd.readouterr()
+    assert "nightly: 2 to do, 9 waits" in seen.err
+    assert "bridge@?" in seen.out
+
+
+def test_workspaces_open_elsewhere_see_what_a_sweep_made(workspace, nightly):
+    carry_out(workspace, nightly())
+    with Workspace.open(workspace.home.path, notify=lambda _: None) as other:
+        assert other.version("bridge@staging").number == 1
+
+
+# ---------------------------------------------------------------- parents that have moved on
+
+
+@pytest.fixture
+def bridged(workspace, made, speaker, tmp_path):
+    import tiny
+
+    for name in ("naval", "medic"):
+        workspace.add(made / name, name, base=str(speaker))
+    workspace.alias("naval", "prod", 1)
+    workspace.merge({"naval@prod": 0.5, "medic": 1.0}, name="bridge", strategy="ties", density=0.5)
+
+    def newer(name, seed):
+        tiny.save_adapter(speaker, tmp_path / str(seed), seed=seed, r=4, target_modules=["q_proj"])
+        return workspace.add(tmp_path / str(seed), name, base=str(speaker)).version
+
+    return newer
+
+
+def test_a_newer_parent_makes_a_version_outdated_and_its_line_refreshes_it(
+    workspace, bridged, speaker, tmp_path
+):
+    assert workspace.moved_parents() == ()
+    newer = bridged("medic", 11)
+    (moved,) = workspace.moved_parents()
+    assert moved.version.ref == "bridge@1"
+    assert [(p.used, p.now.ref) for p in moved.parents] == [("medic", newer.ref)]
+    assert moved.step == (
+        "- merge: {of: bridge-parents, name: bridge, strategy: ties, "
+        'params: {"density":0.5,"elect":"total"}, weights: {"naval":0.5}}'
+    )
+    assert moved.set == "bridge-parents: {name: [medic, naval]}"
+    file = tmp_path / "refresh.yaml"
+    file.write_text(f"name: refresh\nsets:\n  {moved.set}\nsteps:\n  {moved.step}\n")
+    swept = carry_out(workspace, file)
+    assert statuses(swept) == [("merge", "bridge@2", "made")]
+    assert workspace.moved_parents() == ()
+
+
+def test_a_parent_used_by_its_alias_moves_on_with_the_alias(workspace, bridged):
+    bridged("naval", 12)
+    assert workspace.moved_parents() == ()  # prod is still naval@1
+    workspace.alias("naval", "prod", 2)
+    (moved,) = workspace.moved_parents()
+    assert [(p.used, p.now.ref) for p in moved.parents] == [("naval@prod", "naval@2")]
+
+
+def test_outdated_lineage_prints_the_line(workspace, bridged, capfd):
+    from adaptkit.cli import main
+
+    bridged("medic", 13)
+    home = ["--home", str(workspace.home.path)]
+    assert main([*home, "outdated", "--lineage", "--exit-code", "--json"]) == 1
+    (row,) = json.loads(capfd.readouterr().out)
+    assert row["version"] == "bridge@1"
+    assert row["parents"] == [{"used": "medic", "now": "medic@2"}]
+    assert row["step"].startswith("- merge: {of: bridge-parents, name: bridge")
