@@ -48,9 +48,9 @@ def test_every_package_but_the_workspace_is_kept_from_the_registry():
     }
 
 
-def test_there_are_at_most_twelve_layers_and_every_package_has_one():
+def test_there_are_at_most_eleven_layers_and_every_package_has_one():
     layers = CONTRACTS["layers"]["layers"]
-    assert len(layers) <= 12
+    assert len(layers) <= 11
     named = {f"adaptkit.{name}" for layer in layers for name in re.split(r"\s*[|:]\s*", layer)}
     assert named == PACKAGES
 

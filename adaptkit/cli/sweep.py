@@ -13,7 +13,7 @@ from adaptkit.cli.session import Session, json_option, pass_session
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptkit.sweeps.run import Swept
+    from adaptkit.workspace.sweeps.run import Swept
 
 
 @click.command()
@@ -27,10 +27,7 @@ def sweep(session: Session, file: Path, on: str | None, dry_run: bool) -> None:
 
     What is done already is not done again, after a kill too. docs/scale-out.md shows such a file.
     """
-    from adaptkit.sweeps.file import read
-    from adaptkit.sweeps.run import sweep as run
-
-    swept = run(session.workspace, read(file), file.absolute().parent, on=on, dry=dry_run)
+    swept = session.workspace.sweep(file, on=on, dry_run=dry_run)
     session.out.table(
         swept.to_json(),
         ("STEP", "DO", "WHAT", "STATUS", "RESULT"),

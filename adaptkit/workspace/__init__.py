@@ -31,6 +31,7 @@ from adaptkit.workspace import remotes as named_remotes
 from adaptkit.workspace import serve as serving
 from adaptkit.workspace import status as looking
 from adaptkit.workspace import strip as stripping
+from adaptkit.workspace import sweep as sweeping
 from adaptkit.workspace import train as training
 from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.lookup.artifacts import find_version
@@ -95,6 +96,9 @@ class Workspace(Context):
     evaluate = evaluating.evaluate
     generate = generating.generate
     conversation = generating.conversation
+
+    # sweep
+    sweep = sweeping.sweep
 
     # remotes
     push = pushing.push

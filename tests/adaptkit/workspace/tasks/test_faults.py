@@ -132,8 +132,6 @@ def test_a_cluster_that_goes_away_costs_an_error_and_no_figure(
 
 
 def test_a_clock_that_is_years_behind_changes_no_key_of_a_sweep(tmp_path, lora_pair):
-    from adaptkit.sweeps.file import read
-    from adaptkit.sweeps.run import sweep
 
     file = tmp_path / "both.yaml"
     file.write_text("name: both\nsets:\n  all: {}\nsteps:\n  - merge: {of: all, name: bridge}\n")
@@ -141,10 +139,10 @@ def test_a_clock_that_is_years_behind_changes_no_key_of_a_sweep(tmp_path, lora_p
     with Workspace.init(home, notify=lambda _: None) as now:
         for path in lora_pair:
             now.add(path, path.name)
-        first = sweep(now, read(file), tmp_path)
+        first = now.sweep(file)
     behind = datetime(1999, 1, 1, tzinfo=UTC)
     file.write_text(file.read_text().replace("all: {}", "all: {name: [one, two]}"))
     with Workspace.open(home / ".adaptkit", notify=lambda _: None, clock=lambda: behind) as skewed:
-        second = sweep(skewed, read(file), tmp_path)
+        second = skewed.sweep(file)
     assert [task.status for task in first.tasks] == ["made"]
     assert [task.status for task in second.tasks] == ["done"]

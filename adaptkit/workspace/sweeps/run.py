@@ -17,18 +17,18 @@ from adaptkit.errors import NotFound
 from adaptkit.evaluation.suites import read_suites
 from adaptkit.extend.executor import versions
 from adaptkit.io.files import sha256_file
-from adaptkit.sweeps.file import Alias, Bake, Distil, Evaluate, Gate, Merge, Push
-from adaptkit.sweeps.journal import Journal
 from adaptkit.types import digest_of
+from adaptkit.workspace.sweeps.file import Alias, Bake, Distil, Evaluate, Gate, Merge, Push
+from adaptkit.workspace.sweeps.journal import Journal
 from adaptkit.workspace.units import parse_condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from adaptkit.sweeps.file import Action, Query, SweepFile
     from adaptkit.types import Version
     from adaptkit.workspace import Workspace
+    from adaptkit.workspace.sweeps.file import Action, Query, SweepFile
 
 AT_ONCE = 16
 """Adapters that are scored before their figures are written down."""
@@ -122,7 +122,7 @@ class Walk:
             return None
 
 
-def sweep(
+def carry_out(
     workspace: Workspace, file: SweepFile, folder: Path, *, on: str | None = None, dry: bool = False
 ) -> Swept:
     """Carry a sweep out, or with `dry` only plan it; `folder` is that of the file."""

@@ -13,9 +13,8 @@ import pytest
 
 from adaptkit import Workspace
 from adaptkit.errors import BadSweep, Conflict, NotFound
-from adaptkit.sweeps.file import read
-from adaptkit.sweeps.journal import Journal
-from adaptkit.sweeps.run import sweep
+from adaptkit.workspace.sweeps.file import read
+from adaptkit.workspace.sweeps.journal import Journal
 
 NIGHTLY = """
 name: nightly
@@ -37,9 +36,7 @@ import os, sys
 from pathlib import Path
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 from adaptkit import Workspace
-from adaptkit.sweeps.file import read
-from adaptkit.sweeps.journal import Journal
-from adaptkit.sweeps.run import sweep
+from adaptkit.workspace.sweeps.journal import Journal
 
 home, file, before, count = sys.argv[1:]
 note = Journal.note
@@ -55,7 +52,7 @@ def killed(self, *entry):
 
 Journal.note = killed
 with Workspace.open(home, notify=lambda _: None) as ws:
-    sweep(ws, read(Path(file)), Path(file).parent)
+    ws.sweep(file)
 """
 
 
@@ -88,7 +85,7 @@ def nightly(workspace, made, speaker, tmp_path):
 
 
 def carry_out(workspace, path, **how):
-    return sweep(workspace, read(path), path.parent, **how)
+    return workspace.sweep(path, **how)
 
 
 def statuses(swept):
@@ -110,7 +107,7 @@ EVERYTHING = [
 
 
 def test_a_plan_names_what_is_to_do_and_what_waits_for_it_and_does_nothing(workspace, nightly):
-    planned = carry_out(workspace, nightly(), dry=True)
+    planned = carry_out(workspace, nightly(), dry_run=True)
     assert statuses(planned) == [
         ("evaluate", "medic-skill@1", "to do"),
         ("evaluate", "naval-skill@1", "to do"),
@@ -146,7 +143,7 @@ def test_a_sweep_does_everything_once_and_a_second_run_nothing(workspace, nightl
     assert [(kind, what) for kind, what, _ in statuses(second)] == EVERYTHING
     assert {status for _, _, status in statuses(second)} == {"done"}
     assert len(workspace.events()) == before
-    assert statuses(carry_out(workspace, nightly(), dry=True)) == statuses(second)
+    assert statuses(carry_out(workspace, nightly(), dry_run=True)) == statuses(second)
 
 
 def test_other_rows_are_another_task_and_the_merge_is_not_made_again(workspace, nightly, tmp_path):

@@ -1,0 +1,31 @@
+"""Sweeps: evaluate, merge, distil, gate, promote and push sets of adapters, as a file says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptkit.io.safe_paths import user_path
+
+if TYPE_CHECKING:
+    import os
+
+    from adaptkit.workspace import Workspace
+    from adaptkit.workspace.sweeps.run import Swept
+
+
+def sweep(
+    workspace: Workspace,
+    file: str | os.PathLike[str],
+    *,
+    on: str | None = None,
+    dry_run: bool = False,
+) -> Swept:
+    """Carry out what a YAML file describes, on an executor if one is named; with `dry_run`, only plan it.
+
+    What is done already, with the same inputs, is not done again.
+    """
+    from adaptkit.workspace.sweeps.file import read
+    from adaptkit.workspace.sweeps.run import carry_out
+
+    path = user_path(file)
+    return carry_out(workspace, read(path), path.absolute().parent, on=on, dry=dry_run)
