@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import Adapter, artifact_paths, read_config
-from adaptkit.errors import BadAdapter, NotFound
+from adaptkit.errors import BadAdapter, MergeError, NotFound
 from adaptkit.extend.artifact_files import CONFIG, README, WEIGHTS
 from adaptkit.io.files import atomic_write, os_errors, sha256_file
 from adaptkit.io.safetensors import TensorFile
@@ -139,13 +139,26 @@ def to_dialect(
     out: Path,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write an adapter as another tool reads it, into the folder `out`; returns the file."""
+    """Write an adapter as another tool reads it, into the folder `out`; returns the file, opened again as that tool would."""
     if dialect not in method.dialects:
         raise NotFound("dialect", dialect, method.dialects)
     made = method.write_dialect(dialect, adapter)
     made = replace(made, metadata={**(metadata or {}), **made.metadata})
-    _write(made, out / made.file)
-    return out / made.file
+    file = out / made.file
+    _write(made, file)
+    written = Foreign(file)
+    try:
+        wrong = method.unread(written, adapter)
+    finally:
+        written.close()
+    if wrong:
+        file.unlink()
+        raise MergeError(
+            f"what was written of {adapter.label} for {dialect} could not be read there",
+            why="; ".join(wrong[:3]),
+            fix="keep it as a PEFT directory, and please report this with the names of its modules",
+        )
+    return file
 
 
 def _write(made: Translated, path: Path) -> None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit.adapters.adapter import Adapter, artifact_paths
 from adaptkit.adapters.fit import fit
 from adaptkit.bases.checkpoint import scaled_tensor
-from adaptkit.bases.known import declared_base
+from adaptkit.bases.known import declared_base, stored_reference
 from adaptkit.bases.weights import BaseWeights
-from adaptkit.errors import BadBase, BaseMismatch, MissingExtra, Unmergeable
+from adaptkit.errors import AdaptkitError, BadBase, BaseMismatch, MissingExtra, Unmergeable
 from adaptkit.extend.artifact_files import CONFIG, PICKLE, README, WEIGHTS
 from adaptkit.extend.module_names import Names
 from adaptkit.io.files import os_errors
@@ -52,6 +53,7 @@ class _Gathered:
     sources: dict[str, Path | bytes] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
+    checked: bool = False
 
 
 def prepare(
@@ -94,7 +96,7 @@ def prepare(
         files=files,
         method=method.name,
         rank=method.rank(adapter),
-        base=base.identity,
+        base=replace(base.identity, checked=gathered.checked),
         extras=tuple(entry for path, entry in entries.items() if path == README),
         facts=gathered.facts,
         created=created,
@@ -102,6 +104,23 @@ def prepare(
     return PreparedAdapter(
         manifest, gathered.sources, method, tuple(gathered.warnings), tuple(skipped)
     )
+
+
+def fits(adapter: Adapter, method: AdapterMethod, folder: Path, cache: Path | None) -> bool:
+    """Whether the class of the base in a folder has every module of an adapter, in its shape."""
+    return misfits(adapter, method, folder, cache) == []
+
+
+def misfits(
+    adapter: Adapter, method: AdapterMethod, folder: Path, cache: Path | None
+) -> list[str] | None:
+    """What of an adapter the class of the base in a folder has no place for, in words; None where that is not known."""
+    if method.unmergeable(adapter):
+        return None
+    with suppress(AdaptkitError), BaseWeights.open(folder, cache) as weights:
+        made = fit(adapter, method, weights, shapes=scaled_tensor(weights.layout) is None)
+        return made.misfits if made.architecture.known else None
+    return None
 
 
 def describe(path: str, source: Path | bytes) -> FileEntry:
@@ -115,7 +134,7 @@ def describe(path: str, source: Path | bytes) -> FileEntry:
 
 
 def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathered) -> None:
-    """Replace a local path by the base's name: the path means nothing on another machine."""
+    """Replace a local path: it means nothing on another machine, and is no part of what was trained."""
     readme = adapter.path / README
     named, local = declared_base(adapter.config, adapter.path)
     if readme.is_file():
@@ -123,7 +142,9 @@ def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathere
     if named is None or local is None:
         return
     name = base.name or Path(named).name
-    config = dict(adapter.config) | {"base_model_name_or_path": name}
+    config = dict(adapter.config) | {
+        "base_model_name_or_path": stored_reference(adapter.config, adapter.path)
+    }
     gathered.sources[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     if readme.is_file():
         gathered.sources[README] = readme.read_bytes().replace(named.encode(), name.encode())
@@ -162,6 +183,7 @@ def _check_fit(
                 wrong, advice = made.misfits, made.advice
                 if made.unbakeable:
                     gathered.facts["cannot_bake"] = made.unbakeable
+                gathered.checked = made.architecture.known and not wrong
                 if not made.architecture.known:
                     gathered.warnings.append(
                         f"checked against the base's own names only: {made.architecture.unknown}"

@@ -81,7 +81,7 @@ def run(
     method: AdapterMethod,
     *,
     rank: int | None,
-    name: str,
+    name: str | None,
     keep_full: bool = False,
     workers: int | None = None,
     cache: Path | None = None,
@@ -164,7 +164,7 @@ def _config(
     before: BaseWeights,
     found: TunedChanges,
     method: AdapterMethod,
-    name: str,
+    name: str | None,
 ) -> dict[str, Any]:
     new, old = after.architecture(), before.architecture()
     task = new.task or old.task

@@ -79,6 +79,13 @@ def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bo
         found.left_out = [n for n in found.left_out if not _within(n, whole)]
     found.whole = sorted(n for n in whole if not _within(n.rpartition(".")[0], whole))
     found.saved = [name for name in new.parameters if _within(name, set(found.whole))]
+    _check_loads(after)
+    if (lost := sorted(set(new.missing()).intersection(found.saved))) != []:
+        raise BadBase(
+            f"cannot take '{lost[0].rpartition('.')[0]}' out of {after.layout.directory} whole",
+            why=f"it has no '{lost[0]}', which {new.name} needs and would make up when it is loaded",
+            fix="save the tuned model with all of its tensors, or tie its embeddings as the base does",
+        )
     if not found.modules and not found.whole:
         raise BadBase(
             f"{after.layout.directory} changes no matrix of its base",
@@ -111,6 +118,21 @@ def _shapes(arch: Architecture, weights: BaseWeights) -> dict[str, tuple[int, ..
         for name, shape in arch.parameters.items()
         if name not in absent
     }
+
+
+def _check_loads(weights: BaseWeights) -> None:
+    """Refuse a checkpoint whose tensors are not what its class loads; transformers saves such after some resizes."""
+    arch = weights.architecture()
+    for name, expected in arch.parameters.items() if arch.known else ():
+        if name in arch.altered or not arch.pieces.get(name):
+            continue
+        stored = weights.shape(name, expected)
+        if stored != expected:
+            raise BadBase(
+                f"{weights.layout.directory} cannot be loaded",
+                why=f"it has '{name}' as {list(stored)}, and {arch.name} loads {list(expected)}",
+                fix="save the tuned model again with tensors of one vocabulary",
+            )
 
 
 def _partner(old: Architecture, name: str) -> str | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_FORMAT = 1  # of what is remembered; a change of meaning counts it up
+_FORMAT = 2  # of what is remembered; a change of meaning counts it up
 _LARGEST = 100_000_000  # bytes of a remembered file that are read
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.bases.known import is_hub_id
+from adaptkit.bases.known import is_hub_id, snapshot_of
 from adaptkit.errors import BadBase, BadWeights, StoreError
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors import LARGEST_HEADER, LFS_POINTER, read_header
@@ -36,7 +36,6 @@ _LARGEST_JSON = 100_000_000  # bytes; the index of a model with 100,000 tensors 
 # https://huggingface.co/docs/huggingface_hub/guides/manage-cache: models--OWNER--NAME/snapshots/REVISION
 _LARGEST_CARD = 1 << 20
 _BASE_MODEL = re.compile(r"^base_model:[ \t]*(?:\n\s*-\s*)?([^\s#]+)", re.MULTILINE)
-_CACHE_FOLDER = re.compile(r"models--(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +205,8 @@ def _read_tensors(
 def declared_name(layout: Layout) -> str:
     """What the base calls itself: the Hub cache's folder, a hub id in config.json, else the folder's own name."""
     directory = layout.directory.resolve()
-    if directory.parent.name == "snapshots" and (
-        found := _CACHE_FOLDER.fullmatch(directory.parent.parent.name)
-    ):
-        return found[1].replace("--", "/")
+    if found := snapshot_of(directory):
+        return found
     name = layout.config.get("_name_or_path")
     if isinstance(name, str) and "/" in name and is_hub_id(name) and not Path(name).exists():
         return name

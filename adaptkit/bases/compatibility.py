@@ -26,7 +26,7 @@ def check_next(name: str, latest: Version, manifest: Manifest, pairs: Mapping[st
     verdict = compare(latest.base, manifest.base, pairs)
     if not admits(verdict, latest.base, manifest.base, "merge").allowed:
         unsure = how_to_know(verdict, [(latest.ref, latest.base)])
-        if not_settled(verdict) and manifest.base.status != "verified":
+        if not_settled(verdict) and not manifest.base.hashed:
             unsure = [*unsure, "--base DIR measures the base of this one"]
         raise Refused(
             f"'{name}' holds adapters of another base",
@@ -77,7 +77,7 @@ def how_to_know(
     """What to type to know whether labelled adapters have one base, where that is not settled."""
     if not not_settled(verdict):
         return []
-    unsure = [label for label, base in bases if base.status != "verified" and "://" not in label]
+    unsure = [label for label, base in bases if not base.hashed and "://" not in label]
     return [
         f"adaptkit add {label} --base {folder} --name NAME"
         if label.startswith((".", "/", "~"))

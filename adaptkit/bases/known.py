@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adaptkit.types import BaseIdentity
 
 _HUB_ID = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)?", re.ASCII)
+_CACHE_FOLDER = re.compile(r"models--(.+)")
 
 
 def is_hub_id(name: str) -> bool:
@@ -44,3 +45,23 @@ def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, 
         if candidate.is_dir() and (candidate / "config.json").is_file():
             return named, candidate
     return named, path if local else None
+
+
+def snapshot_of(folder: Path) -> str | None:
+    """The repository whose snapshot in the Hub's cache this path is; None for any other path."""
+    found = (
+        _CACHE_FOLDER.fullmatch(folder.parent.parent.name)
+        if folder.parent.name == "snapshots"
+        else None
+    )
+    return found[1].replace("--", "/", 1) if found else None
+
+
+def stored_reference(config: Mapping[str, Any], folder: Path) -> str | None:
+    """What an artifact keeps of the base that its configuration names: a Hub repository, or nothing.
+
+    A local folder means nothing on another machine, and what it happens to be called is no part of the adapter. A
+    snapshot in the Hub's cache is that of its repository.
+    """
+    named, local = declared_base(config, folder)
+    return named if local is None else snapshot_of(local)

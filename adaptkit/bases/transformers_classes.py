@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.architecture import Architecture, Piece, unknown
@@ -102,8 +103,13 @@ def _task(transformers: Any, model: Any) -> str:
         mapping = getattr(transformers, auto)._model_mapping  # noqa: SLF001  (the table behind the public class)
         names = mapping._model_mapping.get(model.config.model_type, ())  # noqa: SLF001
         if name in ((names,) if isinstance(names, str) else tuple(names)):
-            return task
+            return task if _takes_text(model) else ""
     return ""
+
+
+def _takes_text(model: Any) -> bool:
+    """Whether the class can stand in PEFT's wrapper of a task, which hands `input_ids` and `inputs_embeds` on by name."""
+    return {"input_ids", "inputs_embeds"} <= set(signature(model.forward).parameters)
 
 
 def _follow(

@@ -321,7 +321,10 @@ def restore(session: Session, ref: str | None) -> None:
 @REF
 @click.argument("out", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--to", "dialect", metavar="TOOL", help="Write what kohya or diffusers reads instead."
+    "--to",
+    "dialect",
+    metavar="TOOL",
+    help="Write what kohya, diffusers or comfyui reads; DIR may be FILE.safetensors.",
 )
 @json_option
 @pass_session

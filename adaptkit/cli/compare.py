@@ -73,7 +73,9 @@ def compared(found: Comparison) -> list[str]:
     losses = [(str(rank), f"{loss:.2g}") for rank, loss in found.truncation.items()]
     lines += ["", *_columns(("rank of the sum", "loss"), losses)]
     lines += ["", *(f"warning: {text}" for text in found.warnings)]
-    return [*lines, f"try {found.advice}", f"  {found.reason}"]
+    advice = [found.suggestion, f"  {found.reason}"]
+    first = not found.suggestion.startswith("try ")  # not to merge at all
+    return [*advice, "", *lines] if first else [*lines, *advice]
 
 
 def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -45,9 +45,9 @@ def verify(
     for damage in found.damaged:
         session.out.warn(damage)
     elsewhere = f", {len(found.elsewhere)} elsewhere" if found.elsewhere else ""
-    session.out.data(
-        found.to_json(), f"{len(found.sound)} sound, {len(found.damaged)} damaged{elsewhere}"
-    )
+    bases = ", ".join(f"{count} {status}" for status, count in found.bases.items())
+    lines = [f"{len(found.sound)} sound, {len(found.damaged)} damaged{elsewhere}"]
+    session.out.data(found.to_json(), lambda: [*lines, *([f"bases: {bases}"] if bases else [])])
     if found.damaged:
         raise click.exceptions.Exit(1)
 

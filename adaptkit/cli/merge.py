@@ -99,6 +99,12 @@ def _result(command: _Command) -> _Command:
 )
 @_destination
 @click.option(
+    "--to",
+    "dialect",
+    metavar="TOOL",
+    help="With --out FILE.safetensors: kohya, diffusers or comfyui; else what the sources are.",
+)
+@click.option(
     "--into",
     nargs=2,
     type=(click.Choice(["bake"]), click.Path(path_type=Path)),
@@ -222,7 +228,7 @@ def _merge_into_model(
         raise click.UsageError(
             "--into bake writes a full model: give the base it starts from, --base DIR"
         )
-    if given := [f"--{name.replace('_', '-')}" for name in _NO_ADAPTER if choices.pop(name)]:
+    if given := [option for name, option in _NO_ADAPTER.items() if choices.pop(name)]:
         raise click.UsageError(
             f"--into bake makes a model, not an adapter: {', '.join(given)} has no meaning there"
         )
@@ -230,7 +236,15 @@ def _merge_into_model(
     session.out.data(baked.to_json(), lambda: baked_lines(baked))
 
 
-_NO_ADAPTER = ("name", "out", "message", "alias", "new_version", "on")
+_NO_ADAPTER = {
+    "name": "--name",
+    "out": "--out",
+    "dialect": "--to",
+    "message": "--message",
+    "alias": "--alias",
+    "new_version": "--new-version",
+    "on": "--on",
+}
 _MODULE_WEIGHT = re.compile(r"(?P<ref>[^\[]+)\[(?P<glob>.+)\]=(?P<values>[^=]+)")
 
 

@@ -321,6 +321,10 @@ class AdapterMethod(ABC):
         """The adapter as another tool reads it."""
         raise NotImplementedError
 
+    def unread(self, made: AdapterView, view: AdapterView) -> tuple[str, ...]:
+        """What of an adapter is not found again in the file `made` of it for another tool, in words."""
+        return ()
+
     def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:
         """One tensor of the weighted sum, from the adapters that have it.
 

@@ -34,6 +34,9 @@ _SAMPLE = (
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
+NOT_AT_ALL = "do not merge them"  # the advice where `merge` would refuse
+
+
 @dataclass(frozen=True, slots=True)
 class Spectrum:
     """One adapter: its Frobenius norm, ranks, and each module's energy and singular values."""
@@ -85,9 +88,14 @@ class Comparison:
     reason: str
     warnings: tuple[str, ...] = ()
 
+    @property
+    def suggestion(self) -> str:
+        """The advice with its verb: options of `merge` to try, or not to merge at all."""
+        return self.advice if self.advice == NOT_AT_ALL else f"try {self.advice}"
+
     def __repr__(self) -> str:
         labels = ", ".join(adapter.label for adapter in self.adapters)
-        return f"<Comparison of {labels}: try {self.advice}>"
+        return f"<Comparison of {labels}: {self.suggestion}>"
 
     def _repr_html_(self) -> str:
         """Tables, and the cosines as a picture where matplotlib is installed."""
@@ -106,7 +114,7 @@ class Comparison:
             ("rank of the sum", "loss"),
             [(rank, f"{loss:.2g}") for rank, loss in self.truncation.items()],
         )
-        advice = f"<p>try <code>{escape(self.advice)}</code>: {escape(self.reason)}</p>"
+        advice = f"<p>{escape(self.suggestion)}: {escape(self.reason)}</p>"
         warnings = "".join(f"<p>warning: {escape(text)}</p>" for text in self.warnings)
         found = pairs + _picture(self) if self.pairs else ""
         return adapters + found + losses + warnings + advice
@@ -140,6 +148,7 @@ def compare(
         for source in sources
     ]
     labels = [source.label for source in sources]
+    _check_shapes(labels, deltas)
     adapters = tuple(
         _spectrum(label, found, done) for label, found in zip(labels, deltas, strict=True)
     )
@@ -151,6 +160,21 @@ def compare(
     advice, reason = _advise(pairs, adapters, losses, whole)
     warnings = tuple(text for pair in pairs if (text := _entangled(pair)))
     return Comparison(adapters, pairs, losses, whole, advice, reason, warnings)
+
+
+def _check_shapes(
+    labels: Sequence[str], deltas: Sequence[Mapping[str, tuple[Module, LowRank | Dense]]]
+) -> None:
+    seen: dict[str, tuple[str, Module]] = {}
+    for label, found in zip(labels, deltas, strict=True):
+        for key, (module, _) in found.items():
+            first, other = seen.setdefault(key, (label, module))
+            if other.shape != module.shape:
+                raise Unmergeable(
+                    f"cannot compare {first} and {label}",
+                    why=f"'{key}' is {list(other.shape)} in {first} and {list(module.shape)} in {label}: "
+                    "they are for different models",
+                )
 
 
 def _modules(source: OpenAdapter) -> tuple[Module, ...]:
@@ -335,7 +359,7 @@ def _advise(
     if not pairs:
         return f"--strategy linear{rank}", f"one adapter alone; rank {small} keeps 95 % of it"
     if not any(pair.shared_modules for pair in pairs):
-        return "do not merge them", "they share no module; --disjoint puts them side by side"
+        return NOT_AT_ALL, "they share no module; --disjoint puts them side by side"
     lowest, highest = min(p.cosine for p in pairs), max(p.cosine for p in pairs)
     sizes = [a.norm for a in adapters if a.norm]
     measured = (

@@ -167,7 +167,7 @@ def _put_back(store: Store, needed: set[str]) -> set[str]:
 def _clear_trees(store: Store, kept_trees: set[str], old: float) -> None:
     """Trees are copies of artifacts; those of artifacts that are gone are of no use."""
     for tree in (store.root / "trees").glob("*"):
-        if tree.name not in kept_trees and not (
+        if tree.name.partition(".")[0] not in kept_trees and not (
             tree.name.startswith(".") and not _older(tree, old)
         ):
             shutil.rmtree(tree, ignore_errors=True)

@@ -15,13 +15,21 @@ from hashlib import sha256
 from html import escape
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from adaptkit.types.base_identity import BaseIdentity, Level, Quantisation, Sameness, Verdict
+from adaptkit.types.base_identity import (
+    STATUSES,
+    BaseIdentity,
+    Level,
+    Quantisation,
+    Sameness,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 __all__ = [
     "MANIFEST_SCHEMA",
+    "STATUSES",
     "AliasMove",
     "BaseIdentity",
     "Condition",

@@ -31,14 +31,21 @@ class Quantisation:
     dtype: str = ""
 
 
+STATUSES = ("verified", "measured", "claimed", "unverified")  # of a base, the surest first
+
+
 @dataclass(frozen=True, slots=True)
 class BaseIdentity:
-    """What is known of a base model. A name proves nothing, the levels do."""
+    """What is known of a base model. A name proves nothing, the levels do.
+
+    `checked` belongs to an adapter's base: its modules and shapes were compared with those that the base's class has.
+    """
 
     name: str | None = None
     levels: tuple[Level, ...] = ()
     quantised: Quantisation | None = None
     derived_from: str | None = None
+    checked: bool = False
 
     def level(self, kind: str) -> Level | None:
         """The level of that kind (`as1`, `fs1`, `tm1`), if known."""
@@ -46,11 +53,16 @@ class BaseIdentity:
 
     @property
     def status(self) -> str:
-        """`verified` if a level of the weights was measured, `claimed`, or `unverified`."""
+        """`measured` if the weights were hashed, `verified` if the adapter was also checked, `claimed`, or `unverified`."""
+        if self.hashed:
+            return "verified" if self.checked else "measured"
         naming = [level for level in self.levels if level.kind != "as1"]
-        if any(level.measured for level in naming):
-            return "verified"
         return "claimed" if naming else "unverified"
+
+    @property
+    def hashed(self) -> bool:
+        """Whether a level of its weights was measured."""
+        return any(level.measured for level in self.levels if level.kind != "as1")
 
     def to_json(self) -> dict[str, Any]:
         """The form every `--json` shows and every manifest carries."""
@@ -67,7 +79,7 @@ class BaseIdentity:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> BaseIdentity:
-        """The way back from `to_json`; `status` is derived, so it is not read."""
+        """The way back from `to_json`; of `status` only whether the adapter was checked."""
         quantised = data.get("quantised")
         return cls(
             name=data.get("name"),
@@ -76,6 +88,7 @@ class BaseIdentity:
             ),
             quantised=Quantisation(**quantised) if quantised else None,
             derived_from=data.get("derived_from"),
+            checked=data.get("status") == "verified",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -9,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
-from adaptkit.adapters.adapter import Adapter
+from adaptkit.adapters.adapter import Adapter, read_config
 from adaptkit.adapters.formats import to_dialect
 from adaptkit.bases.compare import admits
+from adaptkit.bases.known import declared_base
 from adaptkit.errors import BadReference, BaseMismatch, NotFound, requires_extra
-from adaptkit.extend.artifact_files import MANIFEST
+from adaptkit.extend.artifact_files import CONFIG, MANIFEST
 from adaptkit.extend.review import Delete
-from adaptkit.io.files import atomic_write, fsync_directory, os_errors
+from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
+from adaptkit.store.variant import variant
 from adaptkit.types import Sameness
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.reviews import review
@@ -28,8 +31,9 @@ from adaptkit.workspace.lookup.artifacts import (
     register,
     verified_tree,
 )
-from adaptkit.workspace.lookup.bases import find_base, same_base
+from adaptkit.workspace.lookup.bases import find_base, folder_here, same_base
 from adaptkit.workspace.lookup.places import list_remote, narrowed, remote_in, show_elsewhere
+from adaptkit.workspace.one_file import SUFFIX, file_target, write_file
 from adaptkit.workspace.pull import pull
 from adaptkit.workspace.results import Shown
 from adaptkit.workspace.units import parse_condition, parse_rank
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.types import Manifest, Quantisation, Version
+    from adaptkit.types import BaseIdentity, Manifest, Quantisation, Version
     from adaptkit.workspace.context.context import Context
     from adaptkit.workspace.results import Added
 
@@ -227,9 +231,25 @@ def show(context: Context, ref: str) -> Shown:
 def path_of(context: Context, ref: str) -> Path:
     """A verified PEFT directory of a version, for `from_pretrained`, vLLM or diffusers.
 
-    Only read from it.
+    Its configuration names the base's folder where that is on this machine, so that `AutoPeftModel` finds it. Only read
+    from it.
     """
-    return verified_tree(context, find_version(context, ref).digest)
+    version = find_version(context, ref)
+    tree = verified_tree(context, version.digest)
+    config = read_config(tree, ref)
+    if declared_base(config, tree)[0] is not None:
+        return tree  # a repository on the Hub: it can be followed from everywhere
+    reference = folder_here(context, version.base) or _repository(version.base)
+    if reference is None:
+        return tree
+    text = json.dumps(config | {"base_model_name_or_path": str(reference)}, indent=2)
+    return variant(tree, {CONFIG: text + "\n"})
+
+
+def _repository(base: BaseIdentity) -> str | None:
+    """The Hub's name of a base that was given by it; what a folder is called is no such name."""
+    measured = any(level.measured for level in base.levels)
+    return base.name if base.name and "/" in base.name and not measured else None
 
 
 def load(context: Context, ref: str, model: Any, *, force: bool = False, **how: Any) -> Any:
@@ -337,22 +357,21 @@ def export(
 
     In a `dialect`, its one file.
     """
-    target = empty_target(Path(out))
+    one_file = dialect is not None and Path(out).suffix == SUFFIX
+    target = (file_target if one_file else empty_target)(Path(out))
     version = find_version(context, ref)
     tree, manifest = verified_tree(context, version.digest), manifest_of(context, version)
-    with staging(context.tmp if target is None else target.parent) as work:
+    with staging(target.parent) as work:
         folder = work / "copy"
         if dialect is not None:
-            folder.mkdir()
             origin = manifest.facts.get("converted_from") or {}
+            folder.mkdir()
+            if one_file:
+                metadata = origin.get("metadata")
+                return write_file(context, tree, target, dialect, folder, metadata, label=ref)
             with Adapter.open(tree, ref) as adapter:
                 method = context.plugins.method_for(adapter)
                 file = to_dialect(adapter, method, dialect, folder, origin.get("metadata"))
-            if target.suffix == ".safetensors":
-                with os_errors("write", target):
-                    file.rename(target)
-                fsync_directory(target.parent)
-                return target
             rename_into(folder, target)
             return target / file.name
         with os_errors("write", folder):

@@ -12,6 +12,7 @@ from adaptkit import refs
 from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.compare import admits
 from adaptkit.bases.compatibility import how_to_know
+from adaptkit.bases.known import snapshot_of
 from adaptkit.errors import BakeError, BaseMismatch, Unmergeable
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
@@ -124,7 +125,7 @@ def extract_adapter(
                 folder,
                 method,
                 rank=rank,
-                name=found.identity.name or "base",
+                name=snapshot_of(user_path(base).absolute()),
                 keep_full=keep_full,
                 cache=context.home.cache,
                 done=step,

@@ -111,7 +111,9 @@ def verify_base(context: Context, ref: str, base: str, *, force: bool = False) -
         context.registry.name_base(ref, measured, author=context.config.author, move=True)
         return measured
     with staging(context.tmp) as work:
-        ingest_result(context, verified_tree(context, version.digest), found, work, force=force)
+        tree = verified_tree(context, version.digest)
+        prepared = ingest_result(context, tree, found, work, force=force)
+        measured = replace(measured, checked=prepared.manifest.base.checked)
     context.registry.attach_base(version.digest, measured, author=context.config.author)
     emit(context, "base-added", version.ref, version.digest)
     return measured

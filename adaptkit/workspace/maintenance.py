@@ -12,7 +12,7 @@ from adaptkit.errors import Corrupt, RegistryError, StorageError, StoreError
 from adaptkit.io.files import atomic_write, os_errors, sha256_file
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
-from adaptkit.types import Event
+from adaptkit.types import STATUSES, Event
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.results import Info, Verified
@@ -230,7 +230,9 @@ def verify(context: Context, ref: str | None = None, *, on: str | None = None) -
             elsewhere.append(digest)
         else:
             damaged.append(found[digest])
-    return Verified(tuple(sound), tuple(damaged), tuple(elsewhere))
+    looked_at = [v.base.status for v in context.registry.versions() if v.digest in set(digests)]
+    bases = {status: looked_at.count(status) for status in STATUSES if status in looked_at}
+    return Verified(tuple(sound), tuple(damaged), tuple(elsewhere), bases)
 
 
 def _kept(context: Context) -> tuple[set[str], set[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
-from adaptkit.errors import BadRecipe, BaseMismatch
+from adaptkit.errors import AdaptkitError, BadRecipe, BaseMismatch
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.hardware import machine
@@ -25,6 +25,7 @@ from adaptkit.workspace.lookup.merge_sources import (
     review_merge,
     with_moments,
 )
+from adaptkit.workspace.one_file import SUFFIX, dialect_for, file_target, write_file
 from adaptkit.workspace.results import Baked, Merged
 from adaptkit.workspace.tasks.merge import estimate_of, modules_elsewhere
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.merge.compare import Comparison
     from adaptkit.refs import Sources
     from adaptkit.workspace.context.context import Context
@@ -63,6 +65,7 @@ def merge(
     allow_pickle: bool = False,
     workers: int | None = None,
     into_lora: bool = False,
+    dialect: str | None = None,
     on: str | None = None,
     **strategy_params: Any,
 ) -> Merged:
@@ -74,7 +77,9 @@ def merge(
     `merge(…, strategy="ties", density=0.5)`.
 
     `into_lora` packs the result as low-rank factors even where the method would stay itself. `base`
-    is the folder of the base, for methods whose update needs its weights (DoRA, OFT, …).
+    is the folder of the base, for methods whose update needs its weights (DoRA, OFT, …). An `out`
+    that ends in `.safetensors` is one file for another tool, `dialect`; that of the sources if
+    nobody says.
     """
     from adaptkit.bases.compatibility import best_known, check_together
     from adaptkit.bases.known import Base
@@ -83,7 +88,14 @@ def merge(
     from adaptkit.merge.run import run
 
     check_destination("a merge", name, out)
-    target = None if out is None else empty_target(Path(out))
+    one_file = out is not None and Path(out).suffix == SUFFIX
+    target = None if out is None else (file_target if one_file else empty_target)(Path(out))
+    if dialect is not None and not one_file:
+        raise BadRecipe(
+            f"cannot write a merge for {dialect} here",
+            why="what another tool reads is one file",
+            fix=f"--out NAME{SUFFIX}",
+        )
     plan = context.plugins.strategy(strategy)
     choices = recipes.Choices(
         space=space,
@@ -115,6 +127,8 @@ def merge(
         facts = check_together(bases, context.pairs, force=force)
         for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
             context.notify(text)
+        if extras is not None and len(opened) == 1:
+            _say_extras(context, opened[0][0], extras)
         review_merge(context, recipe, opened, name)
         folder = work / "merged"
         with os_errors("write", folder):
@@ -147,8 +161,12 @@ def merge(
         )
         prepared = replace(prepared, manifest=manifest)
         if target is not None:
-            atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
-            rename_into(folder, target)
+            if one_file:
+                tool = dialect or dialect_for(context, [one.ref for one in weighted])
+                write_file(context, folder, target, tool, work, label=target.name)
+            else:
+                atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
+                rename_into(folder, target)
             return Merged(report, recipe, manifest, out=target)
         assert name is not None
         added = register(
@@ -161,6 +179,16 @@ def merge(
             origin="merged",
         )
         return Merged(report, recipe, manifest, added.version, added.created)
+
+
+def _say_extras(context: Context, source: OpenAdapter, policy: str) -> None:
+    """`--extras` settles conflicts, and one adapter alone has none."""
+    kept = source.method.extras(source.adapter)
+    heads = f", which keeps {', '.join(kept[:3])}; adaptkit strip {source.label} takes parts out"
+    context.notify(
+        f"--extras {policy} settles what several adapters disagree on and changes nothing of {source.label} alone"
+        + (heads if kept else "")
+    )
 
 
 def compose(
@@ -283,7 +311,7 @@ def convert(
 def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Comparison:
     """Compare adapters: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
     from adaptkit.bases.compatibility import check_together
-    from adaptkit.merge.compare import compare
+    from adaptkit.merge.compare import NOT_AT_ALL, compare
     from adaptkit.merge.plan import check_globs
 
     weighted = refs.weighted(sources)
@@ -293,15 +321,20 @@ def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> C
         )
         for one, (source, _) in zip(weighted, opened, strict=True):
             check_globs(source, one.modules)
+        try:
+            bases = [(source.label, known) for source, known in opened]
+            check_together(bases, context.pairs, force=False)
+            apart = None
+        except BaseMismatch as error:
+            apart = error
         compared, weights = [source for source, _ in opened], [one.weight for one in weighted]
         modules = sum(len(one.method.modules(one.adapter)) for one in compared)
         with context.watch("comparing", modules, "modules") as step:
-            found = compare(compared, weights, done=step)
-        try:
-            check_together([(s.label, known) for s, known in opened], context.pairs, force=False)
-        except BaseMismatch as error:
-            return replace(found, advice="do not merge them", reason=error.summary)
-        return found
+            try:
+                found = compare(compared, weights, done=step)
+            except AdaptkitError as error:  # what cannot be compared is often for another base
+                raise (apart or error) from error
+        return found if apart is None else replace(found, advice=NOT_AT_ALL, reason=apart.summary)
 
 
 def merge_cost(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Estimate:

@@ -296,19 +296,22 @@ class Logged:
 class Verified:
     """What `verify` found.
 
-    Sound artifacts, an error message for each damaged one, and those that are only stored
-    elsewhere.
+    Sound artifacts, an error message for each damaged one, those that are only stored elsewhere,
+    and how many versions have a base that is `verified`, only `measured`, `claimed` or
+    `unverified`.
     """
 
     sound: tuple[str, ...]
     damaged: tuple[str, ...]
     elsewhere: tuple[str, ...] = ()
+    bases: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "sound": list(self.sound),
             "damaged": list(self.damaged),
             "elsewhere": list(self.elsewhere),
+            "bases": dict(self.bases),
         }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.adapters.adapter import Adapter
+from adaptkit.adapters.ingest import misfits
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.bases.compare import admits
 from adaptkit.errors import BaseMismatch, Refused, requires_extra
@@ -52,8 +53,16 @@ class ServeOptions:
 class WorkspaceAdapters:
     """Adapters by reference, from the registry and the store, fit for one base."""
 
-    def __init__(self, context: Context, base: BaseIdentity, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        context: Context,
+        base: BaseIdentity,
+        *,
+        folder: Path | None = None,
+        force: bool = False,
+    ) -> None:
         self._context, self._base, self._force = context, base, force
+        self._folder = folder
         self._lock = Lock()
         self._admitted: dict[str, str] = {}
 
@@ -62,7 +71,7 @@ class WorkspaceAdapters:
         with self._lock:
             version = find_version(self._context, ref)
             if version.digest not in self._admitted:
-                self._admitted[version.digest] = self._why_not(version.ref, version.base)
+                self._admitted[version.digest] = self._why_not(version)
             if why := self._admitted[version.digest]:
                 raise BaseMismatch(
                     f"cannot serve {version.ref} on this base",
@@ -95,15 +104,29 @@ class WorkspaceAdapters:
                 )
             ]
 
-    def _why_not(self, ref: str, declared: BaseIdentity) -> str:
+    def _why_not(self, version: Version) -> str:
         ruling = admits(
-            same_base(self._context, declared, self._base), declared, self._base, "serve"
+            same_base(self._context, version.base, self._base), version.base, self._base, "serve"
         )
-        if not ruling.allowed and not self._force:
+        if self._force:
+            for text in filter(None, (ruling.reason, ruling.warning)):
+                self._context.notify(f"{version.ref}: {text}")
+            return ""
+        if not ruling.allowed:
             return ruling.reason
-        for text in filter(None, (ruling.reason, ruling.warning)):
-            self._context.notify(f"{ref}: {text}")
-        return ""
+        if ruling.warning:
+            self._context.notify(f"{version.ref}: {ruling.warning}")
+        return "" if version.base.checked else self._misfit(version)
+
+    def _misfit(self, version: Version) -> str:
+        """What of a version that was never checked against its base has no place in the one that is served."""
+        if self._folder is None:
+            return ""
+        tree = verified_tree(self._context, version.digest)
+        with Adapter.open(tree, version.ref) as adapter:
+            method = self._context.plugins.method_for(adapter)
+            wrong = misfits(adapter, method, self._folder, self._context.home.cache) or []
+        return "; ".join(wrong[:3])
 
 
 def serving_app(
@@ -154,7 +177,7 @@ def serving_app(
         bank,
         tokenizer,
         batcher,
-        WorkspaceAdapters(context, identity, force=force),
+        WorkspaceAdapters(context, identity, folder=folder, force=force),
         context=getattr(model.config, "max_position_embeddings", None) or CONTEXT,
     )
     for ref in preload:

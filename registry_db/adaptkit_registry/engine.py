@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HEAD = "0003"
+HEAD = "0004"
 WRITE = "adaptkit_write"  # execution option of transactions that will write
-_KNOWN = frozenset({"0001", "0002", HEAD})
+_KNOWN = frozenset({"0001", "0002", "0003", HEAD})
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _TURN = 4151402077  # the advisory lock of a writer
 _MAGIC = b"SQLite format 3\x00"

@@ -101,6 +101,7 @@ def _lines(connection: Connection) -> Iterator[Line]:
             "name": row.name,
             "quantised": row.quantised,
             "derived_from": row.derived_from,
+            "checked": row.checked,
             "levels": levels.get(row.id, []),
         }
     for row in connection.execute(select(base_names).order_by(base_names.c.name)):

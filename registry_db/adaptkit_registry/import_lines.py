@@ -91,8 +91,10 @@ class Import:
     def _base(self, line: Line) -> None:
         quantised = Quantisation(**json.loads(line["quantised"])) if line["quantised"] else None
         levels = tuple(Level(value, bool(measured)) for value, measured in line["levels"])
+        before = any(level.measured and level.kind != "as1" for level in levels)
+        checked = bool(line.get("checked", before))  # exports of schema 0003 and older lack it
         self.bases[line["base"]] = BaseIdentity(
-            line["name"], levels, quantised, line["derived_from"]
+            line["name"], levels, quantised, line["derived_from"], checked
         )
 
     def _base_name(self, line: Line) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 
 from adaptkit.errors import Conflict, NotFound
-from adaptkit.types import BaseIdentity, Event
+from adaptkit.types import BaseIdentity, Event, digest_of
 from adaptkit_registry.rows import LIVE, read_bases, write_base
 from adaptkit_registry.schema import artifacts, base_names, bases, pairs, versions
 from adaptkit_registry.transactions import Transactions, once_more
@@ -38,10 +38,13 @@ class KnownBases(Transactions):
             counts = {base_id: count for base_id, count in connection.execute(query)}  # noqa: C416
             named = set(connection.execute(select(base_names.c.base_id)).scalars())
             known = read_bases(connection, sorted(counts.keys() | named))
-        return sorted(
-            ((known[i], counts.get(i, 0)) for i in known if i in counts or i in named),
-            key=lambda pair: (pair[0].name or "", -pair[1]),
-        )
+        found: dict[str, tuple[BaseIdentity, int]] = {}
+        for i in known:
+            if i in counts or i in named:
+                base = replace(known[i], checked=False)  # that is of adapters
+                key = digest_of(base.to_json())
+                found[key] = (base, counts.get(i, 0) + found.get(key, (base, 0))[1])
+        return sorted(found.values(), key=lambda pair: (pair[0].name or "", -pair[1]))
 
     def known_bases(self) -> tuple[BaseIdentity, ...]:
         """Every base that an artifact was ever for, whether or not it lives, and every one that has a name."""
@@ -71,7 +74,7 @@ class KnownBases(Transactions):
     ) -> bool:
         """Name a base; False when it has this name already. The name of another base is moved only with `move`."""
         with self._writing() as connection:
-            base_id = write_base(connection, base)
+            base_id = write_base(connection, replace(base, checked=False))
             of_name = base_names.c.name == name
             current = connection.execute(select(base_names.c.base_id).where(of_name)).scalar()
             if current == base_id:

@@ -106,7 +106,11 @@ def read_bases(connection: Connection, ids: Sequence[int]) -> dict[int, BaseIden
         levels[row.base_id].append(Level(row.value, row.measured))
     return {
         row.id: BaseIdentity(
-            row.name, tuple(levels[row.id]), _quantised(row.quantised), row.derived_from
+            row.name,
+            tuple(levels[row.id]),
+            _quantised(row.quantised),
+            row.derived_from,
+            row.checked,
         )
         for row in connection.execute(query)
     }
@@ -121,7 +125,11 @@ def write_base(connection: Connection, base: BaseIdentity) -> int:
     quantised = canonical_json(asdict(base.quantised)) if base.quantised else None
     inserted = connection.execute(
         bases.insert().values(
-            key=key, name=base.name, quantised=quantised, derived_from=base.derived_from
+            key=key,
+            name=base.name,
+            quantised=quantised,
+            derived_from=base.derived_from,
+            checked=base.checked,
         )
     ).inserted_primary_key
     assert inserted is not None

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -74,6 +75,7 @@ bases = Table(
     Column("name", String(400), index=True),
     Column("quantised", Text),
     Column("derived_from", String(400)),
+    Column("checked", Boolean, nullable=False, server_default=false()),  # an adapter, against it
 )
 
 base_levels = Table(

@@ -52,7 +52,7 @@ def _is_sound(path):
         name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type='table'")
     } == TABLES
     assert _sql(path, "PRAGMA journal_mode") == [("wal",)]
-    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0004",)]
 
 
 @pytest.fixture
@@ -170,8 +170,10 @@ with open(sys.argv[1], "r+b") as file:
 def test_a_killed_writer_leaves_whole_transactions(tmp_path, rounds):
     path, chance = tmp_path / "registry.db", random.Random(2)
     Registry.open(path).close()
-    heard = 0
-    for attempt in range(rounds):
+    heard, patience = 0, 1
+    for attempt in range(rounds + 5):
+        if attempt >= rounds and heard:
+            break
         here, there = FORK.Pipe(duplex=False)
 
         def writes(attempt=attempt, there=there):
@@ -180,7 +182,7 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path, rounds):
                     version, _ = registry.add_version("naval", manifest((attempt, i)), alias="prod")
                     there.send(version.number)
 
-        assert killed(writes, 0.1 + 0.15 * chance.random())
+        assert killed(writes, patience * (0.1 + 0.15 * chance.random()))
         there.close()
         acknowledged = [0]
         try:
@@ -189,13 +191,14 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path, rounds):
         except EOFError:
             here.close()
         heard += len(acknowledged) - 1
+        patience = 1 if len(acknowledged) > 1 else 2 * patience  # on a busy machine
         assert _sql(path, "PRAGMA integrity_check") == [("ok",)]
         assert _sql(path, "PRAGMA foreign_key_check") == []
         with Registry.open(path) as registry:
             found = registry.versions(name="naval")
             numbers = [version.number for version in found]
             assert numbers == list(range(1, len(numbers) + 1))
-            if not numbers:  # killed before it had written anything, on a busy machine
+            if not numbers:  # killed before it had written anything
                 continue
             acknowledged = acknowledged if len(acknowledged) > 1 else numbers[-1:]
             assert numbers[-1] - acknowledged[-1] in {
@@ -251,7 +254,7 @@ def test_a_newer_schema_is_refused_and_left_alone(database):
     with closing(sqlite3.connect(database)) as other, other:
         other.execute("UPDATE alembic_version SET version_num = '0999'")
     with pytest.raises(
-        RegistryTooNew, match="its schema is 0999, this version knows 0003"
+        RegistryTooNew, match="its schema is 0999, this version knows 0004"
     ) as caught:
         Registry.open(database)
     assert "pip install 'adaptkit-peft>=" in caught.value.fix

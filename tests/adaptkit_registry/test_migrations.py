@@ -207,3 +207,15 @@ def test_a_registry_says_which_adaptkit_made_its_schema(database):
         assert connection.execute(text("SELECT value FROM about")).scalar() == version(
             "adaptkit-peft"
         )
+
+
+def test_bases_that_were_called_verified_before_stay_verified(old):
+    with Registry.open(old) as registry:
+        hashed = {
+            v.base.status
+            for v in registry.versions()
+            if any(level.measured and level.kind != "as1" for level in v.base.levels)
+        }
+        others = {v.base.status for v in registry.versions() if not v.base.levels}
+    assert hashed <= {"verified"}
+    assert others <= {"unverified"}

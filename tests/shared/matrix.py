@@ -127,6 +127,8 @@ def _judge(work: Callable[[], Any], want: Any) -> tuple[str, str]:
         found = work()
     except AdaptkitError as error:
         return "refused", error.summary
+    except Exception as error:
+        return "wrong", f"{type(error).__name__}: {str(error).splitlines()[0]}"
     if isinstance(found, tuple):  # it came with what it has to be equal to
         found, want = found
     apart = ((found - want).norm() / want.norm()).item()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import refs
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.formats import foreign_file, from_dialect
-from adaptkit.adapters.ingest import prepare
+from adaptkit.adapters.ingest import fits, prepare
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.adapters.reload import check_reload
 from adaptkit.bases.known import declared_base
@@ -22,7 +22,13 @@ from adaptkit.types import Sameness
 from adaptkit.workspace.context.moments import receive_moments
 from adaptkit.workspace.context.signatures import admit
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
-from adaptkit.workspace.lookup.bases import base_of, find_base, measured_base, same_base
+from adaptkit.workspace.lookup.bases import (
+    base_of,
+    find_base,
+    folder_here,
+    measured_base,
+    same_base,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +98,11 @@ def ingest_result(
         if base.folder is not None:
             with BaseWeights.open(base.folder, base.cache) as weights:
                 architecture = weights.architecture()
+        elif (here := folder_here(context, base.identity)) is not None:
+            found = prepared.manifest.base
+            checked = fits(adapter, prepared.method, here, context.home.cache)
+            manifest = replace(prepared.manifest, base=replace(found, checked=checked))
+            prepared = replace(prepared, manifest=manifest)
         check_reload(adapter, prepared.method, architecture)
         return prepared
 

@@ -5,6 +5,8 @@ A folder is measured, a name or a level is looked up among those known.
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +14,15 @@ from typing import TYPE_CHECKING
 from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.compare import compare
 from adaptkit.bases.compatibility import best_known
+from adaptkit.bases.folders import folder_of, remember_folder
 from adaptkit.bases.hub_cache import claimed_by_cache
 from adaptkit.bases.identity import base_shapes, claimed, measure, tensor_hashes
 from adaptkit.bases.known import Base, declared_base
 from adaptkit.errors import BadBase, BadReference, Conflict, NotFound, StoreError
+from adaptkit.extend.artifact_files import LARGEST_MANIFEST, MANIFEST
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
-from adaptkit.types import BaseIdentity, Level
+from adaptkit.types import BaseIdentity, Level, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +62,7 @@ def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
             {*names, *(b.name for b in known if b.name)},
             fix="give the model's folder: --base DIR",
         )
-    return Base(_enriched(context, best_known(found)))
+    return Base(_enriched(context, replace(best_known(found), checked=False)))
 
 
 def measured_base(context: Context, folder: Path) -> Base:
@@ -67,7 +71,15 @@ def measured_base(context: Context, folder: Path) -> Base:
     size = 2 * sum(file.stat().st_size for file in weight_files(folder))
     with context.watch(f"hashing {folder.name}", size, "bytes") as progress:
         identity = measure(folder, cache=context.home.cache, progress=progress)
+    remember_folder(identity, folder, context.home.cache)
     return Base(identity, _shapes(folder), folder, context.home.cache)
+
+
+def folder_here(context: Context, base: BaseIdentity) -> Path | None:
+    """Where on this machine the base is: its folder, measured again; None where it was never seen or has changed."""
+    return folder_of(
+        base, context.home.cache, lambda folder: measured_base(context, folder).identity
+    )
 
 
 def same_base(context: Context, one: BaseIdentity, other: BaseIdentity) -> Verdict:
@@ -85,7 +97,8 @@ def base_of(context: Context, adapter: Adapter, given: str | None) -> Base:
     if given is None and local is not None and local.is_dir():
         given = str(local)
     if given is None:
-        return Base(BaseIdentity(hub_name or (Path(declared).name if declared else None)))
+        name = hub_name or (Path(declared).name if declared else None)
+        return Base(_claimed_beside(adapter, name) or BaseIdentity(name))
     base = find_base(context, given)
     return replace(base, identity=replace(base.identity, name=hub_name or base.identity.name))
 
@@ -172,3 +185,20 @@ def _added_rows(
     assert a is not None
     assert b is not None
     return f"all that differs are embeddings of {a[0]} and {b[0]} rows: tokens were added to one of them"
+
+
+def _claimed_beside(adapter: Adapter, name: str | None) -> BaseIdentity | None:
+    """What the `adaptkit.json` of an exported folder says of its base: claims, as far as nothing contradicts them."""
+    said = _manifest_beside(adapter.path)
+    if said is None or name not in {None, said.base.name}:
+        return None
+    levels = tuple(replace(level, measured=False) for level in said.base.levels)
+    return replace(said.base, levels=levels, checked=False)
+
+
+def _manifest_beside(folder: Path) -> Manifest | None:
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        file = folder / MANIFEST
+        if file.stat().st_size <= LARGEST_MANIFEST:
+            return Manifest.from_json(json.loads(file.read_bytes()))
+    return None

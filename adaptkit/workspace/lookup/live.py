@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import Adapter
+from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BadBase, BaseMismatch
 from adaptkit.extend.module_names import Names
 from adaptkit.types import Sameness
-from adaptkit.workspace.lookup.bases import measured_base, same_base
+from adaptkit.workspace.lookup.bases import folder_here, measured_base, same_base
 
 if TYPE_CHECKING:
+    from adaptkit.extend import Array
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
 
+_SAMPLED, _VALUES = 12, 64  # parameters, and values of each, that are compared
+
+
 def check_model(context: Context, version: Version, folder: Path, model: Any) -> None:
-    """`BaseMismatch` when its files, or the shapes of its parameters, are those of another base."""
+    """`BaseMismatch` when its files, the shapes of its parameters or a sample of their values are of another base."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     source = Path(str(getattr(getattr(plain, "config", None), "_name_or_path", "") or "-"))
     if source.is_dir() and version.base.levels:
@@ -31,6 +37,13 @@ def check_model(context: Context, version: Version, folder: Path, model: Any) ->
                 why=verdict.reason,
                 fix="load the base it was trained on, or force=True",
             )
+    _check_shapes(context, version, folder, plain)
+    if plain is model:  # under adapters, a method may have taken a part out of the weights
+        _check_values(context, version, plain)
+
+
+def _check_shapes(context: Context, version: Version, folder: Path, plain: Any) -> None:
+    """Every module of the version must be there, in its shape."""
     shapes = {
         name.replace(".base_layer.", "."): tuple(parameter.shape)
         for name, parameter in plain.named_parameters(remove_duplicate=False)
@@ -52,3 +65,44 @@ def check_model(context: Context, version: Version, folder: Path, model: Any) ->
                     why=f"'{module.name}' is {list(module.stored)} in it and {there} in the model",
                     fix="load the base it was trained on, or force=True",
                 )
+
+
+def _check_values(context: Context, version: Version, model: Any) -> None:
+    """Compare a few values of some parameters with those in the base's folder, where that is on this machine."""
+    folder = folder_here(context, version.base)
+    if folder is None:
+        return
+    parameters = {
+        name.replace(".base_layer.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.is_floating_point() and ".lora_" not in name
+    }
+    names = sorted(parameters)
+    with suppress(BadBase), BaseWeights.open(folder, context.home.cache) as weights:
+        for name in names[:: max(1, len(names) // _SAMPLED)]:
+            if not weights.find(name):
+                continue
+            stored, live = weights.parameter(name), parameters[name].detach()
+            if stored.shape != tuple(live.shape):
+                continue
+            if (wrong := _first_apart(stored, live)) is not None:
+                raise BaseMismatch(
+                    f"{version.ref} is not for this {type(model).__name__}",
+                    why=f"'{name}' holds other values than in {folder}, such as {wrong[1]:.6g} for {wrong[0]:.6g}",
+                    fix="load the base it was trained on, or force=True",
+                )
+
+
+def _first_apart(stored: Array, live: Any) -> tuple[float, float] | None:
+    """The first of some values, spread over a tensor, that differ by more than the coarser dtype rounds."""
+    import torch
+
+    step = max(1, stored.size // _VALUES)
+    ours = torch.from_numpy(stored.reshape(-1)[::step].astype("float64"))
+    theirs = live.reshape(-1)[::step].double().cpu()
+    coarse = 2**-7 if live.dtype in {torch.bfloat16, torch.float16} else 2**-20
+    apart = (ours - theirs).abs() > coarse * ours.abs().clamp(min=2**-14)
+    if not bool(apart.any()):
+        return None
+    at = int(apart.nonzero()[0])
+    return float(ours[at]), float(theirs[at])

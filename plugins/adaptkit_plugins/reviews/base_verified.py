@@ -1,4 +1,4 @@
-"""What is published is for a base whose weights were hashed.
+"""What is published was checked against a base whose weights were hashed.
 
 Off until `[review] enable = ["base-verified"]`.
 """
@@ -20,7 +20,7 @@ REVIEW = "base-verified"
 
 @hookimpl
 def review(action: Action) -> Iterable[Objection] | None:
-    """Object to publishing an adapter whose base is only claimed, or not known at all."""
+    """Object to publishing an adapter that was not checked against its base, or whose base is only claimed or unknown."""
     if not isinstance(action, Publish) or not action.reviews.on(REVIEW, default=False):
         return None
     base = action.manifest.base

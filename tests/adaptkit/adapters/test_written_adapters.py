@@ -7,7 +7,7 @@ import tiny
 
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.reload import check_reload, unreadable
-from adaptkit.errors import BadRecipe, MergeError, Unmergeable
+from adaptkit.errors import BadRecipe, BaseMismatch, MergeError, Unmergeable
 from adaptkit.plugin.manager import Plugins
 
 PLUGINS = Plugins.from_environment()
@@ -45,8 +45,30 @@ def test_adapters_that_share_no_module_do_not_merge_by_accident(workspace, tmp_p
         workspace.merge({one: 1.0, two: 1.0}, out=tmp_path / "out")
     assert "--disjoint" in caught.value.fix
     assert workspace.diff({one: 1.0, two: 1.0}).advice == "do not merge them"
+    assert "do not merge them" in repr(workspace.diff({one: 1.0, two: 1.0}))
     workspace.merge({one: 1.0, two: 1.0}, out=tmp_path / "both", missing="disjoint")
     tiny.reload_strictly(tiny.llama(), tmp_path / "both")
+
+
+def test_diff_looks_at_the_bases_first_and_says_nothing_that_merge_would_refuse(
+    workspace, tmp_path
+):
+    from adaptkit.cli.compare import compared
+
+    wide = tiny.save_llama(tmp_path / "base", hidden_size=64)
+    folders = [
+        tiny.make_adapter(tiny.llama(), tmp_path / name, 1, target_modules=["q_proj"])
+        for name in ("one", "two")
+    ] + [tiny.save_adapter(wide, tmp_path / "wide", 1, target_modules=["q_proj"])]
+    for folder, base in zip(folders, ("fleet/ship", "fleet/boat", "fleet/liner"), strict=True):
+        tiny.edit_config(folder, base_model_name_or_path=base)
+    one, two, wide = folders
+    found = workspace.diff([str(one), str(two)])
+    assert found.advice == "do not merge them"
+    assert "are for different bases" in found.reason
+    assert compared(found)[0] == "do not merge them"
+    with pytest.raises(BaseMismatch, match="are for different bases"):
+        workspace.diff([str(one), str(wide)])
 
 
 def test_a_head_is_taken_out_of_one_adapter(workspace, tmp_path):

@@ -38,3 +38,17 @@ def test_every_cell_is_right_or_refused(name, tie, workspace, tmp_path):
     assert [cell for cell in cells if cell.state == "wrong"] == []
     refused = {(cell.kind, cell.operation) for cell in cells if cell.state == "refused"}
     assert refused <= {("resized", "bake")}
+
+
+def test_a_tuned_model_without_a_tensor_of_its_class_is_refused(workspace, tmp_path):
+    """transformers saves a resized BERT whose embeddings are not tied without the bias of its decoder."""
+    cells = list(matrix.row(workspace, "bert", "untied", "resized", tmp_path, ("extract",)))
+    assert [cell.state for cell in cells] == ["refused"]
+    assert "it has no 'cls.predictions.decoder.bias'" in cells[0].text
+
+
+def test_a_tuned_model_that_its_class_cannot_load_is_refused(workspace, tmp_path):
+    """transformers saves a resized RoBERTa whose embeddings are not tied with a bias of the old size."""
+    cells = list(matrix.row(workspace, "roberta", "untied", "resized", tmp_path, ("extract",)))
+    assert [cell.state for cell in cells] == ["refused"]
+    assert "and RobertaForMaskedLM loads [66]" in cells[0].text

@@ -126,7 +126,7 @@ def test_documented_commands_print_documented_output(shell, lora_pair, tiny_llam
     assert shell.json("plugins")[0]["status"] == "loaded"
     assert shell.run("show", "bridge", "--recipe").stdout.startswith("{")
     assert shell.json("base", "list")[0]["versions"] == 5
-    assert shell.json("base", "show", tiny_llama)["status"] == "verified"
+    assert shell.json("base", "show", tiny_llama)["status"] == "measured"
     assert shell.json("base", "compare", tiny_llama, tiny_llama)["sameness"] == "same"
 
 

@@ -52,3 +52,20 @@ def test_a_live_model_of_another_base_is_refused_and_a_wrapped_one_not_wrapped_t
     again = workspace.load("two", model)
     assert again is model
     assert set(model.peft_config) == {"default", "two-1"}
+
+
+def test_a_live_model_with_other_values_is_refused_whatever_its_configuration_names(
+    tiny_llama, workspace, lora_pair
+):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    workspace.add(lora_pair[0], "naval")
+    torch.manual_seed(5)
+    fresh = LlamaForCausalLM(LlamaConfig.from_pretrained(tiny_llama))
+    with pytest.raises(BaseMismatch, match="naval@1 is not for this LlamaForCausalLM") as caught:
+        workspace.load("naval", fresh)
+    assert "holds other values than in" in caught.value.why
+    assert workspace.load("naval", fresh, force=True).active_adapter == "default"
+    half = LlamaForCausalLM.from_pretrained(tiny_llama, dtype=torch.bfloat16)
+    assert workspace.load("naval", half).active_adapter == "default"

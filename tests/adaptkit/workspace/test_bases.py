@@ -46,7 +46,7 @@ def test_a_base_has_a_name_here_and_an_adapter_can_be_made_for_it_by_that_name(
     workspace, tiny_llama, lora_pair
 ):
     called, found = workspace.add_base(str(tiny_llama), name="ship")
-    assert (called, found.status) == ("ship", "verified")
+    assert (called, found.status) == ("ship", "measured")
     assert [(base, count) for base, count in workspace.bases()] == [(found, 0)]
     workspace.add(lora_pair[0], name="naval", base="ship")
     assert workspace.version("naval").base.levels == found.levels
@@ -90,7 +90,7 @@ def test_the_hub_cache_is_believed_without_reading_a_weight(workspace, tiny_llam
 
 
 def test_a_folder_that_is_no_cache_is_measured_even_when_a_claim_would_do(workspace, tiny_llama):
-    assert workspace.base(str(tiny_llama), claim=True).identity.status == "verified"
+    assert workspace.base(str(tiny_llama), claim=True).identity.status == "measured"
 
 
 def test_verify_turns_a_claim_into_a_measurement(workspace, tiny_llama, tmp_path):
@@ -98,7 +98,7 @@ def test_verify_turns_a_claim_into_a_measurement(workspace, tiny_llama, tmp_path
     workspace.add_base(str(snapshot), name="ship", claim=True)
     assert workspace.base("ship").identity.status == "claimed"
     found = workspace.verify_base("ship", str(tiny_llama))
-    assert (found.name, found.status) == ("fleet/ship", "verified")
+    assert (found.name, found.status) == ("fleet/ship", "measured")
     assert workspace.base("ship").identity == found
     with pytest.raises(BaseMismatch, match="ship is another base than .*other.*different tensors"):
         workspace.verify_base("ship", str(tiny.save_llama(tmp_path / "other-base", seed=1)))
@@ -175,7 +175,7 @@ def test_of_pickles_only_the_files_are_known(workspace, tiny_llama, lora_pair, t
     assert [level.kind for level in found.identity.levels] == ["fs1"]
     assert found.shapes is None
     workspace.add(lora_pair[0], name="naval", base=str(folder))
-    assert workspace.version("naval").base.status == "verified"
+    assert workspace.version("naval").base.status == "measured"
 
 
 def test_a_quantised_copy_says_what_it_was_made_from(workspace, tiny_llama, tmp_path):

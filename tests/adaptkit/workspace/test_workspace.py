@@ -52,8 +52,8 @@ def scaled(folder, target, factor):
 # ---------------------------------------------------------------- add
 
 
-def test_add_registers_by_base_hash_and_puts_the_name_in_place_of_the_path(
-    workspace, lora_pair, tiny_llama
+def test_add_registers_by_base_hash_and_keeps_no_local_path(
+    workspace, lora_pair, tiny_llama, tmp_path
 ):
     added = workspace.add(lora_pair[0], "naval", message="first", alias="prod")
     version = added.version
@@ -66,8 +66,8 @@ def test_add_registers_by_base_hash_and_puts_the_name_in_place_of_the_path(
     assert version.base.name == "llama"
     assert version.base.status == "verified"
     assert {level.kind for level in version.base.levels} == {"as1", "fs1", "tm1"}
-    stored = workspace.path("naval@prod")
-    assert tiny.read_config(stored)["base_model_name_or_path"] == "llama"
+    stored = workspace.export("naval@prod", tmp_path / "stored")
+    assert tiny.read_config(stored)["base_model_name_or_path"] is None
     assert str(tiny_llama) not in "".join(p.read_text(errors="ignore") for p in stored.iterdir())
     assert tiny.read_config(lora_pair[0])["base_model_name_or_path"] == str(
         tiny_llama
@@ -118,7 +118,7 @@ def test_a_local_base_that_is_gone_leaves_its_last_part_as_the_name(workspace, l
         base_model_name_or_path="/home/ada/models/ship",
     )
     assert workspace.add(folder, "naval").version.base.name == "ship"
-    assert tiny.read_config(workspace.path("naval"))["base_model_name_or_path"] == "ship"
+    assert tiny.read_config(workspace.path("naval"))["base_model_name_or_path"] is None
 
 
 def test_modules_and_shapes_are_checked_against_the_base_at_hand(workspace, lora_pair, tmp_path):
@@ -239,7 +239,8 @@ def test_notes_are_merged_with_earlier_notes(filled):
 
 def test_list_shows_what_fits_a_model_on_disk(filled, lora_pair, tiny_llama, tmp_path):
     other = tiny.save_llama(tmp_path / "other", seed=9)
-    filled.add(lora_pair[0], "stray", base=str(other), force=True)
+    stray = tiny.save_adapter(other, tmp_path / "stray", seed=3, target_modules=["q_proj"])
+    filled.add(stray, "stray")
     assert [v.name for v in filled.list(base=str(tiny_llama))] == ["medic", "naval"]
     assert [v.name for v in filled.list(base=str(other))] == ["stray"]
     tm1 = filled.version("stray").base.level("tm1").value
@@ -347,7 +348,7 @@ def test_a_teammate_pulls_what_was_pushed_and_peft_reads_the_place(filled, team,
         assert mate.show("bridge").manifest.recipe == filled.show("bridge").manifest.recipe
         assert mate.show("bridge").placements[0].place == f"{team}/bridge"
         assert mate.pull(f"{team}/bridge").created is False
-        assert mate.path("bridge").name == filled.path("bridge").name
+        assert mate.path("bridge").name == filled.version("bridge").digest.removeprefix("sha256:")
 
 
 def test_numbers_keep_where_they_can_and_else_are_the_next(filled, team, lora_pair, tmp_path):

@@ -131,7 +131,7 @@ def test_a_copy_in_the_hub_cache_is_believed_without_asking_anybody(hub, tiny_ll
     assert len(hub.seen) == asked
     assert (found.identity.name, found.identity.status) == (
         "fleet/ship",
-        "verified" if found.identity.level("tm1") else "claimed",
+        "measured" if found.identity.level("tm1") else "claimed",
     )
     assert found.identity.level("fs1").value == here.level("fs1").value
     assert found.folder is not None
@@ -152,4 +152,4 @@ def test_a_base_of_the_hub_gets_a_name_here_and_what_was_made_for_it_is_found(
     workspace.add_base("hf://fleet/ship", name="ship")
     workspace.add(lora_pair[0], "naval", base=str(tiny_llama))
     assert [v.name for v in workspace.list(base="ship")] == ["naval"]
-    assert workspace.verify_base("ship", str(tiny_llama)).status == "verified"
+    assert workspace.verify_base("ship", str(tiny_llama)).status == "measured"

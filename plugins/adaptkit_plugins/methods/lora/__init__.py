@@ -15,7 +15,7 @@ from adaptkit.errors import BadConfig, BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import AdapterMethod, LowRank, Module
 from adaptkit.extend.module_names import PREFIX, may_never_end
 from adaptkit.hookspecs import hookimpl
-from adaptkit_plugins.methods.lora.dialects import DIALECTS, dialect_of, translated, written
+from adaptkit_plugins.methods.lora.dialects import DIALECTS, dialect_of, translated
 from adaptkit_plugins.methods.lora.experts import (
     common_targets,
     describe_experts,
@@ -35,7 +35,9 @@ from adaptkit_plugins.methods.lora.files import (
     stem_of,
     token_rows,
 )
+from adaptkit_plugins.methods.lora.oracle import unread
 from adaptkit_plugins.methods.lora.starts import lost_start, start_of, taken_out
+from adaptkit_plugins.methods.lora.writing import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -261,6 +263,9 @@ class Lora(AdapterMethod):
 
     def write_dialect(self, dialect: str, view: AdapterView) -> Translated:
         return written(dialect, view, self.modules(view))
+
+    def unread(self, made: AdapterView, view: AdapterView) -> tuple[str, ...]:
+        return unread(made, view, self.modules(view))
 
     def row_replacements(self, view: AdapterView) -> Mapping[str, Rows]:
         return token_rows(view)

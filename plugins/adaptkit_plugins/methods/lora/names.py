@@ -72,7 +72,7 @@ _SINGLE = frozenset(
 def check_names(view: AdapterView, modules: Sequence[Module]) -> None:
     """Diffusers passes over what it has no module for, without a word."""
     names = (m.name.partition(".")[2].removeprefix(COMFY) for m in modules)
-    found = next((name for name in names if _ORIGINAL.match(name)), None)
+    found = next((name for name in names if is_original(name)), None)
     if found is not None:
         raise Unmergeable(
             f"cannot write {view.label} for diffusers",
@@ -83,7 +83,13 @@ def check_names(view: AdapterView, modules: Sequence[Module]) -> None:
 
 _ORIGINAL = re.compile(
     r"(?:double_blocks|single_blocks|input_blocks|output_blocks|middle_block|joint_blocks)\.|final_layer\.|(?:img|txt)_in$"
+    r"|blocks\.\d+\.(?:self_attn|cross_attn)\.[a-z_]+$|blocks\.\d+\.ffn\.\d+$"
 )
+
+
+def is_original(name: str) -> bool:
+    """Whether a module of a diffusion model is called as in the original checkpoint, not as in diffusers."""
+    return _ORIGINAL.match(name) is not None
 
 
 _UNET = ("conv_", "time_", "add_", "label_", "class_", "out")
