@@ -223,6 +223,10 @@ def bake(folder: Path) -> list[Row]:
         shutil.rmtree(ours_out, ignore_errors=True)
         work(base, folder / "one", ours_out)
 
+    def unsynced() -> None:
+        shutil.rmtree(ours_out, ignore_errors=True)
+        work(base, folder / "one", ours_out, sync=False)
+
     def copy() -> None:
         shutil.rmtree(copied, ignore_errors=True)
         command("cp", "-r", str(base), copied)()
@@ -247,7 +251,7 @@ def bake(folder: Path) -> list[Row]:
         )()
 
     rows = [
-        within("bake, work only", "`cp -r` of the model", ours, copy, 1.5, 9),
+        within("bake, work only, --no-sync", "`cp -r` of the model", unsynced, copy, 1.5, 9),
         within(
             "bake, work only", "`cp -r` and `sync` of the copy", ours, copy_durably, math.inf, 9
         ),
@@ -293,7 +297,7 @@ def bake(folder: Path) -> list[Row]:
     return rows
 
 
-def work(base: Path, adapter: Path, out: Path) -> None:
+def work(base: Path, adapter: Path, out: Path, *, sync: bool = True) -> None:
     """A bake without starting anything."""
     from adaptkit.adapters.adapter import Adapter
     from adaptkit.adapters.opened import OpenAdapter
@@ -305,6 +309,7 @@ def work(base: Path, adapter: Path, out: Path) -> None:
             OpenAdapter(opened, Plugins.from_environment().method_for(opened), "sha256:one"),
             base,
             out,
+            sync=sync,
         )
 
 

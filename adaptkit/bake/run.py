@@ -91,12 +91,14 @@ def run(
     dtype: str | None = None,
     clean: bool = False,
     workers: int | None = None,
+    sync: bool = True,
     cache: Path | None = None,
     done: Callable[[int], None] = lambda count: None,
 ) -> BakeReport:
     """Write the base with one adapter in it into `out`; `done` gets the bytes of each finished tensor.
 
-    `cache` is a folder where what the model's class says is remembered.
+    Without `sync` nothing waits for the disk; shards are then not noted as finished, because after a power cut one may
+    have a name and no bytes. `cache` is a folder where what the model's class says is remembered.
     """
     target = empty_target(out)
     rounding = Rounding()
@@ -132,10 +134,14 @@ def run(
             )
 
         def note(file: Path) -> None:
+            if not sync:
+                return
             finished.append(file.name)
             atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": finished}).encode())
 
-        _write_shards(source, weights, missing, work, workers or cores(), done, note, rounding)
+        _write_shards(
+            source, weights, missing, work, workers or cores(), done, note, rounding, sync=sync
+        )
         _carry_along(source, weights, plan, shards, work, dtype, planned.config)
         _check(weights, planned, work)
     (work / JOURNAL).unlink()
@@ -194,6 +200,8 @@ def _write_shards(
     done: Callable[[int], None],
     note: Callable[[Path], None],
     rounding: Rounding,
+    *,
+    sync: bool,
 ) -> None:
     """Write the files, several tensors at once, and sync each beside the work on the next; `note` gets what is on disk."""
 
@@ -212,7 +220,7 @@ def _write_shards(
     def finish(file: Path, writer: TensorWriter, tensors: Sequence[Future[int]]) -> None:
         for tensor in tensors:
             done(tensor.result())
-        writer.commit()
+        writer.commit(sync=sync)
         note(file)
 
     with ExitStack() as stack:

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Drop what an interrupted bake of something else left in DIR.partial.",
 )
+@click.option(
+    "--sync/--no-sync",
+    default=True,
+    show_default=True,
+    help="Wait until all is on disk. Without, it is faster, and after a power cut or an interruption all is baked again.",
+)
 @click.option("--allow-pickle", is_flag=True, help="Read a .bin pickle when REF is a folder.")
 @click.option("--force", is_flag=True, help="Even when the base is not known to be the adapter's.")
 @json_option
@@ -48,6 +54,7 @@ def bake(
     check: str | None,
     *,
     clean: bool,
+    sync: bool,
     allow_pickle: bool,
     force: bool,
 ) -> None:
@@ -62,6 +69,7 @@ def bake(
         dtype=dtype,
         check=check,
         clean=clean,
+        sync=sync,
         allow_pickle=allow_pickle,
         force=force,
     )

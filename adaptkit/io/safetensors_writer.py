@@ -129,8 +129,8 @@ class TensorWriter(Closing):
         with self._lock:
             self._missing.remove(key)
 
-    def commit(self) -> None:
-        """Make the complete file appear; `StoreError` names what was not written."""
+    def commit(self, *, sync: bool = True) -> None:
+        """Make the complete file appear, and with `sync` wait until it is on disk; `StoreError` names what was not written."""
         if self._missing:
             names = ", ".join(sorted(self._missing)[:5])
             raise StoreError(
@@ -138,10 +138,12 @@ class TensorWriter(Closing):
                 why=f"{len(self._missing)} tensors are not written: {names}",
             )
         with os_errors("write", self.path):
-            os.fsync(self._descriptor)
+            if sync:
+                os.fsync(self._descriptor)
             self._temp.replace(self.path)
         self.close()
-        fsync_directory(self.path.parent)
+        if sync:
+            fsync_directory(self.path.parent)
 
     def _planned(self, key: str) -> tuple[str, tuple[int, ...]]:
         if key not in self._plan:

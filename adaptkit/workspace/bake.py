@@ -45,13 +45,14 @@ def bake_adapter(
     clean: bool = False,
     allow_pickle: bool = False,
     workers: int | None = None,
+    sync: bool = True,
 ) -> Baked:
     """Write the model in `base` with an adapter in its weights to `out`.
 
     The same call goes on where one stopped.
 
     `check` is a prompt whose logits are compared with those of the live adapter (needs torch and
-    PEFT).
+    PEFT). Without `sync` nothing waits for the disk: after a power cut, bake again.
     """
     folder = user_path(base)
     with ExitStack() as stack, staging(context.tmp) as work:
@@ -68,6 +69,7 @@ def bake_adapter(
             force=force,
             clean=clean,
             workers=workers,
+            sync=sync,
         )
         if check is None:
             return Baked(report)
@@ -160,6 +162,7 @@ def bake_opened(
     force: bool,
     clean: bool,
     workers: int | None,
+    sync: bool = True,
 ) -> BakeReport:
     """Bake when the base is that of every adapter, by what is `declared` for each."""
     from adaptkit.bake.run import run
@@ -190,6 +193,7 @@ def bake_opened(
             dtype=dtype,
             clean=clean,
             workers=workers,
+            sync=sync,
             cache=context.home.cache,
             done=progress,
         )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from adaptkit.extend.executor import TaskNeeds
 
 PORT = 10001
+CONNECTIONS = 3
+"""How often a head is asked for a connection."""
 TRIES = 3
 """How often a task is done again whose worker died."""
 
@@ -44,15 +46,7 @@ class Ray(Executor):
             import grpc  # noqa: F401  (the client needs it)
             import ray
         address.check("ray start --head")
-        try:
-            client = ray.init(
-                f"ray://{address.host}:{address.port}",
-                allow_multiple=True,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except Exception as error:
-            raise _unusable(address, str(error)) from error
+        client = _connected(ray, address)
         try:
             with client:
                 return cls(ray, client, address, needs)
@@ -174,6 +168,22 @@ class Ray(Executor):
 
 def _run(call: Call) -> Outcome:
     return call.run()
+
+
+def _connected(ray: Any, address: ClusterAddress) -> Any:
+    """A connection of its own; a busy head may fail to start the process for it in time, so it is asked again."""
+    for attempt in range(1, CONNECTIONS + 1):
+        try:
+            return ray.init(
+                f"ray://{address.host}:{address.port}",
+                allow_multiple=True,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:
+            if not isinstance(error, ConnectionAbortedError) or attempt == CONNECTIONS:
+                raise _unusable(address, str(error)) from error
+    raise AssertionError
 
 
 def _where() -> str:

@@ -333,3 +333,25 @@ def test_the_logits_of_a_prompt_are_compared_with_the_live_adapter(workspace, st
         check_logits(
             story.base, story.medic, tmp_path / "out", "Log: pulse 80 u. Status of the pulse?"
         )
+
+
+def test_without_sync_the_bytes_are_the_same_and_no_shard_is_synced(
+    lora_pair, tiny_llama, tmp_path, monkeypatch
+):
+    with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
+        ws.bake(str(lora_pair[1]), tiny_llama, tmp_path / "synced", force=True)
+        synced = []
+        fsync = os.fsync
+        monkeypatch.setattr(
+            os,
+            "fsync",
+            lambda descriptor: (
+                synced.append(os.readlink(f"/proc/self/fd/{descriptor}")),
+                fsync(descriptor),
+            ),
+        )
+        ws.bake(str(lora_pair[1]), tiny_llama, tmp_path / "quick", force=True, sync=False)
+    assert not [path for path in synced if ".safetensors" in path]
+    for file in (tmp_path / "synced").iterdir():
+        assert (tmp_path / "quick" / file.name).read_bytes() == file.read_bytes()
+    assert not (tmp_path / "quick.partial").exists()

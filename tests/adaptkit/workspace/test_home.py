@@ -171,7 +171,7 @@ def test_a_mistake_shows_what_to_do_about_it(tmp_path):
         home.read_config({})
     assert str(caught.value) == (
         f"cannot read {home.config_file}, line 1: the file has no key 'protectd', nearest is 'protected'\n"
-        "  known are author, registry_url, protected, remotes, policy, review, quotas, endpoints, gates; "
+        "  known are author, registry_url, executor, protected, remotes, policy, review, quotas, endpoints, gates; "
         "docs/configuration.md shows every key"
     )
 
