@@ -64,6 +64,8 @@ def parse(text: str, kind: type[T]) -> T:
     """The text as a `kind` of msgspec.Struct; `BadToml` for everything that it does not allow."""
     import msgspec
 
+    from adaptkit.types.convert import convert
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -73,7 +75,7 @@ def parse(text: str, kind: type[T]) -> T:
     except RecursionError as error:
         raise BadToml(0, "it is nested too deeply") from error
     try:
-        return msgspec.convert(table, kind)
+        return convert(table, kind)
     except msgspec.ValidationError as error:
         raise _explained(str(error), text, table, kind) from error
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from math import isfinite
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct, ValidationError, convert, field
+from msgspec import Meta, Struct, ValidationError, field
+
+from adaptkit.types.convert import convert
 
 LARGEST_NUMBER = 999_999_999  # of a version: as many digits as a reference may have
 LONGEST_MESSAGE = 10_000  # bytes

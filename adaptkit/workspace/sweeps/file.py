@@ -32,6 +32,7 @@ from adaptkit.errors import BadSweep, NotFound
 from adaptkit.io import yaml_text
 from adaptkit.io.files import os_errors
 from adaptkit.refs import check_name
+from adaptkit.types.convert import convert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +158,7 @@ def read(path: Path) -> SweepFile:
     try:
         if len(raw) > LARGEST:
             raise BadSweep(f"{path} is too large", why=f"a sweep has at most {LARGEST:,} bytes")
-        found = msgspec.convert(yaml_text.load(raw.decode()), SweepFile)
+        found = convert(yaml_text.load(raw.decode()), SweepFile)
     except (UnicodeDecodeError, yaml_text.BadYaml, msgspec.ValidationError) as error:
         raise BadSweep(f"cannot read {path}", why=str(error), fix=FIX) from error
     for why in _mistakes(found):
