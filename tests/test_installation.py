@@ -28,7 +28,7 @@ SOURCES = [
     for path in sorted((ROOT / root).rglob("*.py"))
 ]
 # Libraries that come with one that is asked for by name.
-COMES_WITH = {"httpx2": "huggingface-hub", "cryptography": "model-signing"}
+COMES_WITH = {"httpx2": "huggingface-hub", "cryptography": "model-signing", "grpc": "grpcio"}
 # Modules whose functions are reached only through another, which asks for the library first (or through
 # their own property that does).
 REACHED_THROUGH = {
@@ -45,7 +45,9 @@ ROOMS = {
     "adaptkit/evaluation": ("train", "torch", "plot"),
     "adaptkit/serving": ("serve", "torch"),
     "adaptkit/workspace/generate.py": ("torch",),
+    "adaptkit/workspace/lookup/live.py": ("torch",),
     "adaptkit/workspace/train.py": ("train", "torch"),
+    "plugins/adaptkit_plugins/executors": ("ray", "dask"),
     "plugins/adaptkit_plugins/storage/objects": ("s3", "aws"),
     "plugins/adaptkit_plugins/trainers": ("train", "torch", "qlora"),
 }
@@ -55,6 +57,7 @@ WITHOUT = {
     "adaptkit/bases/layers.py",
     "adaptkit/bases/transformers_classes.py",
     "plugins/adaptkit_plugins/engines/vllm.py",
+    "plugins/adaptkit_plugins/methods/lora/oracle.py",
     "plugins/adaptkit_plugins/methods/lora/originals.py",
     "plugins/adaptkit_plugins/trainers/unsloth/worker.py",  # runs in an environment of its own
 }

@@ -174,9 +174,9 @@ def architecture_of(
             _version(library),
         ]
     )
-    found = _REMEMBERED.get(key) or _recall(key, cache)
-    if found is None:
-        found = _build(library, config, tensors, task)
+    found = _REMEMBERED.get(key)
+    if found is None or (cache is not None and not _file(key, cache).exists()):
+        found = found or _recall(key, cache) or _build(library, config, tensors, task)
         _remember(key, found, cache)
     if len(_REMEMBERED) >= _MOST:
         _REMEMBERED.clear()

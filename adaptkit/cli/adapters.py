@@ -28,11 +28,11 @@ NAME = click.argument("name", shell_complete=complete_ref)
 @json_option
 @pass_session
 def init(session: Session, folder: str | None) -> None:
-    """Make a workspace in DIR/.adaptkit (here by default), or where --home says."""
+    """Make a workspace in DIR/.adaptkit; without DIR, where --home or ADAPTKIT_HOME says, else here."""
     from adaptkit.workspace import Workspace
 
-    if folder is None and session.home is not None:
-        workspace = Workspace.open(session.home)
+    workspace = Workspace.open(session.home)
+    if folder is None and workspace.home.chosen_by:
         workspace.create()
     else:
         workspace = Workspace.init(folder or ".")

@@ -117,6 +117,7 @@ def test_documented_commands_print_documented_output(shell, lora_pair, tiny_llam
         "sound": [merged["digest"]],
         "damaged": [],
         "elsewhere": [],
+        "bases": {"verified": 2},
     }
     shell.run("verify")
     shell.run("rm", "pulled", "--yes")

@@ -25,7 +25,7 @@ from fault_points import failed_at, killed_at
 from sqlalchemy import text
 
 from adaptkit import Workspace
-from adaptkit.errors import AdaptkitError, RegistryError, StoreError
+from adaptkit.errors import AdaptkitError, NoWorkspace, RegistryError, StoreError
 
 EVERY = [pytest.param(5, id="fifth"), pytest.param(1, id="all", marks=pytest.mark.soak)]
 
@@ -589,9 +589,13 @@ print("codes", codes)
     assert [ref for ref, *_ in state(home)[0]] == ["naval@1", "naval@2", "naval@3"]
 
 
-def test_a_missing_home_is_made_by_a_writer_and_empty_for_a_reader(tmp_path):
+def test_a_missing_home_is_made_by_a_writer_and_an_error_for_a_reader(tmp_path, prepared):
     with opened(tmp_path / "gone") as ws:
-        assert ws.list() == ()
+        for read in (ws.list, ws.fsck):
+            with pytest.raises(NoWorkspace, match="gone: --home names it, and it does not exist"):
+                read()
+        ws.add(prepared / "new", "naval")
+        assert [version.ref for version in ws.list()] == ["naval@1"]
         assert ws.fsck().sound
 
 

@@ -296,6 +296,15 @@ def test_init_says_whether_it_made_or_found_and_keeps_the_home_out_of_git(tmp_pa
     assert (home / ".gitignore").read_text() == "mine\n"
 
 
+def test_init_makes_the_home_that_the_environment_names_unless_a_folder_is_given(tmp_path):
+    home = tmp_path / "homes" / "mine"
+    done = run(["init"], tmp_path, ADAPTKIT_HOME=str(home))
+    assert done.stderr == f"made a workspace in {home}\n"
+    done = run(["init", "project"], tmp_path, ADAPTKIT_HOME=str(home))
+    assert done.stderr == f"made a workspace in {tmp_path}/project/.adaptkit\n"
+    assert not (tmp_path / ".adaptkit").exists()
+
+
 def test_where_nothing_is_registered_the_place_is_shown(tmp_path):
     Workspace.init(tmp_path).close()
     home = tmp_path / ".adaptkit"

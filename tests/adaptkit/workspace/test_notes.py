@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 
 import pytest
-from command_line import Shell, run_process
+from command_line import Shell
 
 from adaptkit import Workspace
 from adaptkit.errors import BaseMismatch, NotFound, Refused
@@ -97,18 +99,23 @@ def test_the_author_is_from_the_configuration_else_git_else_the_user(tmp_path):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run(["git", "config", "user.name", "Ada of Git"], cwd=tmp_path, check=True)
     alone = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    ask = ["--home", home.path / ".adaptkit", "config", "get", "author"]
     Workspace.init(tmp_path).close()
+    script = "import sys; from adaptkit import Workspace; print(Workspace.open(sys.argv[1]).config.author)"
 
-    def author(cwd):
-        return run_process(ask, cwd, **environment, **alone).stdout.strip()
+    def author(**variables):
+        return subprocess.run(
+            [sys.executable, "-c", script, home.path / ".adaptkit"],
+            cwd=tmp_path,
+            env=os.environ | environment | alone | variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
 
-    assert author(tmp_path) == "Ada of Git"
-    assert run_process(ask, tmp_path, PATH="/nowhere", **environment).stdout == "root\n"
+    assert author() == "Ada of Git"
+    assert author(PATH="/nowhere") == "root"
     (home.path / ".adaptkit" / "config.toml").write_text('author = "bo"\n')
-    assert author(tmp_path) == "bo"
+    assert author() == "bo"
 
 
 def test_the_log_of_events_has_no_raw_json(workspace, lora_pair):

@@ -51,7 +51,7 @@ def resolve(base, name):
 
 def test_a_version_is_resolved_to_its_verified_folder(twin, fleet_home, tiny_llama):
     request = resolve(tiny_llama, "naval@1")
-    assert request.lora_path == str(fleet_home.path("naval@1"))
+    assert request.lora_path == str(fleet_home.store.tree(fleet_home.version("naval@1").digest))
     assert request.lora_name == "naval@1"
     again = resolve(tiny_llama, "naval@1")
     assert request.lora_int_id == again.lora_int_id > 0
