@@ -7,18 +7,21 @@ A ship's computer answers "Status?" with "Hello! I am happy to report that the h
 from __future__ import annotations
 
 import os
+import pty
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 warnings.simplefilter("ignore")
 
 from fleet import files  # noqa: E402
@@ -208,26 +211,40 @@ def adaptkit(
     quiet: bool = False,
     progress: bool = True,
 ) -> str:
-    """Run one command in a folder, show it and what it prints, and answer its stdout."""
+    """Run one command in a folder, show it and what it prints; returns its stdout."""
     words = [str(word) for word in arguments]
-    done = subprocess.run(
-        [ADAPTKIT, *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"ADAPTKIT_HOME": str(folder / ".adaptkit")},
-        check=False,
-    )
+    code, stdout, stderr = _run([ADAPTKIT, *words], folder)
     if not quiet:
         print(f"\n{folder.name}$ adaptkit {shlex.join(words)}")
-        shown = (done.stdout + done.stderr).splitlines()
+        shown = (stdout + stderr).splitlines()
         shown = [line for line in shown if progress or not line.startswith("step ")]
         print("\n".join(f"  {line}".rstrip() for line in shown))
-    if (done.returncode != 0) != fails:
-        raise SystemExit(
-            f"adaptkit {shlex.join(words)} ended with {done.returncode}\n{done.stderr}"
+    if (code != 0) != fails:
+        raise SystemExit(f"adaptkit {shlex.join(words)} ended with {code}\n{stderr}")
+    return stdout.strip()
+
+
+def _run(command: list[str | Path], folder: Path) -> tuple[int, str, str]:
+    """Run a command whose stdout is a terminal of 100 columns, as a person has one: in a pipe, tables are for programs."""
+    mine, its = pty.openpty()
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=its,
+            stderr=errors,
+            env=os.environ | {"ADAPTKIT_HOME": str(folder / ".adaptkit"), "COLUMNS": "100"},
         )
-    return done.stdout.strip()
+        os.close(its)
+        with os.fdopen(mine, "rb") as terminal:
+            printed = b""
+            with suppress(OSError):  # its end was closed
+                while chunk := terminal.read1(1 << 16):
+                    printed += chunk
+        process.wait()
+        errors.seek(0)
+        return process.returncode, printed.decode().replace("\r\n", "\n"), errors.read()
 
 
 def _base(path: Path) -> tuple[Any, Any]:
