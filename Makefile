@@ -13,9 +13,10 @@ PIP := $(PY) -m pip install --quiet --constraint constraints.txt
 demo: .venv/.train
 	$(PY) examples/demo.py
 
-# Two workers, each with one thread; `pytest -n 0` is the same in one process.
+# Three workers, each with one thread: on two cores they fill the time in which servers and killed processes are waited
+# for. `pytest -n 0` is the same in one process.
 test: .venv/.test
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not soak" -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not soak" -n 3 --dist worksteal
 
 soak: .venv/.test
 	$(PY) -m pytest -m soak
