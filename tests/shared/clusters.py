@@ -41,11 +41,17 @@ def dask(folder: Path, workers: int = 2) -> Iterator[str]:
             own = ["--local-directory", str(place), "--name", f"worker-{number}"]
             start([*worker, *local, *plain, *own], log, environment)
         address = json.loads(file.read_text())["address"].removeprefix("tcp://")
-        from distributed import Client
+        url = f"dask://{address}"
+        wait_for_workers(url, workers)
+        yield url
 
-        with Client(f"tcp://{address}", set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=LONG)
-        yield f"dask://{address}"
+
+def wait_for_workers(url: str, count: int) -> None:
+    """Wait until so many workers of a Dask cluster are there; one that was killed is started again by its nanny."""
+    from distributed import Client
+
+    with Client(url.replace("dask:", "tcp:"), set_as_default=False) as client:
+        client.wait_for_workers(count, timeout=LONG)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class TestDask(ExecutorConformance):
 
 
 def test_two_workers_of_one_machine_share_its_files(cluster):
+    clusters.wait_for_workers(cluster, 2)  # a test before may have killed one
     with Dask.open(cluster, workers=None, needs=TaskNeeds()) as executor:
         assert executor.capabilities.workers == 2
         assert executor.capabilities.shared_files
