@@ -54,6 +54,14 @@ class ClusterAddress:
                 fix=f"start one there ({started_by}), or --on local",
             ) from error
 
+    def unusable(self, why: str, log: str) -> ExecutorError:
+        """The error when a cluster that was reached fails; `log` is whose log shows more."""
+        return ExecutorError(
+            f"the cluster at {self.host}:{self.port} cannot be used",
+            why=why,
+            fix=f"look at the {log}'s log; what was finished is kept, so the same command goes on",
+        )
+
 
 @cache
 def this_machine() -> str:

@@ -44,7 +44,7 @@ class Dask(Executor):
                 f"tcp://{address.host}:{address.port}", timeout=WAIT, set_as_default=False
             )
         except Exception as error:
-            raise _unusable(address, str(error)) from error
+            raise address.unusable(str(error), "scheduler") from error
         try:
             return cls(client, address, needs)
         except BaseException:
@@ -135,16 +135,10 @@ class Dask(Executor):
                 fix="install this version of adaptkit on every worker",
             )
         if isinstance(error, CancelledError | TimeoutError):
-            return _unusable(self._address, "the scheduler went away, or dropped the task")
+            return self._address.unusable(
+                "the scheduler went away, or dropped the task", "scheduler"
+            )
         return error
-
-
-def _unusable(address: ClusterAddress, why: str) -> ExecutorError:
-    return ExecutorError(
-        f"the cluster at {address.host}:{address.port} cannot be used",
-        why=why,
-        fix="look at the scheduler's log; what was finished is kept, so the same command goes on",
-    )
 
 
 @hookimpl

@@ -162,7 +162,7 @@ class Ray(Executor):
                 fix="install this version of adaptkit on every node",
             )
         if isinstance(error, errors.RayError | ConnectionError):
-            return _unusable(self._address, str(error).partition("\n")[0])
+            return self._address.unusable(str(error).partition("\n")[0], "head")
         return error
 
 
@@ -182,20 +182,12 @@ def _connected(ray: Any, address: ClusterAddress) -> Any:
             )
         except Exception as error:
             if not isinstance(error, ConnectionAbortedError) or attempt == CONNECTIONS:
-                raise _unusable(address, str(error)) from error
+                raise address.unusable(str(error), "head") from error
     raise AssertionError
 
 
 def _where() -> str:
     return this_machine()
-
-
-def _unusable(address: ClusterAddress, why: str) -> ExecutorError:
-    return ExecutorError(
-        f"the cluster at {address.host}:{address.port} cannot be used",
-        why=why,
-        fix="look at the head's log; what was finished is kept, so the same command goes on",
-    )
 
 
 @hookimpl
