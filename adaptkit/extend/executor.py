@@ -14,7 +14,7 @@ import pickle
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -158,22 +158,24 @@ class Executor(ABC):
     def close(self, *, cancel: bool) -> None:
         """Let go of the workers, after what runs and waits; with `cancel`, at once. May be called twice."""
 
+    @cached_property
+    def _waited_for(self) -> set[Future[Any]]:
+        return set()
+
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
         """Have a worker call a function that it can import, with small arguments; the future has what it returns."""
         running = self.start(Call.of(function, arguments))
         asked: Future[Any] = Future()
-        waited_for: set[Future[Any]] = vars(self).setdefault("_waited_for", set())
-        waited_for.add(asked)
+        self._waited_for.add(asked)
         running.add_done_callback(lambda done: _hand_over(done, asked))
         asked.add_done_callback(lambda done: done.cancelled() and running.cancel())
-        asked.add_done_callback(waited_for.discard)
+        asked.add_done_callback(self._waited_for.discard)
         return asked
 
     def shutdown(self, *, cancel_futures: bool = False) -> None:
         """Wait for what was submitted and let go of the workers; with `cancel_futures`, every future ends now."""
-        waited_for: set[Future[Any]] = vars(self).get("_waited_for", set())
         if cancel_futures:
-            for future in list(waited_for):
+            for future in list(self._waited_for):
                 future.cancel()
         self.close(cancel=cancel_futures)
 

@@ -163,6 +163,10 @@ class Store:
             ) from error
         return manifest
 
+    def holds(self, digest: str) -> bool:
+        """Whether an artifact is here (not whether its bytes are intact)."""
+        return is_regular(self._manifest(digest))
+
     def digests(self) -> tuple[str, ...]:
         """Every artifact's digest, sorted."""
         manifests = (self.root / "manifests").glob("*.json")

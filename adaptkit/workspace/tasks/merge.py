@@ -60,9 +60,8 @@ def modules_elsewhere(
     url = on or context.config.executor
     if not url:
         return None
-    stored = set(context.store.digests())
     nameable = all(
-        source.base is None and source.moment is None and source.digest in stored
+        source.base is None and source.moment is None and context.store.holds(source.digest)
         for source, _ in opened
     )
     sources = [source for source, _ in opened]

@@ -43,7 +43,7 @@ class Supply:
     def bring(self, digest: str) -> Path:
         """An artifact as a verified folder on this machine; `StoreError` says where it was looked for."""
         shared = Store(Path(self.store))
-        if shared.root.is_dir() and digest in set(shared.digests()):
+        if shared.holds(digest):
             return shared.tree(digest)
         own = Store(cache_folder())
         try:
