@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from contextlib import suppress
 from typing import Any
-
-from adaptkit.io.staging import clear_all
 
 PATIENCE = 1.2  # seconds
 INTERRUPTED = "interrupted; completed steps were kept, run the command again to continue"
@@ -46,7 +45,7 @@ class Signals:
             while data := os.read(heard, 64):
                 ends = [number for number in data if number in {signal.SIGINT, signal.SIGTERM}]
                 if ends and not self._finished.wait(PATIENCE):
-                    clear_all()
+                    _clear_staging()
                     with suppress(OSError):
                         os.write(2, f"{self._message}\n".encode())
                     os._exit(128 + ends[0])
@@ -62,3 +61,10 @@ class Signals:
             self._wakeup = -1
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
+
+
+def _clear_staging() -> None:
+    """Remove work in progress. What was never imported, which `--help` and `list` need not do, has begun none."""
+    clear = getattr(sys.modules.get("adaptkit.io.staging"), "clear_all", None)
+    if clear is not None:
+        clear()
