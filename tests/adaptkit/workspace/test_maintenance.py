@@ -1,4 +1,4 @@
-"""adaptkit.workspace.maintenance.maintenance: fsck, gc, info, export and import; on SQLite, and by two workspaces on one PostgreSQL."""
+"""adaptkit.workspace.maintenance: fsck, gc, info, export and import; on SQLite, and by two workspaces on one PostgreSQL."""
 
 from __future__ import annotations
 
