@@ -12,15 +12,18 @@ import itertools
 import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptkit.algebra.lowrank import add, dense_svd, matrix, norm, svd, work
+from adaptkit.algebra.lowrank import add, dense_svd, matrix, norm, singular_values, work
 from adaptkit.errors import MissingExtra, Unmergeable
 from adaptkit.extend import Dense, LowRank
 from adaptkit.io.html import picture, table
+from adaptkit.io.machine.hardware import cores
+from adaptkit.io.machine.parallel import run_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -193,16 +196,13 @@ def _delta(source: OpenAdapter, module: Module) -> Delta:
     return source.method.delta(source.adapter, module)
 
 
-def _values(delta: Delta) -> Array:
-    return (svd(delta) if isinstance(delta, LowRank) else dense_svd(delta)).S
-
-
 def _spectrum(
     label: str, found: Mapping[str, tuple[Module, Delta]], done: Callable[[int], None]
 ) -> Spectrum:
     values = {}
-    for key, (_, delta) in found.items():
-        values[key] = _values(delta)
+    measured = run_modules(singular_values, (delta for _, delta in found.values()), workers=cores())
+    for key, one in zip(found, measured, strict=True):
+        values[key] = one
         done(1)
     sizes = {key: float(np.sum(v**2)) for key, v in values.items()}
     total = math.fsum(sizes.values())
@@ -316,11 +316,14 @@ def _same_sign(a: Delta, b: Delta) -> float:
     return float(np.mean((one > 0)[both] == (other > 0)[both])) if both.any() else 0.0
 
 
+@cache
+def _places(size: int) -> Array:
+    return np.unique(np.linspace(0, size - 1, min(size, _SAMPLE)).astype(int))
+
+
 def _sampled(delta: Delta) -> Array:
     shape = delta.W.shape if isinstance(delta, Dense) else (delta.B.shape[0], delta.A.shape[1])
-    rows, columns = (
-        np.unique(np.linspace(0, size - 1, min(size, _SAMPLE)).astype(int)) for size in shape
-    )
+    rows, columns = map(_places, shape)
     if isinstance(delta, Dense):
         written: Array = work(delta.W)[np.ix_(rows, columns)]
         return written
@@ -336,9 +339,13 @@ def _truncation(
     for found, weight in zip(deltas, weights, strict=True):
         for key, (_, delta) in found.items():
             parts[key].append((delta, weight))
-    values = [
-        _values(add([d for d, _ in terms], [w for _, w in terms])) for terms in parts.values()
-    ]
+    values = list(
+        run_modules(
+            lambda terms: singular_values(add([d for d, _ in terms], [w for _, w in terms])),
+            parts.values(),
+            workers=cores(),
+        )
+    )
     total = math.fsum(float(np.sum(v**2)) for v in values)
     whole = max(int(np.count_nonzero(v > v[0] * 1e-12)) if v.size and v[0] else 0 for v in values)
     losses = {
