@@ -127,7 +127,7 @@ def write_base(folder: Path, shape: Shape) -> int:
     return total
 
 
-def write_adapter(folder: Path, shape: Shape, seed: int) -> None:
+def write_adapter(folder: Path, shape: Shape, seed: int, base: Path) -> None:
     """A LoRA of rank 16 on every linear."""
     from safetensors.numpy import save_file
 
@@ -141,6 +141,7 @@ def write_adapter(folder: Path, shape: Shape, seed: int) -> None:
     save_file(made, folder / "adapter_model.safetensors", {"format": "pt"})
     config = {
         "peft_type": "LORA",
+        "base_model_name_or_path": str(base),
         "task_type": "CAUSAL_LM",
         "r": RANK,
         "lora_alpha": RANK,
@@ -178,7 +179,7 @@ def measure(folder: Path, shape: Shape, *, peft: bool) -> tuple[int, list[Measur
     base, out = folder / "base", folder / "out"
     total = write_base(base, shape)
     for seed, name in enumerate(("one", "two")):
-        write_adapter(folder / name, shape, seed)
+        write_adapter(folder / name, shape, seed, base)
     home = ("--home", str(folder / "home"))
     one, two, merged = (str(folder / name) for name in ("one", "two", "merged"))
     small, baked = str(folder / "small"), out / "baked"
