@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from adaptkit import refs
 from adaptkit.errors import BadReference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BASE = "base"
 MOST_PARTS = 8
@@ -48,6 +51,16 @@ class Composition:
         if self.kind == "stack":
             return "+".join(map(str, self.parts)) or BASE
         return f"{self.kind}({', '.join(map(str, self.parts))})"
+
+    def pinned(self, versions: Mapping[refs.NameRef | refs.DigestRef, str]) -> str:
+        """The composition with exact versions in the place of its references."""
+        exact = [
+            versions[part.ref] + ("" if part.weight == 1 else f"={part.weight:g}")
+            for part in self.parts
+        ]
+        if self.kind == "stack":
+            return "+".join(exact) or BASE
+        return f"{self.kind}({', '.join(exact)})"
 
     def rows(self) -> tuple[tuple[Part, ...], ...]:
         """The weighted sum that each result goes through: one, or one for each part of `parallel`."""

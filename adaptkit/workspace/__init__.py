@@ -28,7 +28,7 @@ from adaptkit.workspace.merge import calibrate as calibrating
 from adaptkit.workspace.merge import compose as composing
 from adaptkit.workspace.merge import diff as comparing
 from adaptkit.workspace.merge import distil as distilling
-from adaptkit.workspace.merge import into_model, reshape
+from adaptkit.workspace.merge import into_model, live, reshape
 from adaptkit.workspace.merge import merge as merging
 from adaptkit.workspace.merge import strip as stripping
 from adaptkit.workspace.project import project
@@ -82,6 +82,7 @@ class Workspace(Context):
     merge = merging.merge
     merge_cost = merging.merge_cost
     compose = composing.compose
+    live_recipe = live.live_recipe
     resize = reshape.resize
     convert = reshape.convert
     strip = stripping.strip

@@ -27,7 +27,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "calibrate": ("adaptkit calibrate naval --base models/ship --data naval.jsonl",),
     "card": ("adaptkit card naval@prod",),
     "chat": ("adaptkit chat naval@prod --base models/ship",),
-    "compose": ("adaptkit compose bridge.yaml --name bridge",),
+    "compose": (
+        "adaptkit compose bridge.yaml --name bridge",
+        "adaptkit compose --live naval@prod+medic=0.4 > bridge.yaml",
+    ),
     "config": ("adaptkit config list",),
     "config get": ("adaptkit config get author",),
     "config list": ("adaptkit config list",),

@@ -70,7 +70,7 @@ class Service:
 
     def resolve(self, composition: Composition) -> Resolved:
         """Pin every part to a version, and have it in memory: one load, however many requests wait."""
-        pinned: dict[object, tuple[str, str]] = {}
+        pinned: dict[NameRef | DigestRef, tuple[str, str]] = {}
         for part in composition.parts:
             pinned[part.ref] = self.adapters.resolve(part.ref)
             self._have(pinned[part.ref][1])
@@ -81,14 +81,7 @@ class Service:
                 digest = pinned[part.ref][1]
                 mixture[digest] = mixture.get(digest, 0.0) + part.weight
             mixtures.append(mixture)
-        named = str(composition)
-        if composition.parts:
-            exact = [
-                pinned[part.ref][0] + ("" if part.weight == 1 else f"={part.weight:g}")
-                for part in composition.parts
-            ]
-            kind = composition.kind
-            named = "+".join(exact) if kind == "stack" else f"{kind}({', '.join(exact)})"
+        named = composition.pinned({ref: version for ref, (version, _) in pinned.items()})
         return Resolved(named, tuple(d for _, d in pinned.values()), tuple(mixtures))
 
     def _have(self, digest: str) -> None:
