@@ -2,7 +2,8 @@
 
 The words are AdapterHub's (https://docs.adapterhub.ml/adapter_composition.html): for low-rank updates of
 one layer `stack` is their sum, `average` divides it by the number of parts, and `parallel` is one
-result for each part.
+result for each part. `arrow` lets each token choose among the parts (arXiv 2405.11157), and `auto` is the
+one part whose training data is most like the prompt, of all that are registered when it names none.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BASE = "base"
+AUTO = "auto"
 MOST_PARTS = 8
 LARGEST_WEIGHT = 100.0
 LONGEST = 1000  # characters
 GRAMMAR = f"""a model is one of
     {BASE}   naval   naval@3   naval@prod   team/naval
-    naval+medical=0.4   stack(naval, medical)   average(naval, medical)   parallel(naval, medical)"""
+    naval+medical=0.4   stack(naval, medical)   average(naval, medical)   parallel(naval, medical)
+    {AUTO}   auto(naval, medical)   arrow(naval, medical)"""
 
-Kind = Literal["stack", "average", "parallel"]
-_CALL = re.compile(r"(stack|average|parallel)\(([^()]*)\)")
+Kind = Literal["stack", "average", "parallel", "arrow", "auto"]
+_CALL = re.compile(r"(stack|average|parallel|arrow|auto)\(([^()]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Composition:
     def __str__(self) -> str:
         if self.kind == "stack":
             return "+".join(map(str, self.parts)) or BASE
+        if not self.parts:
+            return self.kind
         return f"{self.kind}({', '.join(map(str, self.parts))})"
 
     def pinned(self, versions: Mapping[refs.NameRef | refs.DigestRef, str]) -> str:
@@ -77,6 +82,8 @@ def parse(text: str) -> Composition:
     text = text.strip()
     if text == BASE:
         return Composition("stack", ())
+    if text == AUTO:
+        return Composition("auto", ())
     if len(text) > LONGEST:
         raise _bad(text[:40] + "…", f"it has more than {LONGEST} characters")
     call = _CALL.fullmatch(text)
@@ -87,6 +94,8 @@ def parse(text: str) -> Composition:
     parts = tuple(_part(piece.strip(), text) for piece in pieces)
     if len({part.ref for part in parts}) < len(parts):
         raise _bad(text, "it names one adapter twice; give it one weight instead")
+    if kind in {"arrow", "auto"} and any(part.weight != 1 for part in parts):
+        raise _bad(text, "its weights are chosen for it; leave them out")
     return Composition(kind, parts)
 
 

@@ -56,6 +56,12 @@ def live_recipe(
     composition: Composition, resolve: Callable[[NameRef | DigestRef], tuple[str, str]]
 ) -> LiveRecipe:
     """Pin each part to the version that `resolve` finds (label and digest), and write the sum down."""
+    if composition.kind in {"arrow", "auto"}:
+        raise BadRecipe(
+            f"cannot write '{composition}' down as a recipe",
+            why="its weights depend on the prompt, and those of a recipe are fixed",
+            fix="adaptkit distil makes one adapter of several, each kept on its own data",
+        )
     rows = composition.rows()
     if len(rows) != 1:
         raise BadRecipe(

@@ -17,6 +17,7 @@ from adaptkit.errors import BaseMismatch, Refused, requires_extra
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.serving import composition
+from adaptkit.workspace.context.moments import kept_moments, open_moments
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, measured_base, same_base
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from adaptkit.merge.moments import Moments
     from adaptkit.refs import DigestRef, NameRef
     from adaptkit.serving.preflight import Preflight
+    from adaptkit.serving.routing import Profile
     from adaptkit.types import BaseIdentity, Version
     from adaptkit.workspace.context.context import Context
 
@@ -103,6 +106,16 @@ class WorkspaceAdapters:
                     ),
                 )
             ]
+
+    def measured(self, digest: str) -> bool:
+        """Whether the version was calibrated, here or where it was pulled from."""
+        return bool(kept_moments(self._context).of(digest))
+
+    def profile(self, digest: str, read: Callable[[Moments], Profile]) -> Profile | None:
+        """What was measured on the version's own data, as `read` takes it in."""
+        with ExitStack() as stack:
+            moments = open_moments(self._context, digest, digest[:19], stack)
+            return None if moments is None else read(moments)
 
     def _why_not(self, version: Version) -> str:
         ruling = admits(
