@@ -50,13 +50,13 @@ class Served:
     """The demo's base and adapters as a server holds them."""
 
     def __init__(self, work: Path) -> None:
-        from fleet import files
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from adaptkit import Workspace
         from adaptkit.serving.bank.bank import Bank
         from adaptkit.serving.router import Router
         from adaptkit.workspace.serve import WorkspaceAdapters
+        from fleet import files
 
         self.workspace = Workspace.init(work / "home", notify=lambda _: None)
         made = self.workspace.write_demo(work / "fleet")
@@ -113,7 +113,7 @@ def ways(served: Served) -> list[Way]:
     from adaptkit.serving.bank.arrow import ArrowMixture
 
     ws, one = served.workspace, {name: served.version(name) for name in PARTS}
-    both = {name: WEIGHT for name in PARTS}
+    both = dict.fromkeys(PARTS, WEIGHT)
     ws.merge(both, name="bridge")
     ws.merge(both, name="bridge-small", strategy="svd")
     ws.merge(dict.fromkeys(PARTS, 1.0), name="bridge-calibrated", strategy="regmean", rank=8)

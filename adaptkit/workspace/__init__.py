@@ -12,6 +12,7 @@ from adaptkit.workspace import serve as serving
 from adaptkit.workspace.adapters import add as adding
 from adaptkit.workspace.adapters import aliases, bulk, history
 from adaptkit.workspace.adapters import export as exporting
+from adaptkit.workspace.adapters import export_for as laying_out
 from adaptkit.workspace.adapters import load as loading
 from adaptkit.workspace.adapters import note as noting
 from adaptkit.workspace.adapters import remove as removing
@@ -66,6 +67,7 @@ class Workspace(Context):
     restore = removing.restore
     trash = removing.trash
     export = exporting.export
+    export_for = laying_out.export_for
 
     # history
     log = history.log

@@ -43,7 +43,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "doctor": ("adaptkit doctor",),
     "eval": ("adaptkit eval naval medic --base models/ship --suite suite.jsonl",),
-    "export": ("adaptkit export naval@prod ./naval",),
+    "export": (
+        "adaptkit export naval@prod ./naval",
+        "adaptkit export naval@prod naval.gguf --for gguf --base models/ship",
+        "adaptkit export naval@prod ./rollout --for llm-d --canary naval@4=10 --pool vllm-ship",
+    ),
     "extract": ("adaptkit extract models/tuned --base models/ship --rank 32 --name tuned",),
     "fsck": ("adaptkit fsck --repair",),
     "gc": ("adaptkit gc --dry-run",),
