@@ -84,17 +84,20 @@ class Preflight:
         return asdict(self) | {"loads": self.loads, "whole": self.whole}
 
 
-_VLLM = "https://github.com/vllm-project/vllm/blob/v0.33.0/vllm"
-_VLLM_CONFIG = f"{_VLLM}/lora/peft_helper.py"
-_VLLM_MODEL = f"{_VLLM}/lora/lora_model.py"
-_SGLANG = "https://docs.sglang.ai/advanced_features/lora.html"
-_SGLANG_CODE = "https://github.com/sgl-project/sglang/blob/v0.5.5/python/sglang/srt/lora"
-_LLAMACPP = "https://github.com/ggml-org/llama.cpp/blob/b7000/convert_lora_to_gguf.py"
-_LLAMACPP_SCALE = "https://github.com/ggml-org/llama.cpp/blob/b7000/src/llama-adapter.h"
+# Code is named by the commit that was read, so that a link goes on showing what the rule says.
+_GITHUB = "https://github.com"
+_VLLM = "https://docs.vllm.ai/en/latest/features/lora.html"
+_VLLM_CODE = f"{_GITHUB}/vllm-project/vllm/blob/02143692ba86a7ba6198a67e12982c5317c8bd2f/vllm/lora/peft_helper.py"
+_SGLANG = "https://docs.sglang.io/docs/advanced_features/lora"
+_SGLANG_CODE = f"{_GITHUB}/sgl-project/sglang/blob/002c60aa61549a08b2d4662d0f876f1fc6aa6863/python/sglang/srt/lora/lora.py"
+_LLAMACPP = f"{_GITHUB}/ggml-org/llama.cpp/blob/0b03adaa632b76c7651dd1f6fa3b7a0b5eda479c/convert_lora_to_gguf.py"
+_LLAMACPP_SCALE = f"{_GITHUB}/ggml-org/llama.cpp/blob/d66c5cd4474bcdff6d569b528c4693ee6ea627fb/src/llama-adapter.h"
 _OLLAMA = "https://docs.ollama.com/import"
-_OLLAMA_CODE = "https://github.com/ollama/ollama/blob/v0.13.0/convert/convert.go"
+_OLLAMA_CODE = (
+    f"{_GITHUB}/ollama/ollama/blob/33ee7168ba1e16c813b52dc2c9417efa1e2e9f20/convert/convert.go"
+)
 _LORAX = "https://loraexchange.ai/models/adapters"
-_LORAX_CODE = "https://github.com/predibase/lorax/blob/v0.12.1/server/lorax_server/adapters/lora.py"
+_LORAX_CODE = f"{_GITHUB}/predibase/lorax/blob/03679f33f7f9d9da7e99d5b6fd40b4548019a3c3/server/lorax_server/adapters/lora.py"
 
 _NO_DORA = "the magnitude vectors of DoRA are not read, so the update would be another"
 _NO_BIAS = "only lora_A and lora_B weights are read"
@@ -135,24 +138,24 @@ RULES: Mapping[str, EngineRules] = {
         EngineRules(
             name="vllm",
             version="0.33",
-            source="https://docs.vllm.ai/en/latest/features/lora.html",
+            source=_VLLM,
             methods=frozenset({"lora"}),
-            rank=Rule("refused", "its rank is above the limit", _VLLM_CONFIG),
+            rank=Rule("refused", "its rank is above the limit", _VLLM_CODE),
             rank_limit=16,
             rank_flag="--max-lora-rank",
             flags={
                 "use_dora": Rule(
                     "refused",
                     "DoRA rescales the base's rows, which the engine's kernels do not",
-                    _VLLM_CONFIG,
+                    _VLLM_CODE,
                 ),
-                "lora_bias": Rule("refused", _NO_BIAS, _VLLM_CONFIG),
-                "rank_pattern": Rule("ignored", _ONE_RANK, _VLLM_CONFIG),
-                "alpha_pattern": Rule("ignored", _ONE_ALPHA, _VLLM_CONFIG),
+                "lora_bias": Rule("refused", _NO_BIAS, _VLLM_CODE),
+                "rank_pattern": Rule("ignored", _ONE_RANK, _VLLM_CODE),
+                "alpha_pattern": Rule("ignored", _ONE_ALPHA, _VLLM_CODE),
             },
             layers={},
-            extras=Rule("refused", _NO_UPDATE, _VLLM_MODEL),
-            experts=Rule("applied", "", _VLLM_MODEL),
+            extras=Rule("refused", _NO_UPDATE, _VLLM_CODE),
+            experts=Rule("applied", "", _VLLM),
             advice="--enable-lora --max-lora-rank R --max-loras N",
         ),
         EngineRules(
@@ -164,18 +167,18 @@ RULES: Mapping[str, EngineRules] = {
             rank_limit=None,
             rank_flag="--max-lora-rank",
             flags={
-                "use_dora": Rule("refused", _NO_DORA, f"{_SGLANG_CODE}/lora_config.py"),
-                "lora_bias": Rule("refused", _NO_BIAS, f"{_SGLANG_CODE}/lora_config.py"),
-                "use_rslora": Rule("ignored", _RSLORA, f"{_SGLANG_CODE}/lora.py"),
-                "rank_pattern": Rule("ignored", _ONE_RANK, f"{_SGLANG_CODE}/lora.py"),
-                "alpha_pattern": Rule("ignored", _ONE_ALPHA, f"{_SGLANG_CODE}/lora.py"),
+                "use_dora": Rule("refused", _NO_DORA, _SGLANG_CODE),
+                "lora_bias": Rule("refused", _NO_BIAS, _SGLANG_CODE),
+                "use_rslora": Rule("ignored", _RSLORA, _SGLANG_CODE),
+                "rank_pattern": Rule("ignored", _ONE_RANK, _SGLANG_CODE),
+                "alpha_pattern": Rule("ignored", _ONE_ALPHA, _SGLANG_CODE),
             },
             layers={
                 name: Rule("ignored", "sglang does not adapt this layer", _SGLANG)
                 for name in ("embed_tokens", "lm_head")
             },
-            extras=Rule("ignored", _NO_UPDATE, f"{_SGLANG_CODE}/lora.py"),
-            experts=Rule("ignored", _EXPERTS, f"{_SGLANG_CODE}/utils.py"),
+            extras=Rule("ignored", _NO_UPDATE, _SGLANG_CODE),
+            experts=Rule("ignored", _EXPERTS, _SGLANG_CODE),
             advice="--enable-lora; requests name the model base:adapter",
         ),
         EngineRules(
@@ -237,7 +240,9 @@ def preflight(
     if method.name not in rules.methods:
         reason = f"{rules.name} {rules.version} reads {', '.join(sorted(rules.methods))} only"
         rule = Rule("refused", reason, rules.source)
-        find(f"method {method.name}", rule, f"adaptkit convert {label} --to lora")
+        find(
+            f"method {method.name}", rule, f"adaptkit convert {label} --name NAME writes it as LoRA"
+        )
         return Preflight(rules.name, rules.version, tuple(findings))
     plain = f"adaptkit resize {label} --rank {config.get('r')} writes plain LoRA"
     for flag, rule in rules.flags.items():

@@ -167,7 +167,7 @@ def serving_app(
 
     options = options or ServeOptions()
     folder = user_path(base)
-    allowed = Keys({}) if keys is None else Keys.from_table(_key_table(user_path(keys)), str(keys))
+    allowed = Keys({}) if keys is None else Keys.from_table(key_table(keys), str(keys))
     identity = measured_base(context, folder).identity
     dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype, None)
     if dtype is None:
@@ -241,7 +241,9 @@ def _ends(model: Any, tokenizer: Any) -> list[int]:
     return [*listed, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]
 
 
-def _key_table(path: Path) -> dict[str, Any]:
+def key_table(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The table `[keys]` of a TOML file."""
+    path = user_path(path)
     try:
         table = tomllib.loads(path.read_text())["keys"]
     except (OSError, ValueError, KeyError) as error:
