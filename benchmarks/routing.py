@@ -1,7 +1,7 @@
 """Merging, distilling and routing beside each other, on the demo's skills: exact answers to prompts that no training saw.
 
 python benchmarks/routing.py        prints the table of docs/routing.md, and writes it there
-python benchmarks/routing.py 20     with so many prompts of each skill instead of 90
+python benchmarks/routing.py 20     with so many prompts of each skill instead of 45, not written
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "routing.md"
 BEGIN, END = "<!-- skills: benchmarks/routing.py -->\n", "<!-- end of skills -->"
+COUNT = 45  # prompts of each skill
 PARTS = ("naval", "medic")
 WEIGHT = 0.8
 
@@ -178,11 +179,11 @@ def table(count: int) -> str:
 
 def main() -> None:
     """Print the table and write it into its page."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 90
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
     start = perf_counter()
     made = table(count)
     print(f"{made}\n\n{count} prompts of each skill, in {perf_counter() - start:.0f} s")
-    if count < 90:
+    if count != COUNT:
         return
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)

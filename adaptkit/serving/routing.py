@@ -75,7 +75,7 @@ class Density:
         """The mean log-likelihood of inputs (tokens × n), per dimension, without the constant."""
         white = inputs / self._root
         squares = np.einsum("ij,ij->i", white, white) - ((white @ self._half.T) ** 2).sum(1)
-        return -0.5 * (float(squares.mean()) + self._log) / inputs.shape[1]
+        return -0.5 * (float(squares.mean()) + self._log) / int(inputs.shape[1])
 
 
 class Profile:
