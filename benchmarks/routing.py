@@ -1,7 +1,7 @@
 """Merging, distilling and routing beside each other, on the demo's skills: exact answers to prompts that no training saw.
 
 python benchmarks/routing.py        prints the table of docs/routing.md, and writes it there
-python benchmarks/routing.py 20     with so many prompts of each skill instead of 45, not written
+python benchmarks/routing.py 20     with so many prompts of each skill instead of 30, not written
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "routing.md"
 BEGIN, END = "<!-- skills: benchmarks/routing.py -->\n", "<!-- end of skills -->"
-COUNT = 45  # prompts of each skill
+COUNT = 30  # prompts of each skill
+ROWS = 160  # of each file, to calibrate on and to distil from
 PARTS = ("naval", "medic")
 WEIGHT = 0.8
 
@@ -63,6 +64,8 @@ class Served:
         made = self.workspace.write_demo(work / "fleet")
         self.base, self.data = made.base, work / "data"
         files.write(self.data)
+        for file in self.data.glob("*.jsonl"):
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[:ROWS]))
         for name, folder in made.adapters:
             self.workspace.add(folder, name, base=str(made.base))
             self.workspace.calibrate(name, str(made.base), str(self.data / f"{name}.jsonl"))

@@ -66,9 +66,8 @@ class Density:
         self._root = np.sqrt(diagonal)
         scaled = factor / self._root[:, None]
         core = np.linalg.cholesky(np.eye(factor.shape[1]) + scaled.T @ scaled)
-        self._half = np.linalg.solve(
-            core, scaled.T
-        )  # so that |x|² − |half·x|² is the form of the inverse
+        # The inverse's form is |x|² − |half·x|², for x divided by the root.
+        self._half = np.linalg.solve(core, scaled.T)
         self._log = float(np.log(diagonal).sum() + 2 * np.log(np.diag(core)).sum())
 
     def of(self, inputs: Array) -> float:

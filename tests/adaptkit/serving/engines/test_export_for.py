@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import tiny
@@ -16,6 +18,7 @@ from adaptkit.errors import NotFound, Refused
 from adaptkit.serving.engines.gguf_file import BaseShape, permuted
 from adaptkit.serving.engines.layouts import LAYOUTS
 
+SCHEMA = json.loads((Path(__file__).parents[4] / "docs" / "output.schema.json").read_text())
 FOLDERS = ("vllm", "sglang", "lorax", "ray")
 
 
@@ -197,6 +200,10 @@ def test_the_command_keeps_tools_and_engines_apart(workspace, tmp_path):
     done = run([*line, "--for", "vllm"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "load it with: vllm serve BASE" in done.stdout
+    as_json = run([*line[:-1], "third", "--for", "sglang", "--json"], tmp_path)
+    part = SCHEMA["commands"]["export"] | {"$defs": SCHEMA["$defs"]}
+    jsonschema.validate(json.loads(as_json.stdout), part)
+    assert json.loads(as_json.stdout)["names"] == ["naval-1"]
     both = run([*line[:-1], "other", "--for", "vllm", "--to", "kohya"], tmp_path)
     assert both.returncode == 2
     assert "one of them" in both.stderr
