@@ -314,21 +314,22 @@ class FixedRows:
 
     def use(self, mixes: Sequence[Mix]) -> None:
         """Fill in what a lease says."""
-        if any(isinstance(mix, ArrowMix) for mix in mixes):
+        fixed = [mix for mix in mixes if not isinstance(mix, ArrowMix)]
+        if len(fixed) < len(mixes):
             raise Refused(
                 "cannot route by arrow in a fixed batch",
                 why="its adapters are chosen before it runs",
                 fix="a batch that is not compiled, or a weighted sum",
             )
         rows, places = self.slots.shape
-        if len(mixes) != rows or any(len(mix) > places for mix in mixes):
+        if len(fixed) != rows or any(len(mix) > places for mix in fixed):
             raise Refused(
-                f"a batch of {len(mixes)} rows with up to {max(map(len, mixes))} adapters each",
+                f"a batch of {len(fixed)} rows with up to {max(map(len, fixed))} adapters each",
                 why=f"the fixed batch has {rows} rows with {places} places",
                 fix="fill it up with rows of the base",
             )
         self.slots.zero_()
-        for row, mix in enumerate(mixes):
+        for row, mix in enumerate(fixed):
             for place, (slot, weight) in enumerate(mix):
                 self.slots[row, place] = slot
                 self.weights[row, place] = weight

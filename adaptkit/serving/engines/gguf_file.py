@@ -51,7 +51,7 @@ class BaseShape:
     def of(cls, config: Mapping[str, Any], label: str) -> BaseShape:
         """Read a config.json; `Refused` when llama.cpp's names for it are not known here."""
         kind = config.get("model_type")
-        if kind not in ARCHITECTURES:
+        if not isinstance(kind, str) or kind not in ARCHITECTURES:
             raise Refused(
                 f"cannot write a GGUF adapter for {label}",
                 why=f"the model type is {kind!r}, and known are {', '.join(ARCHITECTURES)}",
