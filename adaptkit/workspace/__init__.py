@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from adaptkit.workspace import bake as baking
     from adaptkit.workspace import bases as known_bases
     from adaptkit.workspace import demo as demonstration
+    from adaptkit.workspace import gateway
     from adaptkit.workspace import serve as serving
     from adaptkit.workspace.adapters import add as adding
     from adaptkit.workspace.adapters import aliases, bulk, history
     from adaptkit.workspace.adapters import export as exporting
+    from adaptkit.workspace.adapters import export_for as laying_out
     from adaptkit.workspace.adapters import list as listing
     from adaptkit.workspace.adapters import load as loading
     from adaptkit.workspace.adapters import note as noting
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
     from adaptkit.workspace.merge import compose as composing
     from adaptkit.workspace.merge import diff as comparing
     from adaptkit.workspace.merge import distil as distilling
-    from adaptkit.workspace.merge import into_model, reshape
+    from adaptkit.workspace.merge import into_model, live, reshape
     from adaptkit.workspace.merge import merge as merging
+    from adaptkit.workspace.merge import search as searching
     from adaptkit.workspace.merge import strip as stripping
     from adaptkit.workspace.project import project
     from adaptkit.workspace.remotes import card as cards
@@ -46,18 +49,21 @@ if TYPE_CHECKING:
     from adaptkit.workspace.remotes import signing
     from adaptkit.workspace.sweeps import sweep as sweeping
     from adaptkit.workspace.train import evaluate as evaluating
+    from adaptkit.workspace.train import explain
     from adaptkit.workspace.train import generate as generating
     from adaptkit.workspace.train import train as training
 else:
     baking = operations("adaptkit.workspace.bake")
     known_bases = operations("adaptkit.workspace.bases")
     demonstration = operations("adaptkit.workspace.demo")
+    gateway = operations("adaptkit.workspace.gateway")
     serving = operations("adaptkit.workspace.serve")
     adding = operations("adaptkit.workspace.adapters.add")
     aliases = operations("adaptkit.workspace.adapters.aliases")
     bulk = operations("adaptkit.workspace.adapters.bulk")
     history = operations("adaptkit.workspace.adapters.history")
     exporting = operations("adaptkit.workspace.adapters.export")
+    laying_out = operations("adaptkit.workspace.adapters.export_for")
     loading = operations("adaptkit.workspace.adapters.load")
     noting = operations("adaptkit.workspace.adapters.note")
     removing = operations("adaptkit.workspace.adapters.remove")
@@ -79,8 +85,10 @@ else:
     comparing = operations("adaptkit.workspace.merge.diff")
     distilling = operations("adaptkit.workspace.merge.distil")
     into_model = operations("adaptkit.workspace.merge.into_model")
+    live = operations("adaptkit.workspace.merge.live")
     reshape = operations("adaptkit.workspace.merge.reshape")
     merging = operations("adaptkit.workspace.merge.merge")
+    searching = operations("adaptkit.workspace.merge.search")
     stripping = operations("adaptkit.workspace.merge.strip")
     project = operations("adaptkit.workspace.project.project")
     cards = operations("adaptkit.workspace.remotes.card")
@@ -90,6 +98,7 @@ else:
     signing = operations("adaptkit.workspace.remotes.signing")
     sweeping = operations("adaptkit.workspace.sweeps.sweep")
     evaluating = operations("adaptkit.workspace.train.evaluate")
+    explain = operations("adaptkit.workspace.train.explain")
     generating = operations("adaptkit.workspace.train.generate")
     training = operations("adaptkit.workspace.train.train")
 
@@ -117,6 +126,7 @@ class Workspace(Context):
     restore = removing.restore
     trash = removing.trash
     export = exporting.export
+    export_for = laying_out.export_for
 
     # history
     log = history.log
@@ -133,6 +143,7 @@ class Workspace(Context):
     merge = merging.merge
     merge_cost = merging.merge_cost
     compose = composing.compose
+    live_recipe = live.live_recipe
     resize = reshape.resize
     convert = reshape.convert
     strip = stripping.strip
@@ -141,6 +152,7 @@ class Workspace(Context):
 
     calibrate = calibrating.calibrate
     distil = distilling.distil
+    search = searching.search
 
     # bake
     bake = baking.bake_adapter
@@ -151,6 +163,9 @@ class Workspace(Context):
     evaluate = evaluating.evaluate
     generate = generating.generate
     conversation = generating.conversation
+    parameters = explain.parameters
+    loss_curves = explain.loss_curves
+    forgotten = explain.forgotten
 
     # sweep
     sweep = sweeping.sweep
@@ -191,6 +206,7 @@ class Workspace(Context):
     serving_app = serving.serving_app
     preflight = serving.preflight
     deployable = serving.deployable
+    gateway_app = gateway.gateway_app
 
     # signing
     sign = signing.sign
