@@ -54,6 +54,7 @@ COMMANDS = {
     "extract": "bake",
     "calibrate": "merge.calibrate",
     "distil": "merge.distil",
+    "search": "merge.search",
     "diff": "merge.compare",
     "plot": "merge.compare",
     "train": "train.train",

@@ -30,6 +30,7 @@ from adaptkit.workspace.merge import diff as comparing
 from adaptkit.workspace.merge import distil as distilling
 from adaptkit.workspace.merge import into_model, reshape
 from adaptkit.workspace.merge import merge as merging
+from adaptkit.workspace.merge import search as searching
 from adaptkit.workspace.merge import strip as stripping
 from adaptkit.workspace.project import project
 from adaptkit.workspace.remotes import card as cards
@@ -90,6 +91,7 @@ class Workspace(Context):
 
     calibrate = calibrating.calibrate
     distil = distilling.distil
+    search = searching.search
 
     # bake
     bake = baking.bake_adapter

@@ -92,6 +92,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "restore": ("adaptkit restore naval@3",),
     "rm": ("adaptkit rm naval@3", "adaptkit rm naval medic --all"),
     "rollback": ("adaptkit rollback naval prod", "adaptkit rollback naval prod --to 2"),
+    "search": (
+        "adaptkit search naval medic --base models/ship --suite suites --name bridge --trials 40",
+        "adaptkit search naval medic --base models/ship --suite suites --name bridge --strategy ties --png front.png",
+    ),
     "serve": (
         "adaptkit serve naval@prod --base models/ship --port 8000",
         "adaptkit serve --base models/ship --engine vllm",
