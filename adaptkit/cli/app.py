@@ -56,7 +56,7 @@ COMMANDS = {
     "distil": "merge.distil",
     "search": "merge.search",
     "diff": "merge.compare",
-    "plot": "merge.compare",
+    "plot": "plot",
     "train": "train.train",
     "eval": "train.evaluate",
     "sweep": "sweep",

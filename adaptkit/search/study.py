@@ -92,7 +92,9 @@ def run_alone(
                 done(1)
 
 
-def _next_round(study: Any, space: SearchSpace, trials: int, seed: int) -> list[tuple[int, Candidate]]:
+def _next_round(
+    study: Any, space: SearchSpace, trials: int, seed: int
+) -> list[tuple[int, Candidate]]:
     """The trials that a killed run left; else new ones, to the end of the round."""
     import optuna
 

@@ -40,6 +40,7 @@ from adaptkit.workspace.remotes import remotes as named_remotes
 from adaptkit.workspace.remotes import signing
 from adaptkit.workspace.sweeps import sweep as sweeping
 from adaptkit.workspace.train import evaluate as evaluating
+from adaptkit.workspace.train import explain
 from adaptkit.workspace.train import generate as generating
 from adaptkit.workspace.train import train as training
 
@@ -102,6 +103,9 @@ class Workspace(Context):
     evaluate = evaluating.evaluate
     generate = generating.generate
     conversation = generating.conversation
+    parameters = explain.parameters
+    loss_curves = explain.loss_curves
+    forgotten = explain.forgotten
 
     # sweep
     sweep = sweeping.sweep

@@ -63,7 +63,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "note": ("adaptkit note naval@3 --metric exact_match=0.97 --tag approved",),
     "outdated": ("adaptkit outdated --exit-code",),
     "path": ("adaptkit path naval@prod", "adaptkit path naval@prod --for vllm"),
-    "plot": ("adaptkit plot similarity naval medic --out similarity.png",),
+    "plot": (
+        "adaptkit plot similarity naval medic --out similarity.png",
+        "adaptkit plot parameters --size 4096 --rank 8 --out parameters.png",
+    ),
     "plugins": ("adaptkit plugins",),
     "plugins doctor": ("adaptkit plugins doctor",),
     "plugins trust": ("adaptkit plugins trust", "adaptkit plugins trust some-distribution"),
