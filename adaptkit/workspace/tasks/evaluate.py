@@ -32,7 +32,7 @@ def score_on(
     done: Callable[[int], None],
 ) -> dict[str, dict[str, float]]:
     """The figure of every adapter (label and digest; None is the base alone) on every suite."""
-    rows = sum(len(suite.rows) for suite in suites)
+    rows = sum(suite.size for suite in suites)
     wanted = tuple(suite.digest for suite in suites)
     paths = tuple(str(path.absolute()) for path in files)
     tasks = [
