@@ -32,6 +32,7 @@ from adaptkit.workspace.merge import diff as comparing
 from adaptkit.workspace.merge import distil as distilling
 from adaptkit.workspace.merge import into_model, live, reshape
 from adaptkit.workspace.merge import merge as merging
+from adaptkit.workspace.merge import search as searching
 from adaptkit.workspace.merge import strip as stripping
 from adaptkit.workspace.project import project
 from adaptkit.workspace.remotes import card as cards
@@ -41,6 +42,7 @@ from adaptkit.workspace.remotes import remotes as named_remotes
 from adaptkit.workspace.remotes import signing
 from adaptkit.workspace.sweeps import sweep as sweeping
 from adaptkit.workspace.train import evaluate as evaluating
+from adaptkit.workspace.train import explain
 from adaptkit.workspace.train import generate as generating
 from adaptkit.workspace.train import train as training
 
@@ -94,6 +96,7 @@ class Workspace(Context):
 
     calibrate = calibrating.calibrate
     distil = distilling.distil
+    search = searching.search
 
     # bake
     bake = baking.bake_adapter
@@ -104,6 +107,9 @@ class Workspace(Context):
     evaluate = evaluating.evaluate
     generate = generating.generate
     conversation = generating.conversation
+    parameters = explain.parameters
+    loss_curves = explain.loss_curves
+    forgotten = explain.forgotten
 
     # sweep
     sweep = sweeping.sweep
