@@ -70,7 +70,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "note": ("adaptkit note naval@3 --metric exact_match=0.97 --tag approved",),
     "outdated": ("adaptkit outdated --exit-code",),
     "path": ("adaptkit path naval@prod", "adaptkit path naval@prod --for vllm"),
-    "plot": ("adaptkit plot similarity naval medic --out similarity.png",),
+    "plot": (
+        "adaptkit plot similarity naval medic --out similarity.png",
+        "adaptkit plot parameters --size 4096 --rank 8 --out parameters.png",
+    ),
     "plugins": ("adaptkit plugins",),
     "plugins doctor": ("adaptkit plugins doctor",),
     "plugins trust": ("adaptkit plugins trust", "adaptkit plugins trust some-distribution"),
@@ -99,6 +102,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "restore": ("adaptkit restore naval@3",),
     "rm": ("adaptkit rm naval@3", "adaptkit rm naval medic --all"),
     "rollback": ("adaptkit rollback naval prod", "adaptkit rollback naval prod --to 2"),
+    "search": (
+        "adaptkit search naval medic --base models/ship --suite suites --name bridge --trials 40",
+        "adaptkit search naval medic --base models/ship --suite suites --name bridge --strategy ties --png front.png",
+    ),
     "serve": (
         "adaptkit serve naval@prod --base models/ship --port 8000",
         "adaptkit serve --base models/ship --engine vllm",
