@@ -120,30 +120,34 @@ def serve(
 
     with requires_extra("serve", "cannot serve"):
         import uvicorn
+    from adaptkit.serving.api.listen import BACKLOG, bound, url_of
+
     size = None if cache is None else parse_size(cache, "--cache")
     options = ServeOptions(host_bytes=size, **how)  # type: ignore[arg-type]
-    app = session.workspace.serving_app(base, preload, options=options, keys=keys, force=force)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("adaptkit.access").setLevel(logging.INFO)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, int(options.drain)),
+    with bound(host, port) as listener:
+        app = session.workspace.serving_app(base, preload, options=options, keys=keys, force=force)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("adaptkit.access").setLevel(logging.INFO)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=max(1, int(options.drain)),
+            )
         )
-    )
-    url = f"http://{host}:{port}/v1"
-    session.out.done({"base": base, "url": url}, [f"serving {base} on {url}; end it with Ctrl-C"])
-    sys.stdout.flush()
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        if not server.should_exit:
-            raise
+        listener.listen(BACKLOG)  # who reads the URL can connect
+        url = f"{url_of(listener)}/v1"
+        done = {"base": base, "url": url}
+        session.out.done(done, [f"serving {base} on {url}; end it with Ctrl-C"])
+        sys.stdout.flush()
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            if not server.should_exit:
+                raise
 
 
 def start_engine(

@@ -8,9 +8,11 @@ from adaptkit.errors import BaseMismatch, Refused
 from adaptkit.serving.bank.kernels import (
     add_gathered,
     add_segments,
+    gather,
     prefer_segments,
     with_fixed,
 )
+from adaptkit.serving.bank.rows import Kept, lay_out
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,27 +95,50 @@ class ModuleTable:
 
     def add(self, x: Tensor, output: Tensor, plan: Rows) -> Tensor:
         """The layer's output with every row's own update added; rows of the base stay as they are."""
-        used = [self.ranks[slot] for slot in plan.distinct if slot in self.ranks]
-        if not used:
+        kept = self._kept(plan)
+        if not kept.rank:
             return output
         flat = x.dim() == 2
         if flat:
             x, output = self._as_rows(x, output, plan)
         if x.shape[0] != plan.count:
             plan = _repeated(plan, x.shape[0], self.name)
-        rank = max(used)
-        A, B = self.A[:, :rank], self.B[:, :rank]
+            kept = self._kept(plan)
+        A, B = self.A[:, : kept.rank], self.B[:, : kept.rank]
         x = x if x.dtype == A.dtype else x.to(A.dtype)
         if output.requires_grad:
             output = output.clone()
-        entries, distinct = plan.slots.shape[0], len(plan.segments)
-        if distinct == 1 or prefer_segments(entries, distinct, x.shape[1]):
+        if prefer_segments(plan.slots.shape[0], len(plan.distinct), x.shape[1]):
             add_segments(x, output, A, B, plan)
         else:
-            add_gathered(x, output, A, B, plan)
+            add_gathered(x, output, *self._gathered(A, B, plan, kept, x.shape[1]), plan)
         if self.bias is not None:
             self._add_bias(output, plan)
         return output.squeeze(0) if flat else output
+
+    def _kept(self, plan: Rows) -> Kept:
+        """The largest rank of a batch's adapters here; 0 where none touches this module."""
+        found = plan.kept.get(self.name)
+        if found is None:
+            rank = max((self.ranks[slot] for slot in plan.distinct if slot in self.ranks), default=0)
+            found = plan.kept[self.name] = Kept(rank)
+        return found
+
+    def _gathered(
+        self, A: Tensor, B: Tensor, plan: Rows, kept: Kept, tokens: int
+    ) -> tuple[Tensor, Tensor]:
+        """Each entry's factors, kept from the second step of a batch on: its slots do not change.
+
+        Only in the computer's memory, where the copy costs more than the products: a batch then holds
+        each of its rows' adapters once more.
+        """
+        if kept.factors is not None:
+            return kept.factors
+        made = gather(A, B, plan)
+        kept.steps += tokens == 1
+        if kept.steps > 1 and A.device.type == "cpu":
+            kept.factors = made
+        return made
 
     def add_fixed(self, x: Tensor, output: Tensor, slots: Tensor, weights: Tensor) -> Tensor:
         """As `add`, with shapes that never change."""
@@ -148,10 +173,6 @@ class ModuleTable:
 
 def _repeated(plan: Rows, count: int, name: str) -> Rows:
     """The plan where each row stands `count / rows` times in a row, as beam search lays beams out."""
-    import torch
-
-    from adaptkit.serving.bank.rows import Rows, Segment
-
     times, rest = divmod(count, plan.count)
     if rest or not times:
         raise Refused(
@@ -159,18 +180,9 @@ def _repeated(plan: Rows, count: int, name: str) -> Rows:
             why=f"it has {count} rows, and adapters were named for {plan.count}",
             fix="name one adapter for each row",
         )
-
-    def spread(rows: Tensor | None, of: int) -> Tensor:
-        rows = torch.arange(of, device=plan.slots.device) if rows is None else rows
-        return (rows[:, None] * times + torch.arange(times, device=rows.device)).reshape(-1)
-
-    def again(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values.repeat_interleave(times, 0)
-
-    slots = plan.slots.repeat_interleave(times, 0)
-    segments = tuple(
-        Segment(s.slot, spread(s.rows, plan.count), again(s.weights)) for s in plan.segments
+    entries = tuple(
+        (slot, row * times + again, weight)
+        for slot, row, weight in plan.entries
+        for again in range(times)
     )
-    return Rows(
-        count, slots, spread(plan.rows, plan.count), again(plan.weights), segments, plan.distinct
-    )
+    return lay_out(entries, count, plan.slots.device)

@@ -11,7 +11,7 @@ import torch
 
 from adaptkit.errors import BaseMismatch, NoRoom, NotFound, Refused
 from adaptkit.serving.bank.bank import Bank
-from adaptkit.serving.bank.kernels import add_gathered, add_segments, prefer_segments
+from adaptkit.serving.bank.kernels import add_gathered, add_segments, gather, prefer_segments
 from adaptkit.serving.bank.rows import plan_rows
 
 LORA = ["naval", "medic", "polite", "cargo"]
@@ -188,9 +188,10 @@ def test_both_kernels_agree_with_each_row_alone():
             for row, mix in enumerate(mixes)
         ]
     )
-    for kernel in (add_gathered, add_segments):
+    plan = plan_rows(mixes, "cpu")
+    for kernel, factors in ((add_gathered, gather(A, B, plan)), (add_segments, (A, B))):
         output = torch.zeros(6, 3, 7)
-        kernel(x, output, A, B, plan_rows(mixes, "cpu"))
+        kernel(x, output, *factors, plan)
         close(output, wanted, 1e-6)
         assert torch.equal(output[1], torch.zeros(3, 7))
 
@@ -198,7 +199,9 @@ def test_both_kernels_agree_with_each_row_alone():
 def test_many_adapters_are_gathered_and_few_with_many_tokens_are_segments():
     assert not prefer_segments(32, 32, 1)
     assert not prefer_segments(32, 32, 32)
+    assert not prefer_segments(32, 8, 32)
     assert prefer_segments(32, 2, 32)
+    assert prefer_segments(32, 1, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
