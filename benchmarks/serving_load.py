@@ -86,7 +86,7 @@ def measure(adapters: int, requests: int) -> Served:
                 _pass(url, "the base alone, again", ["base"] * requests),
             ]
             page = _metrics(url)
-        held = page["adaptkit_host_bytes"] / min(IN_MEMORY, len(set(keys)))
+        held = page["adaptkit_host_bytes"] / page["adaptkit_host_adapters"]
         slot = page["adaptkit_device_bytes"] / (SLOTS + 1)
         return Served(tuple(passes), adapters, size, held, slot, added)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from adaptkit.types import BaseIdentity, Version
     from adaptkit.workspace.context.context import Context
 
+_QUICK = frozenset({"number", "alias"})
 CONTEXT = 4096  # tokens, where the base's configuration does not say how many it reads
 
 
@@ -69,6 +70,8 @@ class WorkspaceAdapters:
     def resolve(self, ref: NameRef | DigestRef) -> tuple[str, str]:
         """The version that a reference means now; `BaseMismatch` when it belongs to another base."""
         with self._lock:
+            if (known := self._quickly(ref)) is not None:
+                return known
             version = find_version(self._context, ref)
             if version.digest not in self._admitted:
                 self._admitted[version.digest] = self._why_not(version)
@@ -79,6 +82,21 @@ class WorkspaceAdapters:
                     fix="serve the base it was trained on",
                 )
         return version.ref, version.digest
+
+    def _quickly(self, ref: NameRef | DigestRef) -> tuple[str, str] | None:
+        """A version that was admitted before, by one query."""
+        selector = getattr(ref, "selector", None)
+        if isinstance(ref, refs.DigestRef) or (selector and selector.kind not in _QUICK):
+            return None
+        kind = selector.kind if selector else ""
+        found = self._context.registry.digest_of(
+            ref.name,
+            number=selector.number if selector and kind == "number" else None,
+            alias=selector.value if selector and kind == "alias" else None,
+        )
+        if found is None or self._admitted.get(found[1]) != "":
+            return None
+        return f"{ref.name}@{found[0]}", found[1]
 
     def load(self, digest: str, read: Callable[[OpenAdapter], Any]) -> Any:
         """Open an artifact, re-hashed, and fetched from where it was pushed when it is not here."""
