@@ -20,8 +20,8 @@ from safetensors import safe_open
 sys.path.insert(0, str(Path(__file__).parent))
 from timing import faster
 
-from adaptkit.io.safetensors import LARGEST_HEADER, TensorFile, read_header
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.reader import LARGEST_HEADER, TensorFile, read_header
+from adaptkit.io.safetensors.writer import TensorWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -46,7 +46,7 @@ def write_rows(base: Path, work: Path) -> Path:
     from transformers import AutoTokenizer
 
     from adaptkit.training.config import TrainConfig
-    from adaptkit.training.datasets import open_data
+    from adaptkit.training.data.datasets import open_data
     from adaptkit.training.prepare import prepare
     from fleet import files
 

@@ -44,18 +44,18 @@ ROOMS = {
     "adaptkit/training": ("train", "torch"),
     "adaptkit/evaluation": ("train", "torch", "plot"),
     "adaptkit/serving": ("serve", "torch"),
-    "adaptkit/workspace/generate.py": ("torch",),
+    "adaptkit/workspace/train/generate.py": ("torch",),
     "adaptkit/workspace/lookup/live.py": ("torch",),
-    "adaptkit/workspace/train.py": ("train", "torch"),
+    "adaptkit/workspace/train/train.py": ("train", "torch"),
     "plugins/adaptkit_plugins/executors": ("ray", "dask"),
     "plugins/adaptkit_plugins/storage/objects": ("s3", "aws"),
     "plugins/adaptkit_plugins/trainers": ("train", "torch", "qlora"),
 }
 # Modules that go on without the library, and say what is then unknown; each catches ImportError.
 WITHOUT = {
-    "adaptkit/bases/diffusers_classes.py",
-    "adaptkit/bases/layers.py",
-    "adaptkit/bases/transformers_classes.py",
+    "adaptkit/bases/classes/diffusers_classes.py",
+    "adaptkit/bases/classes/layers.py",
+    "adaptkit/bases/classes/transformers_classes.py",
     "plugins/adaptkit_plugins/engines/vllm.py",
     "plugins/adaptkit_plugins/methods/lora/oracle.py",
     "plugins/adaptkit_plugins/methods/lora/originals.py",

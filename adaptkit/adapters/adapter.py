@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 from adaptkit.errors import BadAdapter, BadConfig, BadWeights, requires_extra
 from adaptkit.extend.artifact_files import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
 from adaptkit.io.closing import Closing
-from adaptkit.io.safetensors import TensorFile
+from adaptkit.io.safetensors.reader import TensorFile
 from adaptkit.types import TensorInfo
 
 if TYPE_CHECKING:

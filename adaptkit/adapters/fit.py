@@ -20,7 +20,7 @@ from adaptkit.adapters.heads import class_with_heads
 from adaptkit.adapters.tied import settle_ties
 from adaptkit.adapters.vocabulary import settle_vocabulary
 from adaptkit.bases.architecture import Architecture, architecture_of, library_of
-from adaptkit.bases.layer_replication import Layers
+from adaptkit.bases.classes.layer_replication import Layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ from adaptkit.adapters.adapter import Adapter, artifact_paths, read_config
 from adaptkit.errors import BadAdapter, MergeError, NotFound
 from adaptkit.extend.artifact_files import CONFIG, README, WEIGHTS
 from adaptkit.io.files import atomic_write, os_errors, sha256_file
-from adaptkit.io.safetensors import TensorFile
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.reader import TensorFile
+from adaptkit.io.safetensors.writer import TensorWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

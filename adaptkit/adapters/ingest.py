@@ -24,7 +24,7 @@ from adaptkit.extend.artifact_files import CONFIG, PICKLE, README, WEIGHTS
 from adaptkit.extend.module_names import Names
 from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import check_relative
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.types import BaseIdentity, Facts, FileEntry, Manifest, artifact_digest
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.adapters.write import write_companions
 from adaptkit.errors import BadRecipe
 from adaptkit.extend.artifact_files import CONFIG, WEIGHTS
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.writer import TensorWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

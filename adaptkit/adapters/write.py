@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import BadWeights
 from adaptkit.extend.artifact_files import CONFIG, README, WEIGHTS
 from adaptkit.io.files import atomic_write, os_errors
-from adaptkit.io.safetensors import TensorFile, numpy_dtype
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.reader import TensorFile, numpy_dtype
+from adaptkit.io.safetensors.writer import TensorWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

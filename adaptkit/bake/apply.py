@@ -9,7 +9,7 @@ import numpy as np
 
 from adaptkit.bases.weights import as_matrix
 from adaptkit.errors import MergeError
-from adaptkit.io.safetensors import numpy_dtype
+from adaptkit.io.safetensors.reader import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,9 +22,9 @@ from adaptkit.bases.weights import BaseWeights, as_matrix
 from adaptkit.errors import BadRecipe
 from adaptkit.extend import Dense, LowRank, Module
 from adaptkit.extend.artifact_files import WEIGHTS
-from adaptkit.io.hardware import cores
-from adaptkit.io.parallel import run_modules
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.machine.hardware import cores
+from adaptkit.io.machine.parallel import run_modules
+from adaptkit.io.safetensors.writer import TensorWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.adapters.fit import fit
 from adaptkit.bases.checkpoint import declared_quantisation, scaled_tensor
 from adaptkit.errors import BakeError, NotFound, Unmergeable
-from adaptkit.io.safetensors import STORED_DTYPES
+from adaptkit.io.safetensors.reader import STORED_DTYPES
 
 if TYPE_CHECKING:
     from pathlib import Path

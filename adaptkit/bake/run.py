@@ -31,10 +31,10 @@ from adaptkit.bases.checkpoint import index_of
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError, Refused
 from adaptkit.io.files import atomic_write, fsync_directory, os_errors
-from adaptkit.io.hardware import cores
-from adaptkit.io.parallel import module_pool
-from adaptkit.io.safetensors import size_of
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.machine.hardware import cores
+from adaptkit.io.machine.parallel import module_pool
+from adaptkit.io.safetensors.reader import size_of
+from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.io.staging import empty_target, rename_into
 from adaptkit.types import digest_of
 

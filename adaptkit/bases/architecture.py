@@ -209,11 +209,11 @@ def _build(
     library: str, config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], task: str
 ) -> Architecture:
     if library == "transformers":
-        from adaptkit.bases.transformers_classes import build
+        from adaptkit.bases.classes.transformers_classes import build
 
         return build(config, tensors, task)
     if library == "diffusers":
-        from adaptkit.bases.diffusers_classes import build as build_part
+        from adaptkit.bases.classes.diffusers_classes import build as build_part
 
         return build_part(config, tensors)
     return unknown(tensors, "its config.json names no model_type and no _class_name")

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.bases.known import is_hub_id, snapshot_of
 from adaptkit.errors import BadBase, BadWeights, StoreError
 from adaptkit.io.safe_paths import check_relative
-from adaptkit.io.safetensors import LARGEST_HEADER, LFS_POINTER, read_header
+from adaptkit.io.safetensors.reader import LARGEST_HEADER, LFS_POINTER, read_header
 from adaptkit.types import Quantisation, TensorInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from adaptkit.io.safetensors import Entry
+    from adaptkit.io.safetensors.reader import Entry
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLE_INDEX, PICKLE = "pytorch_model.bin.index.json", "pytorch_model.bin"

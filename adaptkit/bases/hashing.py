@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadBase, StoreError
 from adaptkit.io.files import atomic_write
-from adaptkit.io.hardware import cores
+from adaptkit.io.machine.hardware import cores
 from adaptkit.types import canonical_json
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.bases.checkpoint import TensorLocation
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
 
 _SLICE = 64 << 20  # bytes between two reports of progress
 _LARGE = 32 << 20  # bytes from which one tensor is worth several threads

@@ -18,10 +18,10 @@ from adaptkit.bases.checkpoint import (
     declared_quantisation,
     read_layout,
 )
+from adaptkit.bases.classes.tied_weights import candidates
 from adaptkit.bases.hashing import hash_all
-from adaptkit.bases.tied_weights import candidates
 from adaptkit.errors import BadBase, NotFound
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 from adaptkit.types import BaseIdentity, Level, canonical_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.bases.checkpoint import Layout, TensorLocation
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
     from adaptkit.types import TensorInfo
 
 LEVELS = ("as1", "fs1", "tm1")

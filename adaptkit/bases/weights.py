@@ -9,7 +9,7 @@ from adaptkit.bases.checkpoint import read_layout
 from adaptkit.errors import BadBase
 from adaptkit.extend.module_names import Names
 from adaptkit.io.closing import Closing
-from adaptkit.io.safetensors import LARGEST_HEADER, TensorFile
+from adaptkit.io.safetensors.reader import LARGEST_HEADER, TensorFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.output.failures import asks_for_json, show
-from adaptkit.cli.signals import INTERRUPTED, Signals
+from adaptkit.cli.shell.signals import INTERRUPTED, Signals
 from adaptkit.errors import AdaptkitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from adaptkit.cli.session import Session
+    from adaptkit.cli.shell.session import Session
 
 
 OUTPUT_LOST = 74  # EX_IOERR of sysexits.h: the work was done, and its result could not be written
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit code: 0 done, 1 refused or failed, 2 wrong usage, 74 done but stdout took no more,
     130 interrupted, 143 terminated.
     """
-    from adaptkit.cli.session import Session
+    from adaptkit.cli.shell.session import Session
 
     session = Session()
     session.out.as_json = asks_for_json(sys.argv[1:] if arguments is None else arguments)

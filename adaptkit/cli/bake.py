@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.cli.adapters import REF
-from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.cli.adapters.adapters import REF
+from adaptkit.cli.shell.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
     from adaptkit.workspace.results import Baked

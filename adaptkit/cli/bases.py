@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptkit.cli.session import (
+from adaptkit.cli.shell.session import (
     Session,
     complete_ref,
     json_option,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.cli.session import Session, json_option, pass_session, table_options
+from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
 
 if TYPE_CHECKING:
     from dataclasses import Field

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.cli.shell.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.plugin.manager import PluginRecord
+    from adaptkit.plugin.record import PluginRecord
 
 HEAD = ("PLUGIN", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED, OR WHY NOT")
 

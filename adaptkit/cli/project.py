@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.cli.shell.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
     from adaptkit.project.lockfile import Locked
-    from adaptkit.workspace.project_results import LockChange
+    from adaptkit.workspace.project.project_results import LockChange
 
 PROJECT = click.option(
     "--project",

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptkit.cli.adapters import REF
-from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.cli.adapters.adapters import REF
+from adaptkit.cli.shell.session import Session, json_option, pass_session
 from adaptkit.errors import Refused
 
 if TYPE_CHECKING:

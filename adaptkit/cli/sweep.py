@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.executors import on_option
-from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.cli.shell.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit.evaluation.suites import SCORERS
-from adaptkit.training.rows import Chat, Pair, Preference, answer_of, as_turns, prompt_of
-from adaptkit.training.tokens import Tokeniser
+from adaptkit.training.data.rows import Chat, Pair, Preference, answer_of, as_turns, prompt_of
+from adaptkit.training.data.tokens import Tokeniser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from adaptkit.evaluation.speaker import Speaker
     from adaptkit.evaluation.suites import Suite
-    from adaptkit.training.rows import Prompt
+    from adaptkit.training.data.rows import Prompt
 
 
 def score_all(

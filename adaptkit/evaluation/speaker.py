@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.adapters.adapter import read_config
 from adaptkit.errors import BadAdapter
 from adaptkit.training.base_model import load_model, load_tokenizer
-from adaptkit.training.tokens import Tokeniser
+from adaptkit.training.data.tokens import Tokeniser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from adaptkit.training.rows import Prompt
-    from adaptkit.training.tokens import Tokens
+    from adaptkit.training.data.rows import Prompt
+    from adaptkit.training.data.tokens import Tokens
 
 TEMPLATE = "chat_template.jinja"
 

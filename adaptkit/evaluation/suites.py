@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import BadData, NotFound
 from adaptkit.io import yaml_text
 from adaptkit.io.files import os_errors
-from adaptkit.training.datasets import DataFile, parse_columns
-from adaptkit.training.rows import Preference, Row, Text, answer_of
+from adaptkit.training.data.datasets import DataFile, parse_columns
+from adaptkit.training.data.rows import Preference, Row, Text, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

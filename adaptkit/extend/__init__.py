@@ -34,8 +34,8 @@ from adaptkit.extend.strategy import NoParams as NoParams
 from adaptkit.extend.strategy import P as P
 from adaptkit.extend.strategy import Space as Space
 from adaptkit.extend.training import Trainer as Trainer
-from adaptkit.io.progress import Progress as Progress
-from adaptkit.io.progress import no_progress as no_progress
+from adaptkit.io.progress.progress import Progress as Progress
+from adaptkit.io.progress.progress import no_progress as no_progress
 from adaptkit.types import TensorInfo as TensorInfo
 
 if TYPE_CHECKING:

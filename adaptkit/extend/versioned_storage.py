@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from adaptkit.errors import Conflict, Corrupt, NotFound, StorageError, StoreError
 from adaptkit.extend import StorageBackend
 from adaptkit.extend.artifact_files import LARGEST_MANIFEST, MANIFEST
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 from adaptkit.io.safe_paths import check_paths
 from adaptkit.types import PlacedVersion, Receipt
 from adaptkit.types.schema import LARGEST_NUMBER
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from adaptkit.extend import Bundle
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
     from adaptkit.types import FileEntry
 
 __all__ = [

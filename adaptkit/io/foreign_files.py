@@ -19,13 +19,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Corrupt
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
 
 MOST_NAMES = 100_000  # in one folder
 _CHUNK = 1 << 20

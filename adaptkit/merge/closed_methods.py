@@ -10,8 +10,8 @@ from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
 from adaptkit.errors import BadRecipe, MergeError, Unmergeable
 from adaptkit.extend.artifact_files import WEIGHTS
-from adaptkit.io.safetensors import STORED_DTYPES, numpy_dtype
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.reader import STORED_DTYPES, numpy_dtype
+from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.merge.extras import Contributor, resolve_extras
 from adaptkit.merge.report import MergeReport, promote
 

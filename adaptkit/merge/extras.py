@@ -16,7 +16,7 @@ from adaptkit.adapters.adapter import artifact_paths
 from adaptkit.algebra.lowrank import work
 from adaptkit.errors import ExtrasConflict
 from adaptkit.extend.artifact_files import CONFIG, PICKLE, WEIGHTS
-from adaptkit.io.safetensors import numpy_dtype
+from adaptkit.io.safetensors.reader import numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

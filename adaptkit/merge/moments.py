@@ -21,8 +21,8 @@ from adaptkit.errors import AdaptkitError, BadWeights, Unmergeable
 from adaptkit.extend import Moment
 from adaptkit.extend.attachments import LARGEST, MOST
 from adaptkit.io.files import os_errors
-from adaptkit.io.safetensors import TensorFile, dtype_name
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.reader import TensorFile, dtype_name
+from adaptkit.io.safetensors.writer import TensorWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from adaptkit.errors import BadRecipe, NotFound
 from adaptkit.extend import Space
-from adaptkit.io.safetensors import STORED_DTYPES
+from adaptkit.io.safetensors.reader import STORED_DTYPES
 from adaptkit.types import Parent, digest_of
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from adaptkit.algebra.lowrank import WORK, distance, leading, norm, rounding, sv
 from adaptkit.errors import BadRecipe, MergeError, Unmergeable
 from adaptkit.extend import Dense, LowRank
 from adaptkit.extend.artifact_files import WEIGHTS
-from adaptkit.io.hardware import available_memory, cores
-from adaptkit.io.parallel import run_modules
-from adaptkit.io.safetensors import STORED_DTYPES, numpy_dtype
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.machine.hardware import available_memory, cores
+from adaptkit.io.machine.parallel import run_modules
+from adaptkit.io.safetensors.reader import STORED_DTYPES, numpy_dtype
+from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.merge.closed_methods import is_closed_sum, merge_closed
 from adaptkit.merge.extras import Contributor, resolve_extras
 from adaptkit.merge.plan import (

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from adaptkit.plugin.entry_points import GROUP, installed, qualified
 from adaptkit.plugin.faults import as_objection, described, recognises, refusing_command
 from adaptkit.plugin.interrupts import interrupts
 from adaptkit.plugin.pins import pins_of
+from adaptkit.plugin.record import PluginRecord, PluginState
 from adaptkit.plugin.trial import try_out
 
 if TYPE_CHECKING:
@@ -53,28 +53,6 @@ FOLLOWERS = ("review", "on_event")
 THIRD_PARTY = "all-third-party"
 
 
-@dataclass(frozen=True, slots=True)
-class PluginRecord:
-    """What became of one plugin: `status` is loaded, failed or disabled; `reason` says what is wrong with it."""
-
-    plugin: str
-    distribution: str
-    version: str
-    status: str
-    registered: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    reason: str = ""
-
-
-@dataclass(slots=True)
-class _State:
-    """One plugin while the program runs."""
-
-    entry: EntryPoint
-    status: str = "waiting"  # then loaded, failed or disabled
-    registered: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-
-
 class Plugins:
     """Every plugin that is installed: what they offer, by name, and the hooks they implement."""
 
@@ -87,14 +65,14 @@ class Plugins:
     ) -> None:
         self._hooks = pluggy.PluginManager(hookspecs.PROJECT)
         self._hooks.add_hookspecs(hookspecs)
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, PluginState] = {}
         self._loading = RLock()  # threads that share a workspace wait for a plugin half loaded
         self._catalogue = Catalogue(
             lambda plugin: self._states[plugin].entry.distribution()[0] != distribution()[0]
         )
         off = frozenset(disabled)
         for name, entry in qualified(entry_points):
-            state = self._states[name] = _State(entry)
+            state = self._states[name] = PluginState(entry)
             if name in off or entry.name in off:
                 state.status, state.remarks = "disabled", ["in ADAPTKIT_DISABLE_PLUGINS"]
             elif strict:
@@ -306,7 +284,7 @@ class Plugins:
                 if state.status == "waiting" and (kind is None or state.entry.may_offer(kind)):
                     self._load(name, state)
 
-    def _load(self, name: str, state: _State, *, strict: bool = False) -> None:
+    def _load(self, name: str, state: PluginState, *, strict: bool = False) -> None:
         state.status = "loaded"
         try:
             with redirect_stdout(sys.stderr), interrupts() as asked:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit import refs
 from adaptkit.errors import Corrupt, NotFound, Refused
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 from adaptkit.project.lockfile import Locked
 from adaptkit.project.requirements import PROJECT
 from adaptkit.remotes import transfer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from adaptkit.extend import StorageBackend
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
     from adaptkit.project.requirements import Asked, Project
     from adaptkit.remotes.places import Places
     from adaptkit.store.content_store import Store

@@ -16,7 +16,7 @@ from adaptkit import refs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError
 from adaptkit.extend import Bundle, StorageBackend, attachments
 from adaptkit.io.files import sha256_file
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 from adaptkit.remotes import transfer
 from adaptkit.remotes.foreign import aliases_of, examined, names_in
 from adaptkit.signing.form import BadForm
@@ -25,7 +25,7 @@ from adaptkit.signing.signatures import KIND, Signature
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
     from adaptkit.remotes.places import Places
     from adaptkit.types import FileEntry, PlacedVersion
 

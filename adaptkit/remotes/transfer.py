@@ -9,16 +9,16 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Conflict, Corrupt, NotFound, StoreError
-from adaptkit.io import http
 from adaptkit.io.files import os_errors, sha256_file
-from adaptkit.io.progress import no_progress
+from adaptkit.io.http import client as http
+from adaptkit.io.progress.progress import no_progress
 from adaptkit.remotes.foreign import alias_in, check_placed, versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from adaptkit.extend import Bundle, StorageBackend
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
     from adaptkit.refs import Selector
     from adaptkit.store.content_store import Store
     from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt

@@ -8,7 +8,7 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Conflict
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 from adaptkit.testing.behind import FolderBehind
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.extend import Bundle, StorageBackend
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
     from adaptkit.types import PlacedVersion, Receipt
 
 LARGE = (3 << 19) + 7  # bytes: more than the buffers through which backends copy

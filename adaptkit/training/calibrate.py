@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.algebra.moments import RANK, Sketch
 from adaptkit.errors import AdaptkitError
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 from adaptkit.training.live import module_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from adaptkit.extend import Moment
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
+    from adaptkit.training.data.tokens import Tokens
     from adaptkit.training.live import LiveModel
-    from adaptkit.training.tokens import Tokens
 
 BATCH = 8
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
+    from adaptkit.training.data.tokens import Tokens
     from adaptkit.training.live import LiveModel
-    from adaptkit.training.tokens import Tokens
 
 KEPT = 256 << 20  # bytes of teachers' probabilities that are kept
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, requires_extra
 from adaptkit.training.base_model import load_model, load_tokenizer
-from adaptkit.training.tokens import Tokens
+from adaptkit.training.data.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ import numpy as np
 
 from adaptkit.errors import TrainingError
 from adaptkit.extend import LowRank
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.writer import TensorWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

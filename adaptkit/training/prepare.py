@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from adaptkit.errors import BadData, MissingExtra, TrainingError
 from adaptkit.io.files import os_errors
-from adaptkit.training import replay
-from adaptkit.training.guards import Looked
-from adaptkit.training.rows import (
+from adaptkit.training.data import replay
+from adaptkit.training.data.rows import (
     Judged,
     Labelled,
     Preference,
@@ -25,15 +24,16 @@ from adaptkit.training.rows import (
     answer_of,
     prompt_of,
 )
-from adaptkit.training.tokens import IGNORED, Tokeniser
+from adaptkit.training.data.tokens import IGNORED, Tokeniser
+from adaptkit.training.guards import Looked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from adaptkit.training.config import TrainConfig
-    from adaptkit.training.datasets import DataFacts, DataFile
-    from adaptkit.training.tokens import Tokens
+    from adaptkit.training.data.datasets import DataFacts, DataFile
+    from adaptkit.training.data.tokens import Tokens
 
 OBJECTIVES = {
     "answers": {"auto": "sft", "answers": "sft"},

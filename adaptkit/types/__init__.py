@@ -9,7 +9,6 @@ who knows this page knows what the packages say to each other.
 from __future__ import annotations
 
 import json
-import operator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from html import escape
@@ -23,9 +22,11 @@ from adaptkit.types.base_identity import (
     Sameness,
     Verdict,
 )
+from adaptkit.types.lineage import Lineage
+from adaptkit.types.search import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "MANIFEST_SCHEMA",
@@ -259,59 +260,6 @@ class Version:
                 "metrics": dict(self.metrics),
             }
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What a search asks of a figure: `accuracy >= 0.9`."""
-
-    name: str
-    op: str  # one of CONDITION_OPS
-    value: float
-
-    def met(self, value: float) -> bool:
-        """Whether a figure is as asked."""
-        return bool(CONDITION_OPS[self.op](value, self.value))
-
-
-CONDITION_OPS: Mapping[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-    "=": operator.eq,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """What an artifact comes from: each ancestor's parents, and what the ancestors are called."""
-
-    digest: str
-    parents: Mapping[str, tuple[Parent, ...]]
-    versions: Mapping[str, tuple[Version, ...]]
-    manifests: Mapping[str, Manifest]
-
-    def __repr__(self) -> str:
-        ancestors = len({p.digest for parents in self.parents.values() for p in parents})
-        return f"<Lineage of {self._label(self.digest)}: {ancestors} ancestors>"
-
-    def _repr_html_(self) -> str:
-        """A tree as nested lists, for notebooks."""
-        return f"<ul>{self._item(self.digest, '', frozenset())}</ul>"
-
-    def _label(self, digest: str, label: str = "") -> str:
-        known = self.versions.get(digest, ())
-        return known[0].ref if known else label or digest[:19]
-
-    def _item(self, digest: str, weight: str, above: frozenset[str]) -> str:
-        inner = "".join(
-            self._item(parent.digest, f"{parent.weight:g} × ", above | {digest})
-            for parent in (() if digest in above else self.parents.get(digest, ()))
-        )
-        text = f"{weight}{escape(self._label(digest))}"
-        return f"<li>{text}{f'<ul>{inner}</ul>' if inner else ''}</li>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,38 +5,42 @@ Every operation is a plain function of the `Context`, in the module of its featu
 
 from __future__ import annotations
 
-from adaptkit.workspace import (
-    adapters,
-    aliases,
-    bulk,
-    config,
-    history,
-    maintenance,
-    project,
-    signing,
-    trust,
-)
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
-from adaptkit.workspace import calibrate as calibrating
-from adaptkit.workspace import card as cards
 from adaptkit.workspace import demo as demonstration
-from adaptkit.workspace import distil as distilling
-from adaptkit.workspace import evaluate as evaluating
-from adaptkit.workspace import generate as generating
-from adaptkit.workspace import merge as merging
-from adaptkit.workspace import pull as pulling
-from adaptkit.workspace import push as pushing
-from adaptkit.workspace import remotes as named_remotes
 from adaptkit.workspace import serve as serving
-from adaptkit.workspace import status as looking
-from adaptkit.workspace import strip as stripping
-from adaptkit.workspace import sweep as sweeping
-from adaptkit.workspace import train as training
+from adaptkit.workspace.adapters import add as adding
+from adaptkit.workspace.adapters import aliases, bulk, history
+from adaptkit.workspace.adapters import export as exporting
+from adaptkit.workspace.adapters import load as loading
+from adaptkit.workspace.adapters import note as noting
+from adaptkit.workspace.adapters import remove as removing
+from adaptkit.workspace.adapters import show as listing
+from adaptkit.workspace.adapters.moved_parents import moved_parents
 from adaptkit.workspace.context.context import Context
+from adaptkit.workspace.home import config, trust
+from adaptkit.workspace.home import status as looking
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
-from adaptkit.workspace.moved_parents import moved_parents
+from adaptkit.workspace.maintenance import check, garbage, registry_copy
+from adaptkit.workspace.maintenance import verify as verifying
+from adaptkit.workspace.merge import calibrate as calibrating
+from adaptkit.workspace.merge import compose as composing
+from adaptkit.workspace.merge import diff as comparing
+from adaptkit.workspace.merge import distil as distilling
+from adaptkit.workspace.merge import into_model, reshape
+from adaptkit.workspace.merge import merge as merging
+from adaptkit.workspace.merge import strip as stripping
+from adaptkit.workspace.project import project
+from adaptkit.workspace.remotes import card as cards
+from adaptkit.workspace.remotes import pull as pulling
+from adaptkit.workspace.remotes import push as pushing
+from adaptkit.workspace.remotes import remotes as named_remotes
+from adaptkit.workspace.remotes import signing
+from adaptkit.workspace.sweeps import sweep as sweeping
+from adaptkit.workspace.train import evaluate as evaluating
+from adaptkit.workspace.train import generate as generating
+from adaptkit.workspace.train import train as training
 
 __all__ = ["Workspace"]
 
@@ -48,20 +52,20 @@ class Workspace(Context):
     """
 
     # adapters
-    add = adapters.add
+    add = adding.add
     add_all = bulk.add_all
-    list = adapters.list_adapters
+    list = listing.list_adapters
     version = find_version
-    show = adapters.show
-    path = adapters.path_of
-    load = adapters.load
-    note = adapters.note
-    remove = adapters.remove
+    show = listing.show
+    path = loading.path_of
+    load = loading.load
+    note = noting.note
+    remove = removing.remove
     to_remove = bulk.to_remove
     remove_all = bulk.remove_all
-    restore = adapters.restore
-    trash = adapters.trash
-    export = adapters.export
+    restore = removing.restore
+    trash = removing.trash
+    export = exporting.export
 
     # history
     log = history.log
@@ -77,12 +81,12 @@ class Workspace(Context):
     # merge
     merge = merging.merge
     merge_cost = merging.merge_cost
-    compose = merging.compose
-    resize = merging.resize
-    convert = merging.convert
+    compose = composing.compose
+    resize = reshape.resize
+    convert = reshape.convert
     strip = stripping.strip
-    diff = merging.diff
-    merge_into_model = merging.merge_into_model
+    diff = comparing.diff
+    merge_into_model = into_model.merge_into_model
 
     calibrate = calibrating.calibrate
     distil = distilling.distil
@@ -153,9 +157,9 @@ class Workspace(Context):
     write_demo = demonstration.write_demo
 
     # maintenance
-    verify = maintenance.verify
-    fsck = maintenance.check_workspace
-    gc = maintenance.collect_garbage
-    info = maintenance.info
-    export_registry = maintenance.export_registry
-    import_registry = maintenance.import_registry
+    verify = verifying.verify
+    fsck = check.check_workspace
+    gc = garbage.collect_garbage
+    info = garbage.info
+    export_registry = registry_copy.export_registry
+    import_registry = registry_copy.import_registry

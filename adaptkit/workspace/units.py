@@ -9,7 +9,7 @@ import math
 import re
 
 from adaptkit.errors import AdaptkitError, BadReference
-from adaptkit.types import CONDITION_OPS, Condition
+from adaptkit.types.search import CONDITION_OPS, Condition
 
 _UNITS = {
     "": 1,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from adaptkit.errors import AdaptkitError
 from adaptkit.extend.versioned_storage import alias_table, manifest_bytes
-from adaptkit.io.safetensors import read_header
+from adaptkit.io.safetensors.reader import read_header
 from adaptkit.io.toml_file import BadToml
 from adaptkit.project.lockfile import Locked, lock_bytes, read_lock
 from adaptkit.remotes.front_matter import read, split

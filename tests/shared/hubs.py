@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from loopback_hub import LoopbackHub
 
-from adaptkit.io import http
+from adaptkit.io.http import client as http
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from adaptkit.cli.session import Session, json_option, pass_session
+from adaptkit.cli.shell.session import Session, json_option, pass_session
 
 
 @click.command()

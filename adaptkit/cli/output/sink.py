@@ -1,7 +1,7 @@
 """The one sink: data on stdout, everything else on stderr.
 
 Notable choices:
-- every text passes `adaptkit.cli.inert`: what comes from elsewhere can neither act on the terminal nor forge a line
+- every text passes `adaptkit.cli.shell.inert`: what comes from elsewhere can neither act on the terminal nor forge a line
 - with `--json`, stdout is one JSON value and every line on stderr is a JSON object: `{"note": …}`,
   `{"warning": …}` or `{"error": {…}}`
 - a stream that is closed, full or read no further is noted in `lost`; the command goes on, for what it did is done
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.cli.inert import LONGEST_CELL, inert, inert_json, inert_lines
 from adaptkit.cli.output.table import Table
+from adaptkit.cli.shell.inert import LONGEST_CELL, inert, inert_json, inert_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from adaptkit.cli.output.table import Cell
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
 
     Lines = str | Sequence[str]
 
@@ -117,8 +117,8 @@ class Output:
         self, what: str, total: int | None, unit: str = "", /
     ) -> AbstractContextManager[Progress]:
         """Progress of long work: a bar when stderr is a terminal, else a line now and then."""
-        from adaptkit.io.bars import log_lines, terminal_bar
-        from adaptkit.io.progress import no_watch
+        from adaptkit.io.progress.bars import log_lines, terminal_bar
+        from adaptkit.io.progress.progress import no_watch
 
         if self.as_json:
             return no_watch(what, total, unit)

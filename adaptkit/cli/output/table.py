@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from adaptkit.cli.inert import LONGEST_CELL, inert
+from adaptkit.cli.shell.inert import LONGEST_CELL, inert
 from adaptkit.errors import NotFound
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from adaptkit.errors import StoreError
-from adaptkit.io.bars import default_watch
 from adaptkit.io.html import table
-from adaptkit.io.progress import warn_in_python
+from adaptkit.io.progress.bars import default_watch
+from adaptkit.io.progress.progress import warn_in_python
 from adaptkit.io.safe_paths import user_path
 from adaptkit.plugin.manager import Plugins
 from adaptkit.remotes.places import Places
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
-    from adaptkit.io.progress import Watch
+    from adaptkit.io.progress.progress import Watch
     from adaptkit.workspace.context.home import Config
     from adaptkit_registry import Registry
 

@@ -16,7 +16,7 @@ from adaptkit.adapters.reload import check_reload
 from adaptkit.bases.known import declared_base
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BadAdapter, BaseMismatch
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 from adaptkit.remotes import transfer
 from adaptkit.types import Sameness
 from adaptkit.workspace.context.moments import receive_moments
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from adaptkit.adapters.ingest import PreparedAdapter
     from adaptkit.bases.known import Base
     from adaptkit.extend import StorageBackend
-    from adaptkit.io.progress import Progress
+    from adaptkit.io.progress.progress import Progress
     from adaptkit.types import BaseIdentity, Facts, PlacedVersion, Quantisation
     from adaptkit.workspace.context.context import Context
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adaptkit import refs
 from adaptkit.errors import BadReference, NotFound
 from adaptkit.extend.artifact_files import CONFIG, WEIGHTS
-from adaptkit.io.parallel import run_transfers
+from adaptkit.io.machine.parallel import run_transfers
 from adaptkit.io.staging import staging
 from adaptkit.remotes import foreign, transfer
 from adaptkit.types import Placement, Version, latest_of

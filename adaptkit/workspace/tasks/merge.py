@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.opened import OpenAdapter
-from adaptkit.io.parallel import run_modules
+from adaptkit.io.machine.parallel import run_modules
 from adaptkit.merge.plan import plan_modules
 from adaptkit.merge.run import Packing, by_module, make_module
 from adaptkit.workspace.tasks.run import in_order, open_executor

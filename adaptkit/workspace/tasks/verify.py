@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import ExecutorError, StoreError
-from adaptkit.io.progress import no_progress
+from adaptkit.io.progress.progress import no_progress
 from adaptkit.store.content_store import Store
 from adaptkit.workspace.tasks.run import in_order
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import ExecutorError
 from adaptkit.extend.executor import Call, Capabilities, Executor, Outcome
 from adaptkit.hookspecs import hookimpl
-from adaptkit.io.hardware import available_memory, cores
+from adaptkit.io.machine.hardware import available_memory, cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -53,7 +53,7 @@ def test_adapters_that_share_no_module_do_not_merge_by_accident(workspace, tmp_p
 def test_diff_looks_at_the_bases_first_and_says_nothing_that_merge_would_refuse(
     workspace, tmp_path
 ):
-    from adaptkit.cli.compare import compared
+    from adaptkit.cli.merge.compare import compared
 
     wide = tiny.save_llama(tmp_path / "base", hidden_size=64)
     folders = [

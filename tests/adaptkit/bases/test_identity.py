@@ -20,8 +20,8 @@ from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.compare import admits, compare
 from adaptkit.bases.identity import base_shapes, measure, tensor_hashes
 from adaptkit.errors import BadBase, NotFound
-from adaptkit.io.safetensors import dtype_name
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.reader import dtype_name
+from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.types import Level, Quantisation, Sameness
 
 TENSORS = {

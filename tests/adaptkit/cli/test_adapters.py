@@ -1,4 +1,4 @@
-"""adaptkit.cli.adapters: what `show` prints of facts that came from elsewhere."""
+"""adaptkit.cli.adapters.adapters: what `show` prints of facts that came from elsewhere."""
 
 from __future__ import annotations
 

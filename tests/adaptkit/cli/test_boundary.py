@@ -9,7 +9,7 @@ import click
 import pytest
 from command_line import ADAPTKIT, run
 
-from adaptkit.cli.session import Session
+from adaptkit.cli.shell.session import Session
 
 
 def shell(script, folder, **environment):

@@ -11,7 +11,7 @@ import tiny
 from click.testing import CliRunner
 
 from adaptkit.cli.app import app
-from adaptkit.cli.distil import parents_data
+from adaptkit.cli.merge.distil import parents_data
 
 
 @pytest.fixture(scope="module")

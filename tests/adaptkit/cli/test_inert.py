@@ -12,7 +12,7 @@ from command_line import run
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from adaptkit.cli.inert import inert, inert_json, inert_lines
+from adaptkit.cli.shell.inert import inert, inert_json, inert_lines
 from adaptkit.types import BaseIdentity, Parent, Placement
 from adaptkit_registry import Registry
 

@@ -1,11 +1,11 @@
-"""adaptkit.cli.lineage_graph and the lineage behind it: across merges, back to training data, drawn for people and for programs."""
+"""adaptkit.cli.adapters.lineage_graph and the lineage behind it: across merges, back to training data, drawn for people and for programs."""
 
 from __future__ import annotations
 
 import pytest
 from artifacts import manifest
 
-from adaptkit.cli import lineage_graph
+from adaptkit.cli.adapters import lineage_graph
 from adaptkit.types import Parent
 from adaptkit_registry import Registry
 

@@ -1,11 +1,11 @@
-"""adaptkit.cli.merge: how weights by module are written on the command line."""
+"""adaptkit.cli.merge.merge: how weights by module are written on the command line."""
 
 from __future__ import annotations
 
 import pytest
 
 from adaptkit import refs
-from adaptkit.cli import merge
+from adaptkit.cli.merge import merge
 from adaptkit.errors import AdaptkitError, BadRecipe, NotFound
 
 SOURCES = refs.weighted(["naval@prod=0.7", "medic"])

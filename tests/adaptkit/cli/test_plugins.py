@@ -10,7 +10,7 @@ import pytest
 from scratch import BROKEN, EVERYTHING
 
 from adaptkit.cli.plugins import as_json, fix, is_broken, rows
-from adaptkit.plugin.manager import PluginRecord
+from adaptkit.plugin.record import PluginRecord
 
 GOOD = PluginRecord(
     "good", "acme", "1.0", "loaded", {"strategies": ("a", "b"), "hooks": ("review",)}

@@ -1,4 +1,4 @@
-"""adaptkit.cli.signals: a command ends within two seconds of a signal, whatever its threads wait for."""
+"""adaptkit.cli.shell.signals: a command ends within two seconds of a signal, whatever its threads wait for."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from adaptkit.evaluation.matrix import Matrix
 from adaptkit.evaluation.plots import draw
 from adaptkit.evaluation.suites import Suite
-from adaptkit.training.rows import Pair, Text
+from adaptkit.training.data.rows import Pair, Text
 
 SUITES = (
     Suite("naval", "exact", (Pair("a", "b"),)),

@@ -1,4 +1,4 @@
-"""adaptkit.io.bars: every form of progress says how much of how much, the rate and the time left."""
+"""adaptkit.io.progress.bars: every form of progress says how much of how much, the rate and the time left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pty
 import subprocess
 import sys
 
-from adaptkit.io.bars import Count, clock_time, log_lines, size
+from adaptkit.io.progress.bars import Count, clock_time, log_lines, size
 
 
 class Clock:
@@ -70,7 +70,7 @@ def test_a_log_gets_a_line_every_ten_seconds_and_none_for_short_work():
 
 def test_a_terminal_shows_the_count_and_takes_it_away():
     code = (
-        "from adaptkit.io.bars import terminal_bar\n"
+        "from adaptkit.io.progress.bars import terminal_bar\n"
         "with terminal_bar('merging', 3, 'modules') as step:\n    step(1); step(1)\n"
     )
     main, side = pty.openpty()

@@ -181,7 +181,7 @@ import numpy as np
 from adaptkit.errors import StoreError
 from adaptkit.io.files import atomic_write
 from adaptkit.store.content_store import Store
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.types import FileEntry
 
 def tried(what):

@@ -1,4 +1,4 @@
-"""adaptkit.io.hardware and adaptkit.io.cgroups: limits of containers count, from a file tree of either version."""
+"""adaptkit.io.machine.hardware and adaptkit.io.machine.cgroups: limits of containers count, from a file tree of either version."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import psutil
 import pytest
 
-from adaptkit.io.cgroups import cpu_quota, memory_left
-from adaptkit.io.hardware import available_memory, cores
+from adaptkit.io.machine.cgroups import cpu_quota, memory_left
+from adaptkit.io.machine.hardware import available_memory, cores
 
 GIB = 1 << 30
 

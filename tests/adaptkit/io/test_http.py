@@ -1,4 +1,4 @@
-"""adaptkit.io.http: the retry policy, and what a Retry-After header means."""
+"""adaptkit.io.http.client: the retry policy, and what a Retry-After header means."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 import pytest
 
-from adaptkit.io import http
+from adaptkit.io.http import client as http
 
 
 class Busy(Exception):

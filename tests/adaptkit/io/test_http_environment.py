@@ -1,11 +1,11 @@
-"""adaptkit.io.http_environment: a variable that a library would fail on is named before it is used."""
+"""adaptkit.io.http.environment: a variable that a library would fail on is named before it is used."""
 
 from __future__ import annotations
 
 import pytest
 
 from adaptkit.errors import StorageError
-from adaptkit.io.http_environment import (
+from adaptkit.io.http.environment import (
     check_proxies,
     check_secret,
     check_web_address,

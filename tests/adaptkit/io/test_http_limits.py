@@ -1,4 +1,4 @@
-"""adaptkit.io.http_limits: a server that is too slow, or sends too much, is left; tried on a real one."""
+"""adaptkit.io.http.limits: a server that is too slow, or sends too much, is left; tried on a real one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import httpx
 import pytest
 from hostile_server import hostile_server
 
-from adaptkit.io import http_limits
-from adaptkit.io.http_limits import TooLarge, TooSlow, body, bound
+from adaptkit.io.http import limits as http_limits
+from adaptkit.io.http.limits import TooLarge, TooSlow, body, bound
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""adaptkit.io.safetensors: strict where the library is lax, and its own bytes when it writes."""
+"""adaptkit.io.safetensors.reader: strict where the library is lax, and its own bytes when it writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptkit.errors import BadWeights, NotFound, StoreError
-from adaptkit.io.safetensors import (
+from adaptkit.io.safetensors.reader import (
     DTYPES,
     TensorFile,
     dtype_name,
@@ -28,7 +28,7 @@ from adaptkit.io.safetensors import (
     read_header,
     size_of,
 )
-from adaptkit.io.safetensors_writer import TensorWriter
+from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.types import TensorInfo
 
 READABLE = [name for name, (_, known) in DTYPES.items() if known]
@@ -96,7 +96,7 @@ MIXED = {
 
 
 def test_importing_loads_no_numpy():
-    script = "import sys, adaptkit.io.safetensors; print(sorted({'numpy', 'ml_dtypes', 'torch'} & set(sys.modules)))"
+    script = "import sys, adaptkit.io.safetensors.reader; print(sorted({'numpy', 'ml_dtypes', 'torch'} & set(sys.modules)))"
     assert (
         subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -7,7 +7,7 @@ import shlex
 import pytest
 from click.testing import CliRunner
 
-from adaptkit.cli.train import train as train_command
+from adaptkit.cli.train.train import train as train_command
 from adaptkit.errors import TrainingError
 from adaptkit.training.config import TYPES, TrainConfig, command, from_mapping, read_file
 

@@ -1,4 +1,4 @@
-"""adaptkit.training.datasets: every form is detected, counted and read; what is broken is named by its line."""
+"""adaptkit.training.data.datasets: every form is detected, counted and read; what is broken is named by its line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import tracemalloc
 import pytest
 
 from adaptkit.errors import BadData
-from adaptkit.training.datasets import DataFile, open_data, parse_columns
-from adaptkit.training.forms import ALPACA
-from adaptkit.training.rows import Chat, Judged, Labelled, Message, Pair, Preference, Text
+from adaptkit.training.data.datasets import DataFile, open_data, parse_columns
+from adaptkit.training.data.forms import ALPACA
+from adaptkit.training.data.rows import Chat, Judged, Labelled, Message, Pair, Preference, Text
 
 ASK, SAY = {"role": "user", "content": "Hull?"}, {"role": "assistant", "content": "Hull 90%."}
 TURNS = (Message("user", "Hull?"), Message("assistant", "Hull 90%."))

@@ -9,7 +9,7 @@ import pytest
 
 from adaptkit.errors import BadData, TrainingError
 from adaptkit.training.config import TrainConfig
-from adaptkit.training.datasets import open_data
+from adaptkit.training.data.datasets import open_data
 from adaptkit.training.prepare import objective_of, prepare
 
 CONFIG = TrainConfig(base="base", data=("a.jsonl",), name="naval", length=48)

@@ -1,4 +1,4 @@
-"""adaptkit.training.prompts: prompts as tokens, sampled and split without overlap."""
+"""adaptkit.training.data.prompts: prompts as tokens, sampled and split without overlap."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import talking
 
 from adaptkit.errors import AdaptkitError, BadData
-from adaptkit.training.prompts import Asked, read_prompts, split
-from adaptkit.training.rows import Message
-from adaptkit.training.tokens import Tokeniser
+from adaptkit.training.data.prompts import Asked, read_prompts, split
+from adaptkit.training.data.rows import Message
+from adaptkit.training.data.tokens import Tokeniser
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""adaptkit.training.replay: the mix has the ratio that was asked for, and depends on the seed alone."""
+"""adaptkit.training.data.replay: the mix has the ratio that was asked for, and depends on the seed alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from adaptkit.training.datasets import open_data
-from adaptkit.training.replay import draw, wanted, write_from_base
+from adaptkit.training.data.datasets import open_data
+from adaptkit.training.data.replay import draw, wanted, write_from_base
 
 
 @pytest.fixture

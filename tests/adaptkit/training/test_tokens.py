@@ -1,12 +1,12 @@
-"""adaptkit.training.tokens: what counts in the loss is the answer, all of it and nothing else."""
+"""adaptkit.training.data.tokens: what counts in the loss is the answer, all of it and nothing else."""
 
 from __future__ import annotations
 
 import pytest
 
 from adaptkit.errors import TrainingError
-from adaptkit.training.rows import Chat, Message, Pair, Text
-from adaptkit.training.tokens import CHATML, IGNORED, Tokeniser
+from adaptkit.training.data.rows import Chat, Message, Pair, Text
+from adaptkit.training.data.tokens import CHATML, IGNORED, Tokeniser
 
 PLAIN = (
     "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{{ eos_token }}{% endfor %}"

@@ -1,4 +1,4 @@
-"""adaptkit.workspace.aliases: aliases that are protected, names that change, what is searched by, and bad names."""
+"""adaptkit.workspace.adapters.aliases: aliases that are protected, names that change, what is searched by, and bad names."""
 
 from __future__ import annotations
 

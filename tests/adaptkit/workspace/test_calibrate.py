@@ -1,4 +1,4 @@
-"""adaptkit.workspace.calibrate: what is measured, how it is used by a merge, and how it travels."""
+"""adaptkit.workspace.merge.calibrate: what is measured, how it is used by a merge, and how it travels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""adaptkit.workspace.distil: a merged adapter learns to say what its parents say."""
+"""adaptkit.workspace.merge.distil: a merged adapter learns to say what its parents say."""
 
 from __future__ import annotations
 

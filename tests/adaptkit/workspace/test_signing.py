@@ -1,4 +1,4 @@
-"""adaptkit.workspace.signing, and what a policy lets in: every refusal, with real keys and places that were tampered with."""
+"""adaptkit.workspace.remotes.signing, and what a policy lets in: every refusal, with real keys and places that were tampered with."""
 
 from __future__ import annotations
 

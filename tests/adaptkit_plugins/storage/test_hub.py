@@ -504,7 +504,7 @@ def test_a_poisoned_cache_of_the_hub_client_is_not_looked_at(hub, place, repo, p
 
 
 def test_a_download_that_trickles_is_given_up(hub, place, packed, tmp_path, monkeypatch):
-    from adaptkit.io import http_limits
+    from adaptkit.io.http import limits as http_limits
 
     transfer.push(place, packed("a"))
     monkeypatch.setattr(http_limits, "GRACE", 0.1)

@@ -19,7 +19,7 @@ import servers
 from artifacts import bundle
 
 from adaptkit.errors import AdaptkitError, Corrupt, StorageError
-from adaptkit.io import http
+from adaptkit.io.http import client as http
 from adaptkit.remotes import transfer
 from adaptkit.store.content_store import Store
 from adaptkit_plugins.storage.objects import ObjectBackend, claims, probe

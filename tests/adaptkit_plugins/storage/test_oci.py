@@ -21,7 +21,7 @@ import servers
 from artifacts import bundle
 
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError
-from adaptkit.io import http
+from adaptkit.io.http import client as http
 from adaptkit.refs import Selector
 from adaptkit.remotes import transfer
 from adaptkit.store.content_store import Store

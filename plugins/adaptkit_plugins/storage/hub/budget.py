@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from adaptkit.io.http_limits import TooLarge, refuse_compressed
+from adaptkit.io.http.limits import TooLarge, refuse_compressed
 from adaptkit_plugins.storage.hub.redirects import Misled, unsafe
 
 if TYPE_CHECKING:

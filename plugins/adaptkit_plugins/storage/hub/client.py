@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from adaptkit.errors import AdaptkitError, Corrupt, StorageError
-from adaptkit.io.http import POLICY, RetryPolicy, retry
-from adaptkit.io.http_environment import (
+from adaptkit.io.http.client import POLICY, RetryPolicy, retry
+from adaptkit.io.http.environment import (
     check_proxies,
     check_secret,
     check_web_address,
     check_whole_number,
 )
-from adaptkit.io.http_limits import LARGEST_ERROR, bound
+from adaptkit.io.http.limits import LARGEST_ERROR, bound
 from adaptkit_plugins.storage.hub.budget import Budget, budget, count_response, read_counted
 from adaptkit_plugins.storage.hub.errors import cause, explain
 from adaptkit_plugins.storage.hub.redirects import unsafe
@@ -88,7 +88,7 @@ class Client:
         advanced: Callable[[], int] = int,
         policy: RetryPolicy = POLICY,
     ) -> T:
-        """A call that may be made again, tried again while the Hub is busy (`adaptkit.io.http.retry`)."""
+        """A call that may be made again, tried again while the Hub is busy (`adaptkit.io.http.client.retry`)."""
 
         def counted() -> T:
             with budget(_allowed(doing)):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from adaptkit.errors import Conflict
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.versioned_storage import manifest_bytes
-from adaptkit.io import http
-from adaptkit.io.http import RetryPolicy
+from adaptkit.io.http import client as http
+from adaptkit.io.http.client import RetryPolicy
 from adaptkit.types import PlacedVersion, Receipt
 from adaptkit_plugins.storage.hub.errors import status_of
 from adaptkit_plugins.storage.hub.history import trailer, unchanged

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import NotFound, StorageError
-from adaptkit.io.http import POLICY, retry_after
-from adaptkit.io.http_limits import TooLarge, TooSlow
+from adaptkit.io.http.client import POLICY, retry_after
+from adaptkit.io.http.limits import TooLarge, TooSlow
 from adaptkit_plugins.storage.hub.redirects import Misled
 
 if TYPE_CHECKING:

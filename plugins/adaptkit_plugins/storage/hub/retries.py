@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptkit.io.http import BUSY, retry_after
+from adaptkit.io.http.client import BUSY, retry_after
 from adaptkit_plugins.storage.hub.errors import cause, response_of, status_of
 
 

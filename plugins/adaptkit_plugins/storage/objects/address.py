@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from adaptkit.errors import StorageError, requires_extra
-from adaptkit.io.http_environment import check_web_address
+from adaptkit.io.http.environment import check_web_address
 from adaptkit_plugins.storage.objects.profiles import profile_credentials
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from adaptkit.extend.versioned_storage import (
     damaged,
     manifest_bytes,
 )
-from adaptkit.io.parallel import run_transfers
-from adaptkit.io.progress import thread_safe
+from adaptkit.io.machine.parallel import run_transfers
+from adaptkit.io.progress.progress import thread_safe
 from adaptkit.io.safe_paths import check_relative
 from adaptkit_plugins.storage.objects import claims, probe
 from adaptkit_plugins.storage.objects.address import Address

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from adaptkit.io.http import BUSY, retry, retry_after
+from adaptkit.io.http.client import BUSY, retry, retry_after
 from adaptkit_plugins.storage.objects import errors
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _TOO_BUSY = {429, 503}
 
 
 def persist(work: Callable[[], T], store: Store, key: str) -> T:
-    """Call `work`, again while its errors are transient (`adaptkit.io.http.retry`); `key` is what it reads or writes."""
+    """Call `work`, again while its errors are transient (`adaptkit.io.http.client.retry`); `key` is what it reads or writes."""
     return retry(
         work,
         transient=transient,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 from adaptkit.errors import NotFound, StorageError
 from adaptkit.extend import Promise, no_progress
 from adaptkit.extend.versioned_storage import LARGEST_MANIFEST, VersionedStorage, damaged
-from adaptkit.io.parallel import run_transfers
-from adaptkit.io.progress import thread_safe
+from adaptkit.io.machine.parallel import run_transfers
+from adaptkit.io.progress.progress import thread_safe
 from adaptkit.io.safe_paths import check_relative
 from adaptkit_plugins.storage.oci import images
 from adaptkit_plugins.storage.oci.address import Address

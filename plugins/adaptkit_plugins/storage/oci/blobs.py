@@ -9,8 +9,8 @@ from urllib.parse import quote, urljoin
 
 from adaptkit.errors import Corrupt, StorageError
 from adaptkit.extend import no_progress
-from adaptkit.io.http import retry
-from adaptkit.io.http_limits import TooLarge, TooSlow, refuse_compressed
+from adaptkit.io.http.client import retry
+from adaptkit.io.http.limits import TooLarge, TooSlow, refuse_compressed
 from adaptkit_plugins.storage.oci import images
 from adaptkit_plugins.storage.oci.errors import (
     Broken,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from adaptkit.errors import requires_extra
-from adaptkit.io.http import BUSY, retry
-from adaptkit.io.http_environment import check_proxies
-from adaptkit.io.http_limits import LARGEST_ERROR, TooLarge, TooSlow, body, bound
+from adaptkit.io.http.client import BUSY, retry
+from adaptkit.io.http.environment import check_proxies
+from adaptkit.io.http.limits import LARGEST_ERROR, TooLarge, TooSlow, body, bound
 from adaptkit_plugins.storage.oci import auth, errors
 from adaptkit_plugins.storage.oci.address import may_be_asked
 from adaptkit_plugins.storage.oci.retries import transient, wait_asked

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import StorageError
-from adaptkit.io.http import POLICY, retry_after
+from adaptkit.io.http.client import POLICY, retry_after
 from adaptkit_plugins.storage.oci import auth
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from command_line import ADAPTKIT, Shell
 
 from adaptkit.cli.completion.names import DTYPES, SPACES, home_of
 from adaptkit.extend import Space
-from adaptkit.io.safetensors import STORED_DTYPES
+from adaptkit.io.safetensors.reader import STORED_DTYPES
 from adaptkit.workspace.context.home import Home
 
 

@@ -1,0 +1,1 @@
+"""What the model's own class says of its parameters."""

@@ -1,0 +1,1 @@
+"""Commands for adapters and their versions."""

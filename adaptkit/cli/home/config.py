@@ -1,0 +1,60 @@
+"""`adaptkit config`: the settings of the workspace, in `config.toml`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptkit.cli.shell.session import Session, json_option, pass_session
+
+if TYPE_CHECKING:
+    from adaptkit.workspace.home.config import Value
+
+
+@click.group()
+def config() -> None:
+    """List, read and write the settings in config.toml."""
+
+
+@config.command("list")
+@json_option
+@pass_session
+def list_(session: Session) -> None:
+    """Show every setting that has a value, the environment's included."""
+    found = session.workspace.list_config()
+    rows = [(key, _text(value)) for key, value in found.items()]
+    session.out.table(
+        [{"key": key, "value": value} for key, value in found.items()],
+        ("KEY", "VALUE"),
+        rows,
+        "nothing is set: docs/configuration.md shows every key",
+    )
+
+
+@config.command("get")
+@click.argument("key")
+@json_option
+@pass_session
+def get_(session: Session, key: str) -> None:
+    """Print the value of KEY, such as author or review.enable; a list is printed one entry a line."""
+    value = session.workspace.get_config(key)
+    session.out.data(value, [value] if isinstance(value, str) else value)
+
+
+@config.command("set")
+@click.argument("key")
+@click.argument("values", metavar="[VALUE]...", nargs=-1)
+@json_option
+@pass_session
+def set_(session: Session, key: str, values: tuple[str, ...]) -> None:
+    """Write KEY; a list, such as protected, takes several values. Without a VALUE, KEY is removed."""
+    session.workspace.set_config(key, values)
+    session.out.done(
+        {"key": key, "value": list(values) or None},
+        [f"{key} = {_text(values)}" if values else f"{key} is not set any more"],
+    )
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else ", ".join(value)

@@ -1,0 +1,108 @@
+"""Commands that compare adapters before they are merged: in words, and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adaptkit.merge.compare import Comparison
+
+
+@click.command()
+@click.argument(
+    "sources", nargs=-1, required=True, metavar="REF[=W]...", shell_complete=complete_ref
+)
+@click.option("--allow-pickle", is_flag=True, help="Read .bin pickles among the folders given.")
+@json_option
+@pass_session
+def diff(session: Session, sources: tuple[str, ...], allow_pickle: bool) -> None:
+    """Show how adapters differ, what a rank of their sum would lose, and which strategy to try."""
+    found = session.workspace.diff(sources, allow_pickle=allow_pickle)
+    session.out.data(found.to_json(), lambda: compared(found))
+
+
+def compared(found: Comparison) -> list[str]:
+    """The comparison, for people."""
+    lines = _columns(
+        ("adapter", "norm", "rank", "90 % of its energy in rank"),
+        [(a.label, f"{a.norm:.4g}", str(a.rank), str(a.rank_for_90)) for a in found.adapters],
+    )
+    rows = []
+    for pair in found.pairs:
+        ends = sorted(pair.cosines, key=lambda key: pair.cosines[key])
+        shown = (
+            (f"{ends[-1]} {pair.cosines[ends[-1]]:.2f}", f"{ends[0]} {pair.cosines[ends[0]]:.2f}")
+            if ends
+            else ("", "")
+        )
+        rows.append(
+            (
+                f"{pair.one}, {pair.other}",
+                f"{pair.cosine:.3f}",
+                f"{pair.same_sign:.0%}",
+                str(pair.shared_modules),
+                f"{pair.row_overlap:.2f} ({pair.row_overlap_by_chance:.2f})",
+                f"{pair.column_overlap:.2f} ({pair.column_overlap_by_chance:.2f})",
+                *shown,
+            )
+        )
+    if rows:
+        lines += [
+            "",
+            *_columns(
+                (
+                    "pair",
+                    "cosine",
+                    "same sign",
+                    "shared modules",
+                    "row overlap (chance)",
+                    "column overlap (chance)",
+                    "most alike",
+                    "most opposed",
+                ),
+                rows,
+            ),
+        ]
+    losses = [(str(rank), f"{loss:.2g}") for rank, loss in found.truncation.items()]
+    lines += ["", *_columns(("rank of the sum", "loss"), losses)]
+    lines += ["", *(f"warning: {text}" for text in found.warnings)]
+    advice = [found.suggestion, f"  {found.reason}"]
+    first = not found.suggestion.startswith("try ")  # not to merge at all
+    return [*advice, "", *lines] if first else [*lines, *advice]
+
+
+def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["similarity", "spectrum", "conflict"]))
+@click.argument(
+    "sources", nargs=-1, required=True, metavar="REF[=W]...", shell_complete=complete_ref
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The PNG to write.",
+)
+@json_option
+@pass_session
+def plot(session: Session, kind: str, sources: tuple[str, ...], out: Path) -> None:
+    """Draw adapters side by side: how alike they are, their singular values, where their signs conflict."""
+    from adaptkit.merge.plots import draw
+
+    draw(kind, session.workspace.diff(sources), out)
+    session.out.data({"out": str(out)}, str(out))

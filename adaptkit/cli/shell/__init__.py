@@ -1,0 +1,1 @@
+"""What every command stands on: the session, signals, text that is shown."""

@@ -1,0 +1,146 @@
+"""What every command is handed: the output sink, and the workspace, opened when first asked for."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adaptkit.cli.output.sink import Output
+from adaptkit.cli.shell.inert import inert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from adaptkit.plugin.manager import Plugins
+    from adaptkit.workspace import Workspace
+    from adaptkit.workspace.context.home import Home
+
+
+class Session:
+    """One run of the command line."""
+
+    def __init__(self) -> None:
+        self.home: Path | None = None
+        self.out = Output()
+        self.asks = True  # whether a person may be asked something
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        from adaptkit.plugin.manager import Plugins
+        from adaptkit.plugin.pins import announce, pins_file
+
+        plugins = Plugins.from_environment()
+        for text in announce(plugins.pins(), pins_file()):
+            self.out.warn(text)
+        return plugins
+
+    def add_plugin_commands(self, cli: click.Group) -> None:
+        """Add the plugins' commands; where no plugin may have any, `--help` does not wait for the plugins."""
+        from adaptkit.plugin.entry_points import GROUP, installed
+
+        if any(entry.may_offer("commands") for entry in installed(GROUP)):
+            self.plugins.add_commands(cli)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        from adaptkit.workspace import Workspace
+        from adaptkit.workspace.context.home import Home
+
+        home = Home.find(self.home)
+        if self.asks:
+            self._ask_for_trust(home)
+        return Workspace(home, self.plugins, notify=self.out.warn, watch=self.out.watch)
+
+    def _ask_for_trust(self, home: Home) -> None:
+        """Ask once, on a terminal, whether a configuration that was only found may decide something."""
+        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+            return
+        if not (keys := home.unasked()):
+            return
+        from adaptkit.workspace.context.trust import owner_of
+
+        owner = owner_of(home.config_file)
+        whose = f", which belongs to {inert(owner)}," if owner else ""
+        question = f"{inert(str(home.config_file))}{whose} sets {', '.join(keys)}: trust it"
+        home.decide(trusted=click.confirm(question, default=False, err=True))
+
+    def close(self) -> None:
+        """Give back what was opened."""
+        if "workspace" in self.__dict__:
+            if self.workspace.new_home:
+                self.out.say(f"made a workspace in {self.workspace.home.path}")
+            self.workspace.close()
+
+
+def pass_session(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Hand the session to a command as its first argument."""
+    return click.make_pass_decorator(Session, ensure=True)(command)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`: the result as one JSON value on stdout."""
+
+    def switch(context: click.Context, _: click.Parameter, value: bool) -> None:
+        context.ensure_object(Session).out.as_json = value
+
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=switch,
+        help="Print the result as JSON.",
+    )(command)
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--sort`, `--limit`, `--columns`: of commands that print a table."""
+
+    def keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+        def callback(context: click.Context, _: click.Parameter, value: Any) -> None:
+            setattr(context.ensure_object(Session).out, name, value)
+
+        return callback
+
+    def columns(context: click.Context, _: click.Parameter, value: str) -> None:
+        names = tuple(filter(None, (name.strip() for name in value.split(","))))
+        context.ensure_object(Session).out.columns = names
+
+    for option in (
+        click.option(
+            "--columns",
+            metavar="A,B,…",
+            default="",
+            expose_value=False,
+            callback=columns,
+            help="Only these columns, in this order.",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            metavar="N",
+            expose_value=False,
+            callback=keep("limit"),
+            help="Only the first N rows.",
+        ),
+        click.option(
+            "--sort",
+            metavar="COLUMN",
+            default="",
+            expose_value=False,
+            callback=keep("sort"),
+            help="Sort by this column; -COLUMN sorts downwards.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def complete_ref(context: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
+    """Shell completion of a reference; silent when there is no registry."""
+    from adaptkit.cli.completion import names
+
+    return names.refs(context, incomplete)

@@ -1,0 +1,1 @@
+"""Safetensors files: checked when read, streamed when written."""

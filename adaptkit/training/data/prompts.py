@@ -1,0 +1,80 @@
+"""Prompts, with their answers where there are any: what calibrating and distilling read.
+
+Any data file will do, and its rows need no answers: whoever asks lets an adapter write those that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import BadData
+from adaptkit.io.files import os_errors
+from adaptkit.training.data.forms import asked_of
+from adaptkit.training.data.records import kind_of, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from adaptkit.training.data.rows import Prompt
+
+FORM = 'for example: {"prompt": "…", "completion": "…"}, or {"prompt": "…"} alone; docs/training.md has all forms'
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One prompt, its answer (empty when it has none), and its line in the file."""
+
+    prompt: Prompt
+    answer: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The prompts of a file, each once, in its order, and the file's digest."""
+
+    rows: tuple[Asked, ...]
+    digest: str
+
+
+def read_prompts(path: Path, most: int | None = None, seed: int = 0) -> Prompts:
+    """The prompts of a file; with `most`, an even sample of that many, drawn while the file is read."""
+    chance = random.Random(f"{seed}-prompts")  # noqa: S311  (a sample)
+    kept: list[Asked] = []
+    seen: set[Any] = set()
+    for row in _rows(path):
+        if row.prompt in seen:
+            continue
+        seen.add(row.prompt)
+        if most is None or len(kept) < most:
+            kept.append(row)
+        elif (at := chance.randrange(len(seen))) < most:
+            kept[at] = row
+    with os_errors("read", path), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Prompts(tuple(sorted(kept, key=lambda row: row.line)), digest)
+
+
+def _rows(path: Path) -> Iterator[Asked]:
+    for record in read_records(path, kind_of(path)):
+        try:
+            if record.columns is None:
+                raise ValueError(record.trouble)  # noqa: TRY301
+            prompt, answer = asked_of(record.columns)
+        except ValueError as error:
+            raise BadData(
+                f"line {record.number} of {path} is no prompt", why=str(error), fix=FORM
+            ) from error
+        yield Asked(prompt, answer, record.number)
+
+
+def split(rows: Sequence[Asked], share: float, seed: int) -> tuple[list[Asked], list[Asked]]:
+    """The rows to learn from and those held out, at least one of each; no prompt is in both."""
+    order = list(rows)
+    random.Random(f"{seed}-held-out").shuffle(order)  # noqa: S311  (a sample)
+    held = max(1, round(share * len(order)))
+    return order[held:], order[:held]

@@ -1,0 +1,1 @@
+"""Adapters and their versions: added, listed, named, noted, removed, written to files."""

@@ -1,0 +1,55 @@
+"""Copy a version into a folder or one file of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adaptkit.adapters.adapter import Adapter
+from adaptkit.adapters.formats import to_dialect
+from adaptkit.extend.artifact_files import MANIFEST
+from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
+from adaptkit.workspace.adapters.one_file import SUFFIX, file_target, write_file
+from adaptkit.workspace.lookup.artifacts import (
+    find_version,
+    manifest_of,
+    verified_tree,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from adaptkit.workspace.context.context import Context
+
+
+def export(
+    context: Context, ref: str, out: str | os.PathLike[str], *, dialect: str | None = None
+) -> Path:
+    """Copy a version into a folder of its own, with its README and `adaptkit.json`.
+
+    In a `dialect`, its one file.
+    """
+    one_file = dialect is not None and Path(out).suffix == SUFFIX
+    target = (file_target if one_file else empty_target)(Path(out))
+    version = find_version(context, ref)
+    tree, manifest = verified_tree(context, version.digest), manifest_of(context, version)
+    with staging(target.parent) as work:
+        folder = work / "copy"
+        if dialect is not None:
+            origin = manifest.facts.get("converted_from") or {}
+            folder.mkdir()
+            if one_file:
+                metadata = origin.get("metadata")
+                return write_file(context, tree, target, dialect, folder, metadata, label=ref)
+            with Adapter.open(tree, ref) as adapter:
+                method = context.plugins.method_for(adapter)
+                file = to_dialect(adapter, method, dialect, folder, origin.get("metadata"))
+            rename_into(folder, target)
+            return target / file.name
+        with os_errors("write", folder):
+            shutil.copytree(tree, folder, copy_function=shutil.copyfile)
+        atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
+        rename_into(folder, target)
+    return target

@@ -1,0 +1,1 @@
+"""The home itself: its configuration, its trust, its state."""

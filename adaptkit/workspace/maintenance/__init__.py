@@ -1,0 +1,1 @@
+"""What keeps a home sound: checks, repairs, garbage, copies of the registry."""

@@ -1,0 +1,128 @@
+"""Measure what goes into an adapter's modules, and keep it beside the version."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.adapters.adapter import Adapter
+from adaptkit.bases.compatibility import check_together
+from adaptkit.errors import AdaptkitError
+from adaptkit.extend.attachments import identity
+from adaptkit.io.safe_paths import user_path
+from adaptkit.io.staging import staging
+from adaptkit.types import Event
+from adaptkit.workspace.context.events import emit
+from adaptkit.workspace.context.moments import kept_moments
+from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
+from adaptkit.workspace.lookup.bases import measured_base
+
+if TYPE_CHECKING:
+    import os
+
+    from adaptkit.workspace.context.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was measured of a version's inputs: `modules` of them in `moments` second moments, `size` bytes in all."""
+
+    label: str
+    digest: str
+    rows: int
+    tokens: int
+    modules: int
+    moments: int
+    size: int
+    unmeasured: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def calibrate(
+    context: Context,
+    ref: str,
+    base: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    *,
+    rows: int = 16,
+    rank: int = 64,
+    seed: int = 0,
+    force: bool = False,
+) -> Calibrated:
+    """Measure the second moments of a version's inputs on `rows` rows of its own data; they replace earlier ones.
+
+    `base` is the folder of the base; a row without an answer gets the adapter's own. Merge strategies such as
+    `regmean` use them, and push and pull take them along.
+    """
+    from adaptkit.merge.moments import About, write
+    from adaptkit.training.calibrate import BATCH, measure
+    from adaptkit.training.data.prompts import read_prompts
+    from adaptkit.training.data.tokens import Tokeniser
+    from adaptkit.training.live import LiveModel
+
+    if rows < 1 or rank < 1:
+        raise AdaptkitError(
+            f"cannot calibrate {ref}",
+            why=f"it takes at least one row and rank 1, not {rows} and {rank}",
+            fix="--rows 16 --rank 64",
+        )
+    version, folder = find_version(context, ref), user_path(base)
+    prompts = read_prompts(user_path(data), rows, seed)
+    measured = measured_base(context, folder).identity
+    facts = check_together(
+        [(version.ref, version.base), (str(base), measured)], context.pairs, force=force
+    )
+    for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
+        context.notify(text)
+    tree = verified_tree(context, version.digest)
+    with ExitStack() as stack:
+        adapter = stack.enter_context(Adapter.open(tree, version.ref))
+        method = context.plugins.method_for(adapter)
+        found = method.modules(adapter)
+        sizes = {one.name: one.shape[1] for one in found if one.kind == "linear"}
+        others = {one.name for one in found} - sizes.keys()
+    if not sizes:
+        raise AdaptkitError(
+            f"cannot calibrate {version.ref}",
+            why=f"none of the modules of this {method.name} adapter is fed one vector a token",
+            fix="merge it with a strategy that needs no moments, such as --strategy linear",
+        )
+    with (
+        staging(context.tmp) as work,
+        context.watch(f"calibrating {version.ref}", len(prompts.rows), "rows") as progress,
+    ):
+        live = LiveModel(folder, {"adapter": tree})
+        tokenise = Tokeniser(live.tokenizer, length=live.longest)
+        tokens = [tokenise.asked(row.prompt, row.answer) for row in prompts.rows]
+        tokens = live.answered("adapter", tokens, BATCH)
+        seen = measure(live, "adapter", tokens, sizes, rank=rank, progress=progress)
+        about = About(
+            version.digest,
+            len(tokens),
+            seen.tokens,
+            prompts.digest,
+            seen.modules,
+            tuple(sorted({*seen.unmeasured, *others})),
+        )
+        files = write(about, seen.moments, work)
+    kept = kept_moments(context)
+    kept.keep(version.digest, files)
+    kept.drop(version.digest, but=identity(files))
+    detail = {"rows": about.rows, "tokens": about.tokens}
+    context.registry.record(
+        Event("calibrated", version.ref, version.digest, detail, author=context.config.author)
+    )
+    emit(context, "calibrated", version.ref, version.digest, detail)
+    return Calibrated(
+        version.ref,
+        version.digest,
+        about.rows,
+        about.tokens,
+        len(about.modules),
+        len(seen.moments),
+        sum(map(len, files.values())),
+        about.unmeasured,
+    )

@@ -1,0 +1,217 @@
+"""Train a merged version so that it says what its parents say, and register it as the next version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.adapters.write import rewrite_weights
+from adaptkit.bases.compatibility import best_known, check_together
+from adaptkit.bases.known import Base
+from adaptkit.errors import AdaptkitError, BadRecipe
+from adaptkit.io.machine.hardware import machine
+from adaptkit.io.safe_paths import user_path
+from adaptkit.io.staging import staging
+from adaptkit.types import Parent
+from adaptkit.workspace.lookup.adapters import ingest_result
+from adaptkit.workspace.lookup.artifacts import find_version, register, verified_tree
+from adaptkit.workspace.lookup.bases import measured_base
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from adaptkit.training.data.prompts import Asked, Prompts
+    from adaptkit.training.data.tokens import Tokens
+    from adaptkit.training.distil import Distilled, Teacher
+    from adaptkit.training.live import LiveModel
+    from adaptkit.types import Version
+    from adaptkit.workspace.context.context import Context
+
+BASE = "the base"
+
+
+@dataclass(frozen=True, slots=True)
+class DistilledVersion:
+    """A version that was distilled, from which one, and what became of the held-out prompts."""
+
+    version: Version
+    created: bool
+    source: Version
+    report: Distilled
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.version.name,
+            "version": self.version.number,
+            "digest": self.version.digest,
+            "created": self.created,
+            "from": self.source.ref,
+            **self.report.to_json(),
+        }
+
+
+def distil(
+    context: Context,
+    ref: str,
+    base: str | os.PathLike[str],
+    data: Mapping[str, str | os.PathLike[str]],
+    *,
+    keep: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    steps: int = 50,
+    rate: float = 1e-3,
+    batch: int = 16,
+    held_out: float = 0.2,
+    seed: int = 0,
+    message: str = "",
+    alias: str | None = None,
+    force: bool = False,
+) -> DistilledVersion:
+    """Train a version, at its rank, to say on each parent's prompts what that parent says; the next version of its name.
+
+    `data` maps parents (references) to files of prompts; where a prompt has no answer, the parent writes it. `keep`
+    are prompts on which the base must stay as it is. The share `held_out` of each file decides which step is kept.
+    """
+    from adaptkit.training.distil import Schedule
+    from adaptkit.training.distil import distil as train
+    from adaptkit.training.live import LiveModel
+
+    _check(ref, data, steps, rate, batch, held_out)
+    student, folder = find_version(context, ref), user_path(base)
+    parents = {label: find_version(context, label) for label in data}
+    files = _read(data, keep)
+    known = [(one.ref, one.base) for one in (student, *parents.values())]
+    known.insert(0, (str(base), measured_base(context, folder).identity))
+    facts = check_together(known, context.pairs, force=force)
+    for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
+        context.notify(text)
+    _warn_of_the_silent(context, student, parents)
+    trees = {
+        "student": verified_tree(context, student.digest),
+        **{f"p{i}": verified_tree(context, one.digest) for i, one in enumerate(parents.values())},
+    }
+    how = Schedule(steps, rate, batch, seed=seed)
+    with (
+        staging(context.tmp) as work,
+        context.watch(f"distilling {student.ref}", steps, "steps") as progress,
+    ):
+        live = LiveModel(folder, trees)
+        adapters = [*(f"p{i}" for i in range(len(parents))), *([None] if keep else [])]
+        teachers = [
+            _teacher(live, label, adapter, prompts, how, held_out)
+            for (label, prompts), adapter in zip(files.items(), adapters, strict=True)
+        ]
+        report = train(live, "student", teachers, how, progress)
+        made = work / "distilled"
+        rewrite_weights(trees["student"], made, live.tensors("student"), student.ref)
+        prepared = ingest_result(context, made, Base(best_known([b for _, b in known])), work)
+        lineage = (
+            Parent(student.digest, 1.0, "distilled", student.ref),
+            *(Parent(one.digest, 1.0, "teacher", label) for label, one in parents.items()),
+        )
+        facts["distilled"] = {
+            **report.to_json(),
+            "rate": rate,
+            "batch": batch,
+            "seed": seed,
+            "data": {label: [p.digest, len(p.rows)] for label, p in files.items()},
+        }
+        facts["made_with"] = machine()
+        manifest = replace(prepared.manifest, parents=lineage, facts=facts)
+        added = register(
+            context,
+            replace(prepared, manifest=manifest),
+            name or student.name,
+            message=message,
+            alias=alias,
+            origin="distilled",
+        )
+    return DistilledVersion(added.version, added.created, student, report)
+
+
+def _check(
+    ref: str, data: Mapping[str, Any], steps: int, rate: float, batch: int, held_out: float
+) -> None:
+    if not data:
+        raise BadRecipe(
+            f"cannot distil {ref}",
+            why="no parent's prompts are given",
+            fix="--data naval=naval.jsonl --data medic=medic.jsonl",
+        )
+    for option, value, low, high in (
+        ("--steps", steps, 1, 100_000),
+        ("--rate", rate, 1e-9, 1.0),
+        ("--batch", batch, 1, 4096),
+        ("--held-out", held_out, 0.01, 0.9),
+    ):
+        if not low <= value <= high:
+            raise BadRecipe(f"{option} is {value}", why=f"it is from {low} to {high}")
+
+
+def _read(data: Mapping[str, Any], keep: Any) -> dict[str, Prompts]:
+    """The prompts of each parent and of the base; one prompt under two of them is refused."""
+    from adaptkit.training.data.prompts import read_prompts
+
+    paths = {**data, **({BASE: keep} if keep is not None else {})}
+    files = {label: read_prompts(user_path(path)) for label, path in paths.items()}
+    owner: dict[Any, str] = {}
+    for label, prompts in files.items():
+        if len(prompts.rows) < 2:
+            raise AdaptkitError(
+                f"{paths[label]} has one prompt",
+                why="one is learned from and another is held out",
+                fix=f"give at least two prompts of {label}; 32 are a good number",
+            )
+        for row in prompts.rows:
+            if (first := owner.setdefault(row.prompt, label)) != label:
+                raise AdaptkitError(
+                    f"line {row.line} of {paths[label]} is a prompt of {first} too",
+                    why=f"the result cannot say what {first} says and what {label} says",
+                    fix="leave it in the file of the one that is to be followed",
+                )
+    return files
+
+
+def _warn_of_the_silent(context: Context, student: Version, parents: Mapping[str, Version]) -> None:
+    """Parents of the merge without prompts: nothing keeps what they taught."""
+    given = {one.digest for one in parents.values()}
+    silent = [
+        parent.label or parent.digest[:19]
+        for parent in context.registry.manifest(student.digest).parents
+        if parent.role == "merged" and parent.digest not in given
+    ]
+    if silent:
+        context.notify(
+            f"no prompts are given for {' and '.join(silent)}, which went into {student.ref}: that skill may be lost"
+        )
+
+
+def _teacher(
+    live: LiveModel,
+    label: str,
+    adapter: str | None,
+    prompts: Prompts,
+    how: Any,
+    held_out: float,
+) -> Teacher:
+    """The rows of one teacher, every prompt answered, apart from those that are held out."""
+    from adaptkit.training.data.prompts import split
+    from adaptkit.training.data.tokens import Tokeniser
+    from adaptkit.training.distil import Teacher
+
+    tokenise = Tokeniser(live.tokenizer, length=live.longest)
+
+    def ready(rows: Sequence[Asked]) -> list[Tokens]:
+        asked = [tokenise.asked(row.prompt, row.answer) for row in rows]
+        tokens = live.answered(adapter, asked, how.batch)
+        return [row for row in tokens if row.answered]
+
+    learn, held = map(ready, split(prompts.rows, held_out, how.seed))
+    if not learn or not held:
+        raise AdaptkitError(
+            f"the prompts of {label} leave no room for an answer",
+            why=f"a row has at most {live.longest} tokens",
+            fix="shorten the prompts",
+        )
+    return Teacher(label, adapter, learn, held)

@@ -1,0 +1,200 @@
+"""Merge adapters into one."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptkit import refs
+from adaptkit.errors import BadRecipe
+from adaptkit.extend.artifact_files import MANIFEST
+from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.io.machine.hardware import machine
+from adaptkit.io.safe_paths import user_path
+from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
+from adaptkit.workspace.adapters.one_file import SUFFIX, dialect_for, file_target, write_file
+from adaptkit.workspace.lookup.adapters import ingest_result
+from adaptkit.workspace.lookup.artifacts import check_destination, register
+from adaptkit.workspace.lookup.bases import measured_base
+from adaptkit.workspace.lookup.merge_sources import (
+    all_params,
+    module_count,
+    open_sources,
+    parents_of,
+    review_merge,
+    with_moments,
+)
+from adaptkit.workspace.results import Merged
+from adaptkit.workspace.tasks.merge import estimate_of, modules_elsewhere
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.refs import Sources
+    from adaptkit.workspace.context.context import Context
+    from adaptkit.workspace.tasks.merge import Estimate
+
+
+def merge(
+    context: Context,
+    sources: Sources,
+    *,
+    name: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    strategy: str = "linear",
+    space: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    rank: int | None = None,
+    energy: float | None = None,
+    keep: str = "fro",
+    normalize: bool = False,
+    seed: int = 0,
+    dtype: str | None = None,
+    extras: str | None = None,
+    missing: str = "skip",
+    base: str | os.PathLike[str] | None = None,
+    message: str = "",
+    alias: str | None = None,
+    force: bool = False,
+    new_version: bool = False,
+    allow_pickle: bool = False,
+    workers: int | None = None,
+    into_lora: bool = False,
+    dialect: str | None = None,
+    on: str | None = None,
+    **strategy_params: Any,
+) -> Merged:
+    """Merge adapters into the next version of `name`, or into the folder `out` without registering.
+
+    `sources` are references, each alone (`"naval@prod"`, weight 1), with its weight (`"naval=0.7"`,
+    `("naval", 0.7)`), a mapping of them to weights, or `WeightedRef` objects, which also take
+    weights by module. Parameters of the strategy go into `params` or are given as keywords:
+    `merge(…, strategy="ties", density=0.5)`.
+
+    `into_lora` packs the result as low-rank factors even where the method would stay itself. `base`
+    is the folder of the base, for methods whose update needs its weights (DoRA, OFT, …). An `out`
+    that ends in `.safetensors` is one file for another tool, `dialect`; that of the sources if
+    nobody says.
+    """
+    from adaptkit.bases.compatibility import best_known, check_together
+    from adaptkit.bases.known import Base
+    from adaptkit.bases.weights import BaseWeights
+    from adaptkit.merge import recipe as recipes
+    from adaptkit.merge.run import run
+
+    check_destination("a merge", name, out)
+    one_file = out is not None and Path(out).suffix == SUFFIX
+    target = None if out is None else (file_target if one_file else empty_target)(Path(out))
+    if dialect is not None and not one_file:
+        raise BadRecipe(
+            f"cannot write a merge for {dialect} here",
+            why="what another tool reads is one file",
+            fix=f"--out NAME{SUFFIX}",
+        )
+    plan = context.plugins.strategy(strategy)
+    choices = recipes.Choices(
+        space=space,
+        params=all_params(merge, plan, params, strategy_params),
+        rank=rank,
+        energy=energy,
+        keep=keep,
+        normalize=normalize,
+        seed=seed,
+        dtype=dtype,
+        extras=extras,
+        missing=missing,
+    )
+    weighted = refs.weighted(sources)
+    with ExitStack() as stack, staging(context.tmp if target is None else target.parent) as work:
+        weights = (
+            None
+            if base is None
+            else stack.enter_context(BaseWeights.open(user_path(base), context.home.cache))
+        )
+        opened = open_sources(
+            context, weighted, work, stack, allow_pickle=allow_pickle, weights=weights
+        )
+        recipe = recipes.resolve(plan, *parents_of(weighted, opened), choices)
+        opened, recipe = with_moments(context, plan, opened, recipe, stack)
+        bases = [(source.label, known) for source, known in opened]
+        if base is not None:
+            bases.insert(0, (str(base), measured_base(context, user_path(base)).identity))
+        facts = check_together(bases, context.pairs, force=force)
+        for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
+            context.notify(text)
+        if extras is not None and len(opened) == 1:
+            _say_extras(context, opened[0][0], extras)
+        review_merge(context, recipe, opened, name)
+        folder = work / "merged"
+        with os_errors("write", folder):
+            folder.mkdir()
+        with context.watch("merging", module_count(opened), "modules") as step:
+            report = run(
+                recipe,
+                plan,
+                [source for source, _ in opened],
+                folder,
+                workers=workers,
+                method=context.plugins.packing_method(),
+                into_lora=into_lora,
+                elsewhere=modules_elsewhere(context, on, recipe, opened, workers),
+                done=lambda *_: step(1),
+            )
+        facts["loss"] = {
+            "error": report.error.total,
+            "from_sum": report.from_sum,
+            "dropped": list(report.dropped),
+        }
+        facts["made_with"] = machine()
+        known = Base(best_known([found for _, found in bases]))
+        if base is not None:
+            measured = measured_base(context, user_path(base))
+            known = replace(measured, identity=known.identity)
+        prepared = ingest_result(context, folder, known, work)
+        manifest = replace(
+            prepared.manifest, parents=recipe.sources, recipe=recipe.canonical(), facts=facts
+        )
+        prepared = replace(prepared, manifest=manifest)
+        if target is not None:
+            if one_file:
+                tool = dialect or dialect_for(context, [one.ref for one in weighted])
+                write_file(context, folder, target, tool, work, label=target.name)
+            else:
+                atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
+                rename_into(folder, target)
+            return Merged(report, recipe, manifest, out=target)
+        assert name is not None
+        added = register(
+            context,
+            prepared,
+            name,
+            message=message,
+            alias=alias,
+            new_version=new_version,
+            origin="merged",
+        )
+        return Merged(report, recipe, manifest, added.version, added.created)
+
+
+def _say_extras(context: Context, source: OpenAdapter, policy: str) -> None:
+    """`--extras` settles conflicts, and one adapter alone has none."""
+    kept = source.method.extras(source.adapter)
+    heads = f", which keeps {', '.join(kept[:3])}; adaptkit strip {source.label} takes parts out"
+    context.notify(
+        f"--extras {policy} settles what several adapters disagree on and changes nothing of {source.label} alone"
+        + (heads if kept else "")
+    )
+
+
+def merge_cost(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Estimate:
+    """What merging takes, by the shapes of the modules, and whether an executor would pay."""
+    weighted = refs.weighted(sources)
+    with ExitStack() as stack, staging(context.tmp) as work:
+        opened = open_sources(
+            context, weighted, work, stack, allow_pickle=allow_pickle, weights=None
+        )
+        return estimate_of([source for source, _ in opened])

@@ -1,0 +1,1 @@
+"""The adapters that a project's `adaptkit.toml` asks for."""

@@ -1,0 +1,1 @@
+"""Remotes: what is pushed, pulled, signed and described there."""

@@ -1,0 +1,1 @@
+"""Train an adapter, measure what it can, and let it write."""
