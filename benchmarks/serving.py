@@ -118,7 +118,9 @@ def batches(base: Path, folders: list[Path], sizes: Sequence[int], rounds: int) 
             turns = {"bank": count(), "names": count()}
 
             def names(who: str, of: int = adapters, turns: Any = turns) -> list[str]:
-                first = next(turns[who]) * ROWS  # of more adapters than rows, the next ones each time
+                first = (
+                    next(turns[who]) * ROWS
+                )  # of more adapters than rows, the next ones each time
                 return [str((first + row) % of) for row in range(ROWS)]
 
             def ours(asked: list[str], ids: Any = ids) -> Any:
@@ -228,9 +230,7 @@ def swaps(base: Path, folders: list[Path], rounds: int) -> list[str]:
             {
                 "ours": ours,
                 "load": theirs,
-                "hotswap": lambda: hotswap_adapter(
-                    hot, str(folders[2]), "hot", torch_device="cpu"
-                ),
+                "hotswap": lambda: hotswap_adapter(hot, str(folders[2]), "hot", torch_device="cpu"),
             },
             rounds,
         )

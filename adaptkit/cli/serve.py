@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,9 +36,12 @@ if TYPE_CHECKING:
 @click.option(
     "--slots",
     type=click.IntRange(1, 4096),
-    default=8,
-    show_default=True,
-    help="Adapters on the device at once.",
+    help="Adapters on the device at once.  [default: 8, or as many as fit --memory]",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Plan base, cache and slots within SIZE, such as 8GiB; what cannot fit is refused.",
 )
 @click.option(
     "--rank-limit",
@@ -96,16 +99,18 @@ def serve(
     host: str,
     port: int,
     cache: str | None,
+    memory: str | None,
     keys: Path | None,
     engine: str | None,
     *,
     force: bool,
-    **how: int,
+    **how: Any,
 ) -> None:
     """Serve the base and every registered adapter over HTTP, as OpenAI's API.
 
     Each request names its adapter as its model: naval, naval@prod, naval@3, base, or a live
-    composition such as naval+medical=0.4. The REFs are loaded first and stay.
+    composition such as naval+medical=0.4. The REFs are loaded first and stay, also after a restart
+    without any. What was popular before is loaded first.
     """
     if engine is not None:
         if preload:
@@ -121,11 +126,20 @@ def serve(
     with requires_extra("serve", "cannot serve"):
         import uvicorn
     from adaptkit.serving.api.listen import BACKLOG, bound, url_of
+    from adaptkit.serving.placement import lines
 
     size = None if cache is None else parse_size(cache, "--cache")
-    options = ServeOptions(host_bytes=size, **how)  # type: ignore[arg-type]
+    options = ServeOptions(host_bytes=size, **how)
     with bound(host, port) as listener:
-        app = session.workspace.serving_app(base, preload, options=options, keys=keys, force=force)
+        placement = None
+        if memory is not None:
+            placement = session.workspace.plan_serving(
+                base, preload, memory=parse_size(memory, "--memory"), options=options
+            )
+            click.echo("\n".join(lines(placement)), err=True)
+        app = session.workspace.serving_app(
+            base, preload, options=options, placement=placement, keys=keys, force=force
+        )
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("adaptkit.access").setLevel(logging.INFO)
         server = uvicorn.Server(
@@ -140,7 +154,7 @@ def serve(
         )
         listener.listen(BACKLOG)  # who reads the URL can connect
         url = f"{url_of(listener)}/v1"
-        done = {"base": base, "url": url}
+        done = {"base": base, "url": url, "plan": placement.to_json() if placement else None}
         session.out.done(done, [f"serving {base} on {url}; end it with Ctrl-C"])
         sys.stdout.flush()
         try:
@@ -151,11 +165,13 @@ def serve(
 
 
 def start_engine(
-    session: Session, name: str, base: str, *, host: str, port: int, how: Mapping[str, int]
+    session: Session, name: str, base: str, *, host: str, port: int, how: Mapping[str, Any]
 ) -> None:
     """Become another engine's process, with the workspace in its environment."""
+    from adaptkit.workspace.serve import SLOTS
+
     engine = session.workspace.plugins.engine(name)
-    slots, limit = how["slots"], how["rank_limit"]
+    slots, limit = how["slots"] or SLOTS, how["rank_limit"]
     command = engine.command(base, host=host, port=port, slots=slots, rank_limit=limit)
     home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}
     environment = {**os.environ, **engine.environment(limit), **home}

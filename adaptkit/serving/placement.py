@@ -121,10 +121,10 @@ def _refusal(need: Need, rows: int, slots: int, host: int | None) -> Refused:
         f"{_size(least.used)} in all"
     )
     fix = f"--memory {_up(least.used)}"
-    if (rank := _smaller(need, rows, slots)) is not None:
-        fix += f"; or adapters of at most rank {rank}: --rank-limit {rank}"
-    elif slots > 1 and (fewer := _fewer(need, rows)):
+    if slots > 1 and (fewer := _fewer(need, rows)):
         fix += f"; or --slots {fewer}"
+    elif (rank := _smaller(need, rows, slots)) is not None:
+        fix += f"; or adapters of at most rank {rank}: --rank-limit {rank}"
     elif rows > 1 and replace(least, rows=1).used <= need.memory:
         fix += "; or --rows 1"
     return Refused(f"cannot serve {need.base} in {_size(need.memory)}", why=why, fix=fix)

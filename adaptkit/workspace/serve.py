@@ -16,7 +16,6 @@ from adaptkit.bases.compare import admits
 from adaptkit.errors import BaseMismatch, Refused, requires_extra
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
-from adaptkit.serving import composition
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, measured_base, same_base
@@ -29,11 +28,14 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from adaptkit.refs import DigestRef, NameRef
+    from adaptkit.serving.placement import Placement
     from adaptkit.serving.preflight import Preflight
     from adaptkit.types import BaseIdentity, Version
     from adaptkit.workspace.context.context import Context
 
 _QUICK = frozenset({"number", "alias"})
+SLOTS = 8  # where neither a number nor a memory is given
+POPULARITY = "serving.json"  # in the home
 CONTEXT = 4096  # tokens, where the base's configuration does not say how many it reads
 
 
@@ -41,7 +43,8 @@ CONTEXT = 4096  # tokens, where the base's configuration does not say how many i
 class ServeOptions:
     """How much a server holds and takes at once."""
 
-    slots: int = 8
+    slots: int | None = None
+    """None is 8, or as many as fit the memory of a plan."""
     rank_limit: int = 256
     rows: int = 16
     queue: int = 64
@@ -153,12 +156,15 @@ def serving_app(
     preload: Sequence[str] = (),
     *,
     options: ServeOptions | None = None,
+    placement: Placement | None = None,
     keys: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> Starlette:
     """The HTTP application that serves a base with the registry's adapters; `preload` is pinned.
 
-    `keys` is a TOML file whose table `[keys]` gives each API key its namespaces.
+    `placement` is what `plan_serving` returned. `keys` is a TOML file whose table `[keys]` gives each API
+    key its namespaces. Without `preload` what was pinned before stays pinned; what was popular before is
+    loaded first.
     """
     with requires_extra("serve", "cannot serve"):
         import torch
@@ -169,6 +175,8 @@ def serving_app(
     from adaptkit.serving.api.service import Service
     from adaptkit.serving.bank.bank import Bank
     from adaptkit.serving.batcher import Batcher
+    from adaptkit.serving.popularity import Popularity
+    from adaptkit.serving.warm import start
 
     options = options or ServeOptions()
     folder = user_path(base)
@@ -185,22 +193,31 @@ def serving_app(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     bank = Bank(
         model,
-        slots=options.slots,
+        slots=placement.slots if placement else options.slots or SLOTS,
         rank_limit=options.rank_limit,
-        host_bytes=options.host_bytes,
+        host_bytes=placement.host if placement else options.host_bytes,
+        device_bytes=placement.device_bytes if placement else None,
         base=folder,
     )
-    batcher = Batcher(bank, rows=options.rows, queue=options.queue, ends=_ends(model, tokenizer))
+    if placement:
+        bank.prepare({name: wide.rank for name, wide in placement.need.modules.items()})
+    popularity = Popularity(context.home.path / POPULARITY, _kept_as(identity), context.notify)
+    batcher = Batcher(
+        bank,
+        rows=options.rows,
+        queue=options.queue,
+        ends=_ends(model, tokenizer),
+        check=not force,
+    )
     service = Service(
         bank,
         tokenizer,
         batcher,
         WorkspaceAdapters(context, identity, folder=folder, force=force),
         context=getattr(model.config, "max_position_embeddings", None) or CONTEXT,
+        popularity=popularity,
     )
-    for ref in preload:
-        for digest in service.resolve(composition.parse(ref)).digests:
-            bank.pin(digest)
+    start(service, preload, context.notify)
     return make_app(service, allowed, drain=options.drain)
 
 
@@ -237,6 +254,11 @@ def preflight(
     with ExitStack() as stack, staging(context.tmp) as work:
         source, _ = open_for_merge(context, refs.parse(ref), work, stack)
         return judge(source, rules, rank_limit=rank_limit)
+
+
+def _kept_as(identity: BaseIdentity) -> str:
+    """Under what a base's popularity is kept: its strongest level."""
+    return max((str(level.value) for level in identity.levels), default=identity.name)
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:

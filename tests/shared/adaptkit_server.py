@@ -48,7 +48,7 @@ def adaptkit_server(home: Path, base: Path, *options: str, log: Path) -> Iterato
         lines: list[str] = []
         for line in process.stdout:
             lines.append(line)
-            if line.rstrip() == "}" or line.startswith("{") and line.rstrip().endswith("}"):
+            if line.rstrip() == "}" or (line.startswith("{") and line.rstrip().endswith("}")):
                 break
         if not lines:
             raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from adaptkit.serving.bank.whole import WholeWeights
     from adaptkit.serving.batcher import Finish
     from adaptkit.serving.composition import Composition
+    from adaptkit.serving.popularity import Popularity
     from adaptkit.serving.sampling import Chosen, Sampling
 
 
@@ -63,17 +64,24 @@ class Service:
     """One base with its bank and batcher."""
 
     def __init__(
-        self, bank: Bank, tokenizer: Any, batcher: Batcher, adapters: Adapters, *, context: int
+        self,
+        bank: Bank,
+        tokenizer: Any,
+        batcher: Batcher,
+        adapters: Adapters,
+        *,
+        context: int,
+        popularity: Popularity,
     ) -> None:
         self.bank, self.tokenizer, self.batcher = bank, tokenizer, batcher
-        self.adapters, self.context = adapters, context
+        self.adapters, self.context, self.popularity = adapters, context, popularity
 
     def resolve(self, composition: Composition) -> Resolved:
         """Pin every part to a version, and have it in memory: one load, however many requests wait."""
         pinned: dict[object, tuple[str, str]] = {}
         for part in composition.parts:
             pinned[part.ref] = self.adapters.resolve(part.ref)
-            self._have(pinned[part.ref][1])
+            self.have(pinned[part.ref][1])
         mixtures = []
         for row in composition.rows():
             mixture: dict[str, float] = {}
@@ -91,7 +99,8 @@ class Service:
             named = "+".join(exact) if kind == "stack" else f"{kind}({', '.join(exact)})"
         return Resolved(named, tuple(d for _, d in pinned.values()), tuple(mixtures))
 
-    def _have(self, digest: str) -> None:
+    def have(self, digest: str) -> None:
+        """Load an artifact into the computer's memory unless it is there."""
         self.bank.host.offer(digest, lambda: self.adapters.load(digest, self.bank.read))
         self.bank.host.get(digest)
 
@@ -122,7 +131,9 @@ class Service:
         self, prompt: Sequence[int], resolved: Resolved, sampling: Sampling, n: int
     ) -> Running:
         """Queue the rows of one request; `NoRoom` when the queue is full."""
-        return Running(self, prompt, resolved, sampling, n)
+        running = Running(self, prompt, resolved, sampling, n)
+        self.popularity.add(resolved.digests)
+        return running
 
 
 class Running:

@@ -74,7 +74,10 @@ def with_fixed(
     places = slots.shape[1]
     flat = slots.reshape(-1)
     mine = x if places == 1 else x.repeat_interleave(places, 0)
-    inner = mine.bmm(A.index_select(0, flat).transpose(1, 2)) * weights.reshape(-1).to(x.dtype)[:, None, None]
+    inner = (
+        mine.bmm(A.index_select(0, flat).transpose(1, 2))
+        * weights.reshape(-1).to(x.dtype)[:, None, None]
+    )
     update = inner.bmm(B.index_select(0, flat))
     if places > 1:
         update = update.reshape(slots.shape[0], places, *update.shape[1:]).sum(1)

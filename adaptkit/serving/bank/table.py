@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BaseMismatch, Refused
+from adaptkit.errors import Refused
 from adaptkit.serving.bank.kernels import (
     add_gathered,
     add_segments,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptkit.serving.bank.factors import Factors
+    from adaptkit.serving.bank.layers import Layer
     from adaptkit.serving.bank.rows import Rows
 
 
@@ -28,12 +29,11 @@ class ModuleTable:
     runs meanwhile reads what it began with.
     """
 
-    def __init__(
-        self, name: str, size: tuple[int, int], slots: int, rank: int, dtype: Any, device: Any
-    ) -> None:
+    def __init__(self, layer: Layer, slots: int, rank: int, dtype: Any) -> None:
         import torch
 
-        self.name, (self.outputs, self.inputs) = name, size
+        self.name, self.outputs, self.inputs = layer.name, layer.outputs, layer.inputs
+        device = next(layer.module.parameters()).device
         self.A = torch.zeros(slots + 1, rank, self.inputs, dtype=dtype, device=device)
         self.B = torch.zeros(slots + 1, rank, self.outputs, dtype=dtype, device=device)
         self.bias: Tensor | None = None
@@ -44,6 +44,11 @@ class ModuleTable:
         """Bytes that all slots hold."""
         parts = [self.A, self.B] if self.bias is None else [self.A, self.B, self.bias]
         return sum(part.numel() * part.element_size() for part in parts)
+
+    def growth(self, rank: int) -> int:
+        """How many bytes more a rank would take."""
+        more = max(0, rank - self.A.shape[1])
+        return int(more * self.A.shape[0] * (self.inputs + self.outputs) * self.A.element_size())
 
     def grow(self, rank: int) -> None:
         """Make room for a larger rank."""
@@ -83,16 +88,6 @@ class ModuleTable:
             if self.bias is not None:
                 self.bias[slot].zero_()
 
-    def check(self, label: str, factors: Factors) -> None:
-        """Refuse factors of another size; `BaseMismatch` names the module."""
-        size = (factors.B.shape[1], factors.A.shape[1])
-        if size != (self.outputs, self.inputs):
-            raise BaseMismatch(
-                f"cannot serve {label}",
-                why=f"its update of '{self.name}' is {size[0]}×{size[1]}, the layer is {self.outputs}×{self.inputs}",
-                fix="serve it on the base it was trained on",
-            )
-
     def add(self, x: Tensor, output: Tensor, plan: Rows) -> Tensor:
         """The layer's output with every row's own update added; rows of the base stay as they are."""
         kept = self._kept(plan)
@@ -120,7 +115,9 @@ class ModuleTable:
         """The largest rank of a batch's adapters here; 0 where none touches this module."""
         found = plan.kept.get(self.name)
         if found is None:
-            rank = max((self.ranks[slot] for slot in plan.distinct if slot in self.ranks), default=0)
+            rank = max(
+                (self.ranks[slot] for slot in plan.distinct if slot in self.ranks), default=0
+            )
             found = plan.kept[self.name] = Kept(rank)
         return found
 

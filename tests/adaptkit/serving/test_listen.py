@@ -40,8 +40,9 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded():
 
 
 def test_an_address_that_is_not_of_this_machine_is_refused():
-    with pytest.raises(Refused, match=r"cannot listen on 192\.0\.2\.1, port 0"), bound(
-        "192.0.2.1", 0
+    with (
+        pytest.raises(Refused, match=r"cannot listen on 192\.0\.2\.1, port 0"),
+        bound("192.0.2.1", 0),
     ):
         pass
 
