@@ -134,7 +134,7 @@ def batches(base: Path, folders: list[Path], sizes: Sequence[int], rounds: int) 
             took = Times(
                 {
                     "bank": lambda names=names, ours=ours: ours(names("bank")),
-                    "bank on one": lambda ours=ours: ours(zero),
+                    "bank on one": lambda ours=ours, zero=zero: ours(zero),
                     "names": lambda ids=ids, names=names: ask(
                         peft, ids, adapter_names=names("names")
                     ),

@@ -154,12 +154,12 @@ def lines(placement: Placement) -> Sequence[str]:
     """The plan, for people."""
     need, rows = placement.need, placement.rows
     of = f"{need.adapters} adapters" if need.adapters else "an adapter of all linear layers"
+    each = f"{_size(need.slot)} each: rank {need.rank}, {len(need.modules)} modules"
     found = [
         f"{_size(need.memory)} for {need.base}, planned for {of}:",
         f"  base                    {_size(need.weights)}",
         f"  cache of {rows} rows        {_size(rows * need.cache_of_row)}",
-        f"  {placement.slots} slots + slot 0       {_size(placement.device_bytes)} "
-        f"({_size(need.slot)} each: rank {need.rank}, {len(need.modules)} modules)",
+        f"  {placement.slots} slots + slot 0       {_size(placement.device_bytes)} ({each})",
     ]
     if need.on_cpu:
         found.append(f"  a batch's adapters      {_size(rows * need.slot)}")

@@ -98,9 +98,9 @@ class Popularity:
         try:
             with os_errors("read", self._path), self._path.open("rb") as file:
                 raw = file.read(LARGEST + 1)
-            if len(raw) > LARGEST:
-                raise msgspec.DecodeError(f"it has more than {LARGEST:,} bytes")
-            return msgspec.json.decode(raw, type=Content)
+            if len(raw) <= LARGEST:
+                return msgspec.json.decode(raw, type=Content)
+            why = f"it has more than {LARGEST:,} bytes"
         except StoreError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 return Content()

@@ -9,7 +9,7 @@ from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.bases.compare import admits
 from adaptkit.bases.weights import BaseWeights
-from adaptkit.errors import AdaptkitError, Refused
+from adaptkit.errors import AdaptkitError, Refused, StoreError
 from adaptkit.io.safe_paths import user_path
 from adaptkit.serving.placement import CACHED_TOKENS, Need, Placement, Wide, plan
 from adaptkit.workspace.lookup.artifacts import find_version
@@ -49,7 +49,7 @@ def plan_serving(
         widest = max(sizes, key=lambda info: info.nbytes)
         itemsize = size or max(1, widest.nbytes // max(1, _numbers(widest.shape)))
         held = sum(size * _numbers(i.shape) if size else i.nbytes for i in sizes)
-        modules, count = _modules(context, folder, preload, options.rank_limit)
+        modules, count = _modules(context, weights, preload, options.rank_limit)
         if not modules:
             modules = _assumed(weights, min(ASSUMED_RANK, options.rank_limit))
         need = Need(
@@ -97,14 +97,19 @@ def _cached_numbers(config: Mapping[str, Any]) -> int:
 
 
 def _modules(
-    context: Context, folder: Path, preload: Sequence[str], limit: int
+    context: Context, weights: BaseWeights, preload: Sequence[str], limit: int
 ) -> tuple[dict[str, Wide], int]:
-    """Every module that an adapter of this base changes, as wide as the widest; and how many adapters were read."""
+    """Every module that an adapter of this base changes, as wide as the widest; and of how many adapters.
+
+    One that is not here, or damaged, counts as one of all linear layers: it is fetched when it is asked for.
+    """
     found: dict[str, Wide] = {}
     count = 0
-    for version in _candidates(context, folder, preload):
+    for version in _candidates(context, weights.layout.directory, preload):
         try:
             mine = _of_version(context, version)
+        except StoreError:
+            mine = _linear(weights, version.rank or ASSUMED_RANK)
         except AdaptkitError:
             continue  # it is refused when it is asked for, with its reason
         if not mine or max(one.rank for one in mine.values()) > limit:
@@ -148,7 +153,18 @@ def _of_version(context: Context, version: Version) -> dict[str, Wide]:
 
 
 def _assumed(weights: BaseWeights, rank: int) -> dict[str, Wide]:
-    """All linear layers but the head, as far as the base's class is known."""
+    """The modules of a plan where no adapter is known."""
+    if found := _linear(weights, rank):
+        return found
+    raise Refused(
+        f"cannot plan slots for {weights.layout.directory}",
+        why="no adapter of it is in the registry, and the base's class is not known",
+        fix="adaptkit add an adapter first, or give --slots without --memory",
+    )
+
+
+def _linear(weights: BaseWeights, rank: int) -> dict[str, Wide]:
+    """All linear layers but the head; none where the base's class is not known."""
     architecture = weights.architecture()
     head = architecture.head.removesuffix(".weight")
     found = {}
@@ -156,10 +172,4 @@ def _assumed(weights: BaseWeights, rank: int) -> dict[str, Wide]:
         shape = architecture.parameters.get(f"{name}.weight", ())
         if kind in {"linear", "conv1d"} and name != head and len(shape) == 2:
             found[name] = Wide(shape[0], shape[1], rank)
-    if not found:
-        raise Refused(
-            f"cannot plan slots for {weights.layout.directory}",
-            why="no adapter of it is in the registry, and the base's class is not known",
-            fix="adaptkit add an adapter first, or give --slots without --memory",
-        )
     return found

@@ -104,7 +104,9 @@ class WorkspaceAdapters:
     def load(self, digest: str, read: Callable[[OpenAdapter], Any]) -> Any:
         """Open an artifact, re-hashed, and fetched from where it was pushed when it is not here."""
         tree = verified_tree(self._context, digest)
-        with Adapter.open(tree, digest[:19]) as adapter:
+        with self._lock:
+            called = self._context.registry.refs_of(digest)
+        with Adapter.open(tree, called[-1] if called else digest[:19]) as adapter:
             method = self._context.plugins.method_for(adapter)
             method.check(adapter)
             return read(OpenAdapter(adapter, method, digest))
@@ -258,7 +260,7 @@ def preflight(
 
 def _kept_as(identity: BaseIdentity) -> str:
     """Under what a base's popularity is kept: its strongest level."""
-    return max((str(level.value) for level in identity.levels), default=identity.name)
+    return max((str(level.value) for level in identity.levels), default=identity.name or "")
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:

@@ -6,8 +6,11 @@ from typing import Any
 
 from adaptkit.errors import (
     AdaptkitError,
+    BadAdapter,
     BadReference,
+    BakeError,
     BaseMismatch,
+    MergeError,
     NoRoom,
     NotFound,
     Refused,
@@ -21,6 +24,9 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (BadReference, 400, "invalid_request_error"),
     (BaseMismatch, 400, "invalid_request_error"),
     (Refused, 400, "invalid_request_error"),
+    (BadAdapter, 400, "invalid_request_error"),
+    (MergeError, 400, "invalid_request_error"),
+    (BakeError, 400, "invalid_request_error"),
 )
 
 

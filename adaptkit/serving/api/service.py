@@ -131,9 +131,7 @@ class Service:
         self, prompt: Sequence[int], resolved: Resolved, sampling: Sampling, n: int
     ) -> Running:
         """Queue the rows of one request; `NoRoom` when the queue is full."""
-        running = Running(self, prompt, resolved, sampling, n)
-        self.popularity.add(resolved.digests)
-        return running
+        return Running(self, prompt, resolved, sampling, n)
 
 
 class Running:
@@ -166,6 +164,7 @@ class Running:
                     self._finish(index, text),
                 )
             )
+        self._popularity = service.popularity
         service.batcher.submit(self.jobs)
 
     async def pieces(self) -> AsyncIterator[Piece]:
@@ -199,6 +198,7 @@ class Running:
             if isinstance(reason, Exception):
                 self._put(reason)
             else:
+                self._popularity.add(self.jobs[index].mixture)
                 self._put(Piece(index, text.end(), None, reason))
 
         return end

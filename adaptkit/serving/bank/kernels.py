@@ -44,7 +44,7 @@ def add_segments(x: Tensor, output: Tensor, A: Tensor, B: Tensor, plan: Rows) ->
 
 
 def gather(A: Tensor, B: Tensor, plan: Rows) -> tuple[Tensor, Tensor]:
-    """The factors of each entry side by side. (`A[slots]` takes four times as long on a CPU.)"""
+    """The factors of each entry side by side; `A[slots]` would take four times as long on a CPU."""
     return A.index_select(0, plan.slots), B.index_select(0, plan.slots)
 
 

@@ -402,3 +402,74 @@ def test_a_closed_bank_leaves_the_model_as_it_was(fleet, bank):
         logits(bank.model, PROMPTS[:1])
     bank.close()
     assert all(not module._forward_hooks for module in bank.model.modules())
+
+
+def test_without_memory_what_is_not_pinned_makes_room_and_then_it_is_an_error(fleet):
+    bank = Bank(fleet.model(), slots=1)
+    for name in ("naval", "medic"):
+        bank.put(name, lambda name=name: read(fleet, bank, name))
+        bank.host.get(name)
+    bank.pin("medic")
+    full = [True]
+
+    def load():
+        if "naval" in bank.host.held or full[0]:
+            raise MemoryError
+        return read(fleet, bank, "polite")
+
+    bank.put("polite", load)
+    with pytest.raises(MemoryError):
+        bank.host.get("polite")
+    assert bank.host.held == ("medic",)
+    full[0] = False
+    bank.host.get("naval")
+    assert bank.host.get("polite").rank == 2
+    assert bank.host.held == ("medic", "polite")
+    with bank.rows(["polite"]):
+        close(logits(bank.model, PROMPTS[:1]), logits(fleet.alone("polite"), PROMPTS[:1]))
+
+
+def read(fleet, bank, name):
+    with fleet.opened(name) as source:
+        return bank.read(source)
+
+
+def test_a_thousand_adapters_are_served_from_a_memory_for_fifty(fleet, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from adaptkit.adapters.adapter import Adapter
+    from adaptkit.adapters.opened import OpenAdapter
+
+    first = load_file(fleet.adapters["naval"] / "adapter_model.safetensors")
+    config = (fleet.adapters["naval"] / "adapter_config.json").read_text()
+    bank = Bank(fleet.model(), slots=8)
+
+    def loader(number):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        scale = 0.2 + number / 1000
+        save_file({k: v * scale for k, v in first.items()}, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(config)
+
+        def load():
+            with Adapter.open(folder) as adapter:
+                method = fleet.plugins.method_for(adapter)
+                return bank.read(OpenAdapter(adapter, method, str(number)))
+
+        return load
+
+    for number in range(1000):
+        bank.put(str(number), loader(number))
+    bank.host.budget = 50 * bank.host.get("0").nbytes
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).tolist()
+    for at in range(0, 1000, 4):
+        with bank.rows([str(number) for number in order[at : at + 4]]):
+            got = logits(bank.model, PROMPTS)
+        assert bank.host.nbytes <= bank.host.budget
+        if at % 100 == 0:
+            from peft import PeftModel
+
+            alone = PeftModel.from_pretrained(fleet.model(), tmp_path / str(order[at]))
+            close(got[0], logits(alone, PROMPTS[:1])[0])
+    assert len(bank.host.held) == 50
+    assert bank.host.loads >= 1000
