@@ -59,9 +59,9 @@ class Popularity:
         self._known, self.pinned = Counter(known.asked), tuple(known.pinned)
 
     def add(self, digests: Iterable[str]) -> None:
-        """Count one request."""
+        """Count one request; of a mixture its adapters count alike, whatever their weights."""
         with self._lock:
-            self._new.update(digests)
+            self._new.update(tuple(digests))
 
     def pin(self, references: Sequence[str]) -> None:
         """Keep these from now on, and no others."""

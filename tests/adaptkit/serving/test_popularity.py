@@ -25,7 +25,7 @@ def opened(path, notes, base="tm1:1"):
 
 def test_counts_and_pins_survive_a_restart_for_each_base_apart(tmp_path, notes):
     first = opened(tmp_path, notes)
-    for digests in ([A], [B], [B, C], [B]):
+    for digests in ([A], [B], {B: 0.5, C: -0.25}, [B]):
         first.add(digests)
     first.pin(["naval@prod"])
     assert first.top(2) == (B, A)
