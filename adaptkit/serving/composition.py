@@ -19,7 +19,7 @@ MOST_PARTS = 8
 LARGEST_WEIGHT = 100.0
 LONGEST = 1000  # characters
 GRAMMAR = f"""a model is one of
-    {BASE}   naval   naval@3   naval@prod   team/naval
+    {BASE}   naval   naval@3   naval@prod   team/naval   REMOTE:naval@3
     naval+medical=0.4   stack(naval, medical)   average(naval, medical)   parallel(naval, medical)"""
 
 Kind = Literal["stack", "average", "parallel"]
@@ -28,9 +28,9 @@ _CALL = re.compile(r"(stack|average|parallel)\(([^()]*)\)")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One registered adapter with its weight."""
+    """One adapter, registered or in a named remote, with its weight."""
 
-    ref: refs.NameRef | refs.DigestRef
+    ref: refs.NameRef | refs.DigestRef | refs.RemoteRef
     weight: float = 1.0
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ def parse(text: str) -> Composition:
 def _part(piece: str, whole: str) -> Part:
     name, weight = refs.split_weight(piece)
     ref = refs.parse(name) if name and "://" not in name else None
-    if not isinstance(ref, (refs.NameRef, refs.DigestRef)):
+    if not isinstance(ref, (refs.NameRef, refs.DigestRef, refs.RemoteRef)):
         raise _bad(whole, f"'{piece}' is not the name of a registered adapter")
     if abs(weight) > LARGEST_WEIGHT:
         raise _bad(

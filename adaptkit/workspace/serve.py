@@ -16,6 +16,7 @@ from adaptkit.bases.compare import admits
 from adaptkit.errors import BaseMismatch, Refused, requires_extra
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
+from adaptkit.workspace.first_use import FirstUse
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, measured_base, same_base
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from adaptkit.refs import DigestRef, NameRef
+    from adaptkit.refs import DigestRef, NameRef, RemoteRef
     from adaptkit.serving.placement import Placement
     from adaptkit.serving.preflight import Preflight
     from adaptkit.types import BaseIdentity, Version
@@ -69,9 +70,12 @@ class WorkspaceAdapters:
         self._folder = folder
         self._lock = Lock()
         self._admitted: dict[str, str] = {}
+        self._remote = FirstUse(context, base, force=force)
 
-    def resolve(self, ref: NameRef | DigestRef) -> tuple[str, str]:
+    def resolve(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, str]:
         """The version that a reference means now; `BaseMismatch` when it belongs to another base."""
+        if isinstance(ref, refs.RemoteRef):
+            ref = self._remote.here(ref)
         with self._lock:
             if (known := self._quickly(ref)) is not None:
                 return known

@@ -13,7 +13,7 @@ from adaptkit.serving.text import TextStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from adaptkit.refs import DigestRef, NameRef
+    from adaptkit.refs import DigestRef, NameRef, RemoteRef
     from adaptkit.serving.bank.bank import Bank
     from adaptkit.serving.bank.factors import AdapterFactors
     from adaptkit.serving.bank.whole import WholeWeights
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Adapters(Protocol):
     """Where adapters come from: the registry. Called from several threads."""
 
-    def resolve(self, ref: NameRef | DigestRef) -> tuple[str, str]:
+    def resolve(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, str]:
         """The exact version (`naval@3`) and its digest, fit for the served base, as of now."""
         ...
 

@@ -26,6 +26,9 @@ HELD = {"naval": 1, "medic": 3, "ship@1": 2}
 @pytest.fixture(scope="module")
 def home(fleet, served_base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lifecycle")
+    with Workspace.init(folder / "other", notify=lambda _: None) as ws:
+        ws.add(fleet.adapters["polite"], "lent", base=str(served_base))
+        ws.push("lent", f"file://{folder}/team/lent")
     with Workspace.init(folder / "home", notify=lambda _: None) as ws:
         for name in ("naval", "medic", "polite", "cargo"):
             ws.add(fleet.adapters[name], name, base=str(served_base))
@@ -34,6 +37,7 @@ def home(fleet, served_base, tmp_path_factory):
         ws.add(prompts(served_base, folder / "prompts"), "prompts", base=str(served_base))
         ws.add(untrained(served_base, folder / "blank"), "blank", base=str(served_base))
         ws.push("medic", f"file://{folder}/place/medic")
+        ws.add_remote("team", f"file://{folder}/team")
         for name in ("medic", "cargo"):
             poison(ws, name)
         return ws.home.path
@@ -126,6 +130,18 @@ def test_a_poisoned_blob_is_fetched_again_or_refused(server, expected):
     assert refused.status_code == 503
     assert "is damaged" in refused.json()["error"]["message"]
     assert text_of(ask(server, "naval")) == expected("naval")
+
+
+def test_what_a_remote_has_is_pulled_on_its_first_use(server, home, expected):
+    for _ in range(2):
+        reply = ask(server, "team:lent")
+        assert text_of(reply) == expected("polite")
+        assert reply.headers["x-adaptkit-version"] == "lent@1"
+    with Workspace.open(home, notify=lambda _: None) as ws:
+        assert ws.version("lent").origin == "pulled"
+    unknown = ask(server, "team:nvaal")
+    assert (unknown.status_code, "nvaal" in unknown.text) == (404, True)
+    assert ask(server, "elsewhere:lent").status_code == 404
 
 
 @pytest.mark.parametrize(
