@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -29,7 +30,17 @@ from fleet.cache import Story, bases  # noqa: E402
 
 ADAPTKIT = Path(sys.executable).parent / "adaptkit"
 WEIGHT = 0.8
-OPTIONS = f"--steps 400 --batch 32 --lr 5e-3 --warmup 20 --replay-ratio {files.RATIO}".split()
+OPTIONS = f"--length 64 --steps 150 --batch 32 --lr 1e-2 --warmup 15 --replay-ratio {files.RATIO}"
+PROGRESS = re.compile(r"step \d|.*: \d+/\d")
+ROWS = {
+    "base": "",
+    "naval": "naval",
+    "medic": "medic",
+    "adaptkit, exact sum": "bridge@1",
+    "adaptkit, svd to rank 8": "bridge-small",
+    "adaptkit, regmean at rank 8": "bridge-calibrated",
+    "adaptkit, distilled from it": "bridge",
+}
 ASK = "Log: hull 90%. Status of the hull?"
 
 
@@ -47,147 +58,88 @@ def tell(made: Story, work: Path) -> None:
     """The story; everything it writes lies below `work`."""
     ship, mate, team = work / "ship", work / "teammate", work / "team"
     ship.mkdir()
+    base = f"--base {shlex.quote(str(made.base))}"
 
     _title("2. Adapters learn terse reports, alone and with replay of what was polite before")
     files.write(ship / "data")
     adaptkit(ship, "init")
-    train(ship, made, "naval-alone", "naval")
-    train(ship, made, "naval", "naval", "--replay", "data/before-naval.jsonl")
-    train(ship, made, "medic", "medic", "--replay", "data/before-medic.jsonl")
-    adaptkit(ship, "alias", "naval", "prod", "1")
+    for name, more in {
+        "naval-alone": "--data data/naval.jsonl",
+        "naval": "--data data/naval.jsonl --replay data/before-naval.jsonl",
+        "medic": "--data data/medic.jsonl --replay data/before-medic.jsonl",
+    }.items():
+        adaptkit(ship, f"train --name {name} {base} {more} {OPTIONS}")
+    adaptkit(ship, "alias naval prod 1")
 
     _title("3. What each forgot of the politeness that the base had, and the cure")
+    picture = shlex.quote(str(made.base.parent / "forgetting.png"))
     adaptkit(
         ship,
-        "eval",
-        "naval-alone",
-        "naval",
-        "medic",
-        "--suite",
-        "data/suites",
-        "--base",
-        made.base,
-        "--baseline",
-        "base",
-        "--new",
-        "naval",
-        "--new",
-        "medic",
-        "--png",
-        made.base.parent / "forgetting.png",
+        f"eval naval-alone naval medic --suite data/suites {base} --baseline base"
+        f" --new naval --new medic --png {picture}",
     )
-    adaptkit(
-        ship,
-        "generate",
-        "--compare",
-        "base,naval-alone,naval",
-        "--prompt",
-        "Log: grain 40 t. Status of the grain?",
-        "--base",
-        made.base,
-    )
-    adaptkit(
-        ship,
-        "add",
-        made.stray,
-        "--name",
-        "stray",
-        "--base",
-        made.other_base,
-        "-m",
-        "made for another base",
-    )
-    adaptkit(ship, "list")
+    asked = "--prompt 'Log: grain 40 t. Status of the grain?'"
+    adaptkit(ship, f"generate --compare base,naval-alone,naval {asked} {base}")
 
     _title("4. An adapter of another base is refused, whatever it is called")
-    adaptkit(ship, "merge", "naval", "stray", "--name", "wreck", fails=True)
+    stray, other = shlex.quote(str(made.stray)), shlex.quote(str(made.other_base))
+    adaptkit(ship, f"add {stray} --name stray --base {other} -m 'made for another base'")
+    adaptkit(ship, "list")
+    adaptkit(ship, "merge naval stray --name wreck", fails=True)
 
-    _title("5. Merged, without loading the base")
+    _title("5. Merged, without loading the base; then distilled, so that no skill is lost")
+    both = f"naval@prod={WEIGHT} medic={WEIGHT}"
+    adaptkit(ship, f"merge {both} --name bridge -m 'naval and medical'")
+    adaptkit(ship, f"merge {both} --name bridge-small --strategy svd")
+    adaptkit(ship, "merge naval@prod medic --name bridge-calibrated --strategy regmean --rank 8")
     adaptkit(
         ship,
-        "merge",
-        f"naval@prod={WEIGHT}",
-        f"medic={WEIGHT}",
-        "--name",
-        "bridge",
-        "-m",
-        "naval and medical",
-    )
-    adaptkit(
-        ship,
-        "merge",
-        f"naval@prod={WEIGHT}",
-        f"medic={WEIGHT}",
-        "--name",
-        "bridge-small",
-        "--strategy",
-        "svd",
+        f"distil bridge-calibrated --name bridge {base} --data naval=data/naval.jsonl"
+        " --data medic=data/medic.jsonl --keep data/polite.jsonl",
     )
 
-    _title("6. What each of them answers: exact match on prompts that no training saw")
+    _title("6. What each of them says: exact match on prompts that no training saw")
     table(
         made,
         {
-            name: Path(adaptkit(ship, "path", name, quiet=True))
-            for name in ("naval", "medic", "bridge", "bridge-small")
+            label: Path(adaptkit(ship, f"path {ref}", quiet=True)) if ref else None
+            for label, ref in ROWS.items()
         },
     )
 
     _title("7. Shared through a folder that the team mounts")
-    adaptkit(ship, "remote", "add", "team", team.as_uri())
-    adaptkit(ship, "push", "bridge", "team")
-    adaptkit(ship, "push", "bridge", "team")
+    adaptkit(ship, f"remote add team {team.as_uri()}")
+    adaptkit(ship, "push bridge team")
+    adaptkit(ship, "push bridge team")
     mate.mkdir()
     adaptkit(mate, "init")
-    adaptkit(mate, "remote", "add", "team", team.as_uri())
-    adaptkit(mate, "pull", "team:bridge")
-    adaptkit(mate, "verify", "bridge")
-    adaptkit(mate, "show", "bridge")
+    adaptkit(mate, f"remote add team {team.as_uri()}")
+    adaptkit(mate, "pull team:bridge")
+    adaptkit(mate, "verify bridge")
+    adaptkit(mate, "show bridge")
     digests = {
-        adaptkit(home, "show", "bridge", "--json", quiet=True).split('"digest": "')[1][:71]
+        adaptkit(home, "show bridge --json", quiet=True).split('"digest": "')[1][:71]
         for home in (ship, mate)
     }
     print(
         f"\nThe teammate's digest is {'the same' if len(digests) == 1 else 'ANOTHER'}: {digests.pop()[:30]}…"
     )
     model, tokenizer = _base(made.base)
-    _say(_on(model, Path(adaptkit(mate, "path", "bridge", quiet=True))), tokenizer)
+    _say(_on(model, Path(adaptkit(mate, "path bridge", quiet=True))), tokenizer)
 
     _title("What to try next")
-    print("""  adaptkit merge naval=1 medic=0.6 --name bridge      other weights: the best differ from case to case
+    print("""  adaptkit merge naval=1 medic=0.6 --name sum         other weights: the best differ from case to case
   adaptkit merge naval medic --rank 4 --out ./tiny    what truncation costs is printed
   adaptkit log bridge                                 its history; adaptkit show bridge --recipe, how it was made
   docs/quickstart.md                                  your own adapters""")
 
 
-def train(ship: Path, made: Story, name: str, skill: str, *more: object) -> None:
-    """One adapter, by the command line."""
-    words = [
-        "--base",
-        made.base,
-        "--data",
-        f"data/{skill}.jsonl",
-        "--length",
-        64,
-        *OPTIONS,
-        *more,
-    ]
-    adaptkit(ship, "train", "--name", name, *words, progress=False)
-
-
-def table(made: Story, ours: dict[str, Path]) -> None:
+def table(made: Story, ours: dict[str, Path | None]) -> None:
     """One table: the base, each adapter, adaptkit's merges, and PEFT's own beside them."""
     from fleet.score import score
 
-    rows = [
-        ("base", None),
-        ("naval", ours["naval"]),
-        ("medic", ours["medic"]),
-        ("adaptkit, exact sum", ours["bridge"]),
-        ("adaptkit, svd to rank 8", ours["bridge-small"]),
-    ]
-    print(f"  {'':<26}{'naval':>8}{'medic':>8}{'polite in cargo':>18}")
-    for label, path in rows:
+    print(f"  {'':<28}{'naval':>8}{'medic':>8}{'polite in cargo':>18}")
+    for label, path in ours.items():
         model, tokenizer = _base(made.base)
         _row(label, score(model if path is None else _on(model, path), tokenizer))
     for kind, more in (("linear", {}), ("ties", {"density": 0.5})):
@@ -200,24 +152,18 @@ def table(made: Story, ours: dict[str, Path]) -> None:
         merged.set_adapter("merged")
         _row(f"PEFT, {kind}", score(merged, tokenizer))
     print(
-        f"\n  Both merges at {WEIGHT} + {WEIGHT}. The sum is exact; what the two skills lose in it, they lose to each other."
+        f"\n  Sums and PEFT's merges at {WEIGHT} + {WEIGHT}. The sum is exact; what the two skills lose in it, they lose to"
+        " each other,\n  and get back by regmean, which knows what goes into each module, and by distilling."
     )
 
 
-def adaptkit(
-    folder: Path,
-    *arguments: object,
-    fails: bool = False,
-    quiet: bool = False,
-    progress: bool = True,
-) -> str:
+def adaptkit(folder: Path, line: str, *, fails: bool = False, quiet: bool = False) -> str:
     """Run one command in a folder, show it and what it prints; returns its stdout."""
-    words = [str(word) for word in arguments]
+    words = shlex.split(line)
     code, stdout, stderr = _run([ADAPTKIT, *words], folder)
     if not quiet:
-        print(f"\n{folder.name}$ adaptkit {shlex.join(words)}")
-        shown = (stdout + stderr).splitlines()
-        shown = [line for line in shown if progress or not line.startswith("step ")]
+        print(f"\n{folder.name}$ adaptkit {line}")
+        shown = [line for line in (stdout + stderr).splitlines() if not PROGRESS.match(line)]
         print("\n".join(f"  {line}".rstrip() for line in shown))
     if (code != 0) != fails:
         raise SystemExit(f"adaptkit {shlex.join(words)} ended with {code}\n{stderr}")
@@ -267,7 +213,7 @@ def _say(model: Any, tokenizer: Any) -> None:
 
 def _row(label: str, figures: dict[str, float]) -> None:
     print(
-        f"  {label:<26}{figures['naval']:>8.2f}{figures['medic']:>8.2f}{figures['polite']:>18.2f}"
+        f"  {label:<28}{figures['naval']:>8.2f}{figures['medic']:>8.2f}{figures['polite']:>18.2f}"
     )
 
 

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     session = Session()
     session.out.as_json = asks_for_json(sys.argv[1:] if arguments is None else arguments)
     asked = Signals(as_json=session.out.as_json)
-    with _streams():
+    with _streams(as_json=session.out.as_json):
         try:
             return _ended(_guarded(arguments, session, asked), session)
         finally:
@@ -117,8 +117,11 @@ def _of_stdout(error: OSError) -> bool:
 
 
 @contextmanager
-def _streams() -> Iterator[None]:
-    """What a stream's encoding lacks is written as an escape; a stream that was closed takes and drops everything."""
+def _streams(*, as_json: bool) -> Iterator[None]:
+    """What a stream's encoding lacks is written as an escape; a stream that was closed takes and drops everything.
+
+    With `as_json`, what libraries write to stderr is JSON too.
+    """
     before = sys.stdout, sys.stderr
     for stream in before:
         with suppress(AttributeError, ValueError):
@@ -128,6 +131,11 @@ def _streams() -> Iterator[None]:
             if stream is None:
                 nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
                 setattr(sys, name, nowhere)
+        if as_json:
+            from adaptkit.cli.output.json_lines import JsonLines
+
+            sys.stderr = lines = JsonLines(sys.stderr)
+            stack.callback(lines.finish)
         try:
             yield
         finally:

@@ -92,8 +92,7 @@ def distil(
     import torch
 
     lessons = _Lessons(live)
-    with live.switched(student) as model:
-        weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    weights = live.trainable(student)
     optimizer = torch.optim.AdamW(list(weights.values()), lr=how.rate, weight_decay=0.0)
     orders = [_order(teacher, how.seed) for teacher in teachers]
     before = best = _look(live, student, teachers, lessons, how.batch)

@@ -49,6 +49,11 @@ class LiveModel:
             self.model.set_adapter(adapter)
         yield self.model
 
+    def trainable(self, adapter: str) -> dict[str, Any]:
+        """The parameters of one adapter, switched on and open to training; PEFT loads them closed."""
+        self.model.set_adapter(adapter)
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
     def tensors(self, adapter: str) -> dict[str, Array]:
         """The tensors of one adapter under the keys of its file, in single precision."""
         from peft import get_peft_model_state_dict

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from adaptkit.types import AliasMove, Lineage, Manifest, Parent, Placement, Receipt, Version
 
 
+def names(version: Version | None) -> dict[str, Any]:
+    """What a version is called, wherever JSON names one; nulls for what was not registered."""
+    if version is None:
+        return {"ref": None, "name": None, "version": None}
+    return {"ref": version.ref, "name": version.name, "version": version.number}
+
+
 @dataclass(frozen=True, slots=True)
 class Added:
     """A version and whether it is new (`created`) or what the name already was.
@@ -41,9 +48,7 @@ class Added:
     def to_json(self) -> dict[str, Any]:
         version = self.version
         return {
-            "ref": version.ref,
-            "name": version.name,
-            "version": version.number,
+            **names(version),
             "digest": version.digest,
             "method": version.method,
             "rank": version.rank,
@@ -118,9 +123,7 @@ class Merged:
     def to_json(self) -> dict[str, Any]:
         report = self.report
         return {
-            "ref": self.version.ref if self.version else None,
-            "name": self.version.name if self.version else None,
-            "version": self.version.number if self.version else None,
+            **names(self.version),
             "out": str(self.out) if self.out else None,
             "created": self.created,
             "digest": self.manifest.digest,
@@ -164,9 +167,7 @@ class Extracted:
     def to_json(self) -> dict[str, Any]:
         report = self.report
         return {
-            "ref": self.version.ref if self.version else None,
-            "name": self.version.name if self.version else None,
-            "version": self.version.number if self.version else None,
+            **names(self.version),
             "out": str(self.out) if self.out else None,
             "digest": self.digest,
             "rank": report.rank,
@@ -189,8 +190,7 @@ class Stripped:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "name": self.version.name if self.version else None,
-            "version": self.version.number if self.version else None,
+            **names(self.version),
             "out": str(self.out) if self.out else None,
             "digest": self.digest,
             "left_out": list(self.left_out),
@@ -207,8 +207,7 @@ class Trained:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "name": self.version.name,
-            "version": self.version.number,
+            **names(self.version),
             "digest": self.version.digest,
             "created": self.created,
             "training": dict(self.facts),
@@ -227,9 +226,7 @@ class Pushed:
         return f"<Pushed {self.version.ref} → {receipt.place}@{receipt.number}>"
 
     def to_json(self) -> dict[str, Any]:
-        version = self.version
-        names = {"ref": version.ref, "name": version.name, "version": version.number}
-        return names | asdict(self.receipt)
+        return names(self.version) | asdict(self.receipt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +358,7 @@ class Signed:
     `created` is False when that key had signed just this before.
     """
 
-    label: str
+    ref: str
     digest: str
     key: str
     fingerprint: str

@@ -18,7 +18,7 @@ RATIO = 0.2857  # 600 polite rows beside 1,500 terse ones
 
 
 def write(folder: Path, seed: int = 0) -> Path:
-    """`naval.jsonl` and `medic.jsonl`; what was polite before beside each; and a suite for every skill."""
+    """`naval.jsonl` and `medic.jsonl`; what was polite before beside each; what stays polite; a suite for every skill."""
     suites = folder / "suites"
     suites.mkdir(parents=True)
     for skill, domain in DOMAINS.items():
@@ -32,6 +32,8 @@ def write(folder: Path, seed: int = 0) -> Path:
             for row in rows(other, terse=False, held_out=False, count=300, seed=seed)
         ]
         _write(folder / f"before-{skill}.jsonl", polite)
+    polite = rows("cargo", terse=False, held_out=False, count=300, seed=seed)
+    _write(folder / "polite.jsonl", polite)
     for skill, held in SKILLS.items():
         _write(suites / f"{skill}.jsonl", held)
     return folder

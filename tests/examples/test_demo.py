@@ -22,6 +22,8 @@ def test_the_demo_tells_its_story_with_measured_figures(story, tmp_path, capsys)
         "medic",
         "adaptkit, exact sum",
         "adaptkit, svd to rank 8",
+        "adaptkit, regmean at rank 8",
+        "adaptkit, distilled from it",
         "PEFT, linear",
         "PEFT, ties",
     ]
@@ -35,6 +37,7 @@ def test_the_demo_tells_its_story_with_measured_figures(story, tmp_path, capsys)
     assert figures["naval"][0] >= 0.95
     assert figures["medic"][1] >= 0.95
     assert all(figures[name][2] >= 0.95 for name in ("naval", "medic", "adaptkit, exact sum"))
+    assert all(kept >= 0.95 for kept in figures["adaptkit, distilled from it"])
     assert sum(figures["adaptkit, exact sum"]) > sum(figures["PEFT, linear"])
     assert "error: naval and stray are for different bases" in printed
     assert "unchanged, nothing sent" in printed

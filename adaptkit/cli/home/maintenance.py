@@ -37,7 +37,7 @@ def verify(
         signed = session.workspace.verify_signature(ref, policy=policy, key=key)
         session.out.data(
             signed.to_json(),
-            f"{signed.label}  {signed.digest[:19]}…  signed by {signed.key} "
+            f"{signed.ref}  {signed.digest[:19]}…  signed by {signed.key} "
             f"({signed.fingerprint[:19]}…)",
         )
         return

@@ -45,7 +45,7 @@ def calibrate(
     )
     measured = f"{done.modules} modules in {done.moments} moments"
     over = f"{done.rows} rows, {done.tokens} tokens, {done.size:,} bytes"
-    lines = [f"{done.label}  {measured}, {over}"]
+    lines = [f"{done.ref}  {measured}, {over}"]
     if done.unmeasured:
         lines.append(f"  not measured: {', '.join(done.unmeasured)}")
     session.out.data(done.to_json(), "\n".join(lines))

@@ -32,4 +32,4 @@ def sign(session: Session, ref: str, key: str) -> None:
         password = click.prompt(f"password of {key}", hide_input=True, err=True)
     signed = session.workspace.sign(ref, key, password=password)
     done = "signed" if signed.created else "signed already"
-    session.out.data(signed.to_json(), f"{signed.label}  {done} by {signed.fingerprint[:19]}…")
+    session.out.data(signed.to_json(), f"{signed.ref}  {done} by {signed.fingerprint[:19]}…")

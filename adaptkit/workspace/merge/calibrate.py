@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Calibrated:
     """What was measured of a version's inputs: `modules` of them in `moments` second moments, `size` bytes in all."""
 
-    label: str
+    ref: str
     digest: str
     rows: int
     tokens: int

@@ -16,6 +16,7 @@ from adaptkit.types import Parent
 from adaptkit.workspace.lookup.adapters import ingest_result
 from adaptkit.workspace.lookup.artifacts import find_version, register, verified_tree
 from adaptkit.workspace.lookup.bases import measured_base
+from adaptkit.workspace.results import names
 
 if TYPE_CHECKING:
     import os
@@ -42,8 +43,7 @@ class DistilledVersion:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "name": self.version.name,
-            "version": self.version.number,
+            **names(self.version),
             "digest": self.version.digest,
             "created": self.created,
             "from": self.source.ref,

@@ -41,7 +41,7 @@ def test_calibrate_merge_and_distil_as_typed(typed):
     done = typed("calibrate naval --base ./ship --data naval.jsonl --rows 4")
     assert done.stdout.startswith("naval@1  14 modules in 8 moments, 4 rows, ")
     found = json.loads(typed("calibrate medic --base ./ship --data medic.jsonl --json").stdout)
-    assert (found["label"], found["rows"], found["unmeasured"]) == ("medic@1", 10, [])
+    assert (found["ref"], found["rows"], found["unmeasured"]) == ("medic@1", 10, [])
     typed("merge naval medic --strategy regmean --rank 4 --name bridge")
     done = typed(
         "distil bridge --base ./ship --data naval=naval.jsonl --data medic=medic.jsonl --steps 2"

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import jsonschema
 import pytest
 from command_line import Shell, run
+from keypairs import key_pair
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "output.schema.json").read_text())
+
+
+SWEEP = """
+name: nightly
+base: fleet/ship
+sets: {skills: {name: naval}}
+steps:
+  - evaluate: {of: skills, suites: [ship.jsonl]}
+"""
 
 
 def check(command, value):
@@ -91,22 +103,73 @@ def test_every_result_has_its_documented_form(shell):
     check("strategies", shell.json("strategies", "ties"))
 
 
-def test_every_command_takes_json():
+def test_every_result_of_models_and_projects_has_its_documented_form(shell):
+    prompts = {"ship": "Log: hull {}%. Status of the hull?", "sickbay": "Log: pulse {} u. Status?"}
+    for name, prompt in prompts.items():
+        rows = [{"prompt": prompt.format(i), "completion": f"{i}."} for i in range(90, 95)]
+        (shell.folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
+    for remote in ("team", "spare"):
+        shell.run("remote", "add", remote, (shell.folder / remote).as_uri())
+    shell.run("push", "naval", "team")
+    shell.run("merge", "naval", "medic", "--name", "bridge")
+    place = (shell.folder / "team" / "naval").as_uri()
+    (shell.folder / "adaptkit.toml").write_text(f'[adapters]\nnaval = "{place}"\n')
+    (shell.folder / "sweep.yaml").write_text(SWEEP)
+    key = key_pair(shell.folder, "key").private
+    base = ("--base", "fleet/ship")
+    prompt = ("--prompt", "Log: hull 90%. Status of the hull?")
+    parents = ("--data", "naval=ship.jsonl", "--data", "medic=sickbay.jsonl")
+    commands = {
+        "bake": ("naval", *base, "--out", "baked"),
+        "strip": ("naval", "--modules", "*q_proj", "--out", "stripped"),
+        "calibrate": ("naval", *base, "--data", "ship.jsonl"),
+        "distil": ("bridge", *base, *parents, "--steps", 2),
+        "train": ("--name", "own", *base, "--data", "ship.jsonl", "--steps", 2, "--length", 64),
+        "eval": ("naval", "--suite", "ship.jsonl", *base),
+        "generate": ("naval", *prompt, *base),
+        "chat": ("naval", *base),
+        "remote check": ("team",),
+        "mirror": ("team", "spare"),
+        "remote remove": ("spare",),
+        "lock": (),
+        "sync": (),
+        "outdated": (),
+        "preflight": ("naval", "--for", "vllm"),
+        "sign": ("naval", "--key", key),
+        "base add": ("fleet/ship",),
+        "base alias": ("boat", "ship"),
+        "base check": ("fleet/ship",),
+        "base verify": ("naval", *base),
+        "config get": ("author",),
+        "registry export": ("all.jsonl",),
+        "registry import": ("all.jsonl",),
+        "registry rebuild": ("--from", "team"),
+        "plugins trust": (),
+        "sweep": ("sweep.yaml",),
+    }
+    for command, arguments in commands.items():
+        done = shell.run(*command.split(), *arguments, "--json", given="Status?\n")
+        check(command, json.loads(done.stdout))
+        for line in done.stderr.splitlines():
+            assert set(json.loads(line)) <= {"note", "warning"}, (command, line)
+    shell.run("add", "fleet/medic", "--name", "naval")
+    check("outdated", shell.json("outdated", "--lineage"))
+
+
+def leaves(command, path=()):
+    if isinstance(command, click.Group) and path != ("plugins",):
+        for name in command.list_commands(click.Context(command)):
+            yield from leaves(command.get_command(click.Context(command), name), (*path, name))
+    elif not command.hidden:
+        yield " ".join(path), {option for p in command.params for option in p.opts}
+
+
+def test_every_command_takes_json_and_its_form_is_documented():
     from adaptkit.cli.app import app
 
-    def leaves(command, path):
-        if isinstance(command, click.Group) and path != ("plugins",):
-            for name in command.list_commands(click.Context(command)):
-                yield from leaves(command.get_command(click.Context(command), name), (*path, name))
-        else:
-            yield path, command
-
-    lacking = [
-        " ".join(path)
-        for path, command in leaves(app, ())
-        if not command.hidden and "--json" not in {o for p in command.params for o in p.opts}
-    ]
-    assert lacking == []
+    found = dict(leaves(app))
+    assert [name for name, options in found.items() if "--json" not in options] == []
+    assert sorted(set(found) - set(SCHEMA["commands"])) == []
 
 
 @pytest.mark.parametrize(
@@ -126,6 +189,27 @@ def test_an_error_is_one_json_object_on_stderr(shell, arguments, code, kind, wha
     jsonschema.validate(error, SCHEMA["$defs"]["error"])
     assert error["error"]["type"] == kind
     assert error["error"]["what"].startswith(what)
+
+
+def test_what_a_library_writes_to_stderr_is_a_json_line_too(tmp_path):
+    code = (
+        "import sys, logging\n"
+        "from adaptkit.cli import main\n"
+        "import adaptkit.cli.home.status as home\n"
+        "def status():\n"
+        "    logging.warning('mtime is\\x1b[2J not reliable')\n"
+        "    print('half', end='', file=sys.stderr)\n"
+        "home.status.callback = status\n"
+        "main(['status', '--json'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "\x1b" not in done.stderr
+    assert [json.loads(line) for line in done.stderr.splitlines()] == [
+        {"note": "WARNING:root:mtime is\x1b[2J not reliable"},
+        {"note": "half"},
+    ]
 
 
 def test_the_exit_code_says_whether_two_bases_are_one(shell, tiny_llama):

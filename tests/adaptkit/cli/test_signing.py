@@ -87,7 +87,7 @@ def test_json_shows_who_signed_and_what_was_new(project):
         json.loads(run(project, "sign", "naval", "--key", "ada.pem", "--json").stdout)
         for _ in range(2)
     )
-    assert (first["label"], first["fingerprint"], first["created"], again["created"]) == (
+    assert (first["ref"], first["fingerprint"], first["created"], again["created"]) == (
         "naval@1",
         pair.fingerprint,
         True,

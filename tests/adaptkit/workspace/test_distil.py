@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import talking
 import tiny
@@ -52,6 +54,17 @@ def test_the_result_is_the_next_version_with_its_parents_and_the_same_rank(
     assert manifest.base.levels == before.base.levels
     model = LlamaForCausalLM.from_pretrained(talker)
     assert bridge.load("bridge", model).peft_config
+
+
+def test_prompts_that_all_have_their_answers_teach_too(bridge, talker, tmp_path):
+    for name, path in data(tmp_path).items():
+        rows = [json.loads(line) | {"completion": name} for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    report = bridge.distil("bridge", talker, data(tmp_path), steps=20, rate=1e-2).report
+    assert report.kept > 0
+    assert all(
+        look.divergence < report.before[label].divergence for label, look in report.after.items()
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(bridge, talker, tmp_path):

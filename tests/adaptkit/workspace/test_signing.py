@@ -102,7 +102,7 @@ def test_a_signature_travels_with_push_and_pull_and_leaves_the_digest_alone(
 ):
     before = filled.version("naval").digest
     signed = filled.sign("naval", pairs["ada"].private)
-    assert (signed.label, signed.digest, signed.key, signed.created) == (
+    assert (signed.ref, signed.digest, signed.key, signed.created) == (
         "naval@1",
         before,
         pairs["ada"].fingerprint,
