@@ -136,7 +136,7 @@ def serve(
             placement = session.workspace.plan_serving(
                 base, preload, memory=parse_size(memory, "--memory"), options=options
             )
-            click.echo("\n".join(lines(placement)), err=True)
+            session.out.say(lines(placement))
         app = session.workspace.serving_app(
             base, preload, options=options, placement=placement, keys=keys, force=force
         )

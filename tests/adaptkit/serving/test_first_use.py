@@ -35,7 +35,7 @@ def test_many_that_wait_pull_once(lent, served_base):
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(lambda _: adapters.resolve(LENT), range(8)))
     assert found == {("lent@1", lent.version("lent").digest)}
-    assert [event.kind for event in lent.events()].count("pulled") == 1
+    assert [event.verb for event in lent.events()].count("pulled") == 1
 
 
 def test_what_is_of_another_base_is_refused_and_not_pulled(lent, tmp_path):

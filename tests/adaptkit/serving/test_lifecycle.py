@@ -119,7 +119,7 @@ def test_the_plan_is_printed_before_the_server_starts(server):
     assert plan["slots"] == 3
     assert plan["used"] <= plan["memory"] == 60_000_000
     lines = server.log.read_text().splitlines()
-    assert any(line.startswith("60.0 MB for base, planned for ") for line in lines)
+    assert any(json.loads(line)["note"].startswith("60.0 MB for base, ") for line in lines[:1])
     page = httpx.get(f"{server.url}/metrics", timeout=60).text
     assert f"adaptkit_device_bytes {(plan['slots'] + 1) * plan['slot']}\n" in page
 
