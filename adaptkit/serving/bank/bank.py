@@ -17,7 +17,7 @@ from threading import Condition, local
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import NoRoom, Refused
-from adaptkit.serving.bank.factors import AdapterFactors, read_factors, why_not_shared
+from adaptkit.serving.bank.factors import AdapterFactors, judged, read_factors
 from adaptkit.serving.bank.gate import Gate
 from adaptkit.serving.bank.host import HostTier
 from adaptkit.serving.bank.layers import check_size, find_layer
@@ -91,7 +91,8 @@ class Bank:
 
     def read(self, source: OpenAdapter) -> AdapterFactors | WholeWeights:
         """An opened adapter as the bank holds it; refused here when it can never run on this model."""
-        if reason := why_not_shared(source):
+        reason, modules = judged(source)
+        if reason:
             if self.base is None:
                 raise Refused(
                     f"cannot serve {source.label}",
@@ -99,7 +100,7 @@ class Bank:
                     fix="give the bank its base: Bank(model, base=DIR)",
                 )
             return read_whole(source, self.base, reason, self._parameters)
-        factors = read_factors(source, self.dtype)
+        factors = read_factors(source, modules, self.dtype)
         if factors.rank > self.rank_limit:
             raise Refused(
                 f"cannot serve {source.label}",

@@ -10,12 +10,12 @@ from adaptkit.errors import AdaptkitError, BadWeights
 from adaptkit.extend import LowRank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.extend import Array
+    from adaptkit.extend import Array, Module
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,12 +30,6 @@ class Factors:
     def rank(self) -> int:
         return int(self.A.shape[0])
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the tensors hold."""
-        parts = [self.A, self.B] if self.bias is None else [self.A, self.B, self.bias]
-        return sum(part.numel() * part.element_size() for part in parts)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdapterFactors:
@@ -43,39 +37,38 @@ class AdapterFactors:
 
     label: str
     modules: Mapping[str, Factors]
-
-    @property
-    def rank(self) -> int:
-        """The largest rank over the modules."""
-        return max(factors.rank for factors in self.modules.values())
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that all tensors hold."""
-        return sum(factors.nbytes for factors in self.modules.values())
+    rank: int
+    """The largest rank over the modules."""
+    nbytes: int
+    """Bytes that all tensors hold."""
 
 
 def why_not_shared(source: OpenAdapter) -> str:
     """Why an adapter cannot share a batch with others, as a clause; empty if it can."""
+    return judged(source)[0]
+
+
+def judged(source: OpenAdapter) -> tuple[str, tuple[Module, ...]]:
+    """Why an adapter cannot share a batch, empty if it can; and then its modules."""
     method, view = source.method, source.adapter
     if reason := method.unmergeable(view):
-        return reason
+        return reason, ()
     if (need := method.needs(view)) != "nothing":
-        return f"its update depends on the base's {need}"
+        return f"its update depends on the base's {need}", ()
     if extras := method.extras(view):
-        return f"it brings the tensor '{extras[0]}', which is no low-rank update"
+        return f"it brings the tensor '{extras[0]}', which is no low-rank update", ()
     modules = method.modules(view)
     for module in modules:
         if module.parts != 1 or module.kind not in {"linear", "conv1d"}:
-            return f"it changes '{module.name}', a layer of the kind {module.kind}"
+            return f"it changes '{module.name}', a layer of the kind {module.kind}", ()
     try:
         first = method.delta(view, modules[0])
     except AdaptkitError as error:
-        return error.summary
-    return "" if isinstance(first, LowRank) else "its updates are not low-rank"
+        return error.summary, ()
+    return ("", modules) if isinstance(first, LowRank) else ("its updates are not low-rank", ())
 
 
-def read_factors(source: OpenAdapter, dtype: Any) -> AdapterFactors:
+def read_factors(source: OpenAdapter, modules: Sequence[Module], dtype: Any) -> AdapterFactors:
     """Read every module's factors, the scale multiplied into B, in a torch dtype on the CPU.
 
     They are views of one buffer: one allocation and one look for NaN, whatever the number of modules.
@@ -84,9 +77,9 @@ def read_factors(source: OpenAdapter, dtype: Any) -> AdapterFactors:
 
     method, view = source.method, source.adapter
     updates: list[tuple[str, LowRank]] = []
-    for module in method.modules(view):
+    for module in modules:
         delta = method.delta(view, module)
-        assert isinstance(delta, LowRank)  # `why_not_shared` has looked
+        assert isinstance(delta, LowRank)  # `judged` has looked
         updates.append((module.name, delta))
     parts = [part for _, d in updates for part in (d.A, d.B, d.bias) if part is not None]
     buffer = torch.empty(sum(part.size for part in parts), dtype=dtype)
@@ -99,6 +92,8 @@ def read_factors(source: OpenAdapter, dtype: Any) -> AdapterFactors:
         values = to_torch(array)
         if scale == 1.0:
             target.copy_(values)
+        elif dtype is torch.float32:  # the same numbers, in half the time
+            target.copy_(values).mul_(scale)
         else:
             torch.mul(values.to(torch.float32), scale, out=target)
         return target
@@ -117,7 +112,8 @@ def read_factors(source: OpenAdapter, dtype: Any) -> AdapterFactors:
             why=f"the factors of '{_broken(found)}' hold NaN or Inf",
             fix="use an earlier checkpoint",
         )
-    return AdapterFactors(source.label, found)
+    rank = max(factors.rank for factors in found.values())
+    return AdapterFactors(source.label, found, rank, buffer.nbytes)
 
 
 def _broken(found: Mapping[str, Factors]) -> str:

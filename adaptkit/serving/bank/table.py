@@ -32,6 +32,7 @@ class ModuleTable:
     def __init__(self, layer: Layer, slots: int, rank: int, dtype: Any) -> None:
         import torch
 
+        self.rank = rank
         self.name, self.outputs, self.inputs = layer.name, layer.outputs, layer.inputs
         device = next(layer.module.parameters()).device
         self.A = torch.zeros(slots + 1, rank, self.inputs, dtype=dtype, device=device)
@@ -47,18 +48,21 @@ class ModuleTable:
 
     def growth(self, rank: int) -> int:
         """How many bytes more a rank would take."""
-        more = max(0, rank - self.A.shape[1])
-        return int(more * self.A.shape[0] * (self.inputs + self.outputs) * self.A.element_size())
+        more = max(0, rank - self.rank)
+        return more and int(
+            more * self.A.shape[0] * (self.inputs + self.outputs) * self.A.element_size()
+        )
 
     def grow(self, rank: int) -> None:
         """Make room for a larger rank."""
         import torch
 
-        more = rank - self.A.shape[1]
+        more = rank - self.rank
         if more > 0:
             self.A, self.B = (
                 torch.nn.functional.pad(stack, (0, 0, 0, more)) for stack in (self.A, self.B)
             )
+            self.rank = rank
 
     def write(self, slot: int, factors: Factors) -> None:
         """Put an adapter's factors into a slot that no batch uses."""
