@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 REPORT = Path(__file__).parent.parent / "docs" / "serving-benchmarks.md"
 BEGIN, END = "<!-- measured: benchmarks/serving.py -->", "<!-- end of measured -->"
 HIDDEN, LAYERS, RANK, ROWS = 256, 4, 8, 32
-FEW = 5  # rounds that are always made
-PATIENCE = 8.0  # seconds for the others
+FEW = 3  # rounds that are always made
+PATIENCE = 4.0  # seconds for the others
 
 
 class Times:
@@ -343,7 +343,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="adaptkit-bench-") as name:
         base = save_base(Path(name) / "base", *((64, 2) if small else (HIDDEN, LAYERS)))
         folders = save_adapters(base, Path(name) / "adapters", 40 if small else 128, RANK)
-        rounds = 3 if small else 9
+        rounds = 3 if small else 7
         works = swaps(base, folders, rounds) + eviction(base, folders, rounds)
         works += distinct(base, folders, rounds)
         print("swaps, eviction:", *works, sep="\n", file=sys.stderr)

@@ -7,6 +7,7 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import NotFound
+from adaptkit.serving.bank.memory import out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +100,9 @@ class HostTier:
         """Load; when memory is short, once more after every adapter that is not pinned was dropped."""
         try:
             return known.load()
-        except MemoryError:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             with self._lock:
                 idle = [key for key in self._held if key not in self._pinned]
                 for key in idle:

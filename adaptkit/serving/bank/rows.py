@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,29 @@ class Rows:
     """What modules remember of this batch from one step to the next."""
 
     @cached_property
+    def groups(self) -> Groups:
+        """The entries by slot, padded to the same number in each."""
+        first, last = min(self.distinct), max(self.distinct)
+        taken: Counter[int] = Counter()
+        at = []
+        for slot, _, _ in self.entries:
+            at.append((slot, taken[slot]))
+            taken[slot] += 1
+        most = max(taken.values())
+        places = [(slot - first) * most + number for slot, number in at]
+        count, device = len(places), self.slots.device
+        full = (last + 1 - first) * most == count
+        order = sorted(range(count), key=places.__getitem__) if full else None
+        return Groups(
+            first,
+            last + 1,
+            most,
+            _indices(places, device),
+            None if order is None else _indices(order, device),
+            in_order=places == list(range(count)) and full,
+        )
+
+    @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """The rows of each adapter apart, made when first needed."""
         every = list(range(self.count))
@@ -60,6 +84,21 @@ class Rows:
             )
             for slot, (rows, weights) in sorted(mine.items())
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Slots `first` to `end` with room for `most` entries each; `places` is where each entry stands.
+
+    `order` is the entry that stands in each place, where none is empty; `in_order` when that is entry i in place i.
+    """
+
+    first: int
+    end: int
+    most: int
+    places: Tensor
+    order: Tensor | None
+    in_order: bool
 
 
 @dataclass(slots=True, eq=False)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import Refused
 from adaptkit.serving.bank.kernels import (
     add_gathered,
+    add_groups,
     add_segments,
     gather,
+    prefer_groups,
     prefer_segments,
     with_fixed,
 )
@@ -109,6 +111,10 @@ class ModuleTable:
             output = output.clone()
         if prefer_segments(plan.slots.shape[0], len(plan.distinct), x.shape[1]):
             add_segments(x, output, A, B, plan)
+        elif kept.factors is None and prefer_groups(
+            plan, kept.rank, self.inputs + self.outputs, x.shape[1]
+        ):
+            add_groups(x, output, A, B, plan)
         else:
             add_gathered(x, output, *self._gathered(A, B, plan, kept, x.shape[1]), plan)
         if self.bias is not None:
