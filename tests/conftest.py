@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from filelock import FileLock
-from once import folder_of_the_run, once
+from once import once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,8 +108,19 @@ def workspace(tmp_path: Path):
 
 @pytest.fixture(scope="session")
 def story(tmp_path_factory: pytest.TempPathFactory):
-    """The really trained base and adapters of the examples; one worker trains, if they are not kept from before."""
-    from fleet.cache import story as make
+    """The really trained base and adapters that `adaptkit demo` writes, and an adapter of another base."""
+    from adaptkit import Workspace
+    from fleet.cache import Story
+    from fleet.models import make_adapter, make_base
 
-    with FileLock(folder_of_the_run(tmp_path_factory) / "story.lock"):
-        return make(say=lambda _: None)
+    def make(folder: Path) -> None:
+        with Workspace.init(folder / "home") as workspace:
+            workspace.write_demo(folder / "fleet")
+        make_base(folder / "other-base", seed=1, steps=30)
+        make_adapter(folder / "other-base", folder / "stray", "naval", steps=10)
+
+    made = once(tmp_path_factory, "story", make)
+    fleet = made / "fleet"
+    return Story(
+        fleet / "ship", fleet / "naval", fleet / "medic", made / "other-base", made / "stray"
+    )

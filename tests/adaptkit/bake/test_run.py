@@ -321,18 +321,21 @@ def test_a_value_that_does_not_fit_its_dtype_leaves_nothing_visible(
 
 
 def test_the_logits_of_a_prompt_are_compared_with_the_live_adapter(workspace, story, tmp_path):
-    workspace.add(story.naval, "naval", base=str(story.base))
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    base = tmp_path / "base"
+    LlamaForCausalLM.from_pretrained(story.base, dtype="float32").save_pretrained(base)
+    AutoTokenizer.from_pretrained(story.base).save_pretrained(base)
+    workspace.add(story.naval, "naval", base=str(base))
     baked = workspace.bake(
-        "naval", story.base, tmp_path / "out", check="Log: hull 90%. Status of the hull?"
+        "naval", base, tmp_path / "out", check="Log: hull 90%. Status of the hull?"
     )
     assert baked.apart is not None
     assert 0 <= baked.apart < 1e-5
     from adaptkit.bake.check_logits import check_logits
 
     with pytest.raises(BakeError, match="does not answer like the live adapter"):
-        check_logits(
-            story.base, story.medic, tmp_path / "out", "Log: pulse 80 u. Status of the pulse?"
-        )
+        check_logits(base, story.medic, tmp_path / "out", "Log: pulse 80 u. Status of the pulse?")
 
 
 def test_without_sync_the_bytes_are_the_same_and_no_shard_is_synced(
