@@ -35,8 +35,10 @@ def start_engine(
     keys: Path | None = None,
 ) -> None:
     """Run another engine with the workspace in its environment, behind the gateway where it can load adapters."""
+    from adaptkit.workspace.serve import SLOTS
+
     engine = session.workspace.plugins.engine(name)
-    slots, limit = how["slots"], how["rank_limit"]
+    slots, limit = how["slots"] or SLOTS, how["rank_limit"]
     inner = ("127.0.0.1", _free_port()) if engine.gateway else (host, port)
     command = engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit)
     home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}

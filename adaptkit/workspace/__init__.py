@@ -8,7 +8,7 @@ from __future__ import annotations
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
 from adaptkit.workspace import demo as demonstration
-from adaptkit.workspace import gateway
+from adaptkit.workspace import gateway, placement
 from adaptkit.workspace import serve as serving
 from adaptkit.workspace.adapters import add as adding
 from adaptkit.workspace.adapters import aliases, bulk, history
@@ -142,6 +142,7 @@ class Workspace(Context):
 
     # serve
     serving_app = serving.serving_app
+    plan_serving = placement.plan_serving
     preflight = serving.preflight
     deployable = serving.deployable
     gateway_app = gateway.gateway_app
