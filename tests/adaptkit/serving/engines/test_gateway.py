@@ -183,10 +183,7 @@ def test_the_engine_has_the_workspace_in_its_environment_and_ends_with_the_gatew
             process.send_signal(how)
             process.wait(30)
             with pytest.raises(httpx.TransportError):
-                for _ in range(
-                    10_000
-                ):  # after SIGKILL it is Linux that ends the engine, in its time
-                    httpx.get(f"{engine}/health")
+                until_gone(engine)
         finally:
             process.kill()
 
