@@ -34,6 +34,39 @@ def adapter_bytes(base: Shape, rank: int, layers: str) -> int:
     return rank * sizes[layers] * base.layers * 2
 
 
+def plan_text() -> str:
+    """What `adaptkit serve --memory 8GiB` prints for the first base on a GPU, with 212 adapters of rank 16."""
+    from adaptkit.serving.placement import CACHED_TOKENS, Need, Wide, lines, plan
+
+    base, rank = BASES[0], 16
+    h, kv, m = base.hidden, base.kv, base.mlp
+    sizes = {
+        "q_proj": (h, h),
+        "k_proj": (kv, h),
+        "v_proj": (kv, h),
+        "o_proj": (h, h),
+        "gate_proj": (m, h),
+        "up_proj": (m, h),
+        "down_proj": (h, m),
+    }
+    modules = {
+        f"{layer}.{name}": Wide(*size, rank)
+        for layer in range(base.layers)
+        for name, size in sizes.items()
+    }
+    need = Need(
+        base="ship",
+        memory=8 << 30,
+        weights=int(base.weights_gb * 1e9),
+        cache_of_row=2 * 2 * base.layers * kv * CACHED_TOKENS,
+        itemsize=2,
+        modules=modules,
+        adapters=212,
+        on_cpu=False,
+    )
+    return "\n".join(lines(plan(need, rows=16, slots=None, host=None, most=212)))
+
+
 def table() -> str:
     """Rows of base, rank and layers."""
     rows = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from adaptkit.errors import BadAdapter, BadConfig, BadWeights, requires_extra
@@ -213,6 +214,7 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a value JSON knows")
 
 
+@lru_cache(1 << 14)  # a thousand adapters of one base have the same keys
 def normalise(key: str) -> str:
     """The key without wrapper prefixes and stray adapter names."""
     key = _WRAPPERS.sub("", key).removeprefix("module.")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +219,7 @@ def _build(
     return unknown(tensors, "its config.json names no model_type and no _class_name")
 
 
+@cache
 def _version(library: str) -> str:
     try:
         return metadata.version(library) if library else ""

@@ -35,8 +35,10 @@ def start_engine(
     keys: Path | None = None,
 ) -> None:
     """Run another engine with the workspace in its environment, behind the gateway where it can load adapters."""
+    from adaptkit.workspace.serve import SLOTS
+
     engine = session.workspace.plugins.engine(name)
-    slots, limit = how["slots"], how["rank_limit"]
+    slots, limit = how["slots"] or SLOTS, how["rank_limit"]
     inner = ("127.0.0.1", _free_port()) if engine.gateway else (host, port)
     command = engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit)
     home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}
@@ -55,7 +57,12 @@ def start_engine(
         os.execve(program, command, environment)  # noqa: S606  (the engine's own command, no shell)
     url = f"http://{inner[0]}:{inner[1]}"
     app = session.workspace.gateway_app(base, url, engine=name, rank_limit=limit, keys=keys)
-    process = subprocess.Popen([program, *command[1:]], env=environment, stdout=sys.stderr)
+    process = subprocess.Popen(
+        [program, *command[1:]],
+        env=environment,
+        stdout=sys.stderr,
+        preexec_fn=_end_with_us if sys.platform == "linux" else None,  # noqa: PLW1509
+    )
     try:
         _wait(process, engine, url)
         shown = {"engine": name, "command": list(command)}
@@ -130,6 +137,14 @@ def _ended(process: subprocess.Popen[bytes]) -> Refused:
         why=f"its exit code is {process.returncode}",
         fix="look at what it printed",
     )
+
+
+def _end_with_us() -> None:
+    """Have Linux end the engine when this process is killed: it would go on holding the device's memory."""
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _free_port() -> int:

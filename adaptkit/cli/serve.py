@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,9 +33,12 @@ if TYPE_CHECKING:
 @click.option(
     "--slots",
     type=click.IntRange(1, 4096),
-    default=8,
-    show_default=True,
-    help="Adapters on the device at once.",
+    help="Adapters on the device at once.  [default: 8, or as many as fit --memory]",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Plan base, cache and slots within SIZE, such as 8GiB; what cannot fit is refused.",
 )
 @click.option(
     "--rank-limit",
@@ -97,16 +100,18 @@ def serve(
     host: str,
     port: int,
     cache: str | None,
+    memory: str | None,
     keys: Path | None,
     engine: str | None,
     *,
     force: bool,
-    **how: int,
+    **how: Any,
 ) -> None:
     """Serve the base and every registered adapter over HTTP, as OpenAI's API.
 
     Each request names its adapter as its model: naval, naval@prod, naval@3, base, or a live
-    composition such as naval+medical=0.4. The REFs are loaded first and stay.
+    composition such as naval+medical=0.4. The REFs are loaded first and stay, also after a restart
+    without any. What was popular before is loaded first.
     """
     if engine is not None:
         if preload:
@@ -121,30 +126,43 @@ def serve(
 
     with requires_extra("serve", "cannot serve"):
         import uvicorn
+    from adaptkit.serving.api.listen import BACKLOG, bound, url_of
+    from adaptkit.serving.placement import lines
+
     size = None if cache is None else parse_size(cache, "--cache")
-    options = ServeOptions(host_bytes=size, **how)  # type: ignore[arg-type]
-    app = session.workspace.serving_app(base, preload, options=options, keys=keys, force=force)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("adaptkit.access").setLevel(logging.INFO)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, int(options.drain)),
+    options = ServeOptions(host_bytes=size, **how)
+    with bound(host, port) as listener:
+        placement = None
+        if memory is not None:
+            placement = session.workspace.plan_serving(
+                base, preload, memory=parse_size(memory, "--memory"), options=options
+            )
+            session.out.say(lines(placement))
+        app = session.workspace.serving_app(
+            base, preload, options=options, placement=placement, keys=keys, force=force
         )
-    )
-    url = f"http://{host}:{port}/v1"
-    session.out.done({"base": base, "url": url}, [f"serving {base} on {url}; end it with Ctrl-C"])
-    sys.stdout.flush()
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        if not server.should_exit:
-            raise
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("adaptkit.access").setLevel(logging.INFO)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=max(1, int(options.drain)),
+            )
+        )
+        listener.listen(BACKLOG)  # who reads the URL can connect
+        url = f"{url_of(listener)}/v1"
+        done = {"base": base, "url": url, "plan": placement.to_json() if placement else None}
+        session.out.done(done, [f"serving {base} on {url}; end it with Ctrl-C"])
+        sys.stdout.flush()
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            if not server.should_exit:
+                raise
 
 
 @click.command()

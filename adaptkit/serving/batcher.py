@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, NoRoom
 from adaptkit.serving import cache as kv
+from adaptkit.serving.bank.silent import check_effect
 from adaptkit.serving.sampling import Chosen, Sampling, choose, generator_for
 
 if TYPE_CHECKING:
@@ -55,11 +56,19 @@ class Batcher:
     """Runs a model with its bank in a thread of its own. Close it."""
 
     def __init__(
-        self, bank: Bank, *, rows: int = 16, queue: int = 64, ends: Sequence[int] = ()
+        self,
+        bank: Bank,
+        *,
+        rows: int = 16,
+        queue: int = 64,
+        ends: Sequence[int] = (),
+        check: bool = False,
     ) -> None:
         self.bank, self.model = bank, bank.model
         self.limit, self.queue, self.ends = rows, queue, frozenset(ends)
         self.steps = self.tokens = self.widest = 0
+        self.heard: set[str] | None = set() if check else None
+        """The adapters that were found to have an effect; None where silent ones are served."""
         self._waiting: deque[Job] = deque()
         self._active: list[Job] = []
         self._cache: Any = None
@@ -134,6 +143,9 @@ class Batcher:
                     new.append(job)
         if not new:
             return
+        new = [job for job in new if self._has_effect(job)]
+        if not new:
+            return
         try:
             cache, mask = self._prefill(new)
         except Exception as error:  # noqa: BLE001  (those that run go on)
@@ -163,6 +175,19 @@ class Batcher:
         if self._alone(job) or self._alone(beside[0]):
             return not self._active and all(other.mixture == job.mixture for other in beside)
         return self.bank.can_hold(keys)
+
+    def _has_effect(self, job: Job) -> bool:
+        """Compare an adapter's first logits with the base's; a silent one ends its request with an error."""
+        if self.heard is None:
+            return True
+        try:
+            for key in job.mixture.keys() - self.heard:
+                check_effect(self.bank, key)
+                self.heard.add(key)
+        except Exception as error:  # noqa: BLE001  (the others go on)
+            job.finish(error)
+            return False
+        return True
 
     def _alone(self, job: Job) -> bool:
         try:

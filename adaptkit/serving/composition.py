@@ -24,7 +24,7 @@ MOST_PARTS = 8
 LARGEST_WEIGHT = 100.0
 LONGEST = 1000  # characters
 GRAMMAR = f"""a model is one of
-    {BASE}   naval   naval@3   naval@prod   team/naval
+    {BASE}   naval   naval@3   naval@prod   team/naval   REMOTE:naval@3
     naval+medical=0.4   stack(naval, medical)   average(naval, medical)   parallel(naval, medical)
     {AUTO}   auto(naval, medical)   arrow(naval, medical)"""
 
@@ -34,9 +34,9 @@ _CALL = re.compile(r"(stack|average|parallel|arrow|auto)\(([^()]*)\)")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One registered adapter with its weight."""
+    """One adapter, registered or in a named remote, with its weight."""
 
-    ref: refs.NameRef | refs.DigestRef
+    ref: refs.NameRef | refs.DigestRef | refs.RemoteRef
     weight: float = 1.0
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Composition:
             return self.kind
         return f"{self.kind}({', '.join(map(str, self.parts))})"
 
-    def pinned(self, versions: Mapping[refs.NameRef | refs.DigestRef, str]) -> str:
+    def pinned(self, versions: Mapping[refs.NameRef | refs.DigestRef | refs.RemoteRef, str]) -> str:
         """The composition with exact versions in the place of its references."""
         exact = [
             versions[part.ref] + ("" if part.weight == 1 else f"={part.weight:g}")
@@ -102,7 +102,7 @@ def parse(text: str) -> Composition:
 def _part(piece: str, whole: str) -> Part:
     name, weight = refs.split_weight(piece)
     ref = refs.parse(name) if name and "://" not in name else None
-    if not isinstance(ref, (refs.NameRef, refs.DigestRef)):
+    if not isinstance(ref, (refs.NameRef, refs.DigestRef, refs.RemoteRef)):
         raise _bad(whole, f"'{piece}' is not the name of a registered adapter")
     if abs(weight) > LARGEST_WEIGHT:
         raise _bad(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from adaptkit.workspace import bake as baking
     from adaptkit.workspace import bases as known_bases
     from adaptkit.workspace import demo as demonstration
-    from adaptkit.workspace import gateway
+    from adaptkit.workspace import gateway, placement
     from adaptkit.workspace import serve as serving
     from adaptkit.workspace.adapters import add as adding
     from adaptkit.workspace.adapters import aliases, bulk, history
@@ -57,6 +57,7 @@ else:
     known_bases = operations("adaptkit.workspace.bases")
     demonstration = operations("adaptkit.workspace.demo")
     gateway = operations("adaptkit.workspace.gateway")
+    placement = operations("adaptkit.workspace.placement")
     serving = operations("adaptkit.workspace.serve")
     adding = operations("adaptkit.workspace.adapters.add")
     aliases = operations("adaptkit.workspace.adapters.aliases")
@@ -204,6 +205,7 @@ class Workspace(Context):
 
     # serve
     serving_app = serving.serving_app
+    plan_serving = placement.plan_serving
     preflight = serving.preflight
     deployable = serving.deployable
     gateway_app = gateway.gateway_app

@@ -16,8 +16,8 @@ from adaptkit.bases.compare import admits
 from adaptkit.errors import BaseMismatch, Refused, requires_extra
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
-from adaptkit.serving import composition
 from adaptkit.workspace.context.moments import kept_moments, open_moments
+from adaptkit.workspace.first_use import FirstUse
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, measured_base, same_base
@@ -30,12 +30,16 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from adaptkit.merge.moments import Moments
-    from adaptkit.refs import DigestRef, NameRef
+    from adaptkit.refs import DigestRef, NameRef, RemoteRef
+    from adaptkit.serving.placement import Placement
     from adaptkit.serving.preflight import Preflight
     from adaptkit.serving.routing import Profile
     from adaptkit.types import BaseIdentity, Version
     from adaptkit.workspace.context.context import Context
 
+_QUICK = frozenset({"number", "alias"})
+SLOTS = 8  # where neither a number nor a memory is given
+POPULARITY = "serving.json"  # in the home
 CONTEXT = 4096  # tokens, where the base's configuration does not say how many it reads
 
 
@@ -43,7 +47,8 @@ CONTEXT = 4096  # tokens, where the base's configuration does not say how many i
 class ServeOptions:
     """How much a server holds and takes at once."""
 
-    slots: int = 8
+    slots: int | None = None
+    """None is 8, or as many as fit the memory of a plan."""
     rank_limit: int = 256
     rows: int = 16
     queue: int = 64
@@ -68,10 +73,15 @@ class WorkspaceAdapters:
         self._folder = folder
         self._lock = Lock()
         self._admitted: dict[str, str] = {}
+        self._remote = FirstUse(context, base, force=force)
 
-    def resolve(self, ref: NameRef | DigestRef) -> tuple[str, str]:
+    def resolve(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, str]:
         """The version that a reference means now; `BaseMismatch` when it belongs to another base."""
+        if isinstance(ref, refs.RemoteRef):
+            ref = self._remote.here(ref)
         with self._lock:
+            if (known := self._quickly(ref)) is not None:
+                return known
             version = find_version(self._context, ref)
             if version.digest not in self._admitted:
                 self._admitted[version.digest] = self._why_not(version)
@@ -83,10 +93,27 @@ class WorkspaceAdapters:
                 )
         return version.ref, version.digest
 
+    def _quickly(self, ref: NameRef | DigestRef) -> tuple[str, str] | None:
+        """A version that was admitted before, by one query."""
+        selector = getattr(ref, "selector", None)
+        if isinstance(ref, refs.DigestRef) or (selector and selector.kind not in _QUICK):
+            return None
+        kind = selector.kind if selector else ""
+        found = self._context.registry.digest_of(
+            ref.name,
+            number=selector.number if selector and kind == "number" else None,
+            alias=selector.value if selector and kind == "alias" else None,
+        )
+        if found is None or self._admitted.get(found[1]) != "":
+            return None
+        return f"{ref.name}@{found[0]}", found[1]
+
     def load(self, digest: str, read: Callable[[OpenAdapter], Any]) -> Any:
         """Open an artifact, re-hashed, and fetched from where it was pushed when it is not here."""
         tree = verified_tree(self._context, digest)
-        with Adapter.open(tree, digest[:19]) as adapter:
+        with self._lock:
+            called = self._context.registry.refs_of(digest)
+        with Adapter.open(tree, called[-1] if called else digest[:19]) as adapter:
             method = self._context.plugins.method_for(adapter)
             method.check(adapter)
             return read(OpenAdapter(adapter, method, digest))
@@ -148,12 +175,15 @@ def serving_app(
     preload: Sequence[str] = (),
     *,
     options: ServeOptions | None = None,
+    placement: Placement | None = None,
     keys: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> Starlette:
     """The HTTP application that serves a base with the registry's adapters; `preload` is pinned.
 
-    `keys` is a TOML file whose table `[keys]` gives each API key its namespaces.
+    `placement` is what `plan_serving` returned. `keys` is a TOML file whose table `[keys]` gives each API
+    key its namespaces. Without `preload` what was pinned before stays pinned; what was popular before is
+    loaded first.
     """
     with requires_extra("serve", "cannot serve"):
         import torch
@@ -164,6 +194,8 @@ def serving_app(
     from adaptkit.serving.api.service import Service
     from adaptkit.serving.bank.bank import Bank
     from adaptkit.serving.batcher import Batcher
+    from adaptkit.serving.popularity import Popularity
+    from adaptkit.serving.warm import start
 
     options = options or ServeOptions()
     folder = user_path(base)
@@ -180,22 +212,31 @@ def serving_app(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     bank = Bank(
         model,
-        slots=options.slots,
+        slots=placement.slots if placement else options.slots or SLOTS,
         rank_limit=options.rank_limit,
-        host_bytes=options.host_bytes,
+        host_bytes=placement.host if placement else options.host_bytes,
+        device_bytes=placement.device_bytes if placement else None,
         base=folder,
     )
-    batcher = Batcher(bank, rows=options.rows, queue=options.queue, ends=_ends(model, tokenizer))
+    if placement:
+        bank.prepare({name: wide.rank for name, wide in placement.need.modules.items()})
+    popularity = Popularity(context.home.path / POPULARITY, _kept_as(identity), context.notify)
+    batcher = Batcher(
+        bank,
+        rows=options.rows,
+        queue=options.queue,
+        ends=_ends(model, tokenizer),
+        check=not force,
+    )
     service = Service(
         bank,
         tokenizer,
         batcher,
         WorkspaceAdapters(context, identity, folder=folder, force=force),
         context=getattr(model.config, "max_position_embeddings", None) or CONTEXT,
+        popularity=popularity,
     )
-    for ref in preload:
-        for digest in service.resolve(composition.parse(ref)).digests:
-            bank.pin(digest)
+    start(service, preload, context.notify)
     return make_app(service, allowed, drain=options.drain)
 
 
@@ -232,6 +273,11 @@ def preflight(
     with ExitStack() as stack, staging(context.tmp) as work:
         source, _ = open_for_merge(context, refs.parse(ref), work, stack)
         return judge(source, rules, rank_limit=rank_limit)
+
+
+def _kept_as(identity: BaseIdentity) -> str:
+    """Under what a base's popularity is kept: its strongest level."""
+    return max((str(level.value) for level in identity.levels), default=identity.name or "")
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:

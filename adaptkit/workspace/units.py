@@ -30,13 +30,16 @@ _CONDITION = re.compile(rf"\s*([^\s<>=!]+)\s*({'|'.join(CONDITION_OPS)})\s*(\S+)
 
 
 def parse_size(text: str, what: str) -> int:
-    """Bytes, from what `config.toml` says of the quota of `what`."""
+    """Bytes, from an option such as `--memory`, or from what `config.toml` says of the quota of `what`."""
     found = _SIZE.fullmatch(text)
     if found is None or found[2].lower() not in _UNITS:
+        option = what.startswith("--")
         raise AdaptkitError(
-            f"the quota of {what} is '{text}'",
+            f"{what if option else f'the quota of {what}'} is '{text}'",
             why="it is a number and a unit",
-            fix=f'for example {what} = "20 GB" below [quotas] in config.toml',
+            fix=f"for example {what} 20GB"
+            if option
+            else f'for example {what} = "20 GB" below [quotas] in config.toml',
         )
     return int(float(found[1]) * _UNITS[found[2].lower()])
 

@@ -1,11 +1,12 @@
-"""`Names`: the former names of an adapter, and the number of its next version."""
+"""`Names`: what a name means now, what an adapter was called before, and the number of its next version."""
 
 from __future__ import annotations
 
 from sqlalchemy import select
 
 from adaptkit.errors import NotFound
-from adaptkit_registry.schema import redirects
+from adaptkit_registry.rows import LIVE
+from adaptkit_registry.schema import adapters, aliases, redirects, versions
 from adaptkit_registry.transactions import Transactions
 
 
@@ -21,6 +22,30 @@ class Names(Transactions):
                 old
                 for (old,) in connection.execute(query.order_by(redirects.c.when, redirects.c.name))
             )
+
+    def digest_of(
+        self, name: str, *, number: int | None = None, alias: str | None = None
+    ) -> tuple[int, str] | None:
+        """The number and digest that a name means now, in one query: a server asks for each request.
+
+        None where there is none under this very name; `version` then looks further and says why.
+        """
+        query = (
+            select(versions.c.number, versions.c.digest)
+            .join(adapters, adapters.c.id == versions.c.adapter_id)
+            .where(adapters.c.name == name, LIVE)
+            .order_by(versions.c.number.desc())
+            .limit(1)
+        )
+        if number is not None:
+            query = query.where(versions.c.number == number)
+        if alias is not None:
+            query = query.join(aliases, aliases.c.version_id == versions.c.id).where(
+                aliases.c.adapter_id == adapters.c.id, aliases.c.alias == alias
+            )
+        with self._reading() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else (row.number, row.digest)
 
     def next_number(self, name: str) -> int:
         """The number that the next version of a name will have, unless another process adds one first."""

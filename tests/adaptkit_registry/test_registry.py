@@ -158,6 +158,22 @@ def test_a_version_is_found_by_number_alias_digest_or_as_the_highest(registry):
     assert registry.version("naval").number == 2
 
 
+def test_what_a_name_means_is_one_query_that_agrees_with_version(registry):
+    for content in (1, 2, 3):
+        registry.add_version("naval", manifest(content), alias="prod" if content == 2 else None)
+    assert registry.digest_of("naval") == (3, manifest(3).digest)
+    assert registry.digest_of("naval", number=1) == (1, manifest(1).digest)
+    assert registry.digest_of("naval", alias="prod") == (2, manifest(2).digest)
+    registry.delete("naval", 3)
+    assert registry.digest_of("naval") == (2, manifest(2).digest)
+    registry.move_alias("naval", "prod", 1)
+    assert registry.digest_of("naval", alias="prod") == (1, manifest(1).digest)
+    assert registry.digest_of("naval", number=3) is None
+    assert registry.digest_of("naval", alias="test") is None
+    registry.rename("naval", "ship")
+    assert registry.digest_of("naval") is None  # `version` follows it
+
+
 def test_the_same_digest_twice_is_no_ambiguity(registry):
     for content in (1, 2, 1):
         registry.add_version("naval", manifest(content))

@@ -19,7 +19,7 @@ import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from adaptkit.errors import BadWeights, NotFound, StoreError
@@ -198,6 +198,7 @@ def _metadata(value: object) -> dict[str, str]:
     return value
 
 
+@lru_cache(1 << 14)  # a thousand adapters of one base have the same names
 def check_name(name: str) -> str:
     if not name or CONTROL.search(name):
         raise ValueError(f"the tensor name {name!r} is empty or contains a control character")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from adaptkit.serving.api.service import Running, Service
 
 LARGEST_BODY = 4 << 20  # bytes; a prompt of a million characters
+SAVE_EVERY = 5.0  # seconds
 access = logging.getLogger("adaptkit.access")
 log = logging.getLogger("adaptkit.serving")
 
@@ -50,8 +51,11 @@ def make_app(service: Service, keys: Keys, *, drain: float = 30.0) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        saving = asyncio.create_task(_save(service))
         yield
+        saving.cancel()
         await asyncio.to_thread(service.batcher.close, drain)
+        await asyncio.to_thread(service.popularity.save)
 
     return Starlette(
         routes=[
@@ -246,6 +250,13 @@ class _Api:
                 raise too_large
             parts.append(part)
         return b"".join(parts)
+
+
+async def _save(service: Service) -> None:
+    """Keep what is popular every few seconds: what a killed server forgets."""
+    while True:
+        await asyncio.sleep(SAVE_EVERY)
+        await asyncio.to_thread(service.popularity.save)
 
 
 def _event(content: dict[str, Any]) -> str:

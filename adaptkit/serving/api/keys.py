@@ -5,6 +5,7 @@ from __future__ import annotations
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any
 
+from adaptkit import refs
 from adaptkit.errors import Refused
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def space_of(name: str) -> str:
 
 
 def allowed(composition: Composition, spaces: frozenset[str]) -> bool:
-    """Whether every part is in a namespace of the key; a bare digest is in none."""
-    names = [getattr(part.ref, "name", None) for part in composition.parts]
+    """Whether every part is in a namespace of the key; a bare digest is in none, nor is what a remote has."""
+    names = [
+        part.ref.name if isinstance(part.ref, refs.NameRef) else None for part in composition.parts
+    ]
     return EVERY in spaces or all(name and space_of(name) in spaces for name in names)

@@ -45,6 +45,7 @@ class Metrics:
             "slots_used": len(bank.resident),
             "device_bytes": bank.device_bytes,
             "host_bytes": bank.host.nbytes,
+            "host_adapters": len(bank.host.held),
         }
         counts = {
             "tokens_total": batcher.tokens,

@@ -6,12 +6,16 @@ from typing import Any
 
 from adaptkit.errors import (
     AdaptkitError,
+    BadAdapter,
     BadReference,
+    BakeError,
     BaseMismatch,
+    MergeError,
     NoRoom,
     NotFound,
     Refused,
 )
+from adaptkit.serving.bank.memory import out_of_memory
 
 RETRY_AFTER = 1
 """Seconds; a queue of short completions has moved by then."""
@@ -21,6 +25,9 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (BadReference, 400, "invalid_request_error"),
     (BaseMismatch, 400, "invalid_request_error"),
     (Refused, 400, "invalid_request_error"),
+    (BadAdapter, 400, "invalid_request_error"),
+    (MergeError, 400, "invalid_request_error"),
+    (BakeError, 400, "invalid_request_error"),
 )
 
 
@@ -36,7 +43,7 @@ def refusal(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers; what is not ours is a 500 that gives nothing away."""
     if isinstance(error, HttpError):
         return error.status, body(error.kind, error.message), {}
-    if _out_of_memory(error):
+    if out_of_memory(error):
         text = "the device has no memory left for this request; ask again in a moment"
         return 503, body("server_error", text), {"Retry-After": str(RETRY_AFTER)}
     if not isinstance(error, AdaptkitError):
@@ -51,7 +58,3 @@ def refusal(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
 def body(kind: str, message: str) -> dict[str, Any]:
     """The object that OpenAI's clients read the message from."""
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from adaptkit.merge.moments import Moments
-    from adaptkit.refs import DigestRef, NameRef
+    from adaptkit.refs import DigestRef, NameRef, RemoteRef
     from adaptkit.serving.bank.bank import Bank
     from adaptkit.serving.bank.factors import AdapterFactors
     from adaptkit.serving.bank.whole import WholeWeights
     from adaptkit.serving.batcher import Finish
+    from adaptkit.serving.popularity import Popularity
     from adaptkit.serving.routing import Profile, Route
     from adaptkit.serving.sampling import Chosen, Sampling
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class Adapters(Protocol):
     """Where adapters come from: the registry. Called from several threads."""
 
-    def resolve(self, ref: NameRef | DigestRef) -> tuple[str, str]:
+    def resolve(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, str]:
         """The exact version (`naval@3`) and its digest, fit for the served base, as of now."""
         ...
 
@@ -75,15 +76,22 @@ class Service:
     """One base with its bank and batcher."""
 
     def __init__(
-        self, bank: Bank, tokenizer: Any, batcher: Batcher, adapters: Adapters, *, context: int
+        self,
+        bank: Bank,
+        tokenizer: Any,
+        batcher: Batcher,
+        adapters: Adapters,
+        *,
+        context: int,
+        popularity: Popularity,
     ) -> None:
         self.bank, self.tokenizer, self.batcher = bank, tokenizer, batcher
-        self.adapters, self.context = adapters, context
+        self.adapters, self.context, self.popularity = adapters, context, popularity
         self.router = Router(bank, adapters, self.have)
 
     def resolve(self, composition: Composition) -> Resolved:
         """Pin every part to a version, and have it in memory: one load, however many requests wait."""
-        pinned: dict[NameRef | DigestRef, tuple[str, str]] = {}
+        pinned: dict[NameRef | DigestRef | RemoteRef, tuple[str, str]] = {}
         for part in composition.parts:
             pinned[part.ref] = self.adapters.resolve(part.ref)
             self.have(pinned[part.ref][1])
@@ -182,6 +190,7 @@ class Running:
                     self._finish(index, text),
                 )
             )
+        self._popularity = service.popularity
         service.batcher.submit(self.jobs)
 
     async def pieces(self) -> AsyncIterator[Piece]:
@@ -215,6 +224,7 @@ class Running:
             if isinstance(reason, Exception):
                 self._put(reason)
             else:
+                self._popularity.add(self.jobs[index].mixture)
                 self._put(Piece(index, text.end(), None, reason))
 
         return end

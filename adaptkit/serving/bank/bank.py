@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from threading import Condition, local
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BaseMismatch, NoRoom, Refused
-from adaptkit.extend.module_names import same_name
+from adaptkit.errors import NoRoom, Refused
 from adaptkit.serving.bank.arrow import ArrowMix, ArrowMixture
-from adaptkit.serving.bank.factors import AdapterFactors, read_factors, why_not_shared
+from adaptkit.serving.bank.factors import AdapterFactors, judged, read_factors
 from adaptkit.serving.bank.gate import Gate
 from adaptkit.serving.bank.host import HostTier
+from adaptkit.serving.bank.layers import check_size, find_layer
 from adaptkit.serving.bank.rows import BASE, Mix, Rows, plan_rows
 from adaptkit.serving.bank.table import ModuleTable
 from adaptkit.serving.bank.whole import WholeWeights, read_whole, swapped
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.serving.bank.layers import Layer
 
     Wanted = str | Mapping[str, float] | None
     """What a row asks for: an adapter's key, keys with weights, or the base."""
@@ -42,8 +43,9 @@ class Bank:
     """Adapters by key on a live model; thread-safe.
 
     `slots` adapters are on the device at once. `rank` is made room for from the start, and the bank
-    grows up to `rank_limit`. `host_bytes` bounds what is kept in the computer's memory. `base` is the
-    model's folder, needed by adapters that are no low-rank updates. `dtype` defaults to the model's.
+    grows up to `rank_limit`. `host_bytes` bounds what is kept in the computer's memory, `device_bytes` what
+    the slots of all layers hold. `base` is the model's folder, needed by adapters that are no low-rank
+    updates. `dtype` defaults to the model's.
     """
 
     def __init__(
@@ -55,15 +57,17 @@ class Bank:
         rank_limit: int = 256,
         dtype: Any = None,
         host_bytes: int | None = None,
+        device_bytes: int | None = None,
         base: Path | None = None,
     ) -> None:
         if slots < 1:
             raise Refused(f"a bank of {slots} slots", why="it needs at least one", fix="slots=8")
         self.model, self.slots, self.rank, self.rank_limit = model, slots, rank, rank_limit
-        self.base, self.host = base, HostTier(host_bytes)
+        self.base, self.host, self.most_device_bytes = base, HostTier(host_bytes), device_bytes
         self.dtype = dtype or model.dtype
         self.swaps = 0
         self._tables: dict[str, ModuleTable] = {}
+        self._layers: dict[str, Layer] = {}  # by what adapters call them
         self._hooks: list[Any] = []
         self._resident: OrderedDict[AdapterFactors, int] = OrderedDict()
         self._leases: Counter[AdapterFactors] = Counter()
@@ -88,7 +92,8 @@ class Bank:
 
     def read(self, source: OpenAdapter) -> AdapterFactors | WholeWeights:
         """An opened adapter as the bank holds it; refused here when it can never run on this model."""
-        if reason := why_not_shared(source):
+        reason, modules = judged(source)
+        if reason:
             if self.base is None:
                 raise Refused(
                     f"cannot serve {source.label}",
@@ -96,16 +101,23 @@ class Bank:
                     fix="give the bank its base: Bank(model, base=DIR)",
                 )
             return read_whole(source, self.base, reason, self._parameters)
-        factors = read_factors(source, self.dtype)
+        factors = read_factors(source, modules, self.dtype)
         if factors.rank > self.rank_limit:
             raise Refused(
                 f"cannot serve {source.label}",
                 why=f"its rank is {factors.rank}, this bank's limit is {self.rank_limit}",
                 fix=f"adaptkit resize {source.label} --rank {self.rank_limit}, or a larger limit",
             )
-        for name, update in factors.modules.items():
-            self._table(name, source.label).check(source.label, update)
+        with self._changed:
+            for name, update in factors.modules.items():
+                check_size(source.label, self._layer(name, source.label), update)
+            self._make_room(source.label, {n: update.rank for n, update in factors.modules.items()})
         return factors
+
+    def prepare(self, ranks: Mapping[str, int]) -> None:
+        """Set aside memory for slots of these modules with these ranks, before any adapter comes."""
+        with self._changed:
+            self._make_room("the adapters that were planned", ranks)
 
     def remove(self, key: str) -> None:
         """Forget a key; its slot is free when no batch uses it."""
@@ -264,27 +276,50 @@ class Bank:
             del self._keys[oldest]
         slot = self._free.pop()
         try:
-            tables = {name: self._table(name, factors.label) for name in factors.modules}
+            updates = {self._layers[name].name: update for name, update in factors.modules.items()}
             for name, table in self._tables.items():
-                if name not in factors.modules:
+                if name in updates:
+                    table.write(slot, updates[name])
+                else:
                     table.clear(slot)
-            for name, update in factors.modules.items():
-                tables[name].write(slot, update)
         except BaseException:
             self._free.append(slot)
             raise
         self._resident[factors], self._keys[factors] = slot, key
         self.swaps += 1
 
-    def _table(self, name: str, label: str) -> ModuleTable:
-        with self._changed:
-            if name not in self._tables:
-                found, layer, size = find_layer(self.model, name, label)
-                device = next(layer.parameters()).device
-                table = ModuleTable(found, size, self.slots, max(self.rank, 1), self.dtype, device)
-                self._hooks.append(layer.register_forward_hook(self._hook_of(table)))
-                self._tables[name] = table
-            return self._tables[name]
+    def _make_room(self, label: str, ranks: Mapping[str, int]) -> None:
+        """Tables wide enough for these modules, or `Refused` where they would exceed the limit."""
+        new: dict[str, int] = {}
+        more = 0
+        for name, rank in ranks.items():
+            layer = self._layer(name, label)
+            if layer.name in self._tables:
+                more += self._tables[layer.name].growth(rank)
+            else:
+                new[name] = max(self.rank, rank, 1)
+                numbers = (self.slots + 1) * new[name] * (layer.outputs + layer.inputs)
+                more += numbers * self.dtype.itemsize
+        most = self.most_device_bytes
+        if more and most is not None and self.device_bytes + more > most:
+            raise Refused(
+                f"cannot serve {label}",
+                why=f"its slots would take {more:,} bytes more than the {self.device_bytes:,} there are, "
+                f"and {most:,} were planned: a rank or layers that no planned adapter has",
+                fix="start the server again with it, or with more --memory; or adaptkit resize it",
+            )
+        for name, rank in new.items():
+            layer = self._layer(name, label)
+            table = ModuleTable(layer, self.slots, rank, self.dtype)
+            self._hooks.append(layer.module.register_forward_hook(self._hook_of(table)))
+            self._tables[layer.name] = table
+        for name, rank in ranks.items():
+            self._tables[self._layer(name, label).name].grow(rank)
+
+    def _layer(self, name: str, label: str) -> Layer:
+        if name not in self._layers:
+            self._layers[name] = find_layer(self.model, name, label)
+        return self._layers[name]
 
     def _hook_of(self, table: ModuleTable) -> Callable[..., Tensor | None]:
         def add(_: Any, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
@@ -296,7 +331,7 @@ class Bank:
             if fixed is not None:
                 return table.add_fixed(arguments[0], output, fixed.slots, fixed.weights)
             plan: Rows | None = getattr(self._active, "plan", None)
-            if plan is None or plan.distinct.isdisjoint(table.ranks):
+            if plan is None or plan.touched.isdisjoint(table.ranks):
                 return None
             return table.add(arguments[0], output, plan)
 
@@ -333,22 +368,6 @@ class FixedRows:
             for place, (slot, weight) in enumerate(mix):
                 self.slots[row, place] = slot
                 self.weights[row, place] = weight
-
-
-def find_layer(model: Any, name: str, label: str) -> tuple[str, Any, tuple[int, int]]:
-    """The live layer an adapter means, with its outputs and inputs; names may differ in leading parts."""
-    layers = dict(model.named_modules())
-    found = [name] if name in layers else [known for known in layers if same_name(known, name)]
-    layer = layers[found[0]] if len(found) == 1 else None
-    if layer is not None and hasattr(layer, "in_features"):
-        return found[0], layer, (int(layer.out_features), int(layer.in_features))
-    if layer is not None and hasattr(layer, "nf"):  # transformers' Conv1D stores inputs × outputs
-        return found[0], layer, (int(layer.nf), int(layer.weight.shape[0]))
-    raise BaseMismatch(
-        f"cannot serve {label}",
-        why=f"the base has no linear layer '{name}'",
-        fix="serve it on the base it was trained on",
-    )
 
 
 def _mixture(wanted: Wanted) -> Mapping[str, float]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, BadWeights
 from adaptkit.extend import LowRank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.extend import Array
+    from adaptkit.extend import Array, Module
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,12 +30,6 @@ class Factors:
     def rank(self) -> int:
         return int(self.A.shape[0])
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the tensors hold."""
-        parts = [self.A, self.B] if self.bias is None else [self.A, self.B, self.bias]
-        return sum(part.numel() * part.element_size() for part in parts)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdapterFactors:
@@ -42,61 +37,96 @@ class AdapterFactors:
 
     label: str
     modules: Mapping[str, Factors]
-
-    @property
-    def rank(self) -> int:
-        """The largest rank over the modules."""
-        return max(factors.rank for factors in self.modules.values())
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that all tensors hold."""
-        return sum(factors.nbytes for factors in self.modules.values())
+    rank: int
+    """The largest rank over the modules."""
+    nbytes: int
+    """Bytes that all tensors hold."""
 
 
 def why_not_shared(source: OpenAdapter) -> str:
     """Why an adapter cannot share a batch with others, as a clause; empty if it can."""
+    return judged(source)[0]
+
+
+def judged(source: OpenAdapter) -> tuple[str, tuple[Module, ...]]:
+    """Why an adapter cannot share a batch, empty if it can; and then its modules."""
     method, view = source.method, source.adapter
     if reason := method.unmergeable(view):
-        return reason
+        return reason, ()
     if (need := method.needs(view)) != "nothing":
-        return f"its update depends on the base's {need}"
+        return f"its update depends on the base's {need}", ()
     if extras := method.extras(view):
-        return f"it brings the tensor '{extras[0]}', which is no low-rank update"
-    for module in method.modules(view):
+        return f"it brings the tensor '{extras[0]}', which is no low-rank update", ()
+    modules = method.modules(view)
+    for module in modules:
         if module.parts != 1 or module.kind not in {"linear", "conv1d"}:
-            return f"it changes '{module.name}', a layer of the kind {module.kind}"
+            return f"it changes '{module.name}', a layer of the kind {module.kind}", ()
     try:
-        first = method.delta(view, method.modules(view)[0])
+        first = method.delta(view, modules[0])
     except AdaptkitError as error:
-        return error.summary
-    return "" if isinstance(first, LowRank) else "its updates are not low-rank"
+        return error.summary, ()
+    return ("", modules) if isinstance(first, LowRank) else ("its updates are not low-rank", ())
 
 
-def read_factors(source: OpenAdapter, dtype: Any) -> AdapterFactors:
-    """Read every module's factors, the scale multiplied into B, in a torch dtype on the CPU."""
+def read_factors(source: OpenAdapter, modules: Sequence[Module], dtype: Any) -> AdapterFactors:
+    """Read every module's factors, the scale multiplied into B, in a torch dtype on the CPU.
+
+    They are views of one buffer: one allocation and one look for NaN, whatever the number of modules.
+    """
     import torch
 
     method, view = source.method, source.adapter
-    found: dict[str, Factors] = {}
-    for module in method.modules(view):
+    updates: list[tuple[str, LowRank]] = []
+    for module in modules:
         delta = method.delta(view, module)
-        assert isinstance(delta, LowRank)  # `why_not_shared` has looked
-        scaled = to_torch(delta.B).to(torch.float32).T * float(delta.scale)
-        found[module.name] = Factors(
-            to_torch(delta.A).to(dtype).contiguous(),
-            scaled.to(dtype).contiguous(),
-            None
-            if delta.bias is None
-            else (to_torch(delta.bias).to(torch.float32) * float(delta.scale)).to(dtype),
+        assert isinstance(delta, LowRank)  # `judged` has looked
+        updates.append((module.name, delta))
+    parts = [part for _, d in updates for part in (d.A, d.B, d.bias) if part is not None]
+    buffer = torch.empty(sum(part.size for part in parts), dtype=dtype)
+    at = 0
+
+    def place(array: Array, scale: float = 1.0) -> Tensor:
+        nonlocal at
+        target = buffer[at : at + array.size].view(array.shape)
+        at += array.size
+        values = to_torch(array)
+        if scale == 1.0:
+            target.copy_(values)
+        elif dtype is torch.float32:  # the same numbers, in half the time
+            target.copy_(values).mul_(scale)
+        else:
+            torch.mul(values.to(torch.float32), scale, out=target)
+        return target
+
+    found = {
+        name: Factors(
+            place(d.A),
+            place(d.B.T, float(d.scale)),
+            None if d.bias is None else place(d.bias, float(d.scale)),
         )
-        if not all(bool(part.isfinite().all()) for part in (found[module.name].A, scaled)):
-            raise BadWeights(
-                f"cannot serve {source.label}",
-                why=f"the factors of '{module.name}' hold NaN or Inf",
-                fix="use an earlier checkpoint",
-            )
-    return AdapterFactors(source.label, found)
+        for name, d in updates
+    }
+    if buffer.numel() and not isfinite(sum(float(end) for end in buffer.aminmax())):
+        raise BadWeights(
+            f"cannot serve {source.label}",
+            why=f"the factors of '{_broken(found)}' hold NaN or Inf",
+            fix="use an earlier checkpoint",
+        )
+    rank = max(factors.rank for factors in found.values())
+    return AdapterFactors(source.label, found, rank, buffer.nbytes)
+
+
+def _broken(found: Mapping[str, Factors]) -> str:
+    """The first module whose factors are not finite."""
+    return next(
+        name
+        for name, factors in found.items()
+        if not all(
+            bool(part.isfinite().all())
+            for part in (factors.A, factors.B, factors.bias)
+            if part is not None
+        )
+    )
 
 
 def to_torch(array: Array) -> Tensor:
@@ -104,9 +134,7 @@ def to_torch(array: Array) -> Tensor:
     import numpy as np
     import torch
 
-    if array.dtype.name == "bfloat16":  # torch cannot read numpy's foreign dtypes
-        bits = np.ascontiguousarray(array).view(np.uint16).copy()
-        return torch.from_numpy(bits).view(torch.bfloat16)
-    return torch.from_numpy(
-        np.ascontiguousarray(array) if array.flags.writeable else np.array(array)
-    )
+    if array.dtype.kind == "V" and array.dtype.name == "bfloat16":  # torch has no foreign dtypes
+        bits = array.view(np.uint16)
+        return torch.from_numpy(bits.copy()).view(torch.bfloat16)
+    return torch.from_numpy(array if array.flags.writeable else np.array(array))

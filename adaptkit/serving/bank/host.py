@@ -7,6 +7,7 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import NotFound
+from adaptkit.serving.bank.memory import out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,7 @@ class HostTier:
                 with self._lock:
                     if key in self._held or self._known.get(key) is not known:
                         continue  # another thread was first, or it was replaced
-                loaded = known.load()
+                loaded = self._load(known)
                 with self._lock:
                     self.loads += 1
                     if self._known.get(key) is known:
@@ -94,6 +95,22 @@ class HostTier:
                         self.nbytes += loaded.nbytes
                         self._keep_budget(key)
                     return loaded
+
+    def _load(self, known: _Known) -> Loaded:
+        """Load; when memory is short, once more after every adapter that is not pinned was dropped."""
+        try:
+            return known.load()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            with self._lock:
+                idle = [key for key in self._held if key not in self._pinned]
+                for key in idle:
+                    self._drop(key)
+                self.evictions += len(idle)
+            if not idle:
+                raise
+        return known.load()
 
     def _of(self, key: str) -> _Known:
         if key not in self._known:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BaseMismatch, Refused
+from adaptkit.errors import Refused
 from adaptkit.serving.bank.arrow import add_arrow, first_direction
 from adaptkit.serving.bank.kernels import (
     add_gathered,
+    add_groups,
     add_segments,
+    gather,
+    prefer_groups,
     prefer_segments,
     with_fixed,
 )
+from adaptkit.serving.bank.rows import Kept, lay_out
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptkit.serving.bank.factors import Factors
+    from adaptkit.serving.bank.layers import Layer
     from adaptkit.serving.bank.rows import Rows
 
 
@@ -27,12 +32,12 @@ class ModuleTable:
     runs meanwhile reads what it began with.
     """
 
-    def __init__(
-        self, name: str, size: tuple[int, int], slots: int, rank: int, dtype: Any, device: Any
-    ) -> None:
+    def __init__(self, layer: Layer, slots: int, rank: int, dtype: Any) -> None:
         import torch
 
-        self.name, (self.outputs, self.inputs) = name, size
+        self.rank = rank
+        self.name, self.outputs, self.inputs = layer.name, layer.outputs, layer.inputs
+        device = next(layer.module.parameters()).device
         self.A = torch.zeros(slots + 1, rank, self.inputs, dtype=dtype, device=device)
         self.B = torch.zeros(slots + 1, rank, self.outputs, dtype=dtype, device=device)
         self.bias: Tensor | None = None
@@ -45,15 +50,23 @@ class ModuleTable:
         parts = [self.A, self.B] if self.bias is None else [self.A, self.B, self.bias]
         return sum(part.numel() * part.element_size() for part in parts)
 
+    def growth(self, rank: int) -> int:
+        """How many bytes more a rank would take."""
+        more = max(0, rank - self.rank)
+        return more and int(
+            more * self.A.shape[0] * (self.inputs + self.outputs) * self.A.element_size()
+        )
+
     def grow(self, rank: int) -> None:
         """Make room for a larger rank."""
         import torch
 
-        more = rank - self.A.shape[1]
+        more = rank - self.rank
         if more > 0:
             self.A, self.B = (
                 torch.nn.functional.pad(stack, (0, 0, 0, more)) for stack in (self.A, self.B)
             )
+            self.rank = rank
 
     def write(self, slot: int, factors: Factors) -> None:
         """Put an adapter's factors into a slot that no batch uses."""
@@ -85,39 +98,32 @@ class ModuleTable:
             if self.bias is not None:
                 self.bias[slot].zero_()
 
-    def check(self, label: str, factors: Factors) -> None:
-        """Refuse factors of another size; `BaseMismatch` names the module."""
-        size = (factors.B.shape[1], factors.A.shape[1])
-        if size != (self.outputs, self.inputs):
-            raise BaseMismatch(
-                f"cannot serve {label}",
-                why=f"its update of '{self.name}' is {size[0]}×{size[1]}, the layer is {self.outputs}×{self.inputs}",
-                fix="serve it on the base it was trained on",
-            )
-
     def add(self, x: Tensor, output: Tensor, plan: Rows) -> Tensor:
         """The layer's output with every row's own update added; rows of the base stay as they are."""
-        used = [self.ranks[slot] for slot in plan.distinct if slot in self.ranks]
-        if not used:
+        kept = self._kept(plan)
+        if not kept.rank:
             return output
         flat = x.dim() == 2
         if flat:
             x, output = self._as_rows(x, output, plan)
         if x.shape[0] != plan.count:
             plan = _repeated(plan, x.shape[0], self.name)
-        rank = max(used)
-        A, B = self.A[:, :rank], self.B[:, :rank]
+            kept = self._kept(plan)
+        A, B = self.A[:, : kept.rank], self.B[:, : kept.rank]
         x = x if x.dtype == A.dtype else x.to(A.dtype)
         if output.requires_grad:
             output = output.clone()
-        entries, distinct = plan.slots.shape[0], len(plan.segments)
-        if not distinct:
+        if not plan.entries:
             pass
-        elif distinct == 1 or prefer_segments(entries, distinct, x.shape[1]):
+        elif prefer_segments(plan.slots.shape[0], len(plan.distinct), x.shape[1]):
             add_segments(x, output, A, B, plan)
+        elif kept.factors is None and prefer_groups(
+            plan, kept.rank, self.inputs + self.outputs, x.shape[1]
+        ):
+            add_groups(x, output, A, B, plan)
         else:
-            add_gathered(x, output, A, B, plan)
-        if self.bias is not None and distinct:
+            add_gathered(x, output, *self._gathered(A, B, plan, kept, x.shape[1]), plan)
+        if self.bias is not None and plan.entries:
             self._add_bias(output, plan)
         for row, mix in plan.arrows:
             found = {slot: self.direction(slot) for slot in mix.slots if slot in self.ranks}
@@ -130,6 +136,30 @@ class ModuleTable:
             rank = self.ranks[slot]
             self._directions[slot] = first_direction(self.A[slot, :rank], self.B[slot, :rank])
         return self._directions[slot]
+
+    def _kept(self, plan: Rows) -> Kept:
+        """The largest rank of a batch's adapters here; 0 where none touches this module."""
+        found = plan.kept.get(self.name)
+        if found is None:
+            rank = max((self.ranks[slot] for slot in plan.touched if slot in self.ranks), default=0)
+            found = plan.kept[self.name] = Kept(rank)
+        return found
+
+    def _gathered(
+        self, A: Tensor, B: Tensor, plan: Rows, kept: Kept, tokens: int
+    ) -> tuple[Tensor, Tensor]:
+        """Each entry's factors, kept from the second step of a batch on: its slots do not change.
+
+        Only in the computer's memory, where the copy costs more than the products: a batch then holds
+        each of its rows' adapters once more.
+        """
+        if kept.factors is not None:
+            return kept.factors
+        made = gather(A, B, plan)
+        kept.steps += tokens == 1
+        if kept.steps > 1 and A.device.type == "cpu":
+            kept.factors = made
+        return made
 
     def add_fixed(self, x: Tensor, output: Tensor, slots: Tensor, weights: Tensor) -> Tensor:
         """As `add`, with shapes that never change."""
@@ -164,10 +194,6 @@ class ModuleTable:
 
 def _repeated(plan: Rows, count: int, name: str) -> Rows:
     """The plan where each row stands `count / rows` times in a row, as beam search lays beams out."""
-    import torch
-
-    from adaptkit.serving.bank.rows import Rows, Segment
-
     times, rest = divmod(count, plan.count)
     if rest or not times:
         raise Refused(
@@ -175,24 +201,9 @@ def _repeated(plan: Rows, count: int, name: str) -> Rows:
             why=f"it has {count} rows, and adapters were named for {plan.count}",
             fix="name one adapter for each row",
         )
-
-    def spread(rows: Tensor | None, of: int) -> Tensor:
-        rows = torch.arange(of, device=plan.slots.device) if rows is None else rows
-        return (rows[:, None] * times + torch.arange(times, device=rows.device)).reshape(-1)
-
-    def again(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values.repeat_interleave(times, 0)
-
-    slots = plan.slots.repeat_interleave(times, 0)
-    segments = tuple(
-        Segment(s.slot, spread(s.rows, plan.count), again(s.weights)) for s in plan.segments
+    entries = tuple(
+        (slot, row * times + again, weight)
+        for slot, row, weight in plan.entries
+        for again in range(times)
     )
-    return Rows(
-        count,
-        slots,
-        spread(plan.rows, plan.count),
-        again(plan.weights),
-        segments,
-        plan.distinct,
-        plan.arrows_repeated(times),
-    )
+    return lay_out(entries, count, plan.slots.device, plan.arrows_repeated(times))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BaseMismatch
+from adaptkit.errors import BakeError, BaseMismatch, MergeError, Refused
 from adaptkit.serving.bank.factors import to_torch
 
 if TYPE_CHECKING:
@@ -49,7 +49,13 @@ def read_whole(source: OpenAdapter, base: Path, reason: str, parameters: Any) ->
     with BaseWeights.open(base) as weights:
         source.adapter.attach_base(weights)
         opened = OpenAdapter(source.adapter, source.method, source.digest, weights)
-        for name, tensor in plan_bake(opened, weights, None).tensors.items():
+        try:
+            plan = plan_bake(opened, weights, None)
+        except (BakeError, MergeError) as error:
+            raise Refused(
+                f"cannot serve {source.label}", why=error.why or error.what, fix=error.fix
+            ) from error
+        for name, tensor in plan.tensors.items():
             if not tensor.changed:
                 continue
             live = parameters.get(name)

@@ -11,7 +11,14 @@ import torch
 
 from adaptkit.errors import BaseMismatch, NoRoom, NotFound, Refused
 from adaptkit.serving.bank.bank import Bank
-from adaptkit.serving.bank.kernels import add_gathered, add_segments, prefer_segments
+from adaptkit.serving.bank.kernels import (
+    add_gathered,
+    add_groups,
+    add_segments,
+    gather,
+    prefer_groups,
+    prefer_segments,
+)
 from adaptkit.serving.bank.rows import plan_rows
 
 LORA = ["naval", "medic", "polite", "cargo"]
@@ -177,7 +184,7 @@ def test_without_the_bases_folder_such_an_adapter_is_refused(fleet):
         Bank(fleet.model()).put_opened("dora", source)
 
 
-def test_both_kernels_agree_with_each_row_alone():
+def test_all_kernels_agree_with_each_row_alone():
     torch.manual_seed(3)
     A, B = torch.randn(5, 4, 6), torch.randn(5, 4, 7)
     x = torch.randn(6, 3, 6)
@@ -188,17 +195,47 @@ def test_both_kernels_agree_with_each_row_alone():
             for row, mix in enumerate(mixes)
         ]
     )
-    for kernel in (add_gathered, add_segments):
+    plan = plan_rows(mixes, "cpu")
+    in_order = plan_rows([((1, 1.0),), ((2, 1.0),), ((3, 0.5),)], "cpu")
+    output, gathered = torch.zeros(3, 3, 7), torch.zeros(3, 3, 7)
+    add_groups(x[:3], output, A, B, in_order)
+    add_gathered(x[:3], gathered, *gather(A, B, in_order), in_order)
+    close(output, gathered, 1e-6)
+    backwards = plan_rows([((3, 1.0),), ((2, 1.0),), ((1, 0.5),)], "cpu")
+    add_groups(x[:3], output.zero_(), A, B, backwards)
+    add_gathered(x[:3], gathered.zero_(), *gather(A, B, backwards), backwards)
+    close(output, gathered, 1e-6)
+    for kernel, factors in (
+        (add_gathered, gather(A, B, plan)),
+        (add_segments, (A, B)),
+        (add_groups, (A, B)),
+    ):
         output = torch.zeros(6, 3, 7)
-        kernel(x, output, A, B, plan_rows(mixes, "cpu"))
+        kernel(x, output, *factors, plan)
         close(output, wanted, 1e-6)
         assert torch.equal(output[1], torch.zeros(3, 7))
+
+
+def test_groups_are_preferred_where_tokens_are_few_and_slots_close_together():
+    close_by = plan_rows([((slot, 1.0),) for slot in range(1, 33)], "cpu")
+    assert prefer_groups(close_by, 8, 512, 1)
+    assert prefer_groups(close_by, 8, 512, 32)
+    mixed = plan_rows([((slot, 1.0),) for slot in range(32, 0, -1)], "cpu")
+    assert not prefer_groups(mixed, 8, 512, 1)
+    assert prefer_groups(mixed, 8, 4096, 1)
+    assert not prefer_groups(mixed, 8, 4096, 32)
+    apart = plan_rows([((slot, 1.0),) for slot in (1, 60, 128)], "cpu")
+    assert not prefer_groups(apart, 8, 1 << 20, 1)
+    shared = plan_rows([((1 + row % 8, 1.0),) for row in range(32)], "cpu")
+    assert prefer_groups(shared, 8, 4096, 1)
 
 
 def test_many_adapters_are_gathered_and_few_with_many_tokens_are_segments():
     assert not prefer_segments(32, 32, 1)
     assert not prefer_segments(32, 32, 32)
+    assert not prefer_segments(32, 8, 32)
     assert prefer_segments(32, 2, 32)
+    assert prefer_segments(32, 1, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -399,3 +436,74 @@ def test_a_closed_bank_leaves_the_model_as_it_was(fleet, bank):
         logits(bank.model, PROMPTS[:1])
     bank.close()
     assert all(not module._forward_hooks for module in bank.model.modules())
+
+
+def test_without_memory_what_is_not_pinned_makes_room_and_then_it_is_an_error(fleet):
+    bank = Bank(fleet.model(), slots=1)
+    for name in ("naval", "medic"):
+        bank.put(name, lambda name=name: read(fleet, bank, name))
+        bank.host.get(name)
+    bank.pin("medic")
+    full = [True]
+
+    def load():
+        if "naval" in bank.host.held or full[0]:
+            torch.empty(1 << 60, dtype=torch.uint8)  # more than any machine has
+        return read(fleet, bank, "polite")
+
+    bank.put("polite", load)
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        bank.host.get("polite")
+    assert bank.host.held == ("medic",)
+    full[0] = False
+    bank.host.get("naval")
+    assert bank.host.get("polite").rank == 2
+    assert bank.host.held == ("medic", "polite")
+    with bank.rows(["polite"]):
+        close(logits(bank.model, PROMPTS[:1]), logits(fleet.alone("polite"), PROMPTS[:1]))
+
+
+def read(fleet, bank, name):
+    with fleet.opened(name) as source:
+        return bank.read(source)
+
+
+def test_a_thousand_adapters_are_served_from_a_memory_for_fifty(fleet, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from adaptkit.adapters.adapter import Adapter
+    from adaptkit.adapters.opened import OpenAdapter
+
+    first = load_file(fleet.adapters["naval"] / "adapter_model.safetensors")
+    config = (fleet.adapters["naval"] / "adapter_config.json").read_text()
+    bank = Bank(fleet.model(), slots=8)
+
+    def loader(number):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        scale = 0.2 + number / 1000
+        save_file({k: v * scale for k, v in first.items()}, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(config)
+
+        def load():
+            with Adapter.open(folder) as adapter:
+                method = fleet.plugins.method_for(adapter)
+                return bank.read(OpenAdapter(adapter, method, str(number)))
+
+        return load
+
+    for number in range(1000):
+        bank.put(str(number), loader(number))
+    bank.host.budget = 50 * bank.host.get("0").nbytes
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(0)).tolist()
+    for at in range(0, 1000, 4):
+        with bank.rows([str(number) for number in order[at : at + 4]]):
+            got = logits(bank.model, PROMPTS)
+        assert bank.host.nbytes <= bank.host.budget
+        if at % 100 == 0:
+            from peft import PeftModel
+
+            alone = PeftModel.from_pretrained(fleet.model(), tmp_path / str(order[at]))
+            close(got[0], logits(alone, PROMPTS[:1])[0])
+    assert len(bank.host.held) == 50
+    assert bank.host.loads >= 1000

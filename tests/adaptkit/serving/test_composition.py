@@ -37,7 +37,6 @@ def test_a_composition_is_written_as_it_is_read():
     [
         ("./naval", "is not the name of a registered adapter"),
         ("hf://fleet/naval", "is not the name of a registered adapter"),
-        ("team:naval", "is not the name of a registered adapter"),
         ("naval++medic", "'' is not the name"),
         ("average(naval", "is not a name"),
         ("a+" * 8 + "a", "it has 9 parts, at most 8"),

@@ -1,0 +1,55 @@
+"""The address of a server: bound first, and printed as it is."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import httpx
+import pytest
+from adaptkit_server import adaptkit_server
+
+from adaptkit import Workspace
+from adaptkit.errors import Refused
+from adaptkit.serving.api.listen import bound, url_of
+
+
+def test_port_0_is_printed_as_the_port_that_was_taken(served_base, tmp_path):
+    Workspace.init(tmp_path / "home", notify=lambda _: None).close()
+    with adaptkit_server(
+        tmp_path / "home" / ".adaptkit", served_base, log=tmp_path / "log"
+    ) as server:
+        found = re.fullmatch(r"http://127\.0\.0\.1:([0-9]+)", server.url)
+        assert found
+        assert int(found[1]) > 0
+        assert httpx.get(f"{server.url}/healthz", timeout=60).json()["status"] == "ok"
+
+
+def test_a_port_in_use_is_refused_before_the_model_is_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(
+                Refused,
+                match=rf"cannot listen on 127\.0\.0\.1, port {port}: Address already in use(?s:.*)"
+                r"--port 0 for a free one",
+            ),
+            bound("127.0.0.1", port),
+        ):
+            pass
+
+
+def test_an_address_that_is_not_of_this_machine_is_refused():
+    with (
+        pytest.raises(Refused, match=r"cannot listen on 192\.0\.2\.1, port 0"),
+        bound("192.0.2.1", 0),
+    ):
+        pass
+
+
+def test_the_url_of_an_ipv6_address_has_brackets():
+    try:
+        with bound("::1", 0) as listener:
+            assert re.fullmatch(r"http://\[::1\]:[1-9][0-9]*", url_of(listener))
+    except Refused:
+        pytest.skip("this machine has no IPv6")
