@@ -8,7 +8,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-real test lint bench docs soak clean
+.PHONY: demo demo-real test lint bench bench-large docs soak clean
 
 demo: .venv/.train
 	$(PY) examples/demo.py
@@ -48,6 +48,11 @@ bench: .venv/.test
 	$(PY) benchmarks/safetensors_read.py
 	$(PY) benchmarks/serving.py
 	$(PY) benchmarks/executors.py
+	$(PY) benchmarks/experts.py
+
+# A 7B layout: 15 GB of room below TMPDIR, minutes.
+bench-large: .venv/.test
+	$(PY) benchmarks/large.py
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

@@ -93,6 +93,20 @@ def svd(delta: LowRank) -> Svd:
     return Svd(*_fix_signs(Qb @ u, S, vt @ Qa.T), _scaled_bias(delta))
 
 
+def singular_values(delta: Delta) -> Array:
+    """The singular values of D, descending, without its vectors."""
+    if isinstance(delta, Dense):
+        return np.linalg.svd(work(delta.W), compute_uv=False)
+    Rb, Ra = triangle(work(delta.B) * delta.scale), triangle(work(delta.A).T)
+    return np.linalg.svd(Rb @ Ra.T, compute_uv=False)
+
+
+def triangle(tall: Array) -> Array:
+    """The R of `thin_qr` without Q's last product."""
+    found = _cholesky_qr(tall)
+    return np.linalg.qr(tall, mode="r") if found is None else found[2] @ found[1]
+
+
 def thin_qr(tall: Array) -> tuple[Array, Array]:
     """Q with orthonormal columns and R, tall = Q·R, to rounding.
 
@@ -100,18 +114,26 @@ def thin_qr(tall: Array) -> tuple[Array, Array]:
     factors (Yamamoto et al. 2015, https://doi.org/10.1553/etna_vol44s306). The first round shows whether the
     columns are independent enough for the second to be exact; where they are not, Householder's does it.
     """
+    found = _cholesky_qr(tall)
+    if found is None:
+        Q, R = np.linalg.qr(tall)
+        return Q, R
+    Q, first, second = found
+    return Q @ np.linalg.inv(second), second @ first
+
+
+def _cholesky_qr(tall: Array) -> tuple[Array, Array, Array] | None:
+    """Q of the first round and both rounds' R; None where the columns are not independent enough."""
     if tall.shape[0] >= tall.shape[1] > 0:
         try:
             first = np.linalg.cholesky(tall.T @ tall).T
             Q = tall @ np.linalg.inv(first)
             gram = Q.T @ Q
             if np.abs(gram - np.eye(gram.shape[0])).max() < 1e-3:
-                second = np.linalg.cholesky(gram).T
-                return Q @ np.linalg.inv(second), second @ first
+                return Q, first, np.linalg.cholesky(gram).T
         except np.linalg.LinAlgError:
             pass  # dependent columns
-    Q, R = np.linalg.qr(tall)
-    return Q, R
+    return None
 
 
 def dense_svd(delta: Dense) -> Svd:

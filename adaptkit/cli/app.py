@@ -38,7 +38,7 @@ COMMANDS = {
     "note": "adapters.adapters",
     "rm": "adapters.adapters",
     "restore": "adapters.adapters",
-    "export": "adapters.adapters",
+    "export": "adapters.export",
     "alias": "adapters.aliases",
     "rollback": "adapters.aliases",
     "rename": "adapters.aliases",

@@ -12,12 +12,14 @@ import itertools
 import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptkit.algebra.lowrank import add, dense_svd, matrix, norm, svd, work
+from adaptkit.algebra.lowrank import add, dense_svd, matrix, norm, work
+from adaptkit.algebra.stacked import relations, singular_values
 from adaptkit.errors import MissingExtra, Unmergeable
 from adaptkit.extend import Dense, LowRank
 from adaptkit.io.html import picture, table
@@ -193,17 +195,11 @@ def _delta(source: OpenAdapter, module: Module) -> Delta:
     return source.method.delta(source.adapter, module)
 
 
-def _values(delta: Delta) -> Array:
-    return (svd(delta) if isinstance(delta, LowRank) else dense_svd(delta)).S
-
-
 def _spectrum(
     label: str, found: Mapping[str, tuple[Module, Delta]], done: Callable[[int], None]
 ) -> Spectrum:
-    values = {}
-    for key, (_, delta) in found.items():
-        values[key] = _values(delta)
-        done(1)
+    values = dict(zip(found, singular_values([delta for _, delta in found.values()]), strict=True))
+    done(len(found))
     sizes = {key: float(np.sum(v**2)) for key, v in values.items()}
     total = math.fsum(sizes.values())
     needed = max((_rank_for(v, 0.9) for v in values.values()), default=0)
@@ -236,16 +232,25 @@ def _pair(
     shared = sorted(first.keys() & second.keys())
     cosines, signs = {}, {}
     inner, weight, agreeing = 0.0, 0.0, 0.0
+    low = [key for key in shared if all(isinstance(d[key][1], LowRank) for d in (first, second))]
+    related = dict(zip(low, relations([(first[k][1], second[k][1]) for k in low]), strict=True))
+    overlaps = []
     for key in shared:
         (module, a), (_, b) = first[key], second[key]
-        product, sizes = _inner(a, b), norm(a) * norm(b)
+        if key in related:
+            found = related[key]
+            product, sizes = found.inner, math.prod(found.norms)
+            chances = (r / n for r, n in zip(found.ranks, reversed(module.shape), strict=True))
+            overlaps.append((*found.overlaps, *chances))
+        else:
+            product, sizes = _inner(a, b), norm(a) * norm(b)
+            overlaps.append(_overlaps(a, b))
         inner += product
         cosines[key] = product / sizes if sizes else 0.0
         signs[key] = _same_sign(a, b)
         weight += math.prod(module.shape)
         agreeing += signs[key] * math.prod(module.shape)
     sizes = math.sqrt(_energy(first) * _energy(second))
-    overlaps = [_overlaps(first[key][1], second[key][1]) for key in shared]
     means = [math.fsum(column) / len(shared) for column in zip(*overlaps, strict=True)]
     return Pair(
         one,
@@ -316,11 +321,14 @@ def _same_sign(a: Delta, b: Delta) -> float:
     return float(np.mean((one > 0)[both] == (other > 0)[both])) if both.any() else 0.0
 
 
+@cache
+def _places(size: int) -> Array:
+    return np.unique(np.linspace(0, size - 1, min(size, _SAMPLE)).astype(int))
+
+
 def _sampled(delta: Delta) -> Array:
     shape = delta.W.shape if isinstance(delta, Dense) else (delta.B.shape[0], delta.A.shape[1])
-    rows, columns = (
-        np.unique(np.linspace(0, size - 1, min(size, _SAMPLE)).astype(int)) for size in shape
-    )
+    rows, columns = map(_places, shape)
     if isinstance(delta, Dense):
         written: Array = work(delta.W)[np.ix_(rows, columns)]
         return written
@@ -336,9 +344,9 @@ def _truncation(
     for found, weight in zip(deltas, weights, strict=True):
         for key, (_, delta) in found.items():
             parts[key].append((delta, weight))
-    values = [
-        _values(add([d for d, _ in terms], [w for _, w in terms])) for terms in parts.values()
-    ]
+    values = singular_values(
+        [add([d for d, _ in terms], [w for _, w in terms]) for terms in parts.values()]
+    )
     total = math.fsum(float(np.sum(v**2)) for v in values)
     whole = max(int(np.count_nonzero(v > v[0] * 1e-12)) if v.size and v[0] else 0 for v in values)
     losses = {

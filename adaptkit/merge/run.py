@@ -211,7 +211,7 @@ def _merge_module(
     module = plan.module
     whole, exact_sum = merged_update(recipe, strategy, plan, adapters)
     kept, residual, size = _truncate(
-        whole, module.rank, generator(recipe.seed, "truncation", module.key)
+        whole, module.rank, lambda: generator(recipe.seed, "truncation", module.key)
     )
     stored = _cast(kept, dtype, module, bias)
     error = math.hypot(residual, rounding(kept, stored))
@@ -224,10 +224,12 @@ def _rows(source: OpenAdapter) -> dict[str, tuple[int, ...]]:
     return dict(source.method.row_replacements(source.adapter).values())
 
 
-def _truncate(delta: Delta, rank: int, rng: np.random.Generator) -> tuple[LowRank, float, float]:
+def _truncate(
+    delta: Delta, rank: int, rng: Callable[[], np.random.Generator]
+) -> tuple[LowRank, float, float]:
     """The best update of that rank, what it leaves out, and the size of the whole."""
     if isinstance(delta, Dense):
-        return *leading(delta, rank, rng), norm(delta)
+        return *leading(delta, rank, rng()), norm(delta)
     noise = 1e-14 * float(np.linalg.norm(work(delta.B)) * np.linalg.norm(work(delta.A)))
     if delta.rank == rank:
         kept, residual, size = delta, 0.0, norm(delta)

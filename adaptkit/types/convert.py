@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import msgspec
+import msgspec.json
 
 T = TypeVar("T")
 
@@ -19,3 +20,9 @@ def convert(value: Any, kind: type[T]) -> T:
     """The value as a `kind` of `msgspec.Struct`; `msgspec.ValidationError` for what it does not allow."""
     with _ALONE:
         return msgspec.convert(value, kind)
+
+
+def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """A decoder of JSON texts to a `kind` of `msgspec.Struct`, for one thread."""
+    with _ALONE:
+        return msgspec.json.Decoder(kind)

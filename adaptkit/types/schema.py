@@ -5,12 +5,14 @@ Whoever may write to a place writes these files, so every one of them is checked
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct, ValidationError, field
 
-from adaptkit.types.convert import convert
+from adaptkit.types.convert import convert, decoder
+
+if TYPE_CHECKING:
+    from msgspec.json import Decoder
 
 LARGEST_NUMBER = 999_999_999  # of a version: as many digits as a reference may have
 LONGEST_MESSAGE = 10_000  # bytes
@@ -103,6 +105,11 @@ def check_manifest(data: Any) -> None:
     _check(data, _Manifest)
 
 
+def manifest_decoder() -> Decoder[_Manifest]:
+    """A decoder of texts with the types and sizes of `check_manifest`, not what that says of single values."""
+    return decoder(_Manifest)
+
+
 def check_placed(data: Any) -> None:
     """Refuse what a place adds to a manifest (name, number, message, author, latest), and facts of another shape."""
     _check(data, _Placed)
@@ -140,7 +147,6 @@ def _check_values(data: Any) -> None:
                 raise ValueError("a text in it is no Unicode: it has half a surrogate pair")
             if "\0" in value:
                 raise ValueError("a text in it has a NUL")
-        elif isinstance(value, (int, float)) and not (
-            isfinite(value) and -_LARGEST <= value < _LARGEST
-        ):
-            raise ValueError(f"the number {value:.3g} in it is out of range")
+        elif isinstance(value, (int, float)) and not -_LARGEST <= value < _LARGEST:  # or NaN
+            shown = f"{value:.3g}" if isinstance(value, float) else str(value)[:24]
+            raise ValueError(f"the number {shown} in it is out of range")

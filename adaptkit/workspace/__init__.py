@@ -1,48 +1,106 @@
 """`Workspace`: the object users hold, and a table of contents of what it can do.
 
-Every operation is a plain function of the `Context`, in the module of its feature.
+Every operation is a plain function of the `Context`, in the module of its feature, which is imported when the
+operation is first looked up: `list` loads neither numpy nor what merges, trains and serves.
 """
 
 from __future__ import annotations
 
-from adaptkit.workspace import bake as baking
-from adaptkit.workspace import bases as known_bases
-from adaptkit.workspace import demo as demonstration
-from adaptkit.workspace import serve as serving
-from adaptkit.workspace.adapters import add as adding
-from adaptkit.workspace.adapters import aliases, bulk, history
-from adaptkit.workspace.adapters import export as exporting
-from adaptkit.workspace.adapters import load as loading
-from adaptkit.workspace.adapters import note as noting
-from adaptkit.workspace.adapters import remove as removing
-from adaptkit.workspace.adapters import show as listing
-from adaptkit.workspace.adapters.moved_parents import moved_parents
+from typing import TYPE_CHECKING
+
 from adaptkit.workspace.context.context import Context
-from adaptkit.workspace.home import config, trust
-from adaptkit.workspace.home import status as looking
-from adaptkit.workspace.lookup.artifacts import find_version
-from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
-from adaptkit.workspace.maintenance import check, garbage, registry_copy
-from adaptkit.workspace.maintenance import verify as verifying
-from adaptkit.workspace.merge import calibrate as calibrating
-from adaptkit.workspace.merge import compose as composing
-from adaptkit.workspace.merge import diff as comparing
-from adaptkit.workspace.merge import distil as distilling
-from adaptkit.workspace.merge import into_model, reshape
-from adaptkit.workspace.merge import merge as merging
-from adaptkit.workspace.merge import search as searching
-from adaptkit.workspace.merge import strip as stripping
-from adaptkit.workspace.project import project
-from adaptkit.workspace.remotes import card as cards
-from adaptkit.workspace.remotes import pull as pulling
-from adaptkit.workspace.remotes import push as pushing
-from adaptkit.workspace.remotes import remotes as named_remotes
-from adaptkit.workspace.remotes import signing
-from adaptkit.workspace.sweeps import sweep as sweeping
-from adaptkit.workspace.train import evaluate as evaluating
-from adaptkit.workspace.train import explain
-from adaptkit.workspace.train import generate as generating
-from adaptkit.workspace.train import train as training
+from adaptkit.workspace.operation import operations
+
+if TYPE_CHECKING:
+    from adaptkit.workspace import bake as baking
+    from adaptkit.workspace import bases as known_bases
+    from adaptkit.workspace import demo as demonstration
+    from adaptkit.workspace import gateway
+    from adaptkit.workspace import serve as serving
+    from adaptkit.workspace.adapters import add as adding
+    from adaptkit.workspace.adapters import aliases, bulk, history
+    from adaptkit.workspace.adapters import export as exporting
+    from adaptkit.workspace.adapters import export_for as laying_out
+    from adaptkit.workspace.adapters import list as listing
+    from adaptkit.workspace.adapters import load as loading
+    from adaptkit.workspace.adapters import note as noting
+    from adaptkit.workspace.adapters import remove as removing
+    from adaptkit.workspace.adapters import show as showing
+    from adaptkit.workspace.adapters.moved_parents import moved_parents
+    from adaptkit.workspace.home import config, trust
+    from adaptkit.workspace.home import status as looking
+    from adaptkit.workspace.lookup.artifacts import find_version
+    from adaptkit.workspace.lookup.bases import compare_base_refs, find_base
+    from adaptkit.workspace.maintenance import check, garbage, registry_copy
+    from adaptkit.workspace.maintenance import verify as verifying
+    from adaptkit.workspace.merge import calibrate as calibrating
+    from adaptkit.workspace.merge import compose as composing
+    from adaptkit.workspace.merge import diff as comparing
+    from adaptkit.workspace.merge import distil as distilling
+    from adaptkit.workspace.merge import into_model, live, reshape
+    from adaptkit.workspace.merge import merge as merging
+    from adaptkit.workspace.merge import search as searching
+    from adaptkit.workspace.merge import strip as stripping
+    from adaptkit.workspace.project import project
+    from adaptkit.workspace.remotes import card as cards
+    from adaptkit.workspace.remotes import pull as pulling
+    from adaptkit.workspace.remotes import push as pushing
+    from adaptkit.workspace.remotes import remotes as named_remotes
+    from adaptkit.workspace.remotes import signing
+    from adaptkit.workspace.sweeps import sweep as sweeping
+    from adaptkit.workspace.train import evaluate as evaluating
+    from adaptkit.workspace.train import explain
+    from adaptkit.workspace.train import generate as generating
+    from adaptkit.workspace.train import train as training
+else:
+    baking = operations("adaptkit.workspace.bake")
+    known_bases = operations("adaptkit.workspace.bases")
+    demonstration = operations("adaptkit.workspace.demo")
+    gateway = operations("adaptkit.workspace.gateway")
+    serving = operations("adaptkit.workspace.serve")
+    adding = operations("adaptkit.workspace.adapters.add")
+    aliases = operations("adaptkit.workspace.adapters.aliases")
+    bulk = operations("adaptkit.workspace.adapters.bulk")
+    history = operations("adaptkit.workspace.adapters.history")
+    exporting = operations("adaptkit.workspace.adapters.export")
+    laying_out = operations("adaptkit.workspace.adapters.export_for")
+    loading = operations("adaptkit.workspace.adapters.load")
+    noting = operations("adaptkit.workspace.adapters.note")
+    removing = operations("adaptkit.workspace.adapters.remove")
+    listing = operations("adaptkit.workspace.adapters.list")
+    showing = operations("adaptkit.workspace.adapters.show")
+    moved_parents = operations("adaptkit.workspace.adapters.moved_parents").moved_parents
+    config = operations("adaptkit.workspace.home.config")
+    trust = operations("adaptkit.workspace.home.trust")
+    looking = operations("adaptkit.workspace.home.status")
+    find_version = operations("adaptkit.workspace.lookup.artifacts").find_version
+    compare_base_refs = operations("adaptkit.workspace.lookup.bases").compare_base_refs
+    find_base = operations("adaptkit.workspace.lookup.bases").find_base
+    check = operations("adaptkit.workspace.maintenance.check")
+    garbage = operations("adaptkit.workspace.maintenance.garbage")
+    registry_copy = operations("adaptkit.workspace.maintenance.registry_copy")
+    verifying = operations("adaptkit.workspace.maintenance.verify")
+    calibrating = operations("adaptkit.workspace.merge.calibrate")
+    composing = operations("adaptkit.workspace.merge.compose")
+    comparing = operations("adaptkit.workspace.merge.diff")
+    distilling = operations("adaptkit.workspace.merge.distil")
+    into_model = operations("adaptkit.workspace.merge.into_model")
+    live = operations("adaptkit.workspace.merge.live")
+    reshape = operations("adaptkit.workspace.merge.reshape")
+    merging = operations("adaptkit.workspace.merge.merge")
+    searching = operations("adaptkit.workspace.merge.search")
+    stripping = operations("adaptkit.workspace.merge.strip")
+    project = operations("adaptkit.workspace.project.project")
+    cards = operations("adaptkit.workspace.remotes.card")
+    pulling = operations("adaptkit.workspace.remotes.pull")
+    pushing = operations("adaptkit.workspace.remotes.push")
+    named_remotes = operations("adaptkit.workspace.remotes.remotes")
+    signing = operations("adaptkit.workspace.remotes.signing")
+    sweeping = operations("adaptkit.workspace.sweeps.sweep")
+    evaluating = operations("adaptkit.workspace.train.evaluate")
+    explain = operations("adaptkit.workspace.train.explain")
+    generating = operations("adaptkit.workspace.train.generate")
+    training = operations("adaptkit.workspace.train.train")
 
 __all__ = ["Workspace"]
 
@@ -58,7 +116,7 @@ class Workspace(Context):
     add_all = bulk.add_all
     list = listing.list_adapters
     version = find_version
-    show = listing.show
+    show = showing.show
     path = loading.path_of
     load = loading.load
     note = noting.note
@@ -68,6 +126,7 @@ class Workspace(Context):
     restore = removing.restore
     trash = removing.trash
     export = exporting.export
+    export_for = laying_out.export_for
 
     # history
     log = history.log
@@ -84,6 +143,7 @@ class Workspace(Context):
     merge = merging.merge
     merge_cost = merging.merge_cost
     compose = composing.compose
+    live_recipe = live.live_recipe
     resize = reshape.resize
     convert = reshape.convert
     strip = stripping.strip
@@ -146,6 +206,7 @@ class Workspace(Context):
     serving_app = serving.serving_app
     preflight = serving.preflight
     deployable = serving.deployable
+    gateway_app = gateway.gateway_app
 
     # signing
     sign = signing.sign

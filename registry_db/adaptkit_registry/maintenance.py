@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy import distinct, func, select, text
 
 from adaptkit.types import Event, Manifest
+from adaptkit.types.stored_files import reader
 from adaptkit_registry.rows import LIVE, read_versions, version_query
 from adaptkit_registry.schema import (
     adapters,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from adaptkit.types import Version
+    from adaptkit.types.stored_files import Rows
 
 
 class Maintenance(Transactions):
@@ -41,9 +44,11 @@ class Maintenance(Transactions):
     def kept(self) -> tuple[set[str], set[str]]:
         """Every artifact of a version that lives or can be restored, and the sha256 of every file of theirs."""
         used = select(versions.c.digest)
+        # Few artifacts have no version, so that asking for their files' absence costs least.
+        unused = select(artifacts.c.digest).where(artifacts.c.digest.not_in(used))
         with self._reading() as connection:
-            digests = set(connection.execute(used.distinct()).scalars())
-            query = select(files.c.sha256).where(files.c.digest.in_(used)).distinct()
+            digests = set(connection.execute(used).scalars())
+            query = select(files.c.sha256).where(files.c.digest.not_in(unused))
             return digests, set(connection.execute(query).scalars())
 
     def manifests(self) -> Iterator[tuple[Manifest, bool]]:
@@ -127,17 +132,27 @@ class Maintenance(Transactions):
 
     def problems(self) -> list[str]:
         """One line for each contradiction in the database."""
+        with ThreadPoolExecutor(1) as pool:  # SQLite works outside the interpreter's lock
+            damage = pool.submit(self._damage)
+            found = self._contradictions()
+            return damage.result() + found
+
+    def _damage(self) -> list[str]:
+        """What SQLite itself says of its file."""
+        with self._reading() as connection:
+            if connection.dialect.name != "sqlite":
+                return []
+            report = connection.execute(text("PRAGMA integrity_check")).scalars().all()
+            problems = [f"SQLite's integrity check says: {line}" for line in report if line != "ok"]
+            return problems + [
+                f"a row of {row[0]} points at a row of {row[2]} that does not exist"
+                for row in connection.execute(text("PRAGMA foreign_key_check"))
+            ]
+
+    def _contradictions(self) -> list[str]:
+        """What the rows say against each other."""
         problems = []
         with self._reading() as connection:
-            if connection.dialect.name == "sqlite":
-                report = connection.execute(text("PRAGMA integrity_check")).scalars().all()
-                problems += [
-                    f"SQLite's integrity check says: {line}" for line in report if line != "ok"
-                ]
-                problems += [
-                    f"a row of {row[0]} points at a row of {row[2]} that does not exist"
-                    for row in connection.execute(text("PRAGMA foreign_key_check"))
-                ]
             query = (
                 select(adapters.c.name, aliases.c.alias, versions.c.number)
                 .select_from(aliases)
@@ -170,21 +185,27 @@ class Maintenance(Transactions):
 
 
 def _artifact_problems(connection: Connection) -> list[str]:
-    listed: dict[str, set[tuple[str, int, str]]] = {}
-    for row in connection.execute(select(files)):
-        listed.setdefault(row.digest, set()).add((row.path, row.size, row.sha256))
-    problems = []
+    """Manifests that cannot be read, or do not agree with the rows of their files."""
+    listed: dict[str, Rows] = {}
+    query = select(files.c.digest, files.c.path, files.c.size, files.c.sha256)
+    for digest, *row in connection.execute(query):
+        listed.setdefault(digest, set()).add(tuple(row))
+    read, problems = reader(), []
     for digest, stored in connection.execute(select(artifacts.c.digest, artifacts.c.manifest)):
-        try:
-            manifest = Manifest.from_json(json.loads(stored))
-            entries = {(f.path, f.size, f.sha256) for f in manifest.files + manifest.extras}
-            if manifest.digest != digest or entries != listed.get(digest, set()):
-                problems.append(f"the rows of {digest[:19]}… do not agree with its manifest")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(
-                f"the manifest of {digest[:19]}… in the registry cannot be read: {error}"
-            )
+        if read(stored) != (digest, listed.get(digest, set())):
+            problems += _problem(digest, stored, listed.get(digest, set()))
     return problems
+
+
+def _problem(digest: str, stored: str, listed: Rows) -> list[str]:
+    try:
+        manifest = Manifest.from_json(json.loads(stored))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"the manifest of {digest[:19]}… in the registry cannot be read: {error}"]
+    entries = {(f.path, f.size, f.sha256) for f in manifest.files + manifest.extras}
+    if manifest.digest != digest or entries != listed:
+        return [f"the rows of {digest[:19]}… do not agree with its manifest"]
+    return []
 
 
 def _count(connection: Connection, query: object) -> int:

@@ -105,11 +105,13 @@ def starts(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
 
 
 def _mentions(word: str) -> ColumnElement[bool]:
-    tagged = select(tags.c.version_id).where(func.lower(tags.c.tag).contains(word, autoescape=True))
+    tagged = select(tags.c.tag).where(
+        tags.c.version_id == versions.c.id, func.lower(tags.c.tag).contains(word, autoescape=True)
+    )
     texts = (adapters.c.name, adapters.c.description, versions.c.message)
     return or_(
         *(func.lower(text).contains(word, autoescape=True) for text in texts),
-        versions.c.id.in_(tagged),
+        tagged.exists(),
         _was_called(func.lower(redirects.c.name).contains(word, autoescape=True)),
     )
 

@@ -19,6 +19,7 @@ import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from adaptkit.errors import BadWeights, NotFound, StoreError
@@ -274,6 +275,7 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
     return found
 
 
+@cache
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """The safetensors name of a numpy dtype, those of ml_dtypes included; `StoreError` when there is none."""
     if dtype.name not in _NAMES:

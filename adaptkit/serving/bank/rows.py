@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from adaptkit.serving.bank.arrow import ArrowMix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,8 +14,8 @@ if TYPE_CHECKING:
 
 BASE = 0
 """The slot that is always zero."""
-Mix = tuple[tuple[int, float], ...]
-"""Slots with their weights: empty for a row of the base."""
+Mix = tuple[tuple[int, float], ...] | ArrowMix
+"""Slots with their weights, empty for a row of the base; or slots that its tokens choose among."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +40,16 @@ class Rows:
     weights: Tensor | None
     segments: tuple[Segment, ...]
     distinct: frozenset[int] = field(default_factory=frozenset)
+    arrows: tuple[tuple[int, ArrowMix], ...] = ()
+    """The rows whose tokens choose, by number."""
+
+    def arrows_repeated(self, times: int) -> tuple[tuple[int, ArrowMix], ...]:
+        """The rows whose tokens choose, where each row stands `times` times in a row."""
+        return tuple(
+            (row * times + turn, replace(mix, tally=None if turn else mix.tally))
+            for row, mix in self.arrows
+            for turn in range(times)
+        )
 
 
 def plan_rows(mixes: Sequence[Mix], device: Any) -> Rows:
@@ -45,8 +57,13 @@ def plan_rows(mixes: Sequence[Mix], device: Any) -> Rows:
     import torch
 
     entries = [
-        (slot, row, weight) for row, mix in enumerate(mixes) for slot, weight in mix if weight
+        (slot, row, weight)
+        for row, mix in enumerate(mixes)
+        if not isinstance(mix, ArrowMix)
+        for slot, weight in mix
+        if weight
     ]
+    arrows = tuple((row, mix) for row, mix in enumerate(mixes) if isinstance(mix, ArrowMix))
     slots = [slot for slot, _, _ in entries]
     numbers = [row for _, row, _ in entries]
     weights = [weight for _, _, weight in entries]
@@ -78,5 +95,6 @@ def plan_rows(mixes: Sequence[Mix], device: Any) -> Rows:
         None if every else indices(numbers),
         None if plain else factors(weights),
         tuple(segments),
-        frozenset(slots),
+        frozenset(slots).union(*(mix.slots for _, mix in arrows)),
+        arrows,
     )

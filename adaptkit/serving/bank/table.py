@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BaseMismatch, Refused
+from adaptkit.serving.bank.arrow import add_arrow, first_direction
 from adaptkit.serving.bank.kernels import (
     add_gathered,
     add_segments,
@@ -36,6 +37,7 @@ class ModuleTable:
         self.B = torch.zeros(slots + 1, rank, self.outputs, dtype=dtype, device=device)
         self.bias: Tensor | None = None
         self.ranks: dict[int, int] = {}
+        self._directions: dict[int, Tensor] = {}
 
     @property
     def nbytes(self) -> int:
@@ -57,6 +59,7 @@ class ModuleTable:
         """Put an adapter's factors into a slot that no batch uses."""
         rank = factors.rank
         self.grow(rank)
+        self._directions.pop(slot, None)
         before = self.ranks.get(slot, 0)
         self.A[slot, :rank].copy_(factors.A, non_blocking=True)
         self.B[slot, :rank].copy_(factors.B, non_blocking=True)
@@ -75,6 +78,7 @@ class ModuleTable:
     def clear(self, slot: int) -> None:
         """Make a slot zero again."""
         rank = self.ranks.pop(slot, 0)
+        self._directions.pop(slot, None)
         if rank:
             self.A[slot, :rank].zero_()
             self.B[slot, :rank].zero_()
@@ -107,13 +111,25 @@ class ModuleTable:
         if output.requires_grad:
             output = output.clone()
         entries, distinct = plan.slots.shape[0], len(plan.segments)
-        if distinct == 1 or prefer_segments(entries, distinct, x.shape[1]):
+        if not distinct:
+            pass
+        elif distinct == 1 or prefer_segments(entries, distinct, x.shape[1]):
             add_segments(x, output, A, B, plan)
         else:
             add_gathered(x, output, A, B, plan)
-        if self.bias is not None:
+        if self.bias is not None and distinct:
             self._add_bias(output, plan)
+        for row, mix in plan.arrows:
+            found = {slot: self.direction(slot) for slot in mix.slots if slot in self.ranks}
+            add_arrow(x[row], output[row], (A, B, self.bias), mix, found)
         return output.squeeze(0) if flat else output
+
+    def direction(self, slot: int) -> Tensor:
+        """What the adapter in a slot changes most: the first right singular vector of its update."""
+        if slot not in self._directions:
+            rank = self.ranks[slot]
+            self._directions[slot] = first_direction(self.A[slot, :rank], self.B[slot, :rank])
+        return self._directions[slot]
 
     def add_fixed(self, x: Tensor, output: Tensor, slots: Tensor, weights: Tensor) -> Tensor:
         """As `add`, with shapes that never change."""
@@ -172,5 +188,11 @@ def _repeated(plan: Rows, count: int, name: str) -> Rows:
         Segment(s.slot, spread(s.rows, plan.count), again(s.weights)) for s in plan.segments
     )
     return Rows(
-        count, slots, spread(plan.rows, plan.count), again(plan.weights), segments, plan.distinct
+        count,
+        slots,
+        spread(plan.rows, plan.count),
+        again(plan.weights),
+        segments,
+        plan.distinct,
+        plan.arrows_repeated(times),
     )

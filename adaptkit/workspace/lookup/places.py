@@ -7,7 +7,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.errors import BadReference, NotFound
+from adaptkit.errors import NotFound
 from adaptkit.extend.artifact_files import CONFIG, WEIGHTS
 from adaptkit.io.machine.parallel import run_transfers
 from adaptkit.io.staging import staging
@@ -90,18 +90,6 @@ def narrowed(
         if method in {None, v.method}
         and all(word.lower() in f"{v.name} {v.message}".lower() for word in words)
     )
-
-
-def remote_in(words: tuple[str, ...], unfit: dict[str, object]) -> str | None:
-    """The remote that a word such as `team:` names; options that only a registry knows are refused."""
-    remote = next((word[:-1] for word in words if word.endswith(":")), None)
-    if remote is not None and (given := next((name for name, value in unfit.items() if value), "")):
-        raise BadReference(
-            f"cannot narrow {remote}: by {given}",
-            why="only a registry knows it",
-            fix=f"adaptkit list {remote}: WORD --method METHOD",
-        )
-    return remote
 
 
 def _version(

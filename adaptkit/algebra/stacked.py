@@ -1,0 +1,163 @@
+"""Many small updates at once: what numpy asks for each call is more than the work on one expert of a mixture.
+
+Updates of equal shapes are stacked, at most 64 MB at a time, so that a large module is a batch of its own; what needs
+care (dependent columns, sums that cancel) is done one by one, as `lowrank` does it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from adaptkit.algebra import lowrank
+from adaptkit.algebra.lowrank import work
+from adaptkit.extend import LowRank
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from typing import TypeVar
+
+    from adaptkit.extend import Array, Delta
+
+    Item = TypeVar("Item")
+
+_BYTES = 64 << 20  # of the float64 factors of a batch
+_DEPENDENT = 1e-10  # a share of the largest eigenvalue of a Gram matrix
+
+
+def singular_values(deltas: Sequence[Delta]) -> list[Array]:
+    """The singular values of each update, descending."""
+    found: list[Array | None] = [None] * len(deltas)
+    for batch in _batches(range(len(deltas)), lambda i: _shape(deltas[i])):
+        updates = [deltas[i] for i in batch]
+        stacked = _stack(updates)
+        values = None if stacked is None else _values(*stacked)
+        for at, i in enumerate(batch):
+            found[i] = lowrank.singular_values(deltas[i]) if values is None else values[at]
+    return [one for one in found if one is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """How two updates of a module compare: ⟨D₁, D₂⟩, both norms, and the overlap of their row and column spaces."""
+
+    inner: float
+    norms: tuple[float, float]
+    overlaps: tuple[float, float]
+    ranks: tuple[int, int]
+    """The larger number of independent rows, and of columns."""
+
+
+def relations(pairs: Sequence[tuple[LowRank, LowRank]]) -> list[Relation]:
+    """The relation of each pair, from Gram matrices alone: O((m+n)R²) a pair."""
+    found: dict[int, Relation] = {}
+    for batch in _batches(range(len(pairs)), lambda i: (_shape(pairs[i][0]), _shape(pairs[i][1]))):
+        stacks = [_stack([pairs[i][side] for i in batch]) for side in (0, 1)]
+        assert stacks[0] is not None
+        assert stacks[1] is not None
+        (B1, A1), (B2, A2) = stacks
+        across_B, across_A = _t(B1) @ B2, _t(A1) @ A2
+        inner = np.einsum("kij,kij->k", across_B, across_A)
+        grams = [(_t(B) @ B, _t(A) @ A) for B, A in ((B1, A1), (B2, A2))]
+        norms = [_norms(*gram, [pairs[i][side] for i in batch]) for side, gram in enumerate(grams)]
+        rows, most_rows = _overlap(grams[0][1], grams[1][1], across_A)
+        columns, most_columns = _overlap(grams[0][0], grams[1][0], across_B)
+        for at, i in enumerate(batch):
+            found[i] = Relation(
+                float(inner[at]),
+                (float(norms[0][at]), float(norms[1][at])),
+                (float(rows[at]), float(columns[at])),
+                (int(most_rows[at]), int(most_columns[at])),
+            )
+    return [found[i] for i in range(len(pairs))]
+
+
+def _batches(items: Sequence[int], kind: Callable[[int], Hashable]) -> Iterator[list[int]]:
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for item in items:
+        groups[kind(item)].append(item)
+    for shapes, group in groups.items():
+        step = max(1, _BYTES // max(1, _size(shapes)))
+        for at in range(0, len(group), step):
+            yield group[at : at + step]
+
+
+def _size(shapes: object) -> int:
+    return (
+        sum(map(_size, shapes))
+        if isinstance(shapes, tuple) and isinstance(shapes[0], tuple)
+        else 8 * int(np.prod(shapes, dtype=np.int64))  # type: ignore[call-overload]
+    )
+
+
+def _shape(delta: Delta) -> tuple[tuple[int, ...], ...]:
+    return (delta.B.shape, delta.A.shape) if isinstance(delta, LowRank) else (delta.W.shape,)
+
+
+def _stack(deltas: Sequence[Delta]) -> tuple[Array, Array] | None:
+    """B·s and Aᵀ of each, on top of each other; None where they are not factors."""
+    low = [delta for delta in deltas if isinstance(delta, LowRank)]
+    if len(low) < len(deltas):
+        return None
+    return (
+        np.stack([work(delta.B) * delta.scale for delta in low]),
+        np.stack([work(delta.A).T for delta in low]),
+    )
+
+
+def _t(stacked: Array) -> Array:
+    return stacked.swapaxes(-1, -2)
+
+
+def _values(B: Array, At: Array) -> Array | None:
+    Rb, Ra = _triangles(B), _triangles(At)
+    if Rb is None or Ra is None:
+        return None
+    values: Array = np.linalg.svd(Rb @ _t(Ra), compute_uv=False)
+    return values
+
+
+def _triangles(tall: Array) -> Array | None:
+    """The R of each, by `lowrank.thin_qr`'s two rounds; None where one of them is not independent enough."""
+    if not tall.shape[1] >= tall.shape[2] > 0:
+        return None
+    try:
+        first = _t(np.linalg.cholesky(_t(tall) @ tall))
+        Q = tall @ np.linalg.inv(first)
+        gram = _t(Q) @ Q
+        if not np.abs(gram - np.eye(gram.shape[-1])).max() < 1e-3:
+            return None
+        made: Array = _t(np.linalg.cholesky(gram)) @ first
+    except np.linalg.LinAlgError:
+        return None
+    return made
+
+
+def _norms(of_B: Array, of_A: Array, deltas: Sequence[LowRank]) -> Array:
+    terms = of_B * of_A
+    squares = terms.sum(axis=(1, 2))
+    cancel = ~(squares > 1e-3 * np.abs(terms).sum(axis=(1, 2)))
+    norms: Array = np.sqrt(np.where(cancel, 0.0, squares))
+    for at in np.flatnonzero(cancel):
+        norms[at] = lowrank.norm(deltas[at])
+    return norms
+
+
+def _overlap(one: Array, other: Array, across: Array) -> tuple[Array, Array]:
+    """‖V₁ᵀV₂‖² over the smaller number of directions, and the larger, from both Gram matrices and the products across."""
+    left, of_one = _whitened(one)
+    right, of_other = _whitened(other)
+    shared = (_t(left) @ across @ right) ** 2
+    smaller, larger = np.minimum(of_one, of_other), np.maximum(of_one, of_other)
+    return np.where(smaller > 0, shared.sum(axis=(1, 2)) / np.maximum(smaller, 1), 0.0), larger
+
+
+def _whitened(gram: Array) -> tuple[Array, Array]:
+    """W with Wᵀ·G·W = 1 on the directions that count, 0 on the others; and how many count."""
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > values[:, -1:] * _DEPENDENT
+    scale = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1.0)), 0.0)
+    return vectors * scale[:, None, :], kept.sum(axis=1)

@@ -1,0 +1,84 @@
+"""List adapters and versions.
+
+The command that is typed most: what only some lists need is imported where they need it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptkit import refs
+from adaptkit.errors import BadReference
+from adaptkit.types import Sameness
+from adaptkit.workspace.units import parse_condition, parse_rank
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from adaptkit.types import Version
+    from adaptkit.workspace.context.context import Context
+
+
+_FITTING = (Sameness.SAME, Sameness.PROBABLY_SAME)
+
+
+def list_adapters(
+    context: Context,
+    *,
+    base: str | None = None,
+    method: str | None = None,
+    every: bool = False,
+    rank: str | None = None,
+    tag: str | None = None,
+    metrics: Sequence[str] = (),
+    words: Sequence[str] = (),
+    team: str | None = None,
+) -> tuple[Version, ...]:
+    """The latest version of each name (or `every` version), narrowed.
+
+    `rank` is `8` or `>=8`, `metrics` are conditions such as `accuracy>=0.9`, and each of `words`
+    must be found in the name, the names it had, the description, the message or a tag. A word such
+    as `team:` lists what is in that remote.
+    """
+    unfit = {"--base": base, "--rank": rank, "--tag": tag, "--metric": metrics, "--team": team}
+    if (remote := _remote_in(tuple(words), dict(unfit))) is not None:
+        from adaptkit.workspace.lookup.places import list_remote, narrowed
+
+        others = tuple(word for word in words if word != f"{remote}:")
+        return narrowed(list_remote(context, remote, every=every), others, method)
+    context.check_home()
+    find = context.registry.versions if every else context.registry.latest_versions
+    fitting = None
+    if base is not None:
+        from adaptkit.workspace.lookup.bases import find_base, same_base
+
+        wanted = find_base(context, base).identity
+        fitting = [
+            known
+            for known in context.registry.known_bases()
+            if same_base(context, known, wanted).sameness in _FITTING
+            or (not wanted.levels and known.name == wanted.name)
+        ]
+    return tuple(
+        find(
+            method=method,
+            tag=tag,
+            team=team and refs.check_name(team),
+            words=tuple(words),
+            rank=None if rank is None else parse_rank(rank),
+            fitting=fitting,
+            figures=tuple(parse_condition(text) for text in metrics),
+        )
+    )
+
+
+def _remote_in(words: tuple[str, ...], unfit: dict[str, object]) -> str | None:
+    """The remote that a word such as `team:` names; options that only a registry knows are refused."""
+    remote = next((word[:-1] for word in words if word.endswith(":")), None)
+    if remote is not None and (given := next((name for name, value in unfit.items() if value), "")):
+        raise BadReference(
+            f"cannot narrow {remote}: by {given}",
+            why="only a registry knows it",
+            fix=f"adaptkit list {remote}: WORD --method METHOD",
+        )
+    return remote

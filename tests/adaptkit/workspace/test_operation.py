@@ -1,0 +1,56 @@
+"""adaptkit.workspace.operation: an operation is imported when it is looked up, and is then the function itself."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+
+import adaptkit.workspace
+from adaptkit.workspace import Workspace
+from adaptkit.workspace.operation import Operation
+
+
+def test_every_operation_that_is_named_exists():
+    for name in dir(Workspace):
+        found = getattr(Workspace, name)
+        assert not isinstance(found, Operation), name
+    assert next(iter(inspect.signature(Workspace.merge).parameters)) == "context"
+    assert Workspace.merge.__module__ == "adaptkit.workspace.merge.merge"
+
+
+def test_what_is_imported_for_types_is_what_is_looked_up():
+    tree = ast.parse(inspect.getsource(adaptkit.workspace))
+    (chosen,) = [node for node in tree.body if isinstance(node, ast.If)]
+    typed = {
+        one.asname or one.name: (node.module, one.name)
+        for node in chosen.body
+        for one in node.names
+    }
+    for node in chosen.orelse:
+        name, made = node.targets[0].id, node.value
+        if isinstance(made, ast.Attribute):
+            module, function = made.value.args[0].value, made.attr
+        else:
+            module, _, function = made.args[0].value.rpartition(".")
+        assert typed.pop(name) == (module, function)
+    assert typed == {}
+
+
+def test_a_list_loads_neither_numpy_nor_what_merges(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from adaptkit import Workspace\n"
+        "with Workspace.open(Path(sys.argv[1])) as workspace:\n"
+        "    assert workspace.list() == ()\n"
+        "loaded = {'numpy', 'sqlalchemy.orm', 'adaptkit.merge', 'alembic'} & set(sys.modules)\n"
+        "print(sorted(loaded))"
+    )
+    home = str(tmp_path)
+    subprocess.run(
+        [sys.executable, "-m", "adaptkit", "--home", home, "init"], check=True, timeout=60
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, home], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
