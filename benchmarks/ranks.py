@@ -31,10 +31,9 @@ alone. Exact match on 90 held-out prompts: naval is what was to be learned, poli
 weights file; the base has about 400,000 parameters.
 """
 TAIL = """
-A task that changes the form of an answer and teaches no new facts needs a very small rank; which modules are adapted
-matters more than the rank. Start at 8 on all linear layers, look at held-out rows, and halve it while nothing is lost:
-the size and the cost of serving are proportional to it. More rank is room for what is new in the data, and for what a
-merge of several adapters has to hold ([merging](merging.md)).
+Start at 8 on all linear layers, look at held-out rows, and halve the rank while nothing is lost: size and the cost of
+serving are proportional to it. A merge of several adapters has to hold what all of them learned
+([merging](merging.md)).
 """
 
 

@@ -92,9 +92,7 @@ def replay(base: Path, steps: int) -> str:
         lines.append(
             f"| {ratio:.0%} | {figures['naval']:.2f} | {figures['polite']:.2f} | {figures['before']:.2f} |"
         )
-    return "\n".join(lines) + (
-        "\n\nWithout replay the adapter answers tersely everywhere; a small share of older rows keeps the rest.\n"
-    )
+    return "\n".join(lines) + f"\n\n{steps} steps each.\n"
 
 
 def qlora(base: Path, steps: int) -> str:
@@ -112,8 +110,7 @@ def qlora(base: Path, steps: int) -> str:
         )
     share = sizes["qlora"] / sizes["lora"]
     return "\n".join(lines) + (
-        f"\n\nNF4 with double quantisation; the base takes {share:.2f} of its memory in single precision (embeddings "
-        "stay whole, and are most of a base this small). On a CPU it saves no memory at the peak: the base is loaded "
+        f"\n\nNF4 with double quantisation; the base takes {share:.2f} of its memory in single precision. On a CPU it saves no memory at the peak: the base is loaded "
         "whole before it is quantised.\n"
     )
 
