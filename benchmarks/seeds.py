@@ -1,12 +1,14 @@
 """Merges of the demo's two skills over seeds 0–4, data-free, by moments and distilled, into docs/calibrated-merging.md.
 
-    python benchmarks/seeds.py [SEED…]      train what is missing (minutes a seed), measure, write the table
+    python benchmarks/seeds.py [--seeds 0 1 …]      train what is missing (minutes a seed), measure, write the tables
 
-What was measured is kept in .cache/seeds, so a run that was broken off goes on where it was.
+The data-free strategies go into docs/strategies.md, too. What was measured is kept in .cache/seeds, so a run that was
+broken off goes on where it was, and seeds may be measured one at a time.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -29,7 +31,11 @@ CACHE = ROOT / ".cache" / "seeds"
 PAGE = ROOT / "docs" / "calibrated-merging.md"
 BEGIN, END = "<!-- table: benchmarks/seeds.py -->\n", "<!-- end of table -->"
 SKILLS = ("naval", "medic", "polite")
-DATA_FREE = ("linear", "svd", "ties", "tsv", "wudi", "svc", "lego", "robustmerge")
+DATA_FREE = (
+    *("linear", "svd", "ties", "tsv", "iso_c", "iso_cts", "cart", "karcher"),
+    *("wudi", "actmat", "svc", "lego", "robustmerge"),
+)
+STRATEGIES = ROOT / "docs" / "strategies.md"
 PEFT = [
     ("linear", 0.7, {}),
     ("ties", 1.0, {"density": 0.5}),
@@ -39,7 +45,9 @@ PEFT = [
 
 def main() -> None:
     """Train, merge, ask, write the table."""
-    for seed in map(int, sys.argv[1:] or range(5)):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    for seed in parser.parse_args().seeds:
         for start in ("one seed", "seeds of their own"):
             measure(seed, start)
     write()
@@ -205,12 +213,22 @@ def write() -> None:
             cells.append(f"{min(s[k] for s in scores for k in SKILLS):.2f}" if scores else "")
         lines.append(f"| {' | '.join(cells)} | {fmean(t for _, t in found.values()):.1f} |")
     counts = " and ".join(f"{seeds[start]} with {start}" for start in shown)
-    head = f"Means over bases and pairs of adapters: {counts}. With one seed the A of both adapters start equal."
-    table = "\n".join([head, "", *lines]) + "\n"
-    page = PAGE.read_text()
+    said = f"Means over bases and pairs of adapters: {counts}. With one seed the A of both adapters start equal."
+    _put(PAGE, "\n".join([said, "", *lines]) + "\n")
+    data_free = [line for line in lines[2:] if line.split("`")[1:2] and _data_free(line)]
+    _put(STRATEGIES, "\n".join([said, "", *lines[:2], *data_free]) + "\n")
+
+
+def _data_free(line: str) -> bool:
+    """Whether a row is of a strategy that needs neither data nor moments."""
+    return any(line.startswith(f"| `{name}`, 0.8 |") for name in DATA_FREE)
+
+
+def _put(path: Path, table: str) -> None:
+    page = path.read_text()
     before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
-    print(table)
+    path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+    print(f"{path.name}\n{table}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ PICTURES = {
     "strategies that elect signs (TIES and its kin) have to decide.",
 }
 PAGE = Path(__file__).parent.parent / "docs" / "strategies.md"
+SEEDS = "## Over seeds"
 
 
 def main() -> None:
@@ -124,7 +125,8 @@ def main() -> None:
     ]
     for kind, what in PICTURES.items():
         lines += [f"![{kind}](pictures/{kind}.png)", "", what, ""]
-    PAGE.write_text("\n".join(lines).rstrip() + "\n")
+    seeds = PAGE.read_text().partition(SEEDS)[2]  # benchmarks/seeds.py writes that part
+    PAGE.write_text("\n".join(lines).rstrip() + f"\n\n{SEEDS}{seeds}")
     print(PAGE.read_text())
 
 

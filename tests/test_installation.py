@@ -41,8 +41,9 @@ REACHED_THROUGH = {
 }
 # Packages that an operation of the workspace reaches, and the extras that hold what they import.
 ROOMS = {
-    "adaptkit/training": ("train", "torch"),
-    "adaptkit/evaluation": ("train", "torch", "plot"),
+    "adaptkit/training": ("train", "torch", "plot"),
+    "adaptkit/evaluation": ("train", "torch", "plot", "lm-eval"),
+    "adaptkit/search": ("search", "plot"),
     "adaptkit/serving": ("serve", "torch"),
     "adaptkit/workspace/train/generate.py": ("torch",),
     "adaptkit/workspace/lookup/live.py": ("torch",),

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adaptkit.cli.adapters.adapters import REF
+from adaptkit.cli.engine import start_engine
 from adaptkit.cli.shell.session import Session, json_option, pass_session
-from adaptkit.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from adaptkit.serving.preflight import Preflight
 
@@ -88,7 +85,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="A TOML file of API keys and their namespaces.",
 )
-@click.option("--engine", metavar="NAME", help="Start another engine instead, such as vllm.")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    help="Start another engine behind a gateway that resolves aliases, such as vllm.",
+)
 @click.option("--force", is_flag=True, help="Even adapters that are not known to be of this base.")
 @json_option
 @pass_session
@@ -117,7 +118,7 @@ def serve(
             raise click.UsageError(
                 f"{engine} loads adapters when they are asked for: leave REF out"
             )
-        start_engine(session, engine, base, host=host, port=port, how=how)
+        start_engine(session, engine, base, host=host, port=port, how=how, keys=keys)
         return
     from adaptkit.errors import requires_extra
     from adaptkit.workspace.serve import ServeOptions
@@ -164,34 +165,14 @@ def serve(
                 raise
 
 
-def start_engine(
-    session: Session, name: str, base: str, *, host: str, port: int, how: Mapping[str, Any]
-) -> None:
-    """Become another engine's process, with the workspace in its environment."""
-    from adaptkit.workspace.serve import SLOTS
-
-    engine = session.workspace.plugins.engine(name)
-    slots, limit = how["slots"] or SLOTS, how["rank_limit"]
-    command = engine.command(base, host=host, port=port, slots=slots, rank_limit=limit)
-    home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}
-    environment = {**os.environ, **engine.environment(limit), **home}
-    program = shutil.which(command[0])
-    if program is None:
-        raise Refused(
-            f"cannot start the engine '{name}'",
-            why=f"the program '{command[0]}' is not installed",
-            fix=f"pip install {command[0]}",
-        )
-    session.out.done({"engine": name, "command": command}, [shlex.join(command)])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(program, command, environment)  # noqa: S606  (the engine's own command, no shell)
-
-
 @click.command()
 @REF
 @click.option(
-    "--for", "engine", required=True, metavar="ENGINE", help="vllm, sglang, llamacpp or ollama."
+    "--for",
+    "engine",
+    required=True,
+    metavar="ENGINE",
+    help="vllm, sglang, lorax, llamacpp or ollama.",
 )
 @click.option(
     "--rank-limit",

@@ -62,8 +62,7 @@ class Matrix:
         """What `eval --json` prints."""
         return {
             "suites": {
-                s.name: {"score": s.score, "rows": len(s.rows), "digest": s.digest}
-                for s in self.suites
+                s.name: {"score": s.score, "rows": s.size, "digest": s.digest} for s in self.suites
             },
             "baseline": self.baseline,
             "adapters": {label: self.metrics(label) for label in self.figures},

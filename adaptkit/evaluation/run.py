@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adaptkit.evaluation.harness import score_by_harness
 from adaptkit.evaluation.suites import SCORERS
 from adaptkit.training.data.rows import Chat, Pair, Preference, answer_of, as_turns, prompt_of
 from adaptkit.training.data.tokens import Tokeniser
@@ -30,12 +31,14 @@ def score_all(
             figures[label] = {}
             for suite in suites:
                 figures[label][suite.name] = score(speaker, suite)
-                done(len(suite.rows))
+                done(suite.size)
     return figures
 
 
 def score(speaker: Speaker, suite: Suite) -> float:
     """The share of rows that are right; or a perplexity."""
+    if suite.harness is not None:
+        return score_by_harness(speaker, suite.harness, speaker.batch)
     tokenise = Tokeniser(speaker.tokenizer)
     if suite.score == "perplexity":
         return speaker.perplexity([tokenise(row) for row in suite.rows])

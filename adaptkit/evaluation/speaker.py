@@ -26,7 +26,7 @@ class Speaker:
     """The base in memory; `wearing` puts an adapter on it for a while. Answers are greedy unless sampled."""
 
     def __init__(self, base: Path, *, batch: int = 16) -> None:
-        self._base, self._batch = base, batch
+        self._base, self.batch = base, batch
         self.tokenizer = load_tokenizer(base)
         self._own_template = self.tokenizer.chat_template
         self._plain: Any = None
@@ -76,8 +76,8 @@ class Speaker:
 
         tokenise = Tokeniser(self.tokenizer)
         pad = self._pad()
-        for begin in range(0, len(prompts), self._batch):
-            rows = [tokenise.prompt(p) for p in prompts[begin : begin + self._batch]]
+        for begin in range(0, len(prompts), self.batch):
+            rows = [tokenise.prompt(p) for p in prompts[begin : begin + self.batch]]
             width = max(map(len, rows))
             ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
@@ -112,8 +112,8 @@ class Speaker:
         import torch
 
         pad = self._pad()
-        for begin in range(0, len(rows), self._batch):
-            part = rows[begin : begin + self._batch]
+        for begin in range(0, len(rows), self.batch):
+            part = rows[begin : begin + self.batch]
             width = max(len(row.ids) for row in part)
             ids = torch.tensor([[*row.ids, *[pad] * (width - len(row.ids))] for row in part])
             mask = torch.tensor([[1] * len(r.ids) + [0] * (width - len(r.ids)) for r in part])

@@ -8,6 +8,8 @@ perplexity, preferences are compared in pairs. A YAML file says it in words:
     score: contains          # exact, contains, regex, json, perplexity or pairwise
     rows: 90                 # the first so many
     new_tokens: 40           # the longest answer
+
+A YAML file that names a task of lm-evaluation-harness (`lm_eval:`) is a suite as well (`evaluation.harness`).
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadData, NotFound
+from adaptkit.evaluation.harness import Harness, files_of, harness_of
 from adaptkit.io import yaml_text
 from adaptkit.io.files import os_errors
 from adaptkit.training.data.datasets import DataFile, parse_columns
 from adaptkit.training.data.rows import Preference, Row, Text, answer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}")
@@ -42,15 +45,24 @@ class Suite:
     score: str
     rows: tuple[Row, ...]
     new_tokens: int = 64
+    harness: Harness | None = None
+    """A task of lm-evaluation-harness, which then has the rows."""
+
+    @property
+    def size(self) -> int:
+        """How many rows there are; of a task of the harness, as many as are asked for, or 100."""
+        return len(self.rows) if self.harness is None else self.harness.limit or 100
 
     @property
     def digest(self) -> str:
+        if self.harness is not None:
+            return self.harness.digest
         parts = repr((self.score, self.rows, self.new_tokens)).encode()
         return "sha256:" + hashlib.sha256(parts).hexdigest()
 
     @property
     def higher_is_better(self) -> bool:
-        return self.score != "perplexity"
+        return self.score != "perplexity" if self.harness is None else self.harness.higher_is_better
 
 
 def exact(answer: str, expected: str) -> bool:
@@ -108,7 +120,7 @@ def _files(path: Path) -> list[Path]:
             return [path]
         files = sorted(p for p in path.iterdir() if p.suffix in {*_DATA, ".yaml", ".yml"})
     described = [p for p in files if p.suffix in {".yaml", ".yml"}]
-    taken = {(p.parent / _yaml(p)["data"]).resolve() for p in described}
+    taken = {named.resolve() for p in described for named in _named(p)}
     chosen = [p for p in files if p.resolve() not in taken]
     if not chosen:
         raise BadData(
@@ -117,6 +129,15 @@ def _files(path: Path) -> list[Path]:
             fix="give a file, such as naval.jsonl",
         )
     return chosen
+
+
+def _named(path: Path) -> Iterator[Path]:
+    """The files that a suite's YAML names, which are no suites themselves."""
+    found = _yaml(path, whole=False)
+    if isinstance(found.get("data"), str):
+        yield path.parent / found["data"]
+    if isinstance(found.get("lm_eval"), str):
+        yield from files_of(path.parent / found["lm_eval"])
 
 
 def _from_data(path: Path, **choices: Any) -> Suite:
@@ -140,18 +161,26 @@ def _from_data(path: Path, **choices: Any) -> Suite:
         )
     if score == "regex":
         _check_regexes(path, rows)
-    name = choices.get("name", path.stem)
+    name = _checked_name(choices.get("name", path.stem), path)
+    return Suite(name, score, rows, choices.get("new_tokens", 64))
+
+
+def _checked_name(name: Any, path: Path) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadData(
             f"a suite cannot be called '{name}'",
             why="its name becomes part of a metric's: letters, digits, '.', '_' and '-'",
             fix=f"rename {path}",
         )
-    return Suite(name, score, rows, choices.get("new_tokens", 64))
+    return name
 
 
 def _from_yaml(path: Path) -> Suite:
     given = _yaml(path)
+    if "lm_eval" in given:
+        harness = harness_of(path, given)
+        name = _checked_name(given.get("name", path.stem), path)
+        return Suite(name, harness.metric, (), harness=harness)
     for key, value in given.items():
         if key not in _KEYS:
             raise NotFound("key of a suite", str(key), _KEYS, fix=f"in {path}")
@@ -163,7 +192,7 @@ def _from_yaml(path: Path) -> Suite:
     return _from_data(data, **{"name": path.stem} | given)
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def _yaml(path: Path, *, whole: bool = True) -> dict[str, Any]:
     with os_errors("read", path):
         text = path.read_bytes()
     try:
@@ -178,6 +207,8 @@ def _yaml(path: Path) -> dict[str, Any]:
             why=error.why,
             fix="docs/evaluation.md shows one",
         ) from error
+    if isinstance(found, dict) and ("lm_eval" in found or not whole):
+        return found
     if not isinstance(found, dict) or not isinstance(found.get("data"), str):
         raise BadData(
             f"{path} is no suite", why="it names no data file", fix="data: naval.jsonl, for example"

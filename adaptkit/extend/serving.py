@@ -16,6 +16,9 @@ class Engine(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
+    gateway: ClassVar[bool] = False
+    """Whether it has vLLM's `/v1/load_lora_adapter` and `/health`, and calls the base `base`: it then runs on
+    loopback, behind the gateway that resolves aliases to versions."""
 
     def command(
         self, base: str, *, host: str, port: int, slots: int, rank_limit: int

@@ -2,35 +2,42 @@
 
 The words are AdapterHub's (https://docs.adapterhub.ml/adapter_composition.html): for low-rank updates of
 one layer `stack` is their sum, `average` divides it by the number of parts, and `parallel` is one
-result for each part.
+result for each part. `arrow` lets each token choose among the parts (arXiv 2405.11157), and `auto` is the
+one part whose training data is most like the prompt, of all that are registered when it names none.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from adaptkit import refs
 from adaptkit.errors import BadReference
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 BASE = "base"
+AUTO = "auto"
 MOST_PARTS = 8
 LARGEST_WEIGHT = 100.0
 LONGEST = 1000  # characters
 GRAMMAR = f"""a model is one of
     {BASE}   naval   naval@3   naval@prod   team/naval   REMOTE:naval@3
-    naval+medical=0.4   stack(naval, medical)   average(naval, medical)   parallel(naval, medical)"""
+    naval+medical=0.4   stack(naval, medical)   average(naval, medical)   parallel(naval, medical)
+    {AUTO}   auto(naval, medical)   arrow(naval, medical)"""
 
-Kind = Literal["stack", "average", "parallel"]
-_CALL = re.compile(r"(stack|average|parallel)\(([^()]*)\)")
+Kind = Literal["stack", "average", "parallel", "arrow", "auto"]
+Reference = refs.NameRef | refs.DigestRef | refs.RemoteRef
+_CALL = re.compile(r"(stack|average|parallel|arrow|auto)\(([^()]*)\)")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """One adapter, registered or in a named remote, with its weight."""
 
-    ref: refs.NameRef | refs.DigestRef | refs.RemoteRef
+    ref: Reference
     weight: float = 1.0
 
     def __str__(self) -> str:
@@ -47,7 +54,19 @@ class Composition:
     def __str__(self) -> str:
         if self.kind == "stack":
             return "+".join(map(str, self.parts)) or BASE
+        if not self.parts:
+            return self.kind
         return f"{self.kind}({', '.join(map(str, self.parts))})"
+
+    def pinned(self, versions: Mapping[Reference, str]) -> str:
+        """The composition with exact versions in the place of its references."""
+        exact = [
+            versions[part.ref] + ("" if part.weight == 1 else f"={part.weight:g}")
+            for part in self.parts
+        ]
+        if self.kind == "stack":
+            return "+".join(exact) or BASE
+        return f"{self.kind}({', '.join(exact)})"
 
     def rows(self) -> tuple[tuple[Part, ...], ...]:
         """The weighted sum that each result goes through: one, or one for each part of `parallel`."""
@@ -64,6 +83,8 @@ def parse(text: str) -> Composition:
     text = text.strip()
     if text == BASE:
         return Composition("stack", ())
+    if text == AUTO:
+        return Composition("auto", ())
     if len(text) > LONGEST:
         raise _bad(text[:40] + "…", f"it has more than {LONGEST} characters")
     call = _CALL.fullmatch(text)
@@ -74,6 +95,8 @@ def parse(text: str) -> Composition:
     parts = tuple(_part(piece.strip(), text) for piece in pieces)
     if len({part.ref for part in parts}) < len(parts):
         raise _bad(text, "it names one adapter twice; give it one weight instead")
+    if kind in {"arrow", "auto"} and any(part.weight != 1 for part in parts):
+        raise _bad(text, "its weights are chosen for it; leave them out")
     return Composition(kind, parts)
 
 

@@ -20,23 +20,32 @@ Outcome = Literal["applied", "ignored", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """What becomes of one part, why, and where that is documented."""
+
+    outcome: Outcome
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRules:
-    """What one engine's documentation and code say about LoRA adapters."""
+    """What one engine's documentation and code, of one version, say about LoRA adapters."""
 
     name: str
     version: str
     source: str
+    """Where it is documented that low-rank updates of linear layers are applied."""
     methods: frozenset[str]
+    rank: Rule
     rank_limit: int | None
     rank_flag: str
-    flags: Mapping[str, tuple[Outcome, str]]
-    """What becomes of an adapter whose adapter_config.json has one of these fields on, and why."""
-    ignored_layers: frozenset[str]
-    """Last parts of module names that the engine leaves as they are."""
-    extras: Outcome
-    experts: Outcome
-    patterns: Mapping[str, str]
-    """Of rank_pattern and alpha_pattern, those that are ignored, each with what happens instead."""
+    flags: Mapping[str, Rule]
+    """Of fields of adapter_config.json that are on, and of its patterns: those that are not applied."""
+    layers: Mapping[str, Rule]
+    """Of layers by the last parts of their names: those that are not applied."""
+    extras: Rule
+    experts: Rule
     advice: str = ""
 
 
@@ -48,6 +57,8 @@ class Finding:
     outcome: Outcome
     reason: str = ""
     source: str = ""
+    version: str = ""
+    """The engine's, as the rule was read."""
     fix: str = ""
 
 
@@ -73,19 +84,53 @@ class Preflight:
         return asdict(self) | {"loads": self.loads, "whole": self.whole}
 
 
-_DORA: tuple[Outcome, str] = (
-    "refused",
-    "DoRA rescales the base's rows, which the engine's kernels do not",
+# Code is named by the commit that was read, so that a link goes on showing what the rule says.
+_GITHUB = "https://github.com"
+_VLLM = "https://docs.vllm.ai/en/latest/features/lora.html"
+_VLLM_CODE = f"{_GITHUB}/vllm-project/vllm/blob/02143692ba86a7ba6198a67e12982c5317c8bd2f/vllm/lora/peft_helper.py"
+_SGLANG = "https://docs.sglang.io/docs/advanced_features/lora"
+_SGLANG_CODE = f"{_GITHUB}/sgl-project/sglang/blob/002c60aa61549a08b2d4662d0f876f1fc6aa6863/python/sglang/srt/lora/lora.py"
+_LLAMACPP = f"{_GITHUB}/ggml-org/llama.cpp/blob/0b03adaa632b76c7651dd1f6fa3b7a0b5eda479c/convert_lora_to_gguf.py"
+_LLAMACPP_SCALE = f"{_GITHUB}/ggml-org/llama.cpp/blob/d66c5cd4474bcdff6d569b528c4693ee6ea627fb/src/llama-adapter.h"
+_OLLAMA = "https://docs.ollama.com/import"
+_OLLAMA_CODE = (
+    f"{_GITHUB}/ollama/ollama/blob/33ee7168ba1e16c813b52dc2c9417efa1e2e9f20/convert/convert.go"
 )
-_NO_DORA: tuple[Outcome, str] = (
-    "refused",
-    "the magnitude vectors of DoRA are not read, so the update would be another",
-)
-_BIAS: tuple[Outcome, str] = ("refused", "only lora_A and lora_B weights are read")
-_RSLORA: tuple[Outcome, str] = ("ignored", "the scale is alpha / r, rsLoRA's is alpha / √r")
+_LORAX = "https://loraexchange.ai/models/adapters"
+_LORAX_CODE = f"{_GITHUB}/predibase/lorax/blob/03679f33f7f9d9da7e99d5b6fd40b4548019a3c3/server/lorax_server/adapters/lora.py"
+
+_NO_DORA = "the magnitude vectors of DoRA are not read, so the update would be another"
+_NO_BIAS = "only lora_A and lora_B weights are read"
+_NO_UPDATE = "it is no low-rank update"
+_RSLORA = "the scale is alpha / r, rsLoRA's is alpha / √r"
 _ONE_RANK = "the scale is alpha / r with the configuration's r for every module"
 _ONE_ALPHA = "one alpha is read for all modules"
-_LLAMACPP = "https://github.com/ggml-org/llama.cpp/blob/master/convert_lora_to_gguf.py"
+_EXPERTS = "fused experts are not read"
+_NO_LIMIT = "it is started with the rank of its adapters"
+
+
+def _through_gguf(name: str, version: str, source: str, code: str, advice: str) -> EngineRules:
+    """The rules of engines that read the GGUF file that llama.cpp's converter, or one like it, writes."""
+    return EngineRules(
+        name=name,
+        version=version,
+        source=source,
+        methods=frozenset({"lora"}),
+        rank=Rule("applied", _NO_LIMIT, source),
+        rank_limit=None,
+        rank_flag="",
+        flags={
+            "use_dora": Rule("refused", _NO_DORA, code),
+            "lora_bias": Rule("refused", _NO_BIAS, code),
+            "use_rslora": Rule("ignored", _RSLORA, _LLAMACPP_SCALE),
+            "alpha_pattern": Rule("ignored", _ONE_ALPHA, _LLAMACPP_SCALE),
+        },
+        layers={},
+        extras=Rule("refused", _NO_UPDATE, code),
+        experts=Rule("refused", _EXPERTS, code),
+        advice=advice,
+    )
+
 
 RULES: Mapping[str, EngineRules] = {
     rules.name: rules
@@ -93,58 +138,81 @@ RULES: Mapping[str, EngineRules] = {
         EngineRules(
             name="vllm",
             version="0.33",
-            source="https://github.com/vllm-project/vllm/blob/main/vllm/lora/peft_helper.py",
+            source=_VLLM,
             methods=frozenset({"lora"}),
+            rank=Rule("refused", "its rank is above the limit", _VLLM_CODE),
             rank_limit=16,
             rank_flag="--max-lora-rank",
-            flags={"use_dora": _DORA, "lora_bias": _BIAS},
-            ignored_layers=frozenset(),
-            extras="refused",
-            experts="applied",
-            patterns={"rank_pattern": _ONE_RANK, "alpha_pattern": _ONE_ALPHA},
+            flags={
+                "use_dora": Rule(
+                    "refused",
+                    "DoRA rescales the base's rows, which the engine's kernels do not",
+                    _VLLM_CODE,
+                ),
+                "lora_bias": Rule("refused", _NO_BIAS, _VLLM_CODE),
+                "rank_pattern": Rule("ignored", _ONE_RANK, _VLLM_CODE),
+                "alpha_pattern": Rule("ignored", _ONE_ALPHA, _VLLM_CODE),
+            },
+            layers={},
+            extras=Rule("refused", _NO_UPDATE, _VLLM_CODE),
+            experts=Rule("applied", "", _VLLM),
             advice="--enable-lora --max-lora-rank R --max-loras N",
         ),
         EngineRules(
             name="sglang",
             version="0.5",
-            source="https://docs.sglang.ai/advanced_features/lora.html",
+            source=_SGLANG,
             methods=frozenset({"lora"}),
+            rank=Rule("refused", "its rank is above the limit", _SGLANG),
             rank_limit=None,
             rank_flag="--max-lora-rank",
-            flags={"use_dora": _NO_DORA, "lora_bias": _BIAS, "use_rslora": _RSLORA},
-            ignored_layers=frozenset({"embed_tokens", "lm_head"}),
-            extras="ignored",
-            experts="ignored",
-            patterns={"rank_pattern": _ONE_RANK, "alpha_pattern": _ONE_ALPHA},
+            flags={
+                "use_dora": Rule("refused", _NO_DORA, _SGLANG_CODE),
+                "lora_bias": Rule("refused", _NO_BIAS, _SGLANG_CODE),
+                "use_rslora": Rule("ignored", _RSLORA, _SGLANG_CODE),
+                "rank_pattern": Rule("ignored", _ONE_RANK, _SGLANG_CODE),
+                "alpha_pattern": Rule("ignored", _ONE_ALPHA, _SGLANG_CODE),
+            },
+            layers={
+                name: Rule("ignored", "sglang does not adapt this layer", _SGLANG)
+                for name in ("embed_tokens", "lm_head")
+            },
+            extras=Rule("ignored", _NO_UPDATE, _SGLANG_CODE),
+            experts=Rule("ignored", _EXPERTS, _SGLANG_CODE),
             advice="--enable-lora; requests name the model base:adapter",
         ),
         EngineRules(
-            name="llamacpp",
-            version="b7000",
-            source=_LLAMACPP,
+            name="lorax",
+            version="0.12",
+            source=_LORAX,
             methods=frozenset({"lora"}),
+            rank=Rule("applied", _NO_LIMIT, _LORAX),
             rank_limit=None,
             rank_flag="",
-            flags={"use_dora": _NO_DORA, "lora_bias": _BIAS, "use_rslora": _RSLORA},
-            ignored_layers=frozenset(),
-            extras="refused",
-            experts="refused",
-            patterns={"alpha_pattern": _ONE_ALPHA},
-            advice="convert_lora_to_gguf.py DIR --base BASE, then llama-server --lora FILE",
+            flags={
+                "use_dora": Rule("refused", _NO_DORA, _LORAX_CODE),
+                "lora_bias": Rule("refused", _NO_BIAS, _LORAX_CODE),
+                "rank_pattern": Rule("ignored", _ONE_RANK, _LORAX_CODE),
+                "alpha_pattern": Rule("ignored", _ONE_ALPHA, _LORAX_CODE),
+            },
+            layers={},
+            extras=Rule("ignored", _NO_UPDATE, _LORAX_CODE),
+            experts=Rule("ignored", _EXPERTS, _LORAX_CODE),
+            advice="the parameters adapter_id and adapter_source of a request",
         ),
-        EngineRules(
-            name="ollama",
-            version="0.13",
-            source="https://docs.ollama.com/import",
-            methods=frozenset({"lora"}),
-            rank_limit=None,
-            rank_flag="",
-            flags={"use_dora": _NO_DORA, "lora_bias": _BIAS, "use_rslora": _RSLORA},
-            ignored_layers=frozenset(),
-            extras="refused",
-            experts="refused",
-            patterns={"alpha_pattern": _ONE_ALPHA},
-            advice="FROM base and ADAPTER DIR in a Modelfile, for Llama, Mistral and Gemma",
+        _through_gguf(
+            "llamacpp",
+            "b7000",
+            _LLAMACPP,
+            _LLAMACPP,
+            "adaptkit export REF FILE.gguf --for gguf, then llama-server --lora FILE.gguf",
+        ),
+        _through_gguf(
+            "ollama",
+            "0.13",
+            _OLLAMA,
+            _OLLAMA_CODE,
+            "FROM base and ADAPTER DIR in a Modelfile, for Llama, Mistral and Gemma",
         ),
     )
 }
@@ -164,34 +232,41 @@ def preflight(
     view, method, config = source.adapter, source.method, source.adapter.config
     label, findings = source.label, list[Finding]()
 
-    def find(part: str, outcome: Outcome, reason: str = "", fix: str = "") -> None:
-        findings.append(Finding(part, outcome, reason, rules.source if reason else "", fix))
+    def find(part: str, rule: Rule, fix: str = "") -> None:
+        reason = "" if rule.outcome == "applied" else rule.reason
+        findings.append(Finding(part, rule.outcome, reason, rule.source, rules.version, fix))
 
+    applied = Rule("applied", "", rules.source)
     if method.name not in rules.methods:
         reason = f"{rules.name} {rules.version} reads {', '.join(sorted(rules.methods))} only"
-        find(f"method {method.name}", "refused", reason, f"adaptkit convert {label} --to lora")
+        rule = Rule("refused", reason, rules.source)
+        find(
+            f"method {method.name}", rule, f"adaptkit convert {label} --name NAME writes it as LoRA"
+        )
         return Preflight(rules.name, rules.version, tuple(findings))
     plain = f"adaptkit resize {label} --rank {config.get('r')} writes plain LoRA"
-    for flag, (outcome, reason) in rules.flags.items():
+    for flag, rule in rules.flags.items():
         if config.get(flag):
             baked = f"adaptkit bake {label} makes a full model"
-            find(flag, outcome, reason, plain if outcome == "ignored" else baked)
+            find(flag, rule, plain if rule.outcome == "ignored" else baked)
     rank, limit = method.rank(view), rank_limit or rules.rank_limit
     if rank is not None and limit is not None and rank > limit:
-        fix = f"{rules.rank_flag} {rank}, or adaptkit resize {label} --rank {limit}"
-        find(f"rank {rank}", "refused", f"the limit is {limit}", fix)
-    for pattern, reason in rules.patterns.items():
-        if config.get(pattern):
-            find(pattern, "ignored", reason, plain)
+        flag = f"{rules.rank_flag} {rank}, or " if rules.rank_flag else ""
+        rule = Rule("refused", "its rank is above the limit", rules.rank.source)
+        find(f"rank {rank}", rule, f"{flag}adaptkit resize {label} --rank {limit}")
     for key in method.extras(view):
-        reason = "" if rules.extras == "applied" else "it is no low-rank update"
-        find(key, rules.extras, reason, f"adaptkit bake {label} makes a full model")
+        find(
+            key,
+            rules.extras,
+            f"adaptkit bake {label} makes a full model; adaptkit strip {label} --heads leaves it out",
+        )
     if not method.unmergeable(view):
         for module in method.modules(view):
-            if module.kind == "expert" and rules.experts != "applied":
-                find(module.key, rules.experts, "fused experts are not read")
-            elif module.name.rpartition(".")[2] in rules.ignored_layers:
-                find(module.key, "ignored", f"{rules.name} does not adapt this layer")
+            last = module.name.rpartition(".")[2]
+            if module.kind == "expert":
+                find(module.key, rules.experts)
+            elif last in rules.layers:
+                find(module.key, rules.layers[last], f"adaptkit strip {label} --modules '*{last}'")
             else:
-                find(module.key, "applied")
+                find(module.key, applied)
     return Preflight(rules.name, rules.version, tuple(findings))

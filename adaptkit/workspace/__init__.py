@@ -8,11 +8,12 @@ from __future__ import annotations
 from adaptkit.workspace import bake as baking
 from adaptkit.workspace import bases as known_bases
 from adaptkit.workspace import demo as demonstration
-from adaptkit.workspace import placement
+from adaptkit.workspace import gateway, placement
 from adaptkit.workspace import serve as serving
 from adaptkit.workspace.adapters import add as adding
 from adaptkit.workspace.adapters import aliases, bulk, history
 from adaptkit.workspace.adapters import export as exporting
+from adaptkit.workspace.adapters import export_for as laying_out
 from adaptkit.workspace.adapters import load as loading
 from adaptkit.workspace.adapters import note as noting
 from adaptkit.workspace.adapters import remove as removing
@@ -29,8 +30,9 @@ from adaptkit.workspace.merge import calibrate as calibrating
 from adaptkit.workspace.merge import compose as composing
 from adaptkit.workspace.merge import diff as comparing
 from adaptkit.workspace.merge import distil as distilling
-from adaptkit.workspace.merge import into_model, reshape
+from adaptkit.workspace.merge import into_model, live, reshape
 from adaptkit.workspace.merge import merge as merging
+from adaptkit.workspace.merge import search as searching
 from adaptkit.workspace.merge import strip as stripping
 from adaptkit.workspace.project import project
 from adaptkit.workspace.remotes import card as cards
@@ -40,6 +42,7 @@ from adaptkit.workspace.remotes import remotes as named_remotes
 from adaptkit.workspace.remotes import signing
 from adaptkit.workspace.sweeps import sweep as sweeping
 from adaptkit.workspace.train import evaluate as evaluating
+from adaptkit.workspace.train import explain
 from adaptkit.workspace.train import generate as generating
 from adaptkit.workspace.train import train as training
 
@@ -67,6 +70,7 @@ class Workspace(Context):
     restore = removing.restore
     trash = removing.trash
     export = exporting.export
+    export_for = laying_out.export_for
 
     # history
     log = history.log
@@ -83,6 +87,7 @@ class Workspace(Context):
     merge = merging.merge
     merge_cost = merging.merge_cost
     compose = composing.compose
+    live_recipe = live.live_recipe
     resize = reshape.resize
     convert = reshape.convert
     strip = stripping.strip
@@ -91,6 +96,7 @@ class Workspace(Context):
 
     calibrate = calibrating.calibrate
     distil = distilling.distil
+    search = searching.search
 
     # bake
     bake = baking.bake_adapter
@@ -101,6 +107,9 @@ class Workspace(Context):
     evaluate = evaluating.evaluate
     generate = generating.generate
     conversation = generating.conversation
+    parameters = explain.parameters
+    loss_curves = explain.loss_curves
+    forgotten = explain.forgotten
 
     # sweep
     sweep = sweeping.sweep
@@ -142,6 +151,7 @@ class Workspace(Context):
     plan_serving = placement.plan_serving
     preflight = serving.preflight
     deployable = serving.deployable
+    gateway_app = gateway.gateway_app
 
     # signing
     sign = signing.sign

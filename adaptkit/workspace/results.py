@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adaptkit.merge.recipe import Recipe
     from adaptkit.merge.report import MergeReport
     from adaptkit.types import AliasMove, Lineage, Manifest, Parent, Placement, Receipt, Version
+    from adaptkit.workspace.merge.calibrate import Calibrated
 
 
 def names(version: Version | None) -> dict[str, Any]:
@@ -199,11 +200,12 @@ class Stripped:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """An adapter trained: the version it became, and `facts.training` of its manifest."""
+    """An adapter trained: the version it became, `facts.training` of its manifest, and what was measured of it."""
 
     version: Version
     created: bool
     facts: Mapping[str, Any]
+    calibrated: Calibrated | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -211,6 +213,7 @@ class Trained:
             "digest": self.version.digest,
             "created": self.created,
             "training": dict(self.facts),
+            "calibrated": self.calibrated and self.calibrated.to_json(),
         }
 
 

@@ -16,6 +16,7 @@ from adaptkit.bases.compare import admits
 from adaptkit.errors import BaseMismatch, Refused, requires_extra
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
+from adaptkit.workspace.context.moments import kept_moments, open_moments
 from adaptkit.workspace.first_use import FirstUse
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from adaptkit.merge.moments import Moments
     from adaptkit.refs import DigestRef, NameRef, RemoteRef
     from adaptkit.serving.placement import Placement
     from adaptkit.serving.preflight import Preflight
+    from adaptkit.serving.routing import Profile
     from adaptkit.types import BaseIdentity, Version
     from adaptkit.workspace.context.context import Context
 
@@ -131,6 +134,16 @@ class WorkspaceAdapters:
                 )
             ]
 
+    def measured(self, digest: str) -> bool:
+        """Whether the version was calibrated, here or where it was pulled from."""
+        return bool(kept_moments(self._context).of(digest))
+
+    def profile(self, digest: str, read: Callable[[Moments], Profile]) -> Profile | None:
+        """What was measured on the version's own data, as `read` takes it in."""
+        with ExitStack() as stack:
+            moments = open_moments(self._context, digest, digest[:19], stack)
+            return None if moments is None else read(moments)
+
     def _why_not(self, version: Version) -> str:
         ruling = admits(
             same_base(self._context, version.base, self._base), version.base, self._base, "serve"
@@ -186,7 +199,7 @@ def serving_app(
 
     options = options or ServeOptions()
     folder = user_path(base)
-    allowed = Keys({}) if keys is None else Keys.from_table(_key_table(user_path(keys)), str(keys))
+    allowed = Keys({}) if keys is None else Keys.from_table(key_table(keys), str(keys))
     identity = measured_base(context, folder).identity
     dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype, None)
     if dtype is None:
@@ -274,7 +287,9 @@ def _ends(model: Any, tokenizer: Any) -> list[int]:
     return [*listed, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])]
 
 
-def _key_table(path: Path) -> dict[str, Any]:
+def key_table(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The table `[keys]` of a TOML file."""
+    path = user_path(path)
     try:
         table = tomllib.loads(path.read_text())["keys"]
     except (OSError, ValueError, KeyError) as error:

@@ -22,7 +22,7 @@ def write(folder: Path, seed: int = 0) -> Path:
     suites = folder / "suites"
     suites.mkdir(parents=True)
     for skill, domain in DOMAINS.items():
-        _write(
+        write_rows(
             folder / f"{skill}.jsonl",
             rows(domain, terse=True, held_out=False, count=1500, seed=seed),
         )
@@ -31,15 +31,16 @@ def write(folder: Path, seed: int = 0) -> Path:
             for other in OTHERS[domain]
             for row in rows(other, terse=False, held_out=False, count=300, seed=seed)
         ]
-        _write(folder / f"before-{skill}.jsonl", polite)
+        write_rows(folder / f"before-{skill}.jsonl", polite)
     polite = rows("cargo", terse=False, held_out=False, count=300, seed=seed)
-    _write(folder / "polite.jsonl", polite)
+    write_rows(folder / "polite.jsonl", polite)
     for skill, held in SKILLS.items():
-        _write(suites / f"{skill}.jsonl", held)
+        write_rows(suites / f"{skill}.jsonl", held)
     return folder
 
 
-def _write(path: Path, found: Iterable[Row]) -> None:
+def write_rows(path: Path, found: Iterable[Row]) -> None:
+    """Rows as JSON lines."""
     path.write_text(
         "".join(json.dumps({"prompt": r.prompt, "completion": r.answer}) + "\n" for r in found)
     )

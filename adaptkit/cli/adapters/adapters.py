@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from json import dumps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -315,23 +314,6 @@ def restore(session: Session, ref: str | None) -> None:
         return
     version = session.workspace.restore(ref)
     session.out.data(version.to_json(), f"restored {version.ref}")
-
-
-@click.command()
-@REF
-@click.argument("out", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--to",
-    "dialect",
-    metavar="TOOL",
-    help="Write what kohya, diffusers or comfyui reads; DIR may be FILE.safetensors.",
-)
-@json_option
-@pass_session
-def export(session: Session, ref: str, out: Path, dialect: str | None) -> None:
-    """Copy REF into a new folder DIR: a PEFT directory of its own, or the one file that another tool reads."""
-    target = session.workspace.export(ref, out, dialect=dialect)
-    session.out.data({"out": str(target)}, [str(target)])
 
 
 def _metric(text: str) -> tuple[str, float]:

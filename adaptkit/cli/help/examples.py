@@ -27,7 +27,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "calibrate": ("adaptkit calibrate naval --base models/ship --data naval.jsonl",),
     "card": ("adaptkit card naval@prod",),
     "chat": ("adaptkit chat naval@prod --base models/ship",),
-    "compose": ("adaptkit compose bridge.yaml --name bridge",),
+    "compose": (
+        "adaptkit compose bridge.yaml --name bridge",
+        "adaptkit compose --live naval@prod+medic=0.4 > bridge.yaml",
+    ),
     "config": ("adaptkit config list",),
     "config get": ("adaptkit config get author",),
     "config list": ("adaptkit config list",),
@@ -40,7 +43,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "doctor": ("adaptkit doctor",),
     "eval": ("adaptkit eval naval medic --base models/ship --suite suite.jsonl",),
-    "export": ("adaptkit export naval@prod ./naval",),
+    "export": (
+        "adaptkit export naval@prod ./naval",
+        "adaptkit export naval@prod naval.gguf --for gguf --base models/ship",
+        "adaptkit export naval@prod ./rollout --for llm-d --canary naval@4=10 --pool vllm-ship",
+    ),
     "extract": ("adaptkit extract models/tuned --base models/ship --rank 32 --name tuned",),
     "fsck": ("adaptkit fsck --repair",),
     "gc": ("adaptkit gc --dry-run",),
@@ -63,7 +70,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "note": ("adaptkit note naval@3 --metric exact_match=0.97 --tag approved",),
     "outdated": ("adaptkit outdated --exit-code",),
     "path": ("adaptkit path naval@prod", "adaptkit path naval@prod --for vllm"),
-    "plot": ("adaptkit plot similarity naval medic --out similarity.png",),
+    "plot": (
+        "adaptkit plot similarity naval medic --out similarity.png",
+        "adaptkit plot parameters --size 4096 --rank 8 --out parameters.png",
+    ),
     "plugins": ("adaptkit plugins",),
     "plugins doctor": ("adaptkit plugins doctor",),
     "plugins trust": ("adaptkit plugins trust", "adaptkit plugins trust some-distribution"),
@@ -92,6 +102,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "restore": ("adaptkit restore naval@3",),
     "rm": ("adaptkit rm naval@3", "adaptkit rm naval medic --all"),
     "rollback": ("adaptkit rollback naval prod", "adaptkit rollback naval prod --to 2"),
+    "search": (
+        "adaptkit search naval medic --base models/ship --suite suites --name bridge --trials 40",
+        "adaptkit search naval medic --base models/ship --suite suites --name bridge --strategy ties --png front.png",
+    ),
     "serve": (
         "adaptkit serve naval@prod --base models/ship --port 8000",
         "adaptkit serve --base models/ship --engine vllm",

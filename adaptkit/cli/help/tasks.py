@@ -12,7 +12,7 @@ TASKS = {
     "Keep adapters": "add list show log lineage path note rm restore export",
     "Name versions": "alias rollback rename",
     "Combine and compare": "merge compose recipe diff plot resize convert strip strategies methods",
-    "Train and judge": "train generate chat eval calibrate distil sweep",
+    "Train and judge": "train generate chat eval calibrate distil search sweep",
     "Make full models": "bake extract",
     "Serve": "serve preflight",
     "Share": "push pull remote mirror sign card",

@@ -1,8 +1,7 @@
-"""Commands that compare adapters before they are merged: in words, and as a picture."""
+"""The command that compares adapters before they are merged."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -84,25 +83,3 @@ def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (head, *rows)
     ]
-
-
-@click.command()
-@click.argument("kind", type=click.Choice(["similarity", "spectrum", "conflict"]))
-@click.argument(
-    "sources", nargs=-1, required=True, metavar="REF[=W]...", shell_complete=complete_ref
-)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The PNG to write.",
-)
-@json_option
-@pass_session
-def plot(session: Session, kind: str, sources: tuple[str, ...], out: Path) -> None:
-    """Draw adapters side by side: how alike they are, their singular values, where their signs conflict."""
-    from adaptkit.merge.plots import draw
-
-    draw(kind, session.workspace.diff(sources), out)
-    session.out.data({"out": str(out)}, str(out))

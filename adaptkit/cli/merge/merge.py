@@ -17,6 +17,7 @@ from adaptkit.cli.executors import on_option
 from adaptkit.cli.merge.compare import compared
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
 from adaptkit.errors import BadRecipe, NotFound
+from adaptkit.serving.live_recipe import STRATEGY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -303,14 +304,26 @@ def describe(merged: Merged) -> list[str]:
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE")
+@click.argument("recipe", type=click.Path(), metavar="RECIPE")
+@click.option(
+    "--live",
+    is_flag=True,
+    help="RECIPE is a model that adaptkit serve composes, such as naval+medic=0.4: print its recipe, or merge it with --name or --out.",
+)
 @_destination
 @_registration(pickles="Read .bin pickles among the folders named.")
 @json_option
 @pass_session
-def compose(session: Session, recipe: Path, **how: Any) -> None:
+def compose(session: Session, recipe: str, *, live: bool, **how: Any) -> None:
     """Merge what a YAML file says: adapters, weights, module globs, strategy, parameters."""
-    merged = session.workspace.compose(recipe, **how)
+    if live:
+        found = session.workspace.live_recipe(recipe)
+        if how["name"] is None and how["out"] is None:
+            session.out.data(found.to_json(), lambda: found.as_yaml().rstrip())
+            return
+        merged = session.workspace.merge(found.sources, strategy=STRATEGY, **how)
+    else:
+        merged = session.workspace.compose(recipe, **how)
     session.out.data(merged.to_json(), lambda: describe(merged))
 
 

@@ -58,6 +58,12 @@ def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run.")
 @click.option("--fresh", is_flag=True, help="Throw an interrupted run away.")
+@click.option(
+    "--calibrate/--no-calibrate",
+    default=True,
+    show_default=True,
+    help="Measure the moments of its inputs at the end, for merges such as regmean.",
+)
 @json_option
 @pass_session
 def train(
@@ -69,6 +75,7 @@ def train(
     new_version: bool,
     resume: bool,
     fresh: bool,
+    calibrate: bool,
     **given: Any,
 ) -> None:
     """Train an adapter on rows of DATA, and register it with everything needed to repeat that.
@@ -89,6 +96,7 @@ def train(
         new_version=new_version,
         resume=resume,
         fresh=fresh,
+        calibrate=calibrate,
         report=lambda step: session.out.say(progress_line(step)),
         **choices,
     )
@@ -135,5 +143,10 @@ def trained_lines(trained: Trained) -> str:
     if facts["metrics"]:
         lines.append(
             "  " + ", ".join(f"{key} {value:.4g}" for key, value in facts["metrics"].items())
+        )
+    if trained.calibrated is not None:
+        found = trained.calibrated
+        lines.append(
+            f"  moments of {found.modules} modules on {found.rows} rows, {found.size / 1e3:,.0f} kB"
         )
     return "\n".join(lines)

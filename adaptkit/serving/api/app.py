@@ -88,6 +88,8 @@ class _Api:
                 response = JSONResponse(content, status, headers)
             if request.state.version != "-":
                 response.headers["x-adaptkit-version"] = request.state.version
+            if getattr(request.state, "route", None):
+                response.headers["x-adaptkit-route"] = request.state.route
             if not getattr(request.state, "streams", False):
                 self._count(request, response.status_code)
             return response
@@ -165,6 +167,11 @@ class _Api:
         prompt = await asyncio.to_thread(tokens)
         sampling = asked.sampling()
         sampling = replace(sampling, max_tokens=self.service.room(prompt, sampling.max_tokens))
+        spaces = self._spaces(request)
+        wanted, route = await asyncio.to_thread(
+            self.service.route, wanted, prompt, lambda one: allowed(one, spaces)
+        )
+        request.state.route = None if route is None else route.header()
         resolved = await asyncio.to_thread(self.service.resolve, wanted)
         request.state.version = resolved.version
         running = self.service.start(prompt, resolved, sampling, asked.n or 1)
@@ -177,6 +184,7 @@ class _Api:
             tokenizer=self.service.tokenizer,
             prompt_tokens=len(prompt),
             logprobs=sampling.logprobs,
+            route=route,
         )
         if asked.stream:
             request.state.streams = True

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adaptkit.serving.api.service import Piece
+    from adaptkit.serving.routing import Route
     from adaptkit.serving.sampling import Chosen
 
 
@@ -23,6 +24,7 @@ class Reply:
     tokenizer: Any
     prompt_tokens: int
     logprobs: int | None = None
+    route: Route | None = None
     made: int = 0
     texts: dict[int, list[str]] = field(default_factory=dict)
     tokens: dict[int, list[Chosen]] = field(default_factory=dict)
@@ -97,6 +99,7 @@ class Reply:
             "created": self.created,
             "model": self.model,
             "choices": list(choices),
+            **({} if self.route is None else {"adaptkit": {"route": self.route.to_json()}}),
         }
 
     def _logprobs(self, tokens: Sequence[Chosen]) -> dict[str, Any] | None:

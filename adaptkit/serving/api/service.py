@@ -7,26 +7,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from adaptkit.errors import BadReference
+from adaptkit.serving.bank.arrow import ArrowMixture
 from adaptkit.serving.batcher import Batcher, Job
+from adaptkit.serving.composition import Composition
+from adaptkit.serving.router import Router, exact
 from adaptkit.serving.text import TextStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from adaptkit.refs import DigestRef, NameRef, RemoteRef
+    from adaptkit.merge.moments import Moments
     from adaptkit.serving.bank.bank import Bank
     from adaptkit.serving.bank.factors import AdapterFactors
     from adaptkit.serving.bank.whole import WholeWeights
     from adaptkit.serving.batcher import Finish
-    from adaptkit.serving.composition import Composition
+    from adaptkit.serving.composition import Reference
     from adaptkit.serving.popularity import Popularity
+    from adaptkit.serving.routing import Profile, Route
     from adaptkit.serving.sampling import Chosen, Sampling
 
 
 class Adapters(Protocol):
     """Where adapters come from: the registry. Called from several threads."""
 
-    def resolve(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, str]:
+    def resolve(self, ref: Reference) -> tuple[str, str]:
         """The exact version (`naval@3`) and its digest, fit for the served base, as of now."""
         ...
 
@@ -38,6 +42,14 @@ class Adapters(Protocol):
 
     def names(self) -> Sequence[str]:
         """Every name and alias that can be asked for."""
+        ...
+
+    def measured(self, digest: str) -> bool:
+        """Whether the inputs of an artifact were measured on its own data."""
+        ...
+
+    def profile(self, digest: str, read: Callable[[Moments], Profile]) -> Profile | None:
+        """Open what was measured of an artifact and `read` it; None where nothing was."""
         ...
 
 
@@ -75,29 +87,43 @@ class Service:
     ) -> None:
         self.bank, self.tokenizer, self.batcher = bank, tokenizer, batcher
         self.adapters, self.context, self.popularity = adapters, context, popularity
+        self.router = Router(bank, adapters, self.have)
 
     def resolve(self, composition: Composition) -> Resolved:
         """Pin every part to a version, and have it in memory: one load, however many requests wait."""
-        pinned: dict[object, tuple[str, str]] = {}
+        pinned: dict[Reference, tuple[str, str]] = {}
         for part in composition.parts:
             pinned[part.ref] = self.adapters.resolve(part.ref)
             self.have(pinned[part.ref][1])
-        mixtures = []
-        for row in composition.rows():
+        mixtures: list[Mapping[str, float]] = []
+        if composition.kind == "arrow":
+            mixtures.append(ArrowMixture([digest for _, digest in pinned.values()]))
+        for row in composition.rows() if not mixtures else ():
             mixture: dict[str, float] = {}
             for part in row:
                 digest = pinned[part.ref][1]
                 mixture[digest] = mixture.get(digest, 0.0) + part.weight
             mixtures.append(mixture)
-        named = str(composition)
-        if composition.parts:
-            exact = [
-                pinned[part.ref][0] + ("" if part.weight == 1 else f"={part.weight:g}")
-                for part in composition.parts
-            ]
-            kind = composition.kind
-            named = "+".join(exact) if kind == "stack" else f"{kind}({', '.join(exact)})"
+        named = composition.pinned({ref: version for ref, (version, _) in pinned.items()})
         return Resolved(named, tuple(d for _, d in pinned.values()), tuple(mixtures))
+
+    def route(
+        self, asked: Composition, prompt: Sequence[int], may: Callable[[Composition], bool]
+    ) -> tuple[Composition, Route | None]:
+        """What to serve for a request that leaves the choice to us, and how it was chosen.
+
+        `may` says what this request may ask for. Other requests come back as they are.
+        """
+        if asked.kind == "auto":
+            return self.router.auto(asked, prompt, may)
+        if asked.kind != "arrow":
+            return asked, None
+        pinned = [self.adapters.resolve(part.ref) for part in asked.parts]
+        for _, digest in pinned:
+            self.have(digest)
+        versions, digests = zip(*pinned, strict=True)
+        route = self.router.arrow(versions, digests, prompt)
+        return Composition("arrow", tuple(map(exact, versions))), route
 
     def have(self, digest: str) -> None:
         """Load an artifact into the computer's memory unless it is there."""

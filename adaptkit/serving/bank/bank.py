@@ -17,6 +17,7 @@ from threading import Condition, local
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import NoRoom, Refused
+from adaptkit.serving.bank.arrow import ArrowMix, ArrowMixture
 from adaptkit.serving.bank.factors import AdapterFactors, judged, read_factors
 from adaptkit.serving.bank.gate import Gate
 from adaptkit.serving.bank.host import HostTier
@@ -176,6 +177,16 @@ class Bank:
             self._active.plan = before
 
     @contextmanager
+    def watched(self, see: Callable[[str, Tensor], None]) -> Iterator[None]:
+        """Run the model in this thread without adapters; `see` gets what goes into each layer that some adapter changes."""
+        with self._gate.shared():
+            self._active.see = see
+            try:
+                yield
+            finally:
+                self._active.see = None
+
+    @contextmanager
     def lease(
         self, wanted: Sequence[Wanted], *, wait: float = 60.0
     ) -> Iterator[list[Mix] | WholeWeights]:
@@ -190,7 +201,7 @@ class Bank:
         self._take(parts, wait)
         try:
             yield [
-                tuple((self._resident[parts[key]], weight) for key, weight in mixture.items())
+                _mix(mixture, {key: self._resident[parts[key]] for key in mixture})
                 for mixture in mixtures
             ]
         finally:
@@ -312,6 +323,10 @@ class Bank:
 
     def _hook_of(self, table: ModuleTable) -> Callable[..., Tensor | None]:
         def add(_: Any, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            see = getattr(self._active, "see", None)
+            if see is not None:
+                see(table.name, arguments[0])
+                return None
             fixed = self._fixed
             if fixed is not None:
                 return table.add_fixed(arguments[0], output, fixed.slots, fixed.weights)
@@ -334,15 +349,22 @@ class FixedRows:
 
     def use(self, mixes: Sequence[Mix]) -> None:
         """Fill in what a lease says."""
-        rows, places = self.slots.shape
-        if len(mixes) != rows or any(len(mix) > places for mix in mixes):
+        fixed = [mix for mix in mixes if not isinstance(mix, ArrowMix)]
+        if len(fixed) < len(mixes):
             raise Refused(
-                f"a batch of {len(mixes)} rows with up to {max(map(len, mixes))} adapters each",
+                "cannot route by arrow in a fixed batch",
+                why="its adapters are chosen before it runs",
+                fix="a batch that is not compiled, or a weighted sum",
+            )
+        rows, places = self.slots.shape
+        if len(fixed) != rows or any(len(mix) > places for mix in fixed):
+            raise Refused(
+                f"a batch of {len(fixed)} rows with up to {max(map(len, fixed))} adapters each",
                 why=f"the fixed batch has {rows} rows with {places} places",
                 fix="fill it up with rows of the base",
             )
         self.slots.zero_()
-        for row, mix in enumerate(mixes):
+        for row, mix in enumerate(fixed):
             for place, (slot, weight) in enumerate(mix):
                 self.slots[row, place] = slot
                 self.weights[row, place] = weight
@@ -352,6 +374,13 @@ def _mixture(wanted: Wanted) -> Mapping[str, float]:
     if wanted is None:
         return {}
     return {wanted: 1.0} if isinstance(wanted, str) else wanted
+
+
+def _mix(mixture: Mapping[str, float], slots: Mapping[str, int]) -> Mix:
+    if isinstance(mixture, ArrowMixture):
+        places = tuple(slots[key] for key in mixture)
+        return ArrowMix(places, mixture.top, mixture.temperature, mixture.tally)
+    return tuple((slots[key], weight) for key, weight in mixture.items())
 
 
 def _alone(

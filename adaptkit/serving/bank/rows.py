@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from adaptkit.serving.bank.arrow import ArrowMix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 
 BASE = 0
 """The slot that is always zero."""
-Mix = tuple[tuple[int, float], ...]
-"""Slots with their weights: empty for a row of the base."""
+Mix = tuple[tuple[int, float], ...] | ArrowMix
+"""Slots with their weights, empty for a row of the base; or slots that its tokens choose among."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,13 +43,28 @@ class Rows:
     rows: Tensor | None
     weights: Tensor | None
     distinct: frozenset[int]
+    arrows: tuple[tuple[int, ArrowMix], ...] = ()
+    """The rows whose tokens choose, by number."""
     kept: dict[str, Kept] = field(default_factory=dict)
     """What modules remember of this batch from one step to the next."""
+
+    def arrows_repeated(self, times: int) -> tuple[tuple[int, ArrowMix], ...]:
+        """The rows whose tokens choose, where each row stands `times` times in a row."""
+        return tuple(
+            (row * times + turn, replace(mix, tally=None if turn else mix.tally))
+            for row, mix in self.arrows
+            for turn in range(times)
+        )
+
+    @cached_property
+    def named(self) -> frozenset[int]:
+        """The slots of the entries: without those among which tokens choose."""
+        return frozenset(slot for slot, _, _ in self.entries)
 
     @cached_property
     def groups(self) -> Groups:
         """The entries by slot, padded to the same number in each."""
-        first, last = min(self.distinct), max(self.distinct)
+        first, last = min(self.named), max(self.named)
         taken: Counter[int] = Counter()
         at = []
         for slot, _, _ in self.entries:
@@ -71,7 +88,7 @@ class Rows:
     def segments(self) -> tuple[Segment, ...]:
         """The rows of each adapter apart, made when first needed."""
         every = list(range(self.count))
-        mine: dict[int, tuple[list[int], list[float]]] = {slot: ([], []) for slot in self.distinct}
+        mine: dict[int, tuple[list[int], list[float]]] = {slot: ([], []) for slot in self.named}
         for slot, row, weight in self.entries:
             mine[slot][0].append(row)
             mine[slot][1].append(weight)
@@ -113,12 +130,22 @@ class Kept:
 def plan_rows(mixes: Sequence[Mix], device: Any) -> Rows:
     """Lay a batch out once; every module and every step then uses it."""
     entries = tuple(
-        (slot, row, weight) for row, mix in enumerate(mixes) for slot, weight in mix if weight
+        (slot, row, weight)
+        for row, mix in enumerate(mixes)
+        if not isinstance(mix, ArrowMix)
+        for slot, weight in mix
+        if weight
     )
-    return lay_out(entries, len(mixes), device)
+    arrows = tuple((row, mix) for row, mix in enumerate(mixes) if isinstance(mix, ArrowMix))
+    return lay_out(entries, len(mixes), device, arrows)
 
 
-def lay_out(entries: tuple[tuple[int, int, float], ...], count: int, device: Any) -> Rows:
+def lay_out(
+    entries: tuple[tuple[int, int, float], ...],
+    count: int,
+    device: Any,
+    arrows: tuple[tuple[int, ArrowMix], ...] = (),
+) -> Rows:
     """The plan of a batch of `count` rows with these entries."""
     slots = [slot for slot, _, _ in entries]
     rows = [row for _, row, _ in entries]
@@ -128,7 +155,8 @@ def lay_out(entries: tuple[tuple[int, int, float], ...], count: int, device: Any
         _indices(slots, device),
         None if rows == list(range(count)) else _indices(rows, device),
         _factors([weight for _, _, weight in entries], device),
-        frozenset(slots),
+        frozenset(slots).union(*(mix.slots for _, mix in arrows)),
+        arrows,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import Refused
+from adaptkit.serving.bank.arrow import add_arrow, first_direction
 from adaptkit.serving.bank.kernels import (
     add_gathered,
     add_groups,
@@ -41,6 +42,7 @@ class ModuleTable:
         self.B = torch.zeros(slots + 1, rank, self.outputs, dtype=dtype, device=device)
         self.bias: Tensor | None = None
         self.ranks: dict[int, int] = {}
+        self._directions: dict[int, Tensor] = {}
 
     @property
     def nbytes(self) -> int:
@@ -70,6 +72,7 @@ class ModuleTable:
         """Put an adapter's factors into a slot that no batch uses."""
         rank = factors.rank
         self.grow(rank)
+        self._directions.pop(slot, None)
         before = self.ranks.get(slot, 0)
         self.A[slot, :rank].copy_(factors.A, non_blocking=True)
         self.B[slot, :rank].copy_(factors.B, non_blocking=True)
@@ -88,6 +91,7 @@ class ModuleTable:
     def clear(self, slot: int) -> None:
         """Make a slot zero again."""
         rank = self.ranks.pop(slot, 0)
+        self._directions.pop(slot, None)
         if rank:
             self.A[slot, :rank].zero_()
             self.B[slot, :rank].zero_()
@@ -109,7 +113,10 @@ class ModuleTable:
         x = x if x.dtype == A.dtype else x.to(A.dtype)
         if output.requires_grad:
             output = output.clone()
-        if prefer_segments(plan.slots.shape[0], len(plan.distinct), x.shape[1]):
+        distinct = len(plan.named)
+        if not distinct:
+            pass
+        elif prefer_segments(len(plan.entries), distinct, x.shape[1]):
             add_segments(x, output, A, B, plan)
         elif kept.factors is None and prefer_groups(
             plan, kept.rank, self.inputs + self.outputs, x.shape[1]
@@ -117,9 +124,19 @@ class ModuleTable:
             add_groups(x, output, A, B, plan)
         else:
             add_gathered(x, output, *self._gathered(A, B, plan, kept, x.shape[1]), plan)
-        if self.bias is not None:
+        if self.bias is not None and distinct:
             self._add_bias(output, plan)
+        for row, mix in plan.arrows:
+            found = {slot: self.direction(slot) for slot in mix.slots if slot in self.ranks}
+            add_arrow(x[row], output[row], (A, B, self.bias), mix, found)
         return output.squeeze(0) if flat else output
+
+    def direction(self, slot: int) -> Tensor:
+        """What the adapter in a slot changes most: the first right singular vector of its update."""
+        if slot not in self._directions:
+            rank = self.ranks[slot]
+            self._directions[slot] = first_direction(self.A[slot, :rank], self.B[slot, :rank])
+        return self._directions[slot]
 
     def _kept(self, plan: Rows) -> Kept:
         """The largest rank of a batch's adapters here; 0 where none touches this module."""
@@ -192,4 +209,4 @@ def _repeated(plan: Rows, count: int, name: str) -> Rows:
         for slot, row, weight in plan.entries
         for again in range(times)
     )
-    return lay_out(entries, count, plan.slots.device)
+    return lay_out(entries, count, plan.slots.device, plan.arrows_repeated(times))

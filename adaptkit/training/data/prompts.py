@@ -8,17 +8,20 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadData
 from adaptkit.io.files import os_errors
 from adaptkit.training.data.forms import asked_of
 from adaptkit.training.data.records import kind_of, read_records
+from adaptkit.training.data.rows import answer_of, prompt_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from adaptkit.training.data.datasets import DataFile
     from adaptkit.training.data.rows import Prompt
 
 FORM = 'for example: {"prompt": "…", "completion": "…"}, or {"prompt": "…"} alone; docs/training.md has all forms'
@@ -57,6 +60,20 @@ def read_prompts(path: Path, most: int | None = None, seed: int = 0) -> Prompts:
     with os_errors("read", path), path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Prompts(tuple(sorted(kept, key=lambda row: row.line)), digest)
+
+
+def sample_rows(files: Sequence[DataFile], most: int, seed: int, among: int = 10_000) -> Prompts:
+    """An even sample of rows that were trained on, of the first `among` of each file."""
+    chance = random.Random(f"{seed}-prompts")  # noqa: S311  (a sample)
+    kept: list[Asked] = []
+    for number, row in enumerate(row for file in files for row in islice(file.rows(), among)):
+        one = Asked(prompt_of(row), answer_of(row), number)
+        if len(kept) < most:
+            kept.append(one)
+        elif (at := chance.randrange(number + 1)) < most:
+            kept[at] = one
+    digest = hashlib.sha256(repr([(one.prompt, one.answer) for one in kept]).encode()).hexdigest()
+    return Prompts(tuple(sorted(kept, key=lambda one: one.line)), digest)
 
 
 def _rows(path: Path) -> Iterator[Asked]:

@@ -20,7 +20,12 @@ from adaptkit.workspace.lookup.bases import measured_base
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
+    from pathlib import Path
 
+    from adaptkit.training.data.datasets import DataFile
+    from adaptkit.training.data.prompts import Prompts
+    from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
 
@@ -57,11 +62,7 @@ def calibrate(
     `base` is the folder of the base; a row without an answer gets the adapter's own. Merge strategies such as
     `regmean` use them, and push and pull take them along.
     """
-    from adaptkit.merge.moments import About, write
-    from adaptkit.training.calibrate import BATCH, measure
     from adaptkit.training.data.prompts import read_prompts
-    from adaptkit.training.data.tokens import Tokeniser
-    from adaptkit.training.live import LiveModel
 
     if rows < 1 or rank < 1:
         raise AdaptkitError(
@@ -77,6 +78,36 @@ def calibrate(
     )
     for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
         context.notify(text)
+    return _measured(context, version, folder, prompts, rank)
+
+
+def calibrate_trained(
+    context: Context, version: Version, base: Path, files: Sequence[DataFile], seed: int
+) -> Calibrated | None:
+    """The same for a version that was just trained, on rows of its files; None, with a note, where it cannot be done.
+
+    What was measured before is kept: the version was there already.
+    """
+    from adaptkit.training.data.prompts import sample_rows
+
+    if kept_moments(context).of(version.digest):
+        return None
+    try:
+        return _measured(context, version, base, sample_rows(files, 16, seed), 64)
+    except (AdaptkitError, RuntimeError, ValueError) as error:  # the version is whole without them
+        why = error.summary if isinstance(error, AdaptkitError) else str(error).partition("\n")[0]
+        context.notify(f"{version.ref} has no moments: {why}")
+        return None
+
+
+def _measured(
+    context: Context, version: Version, folder: Path, prompts: Prompts, rank: int
+) -> Calibrated:
+    from adaptkit.merge.moments import About, write
+    from adaptkit.training.calibrate import BATCH, measure
+    from adaptkit.training.data.tokens import Tokeniser
+    from adaptkit.training.live import LiveModel
+
     tree = verified_tree(context, version.digest)
     with ExitStack() as stack:
         adapter = stack.enter_context(Adapter.open(tree, version.ref))
@@ -95,6 +126,8 @@ def calibrate(
         context.watch(f"calibrating {version.ref}", len(prompts.rows), "rows") as progress,
     ):
         live = LiveModel(folder, {"adapter": tree})
+        if (template := tree / "chat_template.jinja").is_file():
+            live.tokenizer.chat_template = template.read_text("utf-8")
         tokenise = Tokeniser(live.tokenizer, length=live.longest)
         tokens = [tokenise.asked(row.prompt, row.answer) for row in prompts.rows]
         tokens = live.answered("adapter", tokens, BATCH)

@@ -14,6 +14,7 @@ from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.machine.hardware import machine
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
+from adaptkit.types import Facts
 from adaptkit.workspace.adapters.one_file import SUFFIX, dialect_for, file_target, write_file
 from adaptkit.workspace.lookup.adapters import ingest_result
 from adaptkit.workspace.lookup.artifacts import check_destination, register
@@ -66,6 +67,7 @@ def merge(
     into_lora: bool = False,
     dialect: str | None = None,
     on: str | None = None,
+    facts: Facts | None = None,
     **strategy_params: Any,
 ) -> Merged:
     """Merge adapters into the next version of `name`, or into the folder `out` without registering.
@@ -78,7 +80,7 @@ def merge(
     `into_lora` packs the result as low-rank factors even where the method would stay itself. `base`
     is the folder of the base, for methods whose update needs its weights (DoRA, OFT, …). An `out`
     that ends in `.safetensors` is one file for another tool, `dialect`; that of the sources if
-    nobody says.
+    nobody says. `facts` are kept in the manifest, beside the merge's own.
     """
     from adaptkit.bases.compatibility import best_known, check_together
     from adaptkit.bases.known import Base
@@ -123,8 +125,8 @@ def merge(
         bases = [(source.label, known) for source, known in opened]
         if base is not None:
             bases.insert(0, (str(base), measured_base(context, user_path(base)).identity))
-        facts = check_together(bases, context.pairs, force=force)
-        for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
+        found_facts = check_together(bases, context.pairs, force=force)
+        for text in (*found_facts.get("forced", ()), *found_facts.get("warnings", ())):
             context.notify(text)
         if extras is not None and len(opened) == 1:
             _say_extras(context, opened[0][0], extras)
@@ -144,19 +146,22 @@ def merge(
                 elsewhere=modules_elsewhere(context, on, recipe, opened, workers),
                 done=lambda *_: step(1),
             )
-        facts["loss"] = {
+        found_facts["loss"] = {
             "error": report.error.total,
             "from_sum": report.from_sum,
             "dropped": list(report.dropped),
         }
-        facts["made_with"] = machine()
+        found_facts["made_with"] = machine()
         known = Base(best_known([found for _, found in bases]))
         if base is not None:
             measured = measured_base(context, user_path(base))
             known = replace(measured, identity=known.identity)
         prepared = ingest_result(context, folder, known, work)
         manifest = replace(
-            prepared.manifest, parents=recipe.sources, recipe=recipe.canonical(), facts=facts
+            prepared.manifest,
+            parents=recipe.sources,
+            recipe=recipe.canonical(),
+            facts={**(facts or Facts()), **found_facts},
         )
         prepared = replace(prepared, manifest=manifest)
         if target is not None:

@@ -32,7 +32,7 @@ def score_on(
     done: Callable[[int], None],
 ) -> dict[str, dict[str, float]]:
     """The figure of every adapter (label and digest; None is the base alone) on every suite."""
-    rows = sum(len(suite.rows) for suite in suites)
+    rows = sum(suite.size for suite in suites)
     wanted = tuple(suite.digest for suite in suites)
     paths = tuple(str(path.absolute()) for path in files)
     tasks = [
@@ -53,6 +53,13 @@ def score_one(
     batch: int,
 ) -> dict[str, float]:
     """On a worker: one adapter's figure on each suite, which must be the very suites that were asked for."""
+    suites = same_suites(files, wanted, label)
+    path = None if digest is None else supply.bring(digest)
+    return score_all(speaker_of(base, batch), {label: path}, suites, lambda _: None)[label]
+
+
+def same_suites(files: Sequence[str], wanted: Sequence[str], label: str) -> tuple[Suite, ...]:
+    """The suites of files on a worker; `BadData` where they are not those of these digests."""
     suites = read_suites([Path(file) for file in files])
     if tuple(suite.digest for suite in suites) != tuple(wanted):
         raise BadData(
@@ -60,12 +67,11 @@ def score_one(
             why=f"{', '.join(files)} hold other rows here",
             fix="put them where every worker sees the same files",
         )
-    path = None if digest is None else supply.bring(digest)
-    return score_all(_speaker(base, batch), {label: path}, suites, lambda _: None)[label]
+    return suites
 
 
 @lru_cache(maxsize=1)
-def _speaker(base: str, batch: int) -> Speaker:
+def speaker_of(base: str, batch: int) -> Speaker:
     """The base, which stays in a worker's memory from task to task."""
     if not Path(base).is_dir():
         raise BadBase(

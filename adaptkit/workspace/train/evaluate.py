@@ -60,7 +60,7 @@ def evaluate(
         if version is not None:
             check_base(context, version, base, force=force)
     labelled = {_label(ref, version): version for ref, version in versions.items()}
-    total = sum(len(suite.rows) for suite in read) * len(labelled)
+    total = sum(suite.size for suite in read) * len(labelled)
     executor = open_executor(context, on)
     with context.watch("asking", total, "prompts") as done:
         if executor is None:

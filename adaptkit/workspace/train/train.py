@@ -28,6 +28,7 @@ from adaptkit.types import Quantisation
 from adaptkit.workspace.lookup.adapters import ingest_folder, open_for_merge
 from adaptkit.workspace.lookup.artifacts import register
 from adaptkit.workspace.lookup.bases import find_base
+from adaptkit.workspace.merge.calibrate import calibrate_trained
 from adaptkit.workspace.results import Trained
 
 if TYPE_CHECKING:
@@ -70,13 +71,15 @@ def train(
     new_version: bool = False,
     resume: bool = False,
     fresh: bool = False,
+    calibrate: bool = True,
     report: Callable[[TrainStep], None] = lambda step: None,
     **choices: Any,
 ) -> Trained:
     """Train an adapter, and register it as the next version of `name`.
 
     `choices` are the fields of `adaptkit.training.config.TrainConfig`: base, data, method, rank, steps, replay, ….
-    An interrupted run goes on with `resume`; `fresh` throws it away. `report` is called with the progress.
+    An interrupted run goes on with `resume`; `fresh` throws it away. `report` is called with the progress. Afterwards
+    the moments of its inputs are measured on its own rows (see `calibrate`), unless that is not wanted.
     """
     refs.check_name(name)
     if alias is not None:
@@ -124,7 +127,11 @@ def train(
             author=context.config.author,
         )
         run.finish()
-    return Trained(version, added.created, facts)
+    measured = None
+    if calibrate and work.objective == "sft" and done.result.bits is None:
+        assert work.base.folder is not None
+        measured = calibrate_trained(context, version, work.base.folder, work.files, work.seed)
+    return Trained(version, added.created, facts, measured)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,15 @@ class Vllm(Engine):
     """Starts vLLM with the flags that the resolver needs."""
 
     name: ClassVar[str] = "vllm"
-    summary: ClassVar[str] = "vLLM, with adapters from the registry by version (naval@3)"
+    summary: ClassVar[str] = "vLLM, with adapters from the registry by name, alias or version"
+    gateway: ClassVar[bool] = True
 
     def command(
         self, base: str, *, host: str, port: int, slots: int, rank_limit: int
     ) -> tuple[str, ...]:
         return (
             *("vllm", "serve", base, "--host", host, "--port", str(port), "--enable-lora"),
+            *("--served-model-name", "base"),
             *("--max-loras", str(slots), "--max-lora-rank", str(rank_limit)),
         )
 

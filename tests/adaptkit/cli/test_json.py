@@ -126,6 +126,11 @@ def test_every_result_of_models_and_projects_has_its_documented_form(shell):
         "distil": ("bridge", *base, *parents, "--steps", 2),
         "train": ("--name", "own", *base, "--data", "ship.jsonl", "--steps", 2, "--length", 64),
         "eval": ("naval", "--suite", "ship.jsonl", *base),
+        "search": (
+            *("naval", "medic", *base, "--suite", "ship.jsonl"),
+            *("--name", "found", "--trials", 2),
+        ),
+        "plot": ("parameters", *base, "--rank", 8, "--out", "parameters.png"),
         "generate": ("naval", *prompt, *base),
         "chat": ("naval", *base),
         "remote check": ("team",),

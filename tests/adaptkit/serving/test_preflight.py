@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 
 import pytest
-from command_line import ADAPTKIT, run
+from command_line import run
 
 from adaptkit.errors import NotFound
 from adaptkit.serving.preflight import RULES, preflight, rules_of
@@ -50,7 +48,24 @@ def test_a_rank_above_the_engines_limit_is_refused_with_its_flag(fleet):
 def test_every_rule_has_a_version_and_a_source():
     for rules in RULES.values():
         assert rules.version
-        assert rules.source.startswith("https://")
+        each = [
+            rules.rank,
+            rules.extras,
+            rules.experts,
+            *rules.flags.values(),
+            *rules.layers.values(),
+        ]
+        for source in (rules.source, *(rule.source for rule in each)):
+            assert source.startswith("https://")
+
+
+def test_every_finding_has_the_version_and_the_source_of_its_rule(fleet):
+    for engine, rules in RULES.items():
+        for name in ("naval", "dora", "fullhead", "cargo"):
+            found, _ = outcomes(fleet, name, engine)
+            assert {finding.version for finding in found.findings} == {rules.version}
+            assert all(finding.source.startswith("https://") for finding in found.findings)
+            assert all(finding.reason for finding in found.findings if finding.outcome != "applied")
 
 
 def test_an_unknown_engine_lists_the_known_ones():
@@ -79,24 +94,3 @@ def test_an_engine_that_is_not_installed_is_named_with_what_to_install(tmp_path)
     assert "pip install vllm" in done.stderr
     unknown = run([*line[:-1], "vlm"], tmp_path)
     assert "no engine called 'vlm': known are vllm" in unknown.stderr
-
-
-def test_the_engine_becomes_the_process_with_the_workspace_in_its_environment(tmp_path):
-    program = tmp_path / "vllm"
-    program.write_text('#!/bin/sh\necho "$@" "$ADAPTKIT_HOME" $ADAPTKIT_VLLM_RANK_LIMIT\n')
-    program.chmod(0o755)
-    line = ["--home", tmp_path / "home", "serve", "--base", "ship", "--engine", "vllm"]
-    process = {
-        "capture_output": True,
-        "text": True,
-        "env": os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    }
-    done = subprocess.run([ADAPTKIT, *line, "--rank-limit", "32"], check=False, **process)
-    assert done.returncode == 0, done.stderr
-    flags = "--enable-lora --max-loras 8 --max-lora-rank 32"
-    assert done.stdout.split(flags)[1].split() == [str(tmp_path / "home"), "32"]
-    as_json = subprocess.run([ADAPTKIT, *line, "--json"], check=False, **process)
-    announced, end = json.JSONDecoder().raw_decode(as_json.stdout)
-    assert (announced["engine"], announced["command"][0]) == ("vllm", "vllm")
-    assert as_json.stdout[end:].split()[-2:] == [str(tmp_path / "home"), "256"]
-    assert as_json.stderr == ""

@@ -101,6 +101,8 @@ def test_the_engine_starts_vllm_with_the_flags_of_the_resolver():
     engine = Plugins.from_environment().engine("vllm")
     command = engine.command("/models/ship", host="127.0.0.1", port=9, slots=4, rank_limit=32)
     assert command[:3] == ("vllm", "serve", "/models/ship")
+    assert command[command.index("--served-model-name") + 1] == "base"
+    assert engine.gateway
     assert command[-4:] == ("--max-loras", "4", "--max-lora-rank", "32")
     assert engine.environment(32)["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
 

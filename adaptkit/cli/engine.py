@@ -1,0 +1,140 @@
+"""Starting another engine, as this process or behind the gateway that resolves aliases."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from adaptkit.cli.shell.session import Session
+    from adaptkit.extend.serving import Engine
+
+LOADING = 1800.0  # seconds; a large base takes long to load
+GRACE = 10.0  # seconds
+
+
+def start_engine(
+    session: Session,
+    name: str,
+    base: str,
+    *,
+    host: str,
+    port: int,
+    how: Mapping[str, Any],
+    keys: Path | None = None,
+) -> None:
+    """Run another engine with the workspace in its environment, behind the gateway where it can load adapters."""
+    from adaptkit.workspace.serve import SLOTS
+
+    engine = session.workspace.plugins.engine(name)
+    slots, limit = how["slots"] or SLOTS, how["rank_limit"]
+    inner = ("127.0.0.1", _free_port()) if engine.gateway else (host, port)
+    command = engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit)
+    home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}
+    environment = {**os.environ, **engine.environment(limit), **home}
+    program = shutil.which(command[0])
+    if program is None:
+        raise Refused(
+            f"cannot start the engine '{name}'",
+            why=f"the program '{command[0]}' is not installed",
+            fix=f"pip install {command[0]}",
+        )
+    if not engine.gateway:
+        session.out.done({"engine": name, "command": command}, [shlex.join(command)])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(program, command, environment)  # noqa: S606  (the engine's own command, no shell)
+    url = f"http://{inner[0]}:{inner[1]}"
+    app = session.workspace.gateway_app(base, url, engine=name, rank_limit=limit, keys=keys)
+    process = subprocess.Popen([program, *command[1:]], env=environment, stdout=sys.stderr)
+    try:
+        _wait(process, engine, url)
+        shown = {"engine": name, "command": list(command)}
+        lines = [
+            shlex.join(command),
+            f"serving {base} on http://{host}:{port}/v1; end it with Ctrl-C",
+        ]
+        session.out.done(shown, lines)
+        sys.stdout.flush()
+        _serve(app, process, host, port)
+    finally:
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _serve(app: Any, process: subprocess.Popen[bytes], host: str, port: int) -> None:
+    """Answer until somebody ends it, or the engine ends."""
+    from threading import Thread
+
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, server_header=False
+    )
+    server = uvicorn.Server(config)
+
+    def follow() -> None:
+        process.wait()
+        server.should_exit = True
+
+    Thread(target=follow, daemon=True).start()
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        if not server.should_exit:
+            raise
+    if process.poll():
+        raise _ended(process)
+
+
+def _wait(process: subprocess.Popen[bytes], engine: Engine, url: str) -> None:
+    """Until the engine has loaded the base."""
+    import httpx
+
+    deadline = time.monotonic() + LOADING
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise _ended(process)
+        try:
+            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        try:
+            process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            continue
+    raise Refused(
+        f"cannot start the engine '{engine.name}'",
+        why=f"it was not ready after {LOADING:g} seconds",
+        fix="look at what it printed",
+    )
+
+
+def _ended(process: subprocess.Popen[bytes]) -> Refused:
+    return Refused(
+        "the engine ended",
+        why=f"its exit code is {process.returncode}",
+        fix="look at what it printed",
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

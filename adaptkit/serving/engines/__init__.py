@@ -1,0 +1,1 @@
+"""Other engines: how each wants an adapter laid out, and the gateway before vLLM."""

@@ -1,0 +1,141 @@
+"""`model: auto` and `arrow(…)`: what is chosen, by which scores, and that it is what is served."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from servers import free_port, serving
+
+from adaptkit import Workspace
+from adaptkit.errors import BadReference, Refused
+from adaptkit.extend import Moment
+from adaptkit.serving.composition import parse
+from adaptkit.serving.routing import Density, Profile, choose, route_of, unmeasured
+
+ADAPTKIT = str(Path(sys.executable).with_name("adaptkit"))
+KEY, TEAM_KEY = "a-key-that-may-ask-everything", "a-key-of-the-medical-team"
+DATA = {
+    "naval": [f"hull {n}% shield {n * 3 % 97}%" for n in range(10, 40)],
+    "medic": [f"quiet joy {a}{b}" for a in "vwxyz" for b in "aeiouy"],
+}
+
+
+@pytest.fixture(scope="module")
+def home(fleet, served_base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("routing")
+    with Workspace.init(folder / "home", notify=lambda _: None) as ws:
+        for name in ("naval", "cargo", "medic"):
+            ws.add(fleet.adapters[name], name, base=str(served_base))
+        for name, prompts in DATA.items():
+            file = folder / f"{name}.jsonl"
+            rows = [json.dumps({"prompt": text, "completion": "ok"}) for text in prompts[:-4]]
+            file.write_text("\n".join(rows))
+            ws.calibrate(name, str(served_base), str(file), rows=24)
+    (folder / "keys.toml").write_text(f'[keys]\n"{KEY}" = ["*"]\n"{TEAM_KEY}" = ["team"]\n')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ask(home, served_base):
+    port = free_port()
+    command = [
+        *(ADAPTKIT, "--home", str(home / "home" / ".adaptkit"), "serve"),
+        *("--base", str(served_base), "--port", str(port), "--slots", "4"),
+        *("--keys", str(home / "keys.toml")),
+    ]
+    with serving(command, port, home / "log", start=300, OMP_NUM_THREADS="1") as url:
+
+        def request(model, prompt, *, key=KEY, **more):
+            body = {"model": model, "prompt": prompt, "max_tokens": 4, "temperature": 0} | more
+            headers = {"Authorization": f"Bearer {key}"}
+            return httpx.post(f"{url}/v1/completions", json=body, headers=headers, timeout=120)
+
+        yield request
+
+
+def test_auto_serves_the_adapter_whose_data_the_prompt_is_like(ask):
+    for name, prompts in DATA.items():
+        for prompt in prompts[-4:]:  # not among those that were measured
+            made = ask("auto", prompt)
+            assert made.status_code == 200, made.text
+            route = made.json()["adaptkit"]["route"]
+            assert route["chosen"] == made.headers["x-adaptkit-version"] == f"{name}@1"
+            assert set(route["scores"]) == {"naval@1", "medic@1"}  # cargo was never measured
+            assert sum(route["scores"].values()) == pytest.approx(1, abs=1e-3)
+            assert made.headers["x-adaptkit-route"].startswith(f"auto; {name}@1=")
+            plain = ask(f"{name}@1", prompt)
+            assert made.json()["choices"] == plain.json()["choices"]
+            assert "adaptkit" not in plain.json()
+            assert "x-adaptkit-route" not in plain.headers
+
+
+def test_a_stream_says_what_was_chosen_as_well(ask):
+    made = ask("auto", DATA["medic"][-1], stream=True)
+    assert made.headers["x-adaptkit-version"] == "medic@1"
+    first = json.loads(made.text.split("\n\n")[0].removeprefix("data: "))
+    assert first["adaptkit"]["route"]["chosen"] == "medic@1"
+
+
+def test_arrow_is_served_with_the_share_of_each_adapter(ask):
+    made = ask("arrow(naval, medic, cargo)", "hull 90%")
+    assert made.status_code == 200, made.text
+    route = made.json()["adaptkit"]["route"]
+    assert route["method"] == "arrow"
+    assert route["chosen"] == "arrow(naval@1, medic@1, cargo@1)"
+    assert made.headers["x-adaptkit-version"] == route["chosen"]
+    assert set(route["scores"]) == {"naval@1", "medic@1", "cargo@1"}
+    assert min(route["scores"].values()) > 0
+
+
+def test_a_key_routes_only_among_what_it_may_ask_for(ask):
+    made = ask("auto", "hull 90%", key=TEAM_KEY)
+    assert made.status_code == 400
+    assert "no adapter of this base is registered" in made.json()["error"]["message"]
+    assert ask("auto(naval)", "hull 90%", key=TEAM_KEY).status_code == 403
+    assert ask("arrow(naval, medic)", "hull 90%", key=TEAM_KEY).status_code == 403
+
+
+def test_an_adapter_that_was_never_measured_is_named_with_what_measures_it(ask):
+    made = ask("auto(cargo)", "hull 90%")
+    assert made.status_code == 400
+    assert "adaptkit calibrate cargo@1 --base DIR --data FILE" in made.json()["error"]["message"]
+
+
+def test_weights_are_refused_where_they_are_chosen():
+    for text in ("arrow(naval, medic=0.4)", "auto(naval=2)"):
+        with pytest.raises(BadReference, match="its weights are chosen for it"):
+            parse(text)
+    assert str(parse("auto")) == "auto"
+    assert str(parse("arrow(naval, medic@2)")) == "arrow(naval, medic@2)"
+
+
+def test_a_density_is_the_normal_distribution_of_its_moment():
+    rng = np.random.default_rng(0)
+    factor, diagonal = rng.normal(size=(6, 2)), rng.uniform(0.5, 1, 6)
+    density = Density(Moment(diagonal, factor))
+    whole = np.diag(diagonal) + factor @ factor.T
+    covariance = whole + 0.01 * np.trace(whole) / 6 * np.eye(6)
+    x = rng.normal(size=(5, 6))
+    squares = np.einsum("ij,jk,ik->i", x, np.linalg.inv(covariance), x).mean()
+    expected = -0.5 * (squares + np.linalg.slogdet(covariance)[1]) / 6
+    assert density.of(x) == pytest.approx(expected)
+
+
+def test_adapters_without_a_layer_in_common_are_refused():
+    one = Density(Moment(np.ones(2), np.zeros((2, 1))))
+    profiles = {"naval@1": Profile({"q": one}), "medic@1": Profile({"v": one})}
+    inputs = {"q": np.ones((1, 2)), "v": np.ones((1, 2))}
+    with pytest.raises(Refused, match=r"not measured in one and the same layer(?s:.*)arrow\(…\)"):
+        choose(profiles, inputs, 1.0)
+
+
+def test_a_route_names_the_largest_share_first():
+    route = route_of("auto", "b@1", {"a@1": 0.25, "b@1": 0.75})
+    assert route.header() == "auto; b@1=0.7500, a@1=0.2500"
+    assert list(route.to_json()["scores"]) == ["b@1", "a@1"]
+    assert "adaptkit calibrate a@1" in unmeasured(["a@1"]).fix

@@ -1,0 +1,231 @@
+"""`search` on a tiny base: really merged, really scored; resumed, repeated, on workers, registered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import talking
+
+from adaptkit.cli import main
+from adaptkit.errors import BadRecipe, Conflict, MissingExtra, NotFound, Refused
+
+KILLED = """
+import os, sys
+import optuna
+from adaptkit import Workspace
+from adaptkit.search import study
+
+keep, seen = study._keep, []
+
+def killed(*result):
+    if len(seen) == int(sys.argv[3]):
+        os.kill(os.getpid(), 9)
+    seen.append(1)
+    keep(*result)
+
+study._keep = killed
+with Workspace.open(sys.argv[1], notify=lambda _: None) as ws:
+    ws.search(["naval", "medic"], [sys.argv[2]], base=sys.argv[4], name="bridge", trials=10, seed=3)
+"""
+
+
+@pytest.fixture
+def ask(two, talker, tmp_path):
+    """`search` with a suite whose perplexity tells every merge from every other."""
+    talking.save_prompts(tmp_path / "rows.jsonl", 5, 6, answer="w3 w4")
+    (tmp_path / "speech.yaml").write_text("data: rows.jsonl\nscore: perplexity\n")
+
+    def search(**how):
+        given = {"base": str(talker), "name": "bridge", "trials": 6} | how
+        return two.search(["naval", "medic"], [tmp_path / "speech.yaml"], **given)
+
+    search.workspace, search.suite, search.base = two, tmp_path / "speech.yaml", talker
+    return search
+
+
+def plain(searched):
+    return [one.to_json() for one in searched.found.trials]
+
+
+def test_the_winner_is_registered_with_its_study_its_parents_and_its_figures(ask):
+    searched = ask()
+    ws, winner = ask.workspace, searched.found.winner
+    assert searched.version.ref == "bridge@1"
+    assert winner.skills == max(one.skills for one in searched.found.trials)
+    shown = ws.show("bridge")
+    assert [(p.label, p.weight) for p in shown.manifest.parents] == [
+        ("naval@1", winner.candidate.weights[0]),
+        ("medic@1", winner.candidate.weights[1]),
+    ]
+    facts = shown.manifest.facts["search"]
+    assert facts["study"] == searched.found.study
+    assert (facts["trial"], facts["trials"]) == (winner.number, 6)
+    # the figure of the trial is that of the registered version, asked anew
+    again = ws.evaluate(["bridge"], [ask.suite], base=str(ask.base), record=False)
+    assert again.figures["bridge@1"]["speech"] == pytest.approx(winner.figures["speech"], rel=1e-5)
+    assert searched.version.metrics["speech.perplexity"] == pytest.approx(
+        winner.figures["speech"], rel=1e-5
+    )
+
+
+def test_a_search_beats_or_equals_equal_weights_which_are_tried_first(ask):
+    found = ask(trials=8).found
+    first = found.trials[0]
+    assert first.candidate.weights == (0.8, 0.8)
+    assert first.candidate.strategy == "linear"
+    assert found.winner.skills >= first.skills
+
+
+def test_the_same_seed_tries_the_same_merges_and_another_seed_others(ask):
+    one = plain(ask(seed=1, study="one", dry_run=True))
+    again = plain(ask(seed=1, study="again", dry_run=True))
+    other = plain(ask(seed=2, study="other", dry_run=True))
+    assert one == again
+    assert one[0] == other[0]  # what must be beaten
+    assert one[1:] != other[1:]
+
+
+def test_a_finished_search_is_not_done_again_and_a_longer_one_goes_on(ask):
+    first = ask(trials=4, dry_run=True)
+    assert plain(ask(trials=4, dry_run=True)) == plain(first)
+    longer = ask(trials=6, dry_run=True)
+    assert longer.found.study == first.found.study
+    assert plain(longer)[:4] == plain(first)
+    assert len(longer.found.trials) == 6
+
+
+@pytest.mark.parametrize("after", [0, 2, 5])
+def test_a_killed_search_goes_on_and_ends_like_one_that_was_not(ask, after):
+    expected = plain(ask(trials=10, seed=3, study="whole", dry_run=True))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            KILLED,
+            str(ask.workspace.home.path),
+            str(ask.suite),
+            str(after),
+            str(ask.base),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -9, done.stderr
+    assert plain(ask(trials=10, seed=3, dry_run=True)) == expected
+
+
+def test_workers_find_what_one_process_finds(ask):
+    here = plain(ask(study="here", dry_run=True, strategies=["linear", "ties"]))
+    there = plain(ask(study="there", dry_run=True, strategies=["linear", "ties"], on="local"))
+    assert here == there
+
+
+def test_what_uses_moments_is_tried_where_every_adapter_has_them(ask, talker, tmp_path):
+    strategies = {one.candidate.strategy for one in ask(study="before", dry_run=True).found.trials}
+    assert strategies == {"linear"}
+    for name in ("naval", "medic"):
+        ask.workspace.calibrate(name, str(talker), tmp_path / f"{name}.jsonl", rows=4)
+    after = ask(study="after", dry_run=True, trials=8).found.trials
+    assert {one.candidate.strategy for one in after} == {"linear", "regmean"}
+    assert not any(one.error for one in after)
+
+
+def test_a_merge_that_cannot_be_made_is_a_failed_trial_and_not_the_end(ask):
+    found = ask(
+        strategies=["linear", "nuslerp", "tsv"], params={"keep": "0:1"}, trials=8, dry_run=True
+    ).found
+    assert len(found.trials) == 8
+    assert not found.winner.error
+
+
+def test_a_study_that_asks_something_else_is_refused_by_name(ask):
+    ask(study="mine", dry_run=True, trials=1)
+    with pytest.raises(Refused) as caught:
+        ask(study="mine", dry_run=True, trials=1, ranks=[2])
+    assert caught.value.what == "the study mine asks something else"
+    assert caught.value.fix == "--study mine-2"
+
+
+def test_a_search_that_is_running_is_refused(ask):
+    from filelock import FileLock
+
+    ask(study="mine", dry_run=True, trials=1)
+    with (
+        FileLock(ask.workspace.home.path / "search" / "mine.lock"),
+        pytest.raises(Conflict, match="the search 'mine' is running already"),
+    ):
+        ask(study="mine", dry_run=True, trials=1)
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "what"),
+    [
+        ({"strategies": ["tiez"]}, NotFound, "no strategy called 'tiez'"),
+        ({"spaces": ["dence"]}, NotFound, "no space of these strategies called 'dence'"),
+        ({"ranks": [0]}, BadRecipe, "--rank is 0"),
+        ({"trials": 0}, BadRecipe, "cannot search for bridge"),
+        ({"params": {"x": "1"}}, NotFound, "no parameter of the strategies that are searched"),
+    ],
+)
+def test_impossible_choices_are_refused_before_anything_is_tried(ask, how, kind, what):
+    with pytest.raises(kind) as caught:
+        ask(**how)
+    assert caught.value.what.startswith(what)
+    assert not (ask.workspace.home.path / "search").exists()
+
+
+def test_one_adapter_alone_is_no_search(ask, talker):
+    with pytest.raises(BadRecipe, match="it takes two adapters or more, each once"):
+        ask.workspace.search(["naval"], [ask.suite], base=str(talker), name="bridge")
+    with pytest.raises(BadRecipe, match="it takes two adapters or more, each once"):
+        ask.workspace.search(["naval", "naval@1"], [ask.suite], base=str(talker), name="bridge")
+
+
+def test_without_optuna_the_line_that_installs_it_is_shown(ask, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtra) as caught:
+        ask()
+    assert caught.value.what.startswith("cannot search for bridge")
+    assert "[search]" in caught.value.fix
+
+
+def test_a_storage_that_cannot_be_opened_is_named_without_its_password(ask):
+    from adaptkit.errors import AdaptkitError
+
+    with pytest.raises(AdaptkitError) as caught:
+        ask(storage="postgresql+psycopg://ada:secret@127.0.0.1:1/none")
+    assert "secret" not in str(caught.value)
+    assert "ada:***@127.0.0.1" in caught.value.why
+
+
+def test_drivers_share_a_study_in_one_storage(ask, tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    first = ask(storage=url, study="team", trials=3, dry_run=True)
+    both = ask(storage=url, study="team", trials=6, dry_run=True)
+    assert plain(both)[:3] == plain(first)
+    assert len(both.found.trials) == 6
+    assert both.found.storage == url
+
+
+def test_the_command_prints_the_front_writes_the_picture_and_registers(ask, tmp_path, capsys):
+    ws, png = ask.workspace, tmp_path / "front.png"
+    line = ["--home", str(ws.home.path), "search", "naval", "medic", "--suite", str(ask.suite)]
+    line += ["--base", str(ask.base), "--name", "bridge", "--trials", "4", "--png", str(png)]
+    assert main([*line, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["registered"]["ref"] == "bridge@1"
+    assert found["winner"] == found["front"][-1]
+    assert len(found["trials"]) == 4
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert main(line) == 0
+    assert capsys.readouterr().out.splitlines()[0].split("\t")[:4] == [
+        "trial",
+        "skills",
+        "size",
+        "speech",
+    ]
