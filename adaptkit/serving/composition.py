@@ -29,6 +29,7 @@ GRAMMAR = f"""a model is one of
     {AUTO}   auto(naval, medical)   arrow(naval, medical)"""
 
 Kind = Literal["stack", "average", "parallel", "arrow", "auto"]
+Reference = refs.NameRef | refs.DigestRef | refs.RemoteRef
 _CALL = re.compile(r"(stack|average|parallel|arrow|auto)\(([^()]*)\)")
 
 
@@ -36,7 +37,7 @@ _CALL = re.compile(r"(stack|average|parallel|arrow|auto)\(([^()]*)\)")
 class Part:
     """One adapter, registered or in a named remote, with its weight."""
 
-    ref: refs.NameRef | refs.DigestRef | refs.RemoteRef
+    ref: Reference
     weight: float = 1.0
 
     def __str__(self) -> str:
@@ -57,7 +58,7 @@ class Composition:
             return self.kind
         return f"{self.kind}({', '.join(map(str, self.parts))})"
 
-    def pinned(self, versions: Mapping[refs.NameRef | refs.DigestRef | refs.RemoteRef, str]) -> str:
+    def pinned(self, versions: Mapping[Reference, str]) -> str:
         """The composition with exact versions in the place of its references."""
         exact = [
             versions[part.ref] + ("" if part.weight == 1 else f"={part.weight:g}")

@@ -15,8 +15,7 @@ from adaptkit.refs import DigestRef, WeightedRef
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from adaptkit.refs import NameRef, RemoteRef
-    from adaptkit.serving.composition import Composition
+    from adaptkit.serving.composition import Composition, Reference
 
 STRATEGY = "cat"
 """The merge strategy that gives the exact weighted sum and never cuts its rank."""
@@ -53,7 +52,7 @@ class LiveRecipe:
 
 
 def live_recipe(
-    composition: Composition, resolve: Callable[[NameRef | DigestRef | RemoteRef], tuple[str, str]]
+    composition: Composition, resolve: Callable[[Reference], tuple[str, str]]
 ) -> LiveRecipe:
     """Pin each part to the version that `resolve` finds (label and digest), and write the sum down."""
     if composition.kind in {"arrow", "auto"}:

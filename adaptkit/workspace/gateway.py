@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from adaptkit.refs import DigestRef, NameRef, RemoteRef
+    from adaptkit.serving.composition import Reference
     from adaptkit.workspace.context.context import Context
 
 
@@ -31,7 +31,7 @@ class EngineVersions:
         self._lock = Lock()
         self._folders: dict[str, Path] = {}
 
-    def folder(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, Path]:
+    def folder(self, ref: Reference) -> tuple[str, Path]:
         """The version that a reference means now, and its verified folder; `Refused` when the engine would not apply it."""
         with self._lock:
             version = find_version(self._context, ref)

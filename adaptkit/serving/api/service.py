@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from adaptkit.merge.moments import Moments
-    from adaptkit.refs import DigestRef, NameRef, RemoteRef
     from adaptkit.serving.bank.bank import Bank
     from adaptkit.serving.bank.factors import AdapterFactors
     from adaptkit.serving.bank.whole import WholeWeights
     from adaptkit.serving.batcher import Finish
+    from adaptkit.serving.composition import Reference
     from adaptkit.serving.popularity import Popularity
     from adaptkit.serving.routing import Profile, Route
     from adaptkit.serving.sampling import Chosen, Sampling
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Adapters(Protocol):
     """Where adapters come from: the registry. Called from several threads."""
 
-    def resolve(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, str]:
+    def resolve(self, ref: Reference) -> tuple[str, str]:
         """The exact version (`naval@3`) and its digest, fit for the served base, as of now."""
         ...
 
@@ -91,7 +91,7 @@ class Service:
 
     def resolve(self, composition: Composition) -> Resolved:
         """Pin every part to a version, and have it in memory: one load, however many requests wait."""
-        pinned: dict[NameRef | DigestRef | RemoteRef, tuple[str, str]] = {}
+        pinned: dict[Reference, tuple[str, str]] = {}
         for part in composition.parts:
             pinned[part.ref] = self.adapters.resolve(part.ref)
             self.have(pinned[part.ref][1])

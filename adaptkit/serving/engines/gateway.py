@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from adaptkit.refs import DigestRef, NameRef, RemoteRef
     from adaptkit.serving.api.keys import Keys
+    from adaptkit.serving.composition import Reference
 
 LARGEST_BODY = 4 << 20  # bytes
 PASSED_ON = ("content-type", "retry-after")
@@ -43,7 +43,7 @@ LOADED = "has already been loaded"  # in vLLM's answer to loading a name twice
 class Versions(Protocol):
     """Where adapters come from: the registry. Called from several threads."""
 
-    def folder(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, Path]:
+    def folder(self, ref: Reference) -> tuple[str, Path]:
         """The exact version (`naval@3`) that a reference means now, and its verified folder, fit for the engine."""
         ...
 
@@ -171,7 +171,7 @@ class _Gateway:
         return spaces
 
 
-def _one(wanted: composition.Composition) -> NameRef | DigestRef | RemoteRef:
+def _one(wanted: composition.Composition) -> Reference:
     """The only adapter of a request: such engines add up none."""
     if wanted.kind != "stack" or len(wanted.parts) != 1 or wanted.parts[0].weight != 1:
         raise Refused(

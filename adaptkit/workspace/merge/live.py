@@ -9,7 +9,7 @@ from adaptkit.serving.live_recipe import live_recipe as write_down
 from adaptkit.workspace.lookup.artifacts import find_version
 
 if TYPE_CHECKING:
-    from adaptkit.refs import DigestRef, NameRef, RemoteRef
+    from adaptkit.serving.composition import Reference
     from adaptkit.serving.live_recipe import LiveRecipe
     from adaptkit.workspace.context.context import Context
 
@@ -21,7 +21,7 @@ def live_recipe(context: Context, model: str) -> LiveRecipe:
     gives the logits that `adaptkit serve` computes for the model.
     """
 
-    def resolve(ref: NameRef | DigestRef | RemoteRef) -> tuple[str, str]:
+    def resolve(ref: Reference) -> tuple[str, str]:
         version = find_version(context, ref)
         return version.ref, version.digest
 

@@ -8,8 +8,10 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
+import jsonschema
 import pytest
 import tiny
 import torch
@@ -115,6 +117,8 @@ def text_of(reply):
 
 
 def test_the_plan_is_printed_before_the_server_starts(server):
+    schema = json.loads((Path(__file__).parents[3] / "docs" / "output.schema.json").read_text())
+    jsonschema.validate(server.printed, schema["commands"]["serve"] | {"$defs": schema["$defs"]})
     plan = server.printed["plan"]
     assert plan["slots"] == 3
     assert plan["used"] <= plan["memory"] == 60_000_000
