@@ -104,7 +104,7 @@ def singular_values(delta: Delta) -> Array:
 def triangle(tall: Array) -> Array:
     """The R of `thin_qr` without Q's last product."""
     found = _cholesky_qr(tall)
-    return np.linalg.qr(tall, mode="r") if found is None else found[2] @ found[1]
+    return np.linalg.qr(tall)[1] if found is None else found[2] @ found[1]
 
 
 def thin_qr(tall: Array) -> tuple[Array, Array]:

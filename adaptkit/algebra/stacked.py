@@ -55,10 +55,10 @@ def relations(pairs: Sequence[tuple[LowRank, LowRank]]) -> list[Relation]:
     """The relation of each pair, from Gram matrices alone: O((m+n)R²) a pair."""
     found: dict[int, Relation] = {}
     for batch in _batches(range(len(pairs)), lambda i: (_shape(pairs[i][0]), _shape(pairs[i][1]))):
-        stacks = [_stack([pairs[i][side] for i in batch]) for side in (0, 1)]
-        assert stacks[0] is not None
-        assert stacks[1] is not None
-        (B1, A1), (B2, A2) = stacks
+        one, other = (_stack([pairs[i][side] for i in batch]) for side in (0, 1))
+        assert one is not None
+        assert other is not None
+        (B1, A1), (B2, A2) = one, other
         across_B, across_A = _t(B1) @ B2, _t(A1) @ A2
         inner = np.einsum("kij,kij->k", across_B, across_A)
         grams = [(_t(B) @ B, _t(A) @ A) for B, A in ((B1, A1), (B2, A2))]
@@ -142,7 +142,7 @@ def _norms(of_B: Array, of_A: Array, deltas: Sequence[LowRank]) -> Array:
     cancel = ~(squares > 1e-3 * np.abs(terms).sum(axis=(1, 2)))
     norms: Array = np.sqrt(np.where(cancel, 0.0, squares))
     for at in np.flatnonzero(cancel):
-        norms[at] = lowrank.norm(deltas[at])
+        norms[at] = lowrank.norm(deltas[int(at)])
     return norms
 
 
