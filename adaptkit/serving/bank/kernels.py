@@ -75,7 +75,7 @@ def prefer_groups(plan: Rows, rank: int, width: int, tokens: int) -> bool:
 
     The gathered form reads, writes and reads again the factors of each entry; `width` is n + m.
     """
-    slots = max(plan.named) - min(plan.named) + 1
+    slots = max(plan.distinct) - min(plan.distinct) + 1
     if slots * rank >= 3 * len(plan.entries) * rank:
         return False
     if plan.groups.in_order:
