@@ -91,8 +91,6 @@ def tell(made: Story, work: Path) -> None:
     both = f"naval@prod={WEIGHT} medic={WEIGHT}"
     adaptkit(ship, f"merge {both} --name bridge -m 'naval and medical'")
     adaptkit(ship, f"merge {both} --name bridge-small --strategy svd")
-    for name in ("naval", "medic"):
-        adaptkit(ship, f"calibrate {name} {base} --data data/{name}.jsonl")
     adaptkit(ship, "merge naval@prod medic --name bridge-calibrated --strategy regmean --rank 8")
     adaptkit(
         ship,
