@@ -232,8 +232,12 @@ def _pair(
     shared = sorted(first.keys() & second.keys())
     cosines, signs = {}, {}
     inner, weight, agreeing = 0.0, 0.0, 0.0
-    low = [key for key in shared if all(isinstance(d[key][1], LowRank) for d in (first, second))]
-    related = dict(zip(low, relations([(first[k][1], second[k][1]) for k in low]), strict=True))
+    low = {
+        key: (a, b)
+        for key in shared
+        if isinstance(a := first[key][1], LowRank) and isinstance(b := second[key][1], LowRank)
+    }
+    related = dict(zip(low, relations(list(low.values())), strict=True))
     overlaps = []
     for key in shared:
         (module, a), (_, b) = first[key], second[key]
