@@ -16,6 +16,7 @@ from adaptkit.workspace.train.evaluate import BASE, base_folder, check_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import TextIO
 
@@ -52,7 +53,6 @@ def generate(
     return found
 
 
-@contextmanager
 def conversation(
     context: Context,
     adapter: str,
@@ -64,21 +64,26 @@ def conversation(
     seed: int = 0,
     stream: TextIO | None = None,
     force: bool = False,
-) -> Iterator[Callable[[str], str]]:
+) -> AbstractContextManager[Callable[[str], str]]:
     """A function that takes a message and returns the answer, remembering the messages before."""
-    speaker = Speaker(base_folder(context, base))
-    with _adapter(context, adapter, base, force=force) as path, speaker.wearing(path):
-        turns = [Message("system", system)] if system else []
 
-        def reply(text: str) -> str:
-            turns.append(Message("user", text))
-            chat = getattr(speaker.tokenizer, "chat_template", None)
-            asked: Prompt = tuple(turns) if chat else text
-            answer = speaker.ask(asked, new_tokens, stream, **_sampling(temperature, seed))
-            turns.append(Message("assistant", answer))
-            return answer
+    @contextmanager
+    def opened() -> Iterator[Callable[[str], str]]:
+        speaker = Speaker(base_folder(context, base))
+        with _adapter(context, adapter, base, force=force) as path, speaker.wearing(path):
+            turns = [Message("system", system)] if system else []
 
-        yield reply
+            def reply(text: str) -> str:
+                turns.append(Message("user", text))
+                chat = getattr(speaker.tokenizer, "chat_template", None)
+                asked: Prompt = tuple(turns) if chat else text
+                answer = speaker.ask(asked, new_tokens, stream, **_sampling(temperature, seed))
+                turns.append(Message("assistant", answer))
+                return answer
+
+            yield reply
+
+    return opened()
 
 
 @contextmanager
