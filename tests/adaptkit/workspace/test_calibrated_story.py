@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from fleet import logs
 from fleet.models import load
 from fleet.score import score
