@@ -110,7 +110,8 @@ def _serve(app: Any, process: subprocess.Popen[bytes], host: str, port: int) -> 
 
 def _wait(process: subprocess.Popen[bytes], engine: Engine, url: str) -> None:
     """Until the engine has loaded the base."""
-    import httpx
+    with requires_extra("serve", "cannot put a gateway before an engine"):
+        import httpx
 
     deadline = time.monotonic() + LOADING
     while time.monotonic() < deadline:
