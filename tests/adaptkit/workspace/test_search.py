@@ -31,6 +31,8 @@ with Workspace.open(sys.argv[1], notify=lambda _: None) as ws:
     ws.search(["naval", "medic"], [sys.argv[2]], base=sys.argv[4], name="bridge", trials=10, seed=3)
 """
 
+SOAK = pytest.mark.soak
+
 
 @pytest.fixture
 def ask(two, talker, tmp_path):
@@ -97,7 +99,7 @@ def test_a_finished_search_is_not_done_again_and_a_longer_one_goes_on(ask):
     assert len(longer.found.trials) == 6
 
 
-@pytest.mark.parametrize("after", [0, 2, 5])
+@pytest.mark.parametrize("after", [pytest.param(0, marks=SOAK), 2, pytest.param(5, marks=SOAK)])
 def test_a_killed_search_goes_on_and_ends_like_one_that_was_not(ask, after):
     expected = plain(ask(trials=10, seed=3, study="whole", dry_run=True))
     done = subprocess.run(
