@@ -1,0 +1,51 @@
+"""A result that fails its check is not left behind, neither where it was to go nor in the home."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from adaptkit.errors import AdaptkitError
+
+
+@pytest.fixture
+def overflowing(lora_pair, tmp_path):
+    """An adapter whose numbers are finite, and whose updates are too large for half precision."""
+    folder = shutil.copytree(lora_pair[0], tmp_path / "overflowing")
+    file = folder / "adapter_model.safetensors"
+    save_file({key: value * np.float32(1e6) for key, value in load_file(file).items()}, file)
+    return folder
+
+
+@pytest.mark.parametrize("operation", ["merge", "resize", "convert", "strip", "extract"])
+@pytest.mark.parametrize("where", ["name", "out"])
+def test_a_result_that_fails_leaves_nothing(
+    operation, where, workspace, overflowing, lora_pair, tiny_llama, tmp_path
+):
+    made = {"name": "made"} if where == "name" else {"out": tmp_path / "made"}
+    broken = tmp_path / "tuned"
+    shutil.copytree(tiny_llama, broken)
+    file = broken / "model.safetensors"
+    tensors = load_file(file)
+    first = next(key for key in sorted(tensors) if "q_proj" in key)
+    tensors[first] = np.full_like(tensors[first], np.nan)
+    save_file(tensors, file, {"format": "pt"})
+    given = {
+        "merge": lambda: workspace.merge(
+            [str(overflowing), str(lora_pair[1])], dtype="float16", force=True, **made
+        ),
+        "resize": lambda: workspace.resize(str(overflowing), rank=2, dtype="float16", **made),
+        "convert": lambda: workspace.convert(str(overflowing), dtype="float16", **made),
+        "strip": lambda: workspace.strip(str(overflowing), modules=["*"], **made),
+        "extract": lambda: workspace.extract(broken, tiny_llama, rank=2, **made),
+    }
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(AdaptkitError):
+        given[operation]()
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert workspace.list() == ()
+    home = workspace.home.root
+    assert not [path for path in home.rglob("*") if path.name == "adapter_model.safetensors"]
