@@ -10,6 +10,13 @@ from safetensors.numpy import load_file, save_file
 
 from adaptkit.errors import AdaptkitError
 
+WHY = {
+    "merge": "came out as NaN or Inf",
+    "resize": "came out as NaN or Inf",
+    "convert": "came out as NaN or Inf",
+    "extract": "q_proj.weight' of the tuned model or of the base holds NaN or Inf",
+}
+
 
 @pytest.fixture
 def overflowing(lora_pair, tmp_path):
@@ -20,7 +27,7 @@ def overflowing(lora_pair, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("operation", ["merge", "resize", "convert", "strip", "extract"])
+@pytest.mark.parametrize("operation", ["merge", "resize", "convert", "extract"])
 @pytest.mark.parametrize("where", ["name", "out"])
 def test_a_result_that_fails_leaves_nothing(
     operation, where, workspace, overflowing, lora_pair, tiny_llama, tmp_path
@@ -39,13 +46,12 @@ def test_a_result_that_fails_leaves_nothing(
         ),
         "resize": lambda: workspace.resize(str(overflowing), rank=2, dtype="float16", **made),
         "convert": lambda: workspace.convert(str(overflowing), dtype="float16", **made),
-        "strip": lambda: workspace.strip(str(overflowing), modules=["*"], **made),
         "extract": lambda: workspace.extract(broken, tiny_llama, rank=2, **made),
     }
     before = {path.name for path in tmp_path.iterdir()}
-    with pytest.raises(AdaptkitError):
+    with pytest.raises(AdaptkitError, match=WHY[operation]):
         given[operation]()
     assert {path.name for path in tmp_path.iterdir()} == before
     assert workspace.list() == ()
-    home = workspace.home.root
+    home = workspace.home.path
     assert not [path for path in home.rglob("*") if path.name == "adapter_model.safetensors"]
