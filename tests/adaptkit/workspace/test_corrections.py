@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
+from fault_points import killed_at
 
+from adaptkit import Workspace
 from adaptkit.errors import StoreError
 from adaptkit.types import FileEntry
 
@@ -93,3 +96,33 @@ def test_a_place_whose_versions_never_change_keeps_its_readme_and_is_named(
     workspace.noticed.clear()
     assert workspace.push("naval", other).receipt.unchanged
     assert workspace.noticed == []
+
+
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.soak)])
+def test_killed_at_any_point_the_readme_is_the_old_or_the_new_one(step, folder, tmp_path):
+    made, home = tmp_path / "made", tmp_path / "home"
+    with Workspace.init(made, notify=lambda _: None) as ws:
+        ws.add(folder, "naval")
+    (folder / "README.md").write_text("# corrected\n")
+
+    def fresh():
+        shutil.rmtree(home, ignore_errors=True)
+        return shutil.copytree(made / ".adaptkit", home)
+
+    def correct(where):
+        with Workspace.open(where, notify=lambda _: None) as ws:
+            ws.add(folder, "naval")
+
+    at, seen = 0, set()
+    while point := killed_at(partial(correct, fresh()), at):
+        with Workspace.open(home, notify=lambda _: None) as ws:
+            assert ws.fsck(places=False).sound, f"killed at {at} ({point})"
+            seen.add(readme(ws))
+        correct(home)
+        with Workspace.open(home, notify=lambda _: None) as ws:
+            digest = ws.version("naval").digest
+            assert readme(ws) == "# corrected\n"
+            assert ws.registry.manifest(digest) == ws.store.manifest(digest)
+            assert [event.verb for event in ws.events()].count("corrected") == 1
+        at += step
+    assert seen == {"# one\n", "# corrected\n"}
