@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tiny
 from safetensors.numpy import load_file, save_file
 
 from adaptkit.errors import AdaptkitError
@@ -55,3 +56,21 @@ def test_a_result_that_fails_leaves_nothing(
     assert workspace.list() == ()
     home = workspace.home.path
     assert not [path for path in home.rglob("*") if path.name == "adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("out", ["made", "made.safetensors"])
+def test_an_export_that_is_refused_leaves_nothing(out, workspace, lora_pair, tmp_path):
+    folder = shutil.copytree(lora_pair[0], tmp_path / "biased")
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    first = next(key for key in sorted(tensors) if "lora_B" in key)
+    name = first.replace("lora_B.weight", "base_layer.bias")
+    tensors[name] = np.ones(tensors[first].shape[0], np.float32)
+    save_file(tensors, file)
+    tiny.edit_config(folder, bias="lora_only")
+    workspace.add(folder, "naval", force=True)
+    before = {path.name for path in tmp_path.iterdir()}
+    for dialect in ("kohya", "diffusers"):
+        with pytest.raises(AdaptkitError, match="cannot write|could not be read there"):
+            workspace.export("naval", tmp_path / out, dialect=dialect)
+        assert {path.name for path in tmp_path.iterdir()} == before
