@@ -33,7 +33,7 @@ BEGIN, END = "<!-- table: benchmarks/seeds.py -->\n", "<!-- end of table -->"
 SKILLS = ("naval", "medic", "polite")
 DATA_FREE = (
     *("linear", "svd", "ties", "tsv", "iso_c", "iso_cts", "cart", "karcher"),
-    *("wudi", "actmat", "svc", "lego", "robustmerge"),
+    *("wudi", "actmat", "svc", "lego", "robustmerge", "ctm"),
 )
 STRATEGIES = ROOT / "docs" / "strategies.md"
 PEFT = [

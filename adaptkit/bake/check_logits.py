@@ -14,6 +14,23 @@ TOLERANCE = {"float32": 1e-3, "float64": 1e-3, "float16": 2e-2, "bfloat16": 1e-1
 """How far logits may be apart, relative to the largest: what rounding the weights costs, with room."""
 
 
+def check_can_run(base: Path) -> None:
+    """Refuse a check that could not be made, before anything is written for it."""
+    with requires_extra("torch", "cannot compare logits"):
+        import peft  # noqa: F401
+        import torch  # noqa: F401
+        from transformers import AutoTokenizer
+    try:
+        AutoTokenizer.from_pretrained(base)
+    except Exception as error:
+        raise BakeError(
+            f"cannot check a model baked into {base}",
+            why="the prompt needs the tokenizer of the base, and none could be opened there: "
+            f"{str(error).partition(chr(10))[0][:200]}",
+            fix="put the tokenizer's files there, or leave out --check",
+        ) from error
+
+
 def check_logits(base: Path, adapter: Path, baked: Path, prompt: str) -> float:
     """The largest difference of the logits of a prompt, relative to the largest logit; `BakeError` when it is too large."""
     with requires_extra("torch", "cannot compare logits"):

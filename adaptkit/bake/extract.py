@@ -19,7 +19,7 @@ from adaptkit.algebra.loss import Loss, relative
 from adaptkit.algebra.lowrank import dense_svd, leading, rounding, work
 from adaptkit.bake.tuned import compare, size_of_change
 from adaptkit.bases.weights import BaseWeights, as_matrix
-from adaptkit.errors import BadRecipe
+from adaptkit.errors import BadRecipe, BakeError
 from adaptkit.extend import Dense, LowRank, Module
 from adaptkit.extend.artifact_files import WEIGHTS
 from adaptkit.io.machine.hardware import cores
@@ -238,6 +238,12 @@ def _by_energy(
 def _change(tuned_weight: Array, before: BaseWeights, found: TunedChanges, module: Module) -> Array:
     """m×n, in working precision."""
     change = work(tuned_weight) - work(before.parameter(found.names[module.tensor]))
+    if not np.isfinite(change).all():
+        raise BakeError(
+            "cannot extract an adapter",
+            why=f"the tensor '{module.tensor}' of the tuned model or of the base holds NaN or Inf",
+            fix="look where its training diverged, and extract from an earlier checkpoint",
+        )
     matrix: Array = np.ascontiguousarray(as_matrix(change, module))
     return matrix
 

@@ -94,8 +94,11 @@ def run(
     sync: bool = True,
     cache: Path | None = None,
     done: Callable[[int], None] = lambda count: None,
+    check: Callable[[Path], None] | None = None,
 ) -> BakeReport:
     """Write the base with one adapter in it into `out`; `done` gets the bytes of each finished tensor.
+
+    `check` looks at the finished folder before it gets its name; when it raises, the folder becomes OUT.failed.
 
     Without `sync` nothing waits for the disk; shards are then not noted as finished, because after a power cut one may
     have a name and no bytes. `cache` is a folder where what the model's class says is remembered.
@@ -143,7 +146,17 @@ def run(
             source, weights, missing, work, workers or cores(), done, note, rounding, sync=sync
         )
         _carry_along(source, weights, plan, shards, work, dtype, planned.config)
-        _check(weights, planned, work)
+        try:
+            _check(weights, planned, work)
+        except BakeError:  # the same bake would end here again
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    if check is not None:
+        try:
+            check(work)
+        except Exception:
+            _set_aside(work, failed_name(target))
+            raise
     (work / JOURNAL).unlink()
     with os_errors("write", target):
         if target.is_dir():
@@ -165,7 +178,19 @@ def run(
     )
 
 
+def failed_name(out: Path) -> Path:
+    """Where a model goes that did not pass its check."""
+    return out.with_name(f"{out.name}.failed")
+
+
 # ---------------------------------------------------------------- doing it
+
+
+def _set_aside(work: Path, failed: Path) -> None:
+    with os_errors("write", failed):
+        shutil.rmtree(failed, ignore_errors=True)
+        (work / JOURNAL).unlink()
+        work.rename(failed)
 
 
 def _open_work(work: Path, key: str, *, clean: bool) -> list[str]:

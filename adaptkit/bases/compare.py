@@ -78,8 +78,13 @@ def compare(
     return Verdict(Sameness.UNKNOWN, f"{both} cannot be compared: {_unknown(a, b)}")
 
 
-def admits(verdict: Verdict, a: BaseIdentity, b: BaseIdentity, purpose: Purpose) -> Ruling:
-    """What a verdict means for merging, baking or serving; overriding a refusal (`--force`) is the caller's."""
+def admits(
+    verdict: Verdict, a: BaseIdentity, b: BaseIdentity, purpose: Purpose, *, fits: bool = False
+) -> Ruling:
+    """What a verdict means for merging, baking or serving; overriding a refusal (`--force`) is the caller's.
+
+    `fits` says that `b`'s own class has every module of the adapter, in its shape: enough where `a` names no base.
+    """
     if verdict.sameness in {Sameness.SAME, Sameness.PROBABLY_SAME}:
         return Ruling(allowed=True)
     if verdict.sameness is Sameness.DIFFERENT:
@@ -94,11 +99,22 @@ def admits(verdict: Verdict, a: BaseIdentity, b: BaseIdentity, purpose: Purpose)
         )
     if a.name and b.name and not _same_name(a.name, b.name):
         return Ruling(allowed=False, reason=f"{verdict.reason}, and the declared names differ")
+    if purpose == "bake" and fits and names_no_base(a):
+        return Ruling(
+            allowed=True,
+            warning="the adapter names no base; allowed because each of its modules fits this one, which other "
+            "models of the same architecture would do as well",
+        )
     if purpose == "bake":
         return Ruling(
             allowed=False, reason=f"{verdict.reason}, and baking changes weights for good"
         )
     return Ruling(allowed=True, warning=verdict.reason)
+
+
+def names_no_base(base: BaseIdentity) -> bool:
+    """Whether nothing at all is known of a base, as where a file of another tool names none."""
+    return not base.name and not base.levels
 
 
 def _tensor_level(base: BaseIdentity, pairs: Mapping[str, str]) -> tuple[str | None, bool]:

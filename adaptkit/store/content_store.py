@@ -10,7 +10,7 @@
 Notable choices:
 - a blob appears by `link()`, after fsync, so a crash leaves the old state or the new one
 - everything is hashed again before each use; an earlier check is never relied on
-- the first manifest of a digest stays
+- the first manifest of a digest stays, but for its extras, which `correct` replaces
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import secrets
 import shutil
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Conflict, Corrupt, StoreError
@@ -134,6 +135,17 @@ class Store:
         except Corrupt:  # it was moved away: the one given takes its place
             atomic_write(path, canonical_json(manifest.to_json()).encode())
             return manifest
+
+    def correct(self, manifest: Manifest) -> None:
+        """Let an artifact have these extras instead, whose blobs are here: the old ones or the new, at any moment."""
+        with self.working():
+            self.keep(manifest)
+            stored = self.manifest(manifest.digest)
+            for entry in manifest.extras:
+                self.blob(entry.sha256)
+            corrected = replace(stored, extras=manifest.extras)
+            path = self._manifest(manifest.digest)
+            atomic_write(path, canonical_json(corrected.to_json()).encode())
 
     def manifest(self, digest: str) -> Manifest:
         """The manifest of an artifact; `StoreError` when it is not here, `Corrupt` when it cannot be read."""

@@ -54,6 +54,7 @@ EVENTS = tuple(
     for verb in (
         "added merged extracted pulled published proposed alias-moved noted deleted restored "
         "renamed signed base-added base-forgotten rebuilt imported repaired purged swept "
+        "corrected "
         "a-verb-of-tomorrow"
     ).split()
 )

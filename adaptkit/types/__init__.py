@@ -367,7 +367,7 @@ class Event:
 
     Verbs: added, merged, extracted, pulled, published, proposed, alias-moved, noted, deleted,
     restored, renamed, signed, base-added, base-forgotten, rebuilt, imported, repaired, purged,
-    swept, calibrated, distilled.
+    swept, calibrated, distilled, corrected.
     """
 
     verb: str

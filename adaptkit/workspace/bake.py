@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
+from adaptkit.adapters.ingest import fits
 from adaptkit.bases.checkpoint import weight_files
-from adaptkit.bases.compare import admits
+from adaptkit.bases.compare import admits, names_no_base
 from adaptkit.bases.compatibility import how_to_know
 from adaptkit.bases.known import snapshot_of
 from adaptkit.errors import BakeError, BaseMismatch, Unmergeable
@@ -25,7 +25,7 @@ from adaptkit.workspace.results import Baked, Extracted
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.bake.run import BakeReport
@@ -52,13 +52,22 @@ def bake_adapter(
     The same call goes on where one stopped.
 
     `check` is a prompt whose logits are compared with those of the live adapter (needs torch and
-    PEFT). Without `sync` nothing waits for the disk: after a power cut, bake again.
+    PEFT) before the model gets its name; where they differ it is `OUT.failed`. Without `sync` nothing waits for the disk: after a power cut, bake again.
     """
     folder = user_path(base)
+    if check is not None:
+        from adaptkit.bake.check_logits import check_can_run
+
+        check_can_run(folder)
     with ExitStack() as stack, staging(context.tmp) as work:
         source, declared = open_for_merge(
             context, refs.parse(ref), work, stack, allow_pickle=allow_pickle
         )
+        apart: list[float] = []
+
+        def compare(made: Path) -> None:
+            apart.append(_logits_apart(folder, source.adapter.path, made, Path(out), check or ""))
+
         report = bake_opened(
             context,
             [(ref, declared)],
@@ -70,19 +79,27 @@ def bake_adapter(
             clean=clean,
             workers=workers,
             sync=sync,
+            check=compare if check is not None else None,
         )
-        if check is None:
-            return Baked(report)
-        from adaptkit.bake.check_logits import check_logits
+        return Baked(report, *apart)
 
-        try:
-            return Baked(report, check_logits(folder, source.adapter.path, report.out, check))
-        except BakeError as error:
-            failed = report.out.with_name(f"{report.out.name}.failed")
-            with os_errors("write", failed):
-                shutil.rmtree(failed, ignore_errors=True)
-                report.out.rename(failed)
-            raise error.about(str(report.out), str(failed)) from error
+
+def _logits_apart(base: Path, adapter: Path, made: Path, out: Path, prompt: str) -> float:
+    """How far the logits of a model that has no name yet are from the live adapter's."""
+    from adaptkit.bake.check_logits import check_logits
+    from adaptkit.bake.run import failed_name
+
+    failed = failed_name(user_path(out).absolute())
+    try:
+        return check_logits(base, adapter, made, prompt)
+    except BakeError as error:
+        raise error.about(str(made), str(failed)) from error
+    except Exception as error:
+        raise BakeError(
+            f"the model in {failed} could not be checked",
+            why=str(error).replace(str(made), str(failed)).partition("\n")[0][:200],
+            fix="look whether the base itself opens in transformers, or leave out --check",
+        ) from error
 
 
 def extract_adapter(
@@ -163,6 +180,7 @@ def bake_opened(
     clean: bool,
     workers: int | None,
     sync: bool = True,
+    check: Callable[[Path], None] | None = None,
 ) -> BakeReport:
     """Bake when the base is that of every adapter, by what is `declared` for each."""
     from adaptkit.bake.run import run
@@ -170,7 +188,10 @@ def bake_opened(
     found = measured_base(context, base).identity
     for ref, known in declared:
         verdict = same_base(context, known, found)
-        ruling = admits(verdict, known, found, "bake")
+        fitting = names_no_base(known) and fits(
+            source.adapter, source.method, base, context.home.cache
+        )
+        ruling = admits(verdict, known, found, "bake", fits=fitting)
         if not ruling.allowed and not force:
             raise BaseMismatch(
                 f"cannot bake {ref} into {base}",
@@ -196,6 +217,7 @@ def bake_opened(
             sync=sync,
             cache=context.home.cache,
             done=progress,
+            check=check,
         )
     for text in report.remarks:
         context.notify(text)

@@ -9,6 +9,7 @@ from sqlalchemy import func, or_, select
 
 from adaptkit.errors import BadReference, Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, Manifest
+from adaptkit_registry.corrections import Corrections
 from adaptkit_registry.events import Events
 from adaptkit_registry.export_import import ExportImport
 from adaptkit_registry.known_bases import KnownBases
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
     from adaptkit.types import Version
 
 
-class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenance, ExportImport):
+class Registry(
+    Names, LineageQueries, KnownBases, Placements, Events, Maintenance, ExportImport, Corrections
+):
     """Adapters, versions, aliases, bases, lineage, placements and events in one database."""
 
     # ------------------------------------------------------------ versions
@@ -209,7 +212,7 @@ class Registry(Names, LineageQueries, KnownBases, Placements, Events, Maintenanc
             return self._live_names(connection)
 
     def manifest(self, digest: str) -> Manifest:
-        """The manifest of an artifact, fixed when it was made."""
+        """The manifest of an artifact, fixed when it was made, but for its extras."""
         with self._reading() as connection:
             text = connection.execute(
                 select(artifacts.c.manifest).where(artifacts.c.digest == digest)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from artifacts import manifest
 from concurrency import at_once
 
 from adaptkit.errors import AdaptkitError, BadReference, Conflict, NotFound, Refused
-from adaptkit.types import BaseIdentity, Level, Parent, Placement, Quantisation
+from adaptkit.types import BaseIdentity, FileEntry, Level, Parent, Placement, Quantisation
 from adaptkit_registry import Registry
 from adaptkit_registry.schema import adapters
 
@@ -484,6 +486,20 @@ def test_bases_are_counted_by_live_versions(registry):
     registry.delete("air", 2)
     registry.delete("naval", 2)
     assert registry.bases() == [(BaseIdentity(), 1), (SHIP, 2)]
+
+
+def test_extras_are_corrected_and_the_event_says_what_they_were(registry):
+    one, two = (FileEntry("README.md", size, str(size) * 64) for size in (1, 2))
+    made = dataclasses.replace(manifest(1), extras=(one,))
+    registry.add_version("naval", made)
+    assert registry.correct_extras(made.digest, (two,), subject="naval@1", author="ada")
+    assert registry.manifest(made.digest) == dataclasses.replace(made, extras=(two,))
+    assert not registry.correct_extras(made.digest, (two,), subject="naval@1")
+    event = registry.events()[0]
+    assert (event.verb, event.subject, event.actor) == ("corrected", "naval@1", "ada")
+    assert event.detail == {"files": ["README.md"], "was": {"README.md": one.sha256}}
+    with pytest.raises(NotFound, match="no artifact with digest called 'sha256:none'"):
+        registry.correct_extras("sha256:none", (two,), subject="naval@1")
 
 
 def test_a_base_can_be_attached_later_and_the_manifest_stays(registry):

@@ -13,6 +13,7 @@ from adaptkit.errors import BadReference, Corrupt, NotFound, StoreError
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.reviews import review_move
 from adaptkit.workspace.lookup.bases import learn
+from adaptkit.workspace.lookup.corrections import changed_extras, name_what_stays, take_corrected
 from adaptkit.workspace.results import Added
 
 if TYPE_CHECKING:
@@ -50,9 +51,12 @@ def find_version(context: Context, ref: str | refs.Ref) -> Version:
 def manifest_of(context: Context, version: Version) -> Manifest:
     """The manifest with the base as the registry knows it now.
 
-    `base verify` may have changed it.
+    `base verify` may have changed it. README.md is the one in the store, where there is one.
     """
-    return replace(context.registry.manifest(version.digest), base=version.base)
+    manifest = replace(context.registry.manifest(version.digest), base=version.base)
+    with suppress(StoreError):
+        return replace(manifest, extras=context.store.manifest(version.digest).extras)
+    return manifest
 
 
 def verified_tree(context: Context, digest: str) -> Path:
@@ -110,7 +114,9 @@ def register(
     admit = check_addition(context, name, manifest, new_version=new_version)
     with context.store.working():  # until the row is there, only the lease keeps a gc away
         stored = context.store.add(manifest, prepared.sources)
-        _name_what_stays(context, manifest, stored)
+        changed = changed_extras(manifest, stored)
+        if changed and origin != "added":
+            name_what_stays(context, manifest.digest, changed)
         version, created = context.registry.add_version(
             name,
             stored,
@@ -120,6 +126,8 @@ def register(
             alias=alias,
             admit=admit,
         )
+        if origin == "added":
+            take_corrected(context, version, manifest, changed)
     learn(context, stored.base)
     if created:
         emit(context, origin, version.ref, version.digest)
@@ -145,17 +153,6 @@ def check_addition(
     asked = None if new_version else admit
     context.registry.check_addition(name, manifest.digest, asked)
     return asked
-
-
-def _name_what_stays(context: Context, given: Manifest, stored: Manifest) -> None:
-    """Warn when files that the digest does not cover, such as README.md, are other ones than those kept."""
-    kept = {extra.path: extra for extra in stored.extras}
-    changed = [extra.path for extra in given.extras if kept.get(extra.path) != extra]
-    if changed:
-        context.notify(
-            f"{', '.join(sorted(changed))}: not taken, because {given.digest[:19]}… is here with another; "
-            "an artifact keeps the first. On the Hub, edit the card there: a push keeps what people wrote"
-        )
 
 
 def check_destination(what: str, name: str | None, out: str | os.PathLike[str] | None) -> None:

@@ -10,10 +10,11 @@ from adaptkit.extend.artifact_files import README
 from adaptkit.remotes import transfer
 from adaptkit.types import latest_of
 from adaptkit.workspace.lookup.artifacts import find_version, manifest_of, verified_tree
+from adaptkit.workspace.lookup.corrections import former_texts
 
 if TYPE_CHECKING:
     from adaptkit.extend import StorageBackend
-    from adaptkit.remotes.model_card import Ancestor
+    from adaptkit.remotes.model_card import Ancestor, Subject
     from adaptkit.types import Manifest, Parent, Receipt, Version
     from adaptkit.workspace.context.context import Context
 
@@ -33,15 +34,24 @@ def card(context: Context, ref: str, to: str | None = None) -> str:
 
 def written(context: Context, version: Version, manifest: Manifest, url: str, standing: str) -> str:
     """The card of a version at a URL, around the `standing` one there, else around its own README.md."""
+    from adaptkit.remotes import model_card
+
+    around = standing or _own(context, manifest)
+    return model_card.render(_subject(context, version, manifest, url), around)
+
+
+def _own(context: Context, manifest: Manifest) -> str:
+    entry = next((extra for extra in manifest.extras if extra.path == README), None)
+    if entry is None:
+        return ""
+    return context.store.blob(entry.sha256).read_text("utf-8", errors="replace")
+
+
+def _subject(context: Context, version: Version, manifest: Manifest, url: str) -> Subject:
     from adaptkit.adapters.adapter import read_config
     from adaptkit.remotes import model_card
 
-    own = ""
-    if not standing:
-        entry = next((extra for extra in manifest.extras if extra.path == README), None)
-        if entry is not None:
-            own = context.store.blob(entry.sha256).read_text("utf-8", errors="replace")
-    subject = model_card.Subject(
+    return model_card.Subject(
         version.name,
         url,
         manifest,
@@ -52,7 +62,6 @@ def written(context: Context, version: Version, manifest: Manifest, url: str, st
         version.tags,
         version.description,
     )
-    return model_card.render(subject, standing or own)
 
 
 def refresh(
@@ -72,11 +81,49 @@ def refresh(
     if latest is None or latest.number != receipt.number:
         return False
     standing = place.card()
-    text = written(context, version, manifest, place.url, standing)
+    text = _with_corrections(context, version, manifest, place.url, standing)
     if text == standing:
         return False
     place.write_card(text, receipt.number)
     return True
+
+
+def _with_corrections(
+    context: Context, version: Version, manifest: Manifest, url: str, standing: str
+) -> str:
+    """The card around the `standing` one, or around a corrected README.md where nobody wrote on that one since."""
+    from adaptkit.remotes import model_card
+
+    text = written(context, version, manifest, url, standing)
+    formers = former_texts(context, version, README)
+    if not (standing and formers):
+        return text
+    subject = _subject(context, version, manifest, url)
+    corrected = model_card.render(subject, _own(context, manifest))
+    if any(model_card.render(subject, former) == text for former in formers):
+        return corrected
+    if corrected != text:
+        context.notify(
+            f"{url}: the page was edited there, so what was written there stays; the corrected {README} of "
+            f"{version.ref} is not sent"
+        )
+    return text
+
+
+def name_kept_readme(
+    context: Context, version: Version, manifest: Manifest, place: StorageBackend, receipt: Receipt
+) -> None:
+    """Name a place that cannot take a corrected README.md, because its versions never change."""
+    if place.shows_card or not (receipt.unchanged and receipt.number):
+        return
+    if not former_texts(context, version, README):
+        return
+    there = place.version(receipt.number).manifest.extras
+    if set(manifest.extras) - set(there):
+        context.notify(
+            f"{place.url}@{receipt.number} keeps the {README} it was first pushed with: a version there never changes. "
+            "Another place, or the next version, gets the corrected one"
+        )
 
 
 def _ancestor(context: Context, parent: Parent) -> Ancestor:

@@ -21,7 +21,7 @@ from adaptkit.workspace.context.moments import send_moments
 from adaptkit.workspace.context.reviews import check_reviews, review
 from adaptkit.workspace.context.signatures import kept_signatures
 from adaptkit.workspace.lookup.artifacts import ensure_present, find_version, manifest_of
-from adaptkit.workspace.remotes.card import refresh, written
+from adaptkit.workspace.remotes.card import name_kept_readme, refresh, written
 from adaptkit.workspace.results import Pushed
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def push(
         )
     if refresh(context, version, manifest, place, receipt):
         receipt = replace(receipt, card_refreshed=True)
+    name_kept_readme(context, version, manifest, place, receipt)
     if receipt.number:
         context.registry.record_placement(
             Placement(place.url, receipt.number, receipt.digest, context.now()),

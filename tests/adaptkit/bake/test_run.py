@@ -338,6 +338,58 @@ def test_the_logits_of_a_prompt_are_compared_with_the_live_adapter(workspace, st
         check_logits(base, story.medic, tmp_path / "out", "Log: pulse 80 u. Status of the pulse?")
 
 
+def test_a_model_that_does_not_pass_its_check_never_gets_its_name(workspace, story, tmp_path):
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    base, out, prompt = tmp_path / "base", tmp_path / "out", "Log: hull 90%"
+    model = LlamaForCausalLM.from_pretrained(story.base, dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(story.base)
+    # A base that is broken for a token of the prompt: no logits come out of it, baked or not.
+    model.get_input_embeddings().weight.data[tokenizer(prompt)["input_ids"][-1]] = float("nan")
+    model.save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    (tmp_path / "out.failed").mkdir()  # left of an earlier run
+    with pytest.raises(BakeError, match="out.failed does not answer like the live adapter"):
+        workspace.bake(str(story.naval), base, out, check=prompt, force=True)
+    assert not out.exists()
+    assert not (tmp_path / "out.partial").exists()
+    failed = tmp_path / "out.failed"
+    assert {"config.json", "model.safetensors"} <= {file.name for file in failed.iterdir()}
+    assert not (failed / "adaptkit-bake.json").exists()
+    # Nothing stands in the way of the next one.
+    assert workspace.bake(str(story.naval), base, out, force=True).report.resumed == 0
+
+
+def test_a_check_that_cannot_be_made_is_refused_before_anything_is_written(
+    workspace, lora_pair, tiny_llama, tmp_path
+):
+    with pytest.raises(BakeError, match="the prompt needs the tokenizer of the base"):
+        workspace.bake(str(lora_pair[0]), tiny_llama, tmp_path / "out", check="Hi", force=True)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_an_adapter_that_names_no_base_is_baked_into_one_that_it_fits(
+    workspace, tiny_llama, lora_pair, tmp_path
+):
+    from transformers import AutoModelForCausalLM
+
+    adapter = shutil.copytree(lora_pair[0], tmp_path / "adapter")
+    tiny.edit_config(adapter, base_model_name_or_path=None)
+    workspace.add(adapter, "naval")
+    for number, ref in enumerate((str(adapter), "naval")):
+        out = tmp_path / f"out{number}"
+        workspace.noticed.clear()
+        workspace.bake(ref, tiny_llama, out)
+        assert any("names no base; allowed because each" in text for text in workspace.noticed)
+        theirs = merged_by_peft(tiny_llama, lora_pair[0]).state_dict()
+        mine = AutoModelForCausalLM.from_pretrained(out).state_dict()
+        assert all((mine[name] - theirs[name]).abs().max() < 1e-6 for name in theirs)
+    other = tmp_path / "gpt2"
+    tiny.gpt2().save_pretrained(other)
+    with pytest.raises(BaseMismatch, match="baking changes weights for good"):
+        workspace.bake("naval", other, tmp_path / "out")
+
+
 def test_without_sync_the_bytes_are_the_same_and_no_shard_is_synced(
     lora_pair, tiny_llama, tmp_path, monkeypatch
 ):

@@ -101,14 +101,17 @@ def test_a_lora_of_a_unet_goes_into_the_unet(workspace, tmp_path):
     A, B = torch.randn(4, 16), torch.randn(16, 4)
     pair = {f"unet.{q}.lora_A.weight": A, f"unet.{q}.lora_B.weight": B}
     save_file(pair, tmp_path / "lora.safetensors", {"format": "pt"})
-    baked = workspace.bake(
-        str(tmp_path / "lora.safetensors"), tmp_path / "unet", tmp_path / "out", force=True
-    )
+    baked = workspace.bake(str(tmp_path / "lora.safetensors"), tmp_path / "unet", tmp_path / "out")
+    assert any("names no base; allowed because" in text for text in workspace.noticed)
     assert baked.report.changed == (f"{q}.weight",)
     weights = load_file(tmp_path / "out" / "diffusion_pytorch_model.safetensors")
     wanted = unet.state_dict()[f"{q}.weight"] + B @ A
     assert torch.allclose(weights[f"{q}.weight"], wanted, atol=1e-5)
     diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "out")
+    pair = {f"unet.{q}.lora_A.weight": A[:, :8].clone(), f"unet.{q}.lora_B.weight": B}
+    save_file(pair, tmp_path / "narrow.safetensors", {"format": "pt"})
+    with pytest.raises(BaseMismatch, match="baking changes weights for good"):
+        workspace.bake(str(tmp_path / "narrow.safetensors"), tmp_path / "unet", tmp_path / "no")
 
 
 def test_a_pipeline_names_its_components(tmp_path, workspace):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from command_line import checked, run
@@ -51,3 +52,30 @@ def test_a_card_is_shown_before_it_is_pushed_and_refreshed_when_it_changes(hub, 
     pulled = json.loads(shell("pull", "hf://fleet/naval", "--name", "copy", "--json"))
     assert pulled["digest"] == first["digest"]
     assert json.loads(shell("show", "hf://fleet/naval", "--json"))["version"] == 1
+
+
+def test_a_corrected_readme_goes_to_the_page_unless_people_wrote_there(
+    hub, shell, lora_pair, tmp_path
+):
+    folder = shutil.copytree(lora_pair[0], tmp_path / "naval")
+    (folder / "README.md").write_text("# Naval\n\nTerse reprots.\n")
+    shell("add", folder, "--name", "naval")
+    shell("push", "naval", "hf://fleet/naval", "--create")
+
+    def page():
+        return hub.repos["fleet/naval"].files()["README.md"].decode()
+
+    assert "Terse reprots." in page()
+    (folder / "README.md").write_text("# Naval\n\nTerse reports.\n")
+    shell("add", folder, "--name", "naval")
+    assert "its model card was refreshed" in shell("push", "naval", "hf://fleet/naval")
+    assert "Terse reports." in page()
+    assert "Terse reprots." not in page()
+    assert "unchanged, nothing sent" in shell("push", "naval", "hf://fleet/naval")
+
+    hub.repos["fleet/naval"].commit({"README.md": f"{page()}\nAsk Grace.\n".encode()})
+    (folder / "README.md").write_text("# Naval\n\nVery terse reports.\n")
+    shell("add", folder, "--name", "naval")
+    shell("push", "naval", "hf://fleet/naval")
+    assert "Terse reports." in page()
+    assert page().endswith("\nAsk Grace.\n")

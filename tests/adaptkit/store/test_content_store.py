@@ -159,6 +159,16 @@ def test_adding_twice_keeps_the_first_manifest(store):
     assert contents(store.tree(NAVAL.digest)) == SOURCES
 
 
+def test_a_correction_replaces_what_no_digest_covers_and_nothing_else(store):
+    store.add(NAVAL, SOURCES)
+    store.tree(NAVAL.digest)
+    later = dataclasses.replace(NAVAL, created="2026-01-01", extras=(entry("README.md", b"new"),))
+    store.add(later, {**FILES, "README.md": b"new"})
+    store.correct(later)
+    assert store.manifest(NAVAL.digest) == dataclasses.replace(NAVAL, extras=later.extras)
+    assert contents(store.tree(NAVAL.digest)) == {**FILES, "README.md": b"new"}
+
+
 def test_bytes_that_differ_from_the_manifest_register_nothing(store):
     with pytest.raises(
         Corrupt,

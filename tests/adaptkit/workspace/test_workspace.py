@@ -74,22 +74,6 @@ def test_add_registers_by_base_hash_and_keeps_no_local_path(
     )  # the folder is untouched
 
 
-def test_a_corrected_readme_of_the_same_weights_is_named_when_it_is_not_taken(
-    workspace, lora_pair, tmp_path
-):
-    folder = shutil.copytree(lora_pair[0], tmp_path / "naval")
-    (folder / "README.md").write_text("# one\n")
-    workspace.add(folder, "naval")
-    workspace.noticed.clear()
-    workspace.add(folder, "naval")
-    assert workspace.noticed == []
-    (folder / "README.md").write_text("# corrected\n")
-    workspace.add(folder, "naval")
-    (warning,) = workspace.noticed
-    assert warning.startswith("README.md: not taken, because sha256:")
-    assert (workspace.path("naval") / "README.md").read_text() == "# one\n"
-
-
 def test_adding_what_the_latest_version_is_changes_nothing(filled, lora_pair, tmp_path):
     again = filled.add(lora_pair[0], "naval")
     assert (again.version.number, again.created) == (1, False)
