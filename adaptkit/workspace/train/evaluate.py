@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from adaptkit.bases.known import Base
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
@@ -54,7 +55,7 @@ def evaluate(
         if name not in names:
             raise NotFound("suite", name, names)
     asked = list(dict.fromkeys([*([baseline] if baseline else []), *adapters]))
-    folder = base_folder(context, base)
+    at_hand = base_at_hand(context, base)
     versions = {ref: None if ref == BASE else find_version(context, ref) for ref in asked}
     for version in versions.values():
         if version is not None:
@@ -68,7 +69,8 @@ def evaluate(
                 label: None if version is None else verified_tree(context, version.digest)
                 for label, version in labelled.items()
             }
-            figures = score_all(Speaker(folder, batch=batch), trees, read, done)
+            assert at_hand.folder is not None
+            figures = score_all(Speaker(at_hand.folder, batch=batch), trees, read, done)
         else:
             from adaptkit.workspace.tasks.evaluate import score_on
 
@@ -76,7 +78,7 @@ def evaluate(
             supply = Supply.of(context, [digest for digest in digests.values() if digest])
             with executor:
                 figures = score_on(
-                    executor, supply, folder, digests, files, read, batch=batch, done=done
+                    executor, supply, at_hand, digests, files, read, batch=batch, done=done
                 )
     known = None if baseline is None else _label(baseline, versions[baseline])
     matrix = Matrix(read, figures, known, frozenset(new))
@@ -93,8 +95,8 @@ def evaluate(
     return matrix
 
 
-def base_folder(context: Context, base: str) -> Path:
-    """The folder of a base whose weights are on this machine."""
+def base_at_hand(context: Context, base: str) -> Base:
+    """A base whose weights are on this machine: its folder is known."""
     found = find_base(context, base)
     if found.folder is None:
         raise BadBase(
@@ -102,7 +104,14 @@ def base_folder(context: Context, base: str) -> Path:
             why="its weights are not on this machine",
             fix="fetch them (hf download OWNER/MODEL) and give the folder: --base DIR",
         )
-    return found.folder
+    return found
+
+
+def base_folder(context: Context, base: str) -> Path:
+    """The folder of a base whose weights are on this machine."""
+    folder = base_at_hand(context, base).folder
+    assert folder is not None
+    return folder
 
 
 def check_base(context: Context, version: Version, base: str, *, force: bool = False) -> None:
