@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from adaptkit.workspace import Workspace
     from adaptkit.workspace.sweeps.file import Action, Query, SweepFile
 
-AT_ONCE = 16
-"""Adapters that are scored before their figures are written down."""
-
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -173,7 +170,7 @@ def _evaluate(walk: Walk, action: Evaluate) -> None:
         "baseline": _baseline(walk, action.baseline),
         "new": sorted(action.new),
     }
-    todo: list[tuple[Version, str]] = []
+    todo: dict[str, tuple[Version, str]] = {}
     for version in walk.known(action.of):
         key = walk.key(adapter=version.digest, **content)
         names = walk.journal.result(key)
@@ -182,20 +179,23 @@ def _evaluate(walk: Walk, action: Evaluate) -> None:
         elif walk.dry:
             walk.add(version.ref, "to do")
         else:
-            todo.append((version, key))
-    for start in range(0, len(todo), AT_ONCE):
-        part = todo[start : start + AT_ONCE]
-        matrix = walk.workspace.evaluate(
-            [version.ref for version, _ in part],
+            todo[version.ref] = version, key
+
+    def recorded(version: Version, metrics: Mapping[str, float]) -> None:
+        if version.ref in todo:  # and not the baseline alone
+            walk.note(todo[version.ref][1], version.ref, " ".join(sorted(metrics)))
+            walk.add(version.ref, "made")
+
+    if todo:
+        walk.workspace.evaluate(
+            list(todo),
             suites,
             base=walk.base,
             baseline=action.baseline or None,
             new=action.new,
             on=walk.on,
+            recorded=recorded,
         )
-        for version, key in part:
-            walk.note(key, version.ref, " ".join(sorted(matrix.metrics(version.ref))))
-            walk.add(version.ref, "made")
     walk.sets[action.of] = tuple(
         one if isinstance(one, str) else walk.workspace.version(one.ref)
         for one in walk.sets[action.of]

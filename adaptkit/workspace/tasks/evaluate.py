@@ -30,8 +30,9 @@ def score_on(
     *,
     batch: int,
     done: Callable[[int], None],
-) -> dict[str, dict[str, float]]:
-    """The figure of every adapter (label and digest; None is the base alone) on every suite."""
+    scored: Callable[[str, Mapping[str, float]], None],
+) -> None:
+    """Have the figures of every adapter (label and digest; None is the base alone) `scored`, in their order."""
     rows = sum(suite.size for suite in suites)
     wanted = tuple(suite.digest for suite in suites)
     paths = tuple(str(path.absolute()) for path in files)
@@ -40,7 +41,8 @@ def score_on(
         (supply, asked, label, digest, paths, wanted, batch) for label, digest in adapters.items()
     ]
     found = in_order(executor, score_one, tasks, lambda _: done(rows))
-    return dict(zip(adapters, found, strict=True))
+    for label, figures in zip(adapters, found, strict=True):
+        scored(label, figures)
 
 
 def score_one(

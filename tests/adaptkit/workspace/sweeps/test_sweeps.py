@@ -220,6 +220,23 @@ def test_a_killed_sweep_goes_on_and_leaves_one_of_each(workspace, nightly, tmp_p
     assert {status for _, _, status in statuses(carry_out(workspace, path))} == {"done"}
 
 
+def test_a_kill_between_two_adapters_of_one_evaluation_costs_only_the_second(
+    workspace, nightly, tmp_path
+):
+    script = tmp_path / "sweep_and_die.py"
+    script.write_text(SCRIPT)
+    arguments = [str(workspace.home.path), str(nightly()), "after", "1"]
+    killed = subprocess.run([sys.executable, str(script), *arguments], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert "speech.perplexity" in workspace.version("medic-skill").metrics
+    assert workspace.version("naval-skill").metrics == {}
+    planned = statuses(carry_out(workspace, nightly(), dry_run=True))
+    assert planned[:2] == [
+        ("evaluate", "medic-skill@1", "done"),
+        ("evaluate", "naval-skill@1", "to do"),
+    ]
+
+
 def test_the_same_sweep_twice_at_once_is_refused_by_name(workspace, nightly):
     file = workspace.home.path / "sweeps" / "nightly.jsonl"
     with Journal(file).alone(), pytest.raises(Conflict) as caught:
