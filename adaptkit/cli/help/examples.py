@@ -8,7 +8,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "add": (
         "adaptkit add out/naval --name naval --base models/ship -m 'terse reports'",
         "adaptkit add kohya.safetensors --name style --from kohya",
-        "adaptkit add runs --recursive --base models/ship",
+        "adaptkit add runs --recursive --base models/ship --on local",
     ),
     "alias": ("adaptkit alias naval prod 3", "adaptkit alias naval@3 prod"),
     "bake": ("adaptkit bake naval@prod --base models/ship --out models/ship-naval",),
