@@ -356,6 +356,10 @@ def report(rows: list[Row]) -> str:
         "Written by `make bench`; every figure is a ratio between two things run in turn in the same run.",
         "Absolute times are those of one noisy machine and mean nothing without their ratio.",
         "",
+        "Other measured pages: [strategies](strategies.md), [other tools](tools.md), [cost of a merge](cost.md), "
+        "[registry at scale](scale.md), [a 7B base](large.md), [serving](serving-benchmarks.md), "
+        "[routing](routing.md), [training](training-benchmarks.md), [ranks](ranks.md), [executors](executors.md).",
+        "",
         (
             f"Machine: {cpu}, {os.cpu_count()} cores. Python {platform.python_version()}, numpy {np.__version__}, "
             f"torch {torch.__version__}, PEFT {peft.__version__}."

@@ -94,8 +94,8 @@ def tell(made: Story, work: Path) -> None:
     adaptkit(ship, "merge naval@prod medic --name bridge-calibrated --strategy regmean --rank 8")
     adaptkit(
         ship,
-        f"distil bridge-calibrated --name bridge {base} --data naval=data/naval.jsonl"
-        " --data medic=data/medic.jsonl --keep data/polite.jsonl",
+        f"distil bridge-calibrated --name bridge {base} --data naval=data/few-naval.jsonl"
+        " --data medic=data/few-medic.jsonl --keep data/few-polite.jsonl",
     )
 
     _title("6. What each of them says: exact match on prompts that no training saw")

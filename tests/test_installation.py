@@ -73,7 +73,7 @@ def requirements(extra=None):
     lines = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
     found = set()
     for line in lines:
-        name, extras = re.fullmatch(r"([\w.-]+)(?:\[([\w,]+)\])?.*", line).groups()
+        name, extras = re.fullmatch(r"([\w.-]+)(?:\[([\w,-]+)\])?.*", line).groups()
         if name == PROJECT["name"]:
             found |= set().union(*map(requirements, extras.split(",")))
         else:

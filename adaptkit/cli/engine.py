@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import Refused
+from adaptkit.errors import Refused, requires_extra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,10 +83,11 @@ def start_engine(
 
 
 def _serve(app: Any, process: subprocess.Popen[bytes], host: str, port: int) -> None:
-    """Answer until somebody ends it, or the engine ends."""
+    """Serve until it is ended, or the engine ends."""
     from threading import Thread
 
-    import uvicorn
+    with requires_extra("serve", "cannot put a gateway before an engine"):
+        import uvicorn
 
     config = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, server_header=False
@@ -109,7 +110,8 @@ def _serve(app: Any, process: subprocess.Popen[bytes], host: str, port: int) -> 
 
 def _wait(process: subprocess.Popen[bytes], engine: Engine, url: str) -> None:
     """Until the engine has loaded the base."""
-    import httpx
+    with requires_extra("serve", "cannot put a gateway before an engine"):
+        import httpx
 
     deadline = time.monotonic() + LOADING
     while time.monotonic() < deadline:

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OTHERS = {"ship": ("sickbay", "cargo"), "sickbay": ("ship", "cargo")}
+FEW = 64
 RATIO = 0.2857  # 600 polite rows beside 1,500 terse ones
 
 
 def write(folder: Path, seed: int = 0) -> Path:
-    """`naval.jsonl` and `medic.jsonl`; what was polite before beside each; what stays polite; a suite for every skill."""
+    """`naval.jsonl` and `medic.jsonl`, what was polite before beside each, few rows to distil with, and suites."""
     suites = folder / "suites"
     suites.mkdir(parents=True)
     for skill, domain in DOMAINS.items():
@@ -32,10 +33,13 @@ def write(folder: Path, seed: int = 0) -> Path:
             for row in rows(other, terse=False, held_out=False, count=300, seed=seed)
         ]
         write_rows(folder / f"before-{skill}.jsonl", polite)
-    polite = rows("cargo", terse=False, held_out=False, count=300, seed=seed)
-    write_rows(folder / "polite.jsonl", polite)
     for skill, held in SKILLS.items():
         write_rows(suites / f"{skill}.jsonl", held)
+        domain = DOMAINS.get(skill, "cargo")
+        many = rows(domain, terse=skill in DOMAINS, held_out=False, count=4 * FEW, seed=seed + 1)
+        write_rows(
+            folder / f"few-{skill}.jsonl", list({row.prompt: row for row in many}.values())[:FEW]
+        )
     return folder
 
 

@@ -52,7 +52,7 @@ def parents_data(texts: Sequence[str], option: str = "--data") -> dict[str, str]
     type=float,
     default=0.2,
     show_default=True,
-    help="The share of each file that is not learned from, and decides which step is kept.",
+    help="The share of each file (64 rows at most) that is not learned from, and decides which step is kept.",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="What is held out, and the order."

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adaptkit.training.data.rows import Prompt
 
 FORM = 'for example: {"prompt": "…", "completion": "…"}, or {"prompt": "…"} alone; docs/training.md has all forms'
+MOST_HELD_OUT = 64  # they are all looked at every few steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ def _rows(path: Path) -> Iterator[Asked]:
 
 
 def split(rows: Sequence[Asked], share: float, seed: int) -> tuple[list[Asked], list[Asked]]:
-    """The rows to learn from and those held out, at least one of each; no prompt is in both."""
+    """The rows to learn from and those held out, at least one of each and at most `MOST_HELD_OUT`; none is in both."""
     order = list(rows)
     random.Random(f"{seed}-held-out").shuffle(order)  # noqa: S311  (a sample)
-    held = max(1, round(share * len(order)))
+    held = max(1, min(MOST_HELD_OUT, round(share * len(order))))
     return order[held:], order[:held]

@@ -89,3 +89,10 @@ def test_a_prompt_that_stands_twice_is_never_learned_and_held_out_both(tmp_path)
     path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "a", "completion": "x"}\n')
     learn, held = split(read_prompts(path).rows, 0.5, seed=0)
     assert sorted(row.prompt for row in (*learn, *held)) == ["a", "b"]
+
+
+def test_no_more_than_64_prompts_are_held_out(tmp_path):
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(f'{{"prompt": "p{i}"}}\n' for i in range(400)))
+    learn, held = split(read_prompts(path).rows, 0.2, seed=0)
+    assert (len(learn), len(held)) == (336, 64)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from fleet import logs
 from fleet.models import load
 from fleet.score import score
@@ -27,6 +29,7 @@ def asked(story, workspace, ref):
     return score(PeftModel.from_pretrained(model, str(workspace.path(ref))), tokenizer)
 
 
+@pytest.mark.soak  # the demo's test, which distils too, is in every run
 def test_moments_keep_more_than_the_sum_and_distilling_keeps_every_skill(
     workspace, story, tmp_path
 ):
