@@ -1,4 +1,4 @@
-"""Bytes hashed once: BLAKE3 of tensors and sha256 of files, through mmap, in parallel, remembered.
+"""Bytes hashed once: BLAKE3 of tensors and sha256 of files, through mmap, in one pass, in parallel, remembered.
 
 A file is known again by (device, inode, size, mtime_ns). What is remembered is kept in one small JSON
 file per inode; a broken or stale one is ignored, and nothing fails because it cannot be written.
@@ -10,7 +10,6 @@ import hashlib
 import json
 import mmap
 import os
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
@@ -20,16 +19,18 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import BadBase, StoreError
 from adaptkit.io.files import atomic_write
 from adaptkit.io.machine.hardware import cores
+from adaptkit.io.progress.progress import thread_safe
 from adaptkit.types import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.bases.checkpoint import TensorLocation
     from adaptkit.io.progress.progress import Progress
 
 _SLICE = 64 << 20  # bytes between two reports of progress
+_BLOCK = 4 << 20  # bytes that both hashes take in turn; they stay in a processor's cache meanwhile
 _LARGE = 32 << 20  # bytes from which one tensor is worth several threads
 _SETTLED_NS = 20_000_000  # file times move in steps of up to 10 ms: a file younger than this may still change unseen
 
@@ -58,24 +59,17 @@ def hash_all(
     cache: Path | None,
     progress: Progress,
 ) -> tuple[dict[Path, str], dict[str, str]]:
-    """sha256 of whole files and BLAKE3 of tensors, hex; `progress` counts only bytes that are really read."""
+    """sha256 of whole files and BLAKE3 of tensors, hex; `progress` counts only bytes that are really read.
+
+    A file of which both are wanted is read once.
+    """
     whole = list(files)
     notes = {
         file: _recall(file, cache) for file in {*whole, *(place.file for place in tensors.values())}
     }
-    jobs: list[tuple[Path, str | None, int, int]] = [
-        (file, None, 0, notes[file].stat.st_size) for file in whole if notes[file].sha256 is None
-    ]
-    jobs += [
-        (place.file, name, place.entry.begin, place.entry.end)
-        for name, place in tensors.items()
-        if name not in notes[place.file].tensors
-    ]
-    jobs.sort(
-        key=lambda job: job[2] - job[3]
-    )  # the longest first, so that no core waits at the end
-    _run(jobs, notes, progress)
-    for file in {job[0] for job in jobs}:
+    jobs = _jobs(whole, tensors, notes)
+    _run(jobs, notes, thread_safe(progress))
+    for file in {job.file for job in jobs}:
         _remember(notes[file], cache)
     return (
         {file: notes[file].sha256 or "" for file in whole},
@@ -83,53 +77,132 @@ def hash_all(
     )
 
 
-def _run(
-    jobs: list[tuple[Path, str | None, int, int]], notes: Mapping[Path, _Note], progress: Progress
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A stretch of one file to read: the tensors in it to hash, in order, and whether the file as a whole."""
+
+    file: Path
+    begin: int
+    end: int
+    tensors: tuple[tuple[str, int, int], ...]
+    """Names with where they begin and end."""
+    whole: bool
+
+
+def _jobs(
+    whole: Iterable[Path], tensors: Mapping[str, TensorLocation], notes: Mapping[Path, _Note]
+) -> list[_Job]:
+    """What is not remembered: a job for each file that is hashed whole, else one for each tensor."""
+    wanted: dict[Path, list[tuple[str, int, int]]] = {}
+    for name, place in tensors.items():
+        if name not in notes[place.file].tensors:
+            stretch = (name, place.entry.begin, place.entry.end)
+            wanted.setdefault(place.file, []).append(stretch)
+    jobs = []
+    for file in dict.fromkeys(whole):
+        if notes[file].sha256 is None:
+            inside = sorted(wanted.pop(file, []), key=lambda one: one[1:])
+            jobs.append(_Job(file, 0, notes[file].stat.st_size, tuple(inside), whole=True))
+    jobs += [
+        _Job(file, one[1], one[2], (one,), whole=False)
+        for file, inside in wanted.items()
+        for one in inside
+    ]
+    jobs.sort(key=lambda job: job.begin - job.end)  # the longest first: no core waits at the end
+    return jobs
+
+
+def _run(jobs: Sequence[_Job], notes: Mapping[Path, _Note], progress: Progress) -> None:
     if not jobs:
         return
-    lock = threading.Lock()
-
-    def count_bytes(count: int) -> None:
-        with lock:
-            progress(count)
-
     with ExitStack() as stack:
         views = {
-            file: stack.enter_context(_mapped(notes[file])) for file in {job[0] for job in jobs}
+            file: stack.enter_context(_mapped(notes[file])) for file in {job.file for job in jobs}
         }
         pool = stack.enter_context(ThreadPoolExecutor(min(len(jobs), cores())))
         stack.callback(pool.shutdown, cancel_futures=True)
+        # with fewer files than cores, the two hashes of a page run side by side
+        spare = cores() > len(jobs)
         running = {
-            pool.submit(_hash, file, views[file], name, begin, end, count_bytes): (file, name)
-            for file, name, begin, end in jobs
+            pool.submit(_hash, job, views[job.file], progress, beside=spare): job for job in jobs
         }
         for done in as_completed(running):
-            file, name = running[done]
-            if name is None:
-                notes[file].sha256 = done.result()
-            else:
-                notes[file].tensors[name] = done.result()
+            note = notes[running[done].file]
+            sha256, found = done.result()
+            note.sha256 = sha256 or note.sha256
+            note.tensors |= found
 
 
 def _hash(
-    file: Path, view: memoryview, name: str | None, begin: int, end: int, count_bytes: Progress
-) -> str:
-    hashed: Any
-    if name is None:
-        hashed = hashlib.sha256()
-    else:
-        from blake3 import blake3
+    job: _Job, view: memoryview, progress: Progress, *, beside: bool
+) -> tuple[str | None, dict[str, str]]:
+    if any(end > len(view) for _, _, end in job.tensors):
+        raise _changed(job.file)  # it was another one when its header was read
+    if job.whole:
+        return _hash_both(job, view, progress, beside=beside and bool(job.tensors))
+    from blake3 import blake3
 
-        hashed = blake3(max_threads=blake3.AUTO if end - begin >= _LARGE else 1)
-    if end > len(view):  # the file was another one when its header was read
-        raise _changed(file)
+    ((name, begin, end),) = job.tensors
+    hashed = blake3(max_threads=blake3.AUTO if end - begin >= _LARGE else 1)
     for at in range(begin, end, _SLICE):
         stop = min(at + _SLICE, end)
         hashed.update(view[at:stop])
-        count_bytes(stop - at)
-    digest: str = hashed.hexdigest()
-    return digest
+        progress(stop - at)
+    return None, {name: hashed.hexdigest()}
+
+
+def _hash_both(
+    job: _Job, view: memoryview, progress: Progress, *, beside: bool
+) -> tuple[str, dict[str, str]]:
+    """Both hashes of each block while it is in the processor's cache; `beside` computes them in two threads."""
+    hashed = hashlib.sha256()
+    leaves = _Leaves(view, job.tensors)
+    with ThreadPoolExecutor(1) as other:
+        for at in range(0, job.end, _BLOCK):
+            stop = min(at + _BLOCK, job.end)
+            running = other.submit(leaves.advance, stop) if beside else None
+            hashed.update(view[at:stop])
+            if running is None:
+                leaves.advance(stop)
+            else:
+                running.result()
+            progress(stop - at)
+    return hashed.hexdigest(), leaves.finished()
+
+
+class _Leaves:
+    """The BLAKE3 of a file's tensors, which do not overlap, as reading goes on from its start to its end."""
+
+    def __init__(self, view: memoryview, tensors: Sequence[tuple[str, int, int]]) -> None:
+        self._view, self._tensors = view, tensors
+        self._next = self._at = 0
+        self._hashed: Any = None
+        self._found: dict[str, str] = {}
+
+    def advance(self, stop: int) -> None:
+        """Hash what is before `stop` and was not hashed yet."""
+        from blake3 import blake3
+
+        while self._next < len(self._tensors):
+            name, begin, end = self._tensors[self._next]
+            if self._hashed is None:
+                if begin >= stop and begin < end:
+                    return
+                self._hashed, self._at = blake3(), begin
+            upto = min(end, stop)
+            if upto > self._at:
+                self._hashed.update(self._view[self._at : upto])
+                self._at = upto
+            if self._at < end:
+                return
+            self._found[name] = self._hashed.hexdigest()
+            self._hashed = None
+            self._next += 1
+
+    def finished(self) -> dict[str, str]:
+        """The digests by name, when the whole file was read."""
+        self.advance(len(self._view))
+        return self._found
 
 
 def _mapped(note: _Note) -> memoryview:

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @on_option
 @click.option("--dry-run", is_flag=True, help="Only show what is done already and what would be.")
+@click.option(
+    "--png",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw adapters by suites and gates, too.",
+)
 @json_option
 @pass_session
-def sweep(session: Session, file: Path, on: str | None, dry_run: bool) -> None:
+def sweep(session: Session, file: Path, on: str | None, dry_run: bool, png: Path | None) -> None:
     """Evaluate, merge, distil, gate, promote and push sets of adapters, as the YAML FILE says.
 
     What is done already is not done again, after a kill too. docs/scale-out.md shows such a file.
     """
-    swept = session.workspace.sweep(file, on=on, dry_run=dry_run)
+    swept = session.workspace.sweep(file, on=on, dry_run=dry_run, png=png)
     session.out.table(
         swept.to_json(),
         ("STEP", "DO", "WHAT", "STATUS", "RESULT"),

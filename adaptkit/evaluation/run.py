@@ -23,8 +23,12 @@ def score_all(
     adapters: Mapping[str, Path | None],
     suites: Sequence[Suite],
     done: Callable[[int], None],
+    scored: Callable[[str, Mapping[str, float]], None] = lambda _label, _figures: None,
 ) -> dict[str, dict[str, float]]:
-    """The figure of every adapter on every suite; a path of None is the base alone."""
+    """The figure of every adapter on every suite; a path of None is the base alone.
+
+    `scored` is given the figures of each adapter as soon as it has them all.
+    """
     figures: dict[str, dict[str, float]] = {}
     for label, path in adapters.items():
         with speaker.wearing(path):
@@ -32,6 +36,7 @@ def score_all(
             for suite in suites:
                 figures[label][suite.name] = score(speaker, suite)
                 done(suite.size)
+        scored(label, figures[label])
     return figures
 
 

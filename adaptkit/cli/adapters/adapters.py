@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adaptkit.cli.adapters.bulk import added_line, base_shown, report_added, report_removed
+from adaptkit.cli.executors import on_option
 from adaptkit.cli.output import times
 from adaptkit.cli.servers import SERVERS
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
@@ -112,6 +113,7 @@ def _quantisation(
     "--new-version", is_flag=True, help="Even when the name holds another method or base."
 )
 @click.option("--force", is_flag=True, help="Even when its modules do not fit the base; recorded.")
+@on_option
 @json_option
 @pass_session
 def add(
@@ -130,10 +132,12 @@ def add(
     force: bool,
     dialect: str | None,
     quantised: Quantisation | None,
+    on: str | None,
 ) -> None:
     """Register the adapter in folder (or file) PATH as the next version of NAME; one at a URL is pulled.
 
-    Several PATHs, or --recursive, register many at once, each named after its folder.
+    Several PATHs, or --recursive, register many at once, each named after its folder; with --on, workers check, hash and
+    store them.
     """
     how: dict[str, Any] = {
         "base": base,
@@ -157,10 +161,13 @@ def add(
                 name_from=name_from or "{dir}",
                 recursive=recursive,
                 jobs=jobs,
+                on=on,
                 **how,
             ),
         )
         return
+    if on is not None:
+        raise click.UsageError("--on is for several PATHs, or --recursive")
     (path,) = paths
     if name is None and ":" not in path:
         raise click.UsageError(

@@ -60,16 +60,18 @@ def verify(
 )
 @click.option("--offline", is_flag=True, help="Ask no places what they hold.")
 @click.option("--deep", is_flag=True, help="Fetch and hash every file that a place holds.")
+@on_option
 @json_option
 @pass_session
-def fsck(session: Session, repair: bool, offline: bool, deep: bool) -> None:
+def fsck(session: Session, repair: bool, offline: bool, deep: bool, on: str | None) -> None:
     """Check the database against the store against the places where versions were published.
 
-    Of a place the sizes and digests are asked for that it states; --deep fetches every byte.
+    Of a place the sizes and digests are asked for that it states; --deep fetches every byte. With --on, workers hash
+    the store, and what places hold.
     """
     if offline and deep:
         raise click.UsageError("--deep asks the places, --offline does not")
-    found = session.workspace.fsck(repair=repair, places=not offline, deep=deep)
+    found = session.workspace.fsck(repair=repair, places=not offline, deep=deep, on=on)
     data = {
         "artifacts": found.artifacts,
         "placements": found.placements,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from adaptkit.adapters.ingest import PreparedAdapter
     from adaptkit.types import Manifest, Quantisation
     from adaptkit.workspace.context.context import Context
     from adaptkit.workspace.results import Added
@@ -114,16 +115,38 @@ def _add_folder(
         refs.check_alias(alias)
     with staging(context.tmp) as work:
         prepared = ingest_folder(context, user_path(path), work=work, **how)
-        _check_claim(context, prepared.manifest, force=bool(how.get("force")))
-        return register(
+        return take_in(
             context,
             prepared,
             name,
             message=message,
             alias=alias,
             new_version=new_version,
-            origin="added",
+            force=bool(how.get("force")),
         )
+
+
+def take_in(
+    context: Context,
+    prepared: PreparedAdapter,
+    name: str,
+    *,
+    message: str,
+    alias: str | None,
+    new_version: bool,
+    force: bool,
+) -> Added:
+    """Register a folder that was checked as the next version of `name`."""
+    _check_claim(context, prepared.manifest, force=force)
+    return register(
+        context,
+        prepared,
+        name,
+        message=message,
+        alias=alias,
+        new_version=new_version,
+        origin="added",
+    )
 
 
 def _check_claim(context: Context, manifest: Manifest, *, force: bool) -> None:

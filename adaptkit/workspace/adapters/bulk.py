@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, BadReference, Conflict
@@ -19,9 +18,10 @@ from adaptkit.workspace.adapters.remove import remove
 from adaptkit.workspace.context.home import FOLDER
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.results import Added, AddedAll, RemovedAll
+from adaptkit.workspace.tasks.run import open_executor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from adaptkit.types import Quantisation, Version
     from adaptkit.workspace.context.context import Context
@@ -46,12 +46,14 @@ def add_all(
     force: bool = False,
     dialect: str | None = None,
     quantised: Quantisation | None = None,
+    on: str | None = None,
 ) -> AddedAll:
     """Add every adapter in `paths`, `jobs` at a time; one that fails stops no other.
 
     With `recursive`, every adapter folder below them. A folder is named by `name_from`, of its own
     name `{dir}` and that of the folder it is in, `{parent}`; with one `name` all become versions of
-    it, in order. The other arguments are those of `add`.
+    it, in order. `on` names an executor whose workers check, hash and store the folders; this process
+    registers them. The other arguments are those of `add`.
     """
     folders, left_out = _found([user_path(path) for path in paths], recursive=recursive)
     names = [name or _named(name_from, folder) for folder in folders]
@@ -59,39 +61,55 @@ def add_all(
         _check_different(folders, names)
     for one in names:
         refs.check_name(one)
-    add_one = partial(
-        add,
-        context,
-        base=base,
-        message=message,
-        alias=alias,
-        include=include,
-        allow_pickle=allow_pickle,
-        new_version=new_version,
-        force=force,
-        dialect=dialect,
-        quantised=quantised,
-    )
+    if alias is not None:
+        refs.check_alias(alias)
+    how: dict[str, Any] = {
+        "base": base,
+        "message": message,
+        "alias": alias,
+        "include": include,
+        "allow_pickle": allow_pickle,
+        "new_version": new_version,
+        "force": force,
+        "dialect": dialect,
+        "quantised": quantised,
+    }
+    executor = open_executor(context, on)
+    if executor is not None and not executor.capabilities.shared_files:
+        executor.shutdown()
+        executor = None
+        context.notify(f"added by this process: the workers do not see {context.store.root}")
     done: list[Added | str] = []
     with context.watch(f"adding {len(folders)} adapters", len(folders)) as progress:
         step = thread_safe(progress)
 
         def one_folder(folder: Path, called: str) -> Added | str:
             try:
-                return add_one(folder, called)
+                return add(context, folder, called, **how)
             except AdaptkitError as error:
                 return f"{folder}: {error.summary}"
             finally:
                 step(1)
 
+        if executor is not None:
+            from adaptkit.workspace.adapters.add_on import add_on
+
+            with executor:
+                pairs = list(zip(folders, names, strict=True))
+                return _all(add_on(context, executor, pairs, one_folder, step, **how), left_out)
         # the first alone: it loads the plugins and makes the home
         first = min(len(folders), 1 if name is None else len(folders))
         done = [one_folder(*pair) for pair in zip(folders[:first], names[:first], strict=True)]
         with ThreadPoolExecutor(jobs) as pool:
             done += pool.map(one_folder, folders[first:], names[first:])
+    return _all(done, left_out)
+
+
+def _all(done: Iterable[Added | str], left_out: Sequence[str]) -> AddedAll:
+    results = list(done)
     return AddedAll(
-        tuple(one for one in done if isinstance(one, Added)),
-        tuple(one for one in done if isinstance(one, str)),
+        tuple(one for one in results if isinstance(one, Added)),
+        tuple(one for one in results if isinstance(one, str)),
         tuple(left_out),
     )
 

@@ -68,13 +68,13 @@ def ingest_folder(
             known = replace(known, identity=replace(known.identity, quantised=quantised))
         prepared = _prepare(context, adapter, known, work, **how)
         if not how.get("force"):
-            _check_named_base(context, adapter, base, known)
+            check_named_base(context, adapter, base, known)
     recorded: Facts = {**prepared.manifest.facts, **facts}
     manifest = replace(prepared.manifest, facts=recorded)
     return replace(prepared, manifest=manifest)
 
 
-def _check_named_base(context: Context, adapter: Adapter, given: str | None, known: Base) -> None:
+def check_named_base(context: Context, adapter: Adapter, given: str | None, known: Base) -> None:
     """Refuse a base that is not the one in the folder that the adapter's own configuration names."""
     named, folder = declared_base(adapter.config, adapter.path)
     if given is None or folder is None or folder == known.folder or not folder.is_dir():

@@ -67,8 +67,7 @@ def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
 
 def measured_base(context: Context, folder: Path) -> Base:
     """The base in a folder, every level of its identity hashed or remembered."""
-    # every byte is read twice: sha256 for its file, BLAKE3 for its tensor
-    size = 2 * sum(file.stat().st_size for file in weight_files(folder))
+    size = sum(file.stat().st_size for file in weight_files(folder))
     with context.watch(f"hashing {folder.name}", size, "bytes") as progress:
         identity = measure(folder, cache=context.home.cache, progress=progress)
     remember_folder(identity, folder, context.home.cache)

@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Corrupt, StorageError, StoreError
-from adaptkit.io.files import sha256_file
-from adaptkit.io.staging import staging
 from adaptkit.types import Event
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.maintenance.garbage import kept_by_registries
+from adaptkit.workspace.maintenance.hashed import Hashed
+from adaptkit.workspace.tasks.places import damaged_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,14 +23,21 @@ if TYPE_CHECKING:
 
 
 def check_workspace(
-    context: Context, *, repair: bool = False, places: bool = True, deep: bool = False
+    context: Context,
+    *,
+    repair: bool = False,
+    places: bool = True,
+    deep: bool = False,
+    on: str | None = None,
 ) -> Checked:
     """The database against the store against the placements; `repair` repairs what it can.
 
     Placements are checked by the sizes and digests that their place states; `deep` fetches and
-    hashes every file there.
+    hashes every file there. `on` names an executor whose workers hash what is stored here and, with
+    `deep`, what places hold; it is this process that compares, repairs and records.
     """
     from adaptkit.workspace.maintenance import fsck
+    from adaptkit.workspace.tasks.verify import error_of
 
     context.check_home()
     registry = context.registry
@@ -38,6 +45,8 @@ def check_workspace(
     placements = registry.all_placements()
     placed = {placement.digest for placement in placements}
     labels = partial(_label, context)
+    digests = [manifest.digest for manifest, _ in manifests]
+    hashed = Hashed.by(context, on, digests, placements if places and deep else ())
     with context.watch("checking artifacts", len(manifests), "artifacts") as step:
         artifacts = list(
             fsck.check_artifacts(
@@ -45,6 +54,7 @@ def check_workspace(
                 context.store,
                 labels,
                 placed,
+                hashed.error if hashed else partial(error_of, context.store),
                 partial(_repair, context) if repair else None,
                 step,
             )
@@ -56,7 +66,7 @@ def check_workspace(
                 fsck.check_placements(
                     placements,
                     context.places,
-                    partial(_damage, context, deep=deep),
+                    hashed.look if hashed and deep else partial(_damage, context, deep=deep),
                     partial(_repair_placement, context) if repair else None,
                     step,
                 )
@@ -79,8 +89,8 @@ def check_workspace(
             )
         )
     findings = [fsck.Finding("contradiction", text) for text in registry.problems()]
-    digests, blobs = kept_by_registries(context)
-    findings += [*artifacts, *there, *fsck.check_orphans(context.store, digests, blobs)]
+    kept, blobs = kept_by_registries(context)
+    findings += [*artifacts, *there, *fsck.check_orphans(context.store, kept, blobs)]
     return fsck.Checked(len(manifests), len(placements), tuple(findings))
 
 
@@ -122,23 +132,8 @@ def _damage(
     context: Context, place: StorageBackend, placed: PlacedVersion, *, deep: bool
 ) -> Mapping[str, str]:
     """The damaged files of a version in a place, with the reason; `deep` hashes what the place gives."""
-    found = dict(place.damage(placed))
-    if not deep:
-        return found
-    for entry in placed.manifest.files + placed.manifest.extras:
-        if entry.path in found:
-            continue
-        with staging(context.tmp) as work:
-            try:
-                place.pull(placed, [entry], work)
-            except (StorageError, StoreError) as error:
-                found[entry.path] = error.why or error.what
-                continue
-            path = work / entry.path
-            came = sha256_file(path) if path.is_file() else "no file"
-            if came != entry.sha256:
-                found[entry.path] = f"expected sha256 {entry.sha256[:12]}…, found {came[:12]}…"
-    return found
+    stated = dict(place.damage(placed))
+    return stated | damaged_files(place, placed, context.tmp, stated) if deep else stated
 
 
 def _repair_placement(

@@ -68,15 +68,17 @@ def check_artifacts(
     store: Store,
     labels: Callable[[str], str],
     placed: Collection[str],
+    look: Callable[[str], StoreError | None],
     repair: Callable[[Manifest], str] | None,
     step: Progress,
 ) -> Iterator[Finding]:
-    """Hash every artifact that the registry knows.
+    """Look at every artifact that the registry knows.
 
-    `repair` brings one back and says from where, or raises.
+    `look` hashes one, or says what a worker that hashed it found. `repair` brings one back and says from where, or
+    raises.
     """
     for manifest, alive in manifests:
-        finding = _check(manifest, store, labels, placed)
+        finding = _check(manifest, store, labels, placed, look(manifest.digest))
         if finding is not None and repair is not None and (alive or finding.kind == "corrupt"):
             try:
                 finding = Finding(finding.kind, finding.what, finding.why, repair(manifest))
@@ -92,19 +94,21 @@ def check_artifacts(
 
 
 def _check(
-    manifest: Manifest, store: Store, labels: Callable[[str], str], placed: Collection[str]
+    manifest: Manifest,
+    store: Store,
+    labels: Callable[[str], str],
+    placed: Collection[str],
+    error: StoreError | None,
 ) -> Finding | None:
+    if error is None:
+        return None
     label = _label(manifest.digest, labels)
-    try:
-        store.verify(manifest.digest)
-    except Corrupt as error:
+    if isinstance(error, Corrupt):
         return Finding("corrupt", label, error.what)
-    except StoreError:
-        blobs = [entry for entry in manifest.files + manifest.extras if store.has(entry.sha256)]
-        if manifest.digest in placed and not blobs:
-            return Finding("elsewhere", label, "this store does not have it; a placement does")
-        return Finding("missing", label, "its manifest is not in the store")
-    return None
+    blobs = [entry for entry in manifest.files + manifest.extras if store.has(entry.sha256)]
+    if manifest.digest in placed and not blobs:
+        return Finding("elsewhere", label, "this store does not have it; a placement does")
+    return Finding("missing", label, "its manifest is not in the store")
 
 
 def check_orphans(

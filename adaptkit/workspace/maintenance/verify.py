@@ -41,7 +41,7 @@ def verify(context: Context, ref: str | None = None, *, on: str | None = None) -
         elif digest not in here and context.registry.placements(digest):
             elsewhere.append(digest)
         else:
-            damaged.append(found[digest])
+            damaged.append(str(found[digest]))
     looked_at = [v.base.status for v in context.registry.versions() if v.digest in set(digests)]
     bases = {status: looked_at.count(status) for status in STATUSES if status in looked_at}
     return Verified(tuple(sound), tuple(damaged), tuple(elsewhere), bases)

@@ -18,7 +18,7 @@ from adaptkit.workspace.merge.merge import merge
 from adaptkit.workspace.merge.search_space import search_space
 from adaptkit.workspace.tasks.run import open_executor
 from adaptkit.workspace.tasks.supply import Supply
-from adaptkit.workspace.train.evaluate import base_folder, check_base
+from adaptkit.workspace.train.evaluate import base_at_hand, check_base
 
 if TYPE_CHECKING:
     import os
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from adaptkit.bases.known import Base
     from adaptkit.evaluation.suites import Suite
     from adaptkit.extend import Executor
     from adaptkit.search.candidates import Candidate, SearchSpace
@@ -102,7 +103,7 @@ def search(
             why="it takes a suite and at least one trial",
             fix="--suite FILE --trials 40",
         )
-    folder = base_folder(context, base)
+    at_hand = base_at_hand(context, base)
     for version in versions:
         check_base(context, version, base, force=force)
     sources = _sources(context, adapters, versions, seed, dtype, extras)
@@ -128,7 +129,7 @@ def search(
             context,
             opened,
             space,
-            _Asked(read, files, folder, batch, trials, seed, shared=storage is not None),
+            _Asked(read, files, at_hand, batch, trials, seed, shared=storage is not None),
             sources,
             open_executor(context, on) if count_done(opened) < trials else None,
         )
@@ -188,7 +189,7 @@ class _Asked:
 
     suites: Sequence[Suite]
     files: Sequence[Path]
-    base: Path
+    base: Base
     batch: int
     trials: int
     seed: int
@@ -253,7 +254,8 @@ def _scorer(
         return try_on(executor, sources, asked.base, asked.files, wanted, batch=asked.batch)
     from adaptkit.evaluation.speaker import Speaker
 
-    speaker = Speaker(asked.base, batch=asked.batch)
+    assert asked.base.folder is not None
+    speaker = Speaker(asked.base.folder, batch=asked.batch)
 
     def one_by_one(
         candidates: Sequence[Candidate],

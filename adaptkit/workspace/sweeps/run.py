@@ -18,6 +18,7 @@ from adaptkit.evaluation.suites import read_suites
 from adaptkit.extend.executor import versions
 from adaptkit.io.files import sha256_file
 from adaptkit.types import digest_of
+from adaptkit.workspace.sweeps.board import Board
 from adaptkit.workspace.sweeps.file import Alias, Bake, Distil, Evaluate, Gate, Merge, Push
 from adaptkit.workspace.sweeps.journal import Journal
 from adaptkit.workspace.units import parse_condition
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from adaptkit.evaluation.suites import Suite
     from adaptkit.types import Version
     from adaptkit.workspace import Workspace
     from adaptkit.workspace.sweeps.file import Action, Query, SweepFile
-
-AT_ONCE = 16
-"""Adapters that are scored before their figures are written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,7 @@ class Swept:
     tasks: tuple[Task, ...]
     versions: tuple[Version, ...] = ()
     """What the last set of each name holds."""
+    board: Board = field(default_factory=Board)
 
     def count(self, status: str) -> int:
         return sum(task.status == status for task in self.tasks)
@@ -66,6 +66,7 @@ class Swept:
             "name": self.name,
             "tasks": [task.to_json() for task in self.tasks],
             "versions": [version.to_json() for version in self.versions],
+            "figures": self.board.figures,
         }
 
 
@@ -82,6 +83,7 @@ class Walk:
     sets: dict[str, tuple[Version | str, ...]] = field(default_factory=dict)
     """Versions; and, as texts, those that a step would first have to make."""
     tasks: list[Task] = field(default_factory=list)
+    board: Board = field(default_factory=Board)
     step: int = 0
 
     def add(self, what: str, status: str, result: str = "") -> None:
@@ -159,21 +161,21 @@ def _walked(walk: Walk) -> Swept:
         DO[type(action)](walk, action)
     last = [one for members in walk.sets.values() for one in members if not isinstance(one, str)]
     fresh = {one.ref: walk.workspace.version(one.ref) for one in last}
-    return Swept(walk.file.name, tuple(walk.tasks), tuple(fresh.values()))
+    return Swept(walk.file.name, tuple(walk.tasks), tuple(fresh.values()), walk.board)
 
 
 # ---------------------------------------------------------------- the steps
 
 
 def _evaluate(walk: Walk, action: Evaluate) -> None:
-    suites = [walk.path(one) for one in action.suites]
+    suites = _suites(walk, action.suites)
     content = {
-        "suites": _suites(walk, action.suites),
+        "suites": sorted(f"{suite.name} {suite.digest}" for suite in suites),
         "base": _base_key(walk),
         "baseline": _baseline(walk, action.baseline),
         "new": sorted(action.new),
     }
-    todo: list[tuple[Version, str]] = []
+    todo: dict[str, tuple[Version, str]] = {}
     for version in walk.known(action.of):
         key = walk.key(adapter=version.digest, **content)
         names = walk.journal.result(key)
@@ -182,24 +184,30 @@ def _evaluate(walk: Walk, action: Evaluate) -> None:
         elif walk.dry:
             walk.add(version.ref, "to do")
         else:
-            todo.append((version, key))
-    for start in range(0, len(todo), AT_ONCE):
-        part = todo[start : start + AT_ONCE]
-        matrix = walk.workspace.evaluate(
-            [version.ref for version, _ in part],
-            suites,
+            todo[version.ref] = version, key
+
+    def recorded(version: Version, metrics: Mapping[str, float]) -> None:
+        if version.ref in todo:  # and not the baseline alone
+            walk.note(todo[version.ref][1], version.ref, " ".join(sorted(metrics)))
+            walk.add(version.ref, "made")
+
+    if todo:
+        walk.workspace.evaluate(
+            list(todo),
+            [walk.path(one) for one in action.suites],
             base=walk.base,
             baseline=action.baseline or None,
             new=action.new,
             on=walk.on,
+            recorded=recorded,
         )
-        for version, key in part:
-            walk.note(key, version.ref, " ".join(sorted(matrix.metrics(version.ref))))
-            walk.add(version.ref, "made")
     walk.sets[action.of] = tuple(
         one if isinstance(one, str) else walk.workspace.version(one.ref)
         for one in walk.sets[action.of]
     )
+    for one in walk.sets[action.of]:
+        if not isinstance(one, str):
+            walk.board.score(one, suites)
 
 
 def _merge(walk: Walk, action: Merge) -> None:
@@ -298,11 +306,14 @@ def _gate(walk: Walk, action: Gate) -> None:
         ]
         if unmet and walk.dry and any(one.name not in version.metrics for one in conditions):
             walk.add(version.ref, "waits")
+            walk.board.judge(version, walk.step, action, "waits")
             passed.append(f"{version.ref}?")
         elif unmet:
             walk.add(version.ref, "held", "; ".join(unmet))
+            walk.board.judge(version, walk.step, action, "held")
         else:
             walk.add(version.ref, "done")
+            walk.board.judge(version, walk.step, action, "passed")
             passed.append(version)
     walk.sets[action.of] = tuple(passed)
 
@@ -366,12 +377,12 @@ def _baseline(walk: Walk, ref: str) -> str:
     return ref if ref in {"", "base"} else walk.workspace.version(ref).digest
 
 
-def _suites(walk: Walk, paths: Iterable[str]) -> list[str]:
+def _suites(walk: Walk, paths: Iterable[str]) -> tuple[Suite, ...]:
     """What is asked, and how it is scored, wherever the rows are stored."""
     files = [walk.folder / path for path in paths]
     for file in files:
         _must_exist(walk, file)
-    return sorted(f"{suite.name} {suite.digest}" for suite in read_suites(files))
+    return read_suites(files)
 
 
 def _content(walk: Walk, path: str) -> str:

@@ -19,13 +19,23 @@ def sweep(
     *,
     on: str | None = None,
     dry_run: bool = False,
+    png: str | os.PathLike[str] | None = None,
 ) -> Swept:
     """Carry out what a YAML file describes, on an executor if one is named; with `dry_run`, only plan it.
 
-    What is done already, with the same inputs, is not done again.
+    What is done already, with the same inputs, is not done again. `png` is a file for a picture of adapters, suites and
+    gates.
     """
+    from adaptkit.workspace.sweeps.board import check_picture, draw
     from adaptkit.workspace.sweeps.file import read
     from adaptkit.workspace.sweeps.run import carry_out
 
     path = user_path(file)
-    return carry_out(workspace, read(path), path.absolute().parent, on=on, dry=dry_run)
+    plan = read(path)
+    out = None if png is None else user_path(png)
+    if out is not None:
+        check_picture(plan, out)
+    swept = carry_out(workspace, plan, path.absolute().parent, on=on, dry=dry_run)
+    if out is not None:
+        draw(swept.board, swept.name, out)
+    return swept

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import BadBase, BadData
+from adaptkit.errors import BadData
 from adaptkit.evaluation.run import score_all
-from adaptkit.evaluation.speaker import Speaker
 from adaptkit.evaluation.suites import read_suites
+from adaptkit.workspace.tasks.asked_base import AskedBase, speaker_of
 from adaptkit.workspace.tasks.run import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from adaptkit.bases.known import Base
     from adaptkit.evaluation.suites import Suite
     from adaptkit.extend import Executor
     from adaptkit.workspace.tasks.supply import Supply
@@ -23,29 +23,31 @@ if TYPE_CHECKING:
 def score_on(
     executor: Executor,
     supply: Supply,
-    base: Path,
+    base: Base,
     adapters: Mapping[str, str | None],
     files: Sequence[Path],
     suites: Sequence[Suite],
     *,
     batch: int,
     done: Callable[[int], None],
-) -> dict[str, dict[str, float]]:
-    """The figure of every adapter (label and digest; None is the base alone) on every suite."""
+    scored: Callable[[str, Mapping[str, float]], None],
+) -> None:
+    """Have the figures of every adapter (label and digest; None is the base alone) `scored`, in their order."""
     rows = sum(suite.size for suite in suites)
     wanted = tuple(suite.digest for suite in suites)
     paths = tuple(str(path.absolute()) for path in files)
+    asked = AskedBase.of(base, executor)
     tasks = [
-        (supply, str(base.absolute()), label, digest, paths, wanted, batch)
-        for label, digest in adapters.items()
+        (supply, asked, label, digest, paths, wanted, batch) for label, digest in adapters.items()
     ]
     found = in_order(executor, score_one, tasks, lambda _: done(rows))
-    return dict(zip(adapters, found, strict=True))
+    for label, figures in zip(adapters, found, strict=True):
+        scored(label, figures)
 
 
 def score_one(
     supply: Supply,
-    base: str,
+    base: AskedBase,
     label: str,
     digest: str | None,
     files: Sequence[str],
@@ -68,15 +70,3 @@ def same_suites(files: Sequence[str], wanted: Sequence[str], label: str) -> tupl
             fix="put them where every worker sees the same files",
         )
     return suites
-
-
-@lru_cache(maxsize=1)
-def speaker_of(base: str, batch: int) -> Speaker:
-    """The base, which stays in a worker's memory from task to task."""
-    if not Path(base).is_dir():
-        raise BadBase(
-            f"the base {base} is not on this worker",
-            why="there is no such folder",
-            fix="put it at the same path on every worker, or use a file system that they share",
-        )
-    return Speaker(Path(base), batch=batch)

@@ -17,12 +17,14 @@ from adaptkit.merge.moments import Moments
 from adaptkit.merge.recipe import Choices, resolve
 from adaptkit.merge.run import run
 from adaptkit.types import Parent
-from adaptkit.workspace.tasks.evaluate import same_suites, speaker_of
+from adaptkit.workspace.tasks.asked_base import AskedBase, speaker_of
+from adaptkit.workspace.tasks.evaluate import same_suites
 from adaptkit.workspace.tasks.supply import Supply, plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from adaptkit.bases.known import Base
     from adaptkit.evaluation.speaker import Speaker
     from adaptkit.evaluation.suites import Suite
     from adaptkit.extend import Executor
@@ -100,7 +102,7 @@ def _moments(folder: str | None, source: OpenAdapter) -> Moments:
 def try_on(
     executor: Executor,
     sources: Sources,
-    base: Path,
+    base: Base,
     files: Sequence[Path],
     wanted: Sequence[str],
     *,
@@ -108,14 +110,13 @@ def try_on(
 ) -> Callable[[Sequence[Candidate]], Iterator[tuple[Mapping[str, float], int] | MergeError]]:
     """Candidates, each a task of the executor; results in order, a merge that cannot be made as its error."""
     paths = tuple(str(path.absolute()) for path in files)
+    asked = AskedBase.of(base, executor)
 
     def score(
         candidates: Sequence[Candidate],
     ) -> Iterator[tuple[Mapping[str, float], int] | MergeError]:
         futures = [
-            executor.submit(
-                try_one, sources, str(base.absolute()), paths, tuple(wanted), batch, candidate
-            )
+            executor.submit(try_one, sources, asked, paths, tuple(wanted), batch, candidate)
             for candidate in candidates
         ]
         try:
@@ -133,7 +134,7 @@ def try_on(
 
 def try_one(
     sources: Sources,
-    base: str,
+    base: AskedBase,
     files: Sequence[str],
     wanted: Sequence[str],
     batch: int,

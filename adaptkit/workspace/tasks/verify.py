@@ -21,11 +21,11 @@ A_TASK = 64
 
 def damage_of(
     executor: Executor, store: Path, digests: Sequence[str], step: Callable[[int], None]
-) -> dict[str, str]:
+) -> dict[str, StoreError]:
     """What is wrong with each damaged artifact, by digest."""
     if not executor.capabilities.shared_files:
         raise ExecutorError(
-            "cannot verify the store on these workers",
+            "cannot hash the store on these workers",
             why=f"they do not see {store}",
             fix="--on local; or ?shared=yes behind the address, where they do",
         )
@@ -36,19 +36,26 @@ def damage_of(
         [(str(store), tuple(task)) for task in tasks],
         lambda index: step(len(tasks[index])),
     )
-    return {digest: text for part in found for digest, text in part.items()}
+    return {digest: error for part in found for digest, error in part.items()}
 
 
 def verify_some(
     store: str, digests: Sequence[str], step: Callable[[int], None] = no_progress
-) -> dict[str, str]:
-    """In whichever process: the error message of each artifact that is not what its digest says."""
+) -> dict[str, StoreError]:
+    """In whichever process: the error of each artifact that is not what its digest says."""
     opened = Store(Path(store))
     damaged = {}
     for digest in digests:
-        try:
-            opened.verify(digest)
-        except StoreError as error:
-            damaged[digest] = str(error)
+        if (error := error_of(opened, digest)) is not None:
+            damaged[digest] = error
         step(1)
     return damaged
+
+
+def error_of(store: Store, digest: str) -> StoreError | None:
+    """What is wrong with one artifact, hashed now."""
+    try:
+        store.verify(digest)
+    except StoreError as error:
+        return error
+    return None

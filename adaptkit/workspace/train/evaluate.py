@@ -19,9 +19,11 @@ from adaptkit.workspace.tasks.supply import Supply
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from adaptkit.bases.known import Base
+    from adaptkit.evaluation.suites import Suite
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
@@ -41,8 +43,12 @@ def evaluate(
     record: bool = True,
     force: bool = False,
     on: str | None = None,
+    recorded: Callable[[Version, Mapping[str, float]], None] = lambda _version, _metrics: None,
 ) -> Matrix:
     """The figures of registered adapters (and of `base`) on suites, kept as metrics of the versions.
+
+    Each version's are kept as soon as it was asked everything: an end in the middle costs only the one that is being
+    asked. `recorded` is called with each then.
 
     With a `baseline` (a reference, or `base`), what each adapter forgot is measured; `new` are the suites that it was
     meant to learn, which count for no forgetting. `on` names an executor: then one task scores one adapter.
@@ -54,13 +60,24 @@ def evaluate(
         if name not in names:
             raise NotFound("suite", name, names)
     asked = list(dict.fromkeys([*([baseline] if baseline else []), *adapters]))
-    folder = base_folder(context, base)
+    at_hand = base_at_hand(context, base)
     versions = {ref: None if ref == BASE else find_version(context, ref) for ref in asked}
     for version in versions.values():
         if version is not None:
             check_base(context, version, base, force=force)
     labelled = {_label(ref, version): version for ref, version in versions.items()}
     total = sum(suite.size for suite in read) * len(labelled)
+    known = None if baseline is None else _label(baseline, versions[baseline])
+    figures: dict[str, Mapping[str, float]] = {}
+
+    def scored(label: str, row: Mapping[str, float]) -> None:
+        figures[label] = row  # the baseline's come first
+        version = labelled[label]
+        if record and version is not None:
+            metrics = Matrix(read, figures, known, frozenset(new)).metrics(label)
+            _record(context, version, metrics, read)
+            recorded(version, metrics)
+
     executor = open_executor(context, on)
     with context.watch("asking", total, "prompts") as done:
         if executor is None:
@@ -68,33 +85,41 @@ def evaluate(
                 label: None if version is None else verified_tree(context, version.digest)
                 for label, version in labelled.items()
             }
-            figures = score_all(Speaker(folder, batch=batch), trees, read, done)
+            assert at_hand.folder is not None
+            score_all(Speaker(at_hand.folder, batch=batch), trees, read, done, scored)
         else:
             from adaptkit.workspace.tasks.evaluate import score_on
 
             digests = {label: v.digest if v else None for label, v in labelled.items()}
             supply = Supply.of(context, [digest for digest in digests.values() if digest])
             with executor:
-                figures = score_on(
-                    executor, supply, folder, digests, files, read, batch=batch, done=done
+                score_on(
+                    executor,
+                    supply,
+                    at_hand,
+                    digests,
+                    files,
+                    read,
+                    batch=batch,
+                    done=done,
+                    scored=scored,
                 )
-    known = None if baseline is None else _label(baseline, versions[baseline])
-    matrix = Matrix(read, figures, known, frozenset(new))
-    if record:
-        for ref, version in versions.items():
-            if version is None:
-                continue
-            metrics = matrix.metrics(_label(ref, version))
-            noted = context.registry.annotate(
-                version.name, version.number, metrics=metrics, author=context.config.author
-            )
-            suites_used = {suite.name: suite.digest for suite in read}
-            emit(context, "evaluated", noted.ref, noted.digest, {"suites": suites_used})
-    return matrix
+    return Matrix(read, figures, known, frozenset(new))
 
 
-def base_folder(context: Context, base: str) -> Path:
-    """The folder of a base whose weights are on this machine."""
+def _record(
+    context: Context, version: Version, metrics: Mapping[str, float], suites: Sequence[Suite]
+) -> None:
+    """Keep figures as metrics of a version; one transaction."""
+    noted = context.registry.annotate(
+        version.name, version.number, metrics=metrics, author=context.config.author
+    )
+    suites_used = {suite.name: suite.digest for suite in suites}
+    emit(context, "evaluated", noted.ref, noted.digest, {"suites": suites_used})
+
+
+def base_at_hand(context: Context, base: str) -> Base:
+    """A base whose weights are on this machine: its folder is known."""
     found = find_base(context, base)
     if found.folder is None:
         raise BadBase(
@@ -102,7 +127,14 @@ def base_folder(context: Context, base: str) -> Path:
             why="its weights are not on this machine",
             fix="fetch them (hf download OWNER/MODEL) and give the folder: --base DIR",
         )
-    return found.folder
+    return found
+
+
+def base_folder(context: Context, base: str) -> Path:
+    """The folder of a base whose weights are on this machine."""
+    folder = base_at_hand(context, base).folder
+    assert folder is not None
+    return folder
 
 
 def check_base(context: Context, version: Version, base: str, *, force: bool = False) -> None:

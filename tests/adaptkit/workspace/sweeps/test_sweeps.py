@@ -13,6 +13,7 @@ import pytest
 
 from adaptkit import Workspace
 from adaptkit.errors import BadSweep, Conflict, NotFound
+from adaptkit.workspace.sweeps.board import Board, picture
 from adaptkit.workspace.sweeps.file import read
 from adaptkit.workspace.sweeps.journal import Journal
 
@@ -220,6 +221,23 @@ def test_a_killed_sweep_goes_on_and_leaves_one_of_each(workspace, nightly, tmp_p
     assert {status for _, _, status in statuses(carry_out(workspace, path))} == {"done"}
 
 
+def test_a_kill_between_two_adapters_of_one_evaluation_costs_only_the_second(
+    workspace, nightly, tmp_path
+):
+    script = tmp_path / "sweep_and_die.py"
+    script.write_text(SCRIPT)
+    arguments = [str(workspace.home.path), str(nightly()), "after", "1"]
+    killed = subprocess.run([sys.executable, str(script), *arguments], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert "speech.perplexity" in workspace.version("medic-skill").metrics
+    assert workspace.version("naval-skill").metrics == {}
+    planned = statuses(carry_out(workspace, nightly(), dry_run=True))
+    assert planned[:2] == [
+        ("evaluate", "medic-skill@1", "done"),
+        ("evaluate", "naval-skill@1", "to do"),
+    ]
+
+
 def test_the_same_sweep_twice_at_once_is_refused_by_name(workspace, nightly):
     file = workspace.home.path / "sweeps" / "nightly.jsonl"
     with Journal(file).alone(), pytest.raises(Conflict) as caught:
@@ -328,6 +346,72 @@ def test_the_command_shows_the_table_and_counts(workspace, nightly, capfd):
     seen = capfd.readouterr()
     assert "nightly: 2 to do, 9 waits" in seen.err
     assert "bridge@?" in seen.out
+
+
+def png_size(file):
+    data = file.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+def drawn(figure):
+    """The texts of the cells by line and column, as the picture has them."""
+    (axes,) = figure.axes
+    adapters = [label.get_text() for label in axes.get_yticklabels()]
+    columns = [label.get_text() for label in axes.get_xticklabels()]
+    cells = {}
+    for text in axes.texts:
+        x, y = text.get_position()
+        cells[adapters[y], columns[x]] = text.get_text()
+    return cells
+
+
+def test_the_picture_of_a_sweep_shows_its_figures_and_gates(workspace, nightly, tmp_path):
+    swept = carry_out(workspace, nightly(limit="0.5"), png=tmp_path / "nightly.png")
+    # three columns (a suite, two gates) and three adapters, 120 dots an inch
+    assert png_size(tmp_path / "nightly.png") == (900, 378)
+    names = ("medic-skill", "naval-skill", "bridge")
+    metrics = {f"{name}@1": workspace.version(name).metrics for name in names}
+    expected = {}
+    for ref, row in metrics.items():
+        expected[ref, "speech\nperplexity"] = f"{row['speech.perplexity']:.3g}"
+        first, second = ("", "held") if ref == "bridge@1" else ("passed", "")
+        expected[ref, "gate, step 2\nspeech.perplexity < 1e9"] = first
+        expected[ref, "gate, step 5\nspeech.perplexity < 0.5"] = second
+    assert drawn(picture(swept.board, swept.name)) == expected
+    assert swept.to_json()["figures"] == {
+        ref: {"speech.perplexity": row["speech.perplexity"]} for ref, row in metrics.items()
+    }
+
+
+def test_a_better_figure_is_greener_whichever_way_a_score_goes():
+    board = Board(
+        {"a@1": {"s.exact": 0.9, "t.perplexity": 4.0}, "b@1": {"t.perplexity": 2.0}},
+        {"s.exact": True, "t.perplexity": False},
+    )
+    assert board.goodness("a@1", "s.exact") == 0.9
+    assert board.goodness("b@1", "s.exact") is None
+    assert (board.goodness("a@1", "t.perplexity"), board.goodness("b@1", "t.perplexity")) == (
+        0.5,
+        1,
+    )
+    (axes,) = picture(board, "two").axes
+    pixels = axes.get_images()[0].get_array()
+    assert pixels[1, 1, 1] > pixels[1, 1, 0]  # green
+    assert tuple(pixels[1, 0]) == (0.93, 0.93, 0.93)  # not measured
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(workspace, nightly, tmp_path):
+    path = nightly()
+    with pytest.raises(NotFound, match="no folder called '.*missing'"):
+        carry_out(workspace, path, png=tmp_path / "missing" / "nightly.png")
+    text = "name: none\nsets:\n  skills: {{}}\nsteps:\n  - push: {{of: skills, to: team}}\n"
+    with pytest.raises(BadSweep) as caught:
+        carry_out(workspace, nightly(text=text), png=tmp_path / "nightly.png")
+    assert caught.value.what == "the sweep none has nothing to draw"
+    assert "neither an evaluate nor a gate step" in caught.value.why
+    assert "leave out --png" in caught.value.fix
+    assert not (workspace.home.path / "sweeps").exists()
 
 
 def test_workspaces_open_elsewhere_see_what_a_sweep_made(workspace, nightly):

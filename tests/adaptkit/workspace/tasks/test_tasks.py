@@ -12,6 +12,7 @@ import pytest
 from adaptkit.errors import AdaptkitError, BadData, ExecutorError, NotFound, StoreError
 from adaptkit.evaluation.suites import read_suites
 from adaptkit.workspace.tasks import merge as merging
+from adaptkit.workspace.tasks.asked_base import AskedBase
 from adaptkit.workspace.tasks.evaluate import score_one
 from adaptkit.workspace.tasks.supply import Supply
 from adaptkit_plugins.executors.local import Local
@@ -115,8 +116,9 @@ def test_figures_on_processes_are_those_of_this_process(workspace, talking, spea
 def test_other_rows_on_a_worker_are_refused(workspace, talking, speaker, suite):
     wanted = tuple(one.digest for one in read_suites([suite]))
     (suite.parent / "naval.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    base = AskedBase(str(speaker), "speaker", ())
     with pytest.raises(BadData) as caught:
-        score_one(Supply("/nowhere"), str(speaker), "naval@1", None, [str(suite)], wanted, 4)
+        score_one(Supply("/nowhere"), base, "naval@1", None, [str(suite)], wanted, 4)
     assert "are not those that naval@1 is asked on" in caught.value.what
     assert "hold other rows here" in caught.value.why
 
