@@ -44,8 +44,6 @@ class Registry(
 ):
     """Adapters, versions, aliases, bases, lineage, placements and events in one database."""
 
-    # ------------------------------------------------------------ versions
-
     @once_more
     def add_version(
         self,

@@ -2,7 +2,7 @@
 
 A merge that is cut to a rank afterwards keeps what is large in the sum; here every update has its say in which
 dimensions are kept. U and V are those of a Tucker-2 decomposition of the stacked updates: started from the leading
-directions on each side (HOSVD), bettered by turns (HOOI). For that the updates are brought nearer to one size; what
+directions on each side (HOSVD), improved by turns (HOOI). For that the updates are brought nearer to one size; what
 is merged are their own coordinates. An update without a weight has no say.
 """
 
@@ -52,7 +52,7 @@ class Shared:
     )
     rounds: int = field(
         default=100,
-        metadata={"help": "most times that the subspaces are bettered", "range": (0, 10_000)},
+        metadata={"help": "how often the subspaces are improved at most", "range": (0, 10_000)},
     )
 
 
