@@ -13,82 +13,10 @@ from pathlib import Path
 
 import hub
 import llama
+from commands import ADAPTKIT, PYTHON, bulk, startup
 from timing import NO_TARGET, Row, command, faster, within
 
-PYTHON = sys.executable
-ADAPTKIT = str(Path(PYTHON).parent / "adaptkit")
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-
-
-def startup(folder: Path) -> list[Row]:
-    """How long a person waits before anything happens."""
-    home = str(folder / "home")
-    command(ADAPTKIT, "--home", home, "add", str(folder / "one"), "--name", "one")()
-    listing = command(ADAPTKIT, "--home", home, "list")
-    return [
-        within(
-            "`adaptkit --help`",
-            '`python -c "import click"`',
-            command(ADAPTKIT, "--help"),
-            command(PYTHON, "-c", "import click"),
-            2.5,
-            21,
-        ),
-        within(
-            "`adaptkit list`",
-            '`python -c "import sqlalchemy"`',
-            listing,
-            command(PYTHON, "-c", "import sqlalchemy"),
-            1.2,
-            15,
-        ),
-        within(
-            "completing a name (Tab)",
-            '`python -c "import click"`',
-            command("env", *tab(home), ADAPTKIT),
-            command(PYTHON, "-c", "import click"),
-            2.5,
-            15,
-        ),
-        *listing_2000(),
-    ]
-
-
-def tab(home: str) -> list[str]:
-    """The environment in which bash asks for what follows `adaptkit show o`."""
-    return [
-        "_ADAPTKIT_COMPLETE=bash_complete",
-        "COMP_LINE=adaptkit show o",
-        "COMP_POINT=15",
-        f"ADAPTKIT_HOME={home}",
-    ]
-
-
-def listing_2000() -> list[Row]:
-    """The table of 2,000 versions against the same as JSON, without the registry that both read."""
-    import json
-
-    from adaptkit.cli.output import times
-    from adaptkit.cli.output.table import Table
-    from adaptkit.types import BaseIdentity, Version
-
-    created = "2026-11-25T09:12:13.123456+00:00"
-    base = BaseIdentity("ship")
-    versions = [
-        Version(f"team/a{n}", 3, f"sha256:{n:064x}", "lora", 8, base, created, "ada", "terse")
-        for n in range(2000)
-    ]
-
-    def table() -> None:
-        rows = tuple(
-            (v.ref, v.method, str(v.rank), times.cell(v.created), v.message) for v in versions
-        )
-        Table(("VERSION", "METHOD", "RANK", "CREATED", "MESSAGE"), rows).fitted(80)
-
-    def as_json() -> None:
-        json.dumps([version.to_json() for version in versions], indent=2)
-
-    return [within("`list` of 2,000: the table", "its `--json`", table, as_json, 1.3, 7)]
 
 
 def fingerprint(folder: Path) -> list[Row]:
@@ -393,6 +321,7 @@ def main() -> None:
         llama.build(folder)
         rows = (
             startup(folder)
+            + bulk(folder)
             + fingerprint(folder)
             + bake(folder)
             + merge_step(folder)
