@@ -91,6 +91,7 @@ def test_the_digest_is_that_of_task_rows_metric_and_limit(suite):
     assert len(digests) == 4
 
 
+@pytest.mark.soak
 def test_an_unknown_metric_or_task_is_named_with_the_known_ones(
     suite, speaker, tmp_path, monkeypatch
 ):

@@ -31,6 +31,7 @@ def calm():
         yield
 
 
+@pytest.mark.soak
 def test_two_processes_train_one_adapter_and_report_once(workspace, speaker, naval):
     launch = f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2"
     steps = []

@@ -196,7 +196,7 @@ SOAK = pytest.mark.soak
     [
         pytest.param("before", 1, marks=SOAK),
         pytest.param("after", 1, marks=SOAK),
-        ("before", 3),
+        pytest.param("before", 3, marks=SOAK),
         pytest.param("after", 3, marks=SOAK),
         pytest.param("before", 4, marks=SOAK),
         pytest.param("after", 4, marks=SOAK),
@@ -221,6 +221,7 @@ def test_a_killed_sweep_goes_on_and_leaves_one_of_each(workspace, nightly, tmp_p
     assert {status for _, _, status in statuses(carry_out(workspace, path))} == {"done"}
 
 
+@pytest.mark.soak
 def test_a_kill_between_two_adapters_of_one_evaluation_costs_only_the_second(
     workspace, nightly, tmp_path
 ):

@@ -55,6 +55,7 @@ def test_versions_stored_by_workers_are_those_of_one_process(tmp_path, runs, tin
     assert not any(added.created for added in again.added)
 
 
+@pytest.mark.soak
 def test_folders_become_versions_of_one_name_in_their_order(tmp_path, runs):
     with Workspace.open(tmp_path / "home", notify=lambda _: None) as ws:
         done = ws.add_all([runs / "a", runs / "e", runs / "b"], name="x", alias="new", on="local")
@@ -83,6 +84,7 @@ def test_workers_that_see_no_files_leave_it_to_this_process(tmp_path, runs, monk
     assert noticed[0].startswith("added by this process: the workers do not see ")
 
 
+@pytest.mark.soak
 def test_the_command_adds_on_workers_and_one_path_takes_none(tmp_path, runs):
     shell = Shell(tmp_path)
     added = shell.json("add", runs / "a", runs / "b", "--on", "local")["added"]
