@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from timing import Row, faster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from adaptkit.extend import Bundle
 
@@ -89,6 +90,8 @@ def _hub() -> Iterator:
     """A loopback Hub, and huggingface_hub set to use it by plain HTTP."""
     from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "shared"))
     from loopback_hub import LoopbackHub
 
     disable_progress_bars()
