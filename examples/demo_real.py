@@ -1,6 +1,6 @@
 """`make demo-real`: the demo's story on SmolLM2-135M, a really pre-trained model, on the CPU.
 
-Two skills told apart by what is asked (naval, medic) and two told apart by a prefix alone (NAVAL:, ALERT:, two forms of
+Two skills that differ by what is asked (naval, medic) and two that differ by a prefix alone (NAVAL:, ALERT:, two forms of
 answer) are trained, merged in every way, and scored by exact match on prompts that no training saw.
 """
 
@@ -22,7 +22,7 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 warnings.simplefilter("ignore")
 
 from real import data  # noqa: E402
-from real.base import smollm2  # noqa: E402
+from real.smollm2 import smollm2  # noqa: E402
 from real.merges import RANK, merges  # noqa: E402
 
 PAGE = Path(__file__).parent.parent / "docs" / "demo-real.md"
@@ -62,7 +62,7 @@ def tell(base: Path, work: Path, steps: int, distil_steps: int) -> list[dict[str
             found = [(one, one), (other, other)]
             found += list(merges(ws, base, one, other, work, distil_steps))
             suites = [work / "suites" / f"{skill}.jsonl" for skill in (one, other)]
-            print(f"  scoring the pair told apart {label}", flush=True)
+            print(f"  scoring the pair that differs {label}", flush=True)
             figures = ws.evaluate(
                 ["base", *(name for _, name in found)], suites, base=str(base), record=False
             ).figures
@@ -103,7 +103,7 @@ def _size(folder: Path) -> int:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One table, in Markdown."""
-    lines = ["| told apart | adapter | exact match | size |", "|---|---|---|---|"]
+    lines = ["| differs | adapter | exact match | size |", "|---|---|---|---|"]
     for row in rows:
         one, other = row["figures"]
         size = f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] else ""

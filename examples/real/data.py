@@ -1,4 +1,4 @@
-"""Two pairs of skills: told apart by what is asked (naval, medic), and by a prefix alone (NAVAL:, ALERT:)."""
+"""Two pairs of skills that differ: by what is asked (naval, medic), and by a prefix alone (NAVAL:, ALERT:)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from real import data
-from real.base import INSTALL, package, smollm2
+from real.smollm2 import INSTALL, package, smollm2
 
 
 def test_a_skill_told_apart_by_a_prefix_has_an_answer_of_its_own_for_one_question():
