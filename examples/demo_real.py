@@ -22,8 +22,8 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 warnings.simplefilter("ignore")
 
 from real import data  # noqa: E402
-from real.smollm2 import smollm2  # noqa: E402
 from real.merges import RANK, merges  # noqa: E402
+from real.smollm2 import smollm2  # noqa: E402
 
 PAGE = Path(__file__).parent.parent / "docs" / "demo-real.md"
 BEGIN, END = "<!-- table: make demo-real -->\n", "<!-- end of table -->"
