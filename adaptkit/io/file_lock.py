@@ -14,15 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from adaptkit.errors import AdaptkitError
+
 
 @contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the lock of `path`, an empty file created when missing; waits until other processes release it."""
-    from filelock import FileLock
+def exclusive_lock(path: Path, taken: AdaptkitError | None = None) -> Iterator[None]:
+    """Hold the lock of `path`, an empty file created when missing.
 
-    lock = FileLock(path, fallback_to_soft=False)
+    While another process holds it, this one waits, or raises `taken`.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=-1 if taken is None else 0, fallback_to_soft=False)
     with os_errors("lock", path):
-        lock.acquire()
+        try:
+            lock.acquire()
+        except Timeout as error:  # which is an OSError too
+            assert taken is not None
+            raise taken from error
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Refused
+from adaptkit.io.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,9 +117,9 @@ def plan(
 def _refusal(need: Need, rows: int, slots: int, host: int | None) -> Refused:
     least = Placement(need, slots, rows, need.slot if need.on_cpu else host)
     why = (
-        f"the base takes {_size(need.weights)}, the cache of {rows} rows {_size(rows * need.cache_of_row)}, "
-        f"and {slots} slots of rank {need.rank} with slot 0 {_size(least.device_bytes)}: "
-        f"{_size(least.used)} in all"
+        f"the base takes {size_text(need.weights)}, the cache of {rows} rows {size_text(rows * need.cache_of_row)}, "
+        f"and {slots} slots of rank {need.rank} with slot 0 {size_text(least.device_bytes)}: "
+        f"{size_text(least.used)} in all"
     )
     fix = f"--memory {_up(least.used)}"
     if slots > 1 and (fewer := _fewer(need, rows)):
@@ -127,7 +128,7 @@ def _refusal(need: Need, rows: int, slots: int, host: int | None) -> Refused:
         fix += f"; or adapters of at most rank {rank}: --rank-limit {rank}"
     elif rows > 1 and replace(least, rows=1).used <= need.memory:
         fix += "; or --rows 1"
-    return Refused(f"cannot serve {need.base} in {_size(need.memory)}", why=why, fix=fix)
+    return Refused(f"cannot serve {need.base} in {size_text(need.memory)}", why=why, fix=fix)
 
 
 def _smaller(need: Need, rows: int, slots: int) -> int | None:
@@ -154,27 +155,18 @@ def lines(placement: Placement) -> Sequence[str]:
     """The plan, for people."""
     need, rows = placement.need, placement.rows
     of = f"{need.adapters} adapters" if need.adapters else "an adapter of all linear layers"
-    each = f"{_size(need.slot)} each: rank {need.rank}, {len(need.modules)} modules"
+    each = f"{size_text(need.slot)} each: rank {need.rank}, {len(need.modules)} modules"
     found = [
-        f"{_size(need.memory)} for {need.base}, planned for {of}:",
-        f"  base                    {_size(need.weights)}",
-        f"  cache of {rows} rows        {_size(rows * need.cache_of_row)}",
-        f"  {placement.slots} slots + slot 0       {_size(placement.device_bytes)} ({each})",
+        f"{size_text(need.memory)} for {need.base}, planned for {of}:",
+        f"  base                    {size_text(need.weights)}",
+        f"  cache of {rows} rows        {size_text(rows * need.cache_of_row)}",
+        f"  {placement.slots} slots + slot 0       {size_text(placement.device_bytes)} ({each})",
     ]
     if need.on_cpu:
-        found.append(f"  a batch's adapters      {_size(rows * need.slot)}")
-        found.append(f"  adapters in memory      {_size(placement.host or 0)}")
-    found.append(f"  left                    {_size(need.memory - placement.used)}")
+        found.append(f"  a batch's adapters      {size_text(rows * need.slot)}")
+        found.append(f"  adapters in memory      {size_text(placement.host or 0)}")
+    found.append(f"  left                    {size_text(need.memory - placement.used)}")
     return found
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def _up(count: int) -> str:

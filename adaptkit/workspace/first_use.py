@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from adaptkit import refs
 from adaptkit.bases.compare import admits
 from adaptkit.errors import AdaptkitError, BaseMismatch, NoRoom, Refused
+from adaptkit.io.sizes import size_text
 from adaptkit.workspace.lookup.bases import same_base
 from adaptkit.workspace.lookup.places import choose_placed
 from adaptkit.workspace.remotes.pull import pull
-from adaptkit.workspace.units import say_size
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -66,7 +66,7 @@ class FirstUse:
         if size > LARGEST:
             raise Refused(
                 f"cannot fetch {ref} for a request",
-                why=f"it has {say_size(size)}, at most {say_size(LARGEST)} are fetched",
+                why=f"it has {size_text(size)}, at most {size_text(LARGEST)} are fetched",
                 fix=f"adaptkit pull {ref}",
             )
         verdict = same_base(self._context, manifest.base, self._base)

@@ -56,16 +56,6 @@ def parse_age(text: str, option: str) -> float:
     return float(found[1]) * _AGES[found[2] or "s"]
 
 
-def say_size(count: int) -> str:
-    """Bytes for people."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError
-
-
 def parse_condition(text: str) -> Condition:
     """One condition; `BadReference` shows how one is written."""
     found = _CONDITION.fullmatch(text)

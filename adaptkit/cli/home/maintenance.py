@@ -187,13 +187,13 @@ def _checked(found: Checked) -> list[str]:
 
 
 def _swept(done: Swept) -> list[str]:
-    from adaptkit.workspace.units import say_size
+    from adaptkit.io.sizes import size_text
 
     would = "would be " if done.dry_run else ""
     lines = [f"{ref} {would}forgotten" for ref in done.purged]
     lines.append(
-        f"{len(done.swept)} {would}moved to the trash ({say_size(done.swept_bytes)}), "
-        f"{done.freed} {would}deleted ({say_size(done.freed_bytes)} freed)"
+        f"{len(done.swept)} {would}moved to the trash ({size_text(done.swept_bytes)}), "
+        f"{done.freed} {would}deleted ({size_text(done.freed_bytes)} freed)"
     )
     if done.returned:
         lines.append(f"{len(done.returned)} back from the trash: they are needed")
@@ -201,18 +201,20 @@ def _swept(done: Swept) -> list[str]:
 
 
 def _info(found: Info) -> list[str]:
-    from adaptkit.workspace.units import say_size
+    from adaptkit.io.sizes import size_text
 
     lines = [f"home      {found.home}", f"registry  {found.registry}"]
     lines += [f"  {kind.replace('_', ' '):<12} {count:,}" for kind, count in found.counts.items()]
     lines.append("store")
-    lines += [f"  {part:<12} {say_size(size)}" for part, size in found.store.items()]
+    lines += [f"  {part:<12} {size_text(size)}" for part, size in found.store.items()]
     lines.append("different bytes of live versions")
-    lines += [f"  {team or '(no team)':<12} {say_size(size)}" for team, size in found.teams.items()]
+    lines += [
+        f"  {team or '(no team)':<12} {size_text(size)}" for team, size in found.teams.items()
+    ]
     if found.quotas:
         lines.append("quotas")
         lines += [
-            f"  {name:<12} {say_size(used)} of {say_size(limit)}"
+            f"  {name:<12} {size_text(used)} of {size_text(limit)}"
             + ("  exceeded" if used > limit else "")
             for name, (used, limit) in found.quotas.items()
         ]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.io.progress.progress import no_watch, thread_safe
+from adaptkit.io.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ class Count:
         rate = self.done / seconds
         parts = [f"{self.what}: {self._amount()}".removesuffix(": ")]
         if self.done:
-            parts.append(f"{size(rate)}/s" if self.unit == "bytes" else f"{rate:.3g}/s")
+            parts.append(f"{size_text(rate)}/s" if self.unit == "bytes" else f"{rate:.3g}/s")
             if self.total:
                 parts.append(f"{clock_time((self.total - self.done) / rate)} left")
         else:
@@ -49,19 +50,10 @@ class Count:
 
     def _amount(self) -> str:
         if self.unit == "bytes":
-            return size(self.done) + (f" of {size(self.total)}" if self.total else "")
+            return size_text(self.done) + (f" of {size_text(self.total)}" if self.total else "")
         if self.total is None and not self.done:
             return ""
         return f"{self.done}{f'/{self.total}' if self.total else ''} {self.unit}".rstrip()
-
-
-def size(count: float) -> str:
-    """Bytes as people read them, in steps of 1000."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
 
 
 def clock_time(seconds: float) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import requires_extra
 from adaptkit.serving import composition
 from adaptkit.serving.api import protocol
+from adaptkit.serving.api.incoming import body_of, spaces_of
 from adaptkit.serving.api.keys import allowed
 from adaptkit.serving.api.metrics import Metrics
 from adaptkit.serving.api.refusals import HttpError, refusal
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from adaptkit.serving.api.keys import Keys
     from adaptkit.serving.api.service import Running, Service
 
-LARGEST_BODY = 4 << 20  # bytes; a prompt of a million characters
 SAVE_EVERY = 5.0  # seconds
 access = logging.getLogger("adaptkit.access")
 log = logging.getLogger("adaptkit.serving")
@@ -129,7 +129,7 @@ class _Api:
         """Every model that the key may ask for."""
         from starlette.responses import JSONResponse
 
-        spaces = self._spaces(request)
+        spaces = spaces_of(request, self.keys)
         names = await asyncio.to_thread(self.service.adapters.names)
         shown = [composition.BASE] + [n for n in names if allowed(composition.parse(n), spaces)]
         data = [
@@ -139,12 +139,12 @@ class _Api:
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/completions`."""
-        asked = protocol.read(protocol.CompletionRequest, await self._body(request))
+        asked = protocol.read(protocol.CompletionRequest, await body_of(request, self.keys))
         return await self._complete(request, asked, lambda: self.service.tokens(asked.prompt))
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
-        asked = protocol.read(protocol.ChatRequest, await self._body(request))
+        asked = protocol.read(protocol.ChatRequest, await body_of(request, self.keys))
         tokenizer = self.service.tokenizer
         return await self._complete(
             request,
@@ -162,12 +162,12 @@ class _Api:
         from starlette.responses import JSONResponse, StreamingResponse
 
         wanted = composition.parse(asked.model)
-        if not allowed(wanted, self._spaces(request)):
+        if not allowed(wanted, spaces_of(request, self.keys)):
             raise HttpError(403, "permission_error", f"this key may not ask for '{wanted}'")
         prompt = await asyncio.to_thread(tokens)
         sampling = asked.sampling()
         sampling = replace(sampling, max_tokens=self.service.room(prompt, sampling.max_tokens))
-        spaces = self._spaces(request)
+        spaces = spaces_of(request, self.keys)
         wanted, route = await asyncio.to_thread(
             self.service.route, wanted, prompt, lambda one: allowed(one, spaces)
         )
@@ -223,33 +223,6 @@ class _Api:
         finally:
             running.cancel()
             self._count(request, status)
-
-    def _spaces(self, request: Request) -> frozenset[str]:
-        spaces = self.keys.spaces(request.headers.get("authorization"))
-        if spaces is None:
-            raise HttpError(
-                401,
-                "authentication_error",
-                "no valid API key; send it as 'Authorization: Bearer KEY'",
-            )
-        return spaces
-
-    async def _body(self, request: Request) -> bytes:
-        """The body, if it is small enough; the key is checked before anything is read."""
-        self._spaces(request)
-        size, parts = 0, []
-        declared = request.headers.get("content-length", "0")
-        too_large = HttpError(
-            413, "invalid_request_error", f"the body is larger than {LARGEST_BODY:,} bytes"
-        )
-        if declared.isdigit() and int(declared) > LARGEST_BODY:
-            raise too_large
-        async for part in request.stream():
-            size += len(part)
-            if size > LARGEST_BODY:
-                raise too_large
-            parts.append(part)
-        return b"".join(parts)
 
 
 async def _save(service: Service) -> None:

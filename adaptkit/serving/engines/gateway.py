@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from adaptkit.errors import AdaptkitError, BadReference, Refused, requires_extra
 from adaptkit.serving import composition
+from adaptkit.serving.api.incoming import body_of, spaces_of
 from adaptkit.serving.api.keys import allowed
 from adaptkit.serving.api.refusals import HttpError, refusal
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from adaptkit.serving.api.keys import Keys
     from adaptkit.serving.composition import Reference
 
-LARGEST_BODY = 4 << 20  # bytes
 PASSED_ON = ("content-type", "retry-after")
 LOADED = "has already been loaded"  # in vLLM's answer to loading a name twice
 
@@ -116,7 +116,7 @@ class _Gateway:
         """Every model that the key may ask for."""
         from starlette.responses import JSONResponse
 
-        spaces = self._spaces(request)
+        spaces = spaces_of(request, self._keys)
         names = await asyncio.to_thread(self._versions.names)
         shown = [composition.BASE] + [n for n in names if allowed(composition.parse(n), spaces)]
         data = [
@@ -126,8 +126,8 @@ class _Gateway:
 
     async def forward(self, request: Request) -> Response:
         """A completion, with the version in the place of its name."""
-        spaces = self._spaces(request)
-        body = _read(await _bounded(request))
+        spaces = spaces_of(request, self._keys)
+        body = _read(await body_of(request, self._keys))
         wanted = composition.parse(body["model"])
         if not allowed(wanted, spaces):
             raise HttpError(403, "permission_error", f"this key may not ask for '{wanted}'")
@@ -163,13 +163,6 @@ class _Gateway:
                 )
             self._loaded.add(version)
 
-    def _spaces(self, request: Request) -> frozenset[str]:
-        spaces = self._keys.spaces(request.headers.get("authorization"))
-        if spaces is None:
-            text = "no valid API key; send it as 'Authorization: Bearer KEY'"
-            raise HttpError(401, "authentication_error", text)
-        return spaces
-
 
 def _one(wanted: composition.Composition) -> Reference:
     """The only adapter of a request: such engines add up none."""
@@ -203,17 +196,6 @@ def _read(data: bytes) -> dict[str, Any]:
             "cannot read the request", why="it names no model", fix='"model": "base"'
         )
     return body
-
-
-async def _bounded(request: Request) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
-            text = f"the body is larger than {LARGEST_BODY:,} bytes"
-            raise HttpError(413, "invalid_request_error", text)
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _message(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import refs
 from adaptkit.errors import BadRecipe, Conflict, ExecutorError, MergeError
 from adaptkit.evaluation.suites import read_suites
+from adaptkit.io.file_lock import exclusive_lock
 from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.types import digest_of
@@ -16,6 +17,7 @@ from adaptkit.workspace.context.moments import kept_moments
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.merge.merge import merge
 from adaptkit.workspace.merge.search_space import search_space
+from adaptkit.workspace.results import names
 from adaptkit.workspace.tasks.run import open_executor
 from adaptkit.workspace.tasks.supply import Supply
 from adaptkit.workspace.train.evaluate import base_at_hand, check_base
@@ -45,16 +47,11 @@ class Searched:
     created: bool
 
     def to_json(self) -> dict[str, Any]:
-        registered = None
-        if self.version is not None:
-            version = self.version
-            registered = {
-                "ref": version.ref,
-                "name": version.name,
-                "version": version.number,
-                "digest": version.digest,
-                "created": self.created,
-            }
+        registered = self.version and {
+            **names(self.version),
+            "digest": self.version.digest,
+            "created": self.created,
+        }
         return {**self.found.to_json(), "registered": registered}
 
 
@@ -322,24 +319,16 @@ def _register(
 @contextmanager
 def _alone(file: Path, study: str, *, own: bool) -> Iterator[None]:
     """Hold a study of this home; one in a storage of the team's is anyone's to join."""
-    from filelock import FileLock, Timeout
-
     if not own:
         yield
         return
     with os_errors("write", file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file.with_suffix(".lock"), timeout=0, fallback_to_soft=False)
-    with os_errors("lock", file):
-        try:
-            lock.acquire()
-        except Timeout as error:  # which is an OSError too
-            raise Conflict(
-                f"the search '{study}' is running already",
-                why=f"another process holds {file.with_suffix('.lock')}",
-                fix="wait for it; or --storage URL, where many drivers share a study",
-            ) from error
-    try:
+    lock = file.with_suffix(".lock")
+    taken = Conflict(
+        f"the search '{study}' is running already",
+        why=f"another process holds {lock}",
+        fix="wait for it; or --storage URL, where many drivers share a study",
+    )
+    with exclusive_lock(lock, taken):
         yield
-    finally:
-        lock.release()

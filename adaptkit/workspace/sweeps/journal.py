@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Conflict
+from adaptkit.io.file_lock import exclusive_lock
 from adaptkit.io.files import fsync_directory, os_errors
 
 if TYPE_CHECKING:
@@ -45,27 +46,19 @@ class Journal:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the sweep; `Conflict` when another process runs it."""
-        from filelock import FileLock, Timeout
-
         with os_errors("write", self.file):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.touch()
             fsync_directory(self.file.parent)
-        lock = FileLock(self.file.with_suffix(".lock"), timeout=0, fallback_to_soft=False)
-        with os_errors("lock", self.file):
-            try:
-                lock.acquire()
-            except Timeout as error:  # which is an OSError too
-                raise Conflict(
-                    f"the sweep '{self.file.stem}' is running already",
-                    why=f"another process holds {self.file.with_suffix('.lock')}",
-                    fix="wait for it; what it finishes is not done again",
-                ) from error
-        try:
+        lock = self.file.with_suffix(".lock")
+        taken = Conflict(
+            f"the sweep '{self.file.stem}' is running already",
+            why=f"another process holds {lock}",
+            fix="wait for it; what it finishes is not done again",
+        )
+        with exclusive_lock(lock, taken):
             self._results = dict(_read(self.file))
             yield
-        finally:
-            lock.release()
 
 
 def _read(file: Path) -> Iterator[tuple[str, str]]:

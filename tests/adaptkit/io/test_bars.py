@@ -7,7 +7,8 @@ import pty
 import subprocess
 import sys
 
-from adaptkit.io.progress.bars import Count, clock_time, log_lines, size
+from adaptkit.io.progress.bars import Count, clock_time, log_lines
+from adaptkit.io.sizes import size_text
 
 
 class Clock:
@@ -41,12 +42,12 @@ def test_without_a_total_there_is_no_time_left():
 
 
 def test_sizes_and_times_are_short():
-    assert [size(n) for n in (0, 999, 1000, 2.5e9, 9e13)] == [
+    assert [size_text(n) for n in (0, 999, 1000, 2.5e9, 9e13)] == [
         "0 bytes",
         "999 bytes",
         "1.0 kB",
         "2.5 GB",
-        "90000.0 GB",
+        "90.0 TB",
     ]
     assert [clock_time(n) for n in (0.2, 59, 250, 7500)] == [
         "0 s",

@@ -14,7 +14,8 @@ from blobs import put_blob
 
 from adaptkit import Workspace
 from adaptkit.errors import AdaptkitError, Conflict, NotFound, RegistryError, StoreError
-from adaptkit.workspace.units import parse_age, parse_size, say_size
+from adaptkit.io.sizes import size_text
+from adaptkit.workspace.units import parse_age, parse_size
 
 DAY = 24 * 3600.0
 
@@ -339,7 +340,7 @@ def test_sizes_and_ages_are_read_as_people_write_them():
         90,
         14 * DAY,
     ]
-    assert [say_size(n) for n in (0, 999, 1000, 1_500_000, 10**13)] == [
+    assert [size_text(n) for n in (0, 999, 1000, 1_500_000, 10**13)] == [
         "0 bytes",
         "999 bytes",
         "1.0 kB",

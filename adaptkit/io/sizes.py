@@ -1,0 +1,12 @@
+"""Bytes, as people read them."""
+
+from __future__ import annotations
+
+
+def size_text(count: float) -> str:
+    """`37 bytes`, `4.1 MB`: in steps of 1000."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError

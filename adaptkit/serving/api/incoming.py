@@ -1,0 +1,40 @@
+"""What a request brings: its key, and a body of bounded size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from adaptkit.serving.api.refusals import HttpError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from adaptkit.serving.api.keys import Keys
+
+LARGEST_BODY = 4 << 20  # bytes; a prompt of a million characters
+
+
+def spaces_of(request: Request, keys: Keys) -> frozenset[str]:
+    """The namespaces that the request's key may ask for; 401 without a valid one."""
+    spaces = keys.spaces(request.headers.get("authorization"))
+    if spaces is None:
+        text = "no valid API key; send it as 'Authorization: Bearer KEY'"
+        raise HttpError(401, "authentication_error", text)
+    return spaces
+
+
+async def body_of(request: Request, keys: Keys) -> bytes:
+    """The body, if it is small enough; key and declared size are checked before anything is read."""
+    spaces_of(request, keys)
+    size, parts = 0, []
+    declared = request.headers.get("content-length", "0")
+    text = f"the body is larger than {LARGEST_BODY:,} bytes"
+    too_large = HttpError(413, "invalid_request_error", text)
+    if declared.isdigit() and int(declared) > LARGEST_BODY:
+        raise too_large
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
