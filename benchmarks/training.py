@@ -175,9 +175,9 @@ def write_rows(base: Path, work: Path) -> Path:
     """The naval rows as tokens, as `adaptkit train` hands them to a trainer."""
     from transformers import AutoTokenizer
 
-    from adaptkit.training.config import TrainConfig
     from adaptkit.training.data.datasets import open_data
     from adaptkit.training.prepare import prepare
+    from adaptkit.training.settings.config import TrainConfig
     from fleet import files
 
     data = files.write(work / "data") / "naval.jsonl"

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adaptkit.extend.training import TrainResult
-    from adaptkit.training.config import TrainConfig
     from adaptkit.training.prepare import Prepared
+    from adaptkit.training.settings.config import TrainConfig
 
 _POINTS = 50  # of the loss curve
 

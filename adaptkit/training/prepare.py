@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from adaptkit.training.config import TrainConfig
     from adaptkit.training.data.datasets import DataFacts, DataFile
     from adaptkit.training.data.tokens import Tokens
+    from adaptkit.training.settings.config import TrainConfig
 
 OBJECTIVES = {
     "answers": {"auto": "sft", "answers": "sft"},

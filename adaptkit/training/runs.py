@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from adaptkit.training.config import TrainConfig
+    from adaptkit.training.settings.config import TrainConfig
 
 _STATE = "trainer_state.json"  # transformers writes it last, so a checkpoint that has it is whole
 

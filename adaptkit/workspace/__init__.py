@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from adaptkit.workspace import serve as serving
     from adaptkit.workspace.adapters import add as adding
     from adaptkit.workspace.adapters import aliases, bulk, history
-    from adaptkit.workspace.adapters import export as exporting
-    from adaptkit.workspace.adapters import export_for as laying_out
     from adaptkit.workspace.adapters import list as listing
     from adaptkit.workspace.adapters import load as loading
     from adaptkit.workspace.adapters import note as noting
     from adaptkit.workspace.adapters import remove as removing
     from adaptkit.workspace.adapters import show as showing
+    from adaptkit.workspace.adapters.export import engines as laying_out
+    from adaptkit.workspace.adapters.export import export as exporting
     from adaptkit.workspace.adapters.moved_parents import moved_parents
     from adaptkit.workspace.home import config, trust
     from adaptkit.workspace.home import status as looking
@@ -63,8 +63,8 @@ else:
     aliases = operations("adaptkit.workspace.adapters.aliases")
     bulk = operations("adaptkit.workspace.adapters.bulk")
     history = operations("adaptkit.workspace.adapters.history")
-    exporting = operations("adaptkit.workspace.adapters.export")
-    laying_out = operations("adaptkit.workspace.adapters.export_for")
+    exporting = operations("adaptkit.workspace.adapters.export.export")
+    laying_out = operations("adaptkit.workspace.adapters.export.engines")
     loading = operations("adaptkit.workspace.adapters.load")
     noting = operations("adaptkit.workspace.adapters.note")
     removing = operations("adaptkit.workspace.adapters.remove")

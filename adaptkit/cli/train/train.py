@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adaptkit.cli.shell.session import Session, json_option, pass_session
-from adaptkit.training.config import TYPES, TrainConfig, read_file
+from adaptkit.training.settings.config import TYPES, TrainConfig, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

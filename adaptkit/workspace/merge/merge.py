@@ -15,7 +15,7 @@ from adaptkit.io.machine.hardware import machine
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.types import Facts
-from adaptkit.workspace.adapters.one_file import SUFFIX, dialect_for, file_target, write_file
+from adaptkit.workspace.adapters.export.one_file import SUFFIX, dialect_for, file_target, write_file
 from adaptkit.workspace.lookup.adapters import ingest_result
 from adaptkit.workspace.lookup.artifacts import check_destination, register
 from adaptkit.workspace.lookup.bases import measured_base

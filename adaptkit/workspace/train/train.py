@@ -17,13 +17,13 @@ from adaptkit.extend.training import TrainJob, TrainOptions
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.training import guards
-from adaptkit.training.config import TYPES, TrainConfig, from_mapping
 from adaptkit.training.data.datasets import open_data, parse_columns
 from adaptkit.training.data.tokens import CHATML
 from adaptkit.training.facts import training_facts
 from adaptkit.training.prepare import objective_of, prepare
 from adaptkit.training.runs import Run
-from adaptkit.training.seeds import seed_of
+from adaptkit.training.settings.config import TYPES, TrainConfig, from_mapping
+from adaptkit.training.settings.seeds import seed_of
 from adaptkit.types import Quantisation
 from adaptkit.workspace.lookup.adapters import ingest_folder, open_for_merge
 from adaptkit.workspace.lookup.artifacts import register
@@ -77,7 +77,7 @@ def train(
 ) -> Trained:
     """Train an adapter, and register it as the next version of `name`.
 
-    `choices` are the fields of `adaptkit.training.config.TrainConfig`: base, data, method, rank, steps, replay, ….
+    `choices` are the fields of `adaptkit.training.settings.config.TrainConfig`: base, data, method, rank, steps, replay, ….
     An interrupted run goes on with `resume`; `fresh` throws it away. `report` is called with the progress. Afterwards
     the moments of its inputs are measured on its own rows (see `calibrate`), unless that is not wanted.
     """
@@ -237,7 +237,7 @@ def _job(work: _Work) -> TrainJob:
 
     if find_spec("peft") is None:
         raise MissingExtra("cannot train", "train")
-    from adaptkit.training.peft_config import peft_config
+    from adaptkit.training.settings.peft_config import peft_config
 
     config, folder = work.config, work.run.folder
     names = {field.name for field in fields(TrainOptions)} - {"seed", "lr"}
@@ -267,7 +267,7 @@ def _start(work: _Work) -> Path | None:
     """The file of A's to start from, apart from those of other adapters."""
     if not work.config.orthogonal_to:
         return None
-    from adaptkit.training.orthogonal import write_start
+    from adaptkit.training.settings.orthogonal import write_start
 
     out = work.run.folder / "start.safetensors"
     with ExitStack() as stack, staging(work.context.tmp) as folder:

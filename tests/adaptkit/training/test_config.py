@@ -1,4 +1,4 @@
-"""adaptkit.training.config: one set of names in Python, YAML, axolotl's and LLaMA-Factory's files, and the command line."""
+"""adaptkit.training.settings.config: one set of names in Python, YAML, axolotl's and LLaMA-Factory's files, and the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from adaptkit.cli.train.train import train as train_command
 from adaptkit.errors import TrainingError
-from adaptkit.training.config import TYPES, TrainConfig, command, from_mapping, read_file
+from adaptkit.training.settings.config import TYPES, TrainConfig, command, from_mapping, read_file
 
 AXOLOTL = """
 base_model: ./base

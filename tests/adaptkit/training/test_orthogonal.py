@@ -1,4 +1,4 @@
-"""adaptkit.training.orthogonal: a start apart from what other adapters use, at the norm PEFT would give it."""
+"""adaptkit.training.settings.orthogonal: a start apart from what other adapters use, at the norm PEFT would give it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from adaptkit.errors import TrainingError
-from adaptkit.training.orthogonal import apart_from
-from adaptkit.training.seeds import seed_of
+from adaptkit.training.settings.orthogonal import apart_from
+from adaptkit.training.settings.seeds import seed_of
 
 
 def test_the_start_is_orthogonal_and_as_long_as_a_free_one():

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from adaptkit.errors import BadData, TrainingError
-from adaptkit.training.config import TrainConfig
 from adaptkit.training.data.datasets import open_data
 from adaptkit.training.prepare import objective_of, prepare
+from adaptkit.training.settings.config import TrainConfig
 
 CONFIG = TrainConfig(base="base", data=("a.jsonl",), name="naval", length=48)
 PAIRS = [{"prompt": f"hull {i % 20}?", "completion": f"Hull {i % 20}."} for i in range(60)]

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from adaptkit.errors import Conflict, Refused, TrainingError
-from adaptkit.training.config import TrainConfig
 from adaptkit.training.runs import Run
+from adaptkit.training.settings.config import TrainConfig
 
 CONFIG = TrainConfig(base="base", data=("a.jsonl",), name="naval", steps=8)
 

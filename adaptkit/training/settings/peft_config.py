@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import NotFound, TrainingError
-from adaptkit.training.targets import ALL_LINEAR, targets
+from adaptkit.training.settings.targets import ALL_LINEAR, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.training.config import TrainConfig
+    from adaptkit.training.settings.config import TrainConfig
 
 _FIELDS = {
     "rank": ("r", "rank"),

@@ -11,7 +11,7 @@ from adaptkit.adapters.formats import to_dialect
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
-from adaptkit.workspace.adapters.one_file import SUFFIX, file_target, write_file
+from adaptkit.workspace.adapters.export.one_file import SUFFIX, file_target, write_file
 from adaptkit.workspace.lookup.artifacts import (
     find_version,
     manifest_of,

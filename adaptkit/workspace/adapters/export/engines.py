@@ -26,7 +26,7 @@ from adaptkit.serving.engines.layouts import (
     served_name,
 )
 from adaptkit.serving.preflight import preflight, rules_of
-from adaptkit.workspace.adapters.one_file import file_target
+from adaptkit.workspace.adapters.export.one_file import file_target
 from adaptkit.workspace.lookup.artifacts import find_version, manifest_of, verified_tree
 from adaptkit.workspace.lookup.bases import folder_here
 

@@ -1,0 +1,1 @@
+"""Write an adapter for another program: as a folder, as one file, or as an engine wants it."""
