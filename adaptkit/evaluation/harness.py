@@ -107,7 +107,8 @@ def score_by_harness(speaker: Speaker, harness: Harness, batch: int) -> float:
         task: Any = harness.task
         if harness.config:
             task = _with_paths(Path(harness.config))
-        manager = TaskManager()
+        # Theirs are thousands of files, read to be listed: only where one of them is asked for.
+        manager = TaskManager(include_defaults=not harness.config)
         if isinstance(task, str) and task not in manager.all_tasks:
             raise NotFound("task of lm-evaluation-harness", task, manager.all_tasks)
         try:

@@ -142,7 +142,10 @@ def _explained(message: str, text: str, table: Any, kind: Any) -> BadToml:
         return BadToml(
             line_at(text, where), f"{_called(where)} has no '{named[1]}'", f"add {named[1]} = …; "
         )
-    return BadToml(line_at(text, where), f"{_called(where)} {_wanted(message)}")
+    line = line_at(text, where)
+    if where[1:] and (owner := _owner(where, kind)) is not None:
+        return BadToml(line, misplaced(where, owner), "move that line; ")
+    return BadToml(line, f"{_called(where)} {_wanted(message)}")
 
 
 def _walk(path: str, value: Any, kind: Any) -> tuple[Where, Any]:
@@ -173,8 +176,8 @@ def _walk(path: str, value: Any, kind: Any) -> tuple[Where, Any]:
 def _unknown(where: Where, text: str, inner: Any, kind: Any) -> BadToml:
     key, known = str(where[-1]), list(tables_of(inner))
     line = line_at(text, where)
-    if owners := [owner for owner, keys in _homes(kind) if key in keys and owner != where[:-1]]:
-        return BadToml(line, misplaced(where, ".".join(owners[0])), "move that line; ")
+    if (owner := _owner(where, kind)) is not None:
+        return BadToml(line, misplaced(where, owner), "move that line; ")
     near = nearest(key, known, show=1)[0]
     here = f"[{_table(where)}]" if where[:-1] else "the file"
     return BadToml(
@@ -182,6 +185,12 @@ def _unknown(where: Where, text: str, inner: Any, kind: Any) -> BadToml:
         f"{here} has no key '{key}', nearest is '{near}'",
         f"known are {', '.join(known)}; ",
     )
+
+
+def _owner(where: Where, kind: Any) -> str | None:
+    """The table that has a key which the table it stands in has not, dotted: "" is the top of the file."""
+    owners = [table for table, keys in _homes(kind) if where[-1] in keys]
+    return ".".join(owners[0]) if owners and where[:-1] not in owners else None
 
 
 def _homes(kind: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Sequence[str]]]:

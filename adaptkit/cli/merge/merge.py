@@ -16,7 +16,7 @@ from adaptkit.cli.adapters.adapters import REF
 from adaptkit.cli.executors import on_option
 from adaptkit.cli.merge.compare import compared
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
-from adaptkit.errors import BadRecipe, NotFound
+from adaptkit.errors import BadRecipe, BadReference, NotFound
 from adaptkit.serving.live_recipe import STRATEGY
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def merge(
         )
     if choices.pop("disjoint"):
         choices["missing"] = "disjoint"
-    weighted = with_module_weights(refs.weighted(sources), weights)
+    weighted = with_module_weights(named(sources), weights)
     if dry_run:
         found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
         session.out.data(found.to_json(), lambda: compared(found))
@@ -247,6 +247,20 @@ _NO_ADAPTER = {
     "on": "--on",
 }
 _MODULE_WEIGHT = re.compile(r"(?P<ref>[^\[]+)\[(?P<glob>.+)\]=(?P<values>[^=]+)")
+
+
+def named(sources: Sequence[str]) -> tuple[refs.WeightedRef, ...]:
+    """The adapters of the command line; `REF[GLOB]=W` among them is shown its option."""
+    try:
+        return refs.weighted(sources)
+    except BadReference:
+        for match in filter(None, map(_MODULE_WEIGHT.fullmatch, sources)):
+            raise BadRecipe(
+                f"'{match[0]}' is a weight of some modules, not an adapter",
+                why="adapters are named without modules, such as naval or naval=0.8",
+                fix=f"adaptkit merge {match['ref']} … --weight '{match[0]}'",
+            ) from None
+        raise
 
 
 def with_module_weights(

@@ -127,7 +127,7 @@ def _home(context: Context) -> Iterator[Check]:
     except AdaptkitError as error:
         yield Check("registry", "wrong", error.summary, error.fix)
         return
-    yield Check("registry", "ok", f"{count} adapters, {places} remotes")
+    yield Check("registry", "ok", f"adapters: {count}, remotes: {places}")
 
 
 def _plugins(context: Context) -> Iterator[Check]:

@@ -115,7 +115,7 @@ def test_doctor_names_what_is_wrong_and_exits_with_1(tmp_path):
     shell = Shell(tmp_path)
     shell.run("init")
     found = {check["name"]: check for check in shell.json("doctor")}
-    assert found["registry"]["detail"] == "0 adapters, 0 remotes"
+    assert found["registry"]["detail"] == "adapters: 0, remotes: 0"
     assert found["[torch]"]["state"] == "ok"
     (shell.home / "registry.db").write_bytes(b"this is no database at all, not even nearly one")
     done = shell.run("doctor", code=1)

@@ -32,6 +32,13 @@ def test_a_weight_that_cannot_be_read_shows_the_form(text):
         merge.with_module_weights(SOURCES, [text])
 
 
+def test_a_weight_by_module_in_the_place_of_an_adapter_is_shown_its_option():
+    with pytest.raises(BadRecipe) as refused:
+        merge.named(["naval", "medic[*.mlp.*]=0.5"])
+    assert "'medic[*.mlp.*]=0.5' is a weight of some modules" in str(refused.value)
+    assert "adaptkit merge medic … --weight 'medic[*.mlp.*]=0.5'" in refused.value.fix
+
+
 def test_a_weight_of_another_adapter_names_those_of_the_merge():
     with pytest.raises(NotFound, match="no source of this merge called 'navl'"):
         merge.with_module_weights(SOURCES, ["navl[*]=1"])

@@ -96,7 +96,12 @@ SLIPS = [
     (
         '[remotes]\nteam = "s3://b/x"\nprotected = ["prod"]',
         3,
-        "'remotes.protected' is a list, and must be text in quotes",
+        "'protected' stands in [remotes] and belongs at the top of the file",
+    ),
+    (
+        '[remotes]\nteam = ["s3://b/x"]',
+        2,
+        "'remotes.team' is a list, and must be text in quotes",
     ),
     (
         '[remotes]\nauthor = "s3://b/x"',
