@@ -81,6 +81,17 @@ def keep_float32(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
+def _keep_unpacked(model: Any) -> None:
+    """Keep bitsandbytes from packing weights of 4 bits for a CPU with AVX-512 BF16.
+
+    It packs them when the model is first asked something, and no gradient goes through a packed layer any more: after
+    an evaluation, training would learn nothing below the last one, silently. Packing also fails below 64 columns.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _base(job: TrainJob, tokenizer: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -115,6 +126,7 @@ def _base(job: TrainJob, tokenizer: Any) -> Any:
             why=str(error).splitlines()[0],
             fix="check that it is a whole transformers model",
         ) from error
+    _keep_unpacked(model)
     model.config.use_cache = False
     model.config.pad_token_id = tokenizer.pad_token_id
     return model
