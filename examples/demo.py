@@ -161,7 +161,7 @@ def table(made: Story, ours: dict[str, Path | None]) -> None:
 def adaptkit(folder: Path, line: str, *, fails: bool = False, quiet: bool = False) -> str:
     """Run one command in a folder, show it and what it prints; returns its stdout."""
     words = shlex.split(line)
-    code, stdout, stderr = _run([ADAPTKIT, *words], folder)
+    code, stdout, stderr = on_terminal([ADAPTKIT, *words], folder)
     if not quiet:
         print(f"\n{folder.name}$ adaptkit {line}")
         shown = [line for line in (stdout + stderr).splitlines() if not PROGRESS.match(line)]
@@ -171,7 +171,7 @@ def adaptkit(folder: Path, line: str, *, fails: bool = False, quiet: bool = Fals
     return stdout.strip()
 
 
-def _run(command: list[str | Path], folder: Path) -> tuple[int, str, str]:
+def on_terminal(command: list[str | Path], folder: Path) -> tuple[int, str, str]:
     """Run a command whose stdout is a terminal of 100 columns, as a person has one: in a pipe, tables are for programs."""
     mine, its = pty.openpty()
     with tempfile.TemporaryFile("w+") as errors:

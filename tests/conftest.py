@@ -26,8 +26,8 @@ for name in (
 os.environ["ADAPTKIT_AUTHOR"] = "ada"
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="adaptkit-test-config-")
 
-# Two workers on two busy cores: a slow example is not a failure.
-hypothesis.settings.register_profile("adaptkit", deadline=None)
+# On two busy cores a slow example is not a failure. Other examples are drawn in every run.
+hypothesis.settings.register_profile("adaptkit", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("adaptkit")
 
 

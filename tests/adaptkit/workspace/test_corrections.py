@@ -98,7 +98,7 @@ def test_a_place_whose_versions_never_change_keeps_its_readme_and_is_named(
     assert workspace.noticed == []
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.soak)])
 def test_killed_at_any_point_the_readme_is_the_old_or_the_new_one(step, folder, tmp_path):
     made, home = tmp_path / "made", tmp_path / "home"
     with Workspace.init(made, notify=lambda _: None) as ws:

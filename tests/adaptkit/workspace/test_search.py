@@ -121,6 +121,7 @@ def test_a_killed_search_goes_on_and_ends_like_one_that_was_not(ask, after):
     assert plain(ask(trials=10, seed=3, dry_run=True)) == expected
 
 
+@SOAK
 def test_workers_find_what_one_process_finds(ask):
     here = plain(ask(study="here", dry_run=True, strategies=["linear", "ties"]))
     there = plain(ask(study="there", dry_run=True, strategies=["linear", "ties"], on="local"))
