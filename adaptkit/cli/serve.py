@@ -80,6 +80,13 @@ if TYPE_CHECKING:
     help="Seconds that running requests have at the end.",
 )
 @click.option(
+    "--route-within",
+    type=click.FloatRange(0),
+    default=7.5,
+    show_default=True,
+    help="How far from an adapter's data a prompt may be for the model auto; inf always finds one.",
+)
+@click.option(
     "--keys",
     type=click.Path(path_type=Path),
     metavar="FILE",
