@@ -133,7 +133,7 @@ def serve(
 
     with requires_extra("serve", "cannot serve"):
         import uvicorn
-    from adaptkit.serving.api.listen import BACKLOG, bound, url_of
+    from adaptkit.serving.api.listen import BACKLOG, bound, raise_open_files, url_of
     from adaptkit.serving.placement import lines
 
     size = None if cache is None else parse_size(cache, "--cache")
@@ -160,6 +160,7 @@ def serve(
                 timeout_graceful_shutdown=max(1, int(options.drain)),
             )
         )
+        raise_open_files()
         listener.listen(BACKLOG)  # who reads the URL can connect
         url = f"{url_of(listener)}/v1"
         done = {"base": base, "url": url, "plan": placement.to_json() if placement else None}
