@@ -78,7 +78,7 @@ class Served:
         from adaptkit import Workspace
         from adaptkit.serving.bank.bank import Bank
         from adaptkit.serving.router import Router
-        from adaptkit.workspace.serve import WorkspaceAdapters
+        from adaptkit.workspace.serving.serve import WorkspaceAdapters
         from fleet import files
 
         self.workspace = Workspace.init(work / "home", notify=lambda _: None)

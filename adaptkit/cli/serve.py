@@ -128,7 +128,7 @@ def serve(
         start_engine(session, engine, base, host=host, port=port, how=how, keys=keys)
         return
     from adaptkit.errors import requires_extra
-    from adaptkit.workspace.serve import ServeOptions
+    from adaptkit.workspace.serving.serve import ServeOptions
     from adaptkit.workspace.units import parse_size
 
     with requires_extra("serve", "cannot serve"):

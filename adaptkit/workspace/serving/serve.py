@@ -18,10 +18,10 @@ from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.serving.routing import WITHIN
 from adaptkit.workspace.context.moments import kept_moments, open_moments
-from adaptkit.workspace.first_use import FirstUse
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, measured_base, same_base
+from adaptkit.workspace.serving.first_use import FirstUse
 
 if TYPE_CHECKING:
     import os
