@@ -1,6 +1,6 @@
 """Merging, distilling and routing beside each other, on the demo's skills: exact answers to prompts that no training saw.
 
-python benchmarks/routing.py        prints the table of docs/routing.md, and writes it there
+python benchmarks/routing.py        prints the tables of docs/routing.md, and writes them there
 python benchmarks/routing.py 20     with so many prompts of each skill instead of 30, not written
 """
 
@@ -13,6 +13,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from adaptkit.serving.routing import Route
     from fleet.logs import Row
 
     Answer = Callable[[Sequence[str]], list[str]]
 
 PAGE = ROOT / "docs" / "routing.md"
 BEGIN, END = "<!-- skills: benchmarks/routing.py -->\n", "<!-- end of skills -->"
+FAR, END_FAR = "<!-- distances: benchmarks/routing.py -->\n", "<!-- end of distances -->"
+OTHERS = {
+    "English": (
+        "The cat sat on the mat and looked at",
+        "Once upon a time there was a king who",
+        "Please translate the following sentence into French:",
+        "What is the capital of Portugal?",
+        "Write a poem about autumn leaves.",
+        "Dear Sir or Madam, I am writing to",
+    ),
+    "code": (
+        "def fibonacci(n):\n    if n < 2:",
+        "SELECT name, price FROM items WHERE",
+        "for (int i = 0; i < 10; i++) {",
+        "import numpy as np\nx = np.arange(",
+        "<html><body><h1>",
+    ),
+    "bare numbers": ("1 2 3 5 8 13 21", "3.14159 2.71828", "[12, 45, 78, 90]"),
+}
 COUNT = 30  # prompts of each skill
 ROWS = 160  # of each file, to calibrate on and to distil from
 PARTS = ("naval", "medic")
@@ -57,7 +78,7 @@ class Served:
         from adaptkit import Workspace
         from adaptkit.serving.bank.bank import Bank
         from adaptkit.serving.router import Router
-        from adaptkit.workspace.serve import WorkspaceAdapters
+        from adaptkit.workspace.serving.serve import WorkspaceAdapters
         from fleet import files
 
         self.workspace = Workspace.init(work / "home", notify=lambda _: None)
@@ -101,15 +122,16 @@ class Served:
 
     def auto(self, prompts: Sequence[str]) -> list[str]:
         """Each prompt with the adapter that the router chooses for it."""
+        chosen = [self.route(prompt).chosen for prompt in prompts]
+        mixtures = [None if one == "base" else {self.version(one): 1.0} for one in chosen]
+        return self.say(prompts, self.bank.rows(mixtures))
+
+    def route(self, prompt: str) -> Route:
+        """What the router chooses for a prompt."""
         from adaptkit.serving.composition import parse
 
         asked = parse(f"auto({', '.join(PARTS)})")
-        mixtures = []
-        for prompt in prompts:
-            ids = self.tokenizer(prompt)["input_ids"]
-            _, route = self.router.auto(asked, ids, lambda _: True)
-            mixtures.append({self.version(route.chosen): 1.0})
-        return self.say(prompts, self.bank.rows(mixtures))
+        return self.router.auto(asked, self.tokenizer(prompt)["input_ids"], lambda _: True)[1]
 
 
 def ways(served: Served) -> list[Way]:
@@ -126,7 +148,7 @@ def ways(served: Served) -> list[Way]:
         "bridge-calibrated",
         str(served.base),
         data,
-        keep=str(served.data / "polite.jsonl"),
+        keep=str(served.data / "few-polite.jsonl"),
         name="bridge-distilled",
     )
 
@@ -157,8 +179,22 @@ def ways(served: Served) -> list[Way]:
     ]
 
 
-def table(count: int) -> str:
-    """The table of the page."""
+def distances(served: Served, prompts: dict[str, Sequence[str]]) -> str:
+    """How far each set of prompts is from the nearest adapter's data, and what the default makes of that."""
+    lines = [
+        "| prompts | least | median | most | answered by the base |",
+        "|---|---|---|---|---|",
+    ]
+    for label, texts in prompts.items():
+        routes = [served.route(text) for text in texts]
+        far = sorted(min(route.distances.values()) for route in routes)
+        base = sum(route.chosen == "base" for route in routes) / len(routes)
+        lines.append(f"| {label} | {far[0]:.1f} | {median(far):.1f} | {far[-1]:.1f} | {base:.0%} |")
+    return "\n".join(lines)
+
+
+def tables(count: int) -> tuple[str, str]:
+    """The tables of the page: skills by way, and distances."""
     from fleet.score import SKILLS
 
     skills: dict[str, list[Row]] = {name: rows[:count] for name, rows in SKILLS.items()}
@@ -176,21 +212,27 @@ def table(count: int) -> str:
                 shares.append(sum(right) / len(right))
             figures = " | ".join(f"{share:.0%}" for share in (*shares, min(shares)))
             lines.append(f"| {way.label} | {figures} | {way.takes} |")
+        prompts: dict[str, Sequence[str]] = {
+            name: [row.prompt for row in rows] for name, rows in skills.items()
+        }
+        far = distances(served, prompts | OTHERS)
         served.workspace.close()
-    return "\n".join(lines)
+    return "\n".join(lines), far
 
 
 def main() -> None:
-    """Print the table and write it into its page."""
+    """Print the tables and write them into their page."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
     start = perf_counter()
-    made = table(count)
-    print(f"{made}\n\n{count} prompts of each skill, in {perf_counter() - start:.0f} s")
+    made, far = tables(count)
+    print(f"{made}\n\n{far}\n\n{count} prompts of each skill, in {perf_counter() - start:.0f} s")
     if count != COUNT:
         return
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{made}\n\n{END}{after}")
+    page = PAGE.read_text()
+    for begin, end, text in ((BEGIN, END, made), (FAR, END_FAR, far)):
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n{text}\n\n{end}{rest.partition(end)[2]}"
+    PAGE.write_text(page)
 
 
 if __name__ == "__main__":

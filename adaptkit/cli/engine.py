@@ -35,7 +35,7 @@ def start_engine(
     keys: Path | None = None,
 ) -> None:
     """Run another engine with the workspace in its environment, behind the gateway where it can load adapters."""
-    from adaptkit.workspace.serve import SLOTS
+    from adaptkit.workspace.serving.serve import SLOTS
 
     engine = session.workspace.plugins.engine(name)
     slots, limit = how["slots"] or SLOTS, how["rank_limit"]

@@ -80,6 +80,13 @@ if TYPE_CHECKING:
     help="Seconds that running requests have at the end.",
 )
 @click.option(
+    "--route-within",
+    type=click.FloatRange(0),
+    default=7.5,
+    show_default=True,
+    help="How far from an adapter's data a prompt may be for the model auto; inf always finds one.",
+)
+@click.option(
     "--keys",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -121,12 +128,12 @@ def serve(
         start_engine(session, engine, base, host=host, port=port, how=how, keys=keys)
         return
     from adaptkit.errors import requires_extra
-    from adaptkit.workspace.serve import ServeOptions
+    from adaptkit.workspace.serving.serve import ServeOptions
     from adaptkit.workspace.units import parse_size
 
     with requires_extra("serve", "cannot serve"):
         import uvicorn
-    from adaptkit.serving.api.listen import BACKLOG, bound, url_of
+    from adaptkit.serving.api.listen import BACKLOG, bound, raise_open_files, url_of
     from adaptkit.serving.placement import lines
 
     size = None if cache is None else parse_size(cache, "--cache")
@@ -153,6 +160,7 @@ def serve(
                 timeout_graceful_shutdown=max(1, int(options.drain)),
             )
         )
+        raise_open_files()
         listener.listen(BACKLOG)  # who reads the URL can connect
         url = f"{url_of(listener)}/v1"
         done = {"base": base, "url": url, "plan": placement.to_json() if placement else None}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from adaptkit import refs
 from adaptkit.errors import BaseMismatch
 from adaptkit.serving.bank.arrow import ArrowMixture, Tally
-from adaptkit.serving.composition import Composition, Part
-from adaptkit.serving.routing import MOST, Profile, Route, choose, route_of, unmeasured
+from adaptkit.serving.composition import BASE, Composition, Part
+from adaptkit.serving.routing import MOST, WITHIN, Profile, Route, choose, route_of, unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,10 +32,17 @@ def exact(version: str) -> Part:
 
 
 class Router:
-    """Chooses adapters for prompts. Called from several threads."""
+    """Chooses adapters for prompts, or the base where none is `within` that distance. Called from several threads."""
 
-    def __init__(self, bank: Bank, adapters: Adapters, have: Callable[[str], None]) -> None:
-        self._bank, self._adapters, self._have = bank, adapters, have
+    def __init__(
+        self,
+        bank: Bank,
+        adapters: Adapters,
+        have: Callable[[str], None],
+        *,
+        within: float = WITHIN,
+    ) -> None:
+        self._bank, self._adapters, self._have, self.within = bank, adapters, have, within
         self._profiles: dict[str, Profile] = {}
         self._lock = Lock()
 
@@ -45,7 +52,7 @@ class Router:
         prompt: Sequence[int],
         may: Callable[[Composition], bool],
     ) -> tuple[Composition, Route]:
-        """The adapter whose own data is most like the prompt; without names, of all that `may` be asked for."""
+        """The adapter whose own data is most like the prompt, or the base; without names, of all that `may` be asked for."""
         candidates = self._candidates(asked, may)
         for digest in candidates.values():
             self._have(digest)
@@ -58,9 +65,9 @@ class Router:
         }
         if not profiles:
             raise unmeasured(list(candidates))
-        shares = choose(profiles, inputs, TEMPERATURE)
-        route = route_of("auto", max(sorted(shares), key=shares.__getitem__), shares)
-        return Composition("stack", (exact(route.chosen),)), route
+        route = choose(profiles, inputs, TEMPERATURE, self.within)
+        parts = () if route.chosen == BASE else (exact(route.chosen),)
+        return Composition("stack", parts), route
 
     def arrow(
         self, versions: Sequence[str], digests: Sequence[str], prompt: Sequence[int]

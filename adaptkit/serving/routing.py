@@ -4,19 +4,21 @@ A prompt is compared with the data that each adapter was calibrated on. The regi
 second moments of what went into its layers on its own data (`adaptkit calibrate`; push and pull take them
 along). The base reads the prompt once, and each adapter is scored by how likely the prompt's inputs are under
 a normal distribution with its moments: the mean over tokens and layers, per input dimension. Only adapters
-with moments are chosen from; there is always a choice, so a prompt that is for none of them gets the nearest.
+with moments are chosen from. An adapter fits a prompt that is near enough to its data: the mean square of the inputs
+in the scale of its moments, the geometric mean over layers. Where none fits, the base answers.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adaptkit.errors import Refused
 from adaptkit.extend.module_names import same_name
+from adaptkit.serving.composition import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 RIDGE = 0.01
 """Added to a moment, as a share of its mean diagonal: directions that were never seen are unlikely, not impossible."""
+WITHIN = 7.5
+"""The distance up to which an adapter fits a prompt; measured by `benchmarks/routing.py`."""
 MOST = 64
 """Adapters that one request chooses among."""
 DIGITS = 4
@@ -33,27 +37,50 @@ DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What was chosen for a request, by which method, with the share of each adapter, the largest first."""
+    """What was chosen for a request, by which method, with the share of each adapter, the largest first.
+
+    `distances` is how far the prompt is from the data of each, and empty where the method knows none.
+    """
 
     method: str
     chosen: str
     scores: Mapping[str, float]
+    distances: Mapping[str, float] = field(default_factory=dict)
 
     def header(self) -> str:
-        """For `x-adaptkit-route`: the method, then each version with its share."""
+        """For `x-adaptkit-route`: the method, `base` where that was chosen, then each version with its share."""
         shares = ", ".join(
             f"{version}={share:.{DIGITS}f}" for version, share in self.scores.items()
         )
-        return f"{self.method}; {shares}"
+        return "; ".join((self.method, *([BASE] if self.chosen == BASE else ()), shares))
 
     def to_json(self) -> dict[str, Any]:
-        scores = {version: round(share, DIGITS) for version, share in self.scores.items()}
-        return {"method": self.method, "chosen": self.chosen, "scores": scores}
+        def rounded(numbers: Mapping[str, float]) -> dict[str, float]:
+            return {version: round(number, DIGITS) for version, number in numbers.items()}
+
+        shown = {"method": self.method, "chosen": self.chosen, "scores": rounded(self.scores)}
+        return shown | ({"distances": rounded(self.distances)} if self.distances else {})
 
 
-def route_of(method: str, chosen: str, scores: Mapping[str, float]) -> Route:
+def route_of(
+    method: str,
+    chosen: str,
+    scores: Mapping[str, float],
+    distances: Mapping[str, float] | None = None,
+) -> Route:
     """A route with its scores sorted, the largest first and equal ones by name."""
-    return Route(method, chosen, dict(sorted(scores.items(), key=lambda one: (-one[1], one[0]))))
+    ordered = dict(sorted(scores.items(), key=lambda one: (-one[1], one[0])))
+    return Route(
+        method, chosen, ordered, {name: distances[name] for name in ordered} if distances else {}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How likely inputs are, as a log without its constant, and how far: the mean square in the moment's scale."""
+
+    likely: float
+    distance: float
 
 
 class Density:
@@ -70,11 +97,12 @@ class Density:
         self._half = np.linalg.solve(core, scaled.T)
         self._log = float(np.log(diagonal).sum() + 2 * np.log(np.diag(core)).sum())
 
-    def of(self, inputs: Array) -> float:
-        """The mean log-likelihood of inputs (tokens × n), per dimension, without the constant."""
+    def of(self, inputs: Array) -> Fit:
+        """How inputs (tokens × n) fit: the mean over tokens, per dimension."""
         white = inputs / self._root
         squares = np.einsum("ij,ij->i", white, white) - ((white @ self._half.T) ** 2).sum(1)
-        return -0.5 * (float(squares.mean()) + self._log) / int(inputs.shape[1])
+        mean, size = float(squares.mean()), int(inputs.shape[1])
+        return Fit(-0.5 * (mean + self._log) / size, max(mean, 0.0) / size)
 
 
 class Profile:
@@ -102,22 +130,31 @@ class Profile:
 
 
 def choose(
-    profiles: Mapping[str, Profile], inputs: Mapping[str, Array], temperature: float
-) -> dict[str, float]:
-    """Each adapter's share by the prompt's inputs in the layers that all profiles have; `Refused` when there is none."""
-    common = set(inputs).intersection(*(profile.densities for profile in profiles.values()))
+    profiles: Mapping[str, Profile],
+    inputs: Mapping[str, Array],
+    temperature: float,
+    within: float = WITHIN,
+) -> Route:
+    """The likeliest adapter that fits, or the base, by the prompt's inputs in the layers that all profiles have.
+
+    `Refused` when there is no such layer.
+    """
+    common = sorted(set(inputs).intersection(*(one.densities for one in profiles.values())))
     if not common:
         raise Refused(
             "cannot choose an adapter for this prompt",
             why=f"{' and '.join(sorted(profiles))} were not measured in one and the same layer",
             fix="calibrate them on the same layers, or ask for arrow(…)",
         )
-    likely = {
-        version: math.fsum(profile.densities[name].of(inputs[name]) for name in sorted(common))
-        / len(common)
-        for version, profile in profiles.items()
-    }
-    return softmax(likely, temperature)
+    likely, distances = {}, {}
+    for version, profile in profiles.items():
+        fits = [profile.densities[name].of(inputs[name]) for name in common]
+        likely[version] = math.fsum(fit.likely for fit in fits) / len(fits)
+        logs = math.fsum(math.log(max(fit.distance, 1e-12)) for fit in fits)
+        distances[version] = math.exp(logs / len(fits))
+    fitting = [version for version in sorted(likely) if distances[version] <= within]
+    chosen = max(fitting, key=likely.__getitem__, default=BASE)
+    return route_of("auto", chosen, softmax(likely, temperature), distances)
 
 
 def softmax(scores: Mapping[str, float], temperature: float) -> dict[str, float]:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from adaptkit.workspace import bake as baking
     from adaptkit.workspace import bases as known_bases
     from adaptkit.workspace import demo as demonstration
-    from adaptkit.workspace import gateway, placement
-    from adaptkit.workspace import serve as serving
     from adaptkit.workspace.adapters import add as adding
     from adaptkit.workspace.adapters import aliases, bulk, history
     from adaptkit.workspace.adapters import list as listing
@@ -47,6 +45,8 @@ if TYPE_CHECKING:
     from adaptkit.workspace.remotes import push as pushing
     from adaptkit.workspace.remotes import remotes as named_remotes
     from adaptkit.workspace.remotes import signing
+    from adaptkit.workspace.serving import gateway, placement
+    from adaptkit.workspace.serving import serve as server
     from adaptkit.workspace.sweeps import sweep as sweeping
     from adaptkit.workspace.train import evaluate as evaluating
     from adaptkit.workspace.train import explain
@@ -56,9 +56,6 @@ else:
     baking = operations("adaptkit.workspace.bake")
     known_bases = operations("adaptkit.workspace.bases")
     demonstration = operations("adaptkit.workspace.demo")
-    gateway = operations("adaptkit.workspace.gateway")
-    placement = operations("adaptkit.workspace.placement")
-    serving = operations("adaptkit.workspace.serve")
     adding = operations("adaptkit.workspace.adapters.add")
     aliases = operations("adaptkit.workspace.adapters.aliases")
     bulk = operations("adaptkit.workspace.adapters.bulk")
@@ -97,6 +94,9 @@ else:
     pushing = operations("adaptkit.workspace.remotes.push")
     named_remotes = operations("adaptkit.workspace.remotes.remotes")
     signing = operations("adaptkit.workspace.remotes.signing")
+    gateway = operations("adaptkit.workspace.serving.gateway")
+    placement = operations("adaptkit.workspace.serving.placement")
+    server = operations("adaptkit.workspace.serving.serve")
     sweeping = operations("adaptkit.workspace.sweeps.sweep")
     evaluating = operations("adaptkit.workspace.train.evaluate")
     explain = operations("adaptkit.workspace.train.explain")
@@ -204,10 +204,10 @@ class Workspace(Context):
     verify_base = known_bases.verify_base
 
     # serve
-    serving_app = serving.serving_app
+    serving_app = server.serving_app
     plan_serving = placement.plan_serving
-    preflight = serving.preflight
-    deployable = serving.deployable
+    preflight = server.preflight
+    deployable = server.deployable
     gateway_app = gateway.gateway_app
 
     # signing

@@ -20,6 +20,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from adaptkit.errors import BadWeights, NotFound, StoreError
@@ -71,6 +72,8 @@ _NAMES = {numpy_name: name for name, (_, numpy_name) in DTYPES.items() if numpy_
 _MOST_DIMENSIONS = 64  # numpy's limit
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a Git LFS pointer starts, a small file in place of the weights."""
+_SMALL_HEADER = 64 << 10
+"""Headers up to this many bytes are kept once checked: about 500 tensors."""
 _AGAIN = "copy or download the file again"
 
 
@@ -151,17 +154,22 @@ def _read_header(descriptor: int, path: Path, largest: int) -> Header:
 def parse_header(raw: bytes, size: int, label: str) -> Header:
     """Read the JSON of a header (the bytes after its 8 bytes of length) for a file of `size` bytes."""
     try:
-        table = _object(raw)
-        metadata = _metadata(table.pop("__metadata__", {}))
-        start = 8 + len(raw)
-        entries = {check_name(name): _entry(name, table[name], start) for name in sorted(table)}
-        _check_layout(entries, start, size)
+        return (_header if len(raw) <= _SMALL_HEADER else _header.__wrapped__)(raw, size)
     except _TruncatedError as error:
         raise BadWeights(f"{label} is truncated", why=str(error), fix=_AGAIN) from error
     except (ValueError, RecursionError) as error:
         why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise BadWeights(f"{label} has a broken safetensors header", why=why, fix=_AGAIN) from error
-    return Header(entries, metadata, size)
+
+
+@lru_cache(16)  # adapters that were trained alike have the same header, byte by byte
+def _header(raw: bytes, size: int) -> Header:
+    table = _object(raw)
+    metadata = _metadata(table.pop("__metadata__", {}))
+    start = 8 + len(raw)
+    entries = {check_name(name): _entry(name, table[name], start) for name in sorted(table)}
+    _check_layout(entries, start, size)
+    return Header(MappingProxyType(entries), MappingProxyType(metadata), size)
 
 
 class _TruncatedError(ValueError):
@@ -261,6 +269,7 @@ def size_of(dtype: str, shape: tuple[int, ...]) -> int:
     return bits // 8
 
 
+@cache
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
     """The numpy dtype of a safetensors one (`BF16` → ml_dtypes.bfloat16); `BadWeights` when there is none."""
     import numpy as np

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Refused
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; Linux cuts it to net.core.somaxconn."""
+
+MOST_OPEN = 65_536
+"""Files and connections that a server asks for at most."""
 
 
 @contextmanager
@@ -38,6 +41,19 @@ def url_of(listener: socket.socket) -> str:
     """Where clients of a bound socket connect to."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def raise_open_files() -> int:
+    """Let this process have as many files and connections open as the system allows it; returns how many."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # some systems have a lower limit than they name
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def _refused(host: str, port: int, error: OSError) -> Refused:

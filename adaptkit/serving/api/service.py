@@ -11,6 +11,7 @@ from adaptkit.serving.bank.arrow import ArrowMixture
 from adaptkit.serving.batcher import Batcher, Job
 from adaptkit.serving.composition import Composition
 from adaptkit.serving.router import Router, exact
+from adaptkit.serving.routing import WITHIN
 from adaptkit.serving.text import TextStream
 
 if TYPE_CHECKING:
@@ -84,10 +85,11 @@ class Service:
         *,
         context: int,
         popularity: Popularity,
+        route_within: float = WITHIN,
     ) -> None:
         self.bank, self.tokenizer, self.batcher = bank, tokenizer, batcher
         self.adapters, self.context, self.popularity = adapters, context, popularity
-        self.router = Router(bank, adapters, self.have)
+        self.router = Router(bank, adapters, self.have, within=route_within)
 
     def resolve(self, composition: Composition) -> Resolved:
         """Pin every part to a version, and have it in memory: one load, however many requests wait."""

@@ -9,7 +9,7 @@ import tiny
 
 from adaptkit import refs
 from adaptkit.errors import BaseMismatch
-from adaptkit.workspace.serve import WorkspaceAdapters
+from adaptkit.workspace.serving.serve import WorkspaceAdapters
 
 
 def serving(workspace, base, **how):

@@ -11,8 +11,8 @@ from adaptkit import Workspace, refs
 from adaptkit.errors import BaseMismatch, NotFound, Refused
 from adaptkit.serving.api.keys import EVERY, allowed
 from adaptkit.serving.composition import parse
-from adaptkit.workspace import first_use
-from adaptkit.workspace.serve import WorkspaceAdapters
+from adaptkit.workspace.serving import first_use
+from adaptkit.workspace.serving.serve import WorkspaceAdapters
 
 LENT = refs.parse("team:lent")
 

@@ -16,7 +16,7 @@ from adaptkit import Workspace
 from adaptkit.errors import BadRecipe, BadReference
 from adaptkit.serving.bank.bank import Bank
 from adaptkit.serving.composition import parse
-from adaptkit.workspace.serve import WorkspaceAdapters
+from adaptkit.workspace.serving.serve import WorkspaceAdapters
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "output.schema.json").read_text())
 IDS = torch.tensor([tiny.INPUT])

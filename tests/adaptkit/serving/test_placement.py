@@ -12,7 +12,7 @@ import torch
 from adaptkit.errors import AdaptkitError, Refused
 from adaptkit.serving.bank.bank import Bank
 from adaptkit.serving.placement import Need, Placement, Wide, lines, plan
-from adaptkit.workspace.serve import ServeOptions
+from adaptkit.workspace.serving.serve import ServeOptions
 
 GB = 10**9
 NEED = Need(

@@ -15,10 +15,11 @@ from adaptkit import Workspace
 from adaptkit.errors import BadReference, Refused
 from adaptkit.extend import Moment
 from adaptkit.serving.composition import parse
-from adaptkit.serving.routing import Density, Profile, choose, route_of, unmeasured
+from adaptkit.serving.routing import WITHIN, Density, Profile, choose, route_of, unmeasured
 
 ADAPTKIT = str(Path(sys.executable).with_name("adaptkit"))
 KEY, TEAM_KEY = "a-key-that-may-ask-everything", "a-key-of-the-medical-team"
+FOREIGN = "Zz?!#~{}[]<>^$"
 DATA = {
     "naval": [f"hull {n}% shield {n * 3 % 97}%" for n in range(10, 40)],
     "medic": [f"quiet joy {a}{b}" for a in "vwxyz" for b in "aeiouy"],
@@ -74,6 +75,17 @@ def test_auto_serves_the_adapter_whose_data_the_prompt_is_like(ask):
             assert "x-adaptkit-route" not in plain.headers
 
 
+def test_a_prompt_that_fits_no_adapter_is_answered_by_the_base(ask):
+    made = ask("auto", FOREIGN)
+    assert made.status_code == 200, made.text
+    route = made.json()["adaptkit"]["route"]
+    assert route["chosen"] == made.headers["x-adaptkit-version"] == "base"
+    assert made.headers["x-adaptkit-route"].startswith("auto; base; ")
+    assert set(route["scores"]) == set(route["distances"]) == {"naval@1", "medic@1"}
+    assert min(route["distances"].values()) > WITHIN
+    assert made.json()["choices"] == ask("base", FOREIGN).json()["choices"]
+
+
 def test_a_stream_says_what_was_chosen_as_well(ask):
     made = ask("auto", DATA["medic"][-1], stream=True)
     assert made.headers["x-adaptkit-version"] == "medic@1"
@@ -123,7 +135,9 @@ def test_a_density_is_the_normal_distribution_of_its_moment():
     x = rng.normal(size=(5, 6))
     squares = np.einsum("ij,jk,ik->i", x, np.linalg.inv(covariance), x).mean()
     expected = -0.5 * (squares + np.linalg.slogdet(covariance)[1]) / 6
-    assert density.of(x) == pytest.approx(expected)
+    fit = density.of(x)
+    assert fit.likely == pytest.approx(expected)
+    assert fit.distance == pytest.approx(squares / 6)
 
 
 def test_adapters_without_a_layer_in_common_are_refused():
@@ -132,6 +146,24 @@ def test_adapters_without_a_layer_in_common_are_refused():
     inputs = {"q": np.ones((1, 2)), "v": np.ones((1, 2))}
     with pytest.raises(Refused, match=r"not measured in one and the same layer(?s:.*)arrow\(…\)"):
         choose(profiles, inputs, 1.0)
+
+
+def test_the_likeliest_that_fits_is_chosen_and_the_base_where_none_does():
+    small, large = (Density(Moment(np.full(2, v), np.zeros((2, 1)))) for v in (1.0, 100.0))
+    profiles = {"naval@1": Profile({"q": small}), "medic@1": Profile({"q": large})}
+    near = {"q": np.full((3, 2), 2.0)}  # a mean square of 4, in the scale of naval's moments
+    route = choose(profiles, near, 1.0)
+    assert route.chosen == "naval@1" == next(iter(route.scores))
+    assert route.distances == pytest.approx({"naval@1": 4 / 1.01, "medic@1": 0.04 / 1.01})
+    assert choose(profiles, near, 1.0, within=1.0).chosen == "medic@1"
+    none = choose(profiles, near, 1.0, within=0.01)
+    assert none.chosen == "base"
+    assert none.scores == route.scores
+    assert none.header().startswith("auto; base; naval@1=0.")
+    assert set(none.to_json()["distances"]) == {"naval@1", "medic@1"}
+    far = {"q": np.full((1, 2), 1e3)}
+    assert choose(profiles, far, 1.0).chosen == "base"
+    assert choose(profiles, far, 1.0, within=float("inf")).chosen == "medic@1"
 
 
 def test_a_route_names_the_largest_share_first():

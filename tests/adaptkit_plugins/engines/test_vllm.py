@@ -6,6 +6,7 @@ import ast
 import asyncio
 import os
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -21,8 +22,21 @@ from adaptkit_plugins.engines import vllm
 TWIN = Path(__file__).with_name("vllm_twin.py")
 
 
-@pytest.fixture
-def twin(monkeypatch):
+@pytest.fixture(params=["twin", "wheel"])
+def interface(request, monkeypatch):
+    """vLLM's modules as the resolver imports them: the twin, or the real ones without what needs a GPU."""
+    if request.param == "wheel":
+        package = unpacked_wheel() / "vllm"
+        for name in ("vllm", "vllm.lora"):
+            module = ModuleType(name)
+            module.__path__ = [str(package.joinpath(*name.split(".")[1:]))]
+            monkeypatch.setitem(sys.modules, name, module)
+        for name in ("vllm.lora.request", "vllm.lora.resolver"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        yield import_module("vllm.lora.resolver")
+        for name in [name for name in sys.modules if name.startswith("vllm.")]:
+            del sys.modules[name]
+        return
     spec = spec_from_file_location("vllm_twin", TWIN)
     module = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "vllm_twin", module)
@@ -31,7 +45,16 @@ def twin(monkeypatch):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     for name in ("vllm.lora.request", "vllm.lora.resolver"):
         monkeypatch.setitem(sys.modules, name, module)
-    return module
+    yield module
+
+
+def unpacked_wheel():
+    wheel = os.environ.get("ADAPTKIT_VLLM_WHEEL")
+    if not wheel:
+        pytest.skip(
+            "pip download vllm --no-deps, unzip it, and set ADAPTKIT_VLLM_WHEEL to the folder"
+        )
+    return Path(wheel)
 
 
 @pytest.fixture
@@ -49,7 +72,7 @@ def resolve(base, name):
     return asyncio.run(vllm.make_resolver().resolve_lora(str(base), name))
 
 
-def test_a_version_is_resolved_to_its_verified_folder(twin, fleet_home, tiny_llama):
+def test_a_version_is_resolved_to_its_verified_folder(interface, fleet_home, tiny_llama):
     request = resolve(tiny_llama, "naval@1")
     assert request.lora_path == str(fleet_home.store.tree(fleet_home.version("naval@1").digest))
     assert request.lora_name == "naval@1"
@@ -69,27 +92,27 @@ def test_a_version_is_resolved_to_its_verified_folder(twin, fleet_home, tiny_lla
     ],
 )
 def test_what_vllm_must_not_load_is_no_request_and_the_log_says_why(
-    twin, fleet_home, tiny_llama, caplog, name, reason
+    interface, fleet_home, tiny_llama, caplog, name, reason
 ):
     assert resolve(tiny_llama, name) is None
     assert reason in caplog.text
 
 
-def test_an_adapter_of_another_base_is_no_request(twin, fleet_home, tmp_path, caplog):
+def test_an_adapter_of_another_base_is_no_request(interface, fleet_home, tmp_path, caplog):
     assert resolve(tiny.save_llama(tmp_path / "other", seed=8), "naval@1") is None
     assert "cannot serve naval@1 on this base" in caplog.text
 
 
-def test_a_rank_above_vllms_is_no_request(twin, fleet_home, tiny_llama, monkeypatch, caplog):
+def test_a_rank_above_vllms_is_no_request(interface, fleet_home, tiny_llama, monkeypatch, caplog):
     monkeypatch.setenv(vllm.RANK_LIMIT, "2")
     assert resolve(tiny_llama, "naval@1") is None
     assert "--max-lora-rank 4" in caplog.text
 
 
-def test_registering_twice_registers_once(twin):
+def test_registering_twice_registers_once(interface):
     vllm.register_resolver()
     vllm.register_resolver()
-    assert list(twin.LoRAResolverRegistry.resolvers) == ["adaptkit"]
+    assert list(interface.LoRAResolverRegistry.resolvers) == ["adaptkit"]
 
 
 def test_vllm_finds_the_entry_point():
@@ -113,16 +136,12 @@ def test_a_name_that_may_move_is_refused_with_what_to_ask_for():
 
 
 def test_the_twin_has_the_signatures_of_the_real_interface():
-    wheel = os.environ.get("ADAPTKIT_VLLM_WHEEL")
-    if not wheel:
-        pytest.skip(
-            "pip download vllm --no-deps, unzip it, and set ADAPTKIT_VLLM_WHEEL to the folder"
-        )
-    real = signatures(Path(wheel) / "vllm" / "lora" / "resolver.py")
+    wheel = unpacked_wheel()
+    real = signatures(wheel / "vllm" / "lora" / "resolver.py")
     ours = signatures(TWIN)
     for name in ("resolve_lora", "get_supported_resolvers", "register_resolver"):
         assert ours[name] == real[name]
-    fields = (Path(wheel) / "vllm" / "lora" / "request.py").read_text()
+    fields = (wheel / "vllm" / "lora" / "request.py").read_text()
     assert all(f"{name}:" in fields for name in ("lora_name", "lora_int_id", "lora_path"))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
-    from adaptkit.workspace.serve import ServeOptions
+    from adaptkit.workspace.serving.serve import ServeOptions
 
 MOST_ADAPTERS = 256
 """Adapters whose headers are read for a plan: the REFs first, then the latest versions."""

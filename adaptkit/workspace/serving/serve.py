@@ -16,11 +16,12 @@ from adaptkit.bases.compare import admits
 from adaptkit.errors import BaseMismatch, Refused, requires_extra
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
+from adaptkit.serving.routing import WITHIN
 from adaptkit.workspace.context.moments import kept_moments, open_moments
-from adaptkit.workspace.first_use import FirstUse
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, measured_base, same_base
+from adaptkit.workspace.serving.first_use import FirstUse
 
 if TYPE_CHECKING:
     import os
@@ -56,6 +57,8 @@ class ServeOptions:
     dtype: str = "auto"
     device: str = "cpu"
     drain: float = 30.0
+    route_within: float = WITHIN
+    """How far a prompt may be from an adapter's data for `model: auto` to choose it."""
 
 
 class WorkspaceAdapters:
@@ -235,6 +238,7 @@ def serving_app(
         WorkspaceAdapters(context, identity, folder=folder, force=force),
         context=getattr(model.config, "max_position_embeddings", None) or CONTEXT,
         popularity=popularity,
+        route_within=options.route_within,
     )
     start(service, preload, context.notify)
     return make_app(service, allowed, drain=options.drain)

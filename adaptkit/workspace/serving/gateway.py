@@ -9,7 +9,7 @@ from adaptkit.serving.api.keys import Keys
 from adaptkit.serving.engines.gateway import make_gateway
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import find_base
-from adaptkit.workspace.serve import WorkspaceAdapters, deployable, key_table
+from adaptkit.workspace.serving.serve import WorkspaceAdapters, deployable, key_table
 
 if TYPE_CHECKING:
     import os
