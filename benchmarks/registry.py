@@ -32,8 +32,8 @@ from adaptkit.types import (
     canonical_json,
 )
 from adaptkit_registry import Registry
-from adaptkit_registry.rows import write_base
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.rows import write_base
+from adaptkit_registry.database.schema import (
     adapters,
     aliases,
     artifacts,

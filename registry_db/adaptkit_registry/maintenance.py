@@ -11,8 +11,8 @@ from sqlalchemy import distinct, func, select, text
 
 from adaptkit.types import Event, Manifest
 from adaptkit.types.stored_files import reader
-from adaptkit_registry.rows import LIVE, read_versions, version_query
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.rows import LIVE, read_versions, version_query
+from adaptkit_registry.database.schema import (
     adapters,
     alias_moves,
     aliases,
@@ -27,7 +27,7 @@ from adaptkit_registry.schema import (
     tags,
     versions,
 )
-from adaptkit_registry.transactions import Transactions, once_more
+from adaptkit_registry.database.transactions import Transactions, once_more
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,17 +9,8 @@ from sqlalchemy import func, or_, select
 
 from adaptkit.errors import BadReference, Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, Manifest
-from adaptkit_registry.corrections import Corrections
-from adaptkit_registry.events import Events
-from adaptkit_registry.export_import import ExportImport
-from adaptkit_registry.known_bases import KnownBases
-from adaptkit_registry.limits import check_texts, granted
-from adaptkit_registry.lineage import LineageQueries
-from adaptkit_registry.maintenance import Maintenance
-from adaptkit_registry.names import Names
-from adaptkit_registry.placements import Placements
-from adaptkit_registry.rows import LIVE, read_versions, version_query, write_artifact
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.rows import LIVE, read_versions, version_query, write_artifact
+from adaptkit_registry.database.schema import (
     adapters,
     alias_moves,
     aliases,
@@ -28,8 +19,17 @@ from adaptkit_registry.schema import (
     redirects,
     versions,
 )
-from adaptkit_registry.search import filtered, starts
-from adaptkit_registry.transactions import ANY, once_more
+from adaptkit_registry.database.transactions import ANY, once_more
+from adaptkit_registry.events import Events
+from adaptkit_registry.exchange.export_import import ExportImport
+from adaptkit_registry.known_bases import KnownBases
+from adaptkit_registry.maintenance import Maintenance
+from adaptkit_registry.placements import Placements
+from adaptkit_registry.versions.corrections import Corrections
+from adaptkit_registry.versions.limits import check_texts, granted
+from adaptkit_registry.versions.lineage import LineageQueries
+from adaptkit_registry.versions.names import Names
+from adaptkit_registry.versions.search import filtered, starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""adaptkit_registry.engine: first openings at once, kills, locks, and the errors for what is not a registry."""
+"""adaptkit_registry.database.engine: first openings at once, kills, locks, and the errors for what is not a registry."""
 
 from __future__ import annotations
 

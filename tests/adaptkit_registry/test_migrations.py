@@ -15,8 +15,8 @@ from sqlalchemy import MetaData, create_engine, inspect, text
 
 from adaptkit.errors import RegistryTooNew
 from adaptkit_registry import Registry
-from adaptkit_registry.engine import _KNOWN, HEAD, open_engine
-from adaptkit_registry.schema import metadata
+from adaptkit_registry.database.engine import _KNOWN, HEAD, open_engine
+from adaptkit_registry.database.schema import metadata
 
 RELEASED = Path(__file__).parent / "released"
 SCRIPTS = Path(__import__("adaptkit_registry").__file__).parent / "migrations" / "versions"

@@ -11,7 +11,7 @@ from concurrency import at_once
 from adaptkit.errors import AdaptkitError, BadReference, Conflict, NotFound, Refused
 from adaptkit.types import BaseIdentity, FileEntry, Level, Parent, Placement, Quantisation
 from adaptkit_registry import Registry
-from adaptkit_registry.schema import adapters
+from adaptkit_registry.database.schema import adapters
 
 SHIP = BaseIdentity("fleet/ship", (Level("as1:" + "a" * 64, True), Level("fs1:" + "f" * 64, True)))
 BOAT = BaseIdentity(

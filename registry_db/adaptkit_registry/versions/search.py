@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, or_, select
 
 from adaptkit.types import digest_of
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.schema import (
     adapters,
     artifacts,
     base_levels,

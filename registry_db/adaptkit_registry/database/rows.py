@@ -18,7 +18,7 @@ from adaptkit.types import (
     canonical_json,
     digest_of,
 )
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.schema import (
     adapters,
     aliases,
     artifacts,

@@ -26,8 +26,8 @@ from adaptkit.errors import (
     distribution,
     install_line,
 )
-from adaptkit_registry.driver_errors import busy_timeout, database_errors, shown
-from adaptkit_registry.schema import about, metadata
+from adaptkit_registry.database.driver_errors import busy_timeout, database_errors, shown
+from adaptkit_registry.database.schema import about, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 HEAD = "0004"
 WRITE = "adaptkit_write"  # execution option of transactions that will write
 _KNOWN = frozenset({"0001", "0002", "0003", HEAD})
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _TURN = 4151402077  # the advisory lock of a writer
 _MAGIC = b"SQLite format 3\x00"
 

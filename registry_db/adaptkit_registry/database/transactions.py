@@ -13,10 +13,16 @@ from sqlalchemy import func, select
 
 from adaptkit.errors import Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, canonical_json
-from adaptkit_registry.driver_errors import Overtaken, database_errors, shown
-from adaptkit_registry.engine import close_engine, empty_engine, open_engine, to_read, to_write
-from adaptkit_registry.rows import LIVE, read_versions, version_query
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.driver_errors import Overtaken, database_errors, shown
+from adaptkit_registry.database.engine import (
+    close_engine,
+    empty_engine,
+    open_engine,
+    to_read,
+    to_write,
+)
+from adaptkit_registry.database.rows import LIVE, read_versions, version_query
+from adaptkit_registry.database.schema import (
     adapters,
     alias_moves,
     aliases,
