@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import or_, select
 
-from adaptkit.errors import BadReference, Conflict, NotFound, Refused
+from adaptkit.errors import Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, Manifest
 from adaptkit_registry.database.rows import LIVE, read_versions, version_query, write_artifact
 from adaptkit_registry.database.schema import (
     adapters,
     alias_moves,
-    aliases,
     artifacts,
     events,
     redirects,
@@ -23,13 +22,15 @@ from adaptkit_registry.database.transactions import ANY, once_more
 from adaptkit_registry.events import Events
 from adaptkit_registry.exchange.export_import import ExportImport
 from adaptkit_registry.known_bases import KnownBases
-from adaptkit_registry.maintenance import Maintenance
+from adaptkit_registry.maintenance.contradictions import Contradictions
+from adaptkit_registry.maintenance.garbage import Garbage
+from adaptkit_registry.maintenance.statistics import Statistics
 from adaptkit_registry.placements import Placements
 from adaptkit_registry.versions.corrections import Corrections
 from adaptkit_registry.versions.limits import check_texts, granted
 from adaptkit_registry.versions.lineage import LineageQueries
+from adaptkit_registry.versions.lookup import Lookup
 from adaptkit_registry.versions.names import Names
-from adaptkit_registry.versions.search import filtered, starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +41,17 @@ if TYPE_CHECKING:
 
 
 class Registry(
-    Names, LineageQueries, KnownBases, Placements, Events, Maintenance, ExportImport, Corrections
+    Lookup,
+    Names,
+    LineageQueries,
+    KnownBases,
+    Placements,
+    Events,
+    Garbage,
+    Statistics,
+    Contradictions,
+    ExportImport,
+    Corrections,
 ):
     """Adapters, versions, aliases, bases, lineage, placements and events in one database."""
 
@@ -125,84 +136,6 @@ class Registry(
             latest = next(iter(read_versions(connection, query)), None)
         if latest is not None and latest.digest != digest:
             admit(latest)
-
-    def refs_of(self, digest: str) -> tuple[str, ...]:
-        """What the live versions of a digest are called, oldest first."""
-        query = (
-            select(adapters.c.name, versions.c.number)
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(versions.c.digest == digest, LIVE)
-            .order_by(versions.c.id)
-        )
-        with self._reading() as connection:
-            return tuple(f"{name}@{number}" for name, number in connection.execute(query))
-
-    def version(
-        self,
-        name: str,
-        *,
-        number: int | None = None,
-        alias: str | None = None,
-        digest: str | None = None,
-    ) -> Version:
-        """One live version: by number, alias or digest prefix, else the highest number."""
-        with self._reading() as connection:
-            adapter_id, name, _ = self._adapter(connection, name)
-            query = (
-                version_query()
-                .where(versions.c.adapter_id == adapter_id, LIVE)
-                .order_by(versions.c.number.desc())
-            )
-            if number is not None:
-                query = query.where(versions.c.number == number)
-            elif alias is not None:
-                query = query.join(aliases, aliases.c.version_id == versions.c.id).where(
-                    aliases.c.adapter_id == adapter_id, aliases.c.alias == alias
-                )
-            elif digest is not None:
-                query = query.where(starts(versions.c.digest, digest))
-                found = read_versions(connection, query)
-                if len({version.digest for version in found}) > 1:
-                    raise _ambiguous(digest, found)
-            found = read_versions(connection, query.limit(1))
-            if not found:
-                raise self._missing(connection, adapter_id, name, number, alias, digest)
-            return found[0]
-
-    def find_digest(self, prefix: str) -> tuple[Version, ...]:
-        """Every live version of the one digest that starts so, oldest first."""
-        with self._reading() as connection:
-            query = version_query().where(starts(versions.c.digest, prefix), LIVE)
-            found = read_versions(connection, query.order_by(versions.c.id))
-        if not found:
-            raise NotFound(
-                "artifact with digest",
-                prefix,
-                (),
-                fix="adaptkit list --all --json shows the digests",
-            )
-        if len({version.digest for version in found}) > 1:
-            raise _ambiguous(prefix, found)
-        return tuple(found)
-
-    def versions(self, **filters: Any) -> list[Version]:
-        """All live versions by name and number; filters are those of `search.filtered`."""
-        return self._list(filtered(version_query(), **filters))
-
-    def latest_versions(self, **filters: Any) -> list[Version]:
-        """The highest live version of each name; filters as for `versions`."""
-        highest = (
-            select(versions.c.adapter_id, func.max(versions.c.number).label("number"))
-            .where(LIVE)
-            .group_by(versions.c.adapter_id)
-            .subquery()
-        )
-        query = version_query().join(
-            highest,
-            (highest.c.adapter_id == versions.c.adapter_id)
-            & (highest.c.number == versions.c.number),
-        )
-        return self._list(filtered(query, **filters))
 
     def names(self) -> tuple[str, ...]:
         """Every name that has a live version, sorted."""
@@ -307,7 +240,7 @@ class Registry(
 
     def trash(self) -> list[Version]:
         """What `restore` can bring back."""
-        return self._list(version_query().where(versions.c.deleted.is_not(None)), live=False)
+        return self._list(version_query().where(versions.c.deleted.is_not(None)))
 
     @once_more
     def rename(self, old: str, new: str, *, author: str = "") -> str:
@@ -390,10 +323,3 @@ class Registry(
             events.c.verb == "alias-moved", subject, events.c.detail.contains('"rollback":true')
         )
         return {(r.subject.rpartition("@")[2], r.when) for r in connection.execute(query)}
-
-
-def _ambiguous(prefix: str, found: Sequence[Version]) -> BadReference:
-    listed = ", ".join(f"{v.ref} is {v.digest[:23]}…" for v in found[:4])
-    return BadReference(
-        f"'{prefix}' is the start of several digests", why=listed, fix="type more digits"
-    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import Float, bindparam, cast, func, literal_column, null, select, union_all
 
 from adaptkit.types import (
     BaseIdentity,
@@ -32,12 +32,39 @@ from adaptkit_registry.database.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import ColumnElement, Connection, Select
+    from sqlalchemy import BindParameter, Connection, Select
 
 LIVE = versions.c.deleted.is_(None)
-_FEW = 200  # below this many rows, ask for their tags by id; above, by the same filter
+_other = versions.alias()
+HIGHEST = versions.c.number == (
+    select(func.max(_other.c.number))
+    .where(_other.c.adapter_id == adapters.c.id, _other.c.deleted.is_(None))
+    .scalar_subquery()
+)
+"""Of a live version: its adapter has none of a higher number. For each adapter one look into an index."""
+_MANY = 500
+_NAMED, _TAGGED, _MEASURED = range(3)
+_IDS: BindParameter[Sequence[int]] = bindparam("ids", expanding=True)
+# Built once: to build a statement takes SQLAlchemy as long as to run it.
+_BELONGING = union_all(
+    select(
+        literal_column(str(_NAMED)), aliases.c.version_id, aliases.c.alias, cast(null(), Float)
+    ).where(aliases.c.version_id.in_(_IDS)),
+    select(literal_column(str(_TAGGED)), tags.c.version_id, tags.c.tag, cast(null(), Float)).where(
+        tags.c.version_id.in_(_IDS)
+    ),
+    select(
+        literal_column(str(_MEASURED)), metrics.c.version_id, metrics.c.name, metrics.c.value
+    ).where(metrics.c.version_id.in_(_IDS)),
+)
+_BASES = (
+    select(bases, base_levels.c.value, base_levels.c.measured)
+    .outerjoin(base_levels, base_levels.c.base_id == bases.c.id)
+    .where(bases.c.id.in_(_IDS))
+    .order_by(bases.c.id, base_levels.c.kind)
+)
 
 
 def version_query() -> Select[tuple[object, ...]]:
@@ -57,21 +84,19 @@ def version_query() -> Select[tuple[object, ...]]:
 
 
 def read_versions(connection: Connection, query: Select[tuple[object, ...]]) -> list[Version]:
-    """Run a query made from `version_query`, and gather aliases, tags, metrics and bases in one query each."""
+    """Run a query made from `version_query`, and gather what belongs to its versions, some hundreds at a time."""
     rows = connection.execute(query).all()
     if not rows:
         return []
-    ids = [row.id for row in rows]
-    named = _by_version(
-        connection, select(aliases.c.version_id, aliases.c.alias), aliases.c.version_id, ids
-    )
-    tagged = _by_version(connection, select(tags.c.version_id, tags.c.tag), tags.c.version_id, ids)
-    measured = _by_version(
-        connection,
-        select(metrics.c.version_id, metrics.c.name, metrics.c.value),
-        metrics.c.version_id,
-        ids,
-    )
+    named: dict[int, list[str]] = defaultdict(list)
+    tagged: dict[int, list[str]] = defaultdict(list)
+    measured: dict[int, dict[str, float]] = defaultdict(dict)
+    for some in batched([row.id for row in rows]):
+        for kind, version_id, text, value in connection.execute(_BELONGING, {"ids": some}):
+            if kind == _MEASURED:
+                measured[version_id][text] = value
+            else:
+                (named if kind == _NAMED else tagged)[version_id].append(text)
     known = read_bases(connection, sorted({row.base_id for row in rows}))
     return [
         Version(
@@ -85,9 +110,9 @@ def read_versions(connection: Connection, query: Select[tuple[object, ...]]) -> 
             row.author,
             row.message,
             row.origin,
-            tuple(sorted(r[1] for r in named[row.id])),
-            tuple(sorted(r[1] for r in tagged[row.id])),
-            {r[1]: r[2] for r in sorted(measured[row.id])},
+            tuple(sorted(named[row.id])),
+            tuple(sorted(tagged[row.id])),
+            dict(sorted(measured[row.id].items())),
             row.description,
         )
         for row in rows
@@ -96,24 +121,23 @@ def read_versions(connection: Connection, query: Select[tuple[object, ...]]) -> 
 
 def read_bases(connection: Connection, ids: Sequence[int]) -> dict[int, BaseIdentity]:
     """The base identities of these rows."""
-    few = len(ids) <= _FEW
-    query = select(bases).where(bases.c.id.in_(ids)) if few else select(bases)
-    level_query = select(base_levels).order_by(base_levels.c.kind)
-    levels: dict[int, list[Level]] = defaultdict(list)
-    for row in connection.execute(
-        level_query.where(base_levels.c.base_id.in_(ids)) if few else level_query
-    ):
-        levels[row.base_id].append(Level(row.value, row.measured))
-    return {
-        row.id: BaseIdentity(
-            row.name,
-            tuple(levels[row.id]),
-            _quantised(row.quantised),
-            row.derived_from,
-            row.checked,
-        )
-        for row in connection.execute(query)
-    }
+    found: dict[int, BaseIdentity] = {}
+    for some in batched(ids):
+        for row in connection.execute(_BASES, {"ids": some}):
+            known = found.get(row.id) or BaseIdentity(
+                row.name, (), _quantised(row.quantised), row.derived_from, row.checked
+            )
+            if row.value is not None:
+                level = Level(row.value, row.measured)
+                known = replace(known, levels=(*known.levels, level))
+            found[row.id] = known
+    return found
+
+
+def batched(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """As many ids at a time as a statement takes well."""
+    for start in range(0, len(ids), _MANY):
+        yield ids[start : start + _MANY]
 
 
 def write_base(connection: Connection, base: BaseIdentity) -> int:
@@ -178,15 +202,6 @@ def write_artifact(connection: Connection, manifest: Manifest) -> None:
                 for i, p in enumerate(manifest.parents)
             ],
         )
-
-
-def _by_version(
-    connection: Connection, query: Select[Any], column: ColumnElement[int], ids: Sequence[int]
-) -> Mapping[int, list[Any]]:
-    rows: dict[int, list[Any]] = defaultdict(list)
-    for row in connection.execute(query.where(column.in_(ids)) if len(ids) <= _FEW else query):
-        rows[row.version_id].append(row)
-    return rows
 
 
 def _quantised(text: str | None) -> Quantisation | None:

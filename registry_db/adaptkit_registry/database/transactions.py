@@ -142,9 +142,7 @@ class Transactions:
         with database_errors(self._engine.url), to_write(self._engine).begin() as connection:
             yield connection
 
-    def _list(self, query: Select[tuple[object, ...]], *, live: bool = True) -> list[Version]:
-        if live:
-            query = query.where(LIVE)
+    def _list(self, query: Select[tuple[object, ...]]) -> list[Version]:
         with self._reading() as connection:
             return read_versions(connection, query.order_by(adapters.c.name, versions.c.number))
 
