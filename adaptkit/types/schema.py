@@ -5,14 +5,11 @@ Whoever may write to a place writes these files, so every one of them is checked
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct, ValidationError, field
 
-from adaptkit.types.convert import convert, decoder
-
-if TYPE_CHECKING:
-    from msgspec.json import Decoder
+from adaptkit.types.convert import convert
 
 LARGEST_NUMBER = 999_999_999  # of a version: as many digits as a reference may have
 LONGEST_MESSAGE = 10_000  # bytes
@@ -103,11 +100,6 @@ class _Placed(Struct):
 def check_manifest(data: Any) -> None:
     """Refuse a manifest with a field of a wrong type or size; `ValueError` names the field."""
     _check(data, _Manifest)
-
-
-def manifest_decoder() -> Decoder[_Manifest]:
-    """A decoder of texts with the types and sizes of `check_manifest`, not what that says of single values."""
-    return decoder(_Manifest)
 
 
 def check_placed(data: Any) -> None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
 from adaptkit.errors import Conflict, NotFound, Refused
-from adaptkit.types import AliasMove, Event, Manifest
-from adaptkit_registry.database.rows import LIVE, read_versions, version_query, write_artifact
+from adaptkit.types import AliasMove, Event, Manifest, Version
+from adaptkit_registry.database.rows import (
+    LIVE,
+    read_bases,
+    read_versions,
+    version_query,
+    write_artifact,
+)
 from adaptkit_registry.database.schema import (
     adapters,
     alias_moves,
@@ -37,7 +43,26 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from adaptkit.types import Version
+
+# Built once: to build a statement takes SQLAlchemy as long as to run it.
+_LATEST = (
+    select(versions.c.number, versions.c.digest)
+    .where(versions.c.adapter_id == bindparam("adapter_id"), LIVE)
+    .order_by(versions.c.number.desc())
+    .limit(1)
+)
+_HELD = (
+    select(versions.c.number)
+    .where(
+        versions.c.adapter_id == bindparam("adapter_id"),
+        versions.c.digest == bindparam("digest"),
+        LIVE,
+    )
+    .order_by(versions.c.number.desc())
+    .limit(1)
+)
+_INSERT = versions.insert()
+_COUNT = adapters.update().where(adapters.c.id == bindparam("adapter"))
 
 
 class Registry(
@@ -78,47 +103,57 @@ class Registry(
         actor = author if actor is None else actor
         check_texts(f"{name}: a version", message=message, author=author)
         with self._writing() as connection:
-            adapter_id, name, next_number = self._adapter(connection, name, create=True)
-            live = (
-                version_query()
-                .where(versions.c.adapter_id == adapter_id, LIVE)
-                .order_by(versions.c.number.desc())
+            adapter_id, name, next_number, description = self._adapter(
+                connection, name, create=True
             )
-            latest = next(iter(read_versions(connection, live.limit(1))), None)
-            held = live.where(versions.c.digest == manifest.digest).limit(1)
-            same = latest if latest is not None and latest.digest == manifest.digest else None
-            if same is None and origin in {"pulled", "rebuilt"}:
-                same = next(iter(read_versions(connection, held)), None)
+            latest = connection.execute(_LATEST, {"adapter_id": adapter_id}).first()
+            same = latest.number if latest and latest.digest == manifest.digest else None
+            if same is None and latest and origin in {"pulled", "rebuilt"}:
+                of_digest = {"adapter_id": adapter_id, "digest": manifest.digest}
+                same = connection.execute(_HELD, of_digest).scalar()
+            added = None
             if same is None:
-                if latest is not None and admit is not None:
-                    admit(latest)
+                if latest and admit is not None:
+                    admit(self._one(connection, name, latest.number))
                 number = granted(name, number, next_number)
-                write_artifact(connection, manifest)
-                connection.execute(
-                    versions.insert().values(
-                        adapter_id=adapter_id,
-                        number=number,
-                        digest=manifest.digest,
-                        message=message,
-                        author=author,
-                        origin=origin,
-                        created=self._now(),
-                    )
+                base_id = write_artifact(connection, manifest)
+                added = Version(
+                    name,
+                    number,
+                    manifest.digest,
+                    manifest.method,
+                    manifest.rank,
+                    read_bases(connection, [base_id])[base_id],
+                    self._now(),
+                    author,
+                    message,
+                    origin,
+                    description=description,
                 )
                 connection.execute(
-                    adapters.update()
-                    .where(adapters.c.id == adapter_id)
-                    .values(next_number=number + 1)
+                    _INSERT,
+                    {
+                        "adapter_id": adapter_id,
+                        "number": number,
+                        "digest": manifest.digest,
+                        "message": message,
+                        "author": author,
+                        "origin": origin,
+                        "created": added.created,
+                    },
                 )
+                connection.execute(_COUNT, {"adapter": adapter_id, "next_number": number + 1})
                 self._record(
                     connection,
                     Event(origin, f"{name}@{number}", manifest.digest, author=author, actor=actor),
                 )
             else:
-                number = same.number
+                number = same
             if alias is not None:
                 self._point(connection, adapter_id, name, alias, number, ANY, actor)
-            return self._one(connection, name, number), same is None
+            if added is None or alias is not None:
+                return self._one(connection, name, number), added is not None
+            return added, True
 
     def check_addition(
         self, name: str, digest: str, admit: Callable[[Version], None] | None = None
@@ -226,7 +261,7 @@ class Registry(
     def restore(self, name: str, number: int, *, author: str = "") -> Version:
         """Out of the trash, under the number it had."""
         with self._writing() as connection:
-            adapter_id, name, _ = self._adapter(connection, name)
+            adapter_id, name, *_ = self._adapter(connection, name)
             gone = (versions.c.adapter_id == adapter_id) & versions.c.deleted.is_not(None)
             if not connection.execute(
                 versions.update().where(gone, versions.c.number == number).values(deleted=None)
@@ -246,7 +281,7 @@ class Registry(
     def rename(self, old: str, new: str, *, author: str = "") -> str:
         """Another name for an adapter; the old one leads to it from now on. Returns the name it had."""
         with self._writing() as connection:
-            adapter_id, name, _ = self._adapter(connection, old)
+            adapter_id, name, *_ = self._adapter(connection, old)
             if name == new:
                 return name
             former = select(redirects.c.adapter_id).where(redirects.c.name == new)
@@ -286,7 +321,7 @@ class Registry(
     ) -> AliasMove:
         """Compare-and-swap: `Conflict` unless the alias points at `expect` (None: nowhere; ANY: do not ask)."""
         with self._writing() as connection:
-            adapter_id, name, _ = self._adapter(connection, name)
+            adapter_id, name, *_ = self._adapter(connection, name)
             return self._point(
                 connection, adapter_id, name, alias, number, expect, author, rollback=rollback
             )
@@ -299,7 +334,7 @@ class Registry(
     def alias_history(self, name: str, alias: str | None = None) -> tuple[AliasMove, ...]:
         """The moves of a name's aliases, oldest first."""
         with self._reading() as connection:
-            adapter_id, name, _ = self._adapter(connection, name)
+            adapter_id, name, *_ = self._adapter(connection, name)
             query = (
                 select(alias_moves)
                 .where(alias_moves.c.adapter_id == adapter_id)

@@ -53,7 +53,7 @@ def _is_sound(path):
     assert {name for name in names if not name.startswith(INDEXES)} == TABLES
     assert names >= set(INDEXES)
     assert _sql(path, "PRAGMA journal_mode") == [("wal",)]
-    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0004",)]
+    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0005",)]
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_a_newer_schema_is_refused_and_left_alone(database):
     with closing(sqlite3.connect(database)) as other, other:
         other.execute("UPDATE alembic_version SET version_num = '0999'")
     with pytest.raises(
-        RegistryTooNew, match="its schema is 0999, this version knows 0004"
+        RegistryTooNew, match="its schema is 0999, this version knows 0005"
     ) as caught:
         Registry.open(database)
     assert "pip install 'adaptkit-peft>=" in caught.value.fix

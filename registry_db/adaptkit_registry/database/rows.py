@@ -65,6 +65,9 @@ _BASES = (
     .where(bases.c.id.in_(_IDS))
     .order_by(bases.c.id, base_levels.c.kind)
 )
+_BASE_OF_KEY = select(bases.c.id).where(bases.c.key == bindparam("key"))
+_BASE_OF_ARTIFACT = select(artifacts.c.base_id).where(artifacts.c.digest == bindparam("digest"))
+_ARTIFACT, _FILE = artifacts.insert(), files.insert()
 
 
 def version_query() -> Select[tuple[object, ...]]:
@@ -143,7 +146,7 @@ def batched(ids: Sequence[int]) -> Iterator[Sequence[int]]:
 def write_base(connection: Connection, base: BaseIdentity) -> int:
     """The id of the row of exactly this base, written if it does not exist."""
     key = digest_of(base.to_json())
-    known = connection.execute(select(bases.c.id).where(bases.c.key == key)).scalar()
+    known = connection.execute(_BASE_OF_KEY, {"key": key}).scalar()
     if known is not None:
         return int(known)
     quantised = canonical_json(asdict(base.quantised)) if base.quantised else None
@@ -166,24 +169,27 @@ def write_base(connection: Connection, base: BaseIdentity) -> int:
     return int(inserted[0])
 
 
-def write_artifact(connection: Connection, manifest: Manifest) -> None:
-    """Write the rows of an artifact: itself, its files and its parents, unless they exist."""
-    known = select(artifacts.c.digest).where(artifacts.c.digest == manifest.digest)
-    if connection.execute(known).first() is not None:
-        return
+def write_artifact(connection: Connection, manifest: Manifest) -> int:
+    """Write the rows of an artifact (itself, its files, its parents) unless they exist; returns the id of its base."""
+    digest = manifest.digest
+    known = connection.execute(_BASE_OF_ARTIFACT, {"digest": digest}).scalar()
+    if known is not None:
+        return int(known)
+    base_id = write_base(connection, manifest.base)
     connection.execute(
-        artifacts.insert().values(
-            digest=manifest.digest,
-            method=manifest.method,
-            rank=manifest.rank,
-            base_id=write_base(connection, manifest.base),
-            manifest=canonical_json(manifest.to_json()),
-        )
+        _ARTIFACT,
+        {
+            "digest": digest,
+            "method": manifest.method,
+            "rank": manifest.rank,
+            "base_id": base_id,
+            "manifest": canonical_json(manifest.to_json()),
+        },
     )
     connection.execute(
-        files.insert(),
+        _FILE,
         [
-            {"digest": manifest.digest, "path": f.path, "size": f.size, "sha256": f.sha256}
+            {"digest": digest, "path": f.path, "size": f.size, "sha256": f.sha256}
             for f in manifest.files + manifest.extras
         ],
     )
@@ -192,7 +198,7 @@ def write_artifact(connection: Connection, manifest: Manifest) -> None:
             lineage.insert(),
             [
                 {
-                    "child": manifest.digest,
+                    "child": digest,
                     "position": i,
                     "parent": p.digest,
                     "weight": p.weight,
@@ -202,6 +208,7 @@ def write_artifact(connection: Connection, manifest: Manifest) -> None:
                 for i, p in enumerate(manifest.parents)
             ],
         )
+    return base_id
 
 
 def _quantised(text: str | None) -> Quantisation | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from adaptkit.errors import Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, canonical_json
@@ -70,12 +70,22 @@ def once_more(change: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+# Built once: to build a statement takes SQLAlchemy as long as to run it.
+_NAMED = select(adapters.c.id, adapters.c.name, adapters.c.next_number, adapters.c.description)
+_BY_NAME = _NAMED.where(adapters.c.name == bindparam("name"))
+_BY_FORMER_NAME = _NAMED.join(redirects, redirects.c.adapter_id == adapters.c.id).where(
+    redirects.c.name == bindparam("name")
+)
+_RECORD = events.insert()
+
+
 class Named(NamedTuple):
     """An adapter's row."""
 
     id: int
     name: str
     next_number: int
+    description: str = ""
 
 
 class Transactions:
@@ -161,15 +171,11 @@ class Transactions:
 
     @staticmethod
     def _known(connection: Connection, name: str) -> Named | None:
-        query = select(adapters.c.id, adapters.c.name, adapters.c.next_number)
-        former = query.join(redirects, redirects.c.adapter_id == adapters.c.id).where(
-            redirects.c.name == name
-        )
         row = (
-            connection.execute(query.where(adapters.c.name == name)).first()
-            or connection.execute(former).first()
+            connection.execute(_BY_NAME, {"name": name}).first()
+            or connection.execute(_BY_FORMER_NAME, {"name": name}).first()
         )
-        return None if row is None else Named(row.id, row.name, row.next_number)
+        return None if row is None else Named(*row)
 
     @staticmethod
     def _check_case(connection: Connection, name: str, of: int | None = None) -> None:
@@ -211,7 +217,7 @@ class Transactions:
         return found[0]
 
     def _version_id(self, connection: Connection, name: str, number: int) -> int:
-        adapter_id, name, _ = self._adapter(connection, name)
+        adapter_id, name, *_ = self._adapter(connection, name)
         query = select(versions.c.id).where(
             versions.c.adapter_id == adapter_id, versions.c.number == number, LIVE
         )
@@ -326,13 +332,14 @@ class Transactions:
 
     def _record(self, connection: Connection, event: Event) -> None:
         connection.execute(
-            events.insert().values(
-                verb=event.verb,
-                subject=event.subject,
-                digest=event.digest,
-                detail=canonical_json(dict(event.detail)),
-                when=event.when or self._now(),
-                author=event.author,
-                actor=event.actor,
-            )
+            _RECORD,
+            {
+                "verb": event.verb,
+                "subject": event.subject,
+                "digest": event.digest,
+                "detail": canonical_json(dict(event.detail)),
+                "when": event.when or self._now(),
+                "author": event.author,
+                "actor": event.actor,
+            },
         )

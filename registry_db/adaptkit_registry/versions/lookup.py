@@ -45,7 +45,7 @@ class Lookup(Transactions):
     ) -> Version:
         """One live version: by number, alias or digest prefix, else the highest number."""
         with self._reading() as connection:
-            adapter_id, name, _ = self._adapter(connection, name)
+            adapter_id, name, *_ = self._adapter(connection, name)
             query = (
                 version_query()
                 .where(versions.c.adapter_id == adapter_id, LIVE)
