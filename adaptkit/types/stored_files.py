@@ -18,7 +18,7 @@ from adaptkit.types.schema import Digest, Name, Text  # noqa: TC001  (msgspec re
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Rows = set[tuple[str, int, str]]  # path, size, sha256
+Rows = list[tuple[str, int, str]]  # path, size, sha256
 
 # What `check_manifest` asks of types, ranges and lengths, and no field that is unknown, so that all values are typed.
 # Half a surrogate pair and a NUL can only be written by an escape, and texts with escapes are not read.
@@ -91,10 +91,12 @@ def reader() -> Callable[[str], tuple[str, Rows] | None]:
             return None
         if found.schema != MANIFEST_SCHEMA:
             return None
-        files = sorted([(f.path, f.size, f.sha256) for f in found.files])
-        listed = ",".join([f'["{path}",{size},"{sha}"]' for path, size, sha in files])
+        files = [(f.path, f.size, f.sha256) for f in found.files]
+        listed = ",".join([f'["{path}",{size},"{sha}"]' for path, size, sha in sorted(files)])
         if found.digest != "sha256:" + sha256(f"[{listed}]".encode()).hexdigest():
             return None
-        return found.digest, {*files, *((f.path, f.size, f.sha256) for f in found.extras)}
+        for f in found.extras:
+            files.append((f.path, f.size, f.sha256))  # noqa: PERF401  (mostly there are none)
+        return found.digest, files
 
     return read

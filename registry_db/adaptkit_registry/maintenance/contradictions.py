@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text
 
@@ -28,11 +28,13 @@ from adaptkit_registry.database.transactions import Transactions
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection, Select
 
     from adaptkit.types.stored_files import Rows
 
-_CUTS = ("", *(f"sha256:{digit}" for digit in "123456789abcdef"), "t")
+_AT_ONCE = 200_000  # artifacts; of more a part at a time, so that memory is bounded
+_CUTS = tuple(f"sha256:{digit}" for digit in "123456789abcdef")
+_CACHE = 256 * 1024  # KiB: the index of a table is compared with it in no order
 
 
 class Contradictions(Transactions):
@@ -40,10 +42,12 @@ class Contradictions(Transactions):
 
     def problems(self) -> list[str]:
         """One line for each contradiction in the database."""
-        with ThreadPoolExecutor(1) as pool:  # SQLite works outside the interpreter's lock
-            damage = pool.submit(self._damage)
+        if self._absent is not None or self._engine.dialect.name != "sqlite":
+            return self._contradictions()
+        with ThreadPoolExecutor(2) as pool:  # SQLite works outside the interpreter's lock
+            damage, others = pool.submit(self._damage), pool.submit(self._dangling)
             found = self._contradictions()
-            return damage.result() + found
+            return damage.result() + others.result() + found
 
     def rebuild_indexes(self) -> list[str]:
         """Make the indexes of texts anew that do not hold what the tables say; returns their names."""
@@ -58,20 +62,22 @@ class Contradictions(Transactions):
     def _damage(self) -> list[str]:
         """What SQLite itself says of its file."""
         with self._reading() as connection:
-            if connection.dialect.name != "sqlite":
-                return []
+            usual = connection.exec_driver_sql("PRAGMA cache_size").scalar()
+            connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE}")
             report = connection.execute(text("PRAGMA integrity_check")).scalars().all()
-            problems = [f"SQLite's integrity check says: {line}" for line in report if line != "ok"]
-            problems += [
-                f"a row of {row[0]} points at a row of {row[2]} that does not exist"
-                for row in connection.execute(text("PRAGMA foreign_key_check"))
-            ]
-        return problems + self._stale()
+            connection.exec_driver_sql(f"PRAGMA cache_size = {usual}")
+        return [f"SQLite's integrity check says: {line}" for line in report if line != "ok"]
+
+    def _dangling(self) -> list[str]:
+        """Rows that point nowhere, and indexes of texts that are stale."""
+        with self._reading() as connection:
+            pointing = connection.execute(text("PRAGMA foreign_key_check")).all()
+        return [
+            f"a row of {row[0]} points at a row of {row[2]} that does not exist" for row in pointing
+        ] + self._stale()
 
     def _stale(self) -> list[str]:
         """Which indexes of texts are stale; SQLite looks only for those who may write."""
-        if self._absent is not None:
-            return []
         try:
             with database_errors(self._engine.url), to_write(self._engine).begin() as connection:
                 stale = stale_indexes(connection)
@@ -122,26 +128,38 @@ class Contradictions(Transactions):
 def _artifact_problems(connection: Connection) -> Iterator[str]:
     """Manifests that cannot be read, or do not agree with the rows of their files."""
     read = reader()
-    for start, end in pairwise((*_CUTS, None)):  # a part at a time, so that memory is bounded
-        query = select(artifacts.c.digest, artifacts.c.manifest)
-        listing = select(files.c.digest, files.c.path, files.c.size, files.c.sha256)
-        some, listed = (
-            connection.execute(
-                all_of.where(column >= start)
-                if end is None
-                else all_of.where(column >= start, column < end)
-            )
-            for all_of, column in ((query, artifacts.c.digest), (listing, files.c.digest))
-        )
+    manifests = select(artifacts.c.digest, artifacts.c.manifest)
+    listing = select(files.c.digest, files.c.path, files.c.size, files.c.sha256)
+    known = connection.execute(select(func.count()).select_from(artifacts)).scalar() or 0
+    cuts = _CUTS if known > _AT_ONCE else ()
+    edges: list[str | None] = [None, *cuts, None]
+    for start, end in pairwise(edges):
         rows: dict[str, Rows] = {}
-        for digest, *row in listed:
-            rows.setdefault(digest, set()).add(tuple(row))
-        for digest, stored in some:
-            if read(stored) != (digest, rows.get(digest, set())):
-                yield from _problem(digest, stored, rows.get(digest, set()))
+        for digest, path, size, sha256 in connection.execute(
+            _between(listing, files.c.digest, start, end)
+        ):
+            row = (path, size, sha256)
+            if digest in rows:
+                rows[digest].append(row)
+            else:
+                rows[digest] = [row]
+        for digest, stored in connection.execute(
+            _between(manifests, artifacts.c.digest, start, end)
+        ):
+            listed = rows.get(digest, [])
+            if read(stored) != (digest, listed):
+                yield from _problem(digest, stored, set(listed))
 
 
-def _problem(digest: str, stored: str, listed: Rows) -> Iterator[str]:
+def _between(
+    query: Select[Any], digest: ColumnElement[str], start: str | None, end: str | None
+) -> Select[Any]:
+    """Only digests from `start` to before `end`; by their index, so that all of them are not asked for so."""
+    query = query if start is None else query.where(digest >= start)
+    return query if end is None else query.where(digest < end)
+
+
+def _problem(digest: str, stored: str, listed: set[tuple[str, int, str]]) -> Iterator[str]:
     try:
         manifest = Manifest.from_json(json.loads(stored))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
