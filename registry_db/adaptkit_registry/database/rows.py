@@ -38,12 +38,21 @@ if TYPE_CHECKING:
 
 LIVE = versions.c.deleted.is_(None)
 _other = versions.alias()
+_live_of_adapter = (_other.c.adapter_id == adapters.c.id) & _other.c.deleted.is_(None)
 HIGHEST = versions.c.number == (
-    select(func.max(_other.c.number))
-    .where(_other.c.adapter_id == adapters.c.id, _other.c.deleted.is_(None))
-    .scalar_subquery()
+    select(func.max(_other.c.number)).where(_live_of_adapter).scalar_subquery()
 )
-"""Of a live version: its adapter has none of a higher number. For each adapter one look into an index."""
+"""Of a live version: its adapter has none of a higher number. One look into an index for each version."""
+HIGHEST_OF_ALL = versions.c.id.in_(
+    select(
+        select(_other.c.id)
+        .where(_live_of_adapter)
+        .order_by(_other.c.number.desc())
+        .limit(1)
+        .scalar_subquery()
+    ).select_from(adapters)
+)
+"""The same, by one look for each adapter that there is."""
 _MANY = 500
 _NAMED, _TAGGED, _MEASURED = range(3)
 _IDS: BindParameter[Sequence[int]] = bindparam("ids", expanding=True)

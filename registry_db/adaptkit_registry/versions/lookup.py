@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from adaptkit.errors import BadReference, NotFound
-from adaptkit_registry.database.rows import HIGHEST, LIVE, read_versions, version_query
+from adaptkit_registry.database.rows import (
+    HIGHEST,
+    HIGHEST_OF_ALL,
+    LIVE,
+    read_versions,
+    version_query,
+)
 from adaptkit_registry.database.schema import adapters, aliases, versions
 from adaptkit_registry.database.transactions import Transactions
 from adaptkit_registry.versions.search import filtered, starts
@@ -16,9 +22,11 @@ from adaptkit_registry.versions.words import narrowed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Select
-
     from adaptkit.types import Version
+
+
+_FEW = ("name", "digest", "level_values", "base_name", "fitting", "tag", "figures")
+"""Filters that have an index, and leave few versions."""
 
 
 class Lookup(Transactions):
@@ -85,18 +93,19 @@ class Lookup(Transactions):
 
     def versions(self, **filters: Any) -> list[Version]:
         """All live versions by name and number; filters are those of `search.filtered`."""
-        return self._search(version_query(), filters)
+        return self._search(filters)
 
     def latest_versions(self, **filters: Any) -> list[Version]:
         """The highest live version of each name; filters as for `versions`."""
-        return self._search(version_query().where(HIGHEST), filters, latest=True)
+        return self._search(filters, latest=True)
 
-    def _search(
-        self, query: Select[tuple[object, ...]], filters: dict[str, Any], *, latest: bool = False
-    ) -> list[Version]:
-        query = filtered(query.where(LIVE), **filters)
+    def _search(self, filters: dict[str, Any], *, latest: bool = False) -> list[Version]:
+        everything = filtered(version_query().where(LIVE), **filters)
         with self._reading() as connection:
-            query = narrowed(connection, query, filters.get("words", ()), latest=latest)
+            query = narrowed(connection, everything, filters.get("words", ()), latest=latest)
+            if latest:
+                few = query is not everything or any(map(filters.get, _FEW))
+                query = query.where(HIGHEST if few else HIGHEST_OF_ALL)
             return read_versions(connection, query.order_by(adapters.c.name, versions.c.number))
 
 
