@@ -10,10 +10,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, ValidationError, field
 
 from adaptkit.types.convert import convert
+from adaptkit.types.limits import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME
 
-LARGEST_NUMBER = 999_999_999  # of a version: as many digits as a reference may have
-LONGEST_MESSAGE = 10_000  # bytes
-LONGEST_NAME = 200  # of an adapter, and of an author
 _DEEPEST = 64  # lists and objects in each other
 _LONGEST = 100_000  # characters of any text, such as a recipe's
 _LARGEST = 2**63

@@ -11,7 +11,6 @@ from sqlalchemy import func, select, text
 
 from adaptkit.errors import RegistryError
 from adaptkit.types import Manifest
-from adaptkit.types.stored_files import reader
 from adaptkit_registry.database.driver_errors import database_errors
 from adaptkit_registry.database.engine import to_write
 from adaptkit_registry.database.indexes import rebuild_index, stale_indexes
@@ -127,6 +126,8 @@ class Contradictions(Transactions):
 
 def _artifact_problems(connection: Connection) -> Iterator[str]:
     """Manifests that cannot be read, or do not agree with the rows of their files."""
+    from adaptkit.types.stored_files import reader  # what it decodes takes time to define
+
     read = reader()
     manifests = select(artifacts.c.digest, artifacts.c.manifest)
     listing = select(files.c.digest, files.c.path, files.c.size, files.c.sha256)
