@@ -50,9 +50,10 @@ bench: .venv/.test
 	$(PY) benchmarks/executors.py
 	$(PY) benchmarks/experts.py
 
-# A 7B layout: 15 GB of room below TMPDIR, minutes.
+# A 7B layout: 15 GB of room below TMPDIR, minutes; a registry of a million versions: 3 GB.
 bench-large: .venv/.test
 	$(PY) benchmarks/large.py
+	$(PY) benchmarks/registry.py --large
 
 docs: .venv/.lint
 	$(PY) -m cogapp -r -I docs docs/*.md README.md

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from json import dumps
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ _VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 def _vllm(version: Version, path: Path) -> str:
     """Options of `vllm serve` (https://docs.vllm.ai/en/latest/features/lora.html)."""
     enough = next((rank for rank in _VLLM_RANKS if rank >= (version.rank or 0)), version.rank)
+    import shlex
+
     rank = f" --max-lora-rank {enough}" if version.rank else ""
     name = f"{version.name.replace('/', '-')}-{version.number}"
     return f"--enable-lora{rank} --lora-modules {name}={shlex.quote(str(path))}"

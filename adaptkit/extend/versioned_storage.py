@@ -18,7 +18,7 @@ from adaptkit.extend.artifact_files import LARGEST_MANIFEST, MANIFEST
 from adaptkit.io.progress.progress import no_progress
 from adaptkit.io.safe_paths import check_paths
 from adaptkit.types import PlacedVersion, Receipt
-from adaptkit.types.schema import LARGEST_NUMBER
+from adaptkit.types.limits import LARGEST_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

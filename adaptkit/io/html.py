@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +10,8 @@ if TYPE_CHECKING:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
     """A table whose texts are escaped."""
+    from html import escape  # with all named characters: 1.5 ms in every command
+
     parts = ["<table>"]
     if caption:
         parts.append(f"<caption>{escape(caption)}</caption>")

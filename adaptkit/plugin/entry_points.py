@@ -72,11 +72,18 @@ def installed(group: str, path: Sequence[str] | None = None) -> list[EntryPoint]
             continue
         seen.add(project)
         try:
-            text = (folder / name / "entry_points.txt").read_text("utf-8")
+            text = _text(folder, f"{name}/entry_points.txt")
         except (OSError, KeyError, ValueError):  # it has none, or what it has is no text
             continue
         found += _points(text, group, folder / name)
     return found
+
+
+def _text(folder: Folder, name: str) -> str:
+    if not isinstance(folder, Path):
+        return (folder / name).read_text("utf-8")
+    with open(f"{folder}/{name}", encoding="utf-8") as file:  # noqa: PTH123  (half the time of a Path per file)
+        return file.read()
 
 
 def _points(text: str, group: str, metadata: Folder) -> Iterator[EntryPoint]:

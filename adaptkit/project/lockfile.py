@@ -21,7 +21,7 @@ from adaptkit.io.toml_file import line_of
 from adaptkit.project.requirements import LOCK, PROJECT, parse_toml, read_text
 from adaptkit.refs import check_name
 from adaptkit.types import BaseIdentity, Level, digest_of
-from adaptkit.types.schema import LARGEST_NUMBER
+from adaptkit.types.limits import LARGEST_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, BadReference, Corrupt, NotFound
 from adaptkit.extend.versioned_storage import VersionedStorage
-from adaptkit.types.schema import LARGEST_NUMBER
+from adaptkit.types.limits import LARGEST_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from html import escape
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from adaptkit.types.base_identity import (
@@ -233,6 +232,8 @@ class Version:
 
     def _repr_html_(self) -> str:
         """One table, for notebooks."""
+        from html import escape
+
         shown = {
             "version": self.ref,
             "digest": self.digest,

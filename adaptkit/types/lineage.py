@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,5 +37,7 @@ class Lineage:
             self._item(parent.digest, f"{parent.weight:g} × ", above | {digest})
             for parent in (() if digest in above else self.parents.get(digest, ()))
         )
+        from html import escape
+
         text = f"{weight}{escape(self._label(digest))}"
         return f"<li>{text}{f'<ul>{inner}</ul>' if inner else ''}</li>"

@@ -5,18 +5,13 @@ Whoever may write to a place writes these files, so every one of them is checked
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct, ValidationError, field
 
-from adaptkit.types.convert import convert, decoder
+from adaptkit.types.convert import convert
+from adaptkit.types.limits import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME
 
-if TYPE_CHECKING:
-    from msgspec.json import Decoder
-
-LARGEST_NUMBER = 999_999_999  # of a version: as many digits as a reference may have
-LONGEST_MESSAGE = 10_000  # bytes
-LONGEST_NAME = 200  # of an adapter, and of an author
 _DEEPEST = 64  # lists and objects in each other
 _LONGEST = 100_000  # characters of any text, such as a recipe's
 _LARGEST = 2**63
@@ -103,11 +98,6 @@ class _Placed(Struct):
 def check_manifest(data: Any) -> None:
     """Refuse a manifest with a field of a wrong type or size; `ValueError` names the field."""
     _check(data, _Manifest)
-
-
-def manifest_decoder() -> Decoder[_Manifest]:
-    """A decoder of texts with the types and sizes of `check_manifest`, not what that says of single values."""
-    return decoder(_Manifest)
 
 
 def check_placed(data: Any) -> None:

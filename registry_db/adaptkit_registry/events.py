@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import or_, select
 
 from adaptkit.types import Event
-from adaptkit_registry.schema import events
-from adaptkit_registry.transactions import Transactions, once_more
+from adaptkit_registry.database.schema import events
+from adaptkit_registry.database.transactions import Transactions, once_more
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,9 +8,9 @@ from sqlalchemy import func, select
 
 from adaptkit.errors import Conflict, NotFound
 from adaptkit.types import BaseIdentity, Event, digest_of
-from adaptkit_registry.rows import LIVE, read_bases, write_base
-from adaptkit_registry.schema import artifacts, base_names, bases, pairs, versions
-from adaptkit_registry.transactions import Transactions, once_more
+from adaptkit_registry.database.rows import LIVE, read_bases, write_base
+from adaptkit_registry.database.schema import artifacts, base_names, bases, pairs, versions
+from adaptkit_registry.database.transactions import Transactions, once_more
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from adaptkit.types import Event, Placement
-from adaptkit_registry.schema import placements, versions
-from adaptkit_registry.transactions import Transactions, once_more
+from adaptkit_registry.database.schema import placements, versions
+from adaptkit_registry.database.transactions import Transactions, once_more
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

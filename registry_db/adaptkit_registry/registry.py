@@ -3,44 +3,80 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, or_, select
 
-from adaptkit.errors import BadReference, Conflict, NotFound, Refused
-from adaptkit.types import AliasMove, Event, Manifest
-from adaptkit_registry.corrections import Corrections
-from adaptkit_registry.events import Events
-from adaptkit_registry.export_import import ExportImport
-from adaptkit_registry.known_bases import KnownBases
-from adaptkit_registry.limits import check_texts, granted
-from adaptkit_registry.lineage import LineageQueries
-from adaptkit_registry.maintenance import Maintenance
-from adaptkit_registry.names import Names
-from adaptkit_registry.placements import Placements
-from adaptkit_registry.rows import LIVE, read_versions, version_query, write_artifact
-from adaptkit_registry.schema import (
+from adaptkit.errors import Conflict, NotFound, Refused
+from adaptkit.types import AliasMove, Event, Manifest, Version
+from adaptkit_registry.database.rows import (
+    LIVE,
+    read_bases,
+    read_versions,
+    version_query,
+    write_artifact,
+)
+from adaptkit_registry.database.schema import (
     adapters,
     alias_moves,
-    aliases,
     artifacts,
     events,
     redirects,
     versions,
 )
-from adaptkit_registry.search import filtered, starts
-from adaptkit_registry.transactions import ANY, once_more
+from adaptkit_registry.database.transactions import ANY, once_more
+from adaptkit_registry.events import Events
+from adaptkit_registry.exchange.export_import import ExportImport
+from adaptkit_registry.known_bases import KnownBases
+from adaptkit_registry.maintenance.contradictions import Contradictions
+from adaptkit_registry.maintenance.garbage import Garbage
+from adaptkit_registry.maintenance.statistics import Statistics
+from adaptkit_registry.placements import Placements
+from adaptkit_registry.versions.corrections import Corrections
+from adaptkit_registry.versions.limits import check_texts, granted
+from adaptkit_registry.versions.lineage import LineageQueries
+from adaptkit_registry.versions.lookup import Lookup
+from adaptkit_registry.versions.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
-    from adaptkit.types import Version
+
+# Built once: to build a statement takes SQLAlchemy as long as to run it.
+_LATEST = (
+    select(versions.c.number, versions.c.digest)
+    .where(versions.c.adapter_id == bindparam("adapter_id"), LIVE)
+    .order_by(versions.c.number.desc())
+    .limit(1)
+)
+_HELD = (
+    select(versions.c.number)
+    .where(
+        versions.c.adapter_id == bindparam("adapter_id"),
+        versions.c.digest == bindparam("digest"),
+        LIVE,
+    )
+    .order_by(versions.c.number.desc())
+    .limit(1)
+)
+_INSERT = versions.insert()
+_COUNT = adapters.update().where(adapters.c.id == bindparam("adapter"))
 
 
 class Registry(
-    Names, LineageQueries, KnownBases, Placements, Events, Maintenance, ExportImport, Corrections
+    Lookup,
+    Names,
+    LineageQueries,
+    KnownBases,
+    Placements,
+    Events,
+    Garbage,
+    Statistics,
+    Contradictions,
+    ExportImport,
+    Corrections,
 ):
     """Adapters, versions, aliases, bases, lineage, placements and events in one database."""
 
@@ -67,47 +103,57 @@ class Registry(
         actor = author if actor is None else actor
         check_texts(f"{name}: a version", message=message, author=author)
         with self._writing() as connection:
-            adapter_id, name, next_number = self._adapter(connection, name, create=True)
-            live = (
-                version_query()
-                .where(versions.c.adapter_id == adapter_id, LIVE)
-                .order_by(versions.c.number.desc())
+            adapter_id, name, next_number, description = self._adapter(
+                connection, name, create=True
             )
-            latest = next(iter(read_versions(connection, live.limit(1))), None)
-            held = live.where(versions.c.digest == manifest.digest).limit(1)
-            same = latest if latest is not None and latest.digest == manifest.digest else None
-            if same is None and origin in {"pulled", "rebuilt"}:
-                same = next(iter(read_versions(connection, held)), None)
+            latest = connection.execute(_LATEST, {"adapter_id": adapter_id}).first()
+            same = latest.number if latest and latest.digest == manifest.digest else None
+            if same is None and latest and origin in {"pulled", "rebuilt"}:
+                of_digest = {"adapter_id": adapter_id, "digest": manifest.digest}
+                same = connection.execute(_HELD, of_digest).scalar()
+            added = None
             if same is None:
-                if latest is not None and admit is not None:
-                    admit(latest)
+                if latest and admit is not None:
+                    admit(self._one(connection, name, latest.number))
                 number = granted(name, number, next_number)
-                write_artifact(connection, manifest)
-                connection.execute(
-                    versions.insert().values(
-                        adapter_id=adapter_id,
-                        number=number,
-                        digest=manifest.digest,
-                        message=message,
-                        author=author,
-                        origin=origin,
-                        created=self._now(),
-                    )
+                base_id = write_artifact(connection, manifest)
+                added = Version(
+                    name,
+                    number,
+                    manifest.digest,
+                    manifest.method,
+                    manifest.rank,
+                    read_bases(connection, [base_id])[base_id],
+                    self._now(),
+                    author,
+                    message,
+                    origin,
+                    description=description,
                 )
                 connection.execute(
-                    adapters.update()
-                    .where(adapters.c.id == adapter_id)
-                    .values(next_number=number + 1)
+                    _INSERT,
+                    {
+                        "adapter_id": adapter_id,
+                        "number": number,
+                        "digest": manifest.digest,
+                        "message": message,
+                        "author": author,
+                        "origin": origin,
+                        "created": added.created,
+                    },
                 )
+                connection.execute(_COUNT, {"adapter": adapter_id, "next_number": number + 1})
                 self._record(
                     connection,
                     Event(origin, f"{name}@{number}", manifest.digest, author=author, actor=actor),
                 )
             else:
-                number = same.number
+                number = same
             if alias is not None:
                 self._point(connection, adapter_id, name, alias, number, ANY, actor)
-            return self._one(connection, name, number), same is None
+            if added is None or alias is not None:
+                return self._one(connection, name, number), added is not None
+            return added, True
 
     def check_addition(
         self, name: str, digest: str, admit: Callable[[Version], None] | None = None
@@ -125,84 +171,6 @@ class Registry(
             latest = next(iter(read_versions(connection, query)), None)
         if latest is not None and latest.digest != digest:
             admit(latest)
-
-    def refs_of(self, digest: str) -> tuple[str, ...]:
-        """What the live versions of a digest are called, oldest first."""
-        query = (
-            select(adapters.c.name, versions.c.number)
-            .join(adapters, adapters.c.id == versions.c.adapter_id)
-            .where(versions.c.digest == digest, LIVE)
-            .order_by(versions.c.id)
-        )
-        with self._reading() as connection:
-            return tuple(f"{name}@{number}" for name, number in connection.execute(query))
-
-    def version(
-        self,
-        name: str,
-        *,
-        number: int | None = None,
-        alias: str | None = None,
-        digest: str | None = None,
-    ) -> Version:
-        """One live version: by number, alias or digest prefix, else the highest number."""
-        with self._reading() as connection:
-            adapter_id, name, _ = self._adapter(connection, name)
-            query = (
-                version_query()
-                .where(versions.c.adapter_id == adapter_id, LIVE)
-                .order_by(versions.c.number.desc())
-            )
-            if number is not None:
-                query = query.where(versions.c.number == number)
-            elif alias is not None:
-                query = query.join(aliases, aliases.c.version_id == versions.c.id).where(
-                    aliases.c.adapter_id == adapter_id, aliases.c.alias == alias
-                )
-            elif digest is not None:
-                query = query.where(starts(versions.c.digest, digest))
-                found = read_versions(connection, query)
-                if len({version.digest for version in found}) > 1:
-                    raise _ambiguous(digest, found)
-            found = read_versions(connection, query.limit(1))
-            if not found:
-                raise self._missing(connection, adapter_id, name, number, alias, digest)
-            return found[0]
-
-    def find_digest(self, prefix: str) -> tuple[Version, ...]:
-        """Every live version of the one digest that starts so, oldest first."""
-        with self._reading() as connection:
-            query = version_query().where(starts(versions.c.digest, prefix), LIVE)
-            found = read_versions(connection, query.order_by(versions.c.id))
-        if not found:
-            raise NotFound(
-                "artifact with digest",
-                prefix,
-                (),
-                fix="adaptkit list --all --json shows the digests",
-            )
-        if len({version.digest for version in found}) > 1:
-            raise _ambiguous(prefix, found)
-        return tuple(found)
-
-    def versions(self, **filters: Any) -> list[Version]:
-        """All live versions by name and number; filters are those of `search.filtered`."""
-        return self._list(filtered(version_query(), **filters))
-
-    def latest_versions(self, **filters: Any) -> list[Version]:
-        """The highest live version of each name; filters as for `versions`."""
-        highest = (
-            select(versions.c.adapter_id, func.max(versions.c.number).label("number"))
-            .where(LIVE)
-            .group_by(versions.c.adapter_id)
-            .subquery()
-        )
-        query = version_query().join(
-            highest,
-            (highest.c.adapter_id == versions.c.adapter_id)
-            & (highest.c.number == versions.c.number),
-        )
-        return self._list(filtered(query, **filters))
 
     def names(self) -> tuple[str, ...]:
         """Every name that has a live version, sorted."""
@@ -293,7 +261,7 @@ class Registry(
     def restore(self, name: str, number: int, *, author: str = "") -> Version:
         """Out of the trash, under the number it had."""
         with self._writing() as connection:
-            adapter_id, name, _ = self._adapter(connection, name)
+            adapter_id, name, *_ = self._adapter(connection, name)
             gone = (versions.c.adapter_id == adapter_id) & versions.c.deleted.is_not(None)
             if not connection.execute(
                 versions.update().where(gone, versions.c.number == number).values(deleted=None)
@@ -307,13 +275,13 @@ class Registry(
 
     def trash(self) -> list[Version]:
         """What `restore` can bring back."""
-        return self._list(version_query().where(versions.c.deleted.is_not(None)), live=False)
+        return self._list(version_query().where(versions.c.deleted.is_not(None)))
 
     @once_more
     def rename(self, old: str, new: str, *, author: str = "") -> str:
         """Another name for an adapter; the old one leads to it from now on. Returns the name it had."""
         with self._writing() as connection:
-            adapter_id, name, _ = self._adapter(connection, old)
+            adapter_id, name, *_ = self._adapter(connection, old)
             if name == new:
                 return name
             former = select(redirects.c.adapter_id).where(redirects.c.name == new)
@@ -353,7 +321,7 @@ class Registry(
     ) -> AliasMove:
         """Compare-and-swap: `Conflict` unless the alias points at `expect` (None: nowhere; ANY: do not ask)."""
         with self._writing() as connection:
-            adapter_id, name, _ = self._adapter(connection, name)
+            adapter_id, name, *_ = self._adapter(connection, name)
             return self._point(
                 connection, adapter_id, name, alias, number, expect, author, rollback=rollback
             )
@@ -366,7 +334,7 @@ class Registry(
     def alias_history(self, name: str, alias: str | None = None) -> tuple[AliasMove, ...]:
         """The moves of a name's aliases, oldest first."""
         with self._reading() as connection:
-            adapter_id, name, _ = self._adapter(connection, name)
+            adapter_id, name, *_ = self._adapter(connection, name)
             query = (
                 select(alias_moves)
                 .where(alias_moves.c.adapter_id == adapter_id)
@@ -390,10 +358,3 @@ class Registry(
             events.c.verb == "alias-moved", subject, events.c.detail.contains('"rollback":true')
         )
         return {(r.subject.rpartition("@")[2], r.when) for r in connection.execute(query)}
-
-
-def _ambiguous(prefix: str, found: Sequence[Version]) -> BadReference:
-    listed = ", ".join(f"{v.ref} is {v.digest[:23]}…" for v in found[:4])
-    return BadReference(
-        f"'{prefix}' is the start of several digests", why=listed, fix="type more digits"
-    )

@@ -1,4 +1,4 @@
-"""adaptkit_registry.engine: first openings at once, kills, locks, and the errors for what is not a registry."""
+"""adaptkit_registry.database.engine: first openings at once, kills, locks, and the errors for what is not a registry."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from concurrency import FORK, at_once, killed
 
 from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, RegistryTooNew
 from adaptkit_registry import Registry
+from adaptkit_registry.database.indexes import INDEXES
 
 TABLES = {
     "about",
@@ -48,11 +49,11 @@ def _is_sound(path):
     """What a usable registry is: whole, foreign keys kept, every table, WAL, and one schema revision."""
     assert _sql(path, "PRAGMA integrity_check") == [("ok",)]
     assert _sql(path, "PRAGMA foreign_key_check") == []
-    assert {
-        name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type='table'")
-    } == TABLES
+    names = {name for (name,) in _sql(path, "SELECT name FROM sqlite_master WHERE type='table'")}
+    assert {name for name in names if not name.startswith(INDEXES)} == TABLES
+    assert names >= set(INDEXES)
     assert _sql(path, "PRAGMA journal_mode") == [("wal",)]
-    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0004",)]
+    assert _sql(path, "SELECT version_num FROM alembic_version") == [("0005",)]
 
 
 @pytest.fixture
@@ -195,6 +196,7 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path, rounds):
         assert _sql(path, "PRAGMA integrity_check") == [("ok",)]
         assert _sql(path, "PRAGMA foreign_key_check") == []
         with Registry.open(path) as registry:
+            assert registry.problems() == []
             found = registry.versions(name="naval")
             numbers = [version.number for version in found]
             assert numbers == list(range(1, len(numbers) + 1))
@@ -254,7 +256,7 @@ def test_a_newer_schema_is_refused_and_left_alone(database):
     with closing(sqlite3.connect(database)) as other, other:
         other.execute("UPDATE alembic_version SET version_num = '0999'")
     with pytest.raises(
-        RegistryTooNew, match="its schema is 0999, this version knows 0004"
+        RegistryTooNew, match="its schema is 0999, this version knows 0005"
     ) as caught:
         Registry.open(database)
     assert "pip install 'adaptkit-peft>=" in caught.value.fix

@@ -11,7 +11,8 @@ from concurrency import at_once
 from adaptkit.errors import AdaptkitError, BadReference, Conflict, NotFound, Refused
 from adaptkit.types import BaseIdentity, FileEntry, Level, Parent, Placement, Quantisation
 from adaptkit_registry import Registry
-from adaptkit_registry.schema import adapters
+from adaptkit_registry.database import rows
+from adaptkit_registry.database.schema import adapters
 
 SHIP = BaseIdentity("fleet/ship", (Level("as1:" + "a" * 64, True), Level("fs1:" + "f" * 64, True)))
 BOAT = BaseIdentity(
@@ -282,8 +283,9 @@ def test_versions_are_listed_by_what_is_asked(registry, filters, every, latest):
     assert [version.ref for version in registry.latest_versions(**filters)] == latest
 
 
-def test_hundreds_of_versions_carry_what_belongs_to_each(registry):
-    for i in range(230):  # more than are asked for by id
+def test_hundreds_of_versions_carry_what_belongs_to_each(registry, monkeypatch):
+    monkeypatch.setattr(rows, "_MANY", 100)  # that are asked for at a time
+    for i in range(230):
         base = BaseIdentity(f"fleet/{i}", (Level(f"fs1:{i:064}", True),))
         registry.add_version(f"a{i:03}", manifest(i, base=base), alias="prod" if i % 2 else None)
     registry.annotate("a007", 1, tags=["seven"], metrics={"loss": 7.0})

@@ -47,13 +47,16 @@ class Session:
 
     @cached_property
     def workspace(self) -> Workspace:
+        from adaptkit.plugin.entry_points import GROUP, installed
         from adaptkit.workspace import Workspace
         from adaptkit.workspace.context.home import Home
 
         home = Home.find(self.home)
         if self.asks:
             self._ask_for_trust(home)
-        return Workspace(home, self.plugins, notify=self.out.warn, watch=self.out.watch)
+        if any(entry.third_party for entry in installed(GROUP)):
+            _ = self.plugins  # one that is new is announced before anything is done
+        return Workspace(home, lambda: self.plugins, notify=self.out.warn, watch=self.out.watch)
 
     def _ask_for_trust(self, home: Home) -> None:
         """Ask once, on a terminal, whether a configuration that was only found may decide something."""

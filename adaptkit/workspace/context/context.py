@@ -17,7 +17,6 @@ from adaptkit.io.html import table
 from adaptkit.io.progress.bars import default_watch
 from adaptkit.io.progress.progress import warn_in_python
 from adaptkit.io.safe_paths import user_path
-from adaptkit.plugin.manager import Plugins
 from adaptkit.remotes.places import Places
 from adaptkit.store.content_store import Store
 from adaptkit.workspace.context.home import FOLDER, Home
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from adaptkit.io.progress.progress import Watch
+    from adaptkit.plugin.manager import Plugins
     from adaptkit.workspace.context.home import Config
     from adaptkit_registry import Registry
 
@@ -53,19 +53,25 @@ class _LazyTable(Mapping[str, str]):
         return len(self._loaded())
 
 
+def _installed() -> Plugins:
+    from adaptkit.plugin.manager import Plugins
+
+    return Plugins.from_environment()
+
+
 class Context:
     """A home and what belongs to it. Close it, or use it in a `with`."""
 
     def __init__(
         self,
         home: Home,
-        plugins: Plugins,
+        plugins: Plugins | Callable[[], Plugins],
         *,
         notify: Callable[[str], None] = warn_in_python,
         watch: Watch | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.home, self.plugins = home, plugins
+        self.home, self._plugins = home, plugins
         self.store = Store(home.store, home.spare_trees)
         self.notify, self.clock = notify, clock
         self.watch = watch or default_watch()
@@ -84,7 +90,7 @@ class Context:
         """The workspace at `home`, else `ADAPTKIT_HOME`, `.adaptkit/` upward, or user data."""
         return cls(
             Home.find(Path(home) if home is not None else None),
-            Plugins.from_environment(),
+            _installed,
             notify=notify,
             watch=watch,
             clock=clock,
@@ -139,6 +145,11 @@ class Context:
                 f"{', '.join(config.withheld)}: adaptkit trust {self.home.path.parent}"
             )
         return config
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """What is installed, looked up when something is first asked of it: `list` asks nothing."""
+        return self._plugins() if callable(self._plugins) else self._plugins
 
     @property
     def places(self) -> Places:

@@ -88,7 +88,16 @@ def check_workspace(
                 may_hold,
             )
         )
-    findings = [fsck.Finding("contradiction", text) for text in registry.problems()]
+    rebuilt = registry.rebuild_indexes() if repair else []
+    findings = [
+        fsck.Finding(
+            "contradiction",
+            f"the index '{index}' did not hold what its table says",
+            repaired="built again from the table",
+        )
+        for index in rebuilt
+    ]
+    findings += [fsck.Finding("contradiction", text) for text in registry.problems()]
     kept, blobs = kept_by_registries(context)
     findings += [*artifacts, *there, *fsck.check_orphans(context.store, kept, blobs)]
     return fsck.Checked(len(manifests), len(placements), tuple(findings))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from adaptkit_registry.schema import metadata
+from adaptkit_registry.database.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

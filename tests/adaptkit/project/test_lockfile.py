@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adaptkit.errors import BadProject
 from adaptkit.project.lockfile import Locked, lock_bytes, read_lock, write_lock
 from adaptkit.types import BaseIdentity, Level
-from adaptkit.types.schema import LARGEST_NUMBER
+from adaptkit.types.limits import LARGEST_NUMBER
 
 GOLDEN = """\
 # Written by `adaptkit lock` from adaptkit.toml. Keep it in version control; do not edit it.

@@ -31,7 +31,7 @@ def _accepted(text):
         found = Manifest.from_json(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return found.digest, {(f.path, f.size, f.sha256) for f in found.files + found.extras}
+    return found.digest, [(f.path, f.size, f.sha256) for f in found.files + found.extras]
 
 
 def test_an_ordinary_manifest_is_recognised():

@@ -198,6 +198,16 @@ def test_a_database_that_contradicts_itself_is_reported(filled):
     assert not checked.sound
 
 
+def test_a_stale_index_of_words_is_built_again_by_repair(filled):
+    with filled.registry._engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM adapter_words_data WHERE id > 10")
+    (found,) = filled.fsck().findings
+    assert "the index 'adapter_words' does not hold what its table says" in found.what
+    (repaired,) = filled.fsck(repair=True).findings
+    assert repaired.repaired == "built again from the table"
+    assert filled.fsck().findings == ()
+
+
 # ---------------------------------------------------------------- gc
 
 

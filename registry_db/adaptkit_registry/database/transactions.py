@@ -9,14 +9,20 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from adaptkit.errors import Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, canonical_json
-from adaptkit_registry.driver_errors import Overtaken, database_errors, shown
-from adaptkit_registry.engine import close_engine, empty_engine, open_engine, to_read, to_write
-from adaptkit_registry.rows import LIVE, read_versions, version_query
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.driver_errors import Overtaken, database_errors, shown
+from adaptkit_registry.database.engine import (
+    close_engine,
+    empty_engine,
+    open_engine,
+    to_read,
+    to_write,
+)
+from adaptkit_registry.database.rows import LIVE, read_versions, version_query
+from adaptkit_registry.database.schema import (
     adapters,
     alias_moves,
     aliases,
@@ -64,12 +70,22 @@ def once_more(change: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+# Built once: to build a statement takes SQLAlchemy as long as to run it.
+_NAMED = select(adapters.c.id, adapters.c.name, adapters.c.next_number, adapters.c.description)
+_BY_NAME = _NAMED.where(adapters.c.name == bindparam("name"))
+_BY_FORMER_NAME = _NAMED.join(redirects, redirects.c.adapter_id == adapters.c.id).where(
+    redirects.c.name == bindparam("name")
+)
+_RECORD = events.insert()
+
+
 class Named(NamedTuple):
     """An adapter's row."""
 
     id: int
     name: str
     next_number: int
+    description: str = ""
 
 
 class Transactions:
@@ -136,9 +152,7 @@ class Transactions:
         with database_errors(self._engine.url), to_write(self._engine).begin() as connection:
             yield connection
 
-    def _list(self, query: Select[tuple[object, ...]], *, live: bool = True) -> list[Version]:
-        if live:
-            query = query.where(LIVE)
+    def _list(self, query: Select[tuple[object, ...]]) -> list[Version]:
         with self._reading() as connection:
             return read_versions(connection, query.order_by(adapters.c.name, versions.c.number))
 
@@ -157,15 +171,11 @@ class Transactions:
 
     @staticmethod
     def _known(connection: Connection, name: str) -> Named | None:
-        query = select(adapters.c.id, adapters.c.name, adapters.c.next_number)
-        former = query.join(redirects, redirects.c.adapter_id == adapters.c.id).where(
-            redirects.c.name == name
-        )
         row = (
-            connection.execute(query.where(adapters.c.name == name)).first()
-            or connection.execute(former).first()
+            connection.execute(_BY_NAME, {"name": name}).first()
+            or connection.execute(_BY_FORMER_NAME, {"name": name}).first()
         )
-        return None if row is None else Named(row.id, row.name, row.next_number)
+        return None if row is None else Named(*row)
 
     @staticmethod
     def _check_case(connection: Connection, name: str, of: int | None = None) -> None:
@@ -207,7 +217,7 @@ class Transactions:
         return found[0]
 
     def _version_id(self, connection: Connection, name: str, number: int) -> int:
-        adapter_id, name, _ = self._adapter(connection, name)
+        adapter_id, name, *_ = self._adapter(connection, name)
         query = select(versions.c.id).where(
             versions.c.adapter_id == adapter_id, versions.c.number == number, LIVE
         )
@@ -322,13 +332,14 @@ class Transactions:
 
     def _record(self, connection: Connection, event: Event) -> None:
         connection.execute(
-            events.insert().values(
-                verb=event.verb,
-                subject=event.subject,
-                digest=event.digest,
-                detail=canonical_json(dict(event.detail)),
-                when=event.when or self._now(),
-                author=event.author,
-                actor=event.actor,
-            )
+            _RECORD,
+            {
+                "verb": event.verb,
+                "subject": event.subject,
+                "digest": event.digest,
+                "detail": canonical_json(dict(event.detail)),
+                "when": event.when or self._now(),
+                "author": event.author,
+                "actor": event.actor,
+            },
         )

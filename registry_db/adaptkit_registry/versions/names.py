@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from adaptkit.errors import NotFound
-from adaptkit_registry.rows import LIVE
-from adaptkit_registry.schema import adapters, aliases, redirects, versions
-from adaptkit_registry.transactions import Transactions
+from adaptkit_registry.database.rows import LIVE
+from adaptkit_registry.database.schema import adapters, aliases, redirects, versions
+from adaptkit_registry.database.transactions import Transactions
 
 
 class Names(Transactions):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from sqlite3 import sqlite_version
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exc
@@ -87,6 +88,12 @@ def _of_sqlite(url: URL, message: str) -> RegistryError:
     if "not a database" in low or "malformed" in low:
         return NotARegistry(
             f"{what} is not a database", why=message, fix="check --home, or restore a backup"
+        )
+    if "no such module: fts5" in low or "no such tokenizer" in low:
+        return RegistryError(
+            f"{what} needs a newer SQLite than this Python has",
+            why=f"SQLite {sqlite_version} here has no full-text index of trigrams: {message}",
+            fix="use a Python whose sqlite3 is 3.34 or newer with FTS5, as python.org, conda and uv ship it",
         )
     if "full" in low:
         return _full(what)

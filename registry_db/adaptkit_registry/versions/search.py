@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, or_, select
 
 from adaptkit.types import digest_of
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.schema import (
     adapters,
     artifacts,
     base_levels,
@@ -84,16 +84,12 @@ def filtered(
             artifacts.c.base_id.in_(select(bases.c.id).where(bases.c.key.in_(keys)))
         )
     if tag is not None:
-        query = query.where(
-            select(tags.c.tag).where(tags.c.version_id == versions.c.id, tags.c.tag == tag).exists()
-        )
+        query = query.where(versions.c.id.in_(select(tags.c.version_id).where(tags.c.tag == tag)))
     if rank is not None:
         query = query.where(_OPS[rank.op](artifacts.c.rank, rank.value))
     for figure in figures:
         right = (metrics.c.name == figure.name) & _OPS[figure.op](metrics.c.value, figure.value)
-        query = query.where(
-            select(metrics.c.name).where(metrics.c.version_id == versions.c.id, right).exists()
-        )
+        query = query.where(versions.c.id.in_(select(metrics.c.version_id).where(right)))
     for word in words:
         query = query.where(_mentions(word.lower()))
     return query

@@ -26,18 +26,19 @@ from adaptkit.errors import (
     distribution,
     install_line,
 )
-from adaptkit_registry.driver_errors import busy_timeout, database_errors, shown
-from adaptkit_registry.schema import about, metadata
+from adaptkit_registry.database.driver_errors import busy_timeout, database_errors, shown
+from adaptkit_registry.database.indexes import make_indexes
+from adaptkit_registry.database.schema import about, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
-HEAD = "0004"
+HEAD = "0005"
 WRITE = "adaptkit_write"  # execution option of transactions that will write
-_KNOWN = frozenset({"0001", "0002", "0003", HEAD})
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_KNOWN = frozenset({"0001", "0002", "0003", "0004", HEAD})
+_MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _TURN = 4151402077  # the advisory lock of a writer
 _MAGIC = b"SQLite format 3\x00"
 
@@ -58,7 +59,9 @@ def empty_engine() -> Engine:
     engine = create_engine(
         "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
-    metadata.create_all(engine)
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        make_indexes(connection)
     return engine
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adaptkit.errors import Refused
-from adaptkit.types.schema import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME
+from adaptkit.types.limits import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME
 
 _FARTHEST = 1_000_000  # a foreign number may not use up those that are left
 

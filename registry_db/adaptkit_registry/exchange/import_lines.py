@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from adaptkit.errors import Conflict, RegistryError
 from adaptkit.types import BaseIdentity, Level, Manifest, Quantisation
-from adaptkit_registry.rows import write_artifact, write_base
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.rows import write_artifact, write_base
+from adaptkit_registry.database.schema import (
     adapters,
     alias_moves,
     aliases,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from adaptkit.types import Lineage, Manifest, Parent
-from adaptkit_registry.rows import LIVE, read_versions, version_query
-from adaptkit_registry.schema import artifacts, lineage, versions
-from adaptkit_registry.transactions import Transactions
+from adaptkit_registry.database.rows import LIVE, read_versions, version_query
+from adaptkit_registry.database.schema import artifacts, lineage, versions
+from adaptkit_registry.database.transactions import Transactions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from adaptkit.errors import NotFound
 from adaptkit.types import Event, FileEntry, Manifest, canonical_json
-from adaptkit_registry.schema import artifacts, files
-from adaptkit_registry.transactions import Transactions, once_more
+from adaptkit_registry.database.schema import artifacts, files
+from adaptkit_registry.database.transactions import Transactions, once_more
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

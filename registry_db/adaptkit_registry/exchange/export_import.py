@@ -18,9 +18,8 @@ from sqlalchemy import select
 
 from adaptkit.errors import RegistryError, RegistryTooNew, install_line
 from adaptkit.types import Event, canonical_json
-from adaptkit_registry.engine import HEAD
-from adaptkit_registry.import_lines import EVENT_COLUMNS, MOVE_COLUMNS, Import
-from adaptkit_registry.schema import (
+from adaptkit_registry.database.engine import HEAD
+from adaptkit_registry.database.schema import (
     adapters,
     alias_moves,
     aliases,
@@ -36,7 +35,8 @@ from adaptkit_registry.schema import (
     tags,
     versions,
 )
-from adaptkit_registry.transactions import Transactions, once_more
+from adaptkit_registry.database.transactions import Transactions, once_more
+from adaptkit_registry.exchange.import_lines import EVENT_COLUMNS, MOVE_COLUMNS, Import
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -1,0 +1,1 @@
+"""The database itself: opening it, its tables, transactions, rows and the errors of its drivers."""

@@ -1,0 +1,1 @@
+"""The whole registry as JSON lines, out and in."""

@@ -1,0 +1,1 @@
+"""The database as a whole: what gc keeps and purges, counts, and contradictions."""

@@ -1,0 +1,1 @@
+"""What is asked of and changed in adapters and versions: names, search, lineage, corrections, limits."""
