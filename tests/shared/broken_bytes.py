@@ -121,7 +121,9 @@ def fuzz(kind, folder, examples):
     reader(whole, folder)
     seen = Counter()
 
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(broken(whole))
     def once(data):
         try:
