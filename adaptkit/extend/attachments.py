@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SIGNATURE = "application/vnd.adaptkit.signature.v1+json"
 MOMENTS = "application/vnd.adaptkit.moments.v1"
-TRAVEL = (SIGNATURE, MOMENTS)
+CORRECTION = "application/vnd.adaptkit.readme.v1"
+TRAVEL = (SIGNATURE, MOMENTS, CORRECTION)
 """The kinds that adaptkit itself attaches: they go wherever their version is mirrored to."""
 LARGEST = 4 << 20  # bytes of one file
 MOST = 64  # of one kind that are read; a place could hold any number, to exhaust its readers
