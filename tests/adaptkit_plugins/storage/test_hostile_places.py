@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from artifacts import bundle
-from hostile_server import hostile_server
 
+from adaptkit.testing.hostile_server import hostile_server
 from adaptkit_plugins.storage.file import FileBackend
 
 MOST_SECONDS, MOST_MEMORY = 20.0, 300 << 10  # kilobytes

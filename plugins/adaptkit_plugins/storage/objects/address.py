@@ -37,6 +37,8 @@ _CREDENTIALS = {
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
     "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
 }
+NOWHERE = "127.0.0.1:9"  # the port `discard`, at which nobody listens
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SOURCES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -145,6 +147,7 @@ class Address:
             "read_timeout": timedelta(seconds=60),
             "timeout": timedelta(minutes=30),
             "user_agent": "adaptkit",
+            **self._no_other_host(signs=profile is not None),
         }
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(minutes=2)}
         try:
@@ -169,6 +172,21 @@ class Address:
                 why=f"its client refuses the settings ({type(error).__name__})",
                 fix=f"check {', '.join((*self.credentials, self.endpoint_variable))}",
             ) from None
+
+    def _no_other_host(self, *, signs: bool) -> ClientConfig:
+        """Settings by which a client asks no host but the endpoint that the user named: obstore follows every redirect.
+
+        All others would be asked through a proxy that does not exist. Where the user has a proxy, that one decides; where
+        credentials come from a service, such as a cloud's metadata, it has to be asked. `signs` says that they do not.
+        """
+        host = urlsplit(self.endpoint).hostname
+        if not host or any(os.environ.get(n) or os.environ.get(n.lower()) for n in _PROXIES):
+            return {}
+        known = (*_CREDENTIALS[self.scheme], "AWS_SKIP_SIGNATURE")
+        if not signs and not any(os.environ.get(name) for name in known):
+            return {}
+        tokens = ",googleapis.com" if self.scheme == "gs" else ""
+        return {"proxy_url": f"http://{NOWHERE}", "proxy_excludes": f"{host}{tokens}"}
 
 
 def _noun(scheme: str) -> str:

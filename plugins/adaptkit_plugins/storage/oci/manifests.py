@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LARGEST = 4 << 20  # bytes, as registries have it
 _MOST_PAGES = 1000
 _MOST_NAMES = 100_000
-_LONGEST_LIST = 60.0  # seconds
+_LONGEST_LIST = 15.0  # seconds
 _MOST_REFERRERS = 64  # as many signatures of one version are read
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _TRIES = 8
