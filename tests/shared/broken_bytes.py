@@ -23,7 +23,7 @@ from adaptkit.signing.statement import Statement
 from adaptkit.types import Parent, PlacedVersion
 from adaptkit.workspace.context.config_file import parse_config
 from adaptkit.workspace.sweeps import file as sweep_file
-from adaptkit_plugins.storage.oci.images import parse as parse_image
+from adaptkit_plugins.storage.oci import images
 
 MANIFEST = manifest_bytes(
     PlacedVersion(
@@ -34,16 +34,16 @@ MANIFEST = manifest_bytes(
         "ada",
     )
 )
+PLACED = PlacedVersion(1, manifest(1), "naval", "m", "ada")
 HEADER = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
 LOCK = lock_bytes({"naval": Locked("naval", "team:naval", "naval", "sha256:" + "0" * 64, "lora")})
-INDEX = b'{"schemaVersion": 2, "manifests": [{"digest": "sha256:' + b"0" * 64 + b'", "size": 7}]}'
+INDEX = images.image(PLACED, "x").data
 CONFIG = b'author = "ada"\n[remotes]\nteam = "file:///mnt/team"\n[quotas]\nstore = "2 GB"\n'
 CARD = b"---\ntags:\n- lora\nbase_model: fleet/ship\n---\n# naval\n"
 RECIPE = b"strategy: ties\nrank: 8\nadapters:\n- ref: naval@1\n  weight: 0.5\n  modules:\n    '*.q': 1\n- medic\n"
 SWEEP = b"name: s\nsets:\n  a: {name: 'run-*'}\nsteps:\n- alias: {of: a, to: staging}\n"
 POLICY = b'[keys]\nada = "ada.pub"\n[[rules]]\nnames = ["*"]\nkeys = ["ada"]\n'
 PROJECT = b'[remotes]\nteam = "file:///t"\n[adapters]\nn = "team:n@1"\nm = {from = "team:m", version = ">=1,<5"}\n'
-PLACED = PlacedVersion(1, manifest(1), "naval", "m", "ada")
 
 
 def written(name, reader):
@@ -62,6 +62,13 @@ def header(data, folder):
     read_header(file)
 
 
+def image(data, _):
+    body = images.parse(data, "x")
+    assert isinstance(images.manifest_layer(body, "x"), str)
+    (body.get("annotations") or {}).get("x")
+    (body.get("subject") or {}).get("digest")
+
+
 PLAIN = (ValueError, KeyError, TypeError, RecursionError)  # each caller makes an error of these
 
 READERS = {
@@ -75,7 +82,7 @@ READERS = {
     "config": (CONFIG, lambda data, _: parse_config(data.decode(errors="replace")), BadToml),
     "card": (CARD, lambda data, _: read(split(data.decode(errors="replace"))[0], "x"), ()),
     "lock": (LOCK, written("adaptkit.lock", read_lock), ()),
-    "index": (INDEX, lambda data, _: parse_image(data, "x"), ()),
+    "index": (INDEX, image, ()),
     "adapter_config": (
         b'{"peft_type": "LORA", "r": 8, "target_modules": ["q"]}',
         written("adapter_config.json", lambda file: read_config(file.parent, "x")),

@@ -526,6 +526,11 @@ def test_corrupt_and_false_manifests_are_named(behind, proxy, packed):
         ("[]", "cannot be trusted"),
         ("{", "cannot be trusted"),
         ('{"layers": [{"digest": "md5:1", "size": 1}]}', "a layer has no sha256"),
+        ('{"subject": "x"}', "its annotations or its subject are no tables"),
+        ('{"layers": [{"annotations": []}]}', "its annotations or its subject are no tables"),
+        ('{"annotations": [1]}', "its annotations or its subject are no tables"),
+        ('{"layers": ["x"]}', "cannot be trusted"),
+        ('{"manifests": 5}', "cannot be trusted"),
         ("[" * 100_000, "cannot be trusted"),
         (" " * (5 << 20), "too large"),
     ):
