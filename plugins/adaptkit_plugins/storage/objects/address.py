@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from adaptkit.errors import StorageError, requires_extra
-from adaptkit.io.http.environment import check_web_address
+from adaptkit.io.http.environment import (
+    check_certificates,
+    check_label,
+    check_proxies,
+    check_secret,
+    check_web_address,
+)
 from adaptkit_plugins.storage.objects.profiles import profile_credentials
 
 if TYPE_CHECKING:
@@ -37,6 +43,14 @@ _CREDENTIALS = {
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
     "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
 }
+_LABELS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AZURE_STORAGE_ACCOUNT_NAME")
+_SECRETS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+)
 NOWHERE = "127.0.0.1:9"  # the port `discard`, at which nobody listens
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SOURCES = (
@@ -114,8 +128,14 @@ class Address:
         """The names of the variables that credentials usually come from."""
         return _CREDENTIALS[self.scheme]
 
-    def check_endpoint(self) -> None:
-        """Refuse an endpoint in the environment that is no web address; obstore would panic."""
+    def check_environment(self) -> None:
+        """Refuse what obstore would panic on: an endpoint that is no web address, a key with a line feed."""
+        for name in _LABELS:
+            check_label(self.url, name)
+        for name in _SECRETS:
+            check_secret(self.url, name)
+        check_proxies(self.url)
+        check_certificates(self.url)
         if self.endpoint:
             check_web_address(self.url, self.endpoint_variable, self.endpoint)
 
@@ -127,7 +147,7 @@ class Address:
         """The client for the bucket; obstore reads the environment. It tries `retries` times again by itself."""
         with requires_extra("s3", f"cannot open {self.url}"):
             from obstore.store import AzureStore, GCSStore, S3Store
-        self.check_endpoint()
+        self.check_environment()
         profile = profile_credentials(self.url) if self.scheme == "s3" else None
         if (
             self.scheme == "s3"

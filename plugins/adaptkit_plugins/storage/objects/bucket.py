@@ -30,6 +30,7 @@ _PIECE = 1 << 20
 _MOST_KEYS = 100_000
 _LONGEST_LIST = 15.0  # seconds
 _WRITE, _COPY = 30.0, 600.0  # seconds in which a small write, or a copy within the store, ends
+_PANICS = {"PanicException", "RustPanic"}  # what Rust's own failures are to Python
 BROKEN = "kind: Body"  # as obstore names a connection that broke in the middle
 
 
@@ -284,21 +285,21 @@ class Bucket:
                 why=f"the list is too large: {error}",
                 fix="do not trust this store, or try again while nothing else runs in this process",
             ) from None
-        except (BaseError, FileNotFoundError, ConnectionError, ValueError) as error:
+        except BaseException as error:
+            if type(error).__name__ in _PANICS:
+                raise StorageError(
+                    f"cannot {doing} {self.address.url}",
+                    why="its client broke off (a panic in obstore)",
+                    fix=f"check {self.address.endpoint_variable}, and that obstore is up to date",
+                ) from None
+            if not isinstance(error, (BaseError, FileNotFoundError, ConnectionError, ValueError)):
+                raise
             if errors.missing_key(error):
                 raise FileNotFoundError from None
             failed = errors.explain(doing, self.address, error)
             if errors.not_supported(error):
                 raise Unsupported(failed.what, why=failed.why, fix=failed.fix) from None
             raise failed from None
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # what Rust's own failures are to Python
-                raise
-            raise StorageError(
-                f"cannot {doing} {self.address.url}",
-                why="its client broke off (a panic in obstore)",
-                fix=f"check {self.address.endpoint_variable}, and that obstore is up to date",
-            ) from None
 
 
 async def _next(stream: AsyncIterator[T]) -> T | None:
