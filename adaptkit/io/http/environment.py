@@ -37,6 +37,9 @@ def check_proxies(url: str) -> None:
                 fix=f"for example {name}=http://proxy.example.org:3128, or unset it",
             )
 
+
+def check_no_proxy(url: str) -> None:
+    """Refuse a list of hosts without a proxy that httpx cannot read; other libraries read more."""
     for name in ("NO_PROXY", "no_proxy"):
         hosts = os.environ.get(name, "").split(",")
         if not all(_may_be_host(host.strip(" .*")) for host in hosts if host.strip(" .*")):
@@ -61,7 +64,7 @@ def check_certificates(url: str) -> None:
                 why=f"SSL_CERT_FILE is not a file of certificates ({type(error).__name__})",
                 fix="name a PEM file in it, or unset it",
             ) from None
-    if folder and not user_path(folder).is_dir():
+    if folder and not any(user_path(one).is_dir() for one in folder.split(os.pathsep)):
         raise StorageError(
             f"cannot open {url}",
             why="SSL_CERT_DIR is not a folder",

@@ -41,13 +41,11 @@ def send_corrected(
 ) -> None:
     """Attach the README.md of a version that a place holds with an older one; its failure is notified."""
     mine, former = readme_of(manifest), former_readmes(context, version)
-    if mine is None:
+    if mine is None or not former:
         return
     label = f"{place.url}@{number}"
     try:
         first = readme_of(place.version(number).manifest)
-        if not former and (first == mine or place.shows_card):
-            return
         there = corrections(place, number, version.digest)
         newest = there[-1].entry if there else first
         if newest == mine:

@@ -9,6 +9,7 @@ from adaptkit.errors import StorageError
 from adaptkit.io.http.environment import (
     check_certificates,
     check_label,
+    check_no_proxy,
     check_proxies,
     check_secret,
     check_token_file,
@@ -58,9 +59,9 @@ def test_a_token_with_other_letters_is_named_and_not_shown(monkeypatch):
 def test_a_list_of_hosts_without_a_proxy_that_is_none_is_named(monkeypatch, value):
     monkeypatch.setenv("NO_PROXY", value)
     with pytest.raises(StorageError, match="NO_PROXY is not a list of hosts"):
-        check_proxies("oci://h/a")
+        check_no_proxy("oci://h/a")
     monkeypatch.setenv("NO_PROXY", ".example.org,::1,10.0.0.0/8,localhost:5000,")
-    check_proxies("oci://h/a")
+    check_no_proxy("oci://h/a")
     httpx.Client().close()
 
 

@@ -13,7 +13,6 @@ from adaptkit.errors import StorageError, requires_extra
 from adaptkit.io.http.environment import (
     check_certificates,
     check_label,
-    check_proxies,
     check_secret,
     check_web_address,
 )
@@ -134,7 +133,6 @@ class Address:
             check_label(self.url, name)
         for name in _SECRETS:
             check_secret(self.url, name)
-        check_proxies(self.url)
         check_certificates(self.url)
         if self.endpoint:
             check_web_address(self.url, self.endpoint_variable, self.endpoint)
