@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 
 from adaptkit.types import (
@@ -19,6 +20,7 @@ from adaptkit.types import (
     Quantisation,
     artifact_digest,
 )
+from adaptkit.types.schema import _Manifest, _Placed
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "adaptkit.schema.json").read_text())
 CHECK = jsonschema.Draft202012Validator(SCHEMA)
@@ -100,6 +102,47 @@ def test_a_path_that_leads_elsewhere_is_not_valid(path):
     table = _manifest().to_json()
     table["files"][0]["path"] = path
     assert list(CHECK.iter_errors(table))
+
+
+BOUNDS = ("maxLength", "minimum", "maximum")
+
+
+def _bounds(schema, node, path="$"):
+    """Every length and range that a schema states, by the path of its field."""
+    if "$ref" in node:
+        node = {**schema["$defs"][node["$ref"].rpartition("/")[2]], **node}
+    found = {(path, word): node[word] for word in BOUNDS if word in node}
+    for one in node.get("anyOf", ()):
+        found |= _bounds(schema, one, path)
+    for name, one in node.get("properties", {}).items():
+        if path != "$.base.levels":  # the kinds of level stand there, too
+            found |= _bounds(schema, one, f"{path}.{name}")
+    for word in ("items", "propertyNames", "additionalProperties"):
+        if isinstance(node.get(word), dict):
+            found |= _bounds(schema, node[word], f"{path}.{word}")
+    return found
+
+
+def test_lengths_and_ranges_are_those_of_the_validation():
+    checked = {}
+    for kind in (_Manifest, _Placed):
+        made = msgspec.json.schema(kind)
+        checked |= _bounds(made, {"$ref": made["$ref"]})
+    assert _bounds(SCHEMA, SCHEMA) == checked
+
+
+@pytest.mark.parametrize("field", ["name", "author", "message", "method", "created"])
+def test_a_text_of_the_longest_length_is_valid_and_one_more_is_not(field):
+    longest = SCHEMA["properties"][field]["maxLength"]
+    full = PlacedVersion(1, _manifest(), "naval", "first", "ada").to_json()
+    for length, fits in ((longest, True), (longest + 1, False)):
+        table = {**full, field: "x" * length}
+        assert CHECK.is_valid(table) is fits
+        if fits:
+            PlacedVersion.from_json(table)
+        else:
+            with pytest.raises(ValueError, match=field):
+                PlacedVersion.from_json(table)
 
 
 def _manifest():

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 SIGNATURE = "application/vnd.adaptkit.signature.v1+json"
 MOMENTS = "application/vnd.adaptkit.moments.v1"
-TRAVEL = (SIGNATURE, MOMENTS)
+CORRECTION = "application/vnd.adaptkit.readme.v1"
+TRAVEL = (SIGNATURE, MOMENTS, CORRECTION)
 """The kinds that adaptkit itself attaches: they go wherever their version is mirrored to."""
 LARGEST = 4 << 20  # bytes of one file
+MOST_BYTES = 256 << 20  # of one kind of a version; moments of a large model take most
 MOST = 64  # of one kind that are read; a place could hold any number, to exhaust its readers
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MOMENT = re.compile(r"moments-[0-9]{2}\.safetensors")
@@ -100,6 +102,24 @@ def allowed(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and not name.endswith(".")
 
 
+class Reading:
+    """The files of all attachments of one kind to a version, of which only so much is read."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._left = label, MOST_BYTES
+
+    def took(self, data: bytes) -> bytes:
+        """The bytes of one file, which were read; `StorageError` when all take more than `MOST_BYTES`."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise StorageError(
+                f"what is attached to {self._label} cannot be read",
+                why=f"it takes more than {MOST_BYTES:,} bytes",
+                fix="do not trust who can write there",
+            )
+        return data
+
+
 def read(
     paths: Iterable[str], number: int, kind: str, read_file: Callable[[str], bytes]
 ) -> tuple[Mapping[str, bytes], ...]:
@@ -110,8 +130,9 @@ def read(
         name, _, file = path.removeprefix(root).partition("/")
         if ID.fullmatch(name) and allowed(file) and (name in attached or len(attached) < MOST):
             attached.setdefault(name, {})[file] = path
+    reading = Reading(f"v{number}")
     return tuple(
-        {file: read_file(path) for file, path in list(files.items())[:MOST]}
+        {file: reading.took(read_file(path)) for file, path in list(files.items())[:MOST]}
         for files in attached.values()
     )
 

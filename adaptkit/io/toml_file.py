@@ -60,20 +60,27 @@ def read_text(path: Path) -> str:
         raise BadToml(data[: error.start].count(b"\n") + 1, "it is not UTF-8") from error
 
 
-def parse(text: str, kind: type[T]) -> T:
-    """The text as a `kind` of msgspec.Struct; `BadToml` for everything that it does not allow."""
-    import msgspec
-
-    from adaptkit.types.convert import convert
-
+def load(text: str) -> dict[str, Any]:
+    """The tables of a text; `BadToml` when it is not TOML, nested too deeply, or holds a number of thousands of digits."""
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = _AT_LINE.search(str(error))
         line = int(found[1]) if found else text.count("\n") + 1
         raise BadToml(line, _AT_LINE.split(str(error))[0]) from error
     except RecursionError as error:
         raise BadToml(0, "it is nested too deeply") from error
+    except ValueError as error:
+        raise BadToml(0, f"a value cannot be read: {error}") from error
+
+
+def parse(text: str, kind: type[T]) -> T:
+    """The text as a `kind` of msgspec.Struct; `BadToml` for everything that it does not allow."""
+    import msgspec
+
+    from adaptkit.types.convert import convert
+
+    table = load(text)
     try:
         return convert(table, kind)
     except msgspec.ValidationError as error:

@@ -201,8 +201,10 @@ class _Reader:
             return _Value(table, line)
         if isinstance(node, yaml.SequenceNode):
             return _Value([self._value(one) for one in node.value], line)
-        loader = yaml.SafeLoader("")
-        return _Value(loader.construct_object(node), line)
+        try:
+            return _Value(yaml.SafeLoader("").construct_object(node), line)
+        except ValueError as error:  # such as the date 2026-13-45
+            raise self.wrong(line, f"a value cannot be read: {error}") from error
 
 
 def _listed(path: Path, table: Mapping[str, _Value]) -> list[_Value]:

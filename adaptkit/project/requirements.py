@@ -15,7 +15,6 @@ A person writes this file; `adaptkit.lock` beside it records the digest of each 
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from adaptkit import refs
 from adaptkit.errors import AdaptkitError, BadProject, BadReference
 from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import user_path
-from adaptkit.io.toml_file import line_of
+from adaptkit.io.toml_file import BadToml, line_of, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,7 +35,6 @@ EXAMPLE = 'for example:\n    [adapters]\n    naval = "hf://fleet/naval@3"\n    m
 _CONDITION = re.compile(r"\s*(>=|<=|!=|==|>|<|=)?\s*([1-9][0-9]{0,8})\s*")
 _BEHIND = re.compile(r"(.*?)@?\s*((?:[<>=!]=|[<>])[\s0-9<>=!,]+)")
 _MARKER = re.compile(r"(<{7}|\|{7}|={7}|>{7})(\s|$)")
-_AT_LINE = re.compile(r"\(at line (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +160,10 @@ def read_text(file: Path) -> str:
 def parse_toml(file: Path, text: str, fix: str) -> dict[str, Any]:
     """Parse TOML; `BadProject` names the line of a mistake."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        position = _AT_LINE.search(str(error))
-        line = int(position[1]) if position else text.count("\n") + 1
-        raise BadProject(
-            f"{file.name}, line {line}", why=_AT_LINE.split(str(error))[0].strip(), fix=fix
-        ) from error
+        return load(text)
+    except BadToml as error:
+        what = f"{file.name}, line {error.line}" if error.line else f"{file.name} cannot be read"
+        raise BadProject(what, why=error.why.strip(), fix=fix) from error
 
 
 def specifiers(text: str) -> SpecifierSet:

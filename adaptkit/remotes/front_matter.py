@@ -54,6 +54,8 @@ def read(front: str, label: str) -> dict[str, Any]:
         values = yaml.load(front, Loader=yaml.BaseLoader)  # noqa: S506  (it builds text, lists and tables only)
     except yaml_text.BadYaml as error:
         raise bad(error.why) from error
+    except yaml.YAMLError as error:  # such as a list as a key
+        raise bad(f"a value cannot be read: {' '.join(str(error).split())}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError
-from adaptkit.extend import Bundle, StorageBackend, attachments
+from adaptkit.extend import Bundle, StorageBackend
 from adaptkit.io.files import sha256_file
 from adaptkit.io.progress.progress import no_progress
 from adaptkit.remotes import transfer
 from adaptkit.remotes.foreign import aliases_of, examined, names_in
-from adaptkit.signing.form import BadForm
-from adaptkit.signing.signatures import KIND, Signature
+from adaptkit.remotes.mirror_attachments import carry_attachments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -202,78 +201,9 @@ def copy(
                 )
             )
         progress(1)
-    _carry_signatures(planned, numbers, folder, review, failures)
-    _carry_attachments(planned, numbers, failures)
+    carry_attachments(planned, numbers, folder, review, failures)
     aliases, remarks = _carry_aliases(planned, numbers, failures)
     return Mirrored((*planned.unchanged, *sent), aliases, tuple(failures), remarks)
-
-
-def _carry_signatures(
-    planned: Plan,
-    numbers: Mapping[str, int],
-    folder: Path,
-    review: Review,
-    failures: list[str],
-) -> None:
-    """Copy signatures to where their version went; one that is there already is not sent again.
-
-    What has not the form of a signature of this version is left out, and reported.
-    """
-    for placed in planned.listed:
-        number = numbers.get(placed.manifest.digest)
-        if number is None:
-            continue
-        label = f"{planned.source.url}@{placed.number}"
-        try:
-            signed = planned.source.attached(placed.number, KIND)
-            held = [dict(one) for one in planned.target.attached(number, KIND)] if signed else []
-            for files in signed:
-                if dict(files) in held:
-                    continue
-                try:
-                    signature = Signature.read(files)
-                except BadForm as error:
-                    failures.append(f"a signature of {label} was not copied: {error}")
-                    continue
-                if signature.statement.manifest.digest != placed.manifest.digest:
-                    failures.append(f"a signature of {label} was not copied: it is of other files")
-                    continue
-                review(planned, Bundle(placed, {}), _written(signature, folder))
-                planned.target.attach(number, KIND, signature.files)
-        except AdaptkitError as error:
-            failures.append(error.summary)
-
-
-def _carry_attachments(planned: Plan, numbers: Mapping[str, int], failures: list[str]) -> None:
-    """Copy moments to where their version went; other files under their name are reported."""
-    kind = attachments.MOMENTS
-    for placed in planned.listed:
-        number = numbers.get(placed.manifest.digest)
-        if number is None:
-            continue
-        try:
-            found = planned.source.attached(placed.number, kind)
-            there = (
-                [dict(files) for files in planned.target.attached(number, kind)] if found else []
-            )
-            for files in found:
-                if dict(files) in there:
-                    continue
-                if why := attachments.misformed_moments(files):
-                    label = f"{planned.source.url}@{placed.number}"
-                    failures.append(f"moments of {label} were not copied: {why}")
-                    continue
-                planned.target.attach(number, kind, files)
-        except AdaptkitError as error:
-            failures.append(error.summary)
-
-
-def _written(signature: Signature, folder: Path) -> Mapping[str, Path]:
-    """The files of a signature, for reviews to read."""
-    into = Path(mkdtemp(dir=folder))
-    for name, data in signature.files.items():
-        (into / name).write_bytes(data)
-    return {name: into / name for name in signature.files}
 
 
 def _carry_aliases(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit.errors import AdaptkitError, StoreError
 from adaptkit.remotes import transfer
+from adaptkit.remotes.corrected import bring_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +39,7 @@ def refetch(
                     f"{placement.place}@{placement.number} holds {placed.manifest.digest[:19]}… now"
                 )
                 continue
+            bring_back(place, placed, store, notify)
             transfer.fetch(place, placed, store)
         except AdaptkitError as error:
             failures.append(

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-_CHUNK = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
 _BUILDS = 5  # attempts to rebuild a broken tree before it is an error
 
@@ -136,13 +135,16 @@ class Store:
             atomic_write(path, canonical_json(manifest.to_json()).encode())
             return manifest
 
-    def correct(self, manifest: Manifest) -> None:
-        """Let an artifact have these extras instead, whose blobs are here: the old ones or the new, at any moment."""
+    def correct(self, manifest: Manifest, given: Mapping[str, bytes] | None = None) -> None:
+        """Let an artifact have these extras instead, given or here: the old ones or the new, at any moment."""
         with self.working():
             self.keep(manifest)
             stored = self.manifest(manifest.digest)
             for entry in manifest.extras:
+                if given and entry.path in given:
+                    self._put(given[entry.path], entry)
                 self.blob(entry.sha256)
+            self._sync(manifest.extras)
             corrected = replace(stored, extras=manifest.extras)
             path = self._manifest(manifest.digest)
             atomic_write(path, canonical_json(corrected.to_json()).encode())

@@ -14,7 +14,8 @@ class TestMedian(StrategyConformance):
 ```
 
 `StrategyConformance` asks for `strategy`, `MethodConformance` for `method` and `adapter_dir`,
-`StorageConformance` for `place`, and, optionally, `behind`, `CommandConformance` for `command`,
+`StorageConformance` for `place`, and, optionally, `behind`, `HttpBoundsConformance` for `place` on a hostile server,
+`CommandConformance` for `command`,
 `ReviewConformance` for `review`, `EventConformance` for `on_event`, `ExecutorConformance` for `opened`.
 `run_command` runs a command of a plugin in a workspace of the test's. It needs pytest.
 """
@@ -26,6 +27,7 @@ import pytest
 pytest.register_assert_rewrite(
     "adaptkit.testing.executors",
     "adaptkit.testing.followers",
+    "adaptkit.testing.http_bounds",
     "adaptkit.testing.methods",
     "adaptkit.testing.storage",
     "adaptkit.testing.strategies",
@@ -39,6 +41,8 @@ from adaptkit.testing.followers import (  # noqa: E402
     EventConformance,
     ReviewConformance,
 )
+from adaptkit.testing.hostile_server import HostileServer  # noqa: E402
+from adaptkit.testing.http_bounds import HttpBoundsConformance  # noqa: E402
 from adaptkit.testing.methods import MethodConformance  # noqa: E402
 from adaptkit.testing.storage import StorageConformance  # noqa: E402
 from adaptkit.testing.strategies import StrategyConformance  # noqa: E402
@@ -49,6 +53,8 @@ __all__ = [
     "EventConformance",
     "ExecutorConformance",
     "FolderBehind",
+    "HostileServer",
+    "HttpBoundsConformance",
     "MethodConformance",
     "ReviewConformance",
     "StorageConformance",

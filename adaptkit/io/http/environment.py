@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.util import find_spec
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from adaptkit.errors import StorageError
+from adaptkit.io.safe_paths import user_path
 
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
+_LONGEST_TOKEN = 16 << 10  # bytes of a file
 _SOCKS = {"socks5", "socks5h"}
 
 
@@ -31,6 +36,68 @@ def check_proxies(url: str) -> None:
                 why=f"{name} is not the address of a proxy",
                 fix=f"for example {name}=http://proxy.example.org:3128, or unset it",
             )
+
+
+def check_no_proxy(url: str) -> None:
+    """Refuse a list of hosts without a proxy that httpx cannot read; other libraries read more."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = os.environ.get(name, "").split(",")
+        if not all(_may_be_host(host.strip(" .*")) for host in hosts if host.strip(" .*")):
+            raise StorageError(
+                f"cannot open {url}",
+                why=f"{name} is not a list of hosts",
+                fix=f"for example {name}=localhost,.example.org, or unset it",
+            )
+
+
+def check_certificates(url: str) -> None:
+    """Refuse a variable that says where certificates are, and is wrong: no request could be made."""
+    import ssl
+
+    file, folder = os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")
+    if file:
+        try:
+            ssl.create_default_context(cafile=file)
+        except OSError as error:
+            raise StorageError(
+                f"cannot open {url}",
+                why=f"SSL_CERT_FILE is not a file of certificates ({type(error).__name__})",
+                fix="name a PEM file in it, or unset it",
+            ) from None
+    if folder and not any(user_path(one).is_dir() for one in folder.split(os.pathsep)):
+        raise StorageError(
+            f"cannot open {url}",
+            why="SSL_CERT_DIR is not a folder",
+            fix="name a folder of certificates in it, or unset it",
+        )
+
+
+def check_label(url: str, name: str) -> None:
+    """Refuse a variable that becomes a part of a host's name, and could not: a region, an account."""
+    value = os.environ.get(name, "")
+    if value and not _LABEL.fullmatch(value):
+        raise StorageError(
+            f"cannot open {url}",
+            why=f"{name} is {value[:40]!a}, and has to be letters, digits and '-'",
+            fix=f"correct {name}, or unset it",
+        )
+
+
+def check_token_file(url: str, name: str, usual: str) -> None:
+    """Refuse a file of a token, in the variable `name` or where it `usual`ly is, that cannot be sent in a header."""
+    path = user_path(os.environ.get(name) or usual)
+    try:
+        with path.open("rb") as opened:
+            data = opened.read(_LONGEST_TOKEN + 1)
+    except OSError:  # none, as for most
+        return
+    token = data.decode("ascii", errors="replace").strip()
+    if len(data) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise StorageError(
+            f"cannot open {url}",
+            why=f"{path} does not hold a token",
+            fix=f"hf auth login, or name the right file in {name}",
+        )
 
 
 def check_web_address(url: str, name: str, value: str) -> None:
@@ -63,6 +130,15 @@ def check_secret(url: str, name: str) -> None:
             why=f"{name} holds characters that no token has",
             fix=f"copy the token again into {name}",
         )
+
+
+def _may_be_host(text: str) -> bool:
+    """Whether a text can be an entry of NO_PROXY for httpx: a host, a domain or an address, of IPv6 without a network."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return not text.startswith("[") and _has_host(text)  # httpx reads no brackets there
+    return True
 
 
 def _has_host(value: str) -> bool:

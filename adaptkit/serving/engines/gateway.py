@@ -203,5 +203,5 @@ def _message(text: str) -> str:
     try:
         found = json.loads(text)
         return str(found.get("error", found)["message"])[:300]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return text[:300]

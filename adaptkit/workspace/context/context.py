@@ -177,7 +177,7 @@ class Context:
 
     @property
     def tmp(self) -> Path:
-        """Where operations stage their work, on the store's disk; a folder of something else is refused."""
+        """Where operations stage what they will write, on the store's disk; a folder of something else is refused."""
         self.home.check()
         return self.home.path / "tmp"
 

@@ -97,13 +97,17 @@ class Home:
 
     def spare_trees(self) -> Path:
         """Where artifacts become folders when this home may only be read."""
-        from platformdirs import user_cache_path
-
-        return user_cache_path("adaptkit", appauthor=False) / "trees"
+        return _of_user() / "trees"
 
     @property
     def cache(self) -> Path:
-        return self.path / "cache"
+        """What was measured of bases; the user's own where there is no home yet, for reading makes none."""
+        return (self.path if self.path.exists() else _of_user()) / "cache"
+
+    @property
+    def reading(self) -> Path:
+        """Where operations that only look at folders stage what they open: here, or where no home is yet."""
+        return (self.path if self.path.exists() else _of_user()) / "tmp"
 
     @property
     def config_file(self) -> Path:
@@ -291,3 +295,9 @@ class Home:
                 fix="choose another",
             )
         self.write_config(("remotes", name), url)
+
+
+def _of_user() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("adaptkit", appauthor=False)

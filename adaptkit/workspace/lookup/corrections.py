@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adaptkit.workspace.context.corrected import former_readmes
 from adaptkit.workspace.context.events import emit
 
 if TYPE_CHECKING:
@@ -49,16 +50,12 @@ def name_what_stays(context: Context, digest: str, changed: Sequence[str]) -> No
     )
 
 
-def former_texts(context: Context, version: Version, path: str) -> list[str]:
-    """What a file beside the digest held before it was corrected, as far as the store still has it."""
+def former_texts(context: Context, version: Version) -> list[str]:
+    """What the README.md of a version was before it was corrected, as far as the store still has it."""
     texts = []
-    names = {one.name for one in context.registry.versions(digest=version.digest)}
-    for event in context.registry.events(names=names):
-        if event.verb == "corrected" and event.digest == version.digest:
-            sha256 = event.detail.get("was", {}).get(path)
-            if sha256 is None:
-                texts.append("")
-            elif context.store.has(sha256):
-                blob = context.store.blob(sha256)
-                texts.append(blob.read_text("utf-8", errors="replace"))
+    for sha256 in former_readmes(context, version):
+        if sha256 is None:
+            texts.append("")
+        elif context.store.has(sha256):
+            texts.append(context.store.blob(sha256).read_text("utf-8", errors="replace"))
     return texts

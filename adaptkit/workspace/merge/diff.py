@@ -26,7 +26,7 @@ def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> C
     from adaptkit.merge.plan import check_globs
 
     weighted = refs.weighted(sources)
-    with ExitStack() as stack, staging(context.tmp) as work:
+    with ExitStack() as stack, staging(context.home.reading) as work:
         opened = open_sources(
             context, weighted, work, stack, allow_pickle=allow_pickle, weights=None
         )

@@ -198,7 +198,7 @@ def _say_extras(context: Context, source: OpenAdapter, policy: str) -> None:
 def merge_cost(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Estimate:
     """What merging takes, by the shapes of the modules, and whether an executor would pay."""
     weighted = refs.weighted(sources)
-    with ExitStack() as stack, staging(context.tmp) as work:
+    with ExitStack() as stack, staging(context.home.reading) as work:
         opened = open_sources(
             context, weighted, work, stack, allow_pickle=allow_pickle, weights=None
         )

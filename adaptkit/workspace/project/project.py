@@ -11,6 +11,7 @@ from adaptkit.project.lockfile import alone, read_lock, write_lock
 from adaptkit.project.requirements import LOCK, PROJECT, Project
 from adaptkit.remotes.places import Places
 from adaptkit.types import Placement
+from adaptkit.workspace.context.corrected import receive_corrected
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.signatures import admit
 from adaptkit.workspace.lookup.artifacts import ensure_present, find_version
@@ -198,7 +199,7 @@ def _sync(
             pool.shutdown(cancel_futures=True)
             raise
         ready = [
-            _registered(context, locked, came[locked.digest])
+            _registered(context, project, locked, came[locked.digest])
             for locked in entries
             if locked.digest in came
         ]
@@ -233,7 +234,10 @@ def _fetched(
 
 
 def _registered(
-    context: Context, locked: Locked, came: tuple[Manifest, PlacedVersion] | None
+    context: Context,
+    project: Project,
+    locked: Locked,
+    came: tuple[Manifest, PlacedVersion] | None,
 ) -> Ready:
     """A locked artifact of the store as a version.
 
@@ -262,6 +266,8 @@ def _registered(
             Placement(locked.place, came[1].number, locked.digest, context.now()),
             author=context.config.author,
         )
+        place = _project_places(context, project).open(locked.place)
+        receive_corrected(context, place, came[1].number, version)
     return Ready(locked, version, context.store.tree(locked.digest), came is not None)
 
 

@@ -95,7 +95,7 @@ def _with_corrections(
     from adaptkit.remotes import model_card
 
     text = written(context, version, manifest, url, standing)
-    formers = former_texts(context, version, README)
+    formers = former_texts(context, version)
     if not (standing and formers):
         return text
     subject = _subject(context, version, manifest, url)
@@ -105,25 +105,9 @@ def _with_corrections(
     if corrected != text:
         context.notify(
             f"{url}: the page was edited there, so what was written there stays; the corrected {README} of "
-            f"{version.ref} is not sent"
+            f"{version.ref} is not shown on it"
         )
     return text
-
-
-def name_kept_readme(
-    context: Context, version: Version, manifest: Manifest, place: StorageBackend, receipt: Receipt
-) -> None:
-    """Name a place that cannot take a corrected README.md, because its versions never change."""
-    if place.shows_card or not (receipt.unchanged and receipt.number):
-        return
-    if not former_texts(context, version, README):
-        return
-    there = place.version(receipt.number).manifest.extras
-    if set(manifest.extras) - set(there):
-        context.notify(
-            f"{place.url}@{receipt.number} keeps the {README} it was first pushed with: a version there never changes. "
-            "Another place, or the next version, gets the corrected one"
-        )
 
 
 def _ancestor(context: Context, parent: Parent) -> Ancestor:

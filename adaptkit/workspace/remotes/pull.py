@@ -10,6 +10,7 @@ from adaptkit.errors import AdaptkitError, Conflict, StorageError
 from adaptkit.io.staging import staging
 from adaptkit.remotes import foreign, transfer
 from adaptkit.types import Placement
+from adaptkit.workspace.context.corrected import receive_corrected
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.moments import receive_moments
 from adaptkit.workspace.context.reviews import review_move
@@ -224,6 +225,7 @@ def _take(
         if signature.statement.manifest.digest == manifest.digest:
             kept_signatures(context).keep(signature)
     receive_moments(context, place, placed.number, manifest.digest)
+    receive_corrected(context, place, placed.number, version)
     if placed.number:
         context.registry.record_placement(
             Placement(place.url, placed.number, manifest.digest, context.now()),

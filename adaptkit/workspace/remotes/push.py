@@ -16,12 +16,13 @@ from adaptkit.io.files import atomic_write
 from adaptkit.io.staging import staging
 from adaptkit.remotes import transfer
 from adaptkit.types import FileEntry, PlacedVersion, Placement, latest_of
+from adaptkit.workspace.context.corrected import send_corrected
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.moments import send_moments
 from adaptkit.workspace.context.reviews import check_reviews, review
 from adaptkit.workspace.context.signatures import kept_signatures
 from adaptkit.workspace.lookup.artifacts import ensure_present, find_version, manifest_of
-from adaptkit.workspace.remotes.card import name_kept_readme, refresh, written
+from adaptkit.workspace.remotes.card import refresh, written
 from adaptkit.workspace.results import Pushed
 
 if TYPE_CHECKING:
@@ -98,7 +99,6 @@ def push(
         )
     if refresh(context, version, manifest, place, receipt):
         receipt = replace(receipt, card_refreshed=True)
-    name_kept_readme(context, version, manifest, place, receipt)
     if receipt.number:
         context.registry.record_placement(
             Placement(place.url, receipt.number, receipt.digest, context.now()),
@@ -112,6 +112,8 @@ def push(
         _send_signatures(context, placed, place, receipt.number, signatures)
     if receipt.number:
         send_moments(context, version.digest, version.ref, place, receipt.number)
+        if receipt.unchanged:
+            send_corrected(context, version, manifest, place, receipt.number)
     return Pushed(version, receipt)
 
 

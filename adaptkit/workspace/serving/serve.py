@@ -296,7 +296,7 @@ def key_table(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = user_path(path)
     try:
         table = tomllib.loads(path.read_text())["keys"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise Refused(
             f"cannot read the keys in {path}",
             why=str(error) or type(error).__name__,

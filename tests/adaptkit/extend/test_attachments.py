@@ -52,6 +52,17 @@ def test_a_place_full_of_attachments_keeps_no_reader_busy(place):
         place.attached(1, KIND)
 
 
+def test_attachments_that_are_too_much_together_are_not_read(place, monkeypatch):
+    for text in (b"one", b"two", b"six"):
+        place.attach(1, KIND, {"model.sig": text})
+    monkeypatch.setattr(attachments, "MOST_BYTES", 9)
+    assert len(place.attached(1, KIND)) == 3
+    monkeypatch.setattr(attachments, "MOST_BYTES", 8)
+    with pytest.raises(StorageError, match="what is attached to v1 cannot be read") as caught:
+        place.attached(1, KIND)
+    assert caught.value.why == "it takes more than 8 bytes"
+
+
 def test_the_same_content_has_the_same_name_wherever_it_is():
     one = attachments.identity({"a": b"1", "b": b"2"})
     assert one == attachments.identity({"b": b"2", "a": b"1"})

@@ -6,10 +6,10 @@ import time
 
 import httpx
 import pytest
-from hostile_server import hostile_server
 
 from adaptkit.io.http import limits as http_limits
 from adaptkit.io.http.limits import TooLarge, TooSlow, body, bound
+from adaptkit.testing.hostile_server import hostile_server
 
 
 @pytest.fixture

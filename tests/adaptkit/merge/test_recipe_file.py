@@ -102,6 +102,11 @@ def test_a_composition_may_hold_another(filled, written, tmp_path):
         ("adapters:\n  - 3", 2, "a reference or a table"),
         ("adapters: [naval]\nseed: 1\nseed: 2", 3, "the key 'seed' occurs twice"),
         ("adapters: [naval", 1, "it is not YAML"),
+        (
+            "adapters: [naval]\nseed: 2026-13-45",
+            2,
+            "a value cannot be read: month must be in 1..12",
+        ),
         ("a: 1\nb: &x [1]\nadapters: *x", 2, "it holds an anchor or an alias"),
         ("adapters: !!python/object/apply:os.system [ls]", 1, "it holds a YAML tag"),
     ],

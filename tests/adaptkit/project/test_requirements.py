@@ -106,6 +106,8 @@ def test_the_highest_number_that_matches_is_taken(text, best):
             "line 2: a merge conflict begins here",
         ),
         ("[adapters]\na = '>=1'\na = '>=2'\n", "adaptkit.toml, line 3: Cannot overwrite a value"),
+        ("a = " + "[" * 5000, "adaptkit.toml cannot be read: it is nested too deeply"),
+        ("a = " + "9" * 5000, "adaptkit.toml cannot be read: a value cannot be read: Exceeds"),
     ],
 )
 def test_a_mistake_is_refused_with_its_line(read, text, message):

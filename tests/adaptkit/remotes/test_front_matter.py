@@ -24,6 +24,7 @@ BOMB = "a: &a [x, x, x]\n" + "".join(f"b{n}: &b{n} [*a, *a, *a]\n" for n in rang
         ("a: [1\n", "expected"),
         ("a: \x1b[31mred\n", "special characters are not allowed"),
         ("- a\n- b\n", "it is a list, not keys with values"),
+        ("[a]: b\n", "a value cannot be read: while constructing a mapping found unhashable key"),
         ("just words\n", "it is a str, not keys with values"),
     ],
 )

@@ -10,7 +10,9 @@ import pytest
 from fault_points import killed_at
 
 from adaptkit import Workspace
-from adaptkit.errors import StoreError
+from adaptkit.errors import StorageError, StoreError
+from adaptkit.extend.attachments import CORRECTION
+from adaptkit.remotes.corrected import LARGEST, Correction
 from adaptkit.types import FileEntry
 
 
@@ -77,25 +79,174 @@ def test_extras_whose_bytes_are_not_here_change_nothing(workspace, folder):
     assert store.manifest(version.digest) == old
 
 
-def test_a_place_whose_versions_never_change_keeps_its_readme_and_is_named(
-    workspace, folder, tmp_path
-):
+def corrected(workspace, folder, text):
+    (folder / "README.md").write_text(text)
     workspace.add(folder, "naval")
-    place = f"file://{tmp_path}/share/naval"
-    workspace.push("naval", place)
-    (folder / "README.md").write_text("# corrected\n")
+
+
+@pytest.fixture
+def place(workspace, folder, tmp_path):
+    """A folder that holds naval@1, whose README.md is corrected here and not yet there."""
+    url = f"file://{tmp_path}/share/naval"
     workspace.add(folder, "naval")
+    workspace.push("naval", url)
+    corrected(workspace, folder, "# corrected\n")
     workspace.noticed.clear()
+    return url
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another person's workspace."""
+    noticed = []
+    with Workspace.init(tmp_path / "other", notify=noticed.append) as opened:
+        opened.noticed = noticed
+        yield opened
+
+
+def attached(workspace, url):
+    return workspace.places.open(url).attached(1, CORRECTION)
+
+
+def test_a_corrected_readme_is_sent_beside_a_version_that_never_changes(workspace, place, tmp_path):
     assert workspace.push("naval", place).receipt.unchanged
-    (notice,) = workspace.noticed
-    assert notice.startswith(f"{place}@1 keeps the README.md it was first pushed with")
-    other = f"file://{tmp_path}/other/naval"
-    workspace.push("naval", other)
-    sent = tmp_path / "other" / "naval" / "v1" / "README.md"
-    assert sent.read_text() == "# corrected\n"
+    assert workspace.noticed == [f"{place}@1: the corrected README.md was sent beside the version"]
+    assert (tmp_path / "share" / "naval" / "v1" / "README.md").read_text() == "# one\n"
     workspace.noticed.clear()
-    assert workspace.push("naval", other).receipt.unchanged
+    workspace.push("naval", place)
     assert workspace.noticed == []
+    assert len(attached(workspace, place)) == 1
+    elsewhere = f"file://{tmp_path}/elsewhere/naval"
+    workspace.push("naval", elsewhere)
+    workspace.push("naval", elsewhere)
+    assert (tmp_path / "elsewhere/naval/v1/README.md").read_text() == "# corrected\n"
+    assert attached(workspace, elsewhere) == ()
+
+
+def test_a_pull_takes_the_corrected_readme_and_records_what_was_there(workspace, place, other):
+    digest = other.pull(place).version.digest
+    assert readme(other) == "# one\n"
+    workspace.push("naval", place)
+    again = other.pull(place)
+    assert (again.created, again.version.digest, readme(other)) == (False, digest, "# corrected\n")
+    assert other.noticed[-1].startswith(f"README.md: the corrected one of {place}@1 was taken")
+    assert other.registry.manifest(digest) == other.store.manifest(digest)
+    (event,) = [event for event in other.events() if event.verb == "corrected"]
+    assert event.subject == "naval@1"
+    assert other.store.blob(event.detail["was"]["README.md"]).read_text() == "# one\n"
+    other.noticed.clear()
+    other.pull(place)
+    other.push("naval", place)
+    assert other.noticed == []
+    assert [event.verb for event in other.events()].count("corrected") == 1
+    assert other.fsck(deep=True).sound
+
+
+def test_an_older_correction_of_a_place_never_replaces_a_newer_one_here(
+    workspace, place, folder, other
+):
+    workspace.push("naval", place)
+    other.pull(place)
+    corrected(workspace, folder, "# newer\n")
+    workspace.pull(place)
+    assert readme(workspace) == "# newer\n"
+    workspace.push("naval", place)
+    corrected(workspace, folder, "# corrected\n")  # taken back
+    workspace.push("naval", place)
+    other.pull(place)
+    assert readme(other) == "# corrected\n"
+    assert [
+        Correction.read(one, workspace.version("naval").digest).number
+        for one in sorted(attached(workspace, place), key=lambda one: one["about.json"])
+    ] == [1, 2, 3]
+
+
+def test_a_readme_that_others_corrected_is_not_replaced_unseen(workspace, place, folder, other):
+    other.pull(place)
+    workspace.push("naval", place)
+    corrected(other, folder, "# theirs\n")
+    other.noticed.clear()
+    other.push("naval", place)
+    (notice,) = other.noticed
+    assert notice.startswith(f"{place}@1 keeps its README.md, which was corrected by others")
+    other.pull(place)
+    assert readme(other) == "# corrected\n"
+    corrected(other, folder, "# theirs\n")
+    other.push("naval", place)
+    workspace.pull(place)
+    assert readme(workspace) == "# theirs\n"
+
+
+def test_sync_rebuild_and_mirror_bring_the_corrected_readme(workspace, place, tmp_path):
+    workspace.push("naval", place)
+    workspace.mirror(place, f"file://{tmp_path}/copy/naval")
+    workspace.mirror(place, f"file://{tmp_path}/copy/naval")
+    assert len(attached(workspace, f"file://{tmp_path}/copy/naval")) == 1
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "adaptkit.toml").write_text(
+        f'[adapters]\nnaval = "file://{tmp_path}/copy/naval@1"\n'
+    )
+    with Workspace.init(tmp_path / "ci", notify=lambda _: None) as ci:
+        ci.sync(project)
+        assert readme(ci) == "# corrected\n"
+    with Workspace.init(tmp_path / "new", notify=lambda _: None) as new:
+        new.rebuild(f"file://{tmp_path}/copy")
+        assert readme(new) == "# corrected\n"
+
+
+def test_a_damaged_correction_comes_back_from_a_place_or_gives_way_to_the_first_text(
+    workspace, place, other
+):
+    def lose():
+        entry = next(e for e in other.store.manifest(digest).extras if e.path == "README.md")
+        other.store.blob(entry.sha256).unlink()
+        other.noticed.clear()
+
+    workspace.push("naval", place)
+    digest = other.pull(place).version.digest
+    lose()
+    assert readme(other) == "# corrected\n"
+    shutil.rmtree(workspace.places.open(place).folder / "v1.attached")
+    lose()
+    assert readme(other) == "# one\n"
+    assert (
+        f"the corrected README.md of {digest[:19]}… is lost: {place} does not have it"
+        in other.noticed
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"README.md": b"\xff"}, "README.md is no text"),
+        ({"README.md": b"a\0b"}, "not in canonical form"),
+        ({"README.md": bytes(LARGEST + 1)}, "it is too large"),
+        ({"about.json": b"{}"}, "lacks what it must say"),
+        ({"about.json": b"[" * 1000}, "lacks what it must say"),
+        ({"about.json": b'{"adapter":"sha256:0","correction":1}'}, "it is of another adapter"),
+        ({"about.json": b'{"adapter":"DIGEST","correction":true}'}, "its number is not one from"),
+        ({"about.json": b'{"adapter":"DIGEST","correction":1e30}'}, "its number is not one from"),
+        ({"about.json": b'{"adapter":"DIGEST","correction":0}'}, "its number is not one from"),
+        ({"about.json": b'{"correction":1,"adapter":"DIGEST"}'}, "not in canonical form"),
+        ({"more": b""}, "it does not have the files"),
+    ],
+)
+def test_what_is_no_correction_is_left_out_by_pull_and_mirror(
+    workspace, place, other, tmp_path, change, why
+):
+    digest = workspace.version("naval").digest
+    good = Correction(digest, 1, b"# evil\n").files
+    bad = {name: data.replace(b"DIGEST", digest.encode()) for name, data in change.items()}
+    workspace.places.open(place).attach(1, CORRECTION, {**good, **bad})
+    other.pull(place)
+    assert readme(other) == "# one\n"
+    (notice,) = [text for text in other.noticed if "was left out" in text]
+    assert why in notice
+    with pytest.raises(StorageError, match="a corrected README.md of .* was not copied") as caught:
+        workspace.mirror(place, f"file://{tmp_path}/copy/naval")
+    assert why in str(caught.value)
+    assert attached(workspace, f"file://{tmp_path}/copy/naval") == ()
 
 
 @pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.soak)])
@@ -120,6 +271,37 @@ def test_killed_at_any_point_the_readme_is_the_old_or_the_new_one(step, folder, 
             seen.add(readme(ws))
         correct(home)
         with Workspace.open(home, notify=lambda _: None) as ws:
+            digest = ws.version("naval").digest
+            assert readme(ws) == "# corrected\n"
+            assert ws.registry.manifest(digest) == ws.store.manifest(digest)
+            assert [event.verb for event in ws.events()].count("corrected") == 1
+        at += step
+    assert seen == {"# one\n", "# corrected\n"}
+
+
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_pull_killed_at_any_point_has_the_old_readme_or_the_new_one(
+    step, workspace, place, tmp_path
+):
+    with Workspace.init(tmp_path / "made", notify=lambda _: None) as ws:
+        ws.pull(place)
+    workspace.push("naval", place)
+    home = tmp_path / "again"
+
+    def fresh():
+        shutil.rmtree(home, ignore_errors=True)
+        return shutil.copytree(tmp_path / "made" / ".adaptkit", home)
+
+    def pull(where):
+        with Workspace.open(where, notify=lambda _: None) as ws:
+            ws.pull(place)
+
+    at, seen = 0, set()
+    while point := killed_at(partial(pull, fresh()), at):
+        with Workspace.open(home, notify=lambda _: None) as ws:
+            assert ws.fsck(places=False).sound, f"killed at {at} ({point})"
+            seen.add(readme(ws))
+            ws.pull(place)
             digest = ws.version("naval").digest
             assert readme(ws) == "# corrected\n"
             assert ws.registry.manifest(digest) == ws.store.manifest(digest)

@@ -255,6 +255,15 @@ def test_reading_never_makes_a_home(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_looking_at_folders_makes_no_home(lora_pair, tiny_llama, tmp_path):
+    one, two = lora_pair
+    folders = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for command in (["show", one], ["diff", one, two], ["base", "show", tiny_llama]):
+        done = run(command, tmp_path, **folders)
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache"}
+
+
 @pytest.mark.parametrize("command", [*READING, ["show", "naval"]], ids=" ".join)
 def test_a_chosen_home_that_does_not_exist_is_an_error_and_is_not_made(command, tmp_path):
     home = tmp_path / "typo"

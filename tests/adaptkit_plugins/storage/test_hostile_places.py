@@ -9,79 +9,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from artifacts import bundle
-from hostile_server import hostile_server
+from red_team import SECRET, harmless, run
 
+from adaptkit.testing.hostile_server import hostile_server
 from adaptkit_plugins.storage.file import FileBackend
 
-MOST_SECONDS, MOST_MEMORY = 20.0, 300 << 10  # kilobytes
-SECRET = (
-    b"-----BEGIN OPENSSH PRIVATE KEY-----\nthis stays here\n-----END OPENSSH PRIVATE KEY-----\n"
-)
 _KIND = "application-vnd.adaptkit.signature.v1-json"
-_DRIVER = """
-import json, os, sys, time
-opened, connected = [], []
-def hook(event, args):
-    if event in ("open", "os.listdir", "os.scandir") and isinstance(args[0], (str, bytes)):
-        opened.append(os.path.abspath(os.fsdecode(args[0])))
-    elif event == "socket.connect" and isinstance(args[1], tuple):
-        connected.append(f"{args[1][0]}:{args[1][1]}")
-from adaptkit.cli import main
-import adaptkit.cli.app, adaptkit.workspace, adaptkit_registry, sqlalchemy, httpx, huggingface_hub.hf_api
-sys.addaudithook(hook)
-results = []
-for command in json.loads(sys.argv[2]):
-    begun = time.monotonic()
-    code = main(command)
-    results.append([command, code, time.monotonic() - begun])
-# not ru_maxrss, which a child inherits from the process that forked it
-status = open("/proc/self/status").read()
-peak = int(status.partition("VmHWM:")[2].split()[0])
-with open(sys.argv[1], "w") as file:
-    json.dump({"results": results, "opened": opened, "connected": connected, "peak": peak}, file)
-"""
-
-
-def run(tmp_path, commands, **environment):
-    """What the audit hook recorded of these commands, and what they printed."""
-    log = tmp_path / "log.json"
-    done = subprocess.run(
-        [sys.executable, "-c", _DRIVER, str(log), json.dumps(commands)],
-        cwd=tmp_path,
-        env=os.environ
-        | {"ADAPTKIT_HOME": str(tmp_path / "home"), "HOME": str(tmp_path / "user")}
-        | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "this is a bug" not in done.stderr
-    return json.loads(log.read_text()), done.stderr
-
-
-def harmless(found, tmp_path, hosts=()):
-    """Nothing outside was opened, nobody else asked, and it took little time and memory."""
-    outside = [path for path in found["opened"] if path.startswith(str(tmp_path / "outside"))]
-    assert outside == []
-    assert [
-        path for path in found["opened"] if path.startswith(str(tmp_path / "user" / ".ssh"))
-    ] == []
-    assert set(found["connected"]) <= set(hosts)
-    assert found["peak"] < MOST_MEMORY
-    slow = [one for one in found["results"] if one[2] > MOST_SECONDS]
-    assert slow == []
-    for folder in ("home", "target"):
-        for path in (tmp_path / folder).rglob("*"):
-            assert not (path.is_file() and b"this stays here" in path.read_bytes()[:4096]), path
 
 
 # ---------------------------------------------------------------- a folder
@@ -148,8 +85,6 @@ HARMS = {
 def hostile_folder(tmp_path):
     """A team's folder in which every adapter was harmed, and one was not."""
     team, outside = tmp_path / "team", tmp_path / "outside"
-    (tmp_path / "user" / ".ssh").mkdir(parents=True)
-    (tmp_path / "user" / ".ssh" / "id_rsa").write_bytes(SECRET)
     for name in ("good", *HARMS):
         contents = {
             "adapter_config.json": b'{"r": 8}',
@@ -168,7 +103,8 @@ def test_a_hostile_folder_gets_nothing_out_of_pull_rebuild_mirror_merge_and_sync
     hostile_folder, tmp_path
 ):
     url, target = hostile_folder.as_uri(), (tmp_path / "target").as_uri()
-    (tmp_path / "adaptkit.toml").write_text(
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "adaptkit.toml").write_text(
         "[adapters]\n"
         + "".join(f'{name} = "{url}/{name}"\n' for name in ("device", "weights-link"))
     )
@@ -180,12 +116,12 @@ def test_a_hostile_folder_gets_nothing_out_of_pull_rebuild_mirror_merge_and_sync
         ["registry", "rebuild", "--from", url],
         ["fsck", "--deep"],
     ]
-    found, shown = run(tmp_path, commands)
+    found = run(tmp_path, commands)
     harmless(found, tmp_path)
-    codes = {" ".join(command): code for command, code, _ in found["results"]}
+    codes = found.codes()
     for name in ("manifest-link", "manifest-fifo", "manifest-monster", "weights-link", "device"):
         assert codes[f"pull {url}/{name}"] == 1, name
-    assert "is a symbolic link, and only plain files of the place itself are read" in shown
+    assert "is a symbolic link, and only plain files of the place itself are read" in found.shown
     assert (tmp_path / "target" / "good" / "v1" / "adaptkit.json").is_file()
     assert not list((tmp_path / "target").rglob("key.pub"))
 
@@ -212,42 +148,71 @@ def _hub(host):
     return {"HF_ENDPOINT": f"http://{host}", "HF_HUB_OFFLINE": "0"}
 
 
-ENDLESS = [
-    *(("oci", mode) for mode in ("trickle", "headers", "bomb", "flood", "endless")),
-    *(("hf", mode) for mode in ("trickle", "headers", "bomb", "flood", "redirects")),
-    *(("s3", mode) for mode in ("trickle", "headers")),
-]
+HTTP = ("trickle", "headers", "bomb", "flood", "oversized", "endless", "metadata")
+SERVED = [(kind, mode) for kind in ("oci", "hf", "s3") for mode in HTTP]
+ACTIONS = {
+    "pull": lambda url, _: ["pull", url],
+    "mirror": lambda url, target: ["mirror", url, f"{target}/naval"],
+    "rebuild": lambda url, _: ["registry", "rebuild", "--from", url],
+    "merge": lambda url, _: ["merge", url, url, "--out", "merged"],
+    "sync": lambda url, _: ["sync"],
+}
 
 
-def test_a_place_that_never_ends_or_misleads_is_left_in_seconds(hostile, tmp_path):
+def _served(hostile, tmp_path, served, *, hurry):
+    """Play these (kind, mode, action), each against a place of its own; the record."""
+    commands, target = [], (tmp_path / "target").as_uri()
+    (tmp_path / "work").mkdir(exist_ok=True)
+    for kind, mode, action in served:
+        host = f"{hostile.host}/" if kind == "oci" else ""
+        url = f"{kind}://{host}{mode}/naval"
+        if action == "sync":
+            project = tmp_path / "work" / "adaptkit.toml"
+            project.write_text(f'[adapters]\nnaval = "{url}@1"\n')
+        commands.append(ACTIONS[action](url, target))
+    environment = {**_bucket(hostile.host), **_hub(hostile.host)}
+    return run(tmp_path, commands, hurry=hurry, **environment)
+
+
+def test_a_server_that_never_ends_or_misleads_is_left_by_every_command(hostile, tmp_path):
+    """Each kind of server once, each by another command, with less patience than users have."""
+    actions = [name for name in ACTIONS if name != "sync"]
+    played = [(*one, actions[at % len(actions)]) for at, one in enumerate(SERVED)]
+    played += [("oci", "flood", "sync")]
+    found = _served(hostile, tmp_path, played, hurry=True)
+    harmless(found, tmp_path, {hostile.host})
+    assert {code for _, code, _ in found.results} == {1}, found.codes()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_server_that_never_ends_or_misleads_is_left_in_seconds(hostile, tmp_path, action):
     """Four at once: each command spends its time waiting."""
 
-    def pull(one):
-        kind, mode = one
-        url = f"oci://{hostile.host}/{mode}/naval" if kind == "oci" else f"{kind}://{mode}/naval"
-        folder = tmp_path / kind / mode
-        folder.mkdir(parents=True)
-        environment = {"oci": {}, "hf": _hub(hostile.host), "s3": _bucket(hostile.host)}[kind]
-        return url, folder, run(folder, [["pull", url]], **environment)
+    def play(one):
+        folder = tmp_path / "-".join(one)
+        folder.mkdir()
+        return folder, _served(hostile, folder, [(*one, action)], hurry=False)
 
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(pull, ENDLESS))
-    for url, folder, (found, shown) in done:
-        harmless(found, folder, {hostile.host})
-        assert [code for _, code, _ in found["results"]] == [1], url
-        slow = "the store is too slow"
-        assert (slow if url.startswith("s3") else f"cannot read {url}") in shown
+        for folder, found in pool.map(play, SERVED):
+            harmless(found, folder, {hostile.host})
+            assert [code for _, code, _ in found.results] == [1], folder.name
 
 
 def test_a_digest_that_is_a_path_asks_a_registry_for_nothing_else(hostile, tmp_path):
     url = f"oci://{hostile.host}/digests/naval"
-    found, shown = run(tmp_path, [["pull", url], ["mirror", url, (tmp_path / "target").as_uri()]])
+    found = run(
+        tmp_path,
+        [["pull", url], ["mirror", url, (tmp_path / "target" / "naval").as_uri()]],
+        hurry=True,
+    )
     harmless(found, tmp_path, {hostile.host})
-    assert "a layer has no sha256 or size" in shown
+    assert "a layer has no sha256 or size" in found.shown
     assert not [path for path in hostile.asked if "private" in path]
 
 
 def test_a_registry_that_redirects_to_the_machines_own_services_is_not_followed(hostile, tmp_path):
-    found, shown = run(tmp_path, [["pull", f"oci://{hostile.host}/redirects/naval"]])
+    found = run(tmp_path, [["pull", f"oci://{hostile.host}/metadata/naval"]])
     harmless(found, tmp_path, {hostile.host})
-    assert "not safe" in shown
+    assert "not safe" in found.shown

@@ -88,6 +88,10 @@ def test_a_pickled_base_is_known_by_its_files_alone(hub, workspace):
             {"model.safetensors.index.json": b"[]"},
             "model.safetensors.index.json of hf://fleet/odd cannot be read",
         ),
+        (
+            {"model.safetensors.index.json": b'{"weight_map": {"a": 5}}'},
+            "model.safetensors.index.json of hf://fleet/odd cannot be read",
+        ),
         ({"model.safetensors": b"\xff" * 99}, "its header would have"),
         ({"model.safetensors": b"\x02" + b"\0" * 7 + b"[]"}, "model.safetensors"),
         (

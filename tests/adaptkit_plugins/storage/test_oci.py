@@ -21,6 +21,7 @@ import servers
 from artifacts import bundle
 
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StorageError
+from adaptkit.extend import attachments
 from adaptkit.io.http import client as http
 from adaptkit.refs import Selector
 from adaptkit.remotes import transfer
@@ -526,6 +527,11 @@ def test_corrupt_and_false_manifests_are_named(behind, proxy, packed):
         ("[]", "cannot be trusted"),
         ("{", "cannot be trusted"),
         ('{"layers": [{"digest": "md5:1", "size": 1}]}', "a layer has no sha256"),
+        ('{"subject": "x"}', "its annotations or its subject are no tables"),
+        ('{"layers": [{"annotations": []}]}', "its annotations or its subject are no tables"),
+        ('{"annotations": [1]}', "its annotations or its subject are no tables"),
+        ('{"layers": ["x"]}', "cannot be trusted"),
+        ('{"manifests": 5}', "cannot be trusted"),
         ("[" * 100_000, "cannot be trusted"),
         (" " * (5 << 20), "too large"),
     ):
@@ -790,7 +796,7 @@ def test_a_probe_reports_that_tags_move(place):
 # ---------------------------------------------------------------- signatures
 
 
-def test_signatures_are_found_again_in_a_registry_without_referrers(place, packed):
+def test_signatures_are_found_again_in_a_registry_without_referrers(place, packed, monkeypatch):
     transfer.push(place, packed("a"))
     transfer.push(place, packed("b", 2))
     assert place.attached(1, KIND) == ()
@@ -798,6 +804,10 @@ def test_signatures_are_found_again_in_a_registry_without_referrers(place, packe
     place.attach(1, KIND, {"model.sig": b"two"})
     place.attach(1, "application/vnd.example.sbom", {"sbom.json": b"{}"})
     assert sorted(files["model.sig"] for files in place.attached(1, KIND)) == [b"one", b"two"]
+    with monkeypatch.context() as patched:
+        patched.setattr(attachments, "MOST_BYTES", 5)
+        with pytest.raises(StorageError, match="what is attached to oci://.* cannot be read"):
+            place.attached(1, KIND)
     assert place.attached(2, KIND) == ()
     assert [placed.number for placed in place.list()] == [1, 2]
     assert place.aliases() == {}

@@ -1,8 +1,9 @@
-"""A signature goes with push and pull through every kind of place, and a policy reads it there."""
+"""A signature and a corrected README.md go with push and pull through every kind of place, and a policy reads the signature there."""
 
 from __future__ import annotations
 
 import secrets
+import shutil
 
 import pytest
 from hubs import hub
@@ -10,6 +11,7 @@ from keypairs import key_pair
 
 from adaptkit import Workspace
 from adaptkit.errors import Refused
+from adaptkit.extend.attachments import CORRECTION
 
 __all__ = ["hub"]
 
@@ -50,3 +52,31 @@ def test_a_signature_travels_and_an_unsigned_version_is_refused(
         other = key_pair(tmp_path, "bo")
         with pytest.raises(Refused, match="signed by a key that may not"):
             reader.verify_signature(url, key=other.public)
+
+
+def test_a_corrected_readme_travels_and_the_version_stays_as_it_was(
+    url, workspace, lora_pair, tmp_path
+):
+    folder = shutil.copytree(lora_pair[0], tmp_path / "naval")
+    with Workspace.init(tmp_path / "reader", notify=lambda _: None) as reader:
+
+        def text():
+            return (reader.path("naval") / "README.md").read_text()
+
+        (folder / "README.md").write_text("# one\n")
+        workspace.add(folder, "naval")
+        pushed = workspace.push("naval", url).receipt
+        before = workspace.places.open(url).version(1)
+        reader.pull(url)
+        assert "# one" in text()
+        (folder / "README.md").write_text("# corrected\n")
+        workspace.add(folder, "naval")
+        for _ in range(2):
+            receipt = workspace.push("naval", url).receipt
+            assert (receipt.unchanged, receipt.digest) == (True, pushed.digest)
+        assert workspace.places.open(url).version(1) == before
+        assert len(workspace.places.open(url).attached(1, CORRECTION)) == 1
+        reader.pull(url)
+        assert text() == "# corrected\n"
+        workspace.pull(url)
+        assert (workspace.path("naval") / "README.md").read_text() == "# corrected\n"

@@ -81,7 +81,7 @@ def _header(client: Client, commit: str, name: str) -> bytes:
 
 def _named(client: Client, index: str, data: bytes) -> list[str]:
     try:
-        return sorted(set(json.loads(data)["weight_map"].values()))
+        return sorted({check_relative(name) for name in json.loads(data)["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(
             f"{index} of {client.url} cannot be read", why=str(error), fix="do not trust this model"

@@ -19,8 +19,10 @@ from urllib.parse import quote, urljoin, urlsplit
 from adaptkit.errors import AdaptkitError, Corrupt, StorageError
 from adaptkit.io.http.client import POLICY, RetryPolicy, retry
 from adaptkit.io.http.environment import (
+    check_certificates,
     check_proxies,
     check_secret,
+    check_token_file,
     check_web_address,
     check_whole_number,
 )
@@ -282,8 +284,12 @@ def _check_environment(url: str) -> None:
         check_web_address(url, "HF_ENDPOINT", os.environ["HF_ENDPOINT"])
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
         check_whole_number(url, name)
-    check_secret(url, "HF_TOKEN")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        check_secret(url, name)
+    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    check_token_file(url, "HF_TOKEN_PATH", f"{home}/token")
     check_proxies(url)
+    check_certificates(url)
 
 
 def _broke_off(text: str) -> Exception:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from adaptkit.errors import StorageError, requires_extra
-from adaptkit.io.http.environment import check_web_address
+from adaptkit.io.http.environment import (
+    check_certificates,
+    check_label,
+    check_secret,
+    check_web_address,
+)
 from adaptkit_plugins.storage.objects.profiles import profile_credentials
 
 if TYPE_CHECKING:
@@ -37,6 +42,16 @@ _CREDENTIALS = {
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
     "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
 }
+_LABELS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AZURE_STORAGE_ACCOUNT_NAME")
+_SECRETS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+)
+NOWHERE = "127.0.0.1:9"  # the port `discard`, at which nobody listens
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SOURCES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -112,8 +127,13 @@ class Address:
         """The names of the variables that credentials usually come from."""
         return _CREDENTIALS[self.scheme]
 
-    def check_endpoint(self) -> None:
-        """Refuse an endpoint in the environment that is no web address; obstore would panic."""
+    def check_environment(self) -> None:
+        """Refuse what obstore would panic on: an endpoint that is no web address, a key with a line feed."""
+        for name in _LABELS:
+            check_label(self.url, name)
+        for name in _SECRETS:
+            check_secret(self.url, name)
+        check_certificates(self.url)
         if self.endpoint:
             check_web_address(self.url, self.endpoint_variable, self.endpoint)
 
@@ -125,7 +145,7 @@ class Address:
         """The client for the bucket; obstore reads the environment. It tries `retries` times again by itself."""
         with requires_extra("s3", f"cannot open {self.url}"):
             from obstore.store import AzureStore, GCSStore, S3Store
-        self.check_endpoint()
+        self.check_environment()
         profile = profile_credentials(self.url) if self.scheme == "s3" else None
         if (
             self.scheme == "s3"
@@ -145,6 +165,7 @@ class Address:
             "read_timeout": timedelta(seconds=60),
             "timeout": timedelta(minutes=30),
             "user_agent": "adaptkit",
+            **self._no_other_host(signs=profile is not None),
         }
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(minutes=2)}
         try:
@@ -169,6 +190,21 @@ class Address:
                 why=f"its client refuses the settings ({type(error).__name__})",
                 fix=f"check {', '.join((*self.credentials, self.endpoint_variable))}",
             ) from None
+
+    def _no_other_host(self, *, signs: bool) -> ClientConfig:
+        """Settings by which a client asks no host but the endpoint that the user named: obstore follows every redirect.
+
+        All others would be asked through a proxy that does not exist. Where the user has a proxy, that one decides; where
+        credentials come from a service, such as a cloud's metadata, it has to be asked. `signs` says that they do not.
+        """
+        host = urlsplit(self.endpoint).hostname
+        if not host or any(os.environ.get(n) or os.environ.get(n.lower()) for n in _PROXIES):
+            return {}
+        known = (*_CREDENTIALS[self.scheme], "AWS_SKIP_SIGNATURE")
+        if not signs and not any(os.environ.get(name) for name in known):
+            return {}
+        tokens = ",googleapis.com" if self.scheme == "gs" else ""
+        return {"proxy_url": f"http://{NOWHERE}", "proxy_excludes": f"{host}{tokens}"}
 
 
 def _noun(scheme: str) -> str:

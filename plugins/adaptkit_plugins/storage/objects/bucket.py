@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from adaptkit.errors import Corrupt, StorageError
 from adaptkit_plugins.storage.objects import errors
 from adaptkit_plugins.storage.objects.retries import persist
-from adaptkit_plugins.storage.objects.waiting import CHUNK, Silent, wait
+from adaptkit_plugins.storage.objects.waiting import CHUNK, Flood, Silent, wait, wait_for_page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -28,7 +28,9 @@ PART = 8 << 20  # bytes; what is larger goes up in parts, some at a time
 _PARTS_AT_ONCE = 8
 _PIECE = 1 << 20
 _MOST_KEYS = 100_000
-_LONGEST_LIST = 60.0  # seconds
+_LONGEST_LIST = 15.0  # seconds
+_WRITE, _COPY = 30.0, 600.0  # seconds in which a small write, or a copy within the store, ends
+_PANICS = {"PanicException", "RustPanic"}  # what Rust's own failures are to Python
 BROKEN = "kind: Body"  # as obstore names a connection that broke in the middle
 
 
@@ -55,7 +57,7 @@ class Bucket:
             found: dict[str, ObjectMeta] = {}
             below, begun = self.address.key(prefix), time.monotonic()
             pages = obstore.list(self._store, below or None, chunk_size=1000)
-            while page := wait(lambda: _next(pages)):
+            while page := wait_for_page(lambda: _next(pages)):
                 found.update((meta["path"].removeprefix(root), meta) for meta in page)
                 if len(found) > _MOST_KEYS or time.monotonic() - begun > _LONGEST_LIST:
                     raise StorageError(
@@ -74,13 +76,22 @@ class Bucket:
         """A small object and its ETag; `FileNotFoundError` when it is not there, `Corrupt` when it is larger."""
         import obstore
 
+        too_large = Corrupt(
+            f"{self.address.url}/{path} is too large", why=f"more than {largest:,} bytes"
+        )
+
         def work() -> tuple[bytes, str]:
             response = wait(lambda: obstore.get_async(self._store, self.address.key(path)))
             if response.meta["size"] > largest:
-                raise Corrupt(
-                    f"{self.address.url}/{path} is too large", why=f"more than {largest:,} bytes"
-                )
-            return bytes(wait(response.bytes_async)), response.meta["e_tag"] or ""
+                raise too_large
+            data, pieces = bytearray(), response.stream(CHUNK)
+            while len(data) <= largest and (piece := wait(lambda: _next(pieces))):
+                data += bytes(piece)
+            if len(data) > largest:
+                raise too_large
+            if len(data) < response.meta["size"]:
+                raise ConnectionError(BROKEN)
+            return bytes(data), response.meta["e_tag"] or ""
 
         return self._explained("read", path, work)
 
@@ -93,7 +104,9 @@ class Bucket:
             path,
             lambda: {
                 str(k): str(v)
-                for k, v in obstore.get(self._store, self.address.key(path)).attributes.items()
+                for k, v in wait(
+                    lambda: obstore.get_async(self._store, self.address.key(path))
+                ).attributes.items()
             },
         )
 
@@ -110,13 +123,16 @@ class Bucket:
 
         def work() -> PutMode:
             try:
-                done = obstore.put(
-                    self._store,
-                    self.address.key(path),
-                    data,
-                    mode=mode,
-                    attributes=dict(note or {}),
-                    use_multipart=False,
+                done = wait(
+                    lambda: obstore.put_async(
+                        self._store,
+                        self.address.key(path),
+                        data,
+                        mode=mode,
+                        attributes=dict(note or {}),
+                        use_multipart=False,
+                    ),
+                    _WRITE,
                 )
             except (AlreadyExistsError, PreconditionError):
                 raise Taken(path) from None
@@ -187,8 +203,11 @@ class Bucket:
             self._explained(
                 "copy",
                 target,
-                lambda: obstore.copy(
-                    self._store, self.address.key(source), self.address.key(target)
+                lambda: wait(
+                    lambda: obstore.copy_async(
+                        self._store, self.address.key(source), self.address.key(target)
+                    ),
+                    _COPY,
                 ),
             )
         except (StorageError, FileNotFoundError):
@@ -237,7 +256,7 @@ class Bucket:
         for path in paths:  # each by itself: not every store supports a request for many
 
             def work(path: str = path) -> None:
-                obstore.delete(self._store, [self.address.key(path)])
+                wait(lambda: obstore.delete_async(self._store, [self.address.key(path)]), _WRITE)
 
             try:
                 self._explained("delete from", path, work)
@@ -260,21 +279,27 @@ class Bucket:
                 why=f"the store is too slow: {error}",
                 fix="try again later",
             ) from None
-        except (BaseError, FileNotFoundError, ConnectionError, ValueError) as error:
+        except Flood as error:
+            raise StorageError(
+                f"cannot {doing} {self.address.url}",
+                why=f"the list is too large: {error}",
+                fix="do not trust this store, or try again while nothing else runs in this process",
+            ) from None
+        except BaseException as error:
+            if type(error).__name__ in _PANICS:
+                raise StorageError(
+                    f"cannot {doing} {self.address.url}",
+                    why="its client broke off (a panic in obstore)",
+                    fix=f"check {self.address.endpoint_variable}, and that obstore is up to date",
+                ) from None
+            if not isinstance(error, (BaseError, FileNotFoundError, ConnectionError, ValueError)):
+                raise
             if errors.missing_key(error):
                 raise FileNotFoundError from None
             failed = errors.explain(doing, self.address, error)
             if errors.not_supported(error):
                 raise Unsupported(failed.what, why=failed.why, fix=failed.fix) from None
             raise failed from None
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # what Rust's own failures are to Python
-                raise
-            raise StorageError(
-                f"cannot {doing} {self.address.url}",
-                why="its client broke off (a panic in obstore)",
-                fix=f"check {self.address.endpoint_variable}, and that obstore is up to date",
-            ) from None
 
 
 async def _next(stream: AsyncIterator[T]) -> T | None:

@@ -160,5 +160,5 @@ def _content(bucket: Bucket, path: str) -> tuple[str, bool]:
     try:
         body = json.loads(bucket.get(path, _LARGEST)[0])
         return str(body["content"]), body["released"] is True
-    except (FileNotFoundError, Corrupt, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, Corrupt, ValueError, KeyError, TypeError, RecursionError):
         return "", False

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import StorageError
+from adaptkit_plugins.storage.objects.address import NOWHERE
 
 if TYPE_CHECKING:
     from adaptkit_plugins.storage.objects.address import Address
@@ -39,9 +40,14 @@ def no_credentials(error: BaseException) -> bool:
     return _NO_CREDENTIALS.search(str(error)) is not None
 
 
+def misled(error: BaseException) -> bool:
+    """Whether the store redirected to another host, which is not asked."""
+    return f"{NOWHERE}," in str(error)
+
+
 def broken(error: BaseException) -> bool:
     """Whether the connection could not be made, or ended too early."""
-    return _KIND.search(str(error)) is not None
+    return not misled(error) and _KIND.search(str(error)) is not None
 
 
 def missing_key(error: BaseException) -> bool:
@@ -77,6 +83,10 @@ def explain(doing: str, address: Address, error: BaseException) -> StorageError:
 def _reason(address: Address, error: BaseException) -> tuple[str, str]:
     name, returned, text = code(error), status(error), str(error)
     names = ", ".join(address.credentials)
+    if misled(error):
+        return "it redirects to another host, which is not asked", (
+            f"do not trust this store, or name the right one in {address.endpoint_variable}"
+        )
     if no_credentials(error):
         return "no credentials were found", f"set {names}"
     if name in _NO_BUCKET:

@@ -52,5 +52,5 @@ def _wait_asked(store: Store, key: str) -> float | None:
     try:
         with httpx.stream("GET", url, headers={"Range": "bytes=0-0"}, timeout=10) as response:
             return retry_after(response.headers) if response.status_code in _TOO_BUSY else 0.0
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL):  # such as of a NO_PROXY that it cannot read
         return None

@@ -1,6 +1,9 @@
 """Waiting for obstore with a limit: its own calls cannot be interrupted, and watch no rate.
 
 Its asynchronous calls run on an event loop in a thread of its own; a command that is interrupted does not wait for it.
+
+obstore reads the page of a list whole before it shows anything of it, and has no limit for that. What can be seen from
+outside is this process's memory, so that is watched while a page is on its way.
 """
 
 from __future__ import annotations
@@ -24,12 +27,21 @@ _loops: dict[
 _lock = threading.Lock()
 
 
+MOST_GROWTH = 96 << 20  # bytes of memory; a page of a thousand objects has half a million
+_LOOK = 0.02  # seconds between two looks at the memory
+
+
+class Flood(Exception):
+    """The process grew by `MOST_GROWTH` while one page of a list came."""
+
+
 class Silent(Exception):
     """The store sent nothing, or too little, for `PATIENCE` seconds."""
 
 
-def wait(call: Callable[[], Awaitable[T]], seconds: float = PATIENCE) -> T:
-    """The result of an asynchronous call; `Silent` when it takes longer."""
+def wait(call: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
+    """The result of an asynchronous call; `Silent` when it takes longer, by default than `PATIENCE`."""
+    seconds = PATIENCE if seconds is None else seconds
 
     async def limited() -> T:
         return await asyncio.wait_for(_awaited(call), seconds)
@@ -42,6 +54,26 @@ def wait(call: Callable[[], Awaitable[T]], seconds: float = PATIENCE) -> T:
     except BaseException:
         future.cancel()
         raise
+
+
+def wait_for_page(call: Callable[[], Awaitable[T]]) -> T:
+    """The next page of a list; `Flood` as soon as it takes more memory than any page needs."""
+    import psutil
+
+    me = psutil.Process()
+    before = me.memory_info().rss
+
+    async def watched() -> T:
+        task = asyncio.ensure_future(_awaited(call))
+        try:
+            while not (await asyncio.wait({task}, timeout=_LOOK))[0]:
+                if me.memory_info().rss - before > MOST_GROWTH:
+                    raise Flood(f"a page of its list has more than {MOST_GROWTH >> 20} MB")
+        finally:
+            task.cancel()
+        return task.result()
+
+    return wait(watched)
 
 
 async def _awaited(call: Callable[[], Awaitable[T]]) -> T:

@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 from adaptkit.errors import requires_extra
 from adaptkit.io.http.client import BUSY, retry
-from adaptkit.io.http.environment import check_proxies
+from adaptkit.io.http.environment import check_certificates, check_no_proxy, check_proxies
 from adaptkit.io.http.limits import LARGEST_ERROR, TooLarge, TooSlow, body, bound
 from adaptkit_plugins.storage.oci import auth, errors
 from adaptkit_plugins.storage.oci.address import may_be_asked
@@ -44,6 +44,8 @@ class Client:
         with requires_extra("oci", f"cannot open {self.address.url}"):
             import httpx
         check_proxies(self.address.url)
+        check_no_proxy(self.address.url)
+        check_certificates(self.address.url)
         client = httpx.Client(
             timeout=httpx.Timeout(60.0, connect=10.0),
             follow_redirects=False,

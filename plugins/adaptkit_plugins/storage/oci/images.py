@@ -86,7 +86,14 @@ def parse(data: bytes, label: str) -> Mapping[str, Any]:
     """An image manifest or index that came from elsewhere, with what we read of it checked; `Corrupt` says why not."""
     try:
         body = json.loads(data)
-        for descriptor in (*(body.get("layers") or ()), *(body.get("manifests") or ())):
+        descriptors = (*(body.get("layers") or ()), *(body.get("manifests") or ()))
+        for table in (
+            body.get("subject"),
+            *(one.get("annotations") for one in (body, *descriptors)),
+        ):
+            if not isinstance(table, dict | None):
+                raise TypeError("its annotations or its subject are no tables")  # noqa: TRY301
+        for descriptor in descriptors:
             if (
                 not _DIGEST.fullmatch(str(descriptor["digest"]))
                 or type(descriptor["size"]) is not int

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from adaptkit.errors import Corrupt, StorageError
+from adaptkit.extend import attachments
 from adaptkit.types import canonical_json
 from adaptkit_plugins.storage.oci import errors, images
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 LARGEST = 4 << 20  # bytes, as registries have it
 _MOST_PAGES = 1000
 _MOST_NAMES = 100_000
-_LONGEST_LIST = 60.0  # seconds
+_LONGEST_LIST = 15.0  # seconds
 _MOST_REFERRERS = 64  # as many signatures of one version are read
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _TRIES = 8
@@ -174,6 +175,7 @@ class Manifests:
             one for one in self._descriptors(self.get(_fallback(digest))) if one not in listed
         ]
         found: dict[str, Mapping[str, bytes]] = {}
+        reading = attachments.Reading(f"{self._client.address.url} ({subject[:19]})")
         for descriptor in listed[:_MOST_REFERRERS]:
             data = (
                 self.get(str(descriptor["digest"]))
@@ -186,8 +188,8 @@ class Manifests:
                 and (body.get("subject") or {}).get("digest") == digest
             ):
                 found[str(descriptor["digest"])] = {
-                    str((layer.get("annotations") or {}).get(images.TITLE, "")): self._blobs.small(
-                        str(layer["digest"]), LARGEST
+                    str((layer.get("annotations") or {}).get(images.TITLE, "")): reading.took(
+                        self._blobs.small(str(layer["digest"]), LARGEST)
                     )
                     for layer in (body.get("layers") or ())[:_MOST_REFERRERS]
                 }

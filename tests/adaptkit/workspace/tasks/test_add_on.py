@@ -65,9 +65,9 @@ def test_folders_become_versions_of_one_name_in_their_order(tmp_path, runs):
 
 @pytest.mark.soak
 def test_an_adapter_that_does_not_fit_the_base_is_refused_by_a_worker(tmp_path, runs, speaker):
-    with Workspace.open(tmp_path / "here", notify=lambda _: None) as ws:
+    with Workspace.init(tmp_path / "here", notify=lambda _: None) as ws:
         here = ws.add_all([runs / "a", runs / "b"], base=str(speaker))
-    with Workspace.open(tmp_path / "there", notify=lambda _: None) as ws:
+    with Workspace.init(tmp_path / "there", notify=lambda _: None) as ws:
         there = ws.add_all([runs / "a", runs / "b"], base=str(speaker), on="local")
         assert ws.list() == ()
     assert there.failures == here.failures

@@ -1,0 +1,82 @@
+"""Every backend that speaks HTTP holds to the bounds of the conformance kit; their times are shortened here."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from adaptkit.errors import StorageError
+from adaptkit.io.http import limits
+from adaptkit.testing import HttpBoundsConformance
+from adaptkit.testing.hostile_server import hostile_server
+from adaptkit_plugins.storage.hub import HubBackend
+from adaptkit_plugins.storage.objects import ObjectBackend, waiting
+from adaptkit_plugins.storage.oci import OciBackend
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    """`test_hostile_places` keeps the times that users meet."""
+    monkeypatch.setattr(limits, "GRACE", 0.4)
+    monkeypatch.setattr(waiting, "PATIENCE", 2.0)
+
+
+class TestHub(HttpBoundsConformance):
+    @pytest.fixture
+    def place(self, server, mode, monkeypatch, tmp_path):
+        from huggingface_hub import constants
+        from huggingface_hub.utils import _http
+
+        monkeypatch.setenv("HF_ENDPOINT", f"http://{server.host}")
+        monkeypatch.setenv("HF_TOKEN", "hf_write")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield HubBackend.open(f"hf://{mode}/naval")
+        _http.close_session()
+
+
+class TestBucket(HttpBoundsConformance):
+    @pytest.fixture
+    def place(self, server, mode, monkeypatch):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{server.host}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "adaptkit-tests")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret-at-all")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        return ObjectBackend.open(f"s3://{mode}/{mode}")
+
+
+class TestOci(HttpBoundsConformance):
+    @pytest.fixture
+    def place(self, server, mode, monkeypatch, tmp_path):
+        login = {"auths": {server.host: {"auth": base64.b64encode(b"ada:secret").decode()}}}
+        (tmp_path / "config.json").write_text(json.dumps(login))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        return OciBackend.open(f"oci://{server.host}/{mode}/naval")
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        ("flood", "the list is too large: a page of its list has more than 96 MB"),
+        ("oversized", "the list is too large: a page of its list has more than 96 MB"),
+        ("endless", "the list does not end: it goes on after "),
+        ("redirects", "it redirects to another host, which is not asked"),
+        ("metadata", "it redirects to another host, which is not asked"),
+    ],
+)
+def test_a_hostile_list_of_a_bucket_ends_with_its_reason(mode, why, monkeypatch):
+    monkeypatch.setattr(waiting, "PATIENCE", 15.0)
+    with hostile_server() as server:
+        server.elsewhere = server.host.replace("127.0.0.1", "localhost")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{server.host}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "adaptkit-tests")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret-at-all")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        with pytest.raises(StorageError) as caught:
+            ObjectBackend.open(f"s3://{mode}/{mode}").list()
+    assert caught.value.why.startswith(why)
+    assert caught.value.what.endswith(f" s3://{mode}/{mode}")
+    assert caught.value.fix
+    assert not [path for path in server.asked if "/elsewhere/" in path]
