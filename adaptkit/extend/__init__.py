@@ -15,6 +15,7 @@ from adaptkit.extend.commands import pass_workspace as pass_workspace
 from adaptkit.extend.executor import Executor as Executor
 from adaptkit.extend.method import AdapterMethod as AdapterMethod
 from adaptkit.extend.method import AdapterView as AdapterView
+from adaptkit.extend.method import AddLowRank as AddLowRank
 from adaptkit.extend.method import Applier as Applier
 from adaptkit.extend.method import Delta as Delta
 from adaptkit.extend.method import Dense as Dense
