@@ -36,7 +36,7 @@ _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}  # the smallest bits that a
 
 
 class Rounding:
-    """What the stored dtype leaves out of an update, on every sixteenth block, over all threads."""
+    """What the stored dtype leaves out of an update, on every thirty-second block, over all threads."""
 
     def __init__(self) -> None:
         self._lost = self._whole = 0.0
@@ -113,7 +113,7 @@ def _gathered(
             piece = np.empty(block.size, target)
         made = piece[filled : filled + block.size].reshape(block.shape)
         _round_into(made, block)
-        if rounding is not None and number % 16 == 0:
+        if rounding is not None and number % 32 == 0:
             rounding.note(flat[at : at + block.size].reshape(block.shape), block, made)
         filled += block.size
         at += block.size
