@@ -20,7 +20,7 @@ def bake_and_die(asked, point, marks):
     """Write a weight file of a bake; the first time, die before the write of that number."""
     from adaptkit.workspace.tasks.bake import bake_one
 
-    return _die_at(point, marks, lambda: bake_one(asked))
+    return _die_at(point, marks, lambda: bake_one(asked))[1]
 
 
 def _die_at(point, marks, work):
