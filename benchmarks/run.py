@@ -226,7 +226,9 @@ def bake(folder: Path) -> list[Row]:
     return rows
 
 
-def work(base: Path, adapter: Path, out: Path, *, sync: bool = True) -> None:
+def work(
+    base: Path, adapter: Path, out: Path, *, sync: bool = True, workers: int | None = None
+) -> None:
     """A bake without starting anything."""
     from adaptkit.adapters.adapter import Adapter
     from adaptkit.adapters.opened import OpenAdapter
@@ -239,6 +241,7 @@ def work(base: Path, adapter: Path, out: Path, *, sync: bool = True) -> None:
             base,
             out,
             sync=sync,
+            workers=workers,
         )
 
 

@@ -13,53 +13,54 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import defaultdict
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from adaptkit.adapters.adapter import artifact_paths
-from adaptkit.adapters.fit import unopenable
-from adaptkit.bake.apply import Rounding, new_values
+from adaptkit.bake.apply import Rounding
+from adaptkit.bake.companions import carry_along
 from adaptkit.bake.plan import by_file, plan_bake
-from adaptkit.bases.architecture import architecture_of
-from adaptkit.bases.checkpoint import index_of
+from adaptkit.bake.shards import write_shards
+from adaptkit.bake.written import check_written
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError, Refused
-from adaptkit.io.files import atomic_write, fsync_directory, os_errors
+from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.machine.hardware import cores
-from adaptkit.io.machine.parallel import module_pool
 from adaptkit.io.safetensors.reader import size_of
-from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.io.staging import empty_target, rename_into
 from adaptkit.types import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from adaptkit.adapters.changes import Tensor
     from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.bake.plan import BakePlan
-    from adaptkit.bases.checkpoint import TensorLocation
 
 JOURNAL = "adaptkit-bake.json"
-_WEIGHTS = (
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".h5",
-    ".msgpack",
-    ".gguf",
-    ".onnx",
-    ".ckpt",
-    ".index.json",
-)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The weight files that a bake lacks, and the folder that it is made in."""
+
+    work: Path
+    key: str
+    """Of adapter, base and dtype; the folder's journal has it too."""
+    files: tuple[str, ...]
+    dtype: str | None
+    sync: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DoneShard:
+    """A weight file that is in its place, and the squares that `Rounding` sums up."""
+
+    file: str
+    lost: float
+    whole: float
+
+
+Elsewhere = Callable[[Asked], Iterator[DoneShard]]
+"""Writes every file that is asked for, in any order, in processes that are not this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ def run(
     clean: bool = False,
     workers: int | None = None,
     sync: bool = True,
+    elsewhere: Elsewhere | None = None,
     cache: Path | None = None,
     done: Callable[[int], None] = lambda count: None,
     check: Callable[[Path], None] | None = None,
@@ -101,7 +103,7 @@ def run(
     `check` looks at the finished folder before it gets its name; when it raises, the folder becomes OUT.failed.
 
     Without `sync` nothing waits for the disk; shards are then not noted as finished, because after a power cut one may
-    have a name and no bytes. `cache` is a folder where what the model's class says is remembered.
+    have a name and no bytes. `elsewhere` writes the shards in other processes; where it is None, threads do. `cache` is a folder where what the model's class says is remembered.
     """
     target = empty_target(out)
     rounding = Rounding()
@@ -120,34 +122,39 @@ def run(
                 "dtype": dtype,
             }
         )
-        finished = _open_work(work, key, clean=clean)
+        finished = open_work(work, key, clean=clean, sync=sync)
         resumed = len(finished)
         missing = {
             file: {name: plan[name] for name in names}
             for file, names in shards.items()
             if file.name not in finished
         }
+        sizes = {
+            file.name: sum(size_of(plan[name].dtype, plan[name].shape) for name in names)
+            for file, names in shards.items()
+        }
         if finished:
-            done(
-                sum(
-                    size_of(plan[n].dtype, plan[n].shape)
-                    for file in shards.keys() - missing.keys()
-                    for n in shards[file]
-                )
-            )
+            done(sum(size for name, size in sizes.items() if name in finished))
 
-        def note(file: Path) -> None:
+        def note(name: str) -> None:
             if not sync:
                 return
-            finished.append(file.name)
+            finished.append(name)
             atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": finished}).encode())
 
-        _write_shards(
-            source, weights, missing, work, workers or cores(), done, note, rounding, sync=sync
-        )
-        _carry_along(source, weights, plan, shards, work, dtype, planned.config)
+        if elsewhere is None:
+            write_shards(
+                source, weights, missing, work, workers or cores(), done, note, rounding, sync=sync
+            )
+        elif missing:
+            names = tuple(file.name for file in missing)
+            for shard in elsewhere(Asked(work, key, names, dtype, sync)):
+                rounding.add(shard.lost, shard.whole)
+                done(sizes[shard.file])
+                note(shard.file)
+        carry_along(source, weights, plan, shards, work, dtype, planned.config, sync=sync)
         try:
-            _check(weights, planned, work)
+            check_written(weights, planned, work)
         except BakeError:  # the same bake would end here again
             shutil.rmtree(work, ignore_errors=True)
             raise
@@ -157,11 +164,13 @@ def run(
         except Exception:
             _set_aside(work, failed_name(target))
             raise
-    (work / JOURNAL).unlink()
     with os_errors("write", target):
+        (work / JOURNAL).unlink()
+        for left in work.glob(".*.tmp"):  # of workers that were killed
+            left.unlink()
         if target.is_dir():
             target.rmdir()
-    rename_into(work, target)
+    rename_into(work, target, sync=sync)
     changed = tuple(sorted(name for name, tensor in plan.items() if tensor.changed))
     nbytes = sum(size_of(t.dtype, t.shape) for t in plan.values())
     return BakeReport(
@@ -183,9 +192,6 @@ def failed_name(out: Path) -> Path:
     return out.with_name(f"{out.name}.failed")
 
 
-# ---------------------------------------------------------------- doing it
-
-
 def _set_aside(work: Path, failed: Path) -> None:
     with os_errors("write", failed):
         shutil.rmtree(failed, ignore_errors=True)
@@ -193,18 +199,14 @@ def _set_aside(work: Path, failed: Path) -> None:
         work.rename(failed)
 
 
-def _open_work(work: Path, key: str, *, clean: bool) -> list[str]:
+def open_work(work: Path, key: str, *, clean: bool, sync: bool) -> list[str]:
     """The folder of a bake, and the shards in it that are finished already."""
     with os_errors("write", work):
         if clean:
             shutil.rmtree(work, ignore_errors=True)
         if work.exists():
-            try:
-                journal = json.loads((work / JOURNAL).read_bytes())
-                known = journal["key"] == key
-            except (OSError, ValueError, KeyError, TypeError):
-                journal, known = {}, not any(work.iterdir())
-            if not known:
+            journal = read_journal(work)
+            if journal.get("key") != key and (journal or any(work.iterdir())):
                 raise Refused(
                     f"{work} is left of another bake",
                     why="the adapter, the base or the dtype was another",
@@ -212,189 +214,14 @@ def _open_work(work: Path, key: str, *, clean: bool) -> list[str]:
                 )
             return [str(name) for name in journal.get("finished", ())]
         work.mkdir(parents=True)
-        atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": []}).encode())
+        atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": []}).encode(), sync=sync)
     return []
 
 
-def _write_shards(
-    source: OpenAdapter,
-    weights: BaseWeights,
-    shards: Mapping[Path, Mapping[str, Tensor]],
-    work: Path,
-    workers: int,
-    done: Callable[[int], None],
-    note: Callable[[Path], None],
-    rounding: Rounding,
-    *,
-    sync: bool,
-) -> None:
-    """Write the files, several tensors at once, and sync each beside the work on the next; `note` gets what is on disk."""
-
-    def make(writer: TensorWriter, name: str, tensor: Tensor) -> int:
-        place = _entry(weights, tensor.source) if tensor.source else None
-        if place and not tensor.changed and tensor.dtype == place.entry.dtype:
-            writer.copy(name, place.file, place.entry.begin)
-        else:
-            with writer.pieces(name) as put:
-                for block in new_values(source, weights, name, tensor, rounding):
-                    put(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
-            if tensor.source:
-                weights.drop_pages(tensor.source)
-        return size_of(tensor.dtype, tensor.shape)
-
-    def finish(file: Path, writer: TensorWriter, tensors: Sequence[Future[int]]) -> None:
-        for tensor in tensors:
-            done(tensor.result())
-        writer.commit(sync=sync)
-        note(file)
-
-    with ExitStack() as stack:
-        last = ThreadPoolExecutor(1)
-        stack.callback(last.shutdown, cancel_futures=True)
-        pool = stack.enter_context(module_pool(workers))
-        finishing: list[Future[None]] = []
-        for group in _groups(shards, workers):
-            writers = {
-                file: stack.enter_context(_writer(weights, file, shards[file], work))
-                for file in group
-            }
-            tensors: dict[Path, list[Future[int]]] = {file: [] for file in group}
-            for file, name in _turns({file: shards[file] for file in group}):
-                tensors[file].append(pool.submit(make, writers[file], name, shards[file][name]))
-            for (
-                finished
-            ) in finishing:  # the group before is on disk before the next but one is begun
-                finished.result()
-            finishing = [last.submit(finish, file, writers[file], tensors[file]) for file in group]
-        for finished in finishing:
-            finished.result()
-
-
-def _groups(files: Iterable[Path], count: int) -> Iterator[list[Path]]:
-    """As many files at a time as there are workers: a file takes one write at a time."""
-    rest = iter(files)
-    while group := list(islice(rest, count)):
-        yield group
-
-
-def _turns(shards: Mapping[Path, Mapping[str, Tensor]]) -> Iterator[tuple[Path, str]]:
-    """Every tensor of the files, one of each file in turn, the largest first."""
-    largest_first = [
-        [
-            (file, name)
-            for name in sorted(plan, key=lambda n: -size_of(plan[n].dtype, plan[n].shape))
-        ]
-        for file in shards
-        for plan in [shards[file]]
-    ]
-    for turn in zip_longest(*largest_first):
-        yield from filter(None, turn)
-
-
-def _writer(
-    weights: BaseWeights, file: Path, plan: Mapping[str, Tensor], work: Path
-) -> TensorWriter:
-    """The writer of one file, with the base's own header where nothing in it changes."""
-    assert weights.layout.tensors is not None
-    before = {
-        name: place.entry for name, place in weights.layout.tensors.items() if place.file == file
-    }
-    same = before.keys() == plan.keys() and all(
-        (e.dtype, e.shape) == (plan[n].dtype, plan[n].shape) for n, e in before.items()
-    )
-    layout = {name: (tensor.dtype, tensor.shape) for name, tensor in plan.items()}
-    return TensorWriter(work / file.name, layout, like=file if same else None)
-
-
-def _entry(weights: BaseWeights, name: str) -> TensorLocation:
-    assert weights.layout.tensors is not None
-    return weights.layout.tensors[name]
-
-
-def _carry_along(
-    source: OpenAdapter,
-    weights: BaseWeights,
-    plan: Mapping[str, Tensor],
-    shards: Mapping[Path, list[str]],
-    work: Path,
-    dtype: str | None,
-    changes: Mapping[str, Any],
-) -> None:
-    """config.json with what changed, the index, and every other file of the base; the adapter's tokenizer wins."""
-    base = weights.layout.directory
-    for file in sorted(base.iterdir()):
-        if file.is_file() and not file.name.startswith(".") and not file.name.endswith(_WEIGHTS):
-            with os_errors("write", work / file.name):
-                shutil.copyfile(file, work / file.name)
-    for name in artifact_paths(source.adapter.path)[0]:
-        if not name.startswith("adapter_"):
-            with os_errors("write", work / name):
-                (work / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source.adapter.path / name, work / name)
-    if changes:
-        config = dict(weights.layout.config)
-        if dtype is not None:
-            config.pop("torch_dtype", None)
-        atomic_write(
-            work / "config.json", (json.dumps(config | dict(changes), indent=2) + "\n").encode()
-        )
-    index = index_of(weights.layout)
-    if index is not None:
-        if all(_as_stored(weights, name, tensor) for name, tensor in plan.items()):
-            shutil.copyfile(index, work / index.name)
-        else:
-            table = {
-                "metadata": {"total_size": sum(size_of(t.dtype, t.shape) for t in plan.values())},
-                "weight_map": {
-                    name: file.name for file, names in shards.items() for name in sorted(names)
-                },
-            }
-            atomic_write(
-                work / index.name, (json.dumps(table, indent=2, sort_keys=True) + "\n").encode()
-            )
-    fsync_directory(work)
-
-
-def _as_stored(weights: BaseWeights, name: str, tensor: Tensor) -> bool:
-    """Whether a tensor has the name, dtype and shape that it has in the base."""
-    if tensor.source != name:
-        return False
-    entry = _entry(weights, name).entry
-    return (entry.dtype, entry.shape) == (tensor.dtype, tensor.shape)
-
-
-def _check(weights: BaseWeights, planned: BakePlan, work: Path) -> None:
-    """Open what was written as its reader will: the class's names and shapes, and untouched tensors byte for byte."""
-    plan = planned.tensors
-    with BaseWeights.open(work) as written:
-        after = architecture_of(written.layout.config, written.shapes, cache=weights.cache)
-        if wrong_names := unopenable(after, planned.before, plan):
-            raise BakeError(
-                f"{after.name} could not load what was written to {work}",
-                why="; ".join(wrong_names[:4]),
-                fix="please report this with the adapter's config",
-            )
-        found = {
-            name: (place.entry.dtype, place.entry.shape)
-            for name, place in (written.layout.tensors or {}).items()
-        }
-        wrong = defaultdict(list)
-        if found != {name: (tensor.dtype, tensor.shape) for name, tensor in plan.items()}:
-            wrong["names, shapes or dtypes"] = sorted(found.keys() ^ plan.keys()) or ["some tensor"]
-        for name, tensor in plan.items():
-            if (
-                tensor.source
-                and not tensor.changed
-                and tensor.dtype == _entry(weights, tensor.source).entry.dtype
-                and written.raw(name) != weights.raw(tensor.source)
-            ):
-                wrong["untouched tensors"].append(name)
-            written.drop_pages(name)
-            if tensor.source:
-                weights.drop_pages(tensor.source)
-    if wrong:
-        raise BakeError(
-            f"what was written to {work} is not what was meant",
-            why=str(dict(wrong)),
-            fix="check the disk, then bake again with --clean",
-        )
+def read_journal(work: Path) -> dict[str, Any]:
+    """The journal of a bake in progress: its `key`, and which files are `finished`; empty where there is none."""
+    try:
+        journal = json.loads((work / JOURNAL).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return journal if isinstance(journal, dict) else {}

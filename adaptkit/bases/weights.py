@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.bases.architecture import Architecture, Piece
-    from adaptkit.bases.checkpoint import Layout
+    from adaptkit.bases.checkpoint import Layout, TensorLocation
     from adaptkit.extend import Array, Model, Module
 
 
@@ -199,20 +199,22 @@ class BaseWeights(Closing):
             and pieces[0].count == (self.shapes[pieces[0].tensor] or (1,))[0]
         )
 
+    def location(self, name: str) -> TensorLocation:
+        """The file that holds one tensor, and where in it."""
+        assert self.layout.tensors is not None
+        return self.layout.tensors[name]
+
     def read(self, name: str) -> Array:
         """One tensor, mapped, not copied: read only."""
-        assert self.layout.tensors is not None
-        return self._files[self.layout.tensors[name].file].view(name)
+        return self._files[self.location(name).file].view(name)
 
     def raw(self, name: str) -> memoryview:
         """The bytes of one tensor, not copied."""
-        assert self.layout.tensors is not None
-        return self._files[self.layout.tensors[name].file].raw(name)
+        return self._files[self.location(name).file].raw(name)
 
     def drop_pages(self, name: str) -> None:
         """One tensor has been read: the system may drop its pages."""
-        assert self.layout.tensors is not None
-        self._files[self.layout.tensors[name].file].drop_pages(name)
+        self._files[self.location(name).file].drop_pages(name)
 
     def close(self) -> None:
         for file in self._files.values():

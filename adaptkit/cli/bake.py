@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adaptkit.cli.adapters.adapters import REF
+from adaptkit.cli.executors import on_option
 from adaptkit.cli.shell.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
-    from adaptkit.workspace.results import Baked
+    from adaptkit.workspace.results import Baked, PlannedBake
 
 
 @click.command()
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
 )
 @click.option("--allow-pickle", is_flag=True, help="Read a .bin pickle when REF is a folder.")
 @click.option("--force", is_flag=True, help="Even when the base is not known to be the adapter's.")
+@on_option
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Write nothing: show what would be written, and whether an executor pays.",
+)
 @json_option
 @pass_session
 def bake(
@@ -52,16 +59,22 @@ def bake(
     out: Path,
     dtype: str | None,
     check: str | None,
+    on: str | None,
     *,
     clean: bool,
     sync: bool,
     allow_pickle: bool,
     force: bool,
+    dry_run: bool,
 ) -> None:
     """Write the base with REF in its weights as a full model.
 
     Interrupted, the same command goes on where it stopped.
     """
+    if dry_run:
+        planned = session.workspace.bake_plan(ref, base, dtype=dtype, allow_pickle=allow_pickle)
+        session.out.data(planned.to_json(), lambda: _planned_lines(planned))
+        return
     baked = session.workspace.bake(
         ref,
         base,
@@ -70,10 +83,19 @@ def bake(
         check=check,
         clean=clean,
         sync=sync,
+        on=on,
         allow_pickle=allow_pickle,
         force=force,
     )
     session.out.data(baked.to_json(), lambda: baked_lines(baked))
+
+
+def _planned_lines(planned: PlannedBake) -> list[str]:
+    """What a bake would write, for people."""
+    return [
+        f"{planned.changed} tensors change, {planned.nbytes:,} bytes in {len(planned.files)} files",
+        f"baking takes {planned.takes.text}",
+    ]
 
 
 def baked_lines(baked: Baked) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from adaptkit.extend.executor import Executor as Executor
     from adaptkit.extend.method import AdapterMethod as AdapterMethod
     from adaptkit.extend.method import AdapterView as AdapterView
+    from adaptkit.extend.method import AddLowRank as AddLowRank
     from adaptkit.extend.method import Applier as Applier
     from adaptkit.extend.method import Array as Array
     from adaptkit.extend.method import Delta as Delta
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AdapterMethod": "adaptkit.extend.method",
     "AdapterView": "adaptkit.extend.method",
+    "AddLowRank": "adaptkit.extend.method",
     "Applier": "adaptkit.extend.method",
     "Bundle": "adaptkit.extend.storage",
     "Delta": "adaptkit.extend.method",

@@ -140,6 +140,32 @@ class Model:
         return found[0] if len(found) == 1 else None
 
 
+@dataclass(frozen=True, slots=True)
+class AddLowRank:
+    """The `Applier` that adds a low-rank update."""
+
+    delta: LowRank
+
+    def __call__(self, weight: Array, rows: slice) -> Array:
+        """The rows, updated, in an array of their dtype."""
+        updated: Array = self._left(rows, weight.dtype) @ self._right(weight.dtype)
+        updated += weight
+        return updated
+
+    def update(self, rows: slice, out: Array) -> None:
+        """What is added to these rows, into an array that is at hand."""
+        import numpy as np
+
+        np.matmul(self._left(rows, out.dtype), self._right(out.dtype), out=out)
+
+    def _left(self, rows: slice, dtype: np.dtype[Any]) -> Array:
+        left: Array = self.delta.B[rows].astype(dtype) * dtype.type(self.delta.scale)
+        return left
+
+    def _right(self, dtype: np.dtype[Any]) -> Array:
+        return self.delta.A.astype(dtype, copy=False)
+
+
 class AdapterView(Protocol):
     """One adapter as a method plugin sees it: configuration, header, and tensors one at a time.
 
@@ -242,13 +268,7 @@ class AdapterMethod(ABC):
         if isinstance(delta, Dense):
             return lambda weight, rows: weight + delta.W[rows].astype(weight.dtype)
 
-        def apply(weight: Array, rows: slice) -> Array:
-            left = delta.B[rows].astype(weight.dtype) * weight.dtype.type(delta.scale)
-            updated: Array = left @ delta.A.astype(weight.dtype)
-            updated += weight
-            return updated
-
-        return apply
+        return AddLowRank(delta)
 
     def by_rows(self, view: AdapterView) -> bool:
         """Whether `applier` can be handed a part of the rows.

@@ -122,11 +122,17 @@ def links_unknown(error: OSError) -> bool:
 
 
 def atomic_write(
-    path: Path, data: bytes, create_only: bool = False, *, mode: int | None = None
+    path: Path,
+    data: bytes,
+    create_only: bool = False,
+    *,
+    mode: int | None = None,
+    sync: bool = True,
 ) -> None:
     """Write a file in one step; `create_only` raises `Conflict` when it exists.
 
-    A file that is replaced keeps its mode; a new one gets `mode`, else what the umask leaves.
+    A file that is replaced keeps its mode; a new one gets `mode`, else what the umask leaves. Without `sync` nothing
+    waits for the disk: after a power cut the file may be empty.
     """
     with os_errors("write", path):
         keep = mode if create_only else _mode_of(path, mode)
@@ -137,7 +143,8 @@ def atomic_write(
                 if keep is not None:
                     os.fchmod(descriptor, keep)
                 write_all(descriptor, data, 0)
-                os.fsync(descriptor)
+                if sync:
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             if not create_only:
@@ -149,7 +156,8 @@ def atomic_write(
         finally:
             with suppress(FileNotFoundError):
                 temp.unlink()
-    fsync_directory(path.parent)
+    if sync:
+        fsync_directory(path.parent)
 
 
 def _mode_of(path: Path, otherwise: int | None) -> int | None:

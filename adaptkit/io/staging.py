@@ -54,13 +54,15 @@ def clear_all() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def rename_into(folder: Path, target: Path) -> None:
+def rename_into(folder: Path, target: Path, *, sync: bool = True) -> None:
     """Make a finished folder appear under its name."""
     with os_errors("write", target):
         folder.chmod(0o755)
-        fsync_directory(folder)
+        if sync:
+            fsync_directory(folder)
         folder.rename(target)
-    fsync_directory(target.parent)
+    if sync:
+        fsync_directory(target.parent)
 
 
 def pretty_json(data: Any) -> bytes:

@@ -157,6 +157,7 @@ class Workspace(Context):
 
     # bake
     bake = baking.bake_adapter
+    bake_plan = baking.bake_plan
     extract = baking.extract_adapter
 
     # train

@@ -21,7 +21,7 @@ from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.workspace.lookup.adapters import ingest_result, open_for_merge
 from adaptkit.workspace.lookup.artifacts import check_destination, register
 from adaptkit.workspace.lookup.bases import measured_base, same_base
-from adaptkit.workspace.results import Baked, Extracted
+from adaptkit.workspace.results import Baked, Extracted, PlannedBake
 
 if TYPE_CHECKING:
     import os
@@ -45,11 +45,13 @@ def bake_adapter(
     clean: bool = False,
     allow_pickle: bool = False,
     workers: int | None = None,
+    on: str | None = None,
     sync: bool = True,
 ) -> Baked:
     """Write the model in `base` with an adapter in its weights to `out`.
 
-    The same call goes on where one stopped.
+    The same call goes on where one stopped. A registered adapter's weight files are written on the executor `on`,
+    where there is one and the model is large enough for that to pay.
 
     `check` is a prompt whose logits are compared with those of the live adapter (needs torch and
     PEFT) before the model gets its name; where they differ it is `OUT.failed`. Without `sync` nothing waits for the disk: after a power cut, bake again.
@@ -78,10 +80,40 @@ def bake_adapter(
             force=force,
             clean=clean,
             workers=workers,
+            on=on,
             sync=sync,
             check=compare if check is not None else None,
         )
         return Baked(report, *apart)
+
+
+def bake_plan(
+    context: Context,
+    ref: str,
+    base: str | os.PathLike[str],
+    *,
+    dtype: str | None = None,
+    allow_pickle: bool = False,
+) -> PlannedBake:
+    """What a bake would write, without writing it; refused as the bake itself would be."""
+    from adaptkit.bake.plan import by_file, plan_bake
+    from adaptkit.bases.weights import BaseWeights
+    from adaptkit.io.safetensors.reader import size_of
+    from adaptkit.workspace.tasks.bake import bake_estimate
+
+    folder = user_path(base)
+    with ExitStack() as stack, staging(context.tmp) as work:
+        source, _ = open_for_merge(context, refs.parse(ref), work, stack, allow_pickle=allow_pickle)
+        weights = stack.enter_context(BaseWeights.open(folder, context.home.cache))
+        source.adapter.attach_base(weights)
+        planned = plan_bake(source, weights, dtype)
+        tensors = planned.tensors.values()
+        return PlannedBake(
+            tuple(file.name for file in by_file(planned, weights)),
+            sum(tensor.changed for tensor in tensors),
+            sum(size_of(tensor.dtype, tensor.shape) for tensor in tensors),
+            bake_estimate(folder),
+        )
 
 
 def _logits_apart(base: Path, adapter: Path, made: Path, out: Path, prompt: str) -> float:
@@ -179,13 +211,16 @@ def bake_opened(
     force: bool,
     clean: bool,
     workers: int | None,
+    on: str | None = None,
     sync: bool = True,
     check: Callable[[Path], None] | None = None,
 ) -> BakeReport:
     """Bake when the base is that of every adapter, by what is `declared` for each."""
     from adaptkit.bake.run import run
+    from adaptkit.workspace.tasks.bake import shards_elsewhere
 
-    found = measured_base(context, base).identity
+    measured = measured_base(context, base)
+    found = measured.identity
     for ref, known in declared:
         verdict = same_base(context, known, found)
         fitting = names_no_base(known) and fits(
@@ -215,6 +250,7 @@ def bake_opened(
             clean=clean,
             workers=workers,
             sync=sync,
+            elsewhere=shards_elsewhere(context, on, source, measured, workers),
             cache=context.home.cache,
             done=progress,
             check=check,

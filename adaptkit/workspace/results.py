@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from adaptkit.merge.report import MergeReport
     from adaptkit.types import AliasMove, Lineage, Manifest, Parent, Placement, Receipt, Version
     from adaptkit.workspace.merge.calibrate import Calibrated
+    from adaptkit.workspace.tasks.merge import Estimate
 
 
 def names(version: Version | None) -> dict[str, Any]:
@@ -154,6 +155,25 @@ class Baked:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self.report) | {"out": str(self.report.out), "logits_apart": self.apart}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBake:
+    """What a bake would write: its weight files, how many tensors change, the bytes, and what it takes."""
+
+    files: tuple[str, ...]
+    changed: int
+    nbytes: int
+    takes: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "files": list(self.files),
+            "changed": self.changed,
+            "nbytes": self.nbytes,
+            "seconds": self.takes.seconds,
+            "pays": self.takes.pays,
+        }
 
 
 @dataclass(frozen=True, slots=True)

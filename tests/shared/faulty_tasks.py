@@ -12,6 +12,19 @@ WRITES = ("link", "replace", "rename", "fsync")
 
 def bring_and_die(supply, digest, point, marks):
     """Bring an artifact; the first time, die before the write of that number. Returns how many writes there were."""
+    seen, tree = _die_at(point, marks, lambda: supply.bring(digest))
+    return seen, str(tree)
+
+
+def bake_and_die(asked, point, marks):
+    """Write a weight file of a bake; the first time, die before the write of that number."""
+    from adaptkit.workspace.tasks.bake import bake_one
+
+    return _die_at(point, marks, lambda: bake_one(asked))[1]
+
+
+def _die_at(point, marks, work):
+    """How many writes some work has, and what it returns."""
     seen = 0
     mark = Path(marks) / str(point)
 
@@ -30,11 +43,11 @@ def bring_and_die(supply, digest, point, marks):
     for name, write in kept.items():
         setattr(os, name, counted(write))
     try:
-        tree = supply.bring(digest)
+        found = work()
     finally:
         for name, write in kept.items():
             setattr(os, name, write)
-    return seen, str(tree)
+    return seen, found
 
 
 def bring_on_a_full_disk(supply, digest, room):

@@ -346,7 +346,7 @@ def _bake(walk: Walk, action: Bake) -> None:
         there = walk.journal.result(key) is not None and out.is_dir()
         if not there and not walk.dry:
             walk.note(key, version.ref, str(out))
-            walk.workspace.bake(version.ref, walk.base, out, dtype=action.dtype)
+            walk.workspace.bake(version.ref, walk.base, out, dtype=action.dtype, on=walk.on)
         walk.add(version.ref, _status(walk, there), str(out))
 
 
