@@ -46,7 +46,7 @@ def weigh(
     data: Mapping[str, str | os.PathLike[str]],
     *,
     steps: int = 50,
-    rate: float = 0.02,
+    rate: float = 1e-3,
     batch: int = 16,
     held_out: float = 0.2,
     seed: int = 0,
