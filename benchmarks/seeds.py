@@ -1,4 +1,4 @@
-"""Merges of the demo's two skills over seeds 0–4, data-free, by moments and distilled, into docs/calibrated-merging.md.
+"""Merges of the demo's two skills over seeds 0–4, data-free, by moments, weighed and distilled, into docs/calibrated-merging.md.
 
     python benchmarks/seeds.py [--seeds 0 1 …]      train what is missing (minutes a seed), measure, write the tables
 
@@ -120,6 +120,7 @@ def measure(seed: int, start: str) -> None:
             ws.calibrate(name, base, Path(folder) / f"{name}-16.jsonl")
         once("`regmean`, 16 rows", merged("regmean", 1.0))
         once("`regmean`, 16 rows, rank 8", merged("regmean", 1.0, rank=8))
+        once("`linear`, weighed, 32 prompts a skill", lambda: weighed(ws, base, Path(folder)))
         for source in ("regmean", "linear"):
             label = f"distilled from `{source}` at rank 8, 32 prompts a skill"
             once(label, lambda s=source: distilled(ws, base, Path(folder), s))
@@ -144,6 +145,14 @@ def prompts(folder: Path) -> None:
             (folder / f"{name}-{count}.jsonl").write_text(
                 "".join(json.dumps(line) + "\n" for line in lines)
             )
+
+
+def weighed(ws: Any, base: Path, folder: Path) -> tuple[Path, Any]:
+    """The exact sum with weights by module, by null-space compression; with the report."""
+    out, data = folder / "weighed", {skill: folder / f"{skill}-32.jsonl" for skill in SKILLS[:2]}
+    done = ws.weigh({"naval": 0.8, "medic": 0.8}, base, data)
+    ws.merge(done.sources, out=out, facts=done.facts)
+    return out, done.report.to_json()
 
 
 def distilled(ws: Any, base: Path, folder: Path, source: str) -> tuple[Path, Any]:

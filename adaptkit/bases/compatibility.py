@@ -55,7 +55,7 @@ def check_together(
                 fix="; ".join(
                     [
                         *how_to_know(verdict, [(first_label, first), (label, base)]),
-                        "--force merges them all the same, and records it",
+                        "--force goes on all the same, and records it",
                     ]
                 ),
             )

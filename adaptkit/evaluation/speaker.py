@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import read_config
-from adaptkit.errors import BadAdapter
+from adaptkit.errors import BadAdapter, requires_extra
 from adaptkit.training.base_model import load_model, load_tokenizer
 from adaptkit.training.data.tokens import Tokeniser
 
@@ -38,8 +38,8 @@ class Speaker:
         if adapter is None:
             yield
             return
-        from peft import PeftModel
-
+        with requires_extra("torch", "cannot load an adapter"):
+            from peft import PeftModel
         _check_task(adapter)
         template = adapter / TEMPLATE
         if template.is_file():

@@ -34,7 +34,8 @@ HEARTBEAT = 30  # seconds
 QUESTION = "question"
 
 
-def open_study(url: str, name: str, question: str, *, shared: bool) -> Any:
+@contextmanager
+def open_study(url: str, name: str, question: str, *, shared: bool) -> Iterator[Any]:
     """The study of that name, made where it is new; `Refused` when it asks something else."""
     with requires_extra("search", f"cannot search for {name}"):
         import optuna
@@ -60,16 +61,20 @@ def open_study(url: str, name: str, question: str, *, shared: bool) -> Any:
                 why=f"{shown(url)}: {str(error).splitlines()[0][:200]}",
                 fix="--storage postgresql+psycopg://USER@HOST/DATABASE, or leave it out",
             ) from error
-    before = study.user_attrs.get(QUESTION)
-    if before is None:
-        study.set_user_attr(QUESTION, question)
-    elif before != question:
-        raise Refused(
-            f"the study {name} asks something else",
-            why="it was begun with other adapters, suites or choices",
-            fix=f"--study {name}-2",
-        )
-    return study
+    try:
+        before = study.user_attrs.get(QUESTION)
+        if before is None:
+            study.set_user_attr(QUESTION, question)
+        elif before != question:
+            raise Refused(
+                f"the study {name} asks something else",
+                why="it was begun with other adapters, suites or choices",
+                fix=f"--study {name}-2",
+            )
+        yield study
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def run_alone(
@@ -109,9 +114,10 @@ def _next_round(
     if left:
         return left
     begun = [t for t in study.get_trials(deepcopy=False) if t.state != state.WAITING]
+    lost = sum(f"trial {t.number}" not in study.user_attrs for t in begun)
     at = len(begun)
     asked: list[tuple[int, Candidate]] = []
-    for _ in range(at, min(trials, (at // ROUND + 1) * ROUND)):
+    for _ in range(at, min(trials + lost, (at // ROUND + 1) * ROUND)):
         study.sampler = optuna.samplers.TPESampler(seed=_seed(seed, at + len(asked)))
         trial = study.ask()
         candidate = space.suggest(trial)
@@ -132,9 +138,6 @@ def run_shared(
     """Take part in a study that other drivers may work on too, until it has `trials` finished ones."""
     import optuna
 
-    state = optuna.trial.TrialState
-    ended = (state.COMPLETE, state.FAIL)
-
     def objective(trial: Any) -> tuple[float, float]:
         candidate = space.suggest(trial)
         result = next(iter(score([candidate])))
@@ -144,21 +147,22 @@ def run_shared(
         _, skills, size = result
         return skills, size
 
+    def stop(study: Any, _trial: Any) -> None:
+        if count_done(study) >= trials:
+            study.stop()
+
     with quiet():
         if not study.get_trials(deepcopy=False):
             for start in space.starts():
                 study.enqueue_trial(start, skip_if_exists=True)
-        if len(study.get_trials(deepcopy=False, states=ended)) >= trials:
+        if count_done(study) >= trials:
             return
         study.sampler = optuna.samplers.TPESampler()
         study.optimize(
             objective,
             n_jobs=workers,
             catch=(MergeError,),
-            callbacks=[
-                optuna.study.MaxTrialsCallback(trials, states=ended),
-                lambda _study, _trial: done(1),
-            ],
+            callbacks=[lambda *_: done(1), stop],
         )
 
 
@@ -183,12 +187,15 @@ def _note(study: Any, number: int, candidate: Candidate, result: Score | MergeEr
 
 
 def tried(study: Any) -> tuple[Tried, ...]:
-    """Every trial that was finished, in order."""
-    notes = study.user_attrs
+    """Every trial that was finished, in order; not those of a driver that was lost on the way, which are done again."""
+    import optuna
+
+    notes, complete = study.user_attrs, optuna.trial.TrialState.COMPLETE
     found = []
     for trial in study.get_trials(deepcopy=False):
-        entry = notes.get(f"trial {trial.number}")
-        if entry is None or not ("error" in entry or "figures" in entry):
+        entry = notes.get(f"trial {trial.number}", {})
+        ended = trial.state == complete or (trial.state.is_finished() and "error" in entry)
+        if not ended:
             continue
         skills, size = trial.values or (0.0, 0.0)
         candidate = Candidate.from_json(entry["candidate"])
@@ -207,7 +214,7 @@ def tried(study: Any) -> tuple[Tried, ...]:
 
 def count_done(study: Any) -> int:
     """How many trials are finished."""
-    return sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
+    return len(tried(study))
 
 
 def shown(url: str) -> str:

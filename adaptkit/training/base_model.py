@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 def load_tokenizer(base: Path) -> Any:
     """The base's tokenizer; `BadBase` when the folder has none that can be read."""
     with requires_extra("torch", f"cannot read the tokenizer of {base}"):
+        import torch  # noqa: F401  (without it transformers fails later, and in other words)
         from transformers import AutoTokenizer
     try:
         return AutoTokenizer.from_pretrained(base)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadBase(
             f"the base {base} has no tokenizer",
-            why=_first_line(error),
+            why=_why_no_tokenizer(base, error),
             fix="put tokenizer.json and tokenizer_config.json of its family into the folder",
         ) from error
 
@@ -40,6 +41,13 @@ def load_model(base: Path, **how: Any) -> Any:
             fix="check that it is a whole model that transformers can load as a causal language model",
         ) from error
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _why_no_tokenizer(base: Path, error: Exception) -> str:
+    """Every way to make one is listed by transformers, over several lines, where there is just no file."""
+    if not any(base.glob("tokenizer*")) and not any(base.glob("vocab*")):
+        return "no tokenizer.json is in the folder"
+    return _first_line(error).rstrip(": ")
 
 
 def _first_line(error: Exception) -> str:

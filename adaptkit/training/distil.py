@@ -11,12 +11,13 @@ Notable choices:
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError
 from adaptkit.io.progress.progress import no_progress
+from adaptkit.training.data.prompts import endless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,12 +95,12 @@ def distil(
     lessons = _Lessons(live)
     weights = live.trainable(student)
     optimizer = torch.optim.AdamW(list(weights.values()), lr=how.rate, weight_decay=0.0)
-    orders = [_order(teacher, how.seed) for teacher in teachers]
+    orders = [endless(teacher.rows, f"{how.seed}-{teacher.label}") for teacher in teachers]
     before = best = _look(live, student, teachers, lessons, how.batch)
     kept, saved, since, step = 0, _copy(weights), 0, 0
     while step < how.steps and since < how.patience:
         groups = [
-            [order() for _ in range(min(how.batch, len(teacher.rows)))]
+            list(islice(order, min(how.batch, len(teacher.rows))))
             for teacher, order in zip(teachers, orders, strict=True)
         ]
         targets = [
@@ -131,21 +132,6 @@ def distil(
         for name, value in saved.items():
             weights[name].copy_(value)
     return Distilled(step, kept, before, best)
-
-
-def _order(teacher: Teacher, seed: int) -> Any:
-    """Rows without end: shuffled anew each time all have been drawn."""
-    chance = random.Random(f"{seed}-{teacher.label}")  # noqa: S311  (an order)
-    left = list[Any]()
-
-    def draw() -> Tokens:
-        if not left:
-            left.extend(teacher.rows)
-            chance.shuffle(left)
-        row: Tokens = left.pop()
-        return row
-
-    return draw
 
 
 @dataclass(slots=True)

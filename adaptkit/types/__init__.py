@@ -133,6 +133,7 @@ class Facts(TypedDict, total=False):
     found: dict[str, str]  # {"place", "revision", "made_by"} of what others published
     training: dict[str, Any]  # {"data": [{"label", "digest"}], "datasets": [name], …}
     distilled: dict[str, Any]  # how a merge was trained towards its parents
+    weighed: dict[str, Any]  # how the weights of a merge were chosen
     search: dict[
         str, Any
     ]  # {"study", "trials", "trial", "seed", "skills", "suites"} that chose a merge

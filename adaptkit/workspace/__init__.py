@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from adaptkit.workspace.merge import merge as merging
     from adaptkit.workspace.merge import search as searching
     from adaptkit.workspace.merge import strip as stripping
+    from adaptkit.workspace.merge import weigh as weighing
     from adaptkit.workspace.project import project
     from adaptkit.workspace.remotes import card as cards
     from adaptkit.workspace.remotes import pull as pulling
@@ -88,6 +89,7 @@ else:
     merging = operations("adaptkit.workspace.merge.merge")
     searching = operations("adaptkit.workspace.merge.search")
     stripping = operations("adaptkit.workspace.merge.strip")
+    weighing = operations("adaptkit.workspace.merge.weigh")
     project = operations("adaptkit.workspace.project.project")
     cards = operations("adaptkit.workspace.remotes.card")
     pulling = operations("adaptkit.workspace.remotes.pull")
@@ -152,6 +154,7 @@ class Workspace(Context):
     merge_into_model = into_model.merge_into_model
 
     calibrate = calibrating.calibrate
+    weigh = weighing.weigh
     distil = distilling.distil
     search = searching.search
 

@@ -64,6 +64,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "merge": (
         "adaptkit merge naval@prod=0.7 medic=0.3 --name bridge",
         "adaptkit merge naval medic --name bridge --strategy ties --param density=0.5",
+        "adaptkit merge naval medic --name bridge --base models/ship --weigh naval=naval.jsonl --weigh medic=medic.jsonl",
     ),
     "methods": ("adaptkit methods",),
     "mirror": ("adaptkit mirror team file:///mnt/backup/adapters --dry-run",),

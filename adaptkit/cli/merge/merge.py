@@ -160,6 +160,13 @@ def _result(command: _Command) -> _Command:
 )
 @click.option("--disjoint", is_flag=True, help="Even adapters that share no module with any other.")
 @click.option(
+    "--weigh",
+    "unlabelled",
+    multiple=True,
+    metavar="PARENT=FILE",
+    help="First choose the weights by module on prompts of each parent, by null-space compression.",
+)
+@click.option(
     "--distil",
     "prompts",
     multiple=True,
@@ -183,11 +190,16 @@ def merge(
     dry_run: bool,
     into: tuple[str, Path] | None,
     prompts: tuple[str, ...],
+    unlabelled: tuple[str, ...],
     **choices: Any,
 ) -> None:
     """Merge adapters, each weighted by =W (1 by default), without loading the base."""
+    from adaptkit.cli.merge import weigh
     from adaptkit.cli.merge.distil import described, parents_data
 
+    to_weigh = weigh.check_weigh(unlabelled, choices)
+    if to_weigh and into is not None:
+        raise click.UsageError("--weigh and --into bake exclude each other: merge, then bake")
     if prompts and (into is not None or not choices["name"] or not choices["base"]):
         raise click.UsageError(
             "--distil needs the base's folder and a name: --base DIR --name NAME"
@@ -206,16 +218,21 @@ def merge(
         _merge_into_model(session, weighted, into[1], choices)
         return
     data = parents_data(prompts, "--distil")
+    more, lines = dict[str, Any](), list[str]()
+    if to_weigh:
+        weighed = weigh.weigh(session, weighted, to_weigh, choices)
+        weighted, choices["facts"] = weighed.sources, weighed.facts
+        more, lines = {"weighed": weighed.to_json()}, weigh.described(weighed)
     merged = session.workspace.merge(weighted, **choices)
     if not data or merged.version is None:
-        session.out.data(merged.to_json(), lambda: describe(merged))
+        session.out.data(merged.to_json() | more, lambda: [*describe(merged), *lines])
         return
     done = session.workspace.distil(
         merged.version.ref, choices["base"], data, seed=choices["seed"], alias=choices["alias"]
     )
     session.out.data(
-        merged.to_json() | {"distilled": done.to_json()},
-        lambda: f"{describe(merged)}\n{described(done)}",
+        merged.to_json() | more | {"distilled": done.to_json()},
+        lambda: [*describe(merged), *lines, described(done)],
     )
 
 

@@ -1,7 +1,9 @@
 """SIGTERM and Ctrl-C end a command: it clears away what it has begun, and after `PATIENCE` seconds it ends all the same.
 
 A pool waits for its threads, and a thread may wait for a server; a library's own code may not look at signals at all.
-So a thread of its own hears of them (`signal.set_wakeup_fd`), and ends the process when the command has not.
+So a thread of its own hears of them (`signal.set_wakeup_fd`), and ends the process when the command has not. Code that
+has taken the signal over, as a trainer does to finish its step and save a checkpoint, has the time it needs: until the
+second signal.
 Nothing is lost by that: every write of adaptkit survives a kill (docs/reliability.md).
 """
 
@@ -41,9 +43,13 @@ class Signals:
 
     def _watch(self, heard: int) -> None:
         """Wait for a signal that ends the command, then for its end."""
+        asked = 0
         try:
             while data := os.read(heard, 64):
                 ends = [number for number in data if number in {signal.SIGINT, signal.SIGTERM}]
+                asked += len(ends)
+                if asked == 1 and self._taken_over(ends[0]):
+                    continue
                 if ends and not self._finished.wait(PATIENCE):
                     _clear_staging()
                     with suppress(OSError):
@@ -51,6 +57,9 @@ class Signals:
                     os._exit(128 + ends[0])
         finally:
             os.close(heard)
+
+    def _taken_over(self, number: int) -> bool:
+        return signal.getsignal(number) not in {signal.default_int_handler, self._end}
 
     def give_back(self) -> None:
         """The command has ended: everything as it was."""

@@ -162,7 +162,7 @@ def _broken(path: Path, record: Record, why: str) -> BadData:
     return BadData(
         f"line {record.number} of {path} cannot be used",
         why=why,
-        fix="fix the line, or pass over such lines with --skip-bad (they are counted)",
+        fix="fix the line; train --skip-bad passes over such lines and counts them",
     )
 
 
@@ -172,11 +172,11 @@ def _unknown(path: Path, seen: set[str], columns: Mapping[str, str]) -> BadData:
         return BadData(
             f"{path} has no column '{absent[0]}'",
             why=f"its columns are {', '.join(sorted(seen))}",
-            fix="check --columns for a typo",
+            fix="check the names of your columns for a typo",
         )
     forms = "; ".join(f"{form.name}: {', '.join(form.columns)}" for form in FORMS)
     return BadData(
         f"the form of {path} is not known",
         why=f"its columns are {', '.join(sorted(seen)) or 'none'}; the forms are {forms}",
-        fix="name its columns: --columns prompt=COLUMN,completion=COLUMN",
+        fix="name its columns: --columns prompt=COLUMN,completion=COLUMN; in a suite's YAML, columns: …",
     )

@@ -9,7 +9,7 @@ import hashlib
 import random
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptkit.errors import BadData
 from adaptkit.io.files import os_errors
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adaptkit.training.data.rows import Prompt
 
 FORM = 'for example: {"prompt": "…", "completion": "…"}, or {"prompt": "…"} alone; docs/training.md has all forms'
+Row = TypeVar("Row")
 MOST_HELD_OUT = 64  # they are all looked at every few steps
 
 
@@ -96,3 +97,14 @@ def split(rows: Sequence[Asked], share: float, seed: int) -> tuple[list[Asked], 
     random.Random(f"{seed}-held-out").shuffle(order)  # noqa: S311  (a sample)
     held = max(1, min(MOST_HELD_OUT, round(share * len(order))))
     return order[held:], order[:held]
+
+
+def endless(rows: Sequence[Row], seed: str) -> Iterator[Row]:
+    """Rows without end: shuffled anew each time all have been drawn."""
+    chance = random.Random(seed)  # noqa: S311  (an order)
+    left: list[Row] = []
+    while True:
+        if not left:
+            left.extend(rows)
+            chance.shuffle(left)
+        yield left.pop()

@@ -49,7 +49,11 @@ def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
     if "://" in ref:
         return _remote_base(context, ref)
     if "/" in ref and ref.startswith((".", "/", "~")):
-        raise NotFound("base folder", ref, (), fix="check the path for a typo")
+        raise BadBase(
+            f"no base folder at {ref}",
+            why="the path is a file" if folder.exists() else "the path does not exist",
+            fix="check the path for a typo",
+        )
     names = context.registry.base_names()
     if (given := names.get(ref)) is not None:
         return Base(_enriched(context, given))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.adapters.write import rewrite_weights
 from adaptkit.bases.compatibility import best_known, check_together
 from adaptkit.bases.known import Base
-from adaptkit.errors import AdaptkitError, BadRecipe
+from adaptkit.errors import BadRecipe
 from adaptkit.io.machine.hardware import machine
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
@@ -16,16 +16,14 @@ from adaptkit.types import Parent
 from adaptkit.workspace.lookup.adapters import ingest_result
 from adaptkit.workspace.lookup.artifacts import find_version, register, verified_tree
 from adaptkit.workspace.lookup.bases import measured_base
+from adaptkit.workspace.merge.parents import read_parents, schedule, teacher_of
 from adaptkit.workspace.results import names
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from adaptkit.training.data.prompts import Asked, Prompts
-    from adaptkit.training.data.tokens import Tokens
-    from adaptkit.training.distil import Distilled, Teacher
-    from adaptkit.training.live import LiveModel
+    from adaptkit.training.distil import Distilled
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
@@ -73,14 +71,19 @@ def distil(
     `data` maps parents (references) to files of prompts; where a prompt has no answer, the parent writes it. `keep`
     are prompts on which the base must stay as it is. The share `held_out` of each file decides which step is kept.
     """
-    from adaptkit.training.distil import Schedule
     from adaptkit.training.distil import distil as train
     from adaptkit.training.live import LiveModel
 
-    _check(ref, data, steps, rate, batch, held_out)
+    if not data:
+        raise BadRecipe(
+            f"cannot distil {ref}",
+            why="no parent's prompts are given",
+            fix="--data naval=naval.jsonl --data medic=medic.jsonl",
+        )
+    how = schedule(steps, rate, batch, held_out, seed)
     student, folder = find_version(context, ref), user_path(base)
     parents = {label: find_version(context, label) for label in data}
-    files = _read(data, keep)
+    files = read_parents({**data, **({BASE: keep} if keep is not None else {})})
     known = [(one.ref, one.base) for one in (student, *parents.values())]
     known.insert(0, (str(base), measured_base(context, folder).identity))
     facts = check_together(known, context.pairs, force=force)
@@ -91,7 +94,6 @@ def distil(
         "student": verified_tree(context, student.digest),
         **{f"p{i}": verified_tree(context, one.digest) for i, one in enumerate(parents.values())},
     }
-    how = Schedule(steps, rate, batch, seed=seed)
     with (
         staging(context.tmp) as work,
         context.watch(f"distilling {student.ref}", steps, "steps") as progress,
@@ -99,7 +101,7 @@ def distil(
         live = LiveModel(folder, trees)
         adapters = [*(f"p{i}" for i in range(len(parents))), *([None] if keep else [])]
         teachers = [
-            _teacher(live, label, adapter, prompts, how, held_out)
+            teacher_of(live, label, adapter, prompts, how, held_out)
             for (label, prompts), adapter in zip(files.items(), adapters, strict=True)
         ]
         report = train(live, "student", teachers, how, progress)
@@ -130,49 +132,6 @@ def distil(
     return DistilledVersion(added.version, added.created, student, report)
 
 
-def _check(
-    ref: str, data: Mapping[str, Any], steps: int, rate: float, batch: int, held_out: float
-) -> None:
-    if not data:
-        raise BadRecipe(
-            f"cannot distil {ref}",
-            why="no parent's prompts are given",
-            fix="--data naval=naval.jsonl --data medic=medic.jsonl",
-        )
-    for option, value, low, high in (
-        ("--steps", steps, 1, 100_000),
-        ("--rate", rate, 1e-9, 1.0),
-        ("--batch", batch, 1, 4096),
-        ("--held-out", held_out, 0.01, 0.9),
-    ):
-        if not low <= value <= high:
-            raise BadRecipe(f"{option} is {value}", why=f"it is from {low} to {high}")
-
-
-def _read(data: Mapping[str, Any], keep: Any) -> dict[str, Prompts]:
-    """The prompts of each parent and of the base; one prompt under two of them is refused."""
-    from adaptkit.training.data.prompts import read_prompts
-
-    paths = {**data, **({BASE: keep} if keep is not None else {})}
-    files = {label: read_prompts(user_path(path)) for label, path in paths.items()}
-    owner: dict[Any, str] = {}
-    for label, prompts in files.items():
-        if len(prompts.rows) < 2:
-            raise AdaptkitError(
-                f"{paths[label]} has one prompt",
-                why="one is learned from and another is held out",
-                fix=f"give at least two prompts of {label}; 32 are a good number",
-            )
-        for row in prompts.rows:
-            if (first := owner.setdefault(row.prompt, label)) != label:
-                raise AdaptkitError(
-                    f"line {row.line} of {paths[label]} is a prompt of {first} too",
-                    why=f"the result cannot say what {first} says and what {label} says",
-                    fix="leave it in the file of the one that is to be followed",
-                )
-    return files
-
-
 def _warn_of_the_silent(context: Context, student: Version, parents: Mapping[str, Version]) -> None:
     """Parents of the merge without prompts: nothing keeps what they taught."""
     given = {one.digest for one in parents.values()}
@@ -185,33 +144,3 @@ def _warn_of_the_silent(context: Context, student: Version, parents: Mapping[str
         context.notify(
             f"no prompts are given for {' and '.join(silent)}, which went into {student.ref}: that skill may be lost"
         )
-
-
-def _teacher(
-    live: LiveModel,
-    label: str,
-    adapter: str | None,
-    prompts: Prompts,
-    how: Any,
-    held_out: float,
-) -> Teacher:
-    """The rows of one teacher, every prompt answered, apart from those that are held out."""
-    from adaptkit.training.data.prompts import split
-    from adaptkit.training.data.tokens import Tokeniser
-    from adaptkit.training.distil import Teacher
-
-    tokenise = Tokeniser(live.tokenizer, length=live.longest)
-
-    def ready(rows: Sequence[Asked]) -> list[Tokens]:
-        asked = [tokenise.asked(row.prompt, row.answer) for row in rows]
-        tokens = live.answered(adapter, asked, how.batch)
-        return [row for row in tokens if row.answered]
-
-    learn, held = map(ready, split(prompts.rows, held_out, how.seed))
-    if not learn or not held:
-        raise AdaptkitError(
-            f"the prompts of {label} leave no room for an answer",
-            why=f"a row has at most {live.longest} tokens",
-            fix="shorten the prompts",
-        )
-    return Teacher(label, adapter, learn, held)

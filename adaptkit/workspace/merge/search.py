@@ -120,8 +120,10 @@ def search(
     refs.check_name(study_name)
     here = context.home.path / "search" / f"{study_name}.db"
     url = storage or f"sqlite:///{here}"
-    with _alone(here, study_name, own=storage is None):
-        opened = open_study(url, study_name, question, shared=storage is not None)
+    with (
+        _alone(here, study_name, own=storage is None),
+        open_study(url, study_name, question, shared=storage is not None) as opened,
+    ):
         _try_all(
             context,
             opened,

@@ -199,7 +199,9 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
     ]
     skipped = sum(one.skipped for one in prepared.data)
     if skipped:
-        warnings.append(f"{skipped:,} broken lines were passed over")
+        warnings.append(
+            f"{skipped:,} broken {'line was' if skipped == 1 else 'lines were'} passed over"
+        )
     for text in warnings:
         work.context.notify(text)
     job = replace(job, rows=prepared.rows, eval_rows=prepared.eval_rows, classes=prepared.classes)

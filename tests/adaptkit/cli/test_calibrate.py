@@ -1,10 +1,12 @@
-"""adaptkit calibrate, distil and merge --distil, as typed."""
+"""adaptkit calibrate, distil and merge with --weigh and --distil, as typed."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
+import jsonschema
 import pytest
 import talking
 import tiny
@@ -12,6 +14,8 @@ from click.testing import CliRunner
 
 from adaptkit.cli.app import app
 from adaptkit.cli.merge.distil import parents_data
+
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "output.schema.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +60,38 @@ def test_merge_and_distil_in_one_command(typed):
     done = json.loads(typed(f"{line} --distil naval=naval.jsonl --distil medic=medic.jsonl").stdout)
     assert (done["version"], done["distilled"]["version"]) == (1, 2)
     assert set(done["distilled"]["held_out"]) == {"naval", "medic"}
+    jsonschema.validate(done, {"$ref": "#/$defs/merged", "$defs": SCHEMA["$defs"]})
     refused = typed("merge naval medic --name both --distil naval=naval.jsonl", code=2)
     assert "--distil needs the base's folder and a name: --base DIR --name NAME" in refused.output
+
+
+def test_a_merge_that_is_weighed_first_has_its_documented_form(typed, tmp_path):
+    for name, first in (("naval", 0), ("medic", 30)):
+        talking.save_prompts(tmp_path / f"{name}.jsonl", first, 4, answer="w1")
+    line = "merge naval medic --rank 4 --base ./ship --name both --json"
+    done = json.loads(typed(f"{line} --weigh naval=naval.jsonl --weigh medic=medic.jsonl").stdout)
+    jsonschema.validate(done, {"$ref": "#/$defs/merged", "$defs": SCHEMA["$defs"]})
+    assert set(done["weighed"]["held_out"]) == {"naval", "medic"}
+    assert json.loads(typed("show both --json").stdout)["digest"] == done["digest"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--weigh naval=naval.jsonl", "--weigh needs the base's folder: --base DIR"),
+        (
+            "--weigh naval=naval.jsonl --base ./ship --normalize",
+            "--weigh chooses the weights: leave out --normalize",
+        ),
+        (
+            "--weigh naval=naval.jsonl --base ./ship --into bake full",
+            "--weigh and --into bake exclude each other: merge, then bake",
+        ),
+    ],
+)
+def test_what_has_no_meaning_beside_weigh_is_a_usage_error(typed, options, message):
+    refused = typed(f"merge naval medic --name both {options}", code=2)
+    assert message in " ".join(refused.output.split())
 
 
 @pytest.mark.parametrize(

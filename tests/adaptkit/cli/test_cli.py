@@ -188,7 +188,10 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["add", "ONE", "--name", "a/b/c"], "'a/b/c' is not a name"),
         (["add", "ONE", "--name", "latest"], "'latest' is not a name"),
         (["add", "ONE", "--name", "x", "--alias", "3"], "'3' cannot be an alias"),
-        (["add", "ONE", "--name", "x", "--base", "./nowhere"], "no base folder called './nowhere'"),
+        (
+            ["add", "ONE", "--name", "x", "--base", "./nowhere"],
+            "no base folder at ./nowhere: the path does not exist",
+        ),
         (["show", "navel"], "no adapter called 'navel': known are naval, medic"),
         (["show", "naval@9"], "no version of naval called '9': known are 1"),
         (["show", "naval@prd"], "no alias of naval called 'prd': known are prod"),

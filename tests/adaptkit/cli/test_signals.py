@@ -33,3 +33,28 @@ def test_a_pull_from_a_silent_server_ends_within_two_seconds_of_a_signal(number,
     assert time.monotonic() - begun < 2.0
     assert b"interrupted; completed steps were kept" in shown
     assert not list((tmp_path / "home").glob("tmp/.adaptkit-*"))
+
+
+_TAKEN_OVER = """
+import os, signal, sys, threading
+from adaptkit.cli.shell import signals
+
+signals.PATIENCE = 0.05
+held, asked = signals.Signals(), []
+signal.signal(signal.SIGINT, lambda *_: asked.append(1))  # as a trainer does, to finish its step
+os.kill(os.getpid(), signal.SIGINT)
+threading.Event().wait(0.5)
+assert asked == [1]
+print("the step is finished", flush=True)
+if sys.argv[1] == "twice":
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(30)
+"""
+
+
+@pytest.mark.parametrize(("times", "code"), [("once", 0), ("twice", 130)])
+def test_code_that_takes_a_signal_over_has_time_until_the_second_one(times, code):
+    done = subprocess.run(
+        [sys.executable, "-c", _TAKEN_OVER, times], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, "the step is finished\n"), done.stderr

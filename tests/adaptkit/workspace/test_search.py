@@ -31,6 +31,24 @@ with Workspace.open(sys.argv[1], notify=lambda _: None) as ws:
     ws.search(["naval", "medic"], [sys.argv[2]], base=sys.argv[4], name="bridge", trials=10, seed=3)
 """
 
+HELD = """
+import sys
+from adaptkit import Workspace
+from adaptkit.search import study
+
+note, home, suite, base, url = study._note, *sys.argv[1:]
+
+def held(*result):  # the trial is scored and noted, and its result not yet told
+    note(*result)
+    print("noted", flush=True)
+    sys.stdin.readline()
+
+study._note = held
+with Workspace.open(home, notify=lambda _: None) as ws:
+    how = {"base": base, "name": "bridge", "study": "team", "storage": url, "dry_run": True}
+    ws.search(["naval", "medic"], [suite], trials=3, **how)
+"""
+
 SOAK = pytest.mark.soak
 
 
@@ -213,6 +231,43 @@ def test_drivers_share_a_study_in_one_storage(ask, tmp_path):
     assert plain(both)[:3] == plain(first)
     assert len(both.found.trials) == 6
     assert both.found.storage == url
+
+
+@SOAK
+def test_two_drivers_share_a_study_on_postgresql_and_what_a_killed_one_was_at_is_done_again(
+    ask, postgres
+):
+    import optuna
+
+    url = postgres.database()
+    home, suite, base = ask.workspace.home.path, ask.suite, ask.base
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD, str(home), str(suite), str(base), url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as driver:
+        try:
+            assert driver.stdout.readline() == "noted\n"
+            how = {"storage": url, "study": "team", "dry_run": True}
+            while_it_works = ask(trials=2, **how).found
+            # the other driver's trial is neither handed out again nor shown as one that is finished
+            assert [one.number for one in while_it_works.trials] == [1, 2]
+            assert all(one.size and one.skills for one in while_it_works.front)
+        finally:
+            driver.kill()
+    postgres.sql("UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '1 hour'", url)
+    found = ask(trials=4, **how).found
+    assert len(found.trials) == 4
+    storage = optuna.storages.RDBStorage(url)
+    trials = optuna.load_study(study_name="team", storage=storage).get_trials()
+    storage.remove_session()
+    storage.engine.dispose()
+    assert trials[0].state == optuna.trial.TrialState.FAIL
+    again = [t for t in trials if t.system_attrs.get("failed_trial") == 0]
+    assert [(t.params, t.state.name) for t in again] == [(trials[0].params, "COMPLETE")]
+    assert again[0].number in {one.number for one in found.trials}
+    assert 0 not in {one.number for one in found.trials}
 
 
 def test_the_command_prints_the_front_writes_the_picture_and_registers(ask, tmp_path, capsys):

@@ -17,16 +17,33 @@ from adaptkit.extend.training_process import run_worker
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from adaptkit.extend.training import TrainJob, TrainResult, TrainStep
 
 _WORKER = Path(__file__).parent / "worker.py"
 _QUIET = {"UNSLOTH_DISABLE_STATISTICS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 _FIX = (
-    "make an environment with `pip install unsloth` and give its Python: --trainer-python ~/unsloth/bin/python; "
-    "or --trainer trl"
+    "make an environment with `pip install unsloth` (docs/training.md) and give its Python: "
+    "--trainer-python ~/unsloth/bin/python; or --trainer trl"
 )
+_PEFT = {
+    "peft_type",
+    "task_type",
+    "base_model_name_or_path",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "bias",
+    "target_modules",
+    "use_rslora",
+    "modules_to_save",
+    "init_lora_weights",
+    "layers_to_transform",
+    "layers_pattern",
+    "loftq_config",
+}
+"""What Unsloth's own `get_peft_model` takes."""
 _PATIENCE = 300  # seconds for an import that compiles
 
 
@@ -51,6 +68,8 @@ class Unsloth(Trainer):
                 why="it trains LoRA from its own start",
                 fix="--trainer trl",
             )
+        options = {"packing": job.options.packing, "launch": job.launch}
+        _refuse({*(job.peft.keys() - _PEFT), *(name for name, value in options.items() if value)})
         code = "import importlib.util as u, sys; sys.exit(u.find_spec('unsloth') is None)"
         try:
             found = subprocess.run(
@@ -64,7 +83,19 @@ class Unsloth(Trainer):
             )
 
     def train(self, job: TrainJob, report: Callable[[TrainStep], None]) -> TrainResult:
+        if job.eval_rows:
+            _refuse({"evaluation rows"})
         return run_worker([str(job.python), str(_WORKER)], job, report, _QUIET, fix=_FIX)
+
+
+def _refuse(settings: Collection[str]) -> None:
+    """`TrainingError` names settings that would be passed over in silence."""
+    if settings:
+        raise TrainingError(
+            "unsloth cannot train this",
+            why=f"it is not given {', '.join(sorted(settings)).replace('_', ' ')} here",
+            fix="--trainer trl, or leave it out",
+        )
 
 
 @hookimpl
