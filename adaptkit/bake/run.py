@@ -18,19 +18,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice, zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adaptkit.adapters.adapter import artifact_paths
 from adaptkit.adapters.fit import unopenable
 from adaptkit.bake.apply import Rounding, new_values
+from adaptkit.bake.companions import carry_along
 from adaptkit.bake.plan import by_file, plan_bake
-from adaptkit.bases.architecture import architecture_of
-from adaptkit.bases.checkpoint import index_of
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError, Refused
-from adaptkit.io.files import atomic_write, fsync_directory, os_errors
+from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.machine.hardware import cores
 from adaptkit.io.machine.parallel import module_pool
 from adaptkit.io.safetensors.reader import size_of
@@ -48,18 +46,6 @@ if TYPE_CHECKING:
     from adaptkit.bases.checkpoint import TensorLocation
 
 JOURNAL = "adaptkit-bake.json"
-_WEIGHTS = (
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".h5",
-    ".msgpack",
-    ".gguf",
-    ".onnx",
-    ".ckpt",
-    ".index.json",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +101,8 @@ def run(
             {
                 "adapter": source.digest,
                 "base": [
-                    [f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights.layout.files
+                    [_inside(weights, f), f.stat().st_size, f.stat().st_mtime_ns]
+                    for f in weights.layout.files
                 ],
                 "dtype": dtype,
             }
@@ -125,7 +112,7 @@ def run(
         missing = {
             file: {name: plan[name] for name in names}
             for file, names in shards.items()
-            if file.name not in finished
+            if _inside(weights, file) not in finished
         }
         if finished:
             done(
@@ -139,13 +126,13 @@ def run(
         def note(file: Path) -> None:
             if not sync:
                 return
-            finished.append(file.name)
+            finished.append(_inside(weights, file))
             atomic_write(work / JOURNAL, json.dumps({"key": key, "finished": finished}).encode())
 
         _write_shards(
             source, weights, missing, work, workers or cores(), done, note, rounding, sync=sync
         )
-        _carry_along(source, weights, plan, shards, work, dtype, planned.config)
+        carry_along(source.adapter.path, weights.layout, planned, work, dtype)
         try:
             _check(weights, planned, work)
         except BakeError:  # the same bake would end here again
@@ -167,7 +154,7 @@ def run(
     return BakeReport(
         target,
         changed,
-        tuple(file.name for file in shards),
+        tuple(file.relative_to(base).as_posix() for file in shards),
         nbytes,
         dtype or "as the base",
         resumed,
@@ -176,6 +163,11 @@ def run(
         planned.architecture.unknown,
         rounding.lost,
     )
+
+
+def _inside(weights: BaseWeights, file: Path) -> str:
+    """Where a file is in the base's folder: of a pipeline in that of a component."""
+    return file.relative_to(weights.layout.directory).as_posix()
 
 
 def failed_name(out: Path) -> Path:
@@ -233,9 +225,9 @@ def _write_shards(
     def make(writer: TensorWriter, name: str, tensor: Tensor) -> int:
         place = _entry(weights, tensor.source) if tensor.source else None
         if place and not tensor.changed and tensor.dtype == place.entry.dtype:
-            writer.copy(name, place.file, place.entry.begin)
+            writer.copy(weights.layout.stored(name), place.file, place.entry.begin)
         else:
-            with writer.pieces(name) as put:
+            with writer.pieces(weights.layout.stored(name)) as put:
                 for block in new_values(source, weights, name, tensor, rounding):
                     put(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
             if tensor.source:
@@ -302,8 +294,11 @@ def _writer(
     same = before.keys() == plan.keys() and all(
         (e.dtype, e.shape) == (plan[n].dtype, plan[n].shape) for n, e in before.items()
     )
-    layout = {name: (tensor.dtype, tensor.shape) for name, tensor in plan.items()}
-    return TensorWriter(work / file.name, layout, like=file if same else None)
+    layout = {weights.layout.stored(name): (t.dtype, t.shape) for name, t in plan.items()}
+    path = work / _inside(weights, file)
+    with os_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return TensorWriter(path, layout, like=file if same else None)
 
 
 def _entry(weights: BaseWeights, name: str) -> TensorLocation:
@@ -311,63 +306,12 @@ def _entry(weights: BaseWeights, name: str) -> TensorLocation:
     return weights.layout.tensors[name]
 
 
-def _carry_along(
-    source: OpenAdapter,
-    weights: BaseWeights,
-    plan: Mapping[str, Tensor],
-    shards: Mapping[Path, list[str]],
-    work: Path,
-    dtype: str | None,
-    changes: Mapping[str, Any],
-) -> None:
-    """config.json with what changed, the index, and every other file of the base; the adapter's tokenizer wins."""
-    base = weights.layout.directory
-    for file in sorted(base.iterdir()):
-        if file.is_file() and not file.name.startswith(".") and not file.name.endswith(_WEIGHTS):
-            with os_errors("write", work / file.name):
-                shutil.copyfile(file, work / file.name)
-    for name in artifact_paths(source.adapter.path)[0]:
-        if not name.startswith("adapter_"):
-            with os_errors("write", work / name):
-                (work / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source.adapter.path / name, work / name)
-    if changes:
-        config = dict(weights.layout.config)
-        if dtype is not None:
-            config.pop("torch_dtype", None)
-        atomic_write(
-            work / "config.json", (json.dumps(config | dict(changes), indent=2) + "\n").encode()
-        )
-    index = index_of(weights.layout)
-    if index is not None:
-        if all(_as_stored(weights, name, tensor) for name, tensor in plan.items()):
-            shutil.copyfile(index, work / index.name)
-        else:
-            table = {
-                "metadata": {"total_size": sum(size_of(t.dtype, t.shape) for t in plan.values())},
-                "weight_map": {
-                    name: file.name for file, names in shards.items() for name in sorted(names)
-                },
-            }
-            atomic_write(
-                work / index.name, (json.dumps(table, indent=2, sort_keys=True) + "\n").encode()
-            )
-    fsync_directory(work)
-
-
-def _as_stored(weights: BaseWeights, name: str, tensor: Tensor) -> bool:
-    """Whether a tensor has the name, dtype and shape that it has in the base."""
-    if tensor.source != name:
-        return False
-    entry = _entry(weights, name).entry
-    return (entry.dtype, entry.shape) == (tensor.dtype, tensor.shape)
-
-
 def _check(weights: BaseWeights, planned: BakePlan, work: Path) -> None:
     """Open what was written as its reader will: the class's names and shapes, and untouched tensors byte for byte."""
     plan = planned.tensors
     with BaseWeights.open(work) as written:
-        after = architecture_of(written.layout.config, written.shapes, cache=weights.cache)
+        written.cache = weights.cache
+        after = written.architecture()
         if wrong_names := unopenable(after, planned.before, plan):
             raise BakeError(
                 f"{after.name} could not load what was written to {work}",

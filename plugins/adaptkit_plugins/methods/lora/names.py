@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import Unmergeable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from adaptkit.extend import AdapterView, Module
 
@@ -108,6 +108,8 @@ def kohya_key(view: AdapterView, key: str, notes: list[str]) -> tuple[str, str]:
         "alpha": "alpha",
         "dora_scale": "magnitude",
     }.get(match["what"], match["what"])
+    if found := _in_pipeline(part, match["flat"], view.base_shapes or ()):
+        return found, what
     name, guessed = dotted(match["flat"], view.base_shapes)
     if guessed:
         notes.append(
@@ -118,6 +120,20 @@ def kohya_key(view: AdapterView, key: str, notes: list[str]) -> tuple[str, str]:
     if part == "unet" and not (first in HINTS["unet"] or first.startswith(_UNET)):
         part = "transformer"  # kohya calls every diffusion model a unet
     return f"{part}.{name}", what
+
+
+def _in_pipeline(part: str, flat: str, known: Iterable[str]) -> str:
+    """The module of a pipeline that a flat name means, with its component; empty for none.
+
+    kohya calls every diffusion model a unet.
+    """
+    starts = ("unet.", "transformer.") if part == "unet" else (f"{part}.",)
+    for name in known:
+        module = name.rpartition(".")[0]
+        start = next((start for start in starts if module.startswith(start)), "")
+        if start and module.removeprefix(start).replace(".", "_") == flat:
+            return module
+    return ""
 
 
 def diffusers_key(key: str) -> tuple[str, str]:
@@ -175,11 +191,16 @@ def dotted(flat: str, known: Mapping[str, Any] | None) -> tuple[str, bool]:
     return ".".join(found), guessed
 
 
+# a module of CLIP in transformers 5, whose class has no `text_model.`; files for every other tool have it
+_CLIP = ("encoder.layers.", "embeddings.", "final_layer_norm.")
+
+
 def part_of(view: AdapterView, name: str) -> tuple[str, str]:
     """The part of a pipeline that a module belongs to, and its name there."""
     first, _, rest = name.partition(".")
     if first in PARTS:
-        return first, rest
+        clip = first.startswith("text_encoder") and rest.startswith(_CLIP)
+        return first, f"text_model.{rest}" if clip else rest
     part = next((part for part, hints in HINTS.items() if first in hints), None)
     if part is None:
         raise Unmergeable(

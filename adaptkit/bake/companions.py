@@ -1,0 +1,117 @@
+"""What a baked model has beside its weights: its configuration, its index, and every other file of the base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.adapters.adapter import artifact_paths
+from adaptkit.bases.checkpoint import index_of
+from adaptkit.bases.pipeline import COMPONENTS, prefixed
+from adaptkit.io.files import atomic_write, fsync_directory, os_errors
+from adaptkit.io.safetensors.reader import size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from adaptkit.adapters.changes import Tensor
+    from adaptkit.bake.plan import BakePlan
+    from adaptkit.bases.checkpoint import Layout
+
+_WEIGHTS = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".onnx",
+    ".ckpt",
+    ".index.json",
+)
+
+
+def carry_along(
+    adapter: Path, layout: Layout, planned: BakePlan, work: Path, dtype: str | None
+) -> None:
+    """Write config.json with what changed, the index, and copy the rest; the adapter's tokenizer wins."""
+    for file in _others(layout):
+        to = work / file.relative_to(layout.directory)
+        with os_errors("write", to):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, to)
+    for name in () if layout.components else artifact_paths(adapter)[0]:
+        if not name.startswith("adapter_"):
+            with os_errors("write", work / name):
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(adapter / name, work / name)
+    for part, own in (layout.components or {"": layout}).items():
+        folder = work / part
+        changed = planned.config.get(COMPONENTS, {}).get(part) if part else planned.config
+        _write_config(own, changed or {}, folder, dtype)
+        plan = {
+            name: tensor for name, tensor in planned.tensors.items() if name.startswith(f"{part}.")
+        }
+        _write_index(own, plan if part else planned.tensors, part, folder)
+        fsync_directory(folder)
+
+
+def _others(layout: Layout) -> Iterator[Path]:
+    """The base's files that hold no weights which the bake writes: of a pipeline also all of its other components."""
+    folders = [layout.directory, *(part.directory for part in layout.components.values())]
+    for folder in folders:
+        for file in sorted(folder.iterdir()):
+            if (
+                file.is_file()
+                and not file.name.startswith(".")
+                and not file.name.endswith(_WEIGHTS)
+            ):
+                yield file
+    if layout.components:
+        for folder in sorted(layout.directory.iterdir()):
+            if folder.is_dir() and not folder.name.startswith(".") and folder not in folders:
+                yield from sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _write_config(
+    layout: Layout, changes: Mapping[str, Any], folder: Path, dtype: str | None
+) -> None:
+    config = dict(layout.config)
+    if "_class_name" not in config and dtype is not None:  # diffusers keeps no dtype there
+        config.pop("torch_dtype", None)
+        changes = {**changes, "dtype": dtype}
+    if config | dict(changes) != layout.config:
+        text = json.dumps(config | dict(changes), indent=2) + "\n"
+        atomic_write(folder / "config.json", text.encode())
+
+
+def _write_index(layout: Layout, plan: Mapping[str, Tensor], part: str, folder: Path) -> None:
+    index = index_of(layout)
+    if index is None:
+        return
+    if all(_as_stored(layout, part, name, tensor) for name, tensor in plan.items()):
+        shutil.copyfile(index, folder / index.name)
+        return
+    files = {prefixed(part, name): place.file for name, place in (layout.tensors or {}).items()}
+    table = {
+        "metadata": {"total_size": sum(size_of(t.dtype, t.shape) for t in plan.values())},
+        "weight_map": {
+            name.removeprefix(f"{part}.") if part else name: (
+                files.get(tensor.source) or layout.files[-1]
+            ).name
+            for name, tensor in sorted(plan.items())
+        },
+    }
+    text = json.dumps(table, indent=2, sort_keys=True) + "\n"
+    atomic_write(folder / index.name, text.encode())
+
+
+def _as_stored(layout: Layout, part: str, name: str, tensor: Tensor) -> bool:
+    """Whether a tensor has the name, dtype and shape that it has in the base."""
+    if tensor.source != name:
+        return False
+    entry = (layout.tensors or {})[name.removeprefix(f"{part}.") if part else name].entry
+    return (entry.dtype, entry.shape) == (tensor.dtype, tensor.shape)
