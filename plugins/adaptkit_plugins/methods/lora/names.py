@@ -92,6 +92,23 @@ def is_original(name: str) -> bool:
     return _ORIGINAL.match(name) is not None
 
 
+# how diffusers names the layers of transformers that only one model has
+_MODELS = {
+    "Wan": re.compile(r"blocks\.\d+\.(?:attn[12]|ffn\.net)\.|condition_embedder\."),
+    "Lumina2": re.compile(
+        r"(?:layers|context_refiner|noise_refiner)\.\d+\.(?:attn|feed_forward|norm1)\."
+    ),
+    "QwenImage": re.compile(r"transformer_blocks\.\d+\.(?:img|txt)_(?:mlp|mod)\."),
+}
+
+
+def model_of(names: Iterable[str]) -> str:
+    """The model whose transformer has modules of these names in diffusers; empty where several have."""
+    listed = list(names)
+    found = (m for m, pattern in _MODELS.items() if any(pattern.match(name) for name in listed))
+    return next(found, "")
+
+
 _UNET = ("conv_", "time_", "add_", "label_", "class_", "out")
 
 
