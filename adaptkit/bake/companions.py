@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import artifact_paths
-from adaptkit.bases.checkpoint import index_of
+from adaptkit.bases.checkpoint import index_of, module_folders
 from adaptkit.bases.pipeline import COMPONENTS, prefixed
 from adaptkit.io.files import atomic_write, fsync_directory, os_errors
 from adaptkit.io.safetensors.reader import size_of
@@ -70,10 +70,20 @@ def _others(layout: Layout) -> Iterator[Path]:
                 and not file.name.endswith(_WEIGHTS)
             ):
                 yield file
+    for folder in _whole_folders(layout):
+        if folder.is_dir() and folder not in folders:
+            yield from sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _whole_folders(layout: Layout) -> list[Path]:
+    """Folders that are copied with all that is in them.
+
+    The other components of a pipeline; the poolings and dense layers of sentence-transformers; further chat templates.
+    """
     if layout.components:
-        for folder in sorted(layout.directory.iterdir()):
-            if folder.is_dir() and not folder.name.startswith(".") and folder not in folders:
-                yield from sorted(file for file in folder.rglob("*") if file.is_file())
+        return sorted(p for p in layout.directory.iterdir() if not p.name.startswith("."))
+    names = (*module_folders(layout.directory), "additional_chat_templates")
+    return [layout.directory / name for name in names]
 
 
 def _write_config(

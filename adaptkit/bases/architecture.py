@@ -226,6 +226,10 @@ def _build(
         from adaptkit.bases.classes.diffusers_classes import build as build_part
 
         return build_part(config, tensors)
+    if isinstance(named := config.get("architecture"), str):
+        return unknown(
+            tensors, f"it is timm's '{named}', and adaptkit does not build timm's", named
+        )
     return unknown(tensors, "its config.json names no model_type and no _class_name")
 
 

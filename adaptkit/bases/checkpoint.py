@@ -147,10 +147,44 @@ def _find(directory: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
             why=", ".join(path.name for path in variants),
             fix="save the one that you use: save_pretrained(DIR)",
         )
+    if part := _module_with_weights(directory):
+        raise BadBase(
+            f"{directory} is a sentence-transformers model",
+            why=f"its weights are in {part}",
+            fix=f"give {directory / part}, and put what is made of it in its place",
+        )
     raise BadBase(
         f"{directory} holds no base model",
         why=f"neither {INDEX}, {SINGLE} nor {PICKLE} is there",
         fix=_AGAIN,
+    )
+
+
+def module_folders(directory: Path) -> tuple[str, ...]:
+    """The folders that a sentence-transformers model has for its modules (`1_Pooling`), by its modules.json."""
+    file = directory / "modules.json"
+    if not file.is_file():
+        return ()
+    try:
+        listed = json.loads(file.read_text("utf-8")) if file.stat().st_size < _LARGEST_CARD else []
+        paths = [str(entry["path"]) for entry in listed if entry["path"]]
+        for path in paths:
+            check_relative(path)
+    except (ValueError, TypeError, KeyError, OSError, RecursionError, StoreError) as error:
+        raise BadBase(f"cannot read {file}", why=str(error), fix=_AGAIN) from error
+    return tuple(path for path in paths if (directory / path).is_dir())
+
+
+def _module_with_weights(directory: Path) -> str:
+    """The module of a sentence-transformers model that has a transformer's configuration and weights."""
+    singles = {single for _, single in _SETS} | {index for index, _ in _SETS}
+    return next(
+        (
+            part
+            for part in module_folders(directory)
+            if any((directory / part / name).is_file() for name in singles)
+        ),
+        "",
     )
 
 
@@ -292,16 +326,21 @@ def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
     return Quantisation(method, bits, str(dtype or ""))
 
 
+# the names that GPTQ, AWQ, bitsandbytes, HQQ, EETQ, compressed-tensors, fp8, MXFP4, NVFP4, quanto, torchao, AQLM, QuIP#
+# and VPTQ give to what they keep beside or instead of a weight
 _SCALES = re.compile(
-    r"(_scale_inv|\.weight_scale|\.qweight|\.qzeros|\.weight_packed|\.absmax|\.quant_map|\.SCB|_blocks|\.w_q"
-    r"|\.quant_state\..+|\.weight_scale_2)$"
+    r"(_scale_inv|\.weight_(?:scales?|scale_2|global_scale|zero_point|packed|format)|\.q_?weight|\.qzeros|\.absmax"
+    r"|\.quant_map|\.SCB|_blocks|\.W_q|\._data|_weight_qdata|\.codebooks|\.Qidxs|\.centroids|\.quant_state\..+)$"
 )
-_EIGHT_BITS = ("F8_", "F4", "F6_")
+_NARROW = ("F8_", "F4", "F6_")
+_WHOLE = ("I", "U")  # numbers that are whole: no layer computes with such a weight as it is
 
 
 def scaled_tensor(layout: Layout) -> str | None:
     """A tensor that shows that weights are stored divided by scales or packed, whatever config.json says."""
     for name, location in sorted((layout.tensors or {}).items()):
-        if _SCALES.search(name) or location.entry.dtype.startswith(_EIGHT_BITS):
+        dtype = location.entry.dtype
+        packed = name.endswith(".weight") and dtype.startswith(_WHOLE)
+        if _SCALES.search(name) or dtype.startswith(_NARROW) or packed:
             return name
     return None
