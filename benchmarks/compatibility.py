@@ -3,7 +3,8 @@
     python benchmarks/compatibility.py [--only gpt2,llama] [--tie "by class"] [--keep FILE.jsonl]
 
 Every cell is run for real: PEFT makes the adapter, adaptkit works on it, and the result is compared with PEFT's own
-forward. `--keep` remembers finished rows, so that a long run can go on.
+forward. `--keep` remembers finished rows, so that a long run can go on, but never on other code: rows are kept with the
+tree of the folders that they came from, and uncommitted changes there are refused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -20,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CODE = ("adaptkit", "plugins", "registry_db", "tests/shared", "benchmarks/compatibility.py")
 sys.path.insert(0, str(ROOT / "tests" / "shared"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -34,7 +37,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "compatibility.md")
     asked = parser.parse_args()
-    cells = _kept(asked.keep)
+    ran_on = _code()
+    cells = _kept(asked.keep, ran_on)
     done = {(c["architecture"], c["tie"], c["kind"]) for c in cells}
     for tie in asked.tie or matrix.TIES:
         for name in asked.only.split(","):
@@ -43,11 +47,11 @@ def main() -> None:
                     fresh = _run(name, tie, kind)
                     cells += fresh
                     _keep(asked.keep, fresh)
-    asked.out.write_text(page(cells), "utf-8")
+    asked.out.write_text(page(cells, ran_on["commit"]), "utf-8")
 
 
-def page(cells: list[dict[str, str]]) -> str:
-    """The page, from cells."""
+def page(cells: list[dict[str, str]], commit: str) -> str:
+    """The page, from the cells that were run on one commit's code."""
     import matrix
 
     states = Counter(cell["state"] for cell in cells)
@@ -60,7 +64,7 @@ def page(cells: list[dict[str, str]]) -> str:
         "",
         f"{len(cells)} cells on {len(names)} architectures ({libraries}): **{states['right']} right** to "
         f"{matrix.TOLERANCE:g} against PEFT's own forward, **{states['refused']} refused** before anything was written, "
-        f"**{states['wrong']} wrong**.",
+        f"**{states['wrong']} wrong**. All of them ran on the code of commit {commit}.",
         "",
         "A cell is one architecture, one kind of adapter and one operation: `add` (and loaded again from the store), "
         "`merge` with the base at hand, `reload` by PEFT, `bake` into full weights, `extract` from a full fine-tune of "
@@ -130,10 +134,31 @@ def _run(name: str, tie: str, kind: str) -> list[dict[str, str]]:
     return cells
 
 
-def _kept(file: Path | None) -> list[dict[str, str]]:
-    if file is None or not file.exists():
+def _code() -> dict[str, str]:
+    """What is run: the commit, and a name for the content of its code."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    if changed := git("status", "--porcelain", "--", *CODE):
+        raise SystemExit(f"commit these first, or the page says nothing of one tree:\n{changed}")
+    trees = git("rev-parse", *(f"HEAD:{path}" for path in CODE)).split()
+    return {"commit": git("rev-parse", "--short=12", "HEAD"), "code": " ".join(trees)}
+
+
+def _kept(file: Path | None, ran_on: dict[str, str]) -> list[dict[str, str]]:
+    """The rows of a file, whose first line says what they were run on."""
+    if file is None:
         return []
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    if not file.exists():
+        file.write_text(json.dumps(ran_on) + "\n", "utf-8")
+    first, *rows = map(json.loads, file.read_text("utf-8").splitlines())
+    if first["code"] != ran_on["code"]:
+        raise SystemExit(f"{file} has rows of the code of {first['commit']}; give another file")
+    return rows
 
 
 def _keep(file: Path | None, cells: list[dict[str, str]]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hub
 import llama
+from bases import asked
 from commands import ADAPTKIT, PYTHON, bulk, startup
 from timing import NO_TARGET, Row, command, faster, within
 
@@ -325,6 +326,7 @@ def main() -> None:
         rows = (
             startup(folder)
             + bulk(folder)
+            + asked(folder)
             + fingerprint(folder)
             + bake(folder)
             + merge_step(folder)

@@ -21,6 +21,7 @@ from adaptkit.adapters.tied import settle_ties
 from adaptkit.adapters.vocabulary import settle_vocabulary
 from adaptkit.bases.architecture import Architecture, architecture_of, library_of
 from adaptkit.bases.classes.layer_replication import Layers
+from adaptkit.bases.pipeline import is_component
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +50,8 @@ class Fit:
     """For tied parameters that were touched, by the one they are known by: each one's tensor of the result."""
     names: dict[str, str] = field(default_factory=dict)
     """New names of the base's tensors, where the result is of another class."""
+    lacking: list[str] = field(default_factory=list)
+    """Components of a pipeline that the adapter changes and the base has not."""
     before: Architecture | None = None
     """What the class that the base itself names says of it."""
 
@@ -56,6 +59,11 @@ class Fit:
     def advice(self) -> str:
         """What to do about misfits."""
         folder = self.weights.layout.directory
+        if self.lacking:
+            return (
+                "give the pipeline it was trained on, or take that part out: "
+                f"adaptkit strip REF --modules '{self.lacking[0]}.*'"
+            )
         if not self.architecture.known:
             return (
                 f"the model's class is not known ({self.architecture.unknown}), so only the checkpoint's own names "
@@ -200,6 +208,33 @@ def _unknown_ties(made: Fit) -> list[str]:
     return [f"{what}, and whether others are tied with it is not known: {arch.unknown}"]
 
 
+def _absent(made: Fit, modules: list[Module]) -> list[str]:
+    """Modules that the base has not, in words: whole components of a pipeline that it lacks first."""
+    arch = made.architecture
+    made.lacking = [
+        part
+        for part in dict.fromkeys(module.name.partition(".")[0] for module in modules)
+        if _can_lack(made, part)
+    ]
+    parts = ", ".join(arch.parts)
+    here = f"this pipeline has {parts} only" if parts else f"this is a {arch.name or 'model'} alone"
+    return [f"it changes the {part} of a pipeline, and {here}" for part in made.lacking] + [
+        f"'{module.name}' is not in the base"
+        for module in modules
+        if module.name.partition(".")[0] not in made.lacking
+    ]
+
+
+def _can_lack(made: Fit, part: str) -> bool:
+    """Whether a name's first part is that of a component, and the base is a pipeline, or a component, without it."""
+    arch = made.architecture
+    if arch.parts:
+        return is_component(part) and part not in arch.parts
+    if library_of(made.weights.layout.config) == "diffusers":
+        return is_component(part) and part.partition("_")[0] not in arch.name.lower()
+    return is_component(part) and part.startswith(("unet", "text_encoder"))
+
+
 def unopenable(after: Architecture, before: Architecture, tensors: Mapping[str, Any]) -> list[str]:
     """What the class that will load these tensors would miss or refuse, and did not before, in words."""
     if not after.known:
@@ -284,10 +319,12 @@ def _replace_rows(made: Fit) -> None:
 
 def _update(made: Fit) -> None:
     view, method = made.adapter, made.method
+    meant: dict[tuple[str, int, int, bool], str] = {}
+    absent = []
     for module in method.modules(view):
         changes = made.changes(module)
         if not changes:
-            made.misfits.append(f"'{module.name}' is not in the base")
+            absent.append(module)
             continue
         if wrong := _misfit(made, changes):
             made.misfits.append(wrong)
@@ -297,6 +334,9 @@ def _update(made: Fit) -> None:
                 f"its update of '{module.name}' needs the whole weight, which the base keeps in pieces"
             )
         for name, change in changes:
+            key = (name, change.at, module.part, change.whole)
+            if meant.setdefault(key, module.name) != module.name:
+                made.misfits.append(f"'{meant[key]}' and '{module.name}' both mean '{name}' there")
             made.tensors[name].changes.append(change)
         bias = made.tensor(f"{module.name}.bias")
         if bias is None and method.needs_bias(view, module):
@@ -305,6 +345,7 @@ def _update(made: Fit) -> None:
             )
         if bias is not None and method.bias_applier(view, module) is not None:
             made.tensors[bias].biases.append(module)
+    made.misfits[:0] = _absent(made, absent)
 
 
 def _misfit(made: Fit, changes: list[tuple[str, Change]]) -> str:

@@ -8,10 +8,14 @@ if TYPE_CHECKING:
     from adaptkit.adapters.fit import Fit
 
 _KEY = "vocab_size"
+_CLASSES = "num_classes"  # what timm's config.json says of the head
 
 
 def settle_vocabulary(made: Fit) -> None:
-    """Write the new number of tokens into the configuration where embeddings or heads changed their rows."""
+    """Write the new number of tokens into the configuration where embeddings or heads changed their rows.
+
+    timm's config.json counts classes instead.
+    """
     resized = {}
     for name, tensor in made.tensors.items():
         before = made.weights.shapes.get(tensor.source)
@@ -20,10 +24,11 @@ def settle_vocabulary(made: Fit) -> None:
     if not resized:
         return
     config = made.result_config()
-    counts = {_declared(config)} | {old for old, _ in resized.values()}
+    key = _CLASSES if isinstance(config.get("architecture"), str) and _CLASSES in config else _KEY
+    counts = {_declared(config, key)} | {old for old, _ in resized.values()}
     new = max(count for _, count in resized.values())
-    changed = {k: v for k, v in _with(config, counts, new).items() if config.get(k) != v}
-    made.config |= changed or {_KEY: new}
+    changed = {k: v for k, v in _with(config, key, counts, new).items() if config.get(k) != v}
+    made.config |= changed or {key: new}
     made.remarks.append(
         "; ".join(
             f"'{name}' has {new} rows instead of {old}" for name, (old, new) in resized.items()
@@ -31,18 +36,18 @@ def settle_vocabulary(made: Fit) -> None:
     )
 
 
-def _declared(config: dict[str, Any]) -> int:
-    value = config.get(_KEY)
+def _declared(config: dict[str, Any], key: str) -> int:
+    value = config.get(key)
     return value if isinstance(value, int) else -1
 
 
-def _with(config: dict[str, Any], counts: set[int], new: int) -> dict[str, Any]:
-    """The configuration with another `vocab_size`, in it and in its parts, where it was one of these."""
+def _with(config: dict[str, Any], key: str, counts: set[int], new: int) -> dict[str, Any]:
+    """The configuration with another value of a key, in it and in its parts, where it was one of these."""
     return {
-        name: _with(value, counts, new)
+        name: _with(value, key, counts, new)
         if isinstance(value, dict)
         else new
-        if name == _KEY and value in counts
+        if name == key and value in counts
         else value
         for name, value in config.items()
     }

@@ -1,4 +1,4 @@
-"""What lies beside the weights of a baked model: configuration, tokenizer, index and every other file of the base."""
+"""What a baked model has beside its weights: its configuration, its index, and every other file of the base."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import artifact_paths
-from adaptkit.bases.checkpoint import index_of
-from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.bases.checkpoint import index_of, module_folders
+from adaptkit.bases.pipeline import COMPONENTS, prefixed
+from adaptkit.io.files import atomic_write, fsync_directory, os_errors
 from adaptkit.io.safetensors.reader import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from adaptkit.adapters.changes import Tensor
-    from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.bases.weights import BaseWeights
+    from adaptkit.bake.plan import BakePlan
+    from adaptkit.bases.checkpoint import Layout
 
 _WEIGHTS = (
     ".safetensors",
@@ -35,54 +36,103 @@ _WEIGHTS = (
 
 
 def carry_along(
-    source: OpenAdapter,
-    weights: BaseWeights,
-    plan: Mapping[str, Tensor],
-    shards: Mapping[Path, list[str]],
+    adapter: Path,
+    layout: Layout,
+    planned: BakePlan,
     work: Path,
     dtype: str | None,
-    changes: Mapping[str, Any],
     *,
     sync: bool,
 ) -> None:
-    """config.json with what changed, the index, and every other file of the base; the adapter's tokenizer wins."""
-    base = weights.layout.directory
-    for file in sorted(base.iterdir()):
-        if file.is_file() and not file.name.startswith(".") and not file.name.endswith(_WEIGHTS):
-            copy_file(file, work / file.name, sync=sync)
-    for name in artifact_paths(source.adapter.path)[0]:
+    """Write config.json with what changed, the index, and copy the rest; the adapter's tokenizer wins."""
+    for file in _others(layout):
+        _copy(file, work / layout.inside(file), sync=sync)
+    for name in () if layout.components else artifact_paths(adapter)[0]:
         if not name.startswith("adapter_"):
-            copy_file(source.adapter.path / name, work / name, sync=sync)
-    if changes:
-        config = dict(weights.layout.config)
-        if dtype is not None:
-            config.pop("torch_dtype", None)
+            _copy(adapter / name, work / name, sync=sync)
+    for part, own in (layout.components or {"": layout}).items():
+        folder = work / part
+        changed = planned.config.get(COMPONENTS, {}).get(part) if part else planned.config
+        _write_config(own, changed or {}, folder, dtype, sync=sync)
+        plan = {
+            name: tensor for name, tensor in planned.tensors.items() if name.startswith(f"{part}.")
+        }
+        _write_index(own, plan if part else planned.tensors, part, folder, sync=sync)
+        if sync:
+            fsync_directory(folder)
+
+
+def _others(layout: Layout) -> Iterator[Path]:
+    """The base's files that hold no weights which the bake writes: of a pipeline also all of its other components."""
+    folders = [layout.directory, *(part.directory for part in layout.components.values())]
+    for folder in folders:
+        for file in sorted(folder.iterdir()):
+            if (
+                file.is_file()
+                and not file.name.startswith(".")
+                and not file.name.endswith(_WEIGHTS)
+            ):
+                yield file
+    for folder in _whole_folders(layout):
+        if folder.is_dir() and folder not in folders:
+            yield from sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _whole_folders(layout: Layout) -> list[Path]:
+    """Folders that are copied with all that is in them.
+
+    The other components of a pipeline; the poolings and dense layers of sentence-transformers; further chat templates.
+    """
+    if layout.components:
+        return sorted(p for p in layout.directory.iterdir() if not p.name.startswith("."))
+    names = (*module_folders(layout.directory), "additional_chat_templates")
+    return [layout.directory / name for name in names]
+
+
+def _write_config(
+    layout: Layout, changes: Mapping[str, Any], folder: Path, dtype: str | None, *, sync: bool
+) -> None:
+    config = dict(layout.config)
+    if "_class_name" not in config and dtype is not None:  # diffusers keeps no dtype there
+        config.pop("torch_dtype", None)
+        changes = {**changes, "dtype": dtype}
+    if config | dict(changes) != layout.config:
         text = json.dumps(config | dict(changes), indent=2) + "\n"
-        atomic_write(work / "config.json", text.encode(), sync=sync)
-    index = index_of(weights.layout)
-    if index is not None:
-        if all(_as_stored(weights, name, tensor) for name, tensor in plan.items()):
-            copy_file(index, work / index.name, sync=sync)
-        else:
-            table = {
-                "metadata": {"total_size": sum(size_of(t.dtype, t.shape) for t in plan.values())},
-                "weight_map": {
-                    name: file.name for file, names in shards.items() for name in sorted(names)
-                },
-            }
-            text = json.dumps(table, indent=2, sort_keys=True) + "\n"
-            atomic_write(work / index.name, text.encode(), sync=sync)
+        atomic_write(folder / "config.json", text.encode(), sync=sync)
 
 
-def _as_stored(weights: BaseWeights, name: str, tensor: Tensor) -> bool:
+def _write_index(
+    layout: Layout, plan: Mapping[str, Tensor], part: str, folder: Path, *, sync: bool
+) -> None:
+    index = index_of(layout)
+    if index is None:
+        return
+    if all(_as_stored(layout, part, name, tensor) for name, tensor in plan.items()):
+        _copy(index, folder / index.name, sync=sync)
+        return
+    files = {prefixed(part, name): place.file for name, place in (layout.tensors or {}).items()}
+    table = {
+        "metadata": {"total_size": sum(size_of(t.dtype, t.shape) for t in plan.values())},
+        "weight_map": {
+            name.removeprefix(f"{part}.") if part else name: (
+                files.get(tensor.source) or layout.files[-1]
+            ).name
+            for name, tensor in sorted(plan.items())
+        },
+    }
+    text = json.dumps(table, indent=2, sort_keys=True) + "\n"
+    atomic_write(folder / index.name, text.encode(), sync=sync)
+
+
+def _as_stored(layout: Layout, part: str, name: str, tensor: Tensor) -> bool:
     """Whether a tensor has the name, dtype and shape that it has in the base."""
     if tensor.source != name:
         return False
-    entry = weights.location(name).entry
+    entry = (layout.tensors or {})[name.removeprefix(f"{part}.") if part else name].entry
     return (entry.dtype, entry.shape) == (tensor.dtype, tensor.shape)
 
 
-def copy_file(file: Path, to: Path, *, sync: bool) -> None:
+def _copy(file: Path, to: Path, *, sync: bool) -> None:
     """Copy a small file into a folder that has no name yet."""
     with os_errors("write", to):
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.fit import fit
 from adaptkit.bases.checkpoint import declared_quantisation, scaled_tensor
+from adaptkit.bases.pipeline import COMPONENTS
 from adaptkit.errors import BakeError, NotFound, Unmergeable
 from adaptkit.io.safetensors.reader import STORED_DTYPES
 
@@ -56,6 +57,10 @@ def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> B
     if dtype is not None and dtype not in STORED_DTYPES:
         raise NotFound("dtype", dtype, STORED_DTYPES)
     made = fit(view, method, weights)
+    if weights.layout.components and made.config.keys() - {COMPONENTS}:
+        made.unbakeable.append(
+            "it changes what a pipeline's components are, not only their weights"
+        )
     if made.misfits:
         raise BakeError(
             f"{label} does not fit the base {where}", why=_some(made.misfits), fix=made.advice
@@ -74,9 +79,8 @@ def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> B
             why="it would change nothing in the base",
             fix="look at adaptkit show",
         )
-    config = ({} if dtype is None else {"dtype": dtype}) | made.config
     before = made.before or made.architecture
-    return BakePlan(made.tensors, config, made.remarks, made.architecture, before)
+    return BakePlan(made.tensors, made.config, made.remarks, made.architecture, before)
 
 
 def by_file(plan: BakePlan, weights: BaseWeights) -> dict[Path, list[str]]:

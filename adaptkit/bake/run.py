@@ -117,7 +117,8 @@ def run(
             {
                 "adapter": source.digest,
                 "base": [
-                    [f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights.layout.files
+                    [weights.layout.inside(f), f.stat().st_size, f.stat().st_mtime_ns]
+                    for f in weights.layout.files
                 ],
                 "dtype": dtype,
             }
@@ -127,10 +128,12 @@ def run(
         missing = {
             file: {name: plan[name] for name in names}
             for file, names in shards.items()
-            if file.name not in finished
+            if weights.layout.inside(file) not in finished
         }
         sizes = {
-            file.name: sum(size_of(plan[name].dtype, plan[name].shape) for name in names)
+            weights.layout.inside(file): sum(
+                size_of(plan[name].dtype, plan[name].shape) for name in names
+            )
             for file, names in shards.items()
         }
         if finished:
@@ -147,12 +150,12 @@ def run(
                 source, weights, missing, work, workers or cores(), done, note, rounding, sync=sync
             )
         elif missing:
-            names = tuple(file.name for file in missing)
+            names = tuple(weights.layout.inside(file) for file in missing)
             for shard in elsewhere(Asked(work, key, names, dtype, sync)):
                 rounding.add(shard.lost, shard.whole)
                 done(sizes[shard.file])
                 note(shard.file)
-        carry_along(source, weights, plan, shards, work, dtype, planned.config, sync=sync)
+        carry_along(source.adapter.path, weights.layout, planned, work, dtype, sync=sync)
         try:
             check_written(weights, planned, work)
         except BakeError:  # the same bake would end here again
@@ -166,7 +169,7 @@ def run(
             raise
     with os_errors("write", target):
         (work / JOURNAL).unlink()
-        for left in work.glob(".*.tmp"):  # of workers that were killed
+        for left in work.rglob(".*.tmp"):  # of workers that were killed
             left.unlink()
         if target.is_dir():
             target.rmdir()
@@ -176,7 +179,7 @@ def run(
     return BakeReport(
         target,
         changed,
-        tuple(file.name for file in shards),
+        tuple(sizes),
         nbytes,
         dtype or "as the base",
         resumed,

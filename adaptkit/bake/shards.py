@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from adaptkit.bake.apply import Rounding, new_values
+from adaptkit.io.files import os_errors
 from adaptkit.io.machine.parallel import module_pool
 from adaptkit.io.safetensors.reader import size_of
 from adaptkit.io.safetensors.writer import TensorWriter
@@ -43,9 +44,9 @@ def write_shards(
     def make(writer: TensorWriter, name: str, tensor: Tensor) -> int:
         place = weights.location(tensor.source) if tensor.source else None
         if place and not tensor.changed and tensor.dtype == place.entry.dtype:
-            writer.copy(name, place.file, place.entry.begin)
+            writer.copy(weights.layout.stored(name), place.file, place.entry.begin)
         else:
-            with writer.pieces(name) as put:
+            with writer.pieces(weights.layout.stored(name)) as put:
                 for block in new_values(source, weights, name, tensor, rounding):
                     put(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
             if tensor.source:
@@ -56,7 +57,7 @@ def write_shards(
         for tensor in tensors:
             done(tensor.result())
         writer.commit(sync=sync)
-        note(file.name)
+        note(weights.layout.inside(file))
 
     with ExitStack() as stack:
         last = ThreadPoolExecutor(1)
@@ -112,5 +113,8 @@ def _writer(
     same = before.keys() == plan.keys() and all(
         (e.dtype, e.shape) == (plan[n].dtype, plan[n].shape) for n, e in before.items()
     )
-    layout = {name: (tensor.dtype, tensor.shape) for name, tensor in plan.items()}
-    return TensorWriter(work / file.name, layout, like=file if same else None)
+    layout = {weights.layout.stored(name): (t.dtype, t.shape) for name, t in plan.items()}
+    path = work / weights.layout.inside(file)
+    with os_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return TensorWriter(path, layout, like=file if same else None)

@@ -6,7 +6,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from adaptkit.adapters.fit import unopenable
-from adaptkit.bases.architecture import architecture_of
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError
 
@@ -20,7 +19,8 @@ def check_written(weights: BaseWeights, planned: BakePlan, work: Path) -> None:
     """Open what was written as its reader will: the class's names and shapes, and untouched tensors byte for byte."""
     plan = planned.tensors
     with BaseWeights.open(work) as written:
-        after = architecture_of(written.layout.config, written.shapes, cache=weights.cache)
+        written.cache = weights.cache
+        after = written.architecture()
         if wrong_names := unopenable(after, planned.before, plan):
             raise BakeError(
                 f"{after.name} could not load what was written to {work}",

@@ -18,6 +18,7 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.bases.pipeline import component_configs, prefixed, split
 from adaptkit.errors import StoreError
 from adaptkit.extend import Model
 from adaptkit.extend.module_names import Names
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_FORMAT = 2  # of what is remembered; a change of meaning counts it up
+_FORMAT = 3  # of what is remembered; a change of meaning counts it up
 _LARGEST = 100_000_000  # bytes of a remembered file that are read
 
 
@@ -70,7 +71,9 @@ class Architecture:
     altered: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     unknown: str = ""
-    _names: list[Names] = field(default_factory=list, compare=False, repr=False)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Of a pipeline: the class of each component."""
+    _names: dict[str, Names] = field(default_factory=dict, compare=False, repr=False)
     _model: list[Model] = field(default_factory=list, compare=False, repr=False)
 
     @property
@@ -88,9 +91,13 @@ class Architecture:
         """The parameters that a name may mean: itself, else those equal up to leading parts that one of them lacks."""
         if wanted in self.parameters:
             return [wanted]
-        if not self._names:
-            self._names.append(Names(self.parameters))
-        return self._names[0].called(wanted)
+        part, rest = split(wanted, self.parts)
+        if part not in self._names:
+            own = (name for name in self.parameters if not part or name.startswith(f"{part}."))
+            self._names[part] = Names(
+                name.removeprefix(f"{part}.") if part else name for name in own
+            )
+        return [prefixed(part, name) for name in self._names[part].called(rest)]
 
     def tied_with(self, parameter: str) -> tuple[str, ...]:
         """All parameters that are one object with this one, itself included, in the model's order."""
@@ -127,6 +134,7 @@ class Architecture:
             "altered": dict(self.altered),
             "unused": list(self.unused),
             "unknown": self.unknown,
+            "parts": dict(self.parts),
         }
 
     @classmethod
@@ -149,6 +157,7 @@ class Architecture:
             dict(data["altered"]),
             tuple(data["unused"]),
             str(data["unknown"]),
+            dict(data["parts"]),
         )
 
 
@@ -173,6 +182,7 @@ def architecture_of(
             task,
             library,
             _version(library),
+            _version("transformers") if component_configs(config) else "",
         ]
     )
     found = _REMEMBERED.get(key)
@@ -216,6 +226,10 @@ def _build(
         from adaptkit.bases.classes.diffusers_classes import build as build_part
 
         return build_part(config, tensors)
+    if isinstance(named := config.get("architecture"), str):
+        return unknown(
+            tensors, f"it is timm's '{named}', and adaptkit does not build timm's", named
+        )
     return unknown(tensors, "its config.json names no model_type and no _class_name")
 
 

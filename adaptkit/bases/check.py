@@ -31,6 +31,8 @@ class BaseReport:
     computed: dict[str, str]
     quantised: str
     unknown: str
+    components: dict[str, str]
+    """Of a pipeline: the class of each component that adapters change."""
 
     @property
     def bakes(self) -> bool:
@@ -62,4 +64,5 @@ def check_base(folder: Path, cache: Path | None = None) -> BaseReport:
             dict(found.altered),
             declared.method if declared else scaled_tensor(weights.layout) or "",
             found.unknown,
+            dict(found.parts),
         )

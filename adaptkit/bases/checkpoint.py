@@ -1,17 +1,26 @@
 """How a base model is stored in its folder: which files hold the weights, where each tensor is, what it is called.
 
-A component of a diffusers pipeline (`unet/`, `transformer/`) is a base as well.
+A diffusers pipeline is a base, and so is each of its components (`unet/`, `transformer/`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.known import is_hub_id, snapshot_of
+from adaptkit.bases.pipeline import (
+    PIPELINE,
+    component_configs,
+    components_of,
+    configuration,
+    is_pipeline,
+    prefixed,
+    split,
+)
 from adaptkit.errors import BadBase, BadWeights, StoreError
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors.reader import LARGEST_HEADER, LFS_POINTER, read_header
@@ -30,7 +39,7 @@ _SETS = (
     (f"{_DIFFUSION}.index.json", _DIFFUSION),
     (PICKLE_INDEX, PICKLE),
 )
-_PIPELINE = "model_index.json"
+_VARIANT = re.compile(r"(?:diffusion_pytorch_)?model\.(?!\d)\w+\.safetensors")  # such as fp16
 _AGAIN = "download the model again, or give another folder"
 _LARGEST_JSON = 100_000_000  # bytes; the index of a model with 100,000 tensors has about 10 MB
 # https://huggingface.co/docs/huggingface_hub/guides/manage-cache: models--OWNER--NAME/snapshots/REVISION
@@ -58,10 +67,22 @@ class Layout:
     config: Mapping[str, Any]
     files: tuple[Path, ...]
     tensors: Mapping[str, TensorLocation] | None
+    components: Mapping[str, Layout] = field(default_factory=dict)
+    """Of a pipeline: the folder of each component that adapters change."""
+
+    def stored(self, tensor: str) -> str:
+        """What a tensor is called in its file, which knows nothing of the pipeline that it is in."""
+        return split(tensor, self.components)[1]
+
+    def inside(self, file: Path) -> str:
+        """Where a file is in the folder: of a pipeline in that of a component."""
+        return file.relative_to(self.directory).as_posix()
 
 
 def read_layout(directory: Path) -> Layout:
     """Read config, index and headers; `BadBase` says what is missing or broken."""
+    if is_pipeline(directory) and not (directory / "config.json").is_file():
+        return _read_pipeline(directory)
     files, index = _find(directory)
     config_path = directory / "config.json"
     config = _read_json(config_path) if config_path.is_file() else {}
@@ -69,6 +90,22 @@ def read_layout(directory: Path) -> Layout:
     return Layout(
         directory, config, files, None if pickled else _read_tensors(directory, files, index)
     )
+
+
+def _read_pipeline(directory: Path) -> Layout:
+    """The components that adapters change, as one base."""
+    index = _read_json(directory / PIPELINE)
+    classes = components_of(directory, index)
+    parts = {name: read_layout(directory / name) for name in classes}
+    config = configuration(index, {name: (classes[name], parts[name].config) for name in parts})
+    tensors = {
+        prefixed(part, name): location
+        for part, layout in parts.items()
+        for name, location in (layout.tensors or {}).items()
+    }
+    pickled = any(layout.tensors is None for layout in parts.values())
+    files = tuple(file for layout in parts.values() for file in layout.files)
+    return Layout(directory, config, files, None if pickled else tensors, parts)
 
 
 def index_of(layout: Layout) -> Path | None:
@@ -79,6 +116,9 @@ def index_of(layout: Layout) -> Path | None:
 
 def weight_files(directory: Path) -> tuple[Path, ...]:
     """The files that hold the weights: those `fs1` is made of. Their sizes tell how long hashing takes."""
+    if is_pipeline(directory) and not (directory / "config.json").is_file():
+        parts = components_of(directory, _read_json(directory / PIPELINE))
+        return tuple(file for part in parts for file in _find(directory / part)[0])
     return _find(directory)[0]
 
 
@@ -101,18 +141,54 @@ def _find(directory: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
         if (directory / single).is_file():
             _check_whole(directory / single)
             return (directory / single,), {}
-    if (directory / _PIPELINE).is_file():
-        parts = sorted(p.parent.name for p in directory.glob("*/config.json"))
+    variants = [p for p in sorted(directory.glob("*.safetensors")) if _VARIANT.fullmatch(p.name)]
+    if len(variants) == 1:
+        _check_whole(variants[0])
+        return (variants[0],), {}
+    if variants:
         raise BadBase(
-            f"{directory} is a diffusers pipeline",
-            why=f"its weights are in its components: {', '.join(parts)}",
-            fix=f"give the component that the adapter changes, for example {directory}/"
-            f"{next((name for name in ('unet', 'transformer') if name in parts), 'unet')}",
+            f"{directory} holds several variants of a model",
+            why=", ".join(path.name for path in variants),
+            fix="save the one that you use: save_pretrained(DIR)",
+        )
+    if part := _module_with_weights(directory):
+        raise BadBase(
+            f"{directory} is a sentence-transformers model",
+            why=f"its weights are in {part}",
+            fix=f"give {directory / part}, and put what is made of it in its place",
         )
     raise BadBase(
         f"{directory} holds no base model",
         why=f"neither {INDEX}, {SINGLE} nor {PICKLE} is there",
         fix=_AGAIN,
+    )
+
+
+def module_folders(directory: Path) -> tuple[str, ...]:
+    """The folders that a sentence-transformers model has for its modules (`1_Pooling`), by its modules.json."""
+    file = directory / "modules.json"
+    if not file.is_file():
+        return ()
+    try:
+        listed = json.loads(file.read_text("utf-8")) if file.stat().st_size < _LARGEST_CARD else []
+        paths = [str(entry["path"]) for entry in listed if entry["path"]]
+        for path in paths:
+            check_relative(path)
+    except (ValueError, TypeError, KeyError, OSError, RecursionError, StoreError) as error:
+        raise BadBase(f"cannot read {file}", why=str(error), fix=_AGAIN) from error
+    return tuple(path for path in paths if (directory / path).is_dir())
+
+
+def _module_with_weights(directory: Path) -> str:
+    """The module of a sentence-transformers model that has a transformer's configuration and weights."""
+    singles = {single for _, single in _SETS} | {index for index, _ in _SETS}
+    return next(
+        (
+            part
+            for part in module_folders(directory)
+            if any((directory / part / name).is_file() for name in singles)
+        ),
+        "",
     )
 
 
@@ -232,6 +308,9 @@ def origin_in_card(text: str) -> str | None:
 
 def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
     """How the files themselves are quantised, as config.json's quantization_config says."""
+    for part in component_configs(config).values():
+        if (found := declared_quantisation(part)) is not None:
+            return found
     declared = config.get("quantization_config")
     if not isinstance(declared, dict):
         return None
@@ -251,16 +330,21 @@ def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
     return Quantisation(method, bits, str(dtype or ""))
 
 
+# the names that GPTQ, AWQ, bitsandbytes, HQQ, EETQ, compressed-tensors, fp8, MXFP4, NVFP4, quanto, torchao, AQLM, QuIP#
+# and VPTQ give to what they keep beside or instead of a weight
 _SCALES = re.compile(
-    r"(_scale_inv|\.weight_scale|\.qweight|\.qzeros|\.weight_packed|\.absmax|\.quant_map|\.SCB|_blocks|\.w_q"
-    r"|\.quant_state\..+|\.weight_scale_2)$"
+    r"(_scale_inv|\.weight_(?:scales?|scale_2|global_scale|zero_point|packed|format)|\.q_?weight|\.qzeros|\.absmax"
+    r"|\.quant_map|\.SCB|_blocks|\.W_q|\._data|_weight_qdata|\.codebooks|\.Qidxs|\.centroids|\.quant_state\..+)$"
 )
-_EIGHT_BITS = ("F8_", "F4", "F6_")
+_NARROW = ("F8_", "F4", "F6_")
+_WHOLE = ("I", "U")  # numbers that are whole: no layer computes with such a weight as it is
 
 
 def scaled_tensor(layout: Layout) -> str | None:
     """A tensor that shows that weights are stored divided by scales or packed, whatever config.json says."""
     for name, location in sorted((layout.tensors or {}).items()):
-        if _SCALES.search(name) or location.entry.dtype.startswith(_EIGHT_BITS):
+        dtype = location.entry.dtype
+        packed = name.endswith(".weight") and dtype.startswith(_WHOLE)
+        if _SCALES.search(name) or dtype.startswith(_NARROW) or packed:
             return name
     return None

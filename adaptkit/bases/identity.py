@@ -20,6 +20,7 @@ from adaptkit.bases.checkpoint import (
 )
 from adaptkit.bases.classes.tied_weights import candidates
 from adaptkit.bases.hashing import hash_all
+from adaptkit.bases.pipeline import prefixed
 from adaptkit.errors import BadBase, NotFound
 from adaptkit.io.progress.progress import no_progress
 from adaptkit.types import BaseIdentity, Level, canonical_json
@@ -77,7 +78,7 @@ def claimed(outline: Path, shas: Mapping[str, str], name: str) -> BaseIdentity:
     claims = [shas.get(file.relative_to(outline).as_posix(), "") for file in layout.files]
     found: list[Level] = []
     infos = {tensor: place.info for tensor, place in (layout.tensors or {}).items()}
-    if infos and not candidates(infos, layout.config):
+    if infos and not _perhaps_tied(layout):
         found.append(Level(as1(infos), measured=False))
     if all(claims):
         found.append(Level(fs1(claims), measured=False))
@@ -135,10 +136,21 @@ def _hash(
 ) -> tuple[dict[Path, str], dict[str, str], set[str]]:
     """Hash what is needed: whole files, every tensor or only those that may be tied; and what is left out as tied."""
     tensors = layout.tensors or {}
-    pairs = candidates({name: place.info for name, place in tensors.items()}, layout.config)
+    pairs = _perhaps_tied(layout)
     needed = tensors if every else {name: tensors[name] for pair in pairs for name in pair}
     shas, hashes = hash_all(files, needed, cache, progress)
     return shas, hashes, {tied for tied, partner in pairs if hashes[tied] == hashes[partner]}
+
+
+def _perhaps_tied(layout: Layout) -> list[tuple[str, str]]:
+    """Pairs of tensors that a configuration declares tied, of a pipeline within each component."""
+    return [
+        (prefixed(part, tied), prefixed(part, partner))
+        for part, found in (layout.components or {"": layout}).items()
+        for tied, partner in candidates(
+            {name: place.info for name, place in (found.tensors or {}).items()}, found.config
+        )
+    ]
 
 
 def _leaves(tensors: Mapping[str, TensorLocation], hashes: Mapping[str, str]) -> dict[str, bytes]:

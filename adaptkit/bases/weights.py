@@ -206,15 +206,15 @@ class BaseWeights(Closing):
 
     def read(self, name: str) -> Array:
         """One tensor, mapped, not copied: read only."""
-        return self._files[self.location(name).file].view(name)
+        return self._files[self.location(name).file].view(self.layout.stored(name))
 
     def raw(self, name: str) -> memoryview:
         """The bytes of one tensor, not copied."""
-        return self._files[self.location(name).file].raw(name)
+        return self._files[self.location(name).file].raw(self.layout.stored(name))
 
     def drop_pages(self, name: str) -> None:
         """One tensor has been read: the system may drop its pages."""
-        self._files[self.location(name).file].drop_pages(name)
+        self._files[self.location(name).file].drop_pages(self.layout.stored(name))
 
     def close(self) -> None:
         for file in self._files.values():

@@ -139,6 +139,7 @@ def check_base(session: Session, folder: str) -> None:
     """Say what the class of the model in DIR says of it: layers, tied weights, head, and what adapters can do there."""
     found = session.workspace.check_base(folder)
     lines = [f"{found.path}  {found.model_class or 'a class that is not known'}"]
+    lines += [f"  {part}: {cls}" for part, cls in found.components.items()]
     if found.unknown:
         lines.append(
             f"  not known: {found.unknown}; only the checkpoint's own names and shapes are"

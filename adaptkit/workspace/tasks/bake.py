@@ -139,7 +139,7 @@ def bake_one(asked: AskedShard) -> DoneShard:
         shards = {
             file: {name: planned.tensors[name] for name in names}
             for file, names in by_file(planned, weights).items()
-            if file.name == asked.file
+            if weights.layout.inside(file) == asked.file
         }
         write_shards(
             source,

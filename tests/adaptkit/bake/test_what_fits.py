@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from adaptkit.errors import BadBase, BakeError, BaseMismatch
+from adaptkit.errors import BakeError, BaseMismatch
 
 
 def classifier(base, folder, task="SEQ_CLS", **options):
@@ -112,15 +112,6 @@ def test_a_lora_of_a_unet_goes_into_the_unet(workspace, tmp_path):
     save_file(pair, tmp_path / "narrow.safetensors", {"format": "pt"})
     with pytest.raises(BaseMismatch, match="baking changes weights for good"):
         workspace.bake(str(tmp_path / "narrow.safetensors"), tmp_path / "unet", tmp_path / "no")
-
-
-def test_a_pipeline_names_its_components(tmp_path, workspace):
-    (tmp_path / "pipe" / "unet").mkdir(parents=True)
-    (tmp_path / "pipe" / "unet" / "config.json").write_text("{}")
-    (tmp_path / "pipe" / "model_index.json").write_text("{}")
-    with pytest.raises(BadBase, match="its weights are in its components: unet") as caught:
-        workspace.check_base(tmp_path / "pipe")
-    assert "/pipe/unet" in caught.value.fix
 
 
 def test_advice_fits_an_adapter_that_names_this_very_base(workspace, tmp_path):

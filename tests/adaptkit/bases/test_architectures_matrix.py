@@ -30,6 +30,10 @@ def test_a_vocabulary_whose_head_was_not_saved_is_refused_before_writing(workspa
     assert "'lm_head.weight' would be [64, 32], and LlamaForCausalLM loads [66, 32]" in cell.text
 
 
+UNSOUND = {"bert", "roberta"}
+"""transformers saves these, resized and not tied, so that they load otherwise than they were: extracts say so."""
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("tie", matrix.TIES)
 @pytest.mark.parametrize("name", list(TINY))
@@ -37,7 +41,9 @@ def test_every_cell_is_right_or_refused(name, tie, workspace, tmp_path):
     cells = [c for kind in matrix.KINDS for c in matrix.row(workspace, name, tie, kind, tmp_path)]
     assert [cell for cell in cells if cell.state == "wrong"] == []
     refused = {(cell.kind, cell.operation) for cell in cells if cell.state == "refused"}
-    assert refused <= {("resized", "bake")}
+    unsound = {("resized", "extract")} if name in UNSOUND and tie == "untied" else set()
+    assert refused <= {("resized", "bake")} | unsound
+    assert refused >= unsound
 
 
 def test_a_tuned_model_without_a_tensor_of_its_class_is_refused(workspace, tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import Unmergeable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from adaptkit.extend import AdapterView, Module
 
@@ -92,6 +92,23 @@ def is_original(name: str) -> bool:
     return _ORIGINAL.match(name) is not None
 
 
+# how diffusers names the layers of transformers that only one model has
+_MODELS = {
+    "Wan": re.compile(r"blocks\.\d+\.(?:attn[12]|ffn\.net)\.|condition_embedder\."),
+    "Lumina2": re.compile(
+        r"(?:layers|context_refiner|noise_refiner)\.\d+\.(?:attn|feed_forward|norm1)\."
+    ),
+    "QwenImage": re.compile(r"transformer_blocks\.\d+\.(?:img|txt)_(?:mlp|mod)\."),
+}
+
+
+def model_of(names: Iterable[str]) -> str:
+    """The model whose transformer has modules of these names in diffusers; empty where several have."""
+    listed = list(names)
+    found = (m for m, pattern in _MODELS.items() if any(pattern.match(name) for name in listed))
+    return next(found, "")
+
+
 _UNET = ("conv_", "time_", "add_", "label_", "class_", "out")
 
 
@@ -108,6 +125,8 @@ def kohya_key(view: AdapterView, key: str, notes: list[str]) -> tuple[str, str]:
         "alpha": "alpha",
         "dora_scale": "magnitude",
     }.get(match["what"], match["what"])
+    if found := _in_pipeline(part, match["flat"], view.base_shapes or ()):
+        return found, what
     name, guessed = dotted(match["flat"], view.base_shapes)
     if guessed:
         notes.append(
@@ -118,6 +137,20 @@ def kohya_key(view: AdapterView, key: str, notes: list[str]) -> tuple[str, str]:
     if part == "unet" and not (first in HINTS["unet"] or first.startswith(_UNET)):
         part = "transformer"  # kohya calls every diffusion model a unet
     return f"{part}.{name}", what
+
+
+def _in_pipeline(part: str, flat: str, known: Iterable[str]) -> str:
+    """The module of a pipeline that a flat name means, with its component; empty for none.
+
+    kohya calls every diffusion model a unet.
+    """
+    starts = ("unet.", "transformer.") if part == "unet" else (f"{part}.",)
+    for name in known:
+        module = name.rpartition(".")[0]
+        start = next((start for start in starts if module.startswith(start)), "")
+        if start and module.removeprefix(start).replace(".", "_") == flat:
+            return module
+    return ""
 
 
 def diffusers_key(key: str) -> tuple[str, str]:
@@ -175,11 +208,16 @@ def dotted(flat: str, known: Mapping[str, Any] | None) -> tuple[str, bool]:
     return ".".join(found), guessed
 
 
+# a module of CLIP in transformers 5, whose class has no `text_model.`; files for every other tool have it
+_CLIP = ("encoder.layers.", "embeddings.", "final_layer_norm.")
+
+
 def part_of(view: AdapterView, name: str) -> tuple[str, str]:
     """The part of a pipeline that a module belongs to, and its name there."""
     first, _, rest = name.partition(".")
     if first in PARTS:
-        return first, rest
+        clip = first.startswith("text_encoder") and rest.startswith(_CLIP)
+        return first, f"text_model.{rest}" if clip else rest
     part = next((part for part, hints in HINTS.items() if first in hints), None)
     if part is None:
         raise Unmergeable(

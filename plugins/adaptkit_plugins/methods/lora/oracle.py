@@ -5,7 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from adaptkit_plugins.methods.lora.names import COMFY, KOHYA, diffusers_key, kohya_key, part_of
+from adaptkit_plugins.methods.lora.names import (
+    COMFY,
+    KOHYA,
+    diffusers_key,
+    kohya_key,
+    model_of,
+    part_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -84,7 +91,10 @@ def _mixin(modules: Collection[str]) -> str:
     """The mixin whose reader these modules are for; empty where their names do not say which model they are of."""
     parts = {name.partition(".")[0] for name in modules}
     if "transformer" in parts:
-        flux = any(name.startswith("transformer.single_transformer_blocks.") for name in modules)
-        return "FluxLoraLoaderMixin" if flux else ""
+        names = [name.removeprefix("transformer.") for name in modules]
+        if any(name.startswith("single_transformer_blocks.") for name in names):
+            return "FluxLoraLoaderMixin"
+        model = model_of(names)
+        return f"{model}LoraLoaderMixin" if model else ""
     xl = "text_encoder_2" in parts
     return "StableDiffusionXLLoraLoaderMixin" if xl else "StableDiffusionLoraLoaderMixin"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _FAMILIES = (
     (
         "HunyuanVideo",
-        r"double_blocks_\d+_(?:img|txt)_mod_linear|individual_token_refiner",
+        r"double_blocks_\d+_(?:img|txt)_(?:mod_linear|mlp_fc)|individual_token_refiner",
         "HunyuanVideoLoraLoaderMixin",
     ),
     ("Flux", r"(?:double|single)_blocks_\d+_", "FluxLoraLoaderMixin"),
@@ -39,6 +39,9 @@ _FAMILIES = (
         "QwenImageLoraLoaderMixin",
     ),
 )
+_HUNYUAN = re.compile(
+    r"double_blocks\.\d+\.(?:img|txt)_attn_(?:qkv|proj)\."
+)  # Flux has `img_attn.qkv`
 _DROPPED = (
     "dora_scale",
     ".diff",
@@ -49,6 +52,7 @@ _DROPPED = (
     "hada_",
     "lokr_",
 )
+_TRANSLATED = re.compile(r"(?:unet|transformer(?:_2)?|text_encoder(?:_\d)?)\.(?!lora_)[\w.]+$")
 _WAN = re.compile(r"^lora_unet_blocks_(\d+)_(self_attn|cross_attn|ffn)_")
 _FACTOR = re.compile(r"\.(?:lora_(?:down|up|A|B)\.weight|alpha|lora_[AB]\.default\.weight)$")
 
@@ -91,6 +95,8 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
         return {}, f"diffusers' converter for {model} does not take it: {first[:120]}"
     finally:
         logging.set_verbosity(level)
+    if left := next((name for name in made if not _TRANSLATED.match(name)), ""):
+        return {}, f"diffusers' converter for {model} makes '{left[:80]}' of it"
     return {name: tensor.contiguous().numpy() for name, tensor in made.items()}, ""
 
 
@@ -108,6 +114,8 @@ def _family(view: AdapterView) -> tuple[str, str] | None:
     keys = [key for key in view.header if _FACTOR.search(key)]
     if any(key.startswith(("transformer.", "unet.", "base_model.")) for key in keys):
         return None
+    if any(_HUNYUAN.search(key) for key in keys):
+        return next((model, mixin) for model, _, mixin in _FAMILIES if model == "HunyuanVideo")
     flats = [
         re.sub(r"^diffusion_model\.", "", _FACTOR.sub("", key)).replace(".", "_") for key in keys
     ]

@@ -22,6 +22,7 @@ from adaptkit_plugins.methods.lora.names import (
     PARTS,
     check_names,
     is_original,
+    model_of,
     part_of,
 )
 from adaptkit_plugins.methods.lora.tensors import constant, count, reader, scaled, shaped
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from adaptkit.extend import AdapterView, Array, Module
 
     Tensors = dict[str, tuple[TensorInfo, Callable[[], Array]]]
-
-_WAN = re.compile(r"blocks\.\d+\.(?:attn[12]|ffn\.net)\.|condition_embedder\.")
 
 
 def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Translated:
@@ -53,13 +52,14 @@ def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Trans
     }
     alpha = Counter(alphas.values()).most_common(1)[0][0]
     both = any(name.startswith("text_encoder_2.") for name in distinct)
+    model = model_of(part_of(view, name)[1] for name in distinct)
     tensors: Tensors = {}
     for module in distinct.values():
         part, name = part_of(view, module.name)
         if dialect == "kohya" or (dialect == "comfyui" and part != "transformer"):
             prefix = "lora_te" if part == "text_encoder" and not both else PARTS[part]
-            if part == "transformer" and is_original(name):
-                prefix = PARTS["unet"]  # as kohya's scripts call every diffusion model
+            if part == "transformer":
+                prefix = _kohya_prefix(view, name, model)
             flat = f"{prefix}_{name.replace('.', '_')}"
             tensors |= _with_alpha(view, module, flat, alpha, alphas[module.name] / alpha)
         else:
@@ -91,12 +91,25 @@ def _check_whole(view: AdapterView, dialect: str) -> None:
         )
 
 
+def _kohya_prefix(view: AdapterView, name: str, model: str) -> str:
+    """What kohya's scripts, which call every diffusion model a unet, put before a transformer's module."""
+    if is_original(name) or model == "QwenImage":
+        return PARTS["unet"]
+    if model:
+        raise Unmergeable(
+            f"cannot write {view.label} for kohya",
+            why=f"its tools read {model} by the original model's names, and '{name}' is diffusers'",
+            fix="give it the file that was added first; or --to diffusers",
+        )
+    return PARTS["transformer"]
+
+
 def _comfy(view: AdapterView, name: str) -> str:
     """The key of a transformer's module as ComfyUI looks for it."""
     name = name.removeprefix(COMFY)
     if is_original(name):
         return f"{COMFY}{name}"
-    if _WAN.match(name):
+    if model_of([name]) == "Wan":
         raise Unmergeable(
             f"cannot write {view.label} for comfyui",
             why=f"ComfyUI reads Wan by the original model's names, and '{name}' is diffusers'",
