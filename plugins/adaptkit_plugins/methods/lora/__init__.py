@@ -26,10 +26,10 @@ from adaptkit_plugins.methods.lora.experts import (
 )
 from adaptkit_plugins.methods.lora.files import (
     DIAGONAL,
-    FACTOR,
     MAGNITUDE,
     TOKENS,
     describe,
+    factor_of,
     file_rank,
     scale_of,
     stem_of,
@@ -114,7 +114,7 @@ class Lora(AdapterMethod):
             (
                 key
                 for key in view.header
-                if ".lora_" in key and not FACTOR.fullmatch(key) and not key.endswith(marks or "\0")
+                if ".lora_" in key and not factor_of(key) and not key.endswith(marks or "\0")
             ),
             None,
         )
@@ -146,7 +146,7 @@ class Lora(AdapterMethod):
     def _modules(self, view: AdapterView) -> tuple[Module, ...]:
         sides: dict[str, dict[str, str]] = defaultdict(dict)
         for key in view.header:
-            if (match := FACTOR.fullmatch(key)) and match["tail"] != ".bias":
+            if (match := factor_of(key)) and match["tail"] != ".bias":
                 sides[match["module"]][match["side"]] = key
         found: list[Module] = []
         for name, keys in sorted(sides.items()):
@@ -280,9 +280,7 @@ class Lora(AdapterMethod):
 
     def extras(self, view: AdapterView) -> tuple[str, ...]:
         marks = (MAGNITUDE, f"{MAGNITUDE}.weight", DIAGONAL)
-        return tuple(
-            key for key in view.header if not FACTOR.fullmatch(key) and not key.endswith(marks)
-        )
+        return tuple(key for key in view.header if not factor_of(key) and not key.endswith(marks))
 
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
         import numpy as np

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadWeights
@@ -21,10 +22,16 @@ if TYPE_CHECKING:
 
 MAGNITUDE = ".lora_magnitude_vector"
 DIAGONAL = ".lora_diag"
-FACTOR = re.compile(
+_FACTOR = re.compile(
     r"(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?P<tail>\.weight|\.bias)?"
 )
 TOKENS = ".token_adapter.trainable_tokens_delta"
+
+
+@lru_cache(1 << 14)  # a thousand adapters of one base have the same keys
+def factor_of(key: str) -> re.Match[str] | None:
+    """The module, kind, side and tail of a factor's key; None for the key of another tensor."""
+    return _FACTOR.fullmatch(key)
 
 
 def stem_of(view: AdapterView, module: Module) -> str:
@@ -36,7 +43,7 @@ def stem_of(view: AdapterView, module: Module) -> str:
 
 def file_rank(key: str, shape: tuple[int, ...]) -> int:
     """The rank that a key's tensor shows; 0 when it is no lora_A."""
-    match = FACTOR.fullmatch(key)
+    match = factor_of(key)
     return shape[0] if match and match["side"] == "A" and shape else 0
 
 
