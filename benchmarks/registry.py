@@ -18,35 +18,15 @@ import tempfile
 import time
 import warnings
 from contextlib import contextmanager
-from hashlib import sha256
 from itertools import count, pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event, text
+from registry_rows import base, fill, manifest, name
+from sqlalchemy import event
 
-from adaptkit.types import (
-    BaseIdentity,
-    FileEntry,
-    Level,
-    Manifest,
-    Parent,
-    artifact_digest,
-    canonical_json,
-)
 from adaptkit_registry import Registry
-from adaptkit_registry.database.rows import write_base
-from adaptkit_registry.database.schema import (
-    adapters,
-    aliases,
-    artifacts,
-    files,
-    lineage,
-    metrics,
-    tags,
-    versions,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,8 +38,6 @@ IN_SQLITE = TARGETS | {
     "gc: what is needed": 200.0,
     "fsck: the database": 1000.0,
 }
-WHEN = "2026-01-01T00:00:00.000000+00:00"
-DEEP = 50
 SLOW = ("gc", "fsck", "list: all")  # measured 3 times
 DOCS = Path(__file__).parent.parent / "docs"
 HEAD = """# The registry at scale
@@ -77,137 +55,6 @@ Written by `benchmarks/registry.py --large` (`make bench-large`): SQLite, 50,000
 versions, as many fewer below. Milliseconds, medians of 15 (of 3 for gc, fsck and the whole list), through `Registry`, on two
 shared cores; in brackets how many times as long as at a tenth of the size. [PostgreSQL, and plans](scale.md).
 """
-
-
-def hexes(seed: object) -> str:
-    return sha256(str(seed).encode()).hexdigest()
-
-
-def manifest(seed: object, base: BaseIdentity, parents: tuple[Parent, ...] = ()) -> Manifest:
-    entries = (
-        FileEntry("adapter_config.json", 700, hexes(("c", seed))),
-        FileEntry("adapter_model.safetensors", 40_000_000, hexes(("w", seed))),
-    )
-    return Manifest(
-        artifact_digest(entries), entries, "lora", 16, base, parents=parents, created=WHEN
-    )
-
-
-def base(number: int) -> BaseIdentity:
-    return BaseIdentity(
-        f"fleet/base-{number}",
-        tuple(Level(f"{k}:{hexes((k, number))}", True) for k in ("as1", "fs1", "tm1")),
-    )
-
-
-def fill(registry: Registry, size: int) -> None:
-    """Write `size` versions of size/20 adapters on size/500 bases, in bulk."""
-    names, known = size // 20, max(size // 500, 2)
-    with registry._writing() as sql:  # noqa: SLF001
-        ids = [write_base(sql, base(number)) for number in range(known)]
-        sql.execute(
-            adapters.insert(),
-            [
-                {"id": i + 1, "name": name(i), "next_number": 21, "created": WHEN}
-                for i in range(names)
-            ],
-        )
-        last = {}
-        for start in range(0, size, 5000):
-            rows: dict[str, list[dict[str, object]]] = {
-                "a": [],
-                "f": [],
-                "l": [],
-                "v": [],
-                "t": [],
-                "m": [],
-            }
-            for row in range(start, min(start + 5000, size)):
-                adapter, number = row % names, row // names + 1
-                deep = adapter % 10 == 0
-                parents = (
-                    (Parent(last[adapter], 1.0, "merged", f"{name(adapter)}@{number - 1}"),)
-                    if deep and adapter in last
-                    else ()
-                )
-                made = manifest((adapter, number), base(adapter % known), parents)
-                last[adapter] = made.digest
-                rows["a"].append(
-                    {
-                        "digest": made.digest,
-                        "method": "lora",
-                        "rank": 16,
-                        "base_id": ids[adapter % known],
-                        "manifest": canonical_json(made.to_json()),
-                    }
-                )
-                rows["f"] += [
-                    {"digest": made.digest, "path": f.path, "size": f.size, "sha256": f.sha256}
-                    for f in made.files
-                ]
-                rows["l"] += [
-                    {
-                        "child": made.digest,
-                        "position": 0,
-                        "parent": p.digest,
-                        "weight": 1.0,
-                        "role": "merged",
-                        "label": p.label,
-                    }
-                    for p in parents
-                ]
-                rows["v"].append(
-                    {
-                        "id": row + 1,
-                        "adapter_id": adapter + 1,
-                        "number": number,
-                        "digest": made.digest,
-                        "message": f"run {row}",
-                        "author": "ada",
-                        "origin": "added",
-                        "created": WHEN,
-                    }
-                )
-                rows["t"].append({"version_id": row + 1, "tag": f"tag-{row % 50}"})
-                rows["m"].append(
-                    {"version_id": row + 1, "name": "accuracy", "value": (row % 1000) / 1000}
-                )
-            for key, table in zip(
-                "aflvtm", (artifacts, files, lineage, versions, tags, metrics), strict=True
-            ):
-                if rows[key]:
-                    sql.execute(table.insert(), rows[key])
-        sql.execute(
-            aliases.insert(),
-            [{"adapter_id": i + 1, "alias": "prod", "version_id": i + 1} for i in range(names)],
-        )
-        if sql.dialect.name == "postgresql":
-            for table in ("adapters", "versions"):
-                sql.execute(
-                    text(
-                        f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"
-                    )
-                )
-    deepest(registry)
-    with registry._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as sql:  # noqa: SLF001
-        if sql.dialect.name == "postgresql":  # or its own housekeeping is what would be measured
-            sql.execute(text("VACUUM ANALYZE"))
-            sql.execute(text("CHECKPOINT"))
-        else:
-            sql.execute(text("ANALYZE"))
-
-
-def deepest(registry: Registry) -> None:
-    """One chain of merges, 50 deep."""
-    above: tuple[Parent, ...] = ()
-    for depth in range(DEEP):
-        made = manifest(("deep", depth), base(0), above)
-        registry.add_version("fleet/deep", made, origin="merged")
-        above = (Parent(made.digest, 1.0, "merged", f"fleet/deep@{depth + 1}"),)
-
-
-def name(number: int) -> str:
-    return f"team-{number % 40}/adapter-{number}"
 
 
 def measured(registry: Registry, size: int) -> dict[str, float]:
@@ -252,13 +99,13 @@ def inside(registry: Registry, work: Callable[[], object]) -> float:
     def after(*_: object) -> None:
         spent[-1] += (time.perf_counter() - started[0]) * 1000
 
-    for name, hear in (("before_cursor_execute", before), ("after_cursor_execute", after)):
-        event.listen(registry._engine, name, hear)  # noqa: SLF001
+    for called, hear in (("before_cursor_execute", before), ("after_cursor_execute", after)):
+        event.listen(registry._engine, called, hear)  # noqa: SLF001
     for _ in range(15):
         spent.append(0.0)
         work()
-    for name, hear in (("before_cursor_execute", before), ("after_cursor_execute", after)):
-        event.remove(registry._engine, name, hear)  # noqa: SLF001
+    for called, hear in (("before_cursor_execute", before), ("after_cursor_execute", after)):
+        event.remove(registry._engine, called, hear)  # noqa: SLF001
     return median(spent)
 
 
