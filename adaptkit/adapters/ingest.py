@@ -77,7 +77,8 @@ def prepare(
         _check_fit(adapter, method, base, gathered, force=force)
     paths, skipped = artifact_paths(adapter.path, include)
     if not adapter.pickled:  # a pickle beside safetensors never enters an artifact
-        skipped += [path for path in paths if path == PICKLE]
+        if PICKLE in paths:
+            gathered.warnings.append(f"{PICKLE} stays out: {WEIGHTS} beside it is the adapter")
         paths = [path for path in paths if path != PICKLE]
     for path in paths:
         gathered.sources[check_relative(path)] = adapter.path / path

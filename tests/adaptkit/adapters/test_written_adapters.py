@@ -99,6 +99,9 @@ def test_a_pickle_beside_safetensors_never_enters_an_artifact(workspace, tmp_pat
     torch.save({"x": torch.zeros(1)}, folder / "adapter_model.bin")
     workspace.add(folder, "naval")
     assert not (workspace.path("naval") / "adapter_model.bin").exists()
+    assert "adapter_model.bin stays out: adapter_model.safetensors beside it" in " ".join(
+        workspace.noticed
+    )
     place = (tmp_path / "place" / "naval").as_uri()
     workspace.push("naval", place)
     assert not list((tmp_path / "place").rglob("*.bin"))
