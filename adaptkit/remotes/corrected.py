@@ -16,7 +16,7 @@ from adaptkit.errors import StoreError
 from adaptkit.extend.artifact_files import README
 from adaptkit.extend.attachments import CORRECTION, MOST
 from adaptkit.types import FileEntry, canonical_json
-from adaptkit.types.schema import LARGEST_NUMBER
+from adaptkit.types.limits import LARGEST_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
