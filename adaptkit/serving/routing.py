@@ -48,11 +48,12 @@ class Route:
     distances: Mapping[str, float] = field(default_factory=dict)
 
     def header(self) -> str:
-        """For `x-adaptkit-route`: the method, `base` where that was chosen, then each version with its share."""
+        """For `x-adaptkit-route`: the method, what `auto` chose where that is not the first, each version's share."""
         shares = ", ".join(
             f"{version}={share:.{DIGITS}f}" for version, share in self.scores.items()
         )
-        return "; ".join((self.method, *([BASE] if self.chosen == BASE else ()), shares))
+        first = self.method != "auto" or self.chosen == next(iter(self.scores))
+        return "; ".join((self.method, *(() if first else (self.chosen,)), shares))
 
     def to_json(self) -> dict[str, Any]:
         def rounded(numbers: Mapping[str, float]) -> dict[str, float]:

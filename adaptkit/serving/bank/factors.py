@@ -84,9 +84,8 @@ def read_factors(source: OpenAdapter, modules: Sequence[Module], dtype: Any) -> 
         updates.append((module.name, delta))
     parts = [part for _, d in updates for part in (d.A, d.B, d.bias) if part is not None]
     buffer = torch.empty(sum(part.size for part in parts), dtype=dtype)
-    at = 0
-
     numbers = buffer.numpy() if dtype is torch.float32 else None
+    at = 0
 
     def place(array: Array, scale: float = 1.0) -> Tensor:
         nonlocal at

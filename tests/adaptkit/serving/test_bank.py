@@ -216,6 +216,17 @@ def test_all_kernels_agree_with_each_row_alone():
         assert torch.equal(output[1], torch.zeros(3, 7))
 
 
+def test_one_token_in_the_order_of_slots_is_added_in_place_and_stays_with_its_row():
+    torch.manual_seed(0)
+    A, B = torch.randn(4, 2, 6), torch.randn(4, 2, 5)
+    x, output = torch.randn(3, 1, 6), torch.randn(3, 1, 5)
+    x[1] = float("nan")  # another request's inputs that are broken
+    wanted = torch.stack([output[i] + x[i] @ A[i + 1].T @ B[i + 1] for i in range(3)])
+    add_groups(x, output, A, B, plan_rows([((slot, 1.0),) for slot in (1, 2, 3)], "cpu"))
+    close(output[[0, 2]], wanted[[0, 2]])
+    assert output[1].isnan().all()
+
+
 def test_groups_are_preferred_where_tokens_are_few_and_slots_close_together():
     close_by = plan_rows([((slot, 1.0),) for slot in range(1, 33)], "cpu")
     assert prefer_groups(close_by, 8, 512, 1)

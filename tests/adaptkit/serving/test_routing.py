@@ -155,7 +155,9 @@ def test_the_likeliest_that_fits_is_chosen_and_the_base_where_none_does():
     route = choose(profiles, near, 1.0)
     assert route.chosen == "naval@1" == next(iter(route.scores))
     assert route.distances == pytest.approx({"naval@1": 4 / 1.01, "medic@1": 0.04 / 1.01})
-    assert choose(profiles, near, 1.0, within=1.0).chosen == "medic@1"
+    second = choose(profiles, near, 1.0, within=1.0)  # naval is likelier and does not fit
+    assert second.chosen == "medic@1"
+    assert second.header().startswith("auto; medic@1; naval@1=0.")
     none = choose(profiles, near, 1.0, within=0.01)
     assert none.chosen == "base"
     assert none.scores == route.scores
