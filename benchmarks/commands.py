@@ -37,6 +37,14 @@ def startup(folder: Path) -> list[Row]:
             15,
         ),
         within(
+            "`adaptkit show NAME`",
+            '`python -c "import sqlalchemy"`',
+            command(ADAPTKIT, "--home", home, "show", "one"),
+            command(PYTHON, "-c", "import sqlalchemy"),
+            1.2,
+            15,
+        ),
+        within(
             "completing a name (Tab)",
             '`python -c "import click"`',
             command("env", *tab(home), ADAPTKIT),

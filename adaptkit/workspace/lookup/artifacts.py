@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.bases.compatibility import check_next
 from adaptkit.errors import BadReference, Corrupt, NotFound, StoreError
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.reviews import review_move
-from adaptkit.workspace.lookup.bases import learn
-from adaptkit.workspace.lookup.corrections import changed_extras, name_what_stays, take_corrected
 from adaptkit.workspace.results import Added
 
 if TYPE_CHECKING:
@@ -105,6 +102,14 @@ def register(
 
     A crash in between leaves the old state or the new one.
     """
+    # numpy and the identity of bases come with these, and looking up a version needs none of it
+    from adaptkit.workspace.lookup.bases import learn
+    from adaptkit.workspace.lookup.corrections import (
+        changed_extras,
+        name_what_stays,
+        take_corrected,
+    )
+
     manifest = prepared.manifest
     if (why := context.plugins.disabled) and "plugins_off" not in manifest.facts:
         facts: Facts = {**manifest.facts, "plugins_off": sorted(why)}
@@ -143,6 +148,8 @@ def check_addition(
 
     Returns the check that the registry makes once more when it adds the version.
     """
+    from adaptkit.bases.compatibility import check_next
+
     pairs, first = dict(context.pairs), manifest
     with suppress(StoreError):  # the first manifest of a digest stays
         first = context.store.manifest(manifest.digest)

@@ -38,12 +38,16 @@ def test_what_is_imported_for_types_is_what_is_looked_up():
     assert typed == {}
 
 
-def test_a_list_loads_neither_numpy_nor_what_merges(tmp_path):
+def test_list_and_show_load_neither_numpy_nor_plugins_nor_what_merges(tmp_path):
     code = (
         "import sys; from pathlib import Path; from adaptkit import Workspace\n"
+        "from adaptkit.errors import NotFound\n"
         "with Workspace.open(Path(sys.argv[1])) as workspace:\n"
         "    assert workspace.list() == ()\n"
-        "loaded = {'numpy', 'sqlalchemy.orm', 'adaptkit.merge', 'alembic'} & set(sys.modules)\n"
+        "    try: workspace.show('naval')\n"
+        "    except NotFound: pass\n"
+        "heavy = {'numpy', 'sqlalchemy.orm', 'adaptkit.merge', 'alembic', 'pluggy', 'msgspec'}\n"
+        "loaded = heavy & set(sys.modules)\n"
         "print(sorted(loaded))"
     )
     home = str(tmp_path)
