@@ -290,7 +290,7 @@ def report(rows: list[Row]) -> str:
         "",
         "Other measured pages: [strategies](strategies.md), [other tools](tools.md), [cost of a merge](cost.md), "
         "[registry at scale](scale.md), [a 7B base](large.md), [serving](serving-benchmarks.md), "
-        "[routing](routing.md), [training](training-benchmarks.md), [ranks](ranks.md), [executors](executors.md).",
+        "[routing](routing.md), [training](training-benchmarks.md), [ranks](ranks.md), [executors](executors.md), [many small modules](experts.md).",
         "",
         (
             f"Machine: {cpu}, {os.cpu_count()} cores. Python {platform.python_version()}, numpy {np.__version__}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from adaptkit.extend import AdapterMethod, Moment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpenAdapter:
     """One opened adapter of a merge, with its method, and the base where its update needs it.
 
@@ -30,6 +31,11 @@ class OpenAdapter:
     @property
     def label(self) -> str:
         return self.adapter.label
+
+    @cached_property
+    def needs_weights(self) -> bool:
+        """Whether its update depends on the weights it changes, and has their full rank."""
+        return self.method.needs(self.adapter) == "weights"
 
     def delta_keys(self) -> list[str]:
         """The keys of the tensors that its update is made of."""

@@ -6,9 +6,10 @@ care (dependent columns, sums that cancel) is done one by one, as `lowrank` does
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +39,65 @@ def singular_values(deltas: Sequence[Delta]) -> list[Array]:
         for at, i in enumerate(batch):
             found[i] = lowrank.singular_values(deltas[i]) if values is None else values[at]
     return [one for one in found if one is not None]
+
+
+def cut(
+    deltas: Sequence[LowRank], rank: int, dtype: np.dtype[Any]
+) -> list[tuple[LowRank, float, float]] | None:
+    """Updates of equal shapes and no bias, cut to a rank and cast: each as stored, its error and its size before.
+
+    The numbers are those of one by one. None where some need care: dependent columns, ranks that are not reached,
+    values that do not fit the dtype.
+    """
+    B = np.stack([work(delta.B) * delta.scale for delta in deltas])
+    A = np.stack([work(delta.A) for delta in deltas])
+    noise = 1e-14 * np.sqrt((B * B).sum(axis=(1, 2)) * (A * A).sum(axis=(1, 2)))
+    if A.shape[1] == rank:
+        sizes, left = list(_norms(_t(B) @ B, A @ _t(A), deltas)), [0.0] * len(deltas)
+    else:
+        whole = _svds(B, _t(A))
+        if whole is None or whole[1].shape[1] < rank:
+            return None
+        U, S, Vt = whole
+        root = np.sqrt(S[:, :rank])
+        B, A = U[:, :, :rank] * root[:, None, :], root[:, :, None] * Vt[:, :rank]
+        sizes = [float(np.linalg.norm(values)) for values in S]
+        left = [float(np.linalg.norm(values[rank:])) for values in S]
+    with np.errstate(over="ignore"):
+        stored_B, stored_A = B.astype(dtype), A.astype(dtype)
+    if not (np.isfinite(stored_B).all() and np.isfinite(stored_A).all()):
+        return None
+    rounded = _rounding(B, A, work(stored_B), work(stored_A))
+    return [
+        (
+            LowRank(stored_B[at], stored_A[at]),
+            math.hypot(left[at], rounded[at]),
+            float(sizes[at]) if sizes[at] > noise[at] else 0.0,
+        )
+        for at in range(len(deltas))
+    ]
+
+
+def _rounding(B: Array, A: Array, stored_B: Array, stored_A: Array) -> list[float]:
+    """`lowrank.rounding` of each."""
+    X = np.concatenate([stored_B - B, B], axis=2)
+    Y = np.concatenate([stored_A, stored_A - A], axis=1)
+    terms = (_t(X) @ X) * (Y @ _t(Y))
+    return [math.sqrt(max(0.0, float(np.sum(one)))) for one in terms]
+
+
+def _svds(B: Array, At: Array) -> tuple[Array, Array, Array] | None:
+    """`lowrank.svd` of each; None where the columns of one are not independent enough."""
+    of_B, of_A = _thin_qr(B), _thin_qr(At)
+    if of_B is None or of_A is None:
+        return None
+    (Qb, Rb), (Qa, Ra) = of_B, of_A
+    u, S, vt = np.linalg.svd(Rb @ _t(Ra), full_matrices=False)
+    U, Vt = Qb @ u, vt @ _t(Qa)
+    largest = np.argmax(np.abs(U), axis=1)
+    signs = np.sign(np.take_along_axis(U, largest[:, None, :], axis=1))[:, 0]
+    signs[signs == 0] = 1.0
+    return U * signs[:, None, :], S, signs[:, :, None] * Vt
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +182,21 @@ def _values(B: Array, At: Array) -> Array | None:
 
 def _triangles(tall: Array) -> Array | None:
     """The R of each, by `lowrank.thin_qr`'s two rounds; None where one of them is not independent enough."""
+    found = _cholesky_qr(tall)
+    return None if found is None else found[2] @ found[1]
+
+
+def _thin_qr(tall: Array) -> tuple[Array, Array] | None:
+    """`lowrank.thin_qr` of each."""
+    found = _cholesky_qr(tall)
+    if found is None:
+        return None
+    Q, first, second = found
+    return Q @ np.linalg.inv(second), second @ first
+
+
+def _cholesky_qr(tall: Array) -> tuple[Array, Array, Array] | None:
+    """Q of the first round and both rounds' R of each; None where the columns of one are not independent enough."""
     if not tall.shape[1] >= tall.shape[2] > 0:
         return None
     try:
@@ -130,10 +205,10 @@ def _triangles(tall: Array) -> Array | None:
         gram = _t(Q) @ Q
         if not np.abs(gram - np.eye(gram.shape[-1])).max() < 1e-3:
             return None
-        made: Array = _t(np.linalg.cholesky(gram)) @ first
+        second = _t(np.linalg.cholesky(gram))
     except np.linalg.LinAlgError:
         return None
-    return made
+    return Q, first, second
 
 
 def _norms(of_B: Array, of_A: Array, deltas: Sequence[LowRank]) -> Array:

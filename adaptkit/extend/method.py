@@ -50,7 +50,11 @@ class Module:
 
         It counts all groups, but one expert.
         """
-        return self.rank if self.kind == "expert" else self.rank * self.parts
+        return self.saved(self.rank)
+
+    def saved(self, rank: int) -> int:
+        """Another rank of this module as the file would count it."""
+        return rank if self.kind == "expert" else rank * self.parts
 
     @property
     def key(self) -> str:

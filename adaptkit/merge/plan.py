@@ -113,9 +113,7 @@ def plan_modules(
     cap = recipe.rank
     if cap is None and strategy.rank_rule == "parents":
         cap = max(
-            replace(part, rank=rank_of(source, part)).saved_rank
-            for parts in found.values()
-            for source, part in parts
+            part.saved(rank_of(source, part)) for parts in found.values() for source, part in parts
         )
     weights = [parent.weight for parent in recipe.sources]
     linear = strategy.coefficients(weights, strategy.params(**recipe.params)) is not None
@@ -147,12 +145,11 @@ def plan_modules(
         taking_part = tuple((source.digest, module) for source, module in parts)
         plans.append(ModulePlan(replace(first, rank=rank), taking_part, depth))
     most = max(
-        replace(
-            one.module,
-            rank=min(one.module.shape)
+        one.module.saved(
+            min(one.module.shape)
             if beyond
-            else sum(rank_of(adapters[digest], part) for digest, part in one.parts),
-        ).saved_rank
+            else sum(rank_of(adapters[digest], part) for digest, part in one.parts)
+        )
         for one in plans
     )
     if recipe.rank is not None and recipe.rank > most:
@@ -196,7 +193,7 @@ def layer_of(name: str) -> int | None:
 
 def rank_of(source: OpenAdapter, module: Module) -> int:
     """The rank of one update; what changes the weights themselves has a full one."""
-    return min(module.shape) if source.method.needs(source.adapter) == "weights" else module.rank
+    return min(module.shape) if source.needs_weights else module.rank
 
 
 def merged_update(
@@ -309,7 +306,7 @@ def _naming(kind: str, plugin: Any, at: str) -> Iterator[None]:
 
 
 def _delta_of(source: OpenAdapter, part: Module) -> Delta:
-    if source.method.needs(source.adapter) != "weights":
+    if not source.needs_weights:
         return source.method.delta(source.adapter, part)
     assert source.base is not None
     weight = work(source.base.matrix(part))

@@ -11,31 +11,29 @@ Notable choices:
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
-from adaptkit.algebra.lowrank import WORK, distance, leading, norm, rounding, svd, work
-from adaptkit.errors import BadRecipe, MergeError, Unmergeable
-from adaptkit.extend import Dense, LowRank
+from adaptkit.algebra.lowrank import WORK
+from adaptkit.errors import BadRecipe, Unmergeable
+from adaptkit.extend import LowRank
 from adaptkit.extend.artifact_files import WEIGHTS
 from adaptkit.io.machine.hardware import available_memory, cores
 from adaptkit.io.machine.parallel import run_modules
-from adaptkit.io.safetensors.reader import STORED_DTYPES, numpy_dtype
+from adaptkit.io.safetensors.reader import STORED_DTYPES
 from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.merge.closed_methods import is_closed_sum, merge_closed
 from adaptkit.merge.extras import Contributor, resolve_extras
+from adaptkit.merge.modules import Distance, MadeModule, Packing, by_module, make_modules, together
 from adaptkit.merge.plan import (
     Adapters,
     ModulePlan,
     equalise_ranks,
-    generator,
-    merged_update,
     plan_modules,
     rank_for_energy,
     rank_of,
@@ -46,35 +44,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.extend import AdapterMethod, Array, Delta, MergeStrategy, Module
+    from adaptkit.extend import AdapterMethod, MergeStrategy, Module
     from adaptkit.merge.recipe import Recipe
-
-
-@dataclass(frozen=True, slots=True)
-class Distance:
-    """Squared distances and sizes of one module, in float64."""
-
-    from_whole: float
-    whole: float
-    from_sum: float
-    sum: float
-
-
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """How results are stored: the method's name, the dtype, and whether there are biases."""
-
-    method: str
-    dtype: str
-    bias: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MadeModule:
-    """One module as it is stored, and how far it is from what was wanted, by the keys of its parts."""
-
-    tensors: Mapping[str, Array]
-    distances: Mapping[str, Distance]
 
 
 Elsewhere = Callable[[Sequence[ModulePlan], Packing], Iterable[Sequence[MadeModule]]]
@@ -126,14 +97,14 @@ def run(
         method.settings,
     )
     extras = settled.tensors
-    bias = any(_has_bias(s) for s in sources)
+    bias = any(_has_bias(adapters[digest], part) for one in plans for digest, part in one.parts)
 
     groups = by_module(plans)
     layout = {
         key: (dtype, array.shape)
         for group in groups.values()
         for key, array in method.pack(
-            [(j.module, _placeholder(j.module, bias)) for j in group]
+            [(j.module, _placeholder(j.module.shape, j.module.rank, bias)) for j in group]
         ).items()
     }
     layout |= {key: (info.dtype, info.shape) for key, info in extras.layout.items()}
@@ -150,21 +121,22 @@ def run(
     packing = Packing(method.name, dtype, bias)
     with TensorWriter(out / WEIGHTS, layout) as writer:
 
-        def write(made: MadeModule) -> Mapping[str, Distance]:
-            for key, array in made.tensors.items():
-                writer.write(key, array)
-            return made.distances
+        def write(made: Sequence[MadeModule]) -> list[Mapping[str, Distance]]:
+            for one in made:
+                for key, array in one.tensors.items():
+                    writer.write(key, array)
+            return [one.distances for one in made]
 
-        def make(group: list[ModulePlan]) -> Mapping[str, Distance]:
-            return write(make_module(recipe, strategy, group, adapters, method, packing))
+        def make(some: Sequence[Sequence[ModulePlan]]) -> list[Mapping[str, Distance]]:
+            return write(make_modules(recipe, strategy, some, adapters, method, packing))
 
         distances: dict[str, Distance] = {}
         results = (
-            run_modules(make, groups.values(), workers=workers)
+            run_modules(make, together(groups.values()), workers=workers)
             if elsewhere is None
-            else (write(made) for part in elsewhere(plans, packing) for made in part)
+            else map(write, elsewhere(plans, packing))
         )
-        for number, found in enumerate(results, 1):
+        for number, found in enumerate((one for part in results for one in part), 1):
             distances.update(found)
             done(number, len(groups))
         for key in extras.layout:
@@ -174,119 +146,29 @@ def run(
     return _report(recipe, plans, dtype, distances, settled.dropped)
 
 
-def by_module(plans: Sequence[ModulePlan]) -> dict[str, list[ModulePlan]]:
-    """The plans of each module, whose parts are packed together."""
-    groups: dict[str, list[ModulePlan]] = defaultdict(list)
-    for one in plans:
-        groups[one.module.name].append(one)
-    return groups
-
-
-def make_module(
-    recipe: Recipe,
-    strategy: MergeStrategy[Any],
-    group: Sequence[ModulePlan],
-    adapters: Adapters,
-    method: AdapterMethod,
-    packing: Packing,
-) -> MadeModule:
-    """One module with all its parts, in whichever process."""
-    merged = [
-        _merge_module(recipe, strategy, one, adapters, packing.dtype, packing.bias) for one in group
-    ]
-    pairs = list(zip(group, merged, strict=True))
-    tensors = method.pack([(one.module, made) for one, (made, _) in pairs])
-    return MadeModule(tensors, {one.module.key: distance for one, (_, distance) in pairs})
-
-
-def _merge_module(
-    recipe: Recipe,
-    strategy: MergeStrategy[Any],
-    plan: ModulePlan,
-    adapters: Adapters,
-    dtype: str,
-    bias: bool,
-) -> tuple[LowRank, Distance]:
-    """One module's stored update, and its distances from the untruncated and the exact sum."""
-    module = plan.module
-    whole, exact_sum = merged_update(recipe, strategy, plan, adapters)
-    kept, residual, size = _truncate(
-        whole, module.rank, lambda: generator(recipe.seed, "truncation", module.key)
-    )
-    stored = _cast(kept, dtype, module, bias)
-    error = math.hypot(residual, rounding(kept, stored))
-    if whole is not exact_sum:
-        return stored, Distance(error, size, distance(stored, exact_sum), norm(exact_sum))
-    return stored, Distance(error, size, error, size)
-
-
 def _rows(source: OpenAdapter) -> dict[str, tuple[int, ...]]:
     return dict(source.method.row_replacements(source.adapter).values())
 
 
-def _truncate(
-    delta: Delta, rank: int, rng: Callable[[], np.random.Generator]
-) -> tuple[LowRank, float, float]:
-    """The best update of that rank, what it leaves out, and the size of the whole."""
-    if isinstance(delta, Dense):
-        return *leading(delta, rank, rng()), norm(delta)
-    noise = 1e-14 * float(np.linalg.norm(work(delta.B)) * np.linalg.norm(work(delta.A)))
-    if delta.rank == rank:
-        kept, residual, size = delta, 0.0, norm(delta)
-    else:
-        whole = svd(delta)
-        (kept, residual), size = whole.truncated(rank), whole.norm
-    return kept, residual, size if size > noise else 0.0
-
-
-def _cast(delta: LowRank, dtype: str, module: Module, bias: bool) -> LowRank:
-    target = numpy_dtype(dtype)
-    vector = None
-    if bias:
-        vector = (np.zeros(module.shape[0], WORK) if delta.bias is None else delta.bias).astype(
-            target
-        )
-    with np.errstate(over="ignore"):
-        stored = LowRank(
-            np.ascontiguousarray(work(delta.B) * delta.scale).astype(target),
-            np.ascontiguousarray(delta.A).astype(target),
-            1.0,
-            vector,
-        )
-    arrays = [stored.B, stored.A] if vector is None else [stored.B, stored.A, vector]
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise MergeError(
-            f"the module '{module.key}' came out as NaN or Inf",
-            why=f"its values do not fit {dtype}",
-            fix="--dtype float32, or smaller weights",
-        )
-    return stored
-
-
-def _placeholder(module: Module, bias: bool) -> LowRank:
+@lru_cache(256)  # most modules of a model share a few shapes
+def _placeholder(shape: tuple[int, int], rank: int, bias: bool) -> LowRank:
     """Arrays of the right shapes that take no memory."""
-    rows, columns = module.shape
+    rows, columns = shape
     zero = np.zeros((), np.int8)
     return LowRank(
-        np.broadcast_to(zero, (rows, module.rank)),
-        np.broadcast_to(zero, (module.rank, columns)),
+        np.broadcast_to(zero, (rows, rank)),
+        np.broadcast_to(zero, (rank, columns)),
         1.0,
         np.broadcast_to(zero, (rows,)) if bias else None,
     )
 
 
-def _has_bias(source: OpenAdapter) -> bool:
+def _has_bias(source: OpenAdapter, module: Module) -> bool:
     method, view, base = source.method, source.adapter, source.base
-    modules = method.modules(view)
-    if any(method.needs_bias(view, module) for module in modules):
-        return True
-    return (
+    return method.needs_bias(view, module) or (
         base is not None
-        and method.needs(view) == "weights"
-        and any(
-            base.name_of(f"{module.name}.bias") and method.bias_applier(view, module)
-            for module in modules
-        )
+        and source.needs_weights
+        and bool(base.name_of(f"{module.name}.bias") and method.bias_applier(view, module))
     )
 
 

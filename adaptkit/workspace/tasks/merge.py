@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.io.machine.parallel import run_modules
+from adaptkit.merge.modules import Packing, by_module, make_modules, together
 from adaptkit.merge.plan import plan_modules
-from adaptkit.merge.run import Packing, by_module, make_module
 from adaptkit.workspace.tasks.run import in_order, open_executor
 from adaptkit.workspace.tasks.supply import Supply, plugins
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from adaptkit.extend import Executor
+    from adaptkit.merge.modules import MadeModule
     from adaptkit.merge.plan import ModulePlan
     from adaptkit.merge.recipe import Recipe
-    from adaptkit.merge.run import Elsewhere, MadeModule
+    from adaptkit.merge.run import Elsewhere
     from adaptkit.workspace.context.context import Context
 
 PER_SECOND = 1.3e9
@@ -153,10 +154,9 @@ def make_some(
         groups = by_module(plan_modules(recipe, strategy, sources))
         method = known.method(packing.method)
         adapters = {source.digest: source for source in sources}
-        return list(
-            run_modules(
-                lambda name: make_module(recipe, strategy, groups[name], adapters, method, packing),
-                names,
-                workers=1,
-            )
+        made = run_modules(
+            lambda some: make_modules(recipe, strategy, some, adapters, method, packing),
+            together(groups[name] for name in names),
+            workers=1,
         )
+        return [one for part in made for one in part]

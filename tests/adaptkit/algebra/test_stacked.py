@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptkit.algebra import stacked
+from adaptkit.algebra import lowrank, stacked
 from adaptkit.algebra.lowrank import matrix
 from adaptkit.algebra.stacked import relations, singular_values
 from adaptkit.extend import Dense, LowRank
@@ -72,3 +72,34 @@ def test_a_norm_is_exact_where_the_terms_of_an_update_cancel():
     opposed = LowRank(np.concatenate([b, -b + tiny], axis=1), np.concatenate([a, a]), 1.0)
     (found,) = relations([(opposed, opposed)])
     assert found.norms[0] == pytest.approx(float(np.linalg.norm(tiny @ a)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("rank", "dtype"), [(3, np.float32), (3, np.float16), (6, np.float32)])
+def test_updates_cut_together_are_those_cut_one_by_one_to_the_bit(rank, dtype):
+    rng = np.random.default_rng(5)
+    deltas = [
+        LowRank(rng.standard_normal((24, 6), np.float32), rng.standard_normal((6, 17)), 0.5)
+        for _ in range(7)
+    ]
+    together = stacked.cut(deltas, rank, np.dtype(dtype))
+    assert together is not None
+    for delta, (stored, error, size) in zip(deltas, together, strict=True):
+        whole = lowrank.svd(delta)
+        kept, left = (delta, 0.0) if rank == delta.rank else whole.truncated(rank)
+        B = (kept.B.astype(np.float64) * kept.scale).astype(dtype)
+        A = kept.A.astype(dtype)
+        assert np.array_equal(stored.B, B)
+        assert np.array_equal(stored.A, A)
+        alone = np.hypot(left, lowrank.rounding(kept, LowRank(B, A)))
+        assert error == pytest.approx(alone, rel=1e-12)
+        assert size == pytest.approx(lowrank.norm(delta), rel=1e-12)
+
+
+def test_updates_that_need_care_are_not_cut_together():
+    rng = np.random.default_rng(6)
+    sound = LowRank(rng.standard_normal((8, 4)), rng.standard_normal((4, 8)))
+    dependent = LowRank(np.ones((8, 4)), rng.standard_normal((4, 8)))
+    huge = LowRank(np.full((8, 4), 1e6), sound.A)
+    assert stacked.cut([sound, dependent], 2, np.dtype(np.float32)) is None
+    assert stacked.cut([sound, huge], 4, np.dtype(np.float16)) is None
+    assert stacked.cut([sound, sound], 2, np.dtype(np.float32)) is not None
