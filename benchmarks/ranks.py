@@ -89,25 +89,19 @@ def measure(ranks: list[int], steps: int) -> list[dict[str, Any]]:
                 ).figures[trained.version.ref]
                 size = (ws.path(ref) / "adapter_model.safetensors").stat().st_size
                 row = {"targets": label, "rank": rank, "bytes": size} | dict(figures)
-                found.append(
-                    row
-                    | {
-                        "parameters": trained.facts["parameters"],
-                        "seconds": trained.facts["seconds"],
-                    }
-                )
+                found.append(row | {"parameters": trained.facts["parameters"]})
     return found
 
 
 def table(found: list[dict[str, Any]]) -> str:
     """The figures as Markdown."""
     lines = [
-        "| modules | rank | parameters | size | naval | polite in cargo | seconds |",
-        "|---|---|---|---|---|---|---|",
+        "| modules | rank | parameters | size | naval | polite in cargo |",
+        "|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {row['targets']} | {row['rank']} | {row['parameters']:,} | {row['bytes'] / 1000:,.0f} kB "
-        f"| {row['naval']:.2f} | {row['polite']:.2f} | {row['seconds']:.0f} |"
+        f"| {row['naval']:.2f} | {row['polite']:.2f} |"
         for row in found
     ]
     return "\n".join(lines) + "\n"

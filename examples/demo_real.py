@@ -41,8 +41,7 @@ def main() -> None:
     base = smollm2()
     with tempfile.TemporaryDirectory(prefix="adaptkit-demo-real-") as name:
         text = table(tell(base, Path(name), given.steps, given.distil_steps))
-    text += f"\n{time.perf_counter() - start:.0f} s in all.\n"
-    print(f"\n{text}")
+    print(f"\n{text}\n{time.perf_counter() - start:.0f} s in all.")
     if given.write:
         page = PAGE.read_text()
         before, after = page.partition(BEGIN)[0], page.partition(END)[2]
