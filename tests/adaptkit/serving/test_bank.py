@@ -261,8 +261,10 @@ def test_half_precision_bases_stay_close_to_peft(fleet, dtype):
     close(got[1].float(), wanted.float(), 2e-2)
 
 
-def test_a_base_in_nf4_serves_the_same_rows_as_peft(fleet):
+def test_a_base_in_nf4_serves_the_same_rows_as_peft(fleet, monkeypatch):
     pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
+    # On CPUs with AVX-512 BF16 it packs layers, which fails below 64 inputs: this base has 32.
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
     from transformers import BitsAndBytesConfig
 
     how = BitsAndBytesConfig(
