@@ -19,7 +19,9 @@ int main(int argc, char ** argv) {
     struct llama_context_params how = llama_context_default_params();
     how.n_ctx = how.n_batch = 64;
     how.n_threads = how.n_threads_batch = 1;
-    how.type_k = how.type_v = GGML_TYPE_F32; /* by default its cache is in half precision */
+    /* By default its cache and its attention are in half precision. */
+    how.type_k = how.type_v = GGML_TYPE_F32;
+    how.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
     struct llama_context * context = llama_init_from_model(model, how);
     if (!context) {
         return failed("context");

@@ -263,7 +263,7 @@ def test_half_precision_bases_stay_close_to_peft(fleet, dtype):
 
 def test_a_base_in_nf4_serves_the_same_rows_as_peft(fleet, monkeypatch):
     pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
-    # On a CPU with AVX-512 BF16 it packs weights, which needs rows of 64 and more.
+    # On CPUs with AVX-512 BF16 it packs layers, which fails below 64 inputs: this base has 32.
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
     from transformers import BitsAndBytesConfig
 
