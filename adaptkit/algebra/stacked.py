@@ -1,6 +1,6 @@
 """Many small updates at once: what numpy asks for each call is more than the work on one expert of a mixture.
 
-Updates of equal shapes are stacked, at most 64 MB at a time, so that a large module is a batch of its own; what needs
+Updates of equal shapes are stacked, at most 8 MB at a time, so that a large module is a batch of its own; what needs
 care (dependent columns, sums that cancel) is done one by one, as `lowrank` does it.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
-_BYTES = 64 << 20  # of the float64 factors of a batch
+_BYTES = 8 << 20  # of the float64 factors of a batch
 _DEPENDENT = 1e-10  # a share of the largest eigenvalue of a Gram matrix
 
 
