@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +36,25 @@ _WEIGHTS = (
 
 
 def carry_along(
-    adapter: Path, layout: Layout, planned: BakePlan, work: Path, dtype: str | None
+    adapter: Path,
+    layout: Layout,
+    planned: BakePlan,
+    work: Path,
+    dtype: str | None,
+    *,
+    sync: bool = True,
 ) -> None:
-    """Write config.json with what changed, the index, and copy the rest; the adapter's tokenizer wins."""
+    """Write config.json with what changed, the index, and copy the rest; the adapter's tokenizer wins.
+
+    With `sync`, weights that are copied (an autoencoder's) survive a power cut like those that were written.
+    """
     for file in _others(layout):
         to = work / file.relative_to(layout.directory)
         with os_errors("write", to):
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, to)
+            if sync and file.name.endswith(_WEIGHTS):
+                _sync(to)
     for name in () if layout.components else artifact_paths(adapter)[0]:
         if not name.startswith("adapter_"):
             with os_errors("write", work / name):
@@ -57,6 +69,12 @@ def carry_along(
         }
         _write_index(own, plan if part else planned.tensors, part, folder)
         fsync_directory(folder)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+    fsync_directory(file.parent)
 
 
 def _others(layout: Layout) -> Iterator[Path]:

@@ -132,7 +132,7 @@ def run(
         _write_shards(
             source, weights, missing, work, workers or cores(), done, note, rounding, sync=sync
         )
-        carry_along(source.adapter.path, weights.layout, planned, work, dtype)
+        carry_along(source.adapter.path, weights.layout, planned, work, dtype, sync=sync)
         try:
             _check(weights, planned, work)
         except BakeError:  # the same bake would end here again
