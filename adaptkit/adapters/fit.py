@@ -21,7 +21,7 @@ from adaptkit.adapters.tied import settle_ties
 from adaptkit.adapters.vocabulary import settle_vocabulary
 from adaptkit.bases.architecture import Architecture, architecture_of, library_of
 from adaptkit.bases.classes.layer_replication import Layers
-from adaptkit.bases.pipeline import is_component
+from adaptkit.bases.pipeline import component_configs, is_component
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -210,14 +210,14 @@ def _unknown_ties(made: Fit) -> list[str]:
 
 def _absent(made: Fit, modules: list[Module]) -> list[str]:
     """Modules that the base has not, in words: whole components of a pipeline that it lacks first."""
-    arch = made.architecture
     made.lacking = [
         part
         for part in dict.fromkeys(module.name.partition(".")[0] for module in modules)
         if _can_lack(made, part)
     ]
-    parts = ", ".join(arch.parts)
-    here = f"this pipeline has {parts} only" if parts else f"this is a {arch.name or 'model'} alone"
+    parts = ", ".join(component_configs(made.weights.layout.config))
+    alone = f"this is a {made.architecture.name or 'model'} alone"
+    here = f"this pipeline has {parts} only" if parts else alone
     return [f"it changes the {part} of a pipeline, and {here}" for part in made.lacking] + [
         f"'{module.name}' is not in the base"
         for module in modules
@@ -227,11 +227,11 @@ def _absent(made: Fit, modules: list[Module]) -> list[str]:
 
 def _can_lack(made: Fit, part: str) -> bool:
     """Whether a name's first part is that of a component, and the base is a pipeline, or a component, without it."""
-    arch = made.architecture
-    if arch.parts:
-        return is_component(part) and part not in arch.parts
-    if library_of(made.weights.layout.config) == "diffusers":
-        return is_component(part) and part.partition("_")[0] not in arch.name.lower()
+    config = made.weights.layout.config
+    if parts := component_configs(config):
+        return is_component(part) and part not in parts
+    if library_of(config) == "diffusers":
+        return is_component(part) and part.partition("_")[0] not in made.architecture.name.lower()
     return is_component(part) and part.startswith(("unet", "text_encoder"))
 
 
@@ -370,7 +370,10 @@ def _divisible(changes: list[tuple[str, Change]], *, by_rows: bool) -> bool:
 
 def _only_names(made: Fit) -> None:
     """A quantised base keeps its weights in other shapes; its class knows the names."""
-    for module in made.method.modules(made.adapter):
-        known = made.architecture.find(made.layers.old_name(module.tensor))
-        if not known and not made.changes(module):
-            made.misfits.append(f"'{module.name}' is not in the base")
+    absent = [
+        module
+        for module in made.method.modules(made.adapter)
+        if not made.architecture.find(made.layers.old_name(module.tensor))
+        and not made.changes(module)
+    ]
+    made.misfits += _absent(made, absent)

@@ -44,7 +44,10 @@ def carry_along(
     *,
     sync: bool,
 ) -> None:
-    """Write config.json with what changed, the index, and copy the rest; the adapter's tokenizer wins."""
+    """Write config.json with what changed, the index, and copy the rest; the adapter's tokenizer wins.
+
+    With `sync`, what is copied (an autoencoder's weights) survives a power cut like what was written.
+    """
     for file in _others(layout):
         _copy(file, work / layout.inside(file), sync=sync)
     for name in () if layout.components else artifact_paths(adapter)[0]:

@@ -81,7 +81,7 @@ class Layout:
 
 def read_layout(directory: Path) -> Layout:
     """Read config, index and headers; `BadBase` says what is missing or broken."""
-    if is_pipeline(directory) and not (directory / "config.json").is_file():
+    if is_pipeline(directory):
         return _read_pipeline(directory)
     files, index = _find(directory)
     config_path = directory / "config.json"
@@ -116,7 +116,7 @@ def index_of(layout: Layout) -> Path | None:
 
 def weight_files(directory: Path) -> tuple[Path, ...]:
     """The files that hold the weights: those `fs1` is made of. Their sizes tell how long hashing takes."""
-    if is_pipeline(directory) and not (directory / "config.json").is_file():
+    if is_pipeline(directory):
         parts = components_of(directory, _read_json(directory / PIPELINE))
         return tuple(file for part in parts for file in _find(directory / part)[0])
     return _find(directory)[0]

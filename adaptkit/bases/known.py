@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.bases.pipeline import is_pipeline
 from adaptkit.io.safe_paths import user_path
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, 
     path = user_path(named)
     local = not _HUB_ID.fullmatch(named) or named.startswith(".")
     for candidate in (path, folder / path) if not path.is_absolute() else (path,):
-        if candidate.is_dir() and (candidate / "config.json").is_file():
+        if (candidate / "config.json").is_file() or is_pipeline(candidate):
             return named, candidate
     return named, path if local else None
 

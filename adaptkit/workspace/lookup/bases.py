@@ -159,10 +159,9 @@ def _remote_base(context: Context, ref: str) -> Base:
             return Base(_enriched(context, cached), _shapes(copy), copy, context.home.cache)
     with staging(context.home.cache) as folder, context.watch(f"looking at {place.url}", None):
         shas = place.outline(revision, folder)
-        pickled = any(not file.endswith(".safetensors") for file in shas)
         try:
             found = claimed(folder, shas, place.url.partition("://")[2])
-            return Base(_enriched(context, found), None if pickled else base_shapes(folder))
+            return Base(_enriched(context, found), _shapes(folder))
         except (BadBase, StoreError) as error:
             renamed = error.about(str(folder), place.url)
             raise BadBase(renamed.what, why=renamed.why, fix=renamed.fix) from error

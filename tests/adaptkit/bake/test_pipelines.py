@@ -141,6 +141,17 @@ def test_what_a_pipeline_lacks_is_named(sd, workspace, tmp_path):
     assert not list(tmp_path.glob("out*"))
 
 
+def test_a_pipeline_is_found_where_the_adapters_config_names_its_folder(sd, workspace, tmp_path):
+    file = pipelines.lora(tmp_path / "style.safetensors", pipelines.modules("unet"))
+    folder = tmp_path / "adapter"
+    workspace.merge([str(file)], out=folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "sd").symlink_to(sd)
+    config["base_model_name_or_path"] = "sd"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    assert workspace.add(folder, "named").version.base.status == "verified"
+
+
 def test_two_text_encoders_never_end_in_one(xl, workspace, tmp_path):
     parts = pipelines.modules("text_encoder", "text_encoder_2")
     file = pipelines.lora(tmp_path / "style.safetensors", parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pipelines
 import pytest
 import tiny
 from hubs import hub
@@ -42,6 +43,25 @@ def test_levels_stated_by_the_hub_equal_those_of_the_folder(hub, folder, workspa
         assert not there.identity.level(kind).measured
     assert there.shapes == here.shapes
     assert workspace.compare_bases(str(folder), "hf://fleet/ship").sameness.value == "probably-same"
+
+
+def test_a_pipeline_on_the_hub_is_known_by_its_components(hub, workspace, tmp_path):
+    pytest.importorskip("diffusers", reason="pip install diffusers")
+    made = pipelines.make(tmp_path / "sd")
+    files = {p.relative_to(made).as_posix(): p for p in made.rglob("*") if p.is_file()}
+    hub.create("fleet/sd").commit({name: p.read_bytes() for name, p in files.items()})
+    here, there = workspace.base(str(made)), workspace.base("hf://fleet/sd")
+    for kind in ("as1", "fs1"):
+        assert there.identity.level(kind).value == here.identity.level(kind).value
+    assert there.shapes == here.shapes
+    parts = pipelines.modules("unet", "text_encoder")
+    file = pipelines.kohya(tmp_path / "style.safetensors", parts)
+    assert workspace.add(file, "style", base="hf://fleet/sd").version.base.name == "fleet/sd"
+    hub.create("fleet/broken").commit({"model_index.json": b"[]", "unet/config.json": b"{}"})
+    with pytest.raises(
+        AdaptkitError, match=r"model_index.json of hf://fleet/broken cannot be read"
+    ):
+        workspace.base("hf://fleet/broken")
 
 
 def test_only_headers_cross(hub, tiny_llama, workspace):

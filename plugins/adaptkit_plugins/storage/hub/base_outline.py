@@ -1,9 +1,12 @@
-"""What a base model on the Hub is known by, without its weights: config, index, and the header of each file."""
+"""What a base model on the Hub is known by, without its weights: config, index, and the header of each file.
+
+A diffusers pipeline is known by its model_index.json and the same of each component.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import StorageError
 from adaptkit.io.safe_paths import check_relative
@@ -15,8 +18,11 @@ if TYPE_CHECKING:
     from adaptkit_plugins.storage.hub.client import Client
     from adaptkit_plugins.storage.hub.history import History
 
+_PIPELINE = "model_index.json"
+_DIFFUSION = "diffusion_pytorch_model.safetensors"
 _SETS = (
     ("model.safetensors.index.json", "model.safetensors"),
+    (f"{_DIFFUSION}.index.json", _DIFFUSION),
     ("pytorch_model.bin.index.json", "pytorch_model.bin"),
 )
 _LARGEST_JSON = 64 << 20  # bytes
@@ -28,29 +34,34 @@ _FIRST = 64 << 10  # bytes; the header of most files, and little when it is long
 def outline(client: Client, history: History, commit: str, into: Path) -> Mapping[str, str]:
     """Write the model's outline; returns the sha256 that the Hub states of each weight file."""
     tree = history.tree(commit)
-    if "config.json" in tree:
-        (into / "config.json").write_bytes(client.read(commit, "config.json", _LARGEST_JSON))
     if (
         "README.md" in tree and tree["README.md"].size <= _LARGEST_CARD
     ):  # a quantised copy says there what it was made from
         (into / "README.md").write_bytes(client.read(commit, "README.md", _LARGEST_CARD))
-    for index, single in _SETS:
-        if index in tree:
-            data = client.read(commit, index, _LARGEST_JSON)
-            (into / index).write_bytes(data)
-            names = _named(client, index, data)
-            break
-        if single in tree:
-            names = [single]
-            break
-    else:
+    weights: list[str] = []
+    for folder in _folders(client, tree, commit, into):
+        (into / folder).mkdir(parents=True, exist_ok=True)
+        if f"{folder}config.json" in tree:
+            (into / folder / "config.json").write_bytes(
+                client.read(commit, f"{folder}config.json", _LARGEST_JSON)
+            )
+        for index, single in _SETS:
+            if f"{folder}{index}" in tree:
+                data = client.read(commit, f"{folder}{index}", _LARGEST_JSON)
+                (into / folder / index).write_bytes(data)
+                weights += [f"{folder}{name}" for name in _named(client, index, data)]
+                break
+            if f"{folder}{single}" in tree:
+                weights.append(f"{folder}{single}")
+                break
+    if not weights:
         raise StorageError(
             f"{client.url} is not a base model",
             why=f"it holds neither {_SETS[0][0]} nor {_SETS[0][1]}",
             fix="give the repository of the model itself",
         )
     stated: dict[str, str] = {}
-    for name in names:
+    for name in weights:
         if name not in tree:
             raise StorageError(
                 f"the base {client.url} is incomplete",
@@ -65,6 +76,24 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
             file.truncate(tree[name].size)
         stated[name] = tree[name].lfs.sha256 if tree[name].lfs else ""
     return stated
+
+
+def _folders(client: Client, tree: Mapping[str, Any], commit: str, into: Path) -> list[str]:
+    """The folder of the model; of a pipeline those of its components, as its model_index.json names them."""
+    if _PIPELINE not in tree:
+        return [""]
+    data = client.read(commit, _PIPELINE, _LARGEST_JSON)
+    (into / _PIPELINE).write_bytes(data)
+    try:
+        named = [name for name, value in json.loads(data).items() if isinstance(value, list)]
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise StorageError(
+            f"{_PIPELINE} of {client.url} cannot be read",
+            why=str(error),
+            fix="do not trust this model",
+        ) from error
+    there = {path.partition("/")[0] for path in tree if "/" in path}
+    return [f"{check_relative(name)}/" for name in named if name in there]
 
 
 def _header(client: Client, commit: str, name: str) -> bytes:
