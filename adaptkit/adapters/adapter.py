@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from adaptkit.errors import BadAdapter, BadConfig, BadWeights, requires_extra
@@ -28,6 +29,7 @@ LARGEST_CONFIG = (
     4 << 20
 )  # bytes; PEFT writes a few kilobytes, a rank_pattern for 1,000 modules about 100
 
+_LARGEST_INT = 2**63
 _NEVER = frozenset(
     {
         "optimizer.pt",
@@ -176,7 +178,11 @@ def read_config(folder: Path, label: str) -> dict[str, Any]:
         )
     try:
         text = path.read_text("utf-8")
-        config = json.loads(text, parse_constant=_no_constant)
+        config = json.loads(
+            text, parse_constant=_no_constant, parse_int=_whole, parse_float=_finite
+        )
+        if "\\u" in text:
+            json.dumps(config, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         why = "it is empty" if not path.stat().st_size else str(error)
         raise BadConfig(
@@ -212,6 +218,18 @@ def artifact_paths(folder: Path, include: Sequence[str] = ()) -> tuple[list[str]
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a value JSON knows")
+
+
+def _whole(text: str) -> int:
+    if not -_LARGEST_INT <= (value := int(text)) < _LARGEST_INT:
+        raise ValueError(f"the number {text[:24]} is out of range")
+    return value
+
+
+def _finite(text: str) -> float:
+    if not isfinite(value := float(text)):
+        raise ValueError(f"the number {text[:24]} is out of range")
+    return value
 
 
 @lru_cache(1 << 14)  # a thousand adapters of one base have the same keys

@@ -19,7 +19,7 @@ class BadYaml(ValueError):
 
 
 def check(text: str, deepest: int = DEEPEST) -> None:
-    """Refuse what is not YAML, is nested too deep, or holds an anchor, an alias or a tag."""
+    """Refuse what is not YAML or Unicode, is nested too deep, or holds an anchor, an alias or a tag."""
     import yaml
 
     depth = 0
@@ -34,6 +34,8 @@ def check(text: str, deepest: int = DEEPEST) -> None:
                 )
             if getattr(event, "tag", None):
                 raise BadYaml(line, "it holds a YAML tag, which can load anything, code too")
+            if not _is_unicode(getattr(event, "value", None) or ""):
+                raise BadYaml(line, "a text in it is no Unicode: it has half a surrogate pair")
             if depth > deepest:
                 raise BadYaml(line, f"it is more than {deepest} levels deep")
     except yaml.YAMLError as error:
@@ -54,3 +56,7 @@ def load(text: str) -> Any:
         raise BadYaml(
             mark.line + 1 if mark else 1, f"a value cannot be read: {' '.join(str(error).split())}"
         ) from error
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)

@@ -29,6 +29,7 @@ def test_plain_yaml_is_loaded_with_its_types():
         ("a: !!python/name:os.system\n", 1, "it holds a YAML tag"),
         ("a: \n" + "[" * 900, 2, "it is more than 12 levels deep"),
         ("a: 2026-13-45\n", 1, "a value cannot be read: month must be in 1..12"),
+        ('a: 1\n"\\ud800": 2\n', 2, "it has half a surrogate pair"),
         ("a: \x00", 1, "special characters are not allowed"),
     ],
 )
