@@ -65,6 +65,32 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_last_good_one(workspace, speaker,
     assert workspace.train("naval", resume=True).facts["steps"] == 4
 
 
+def test_rows_that_trl_drops_are_an_error(workspace, speaker, tmp_path, monkeypatch):
+    from trl import DPOTrainer
+
+    prepare = DPOTrainer._prepare_dataset
+
+    def dropping(self, dataset, *args, **how):
+        return prepare(self, dataset.select(range(len(dataset) - 3)), *args, **how)
+
+    path = tmp_path / "preferences.jsonl"
+    row = json.dumps({"prompt": "hull 9%?", "chosen": "Hull 9.", "rejected": "Hello!"})
+    path.write_text(f"{row}\n" * 12)
+    monkeypatch.setattr(DPOTrainer, "_prepare_dataset", dropping)
+    with pytest.raises(TrainingError, match="TRL left out 3 of 12 rows"):
+        workspace.train("naval", base=speaker, data=path, **QUICK)
+
+
+def test_rows_are_not_prepared_again_by_trl(workspace, speaker, naval, monkeypatch):
+    from trl import SFTTrainer
+
+    def prepared(*_args, **_how):
+        raise AssertionError("TRL prepares rows that are tokens already")
+
+    monkeypatch.setattr(SFTTrainer, "_prepare_dataset", prepared)
+    assert workspace.train("naval", base=speaker, data=naval, **QUICK).facts["steps"] == 4
+
+
 def test_a_job_goes_to_another_process_and_back(tmp_path):
     job = TrainJob(
         base=tmp_path,
