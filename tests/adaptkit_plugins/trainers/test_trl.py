@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,24 @@ def test_rows_are_not_prepared_again_by_trl(workspace, speaker, naval, monkeypat
 
     monkeypatch.setattr(SFTTrainer, "_prepare_dataset", prepared)
     assert workspace.train("naval", base=speaker, data=naval, **QUICK).facts["steps"] == 4
+
+
+def test_an_adapter_that_is_saved_as_something_else_is_an_error(
+    workspace, speaker, naval, monkeypatch
+):
+    from peft import PeftModel
+    from safetensors.torch import load_file, save_file
+
+    save = PeftModel.save_pretrained
+
+    def rounding(self, folder, *args, **how):
+        save(self, folder, *args, **how)
+        for path in Path(folder).glob("adapter_model.safetensors"):
+            save_file({key: value * 1.1 for key, value in load_file(path).items()}, path)
+
+    monkeypatch.setattr(PeftModel, "save_pretrained", rounding)
+    with pytest.raises(TrainingError, match="the saved adapter does not return what the trained"):
+        workspace.train("naval", base=speaker, data=naval, **QUICK)
 
 
 def test_a_job_goes_to_another_process_and_back(tmp_path):

@@ -120,7 +120,7 @@ def _apart(job: TrainJob, trained: Any, folder: Any) -> float | None:
     given = torch.tensor([ids], device=where)
     trained.eval()
     if job.bits is not None:
-        from bitsandbytes.nn import Linear4bit
+        from bitsandbytes.nn.modules import Linear4bit
 
         for module in trained.modules():  # outside training some CPUs pack them anew, and round
             if isinstance(module, Linear4bit):
