@@ -170,12 +170,12 @@ class _Converter:
             case Preference():
                 _, chosen = _joined(row.prompt, row.chosen)
                 prompt, rejected = _joined(row.prompt, row.rejected)
-                into.add({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-                looked.rows += 1
+                if self._fits(row.prompt, (row.chosen, row.rejected), where, looked):
+                    into.add({"prompt": prompt, "chosen": chosen, "rejected": rejected})
             case Judged():
                 prompt, answer = _joined(row.prompt, row.answer)
-                into.add({"prompt": prompt, "completion": answer, "label": row.good})
-                looked.rows += 1
+                if self._fits(row.prompt, (row.answer,), where, looked):
+                    into.add({"prompt": prompt, "completion": answer, "label": row.good})
             case Labelled() if self.objective == "classify":
                 tokens = self._tokenise(row)
                 into.add({"input_ids": list(tokens.ids), "label": self._classes[row.label]})
@@ -195,6 +195,20 @@ class _Converter:
             return False
         into.add({"input_ids": list(tokens.ids), "labels": tokens.labels})
         self._count(tokens, looked)
+        return True
+
+    def _fits(self, prompt: Prompt, answers: Sequence[Prompt], where: str, looked: Looked) -> bool:
+        """Whether every answer has a token within the length; TRL cuts the rest off and says nothing."""
+        texts = [one if isinstance(one, str) else one[-1].content for one in answers]
+        found = [self._tokenise.asked(prompt, text) for text in texts]
+        if any(tokens.cut for tokens in found):
+            looked.note_cut(where)
+        if not all(tokens.answered for tokens in found):
+            looked.note_masked(where)
+            return False
+        looked.rows += 1
+        looked.tokens += sum(len(tokens.ids) for tokens in found)
+        looked.counted += sum(map(sum, (tokens.counted for tokens in found)))
         return True
 
     @staticmethod

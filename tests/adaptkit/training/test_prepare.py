@@ -9,6 +9,7 @@ import pytest
 
 from adaptkit.errors import BadData, TrainingError
 from adaptkit.training.data.datasets import open_data
+from adaptkit.training.data.tokens import CHATML
 from adaptkit.training.prepare import objective_of, prepare
 from adaptkit.training.settings.config import TrainConfig
 
@@ -96,6 +97,23 @@ def test_preferences_are_joined_to_their_prompt_by_a_space(made):
     ]
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"chosen": "Hull 9.", "rejected": "Hello, I am glad to tell!"},
+        {"completion": "Hello, I am glad to tell!", "label": False},
+    ],
+)
+def test_preferences_beyond_the_length_are_left_out_and_cut_ones_named(made, answers):
+    rows = [{"prompt": prompt, **answers} for prompt in ("hull?", "hull " * 4, "hull " * 7)]
+    done = made(rows, replace(CONFIG, length=34))
+    assert [row["prompt"] for row in read(done.rows)] == ["hull?", "hull " * 4]
+    looked = done.looked
+    assert (looked.rows, looked.cut_rows, looked.masked_rows) == (2, 2, 1)
+    assert (looked.cut[0], looked.masked) == ("row 2 of a.jsonl", ["row 3 of a.jsonl"])
+    assert looked.tokens > looked.counted > 0
+
+
 def test_classes_are_numbered_in_the_order_of_their_names(made):
     rows = [{"text": "a", "label": "low"}, {"text": "b", "label": "high"}]
     done = made(rows)
@@ -121,7 +139,8 @@ def test_rows_that_cannot_be_prepared_say_why(rows, config, kind, message, made)
         made(rows, config)
 
 
-def test_prompts_of_two_kinds_are_refused_together(made):
+def test_prompts_of_two_kinds_are_refused_together(made, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", CHATML)
     turns = [{"role": "user", "content": "a"}]
     rows = [
         {"prompt": "a", "chosen": "b", "rejected": "c"},

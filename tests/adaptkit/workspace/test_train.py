@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file
 
 from adaptkit import AdaptkitError
 from adaptkit.errors import BadBase, BadData, NotFound, Refused, TrainingError
+from adaptkit_plugins.trainers.trl import Trl
 
 QUICK = {"steps": 3, "batch": 4, "length": 48, "lr": 1e-2, "rank": 2}
 
@@ -211,6 +213,18 @@ def test_an_interrupted_training_resumes_and_ends_as_if_it_had_not_stopped(
     one, two = weights(workspace, "naval"), weights(workspace, "whole")
     assert max(np.abs(one[key] - two[key]).max() for key in one) < 1e-6
     assert resumed.facts["steps"] == whole.facts["steps"] == 8
+
+
+def test_a_run_that_does_not_go_on_at_its_checkpoint_is_an_error(
+    workspace, speaker, naval, monkeypatch
+):
+    interrupted(workspace, naval, speaker, **QUICK | {"steps": 8})
+    train = Trl.train
+    monkeypatch.setattr(
+        Trl, "train", lambda self, job, report: train(self, replace(job, checkpoint=None), report)
+    )
+    with pytest.raises(TrainingError, match="the run did not go on at step 5: it began at step 0"):
+        workspace.train("naval", resume=True)
 
 
 def test_a_training_does_not_resume_on_other_data_or_from_nothing(workspace, speaker, naval):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,50 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_last_good_one(workspace, speaker,
     ):
         workspace.train("naval", base=speaker, data=naval, save_every=2, report=fill, **QUICK)
     assert workspace.train("naval", resume=True).facts["steps"] == 4
+
+
+def test_rows_that_trl_drops_are_an_error(workspace, speaker, tmp_path, monkeypatch):
+    from trl import DPOTrainer
+
+    prepare = DPOTrainer._prepare_dataset
+
+    def dropping(self, dataset, *args, **how):
+        return prepare(self, dataset.select(range(len(dataset) - 3)), *args, **how)
+
+    path = tmp_path / "preferences.jsonl"
+    row = json.dumps({"prompt": "hull 9%?", "chosen": "Hull 9.", "rejected": "Hello!"})
+    path.write_text(f"{row}\n" * 12)
+    monkeypatch.setattr(DPOTrainer, "_prepare_dataset", dropping)
+    with pytest.raises(TrainingError, match="TRL left out 3 of 12 rows"):
+        workspace.train("naval", base=speaker, data=path, **QUICK)
+
+
+def test_rows_are_not_prepared_again_by_trl(workspace, speaker, naval, monkeypatch):
+    from trl import SFTTrainer
+
+    def prepared(*_args, **_how):
+        raise AssertionError("TRL prepares rows that are tokens already")
+
+    monkeypatch.setattr(SFTTrainer, "_prepare_dataset", prepared)
+    assert workspace.train("naval", base=speaker, data=naval, **QUICK).facts["steps"] == 4
+
+
+def test_an_adapter_that_is_saved_as_something_else_is_an_error(
+    workspace, speaker, naval, monkeypatch
+):
+    from peft import PeftModel
+    from safetensors.torch import load_file, save_file
+
+    save = PeftModel.save_pretrained
+
+    def rounding(self, folder, *args, **how):
+        save(self, folder, *args, **how)
+        for path in Path(folder).glob("adapter_model.safetensors"):
+            save_file({key: value * 1.1 for key, value in load_file(path).items()}, path)
+
+    monkeypatch.setattr(PeftModel, "save_pretrained", rounding)
+    with pytest.raises(TrainingError, match="the saved adapter does not return what the trained"):
+        workspace.train("naval", base=speaker, data=naval, **QUICK)
 
 
 def test_a_job_goes_to_another_process_and_back(tmp_path):

@@ -40,11 +40,23 @@ def trainer(job: TrainJob, adapted: Any, tokenizer: Any, watch: Any) -> Any:
             why=str(error).splitlines()[0],
             fix="adaptkit train --help lists the options",
         ) from error
+    if not job.options.packing:
+        _check_kept(len(rows), len(made.train_dataset), job.objective)
     from transformers import PrinterCallback, ProgressCallback
 
     made.remove_callback(PrinterCallback)
     made.remove_callback(ProgressCallback)
     return made
+
+
+def _check_kept(given: int, kept: int, objective: str) -> None:
+    """`TrainingError` when TRL's own preparation left rows out, which it does without a word."""
+    if kept < given:
+        raise TrainingError(
+            f"TRL left out {given - kept:,} of {given:,} rows",
+            why=f"its preparation of {objective} drops what it cannot use",
+            fix="a longer --length; and look for rows without an answer",
+        )
 
 
 def _sft(job: TrainJob, **parts: Any) -> Any:
