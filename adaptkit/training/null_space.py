@@ -88,11 +88,11 @@ class WeightedSum:
         import torch
 
         self._live = live
-        self.places = [(label, name) for label, found in updates.items() for name in found]
-        first = [start[label] for label, _ in self.places]
+        self.terms = [(label, name) for label, found in updates.items() for name in found]
+        first = [start[label] for label, _ in self.terms]
         self.weights = torch.tensor(first, requires_grad=True, device=live.device)
         self._parts: dict[str, list[tuple[int, _Part]]] = {}
-        for at, (label, name) in enumerate(self.places):
+        for at, (label, name) in enumerate(self.terms):
             module_in(live.model, name, label)
             part = _Part(updates[label][name], live.device)
             self._parts.setdefault(name, []).append((at, part))
@@ -118,7 +118,7 @@ class WeightedSum:
         """The weights that leave one adapter as it is and the others out."""
         import torch
 
-        only = [float(label == parent) for label, _ in self.places]
+        only = [float(label == parent) for label, _ in self.terms]
         return torch.tensor(only, device=self.weights.device)
 
     @contextmanager
@@ -131,7 +131,7 @@ class WeightedSum:
             def add(_: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> Any:
                 x = (args[0] if args else next(iter(kwargs.values()))).float()
                 for at, part in self._parts[name]:
-                    if self.places[at][0] == parent and x.shape[:2] == mask.shape:
+                    if self.terms[at][0] == parent and x.shape[:2] == mask.shape:
                         found.append(part.outside(x[mask.bool()]).mean())
                     out = out + (weights[at] * part.update(x)).to(out.dtype)
                 return out
@@ -222,7 +222,7 @@ def weigh(
             else:
                 since += 1
     chosen: dict[str, dict[str, float]] = {label: {} for label in updates}
-    for (label, name), value in zip(merged.places, saved.tolist(), strict=True):
+    for (label, name), value in zip(merged.terms, saved.tolist(), strict=True):
         chosen[label][name] = round(value, DECIMALS)
     looks = {label: Look(before[label], best[label], alone[label]) for label in before}
     return Weighed(chosen, step, kept, looks)

@@ -11,6 +11,7 @@ from adaptkit.cli.merge.distil import parents_data
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from adaptkit.cli.shell.session import Session
     from adaptkit.refs import WeightedRef
     from adaptkit.workspace.merge.weigh import WeighedSources
 
@@ -26,7 +27,7 @@ def check_weigh(prompts: Sequence[str], choices: Mapping[str, Any]) -> dict[str,
 
 
 def weigh(
-    session: Any,
+    session: Session,
     sources: Sequence[WeightedRef],
     data: Mapping[str, str],
     choices: Mapping[str, Any],

@@ -43,7 +43,7 @@ def job(tmp_path):
 
 
 def run(job, code, report=lambda _: None):
-    return run_worker([sys.executable, "-c", WORKER + code], job, report, fix="mend it")
+    return run_worker([sys.executable, "-c", WORKER + code], job, report, fix="try again")
 
 
 def test_steps_are_reported_even_behind_a_progress_bar_and_the_result_is_read(job):
@@ -56,7 +56,7 @@ def test_steps_are_reported_even_behind_a_progress_bar_and_the_result_is_read(jo
 def test_a_worker_that_fails_is_shown_with_its_last_line(job):
     with pytest.raises(TrainingError) as caught:
         run(job, "print('no room'); sys.exit(3)")
-    assert (caught.value.why, caught.value.fix) == ("no room", "mend it")
+    assert (caught.value.why, caught.value.fix) == ("no room", "try again")
     assert "ended with 3" in caught.value.what
 
 

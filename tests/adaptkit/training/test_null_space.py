@@ -86,7 +86,7 @@ def test_shares_and_their_gradients_are_those_of_the_merged_model_in_float64(
         merged.weights.grad = None
         found.mean().backward()
         step = 1e-4
-        for at, (label, name) in enumerate(merged.places):
+        for at, (label, name) in enumerate(merged.terms):
             sides = []
             for sign in (1, -1):
                 moved = {**given, label: {**given[label], name: start[label] + sign * step}}
@@ -123,7 +123,7 @@ def test_held_out_inputs_move_into_the_rows_and_the_same_seed_chooses_the_same(l
     merged = WeightedSum(live, updates, start)
     import torch
 
-    kept = torch.tensor([found.weights[label][name] for label, name in merged.places])
+    kept = torch.tensor([found.weights[label][name] for label, name in merged.terms])
     medic = parents()[1]
     again = float(merged.shares("medic", medic.held_out, kept).mean())
     assert again == pytest.approx(found.held_out["medic"].after, abs=1e-6)
