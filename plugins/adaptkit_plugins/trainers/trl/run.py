@@ -119,12 +119,6 @@ def _apart(job: TrainJob, trained: Any, folder: Any) -> float | None:
     where = next(trained.parameters()).device
     given = torch.tensor([ids], device=where)
     trained.eval()
-    if job.bits is not None:
-        from bitsandbytes.nn.modules import Linear4bit
-
-        for module in trained.modules():  # outside training some CPUs pack them anew, and round
-            if isinstance(module, Linear4bit):
-                module.training = True
     with torch.no_grad():
         live = trained(input_ids=given).logits.float()
         for name, parameter in _trained(trained):  # what is saved must bring every value back
