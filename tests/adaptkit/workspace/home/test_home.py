@@ -221,7 +221,7 @@ def test_a_setting_of_the_top_is_written_above_the_tables(tmp_path):
 def test_the_example_of_the_page_holds_every_key(tmp_path):
     from adaptkit.workspace.context.config_file import known_keys
 
-    page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "configuration.md").read_text()
     home = Home(tmp_path)
     home.config_file.write_text(page.partition("```toml\n")[2].partition("```")[0])
     config = home.read_config({})

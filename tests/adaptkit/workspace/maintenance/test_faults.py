@@ -211,7 +211,7 @@ def test_a_migration_that_is_killed_at_any_point_is_done_by_the_next_opening(ste
 
     from adaptkit_registry import Registry
 
-    dump = (Path(__file__).parents[2] / "adaptkit_registry" / "released" / "0001.sql").read_text(
+    dump = (Path(__file__).parents[3] / "adaptkit_registry" / "released" / "0001.sql").read_text(
         "utf-8"
     )
     path, at = tmp_path / "registry.db", 0

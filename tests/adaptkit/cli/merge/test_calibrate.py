@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from adaptkit.cli.app import app
 from adaptkit.cli.merge.distil import parents_data
 
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "output.schema.json").read_text("utf-8"))
+SCHEMA = json.loads((Path(__file__).parents[4] / "docs" / "output.schema.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")

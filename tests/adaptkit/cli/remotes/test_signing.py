@@ -15,7 +15,7 @@ import pytest
 from command_line import checked
 from keypairs import key_pair
 
-PAGE = (Path(__file__).parents[3] / "docs" / "signing.md").read_text()
+PAGE = (Path(__file__).parents[4] / "docs" / "signing.md").read_text()
 BIN = Path(sys.executable).parent
 
 
