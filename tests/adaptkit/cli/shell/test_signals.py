@@ -11,7 +11,11 @@ import time
 
 import pytest
 
-_PULL = "import sys; from adaptkit.cli import main; sys.exit(main(sys.argv[1:]))"
+# A shell that runs the tests in the background has Ctrl-C ignored.
+_PULL = (
+    "import signal, sys; from adaptkit.cli import main; "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
+)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

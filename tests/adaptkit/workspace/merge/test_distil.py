@@ -49,7 +49,7 @@ def test_the_result_is_the_next_version_with_its_parents_and_the_same_rank(
         ("teacher", "naval"),
         ("teacher", "medic"),
     ]
-    assert manifest.parents[1].digest == before.digest
+    assert manifest.parents[0].digest == before.digest
     assert manifest.facts["distilled"]["steps"] == 3
     assert manifest.base.levels == before.base.levels
     model = LlamaForCausalLM.from_pretrained(talker)
