@@ -150,7 +150,8 @@ def _explained(message: str, text: str, table: Any, kind: Any) -> BadToml:
             line_at(text, where), f"{_called(where)} has no '{named[1]}'", f"add {named[1]} = …; "
         )
     line = line_at(text, where)
-    if where[1:] and (owner := _owner(where, kind)) is not None:
+    in_table = len(where) > 1 and all(isinstance(step, str) for step in where)
+    if in_table and (owner := _owner(where, kind)) is not None:
         return BadToml(line, misplaced(where, owner), "move that line; ")
     return BadToml(line, f"{_called(where)} {_wanted(message)}")
 
