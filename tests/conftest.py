@@ -27,7 +27,12 @@ os.environ["ADAPTKIT_AUTHOR"] = "ada"
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="adaptkit-test-config-")
 
 # On two busy cores a slow example is not a failure. Other examples are drawn in every run.
-hypothesis.settings.register_profile("adaptkit", deadline=None, max_examples=50)
+hypothesis.settings.register_profile(
+    "adaptkit",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("adaptkit")
 
 
