@@ -80,3 +80,14 @@ def test_a_hostile_list_of_a_bucket_ends_with_its_reason(mode, why, monkeypatch)
     assert caught.value.what.endswith(f" s3://{mode}/{mode}")
     assert caught.value.fix
     assert not [path for path in server.asked if "/elsewhere/" in path]
+
+
+def test_an_azure_account_without_a_key_asks_its_service_for_credentials(monkeypatch):
+    with hostile_server() as store, hostile_server() as service:
+        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"http://{store.host}/fleet")
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "fleet")
+        address = f"http://{service.host.replace('127.0.0.1', 'localhost')}/elsewhere/token"
+        monkeypatch.setenv("AZURE_MSI_ENDPOINT", address)
+        with pytest.raises(StorageError):
+            ObjectBackend.open("az://bucket/naval").version()
+        assert any("/elsewhere/token" in path for path in service.asked)
