@@ -114,8 +114,8 @@ def _next_round(
     if left:
         return left
     begun = [t for t in study.get_trials(deepcopy=False) if t.state != state.WAITING]
-    lost = sum(f"trial {t.number}" not in study.user_attrs for t in begun)
-    at = len(begun)
+    notes, at = study.user_attrs, len(begun)  # a query each time
+    lost = sum(f"trial {t.number}" not in notes for t in begun)
     asked: list[tuple[int, Candidate]] = []
     for _ in range(at, min(trials + lost, (at // ROUND + 1) * ROUND)):
         study.sampler = optuna.samplers.TPESampler(seed=_seed(seed, at + len(asked)))
