@@ -190,9 +190,13 @@ def tried(study: Any) -> tuple[Tried, ...]:
     """Every trial that was finished, in order; not those of a driver that was lost on the way, which are done again."""
     import optuna
 
-    notes, complete = study.user_attrs, optuna.trial.TrialState.COMPLETE
-    found = []
-    for trial in study.get_trials(deepcopy=False):
+    complete = optuna.trial.TrialState.COMPLETE
+    trials = study.get_trials(deepcopy=False)
+    notes, found = (
+        study.user_attrs,
+        [],
+    )  # read last: a driver writes its note before its trial is complete
+    for trial in trials:
         entry = notes.get(f"trial {trial.number}", {})
         ended = trial.state == complete or (trial.state.is_finished() and "error" in entry)
         if not ended:
