@@ -61,7 +61,8 @@ def carry_along(
             name: tensor for name, tensor in planned.tensors.items() if name.startswith(f"{part}.")
         }
         _write_index(own, plan if part else planned.tensors, part, folder, sync=sync)
-        if sync:
+    if sync:
+        for folder in (work, *(path for path in work.rglob("*") if path.is_dir())):
             fsync_directory(folder)
 
 

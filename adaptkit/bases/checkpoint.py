@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.known import is_hub_id, snapshot_of
 from adaptkit.bases.pipeline import (
+    COMPONENTS,
     PIPELINE,
     component_configs,
     components_of,
@@ -83,9 +84,14 @@ def read_layout(directory: Path) -> Layout:
     """Read config, index and headers; `BadBase` says what is missing or broken."""
     if is_pipeline(directory):
         return _read_pipeline(directory)
+    return _read_model(directory)
+
+
+def _read_model(directory: Path) -> Layout:
     files, index = _find(directory)
     config_path = directory / "config.json"
     config = _read_json(config_path) if config_path.is_file() else {}
+    config.pop(COMPONENTS, None)  # only `configuration` writes that key
     pickled = any(path.suffix != ".safetensors" for path in files)
     return Layout(
         directory, config, files, None if pickled else _read_tensors(directory, files, index)
@@ -96,7 +102,7 @@ def _read_pipeline(directory: Path) -> Layout:
     """The components that adapters change, as one base."""
     index = _read_json(directory / PIPELINE)
     classes = components_of(directory, index)
-    parts = {name: read_layout(directory / name) for name in classes}
+    parts = {name: _read_model(directory / name) for name in classes}
     config = configuration(index, {name: (classes[name], parts[name].config) for name in parts})
     tensors = {
         prefixed(part, name): location

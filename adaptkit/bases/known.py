@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)?", re.ASCII)
 _CACHE_FOLDER = re.compile(r"models--(.+)")
 _LONGEST_PART = 255  # bytes, of a path and of a repository's name
+_LONGEST_PATH = 2048  # bytes; Linux has 4,096, and the adapter's folder may come before
 
 
 def is_hub_id(name: str) -> bool:
@@ -41,7 +42,8 @@ def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, 
     named = config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named:
         return None, None
-    if "\0" in named or any(len(part.encode()) > _LONGEST_PART for part in named.split("/")):
+    parts = named.encode().split(b"/")
+    if "\0" in named or len(named.encode()) > _LONGEST_PATH or max(map(len, parts)) > _LONGEST_PART:
         return None, None  # no repository and no path is called so
     path = user_path(named)
     local = not _HUB_ID.fullmatch(named) or named.startswith(".")

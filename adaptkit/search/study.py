@@ -114,8 +114,8 @@ def _next_round(
     if left:
         return left
     begun = [t for t in study.get_trials(deepcopy=False) if t.state != state.WAITING]
-    lost = sum(f"trial {t.number}" not in study.user_attrs for t in begun)
-    at = len(begun)
+    notes, at = study.user_attrs, len(begun)  # a query each time
+    lost = sum(f"trial {t.number}" not in notes for t in begun)
     asked: list[tuple[int, Candidate]] = []
     for _ in range(at, min(trials + lost, (at // ROUND + 1) * ROUND)):
         study.sampler = optuna.samplers.TPESampler(seed=_seed(seed, at + len(asked)))
@@ -190,9 +190,13 @@ def tried(study: Any) -> tuple[Tried, ...]:
     """Every trial that was finished, in order; not those of a driver that was lost on the way, which are done again."""
     import optuna
 
-    notes, complete = study.user_attrs, optuna.trial.TrialState.COMPLETE
-    found = []
-    for trial in study.get_trials(deepcopy=False):
+    complete = optuna.trial.TrialState.COMPLETE
+    trials = study.get_trials(deepcopy=False)
+    notes, found = (
+        study.user_attrs,
+        [],
+    )  # read last: a driver writes its note before its trial is complete
+    for trial in trials:
         entry = notes.get(f"trial {trial.number}", {})
         ended = trial.state == complete or (trial.state.is_finished() and "error" in entry)
         if not ended:

@@ -202,7 +202,14 @@ def weigh(
         for parent, order in zip(parents, orders, strict=True):
             rows = list(islice(order, min(how.batch, len(parent.rows))))
             loss = merged.shares(parent.label, rows).mean() / len(parents)
-            loss.backward()
+            if loss.requires_grad:  # not where only the first modules of the model change
+                loss.backward()
+        if weights.grad is None:
+            raise AdaptkitError(
+                f"cannot weigh {' and '.join(start)}",
+                why="what goes into the modules that they change does not depend on their weights",
+                fix="leave out --weigh, and give the weights by hand: REF=W",
+            )
         if not torch.isfinite(weights.grad).all():
             raise AdaptkitError(
                 f"weighing went wrong at step {step + 1}",

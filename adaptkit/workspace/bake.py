@@ -95,7 +95,10 @@ def bake_plan(
     dtype: str | None = None,
     allow_pickle: bool = False,
 ) -> PlannedBake:
-    """What a bake would write, without writing it; refused as the bake itself would be."""
+    """What a bake would write, without writing it; refused where the adapter does not fit.
+
+    Whether the base is the adapter's own is not looked at: that takes hashing it.
+    """
     from adaptkit.bake.plan import by_file, plan_bake
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.io.safetensors.reader import size_of
@@ -109,7 +112,7 @@ def bake_plan(
         planned = plan_bake(source, weights, dtype)
         tensors = planned.tensors.values()
         return PlannedBake(
-            tuple(file.name for file in by_file(planned, weights)),
+            tuple(weights.layout.inside(file) for file in by_file(planned, weights)),
             sum(tensor.changed for tensor in tensors),
             sum(size_of(tensor.dtype, tensor.shape) for tensor in tensors),
             bake_estimate(folder),

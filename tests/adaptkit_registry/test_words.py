@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 from artifacts import manifest
+from sqlalchemy import Engine, event
 
 from adaptkit.errors import RegistryError
 from adaptkit_registry import Registry
@@ -160,3 +161,16 @@ def test_a_python_whose_sqlite_has_no_full_text_index_is_told_what_to_use(tmp_pa
     assert caught.value.what == f"the registry {path} needs a newer SQLite than this Python has"
     assert "no such tokenizer: fourgram" in caught.value.why
     assert "3.34" in caught.value.fix
+
+
+def test_a_sqlite_that_trusts_no_schema_keeps_its_indexes_too(tmp_path):
+    def distrust(connection, _record):
+        connection.execute("PRAGMA trusted_schema=OFF").close()
+
+    event.listen(Engine, "connect", distrust)  # as when built with SQLITE_TRUSTED_SCHEMA=0
+    try:
+        with Registry.open(tmp_path / "registry.db") as registry:
+            registry.add_version("naval", manifest(1), message="ÄRGER")
+            assert _found(registry, words=["ärg"]) == (["naval@1"], ["naval@1"])
+    finally:
+        event.remove(Engine, "connect", distrust)

@@ -48,7 +48,7 @@ class Signals:
             while data := os.read(heard, 64):
                 ends = [number for number in data if number in {signal.SIGINT, signal.SIGTERM}]
                 asked += len(ends)
-                if asked == 1 and self._taken_over(ends[0]):
+                if ends and asked == 1 and self._taken_over(ends[0]):
                     continue
                 if ends and not self._finished.wait(PATIENCE):
                     _clear_staging()

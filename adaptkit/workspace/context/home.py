@@ -107,6 +107,7 @@ class Home:
     @property
     def reading(self) -> Path:
         """Where operations that only look at folders stage what they open: here, or where no home is yet."""
+        self.check()
         return (self.path if self.path.exists() else _of_user()) / "tmp"
 
     @property

@@ -102,13 +102,20 @@ def weigh(
 
 
 def _check(weighted: Sequence[WeightedRef], labels: Sequence[str], data: Mapping[str, Any]) -> None:
-    """Two adapters or more, one weight each, and prompts of every one."""
+    """Two adapters or more, each once and with one weight, and prompts of every one."""
     if len(weighted) < 2:
         raise BadRecipe(
             f"cannot weigh {' and '.join(labels) or 'nothing'}",
             why="it takes two adapters or more",
             fix="adaptkit merge naval medic --weigh naval=naval.jsonl --weigh medic=medic.jsonl …",
         )
+    for label in labels:
+        if labels.count(label) > 1:
+            raise BadRecipe(
+                f"cannot weigh {label} twice",
+                why="one weight is chosen for each adapter and module",
+                fix="name it once",
+            )
     for label in data:
         if label not in labels:
             raise NotFound("source of this merge", label, labels)

@@ -143,7 +143,8 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.create_function(
             "lower", 1, _lower, deterministic=True
         )  # SQLite's own knows ASCII only
-        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+        # the last is what the triggers of our indexes need; some builds of SQLite have it off
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")

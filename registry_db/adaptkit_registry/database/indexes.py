@@ -3,7 +3,9 @@
 Notable choices:
 - for texts FTS5 with the trigram tokenizer (SQLite 3.34 or newer), so a word is found inside of others, as by LIKE;
   it holds no text (external content) and no positions: about one byte for each of the text
-- triggers keep it in the transaction of the change, whatever makes the change: an import, a migration, another program
+- triggers keep it in the transaction of the change, whatever makes the change: an import, a migration, another program.
+  Rows of tags and redirects are inserted and deleted only: an UPDATE, OR IGNORE or OR REPLACE goes past the triggers,
+  and fsck --repair has to build the index again
 - it may hold too much and never too little: what is found by it is compared again, so results are those of LIKE.
   Text with a character outside ASCII is indexed in lower case as Python has it, which is what LIKE compares here
 - dropping a table drops its triggers: a migration that makes one of these tables anew makes them anew as well

@@ -54,9 +54,18 @@ def test_kohyas_lora_goes_into_unet_and_both_text_encoders_as_diffusers_fuses_it
     close(pipelines.weights(tmp_path / "out"), pipelines.weights(xl, file))
 
 
-def test_everything_else_of_a_pipeline_is_copied(sd, workspace, tmp_path):
+def test_everything_else_of_a_pipeline_is_copied(sd, workspace, tmp_path, monkeypatch):
     file = pipelines.lora(tmp_path / "style.safetensors", pipelines.modules("unet"))
+    synced, fsync = [], os.fsync
+
+    def note(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}").replace(".partial", ""))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
     workspace.bake(str(file), sd, tmp_path / "out")
+    folders = [p for p in (tmp_path / "out").rglob("*") if p.is_dir()]
+    assert {str(p) for p in (tmp_path / "out", *folders)} <= set(synced)
     close(pipelines.weights(tmp_path / "out"), pipelines.weights(sd, file))
     files = {p.relative_to(sd) for p in sd.rglob("*") if p.is_file()}
     assert {p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*.*")} == files
@@ -73,7 +82,9 @@ def test_a_pipeline_is_baked_in_another_dtype_with_an_index_for_each_component(
     sd, workspace, tmp_path
 ):
     file = pipelines.lora(tmp_path / "style.safetensors", pipelines.modules("unet"))
-    workspace.bake(str(file), sd, tmp_path / "out", dtype="bfloat16")
+    planned = workspace.bake_plan(str(file), sd, dtype="bfloat16")
+    baked = workspace.bake(str(file), sd, tmp_path / "out", dtype="bfloat16").report
+    assert (planned.files, planned.nbytes) == (baked.files, baked.nbytes)
     name = "unet/diffusion_pytorch_model.safetensors.index.json"
     before, after = (json.loads((f / name).read_text()) for f in (sd, tmp_path / "out"))
     assert after["weight_map"] == before["weight_map"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import architectures
 import numpy as np
@@ -54,6 +55,16 @@ def test_whole_numbers_in_buffers_are_no_quantisation(tiny_llama, workspace, tmp
     tensors["model.embeddings.position_ids"] = np.arange(8)
     save_file(tensors, base / "model.safetensors", {"format": "pt"})
     assert workspace.check_base(base).quantised == ""
+
+
+@pytest.mark.parametrize("components", ["abc", [1], {"a": 5}])
+def test_a_configuration_cannot_name_components_of_its_own(
+    components, tiny_llama, workspace, tmp_path
+):
+    base = shutil.copytree(tiny_llama, tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"_components": components}))
+    assert workspace.check_base(base) == replace(workspace.check_base(tiny_llama), path=str(base))
 
 
 def timm(folder):

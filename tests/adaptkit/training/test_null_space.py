@@ -140,3 +140,14 @@ def test_factors_that_are_no_numbers_end_the_search_with_their_step(live, update
             {"naval": 1.0, "medic": 1.0},
             Schedule(steps=2),
         )
+
+
+def test_modules_whose_inputs_no_weight_changes_are_left_out_of_the_descent(live, updates):
+    first = {"model.layers.0.self_attn.q_proj": updates["naval"]["model.layers.0.self_attn.q_proj"]}
+    start = {"naval": 1.0, "medic": 1.0}
+    with pytest.raises(AdaptkitError, match="cannot weigh naval and medic: what goes into"):
+        weigh(live, parents(), {"naval": first, "medic": first}, start, Schedule(steps=2))
+    found = weigh(
+        live, parents(), {"naval": first, "medic": updates["medic"]}, start, Schedule(steps=2)
+    )
+    assert found.steps == 2

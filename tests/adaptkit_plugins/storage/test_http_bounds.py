@@ -12,7 +12,7 @@ from adaptkit.io.http import limits
 from adaptkit.testing import HttpBoundsConformance
 from adaptkit.testing.hostile_server import hostile_server
 from adaptkit_plugins.storage.hub import HubBackend
-from adaptkit_plugins.storage.objects import ObjectBackend, waiting
+from adaptkit_plugins.storage.objects import ObjectBackend, bucket, waiting
 from adaptkit_plugins.storage.oci import OciBackend
 
 
@@ -80,3 +80,26 @@ def test_a_hostile_list_of_a_bucket_ends_with_its_reason(mode, why, monkeypatch)
     assert caught.value.what.endswith(f" s3://{mode}/{mode}")
     assert caught.value.fix
     assert not [path for path in server.asked if "/elsewhere/" in path]
+
+
+def test_an_azure_account_without_a_key_asks_its_service_for_credentials(monkeypatch):
+    with hostile_server() as store, hostile_server() as service:
+        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"http://{store.host}/fleet")
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "fleet")
+        address = f"http://{service.host.replace('127.0.0.1', 'localhost')}/elsewhere/token"
+        monkeypatch.setenv("AZURE_MSI_ENDPOINT", address)
+        with pytest.raises(StorageError):
+            ObjectBackend.open("az://bucket/naval").version()
+        assert any("/elsewhere/token" in path for path in service.asked)
+
+
+def test_a_write_may_take_longer_by_its_bytes(monkeypatch):
+    monkeypatch.setattr(bucket, "_WRITE", 0.2)
+    with hostile_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{server.host}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "adaptkit-tests")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret-at-all")
+        place = ObjectBackend.open("s3://headers/naval")
+        for size, seconds in ((1, 0), (10_000, 1)):
+            with pytest.raises(StorageError, match=f"too slow: no response in {seconds} seconds"):
+                place.bucket.put("large", bytes(size))

@@ -725,3 +725,12 @@ def test_a_token_in_a_url_is_never_repeated(url):
     with pytest.raises(StorageError, match="cannot read a place in hf://…") as caught:
         HubBackend.open(url)
     assert "abcdef" not in str(caught.value)
+
+
+def test_a_broken_token_is_found_in_the_cache_that_xdg_names(monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "huggingface").mkdir()
+    (tmp_path / "huggingface" / "token").write_bytes(b"a\x1bb")
+    with pytest.raises(StorageError, match="huggingface/token does not hold a token"):
+        HubBackend.open("hf://fleet/naval").version()

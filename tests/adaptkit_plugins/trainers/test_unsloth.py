@@ -31,10 +31,13 @@ def naval(tmp_path):
         ({"trainer_python": sys.executable}, "has no unsloth[\\s\\S]*pip install unsloth"),
         ({"trainer_python": "/no/such/python"}, "cannot start /no/such/python"),
         ({"trainer_python": sys.executable, "method": "loha"}, "it trains LoRA from its own start"),
-        ({"trainer_python": sys.executable, "dora": True}, "it is not given use dora here"),
+        (
+            {"trainer_python": sys.executable, "dora": True},
+            "adaptkit does not pass use dora on to it",
+        ),
         (
             {"trainer_python": sys.executable, "packing": True},
-            "not given packing here[\\s\\S]*leave it out",
+            "does not pass packing on to it[\\s\\S]*leave it out",
         ),
     ],
 )
@@ -45,7 +48,7 @@ def test_where_unsloth_is_not_the_error_says_what_to_type(more, message, workspa
 
 def test_evaluation_rows_are_refused_and_not_passed_over(workspace, speaker, naval, monkeypatch):
     monkeypatch.setattr(Unsloth, "check", lambda *_: None)  # as where its Python has unsloth
-    with pytest.raises(TrainingError, match="it is not given evaluation rows here"):
+    with pytest.raises(TrainingError, match="adaptkit does not pass evaluation rows on to it"):
         workspace.train("naval", base=speaker, data=naval, eval_split=0.5, **QUICK)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import Unmergeable
@@ -144,13 +145,21 @@ def _in_pipeline(part: str, flat: str, known: Iterable[str]) -> str:
 
     kohya calls every diffusion model a unet.
     """
-    starts = ("unet.", "transformer.") if part == "unet" else (f"{part}.",)
+    modules = _by_flat_name(tuple(known))
+    components = ("unet", "transformer") if part == "unet" else (part,)
+    return next(filter(None, (modules.get(f"{one}.{flat}") for one in components)), "")
+
+
+@lru_cache(4)  # it is asked once for every key of a file
+def _by_flat_name(known: tuple[str, ...]) -> dict[str, str]:
+    """The modules of these tensors by their flat names, whole and behind their first part: `a_b_c` and `a.b_c`."""
+    found: dict[str, str] = {}
     for name in known:
         module = name.rpartition(".")[0]
-        start = next((start for start in starts if module.startswith(start)), "")
-        if start and module.removeprefix(start).replace(".", "_") == flat:
-            return module
-    return ""
+        first, _, rest = module.partition(".")
+        found.setdefault(module.replace(".", "_"), module)
+        found.setdefault(f"{first}.{rest.replace('.', '_')}", module)
+    return found
 
 
 def diffusers_key(key: str) -> tuple[str, str]:
@@ -191,10 +200,8 @@ def part_named(module: str) -> str:
 
 def dotted(flat: str, known: Mapping[str, Any] | None) -> tuple[str, bool]:
     """The module that kohya's flat name means, and whether that is a guess."""
-    for name in known or ():
-        module = name.rpartition(".")[0]
-        if module.replace(".", "_") == flat:
-            return module, False
+    if module := _by_flat_name(tuple(known or ())).get(flat):
+        return module, False
     words, at, found = flat.split("_"), 0, []
     while at < len(words):
         length = next(

@@ -286,7 +286,8 @@ def _check_environment(url: str) -> None:
         check_whole_number(url, name)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         check_secret(url, name)
-    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
     check_token_file(url, "HF_TOKEN_PATH", f"{home}/token")
     check_proxies(url)
     check_certificates(url)

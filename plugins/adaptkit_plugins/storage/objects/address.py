@@ -42,6 +42,12 @@ _CREDENTIALS = {
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
     "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
 }
+_GIVEN = {
+    "s3": (*_CREDENTIALS["s3"], "AWS_SKIP_SIGNATURE"),
+    "gs": _CREDENTIALS["gs"],
+    "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"),
+}
+"""With one of these no service is asked for credentials; of Azure an account's name alone says nothing of them."""
 _LABELS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AZURE_STORAGE_ACCOUNT_NAME")
 _SECRETS = (
     "AWS_ACCESS_KEY_ID",
@@ -200,10 +206,9 @@ class Address:
         host = urlsplit(self.endpoint).hostname
         if not host or any(os.environ.get(n) or os.environ.get(n.lower()) for n in _PROXIES):
             return {}
-        known = (*_CREDENTIALS[self.scheme], "AWS_SKIP_SIGNATURE")
-        if not signs and not any(os.environ.get(name) for name in known):
+        if not signs and not any(os.environ.get(name) for name in _GIVEN[self.scheme]):
             return {}
-        tokens = ",googleapis.com" if self.scheme == "gs" else ""
+        tokens = ",googleapis.com,accounts.google.com" if self.scheme == "gs" else ""
         return {"proxy_url": f"http://{NOWHERE}", "proxy_excludes": f"{host}{tokens}"}
 
 

@@ -30,6 +30,7 @@ _PIECE = 1 << 20
 _MOST_KEYS = 100_000
 _LONGEST_LIST = 15.0  # seconds
 _WRITE, _COPY = 30.0, 600.0  # seconds in which a small write, or a copy within the store, ends
+_SLOWEST = 10_000  # bytes a second that a write may take longer by
 _PANICS = {"PanicException", "RustPanic"}  # what Rust's own failures are to Python
 BROKEN = "kind: Body"  # as obstore names a connection that broke in the middle
 
@@ -132,7 +133,7 @@ class Bucket:
                         attributes=dict(note or {}),
                         use_multipart=False,
                     ),
-                    _WRITE,
+                    _WRITE + len(data) / _SLOWEST,
                 )
             except (AlreadyExistsError, PreconditionError):
                 raise Taken(path) from None

@@ -41,16 +41,17 @@ class Silent(Exception):
 
 def wait(call: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
     """The result of an asynchronous call; `Silent` when it takes longer, by default than `PATIENCE`."""
-    seconds = PATIENCE if seconds is None else seconds
+    limit = PATIENCE if seconds is None else seconds
 
     async def limited() -> T:
-        return await asyncio.wait_for(_awaited(call), seconds)
+        return await asyncio.wait_for(_awaited(call), limit)
 
     future = asyncio.run_coroutine_threadsafe(limited(), _loop())
     try:
         return future.result()
     except TimeoutError:
-        raise Silent(f"less than {CHUNK >> 10} kB in {seconds:.0f} seconds") from None
+        came = "no response" if seconds else f"less than {CHUNK >> 10} kB"
+        raise Silent(f"{came} in {limit:.0f} seconds") from None
     except BaseException:
         future.cancel()
         raise

@@ -93,7 +93,7 @@ def _refuse(settings: Collection[str]) -> None:
     if settings:
         raise TrainingError(
             "unsloth cannot train this",
-            why=f"it is not given {', '.join(sorted(settings)).replace('_', ' ')} here",
+            why=f"adaptkit does not pass {', '.join(sorted(settings)).replace('_', ' ')} on to it",
             fix="--trainer trl, or leave it out",
         )
 

@@ -46,7 +46,10 @@ from adaptkit.cli.shell import signals
 signals.PATIENCE = 0.05
 held, asked = signals.Signals(), []
 signal.signal(signal.SIGINT, lambda *_: asked.append(1))  # as a trainer does, to finish its step
+signal.signal(signal.SIGWINCH, lambda *_: None)
 os.kill(os.getpid(), signal.SIGINT)
+threading.Event().wait(0.1)
+os.kill(os.getpid(), signal.SIGWINCH)  # another signal in between ends nothing
 threading.Event().wait(0.5)
 assert asked == [1]
 print("the step is finished", flush=True)

@@ -278,7 +278,12 @@ def test_a_chosen_home_that_does_not_exist_is_an_error_and_is_not_made(command, 
 def test_a_folder_of_something_else_is_no_home(tmp_path, lora_pair):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "ship.png").write_bytes(b"")
-    for command in (["list"], ["add", lora_pair[0], "--name", "naval"], ["init"]):
+    for command in (
+        ["list"],
+        ["add", lora_pair[0], "--name", "naval"],
+        ["init"],
+        ["diff", *lora_pair],
+    ):
         done = run(["--home", tmp_path / "photos", *command], tmp_path)
         assert done.returncode == 1
         assert f"{tmp_path}/photos is no workspace: it holds ship.png" in done.stderr

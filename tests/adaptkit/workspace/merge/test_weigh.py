@@ -62,6 +62,7 @@ def test_the_weights_become_a_recipe_that_repeats_without_data_or_base(two, talk
             BadRecipe,
             "cannot weigh medic: no prompts of its own are given, so nothing shows what it reads",
         ),
+        (["naval", *PAIR], PAIR, BadRecipe, "cannot weigh naval twice: one weight is chosen"),
         (PAIR, [*PAIR, "pilot"], NotFound, "no source of this merge called 'pilot'"),
         (
             ["naval", WeightedRef(parse("medic"), 1.0, {"*": (0.5,)})],
