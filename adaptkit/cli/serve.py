@@ -12,6 +12,7 @@ import click
 from adaptkit.cli.adapters.adapters import REF
 from adaptkit.cli.engine import start_engine
 from adaptkit.cli.shell.session import Session, json_option, pass_session
+from adaptkit.serving.routing import WITHIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ if TYPE_CHECKING:
 @click.option(
     "--route-within",
     type=click.FloatRange(0),
-    default=7.5,
+    default=WITHIN,
     show_default=True,
     help="How far from an adapter's data a prompt may be for the model auto; inf always finds one.",
 )

@@ -108,7 +108,7 @@ class Reading:
     def __init__(self, label: str) -> None:
         self._label, self._left = label, MOST_BYTES
 
-    def took(self, data: bytes) -> bytes:
+    def counted(self, data: bytes) -> bytes:
         """The bytes of one file, which were read; `StorageError` when all take more than `MOST_BYTES`."""
         self._left -= len(data)
         if self._left < 0:
@@ -132,7 +132,7 @@ def read(
             attached.setdefault(name, {})[file] = path
     reading = Reading(f"v{number}")
     return tuple(
-        {file: reading.took(read_file(path)) for file, path in list(files.items())[:MOST]}
+        {file: reading.counted(read_file(path)) for file, path in list(files.items())[:MOST]}
         for files in attached.values()
     )
 

@@ -32,11 +32,11 @@ _PER_PAGE = 1000
 
 
 class HostileServer:
-    """Running; `asked` are the paths of all requests, `told` those of them that came with a login."""
+    """Running; `asked` are the paths of all requests, `with_login` those of them that came with a login."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.told: list[str] = []
+        self.with_login: list[str] = []
         self.over = threading.Event()
         self.elsewhere = ""
         """Where `redirects` leads to: the `host` of another server."""
@@ -49,7 +49,7 @@ class HostileServer:
             def do_GET(self) -> None:
                 hostile.asked.append(self.path)
                 if self.headers.get("Authorization") or "X-Amz-Signature" in self.path:
-                    hostile.told.append(self.path)
+                    hostile.with_login.append(self.path)
                 mode = next((word for word in MODES if f"/{word}" in self.path), "trickle")
                 if "/elsewhere/" in self.path:
                     mode = "nothing"
@@ -141,7 +141,7 @@ class HostileServer:
         self._send(to, json.dumps(body).encode())
 
     def redirects(self, to: BaseHTTPRequestHandler) -> None:
-        """To another server, which is told nothing of whoever asks."""
+        """To another server, which is with_login nothing of whoever asks."""
         self._redirect(to, f"http://{self.elsewhere}/elsewhere/{to.path.lstrip('/')}")
 
     def metadata(self, to: BaseHTTPRequestHandler) -> None:

@@ -74,7 +74,7 @@ class HttpBoundsConformance:
         assert caught.value.what
         assert [path for path in server.asked if f"/{mode}" in path], "it asks the server"
         assert server.other is not None
-        assert server.other.told == [], "a login was sent to another server"
+        assert server.other.with_login == [], "a login was sent to another server"
 
 
 @contextmanager

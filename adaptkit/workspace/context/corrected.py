@@ -51,7 +51,7 @@ def send_corrected(
         if newest == mine:
             return
         known = (newest.sha256 if newest else None) in {None, *former}
-        # a place that shows a card put it into the first one, so that one is never known here
+        # Where a place adds a card to README.md, the first one there is another text than any that was here.
         if not known and not (place.shows_card and not there):
             context.notify(
                 f"{label} keeps its {README}, which was corrected by others or is another one: "

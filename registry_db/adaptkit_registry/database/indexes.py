@@ -58,20 +58,20 @@ def _statements() -> Iterator[str]:
             f"CREATE VIRTUAL TABLE {index} USING fts5(text, content='{view}', content_rowid='id', "
             "tokenize='trigram', detail='none', columnsize=0)"
         )
-        took = f"INSERT INTO {index}({index}, rowid, text) SELECT 'delete', id, text FROM {view} WHERE id = "
+        remove = f"INSERT INTO {index}({index}, rowid, text) SELECT 'delete', id, text FROM {view} WHERE id = "
         put = f"INSERT INTO {index}(rowid, text) SELECT id, text FROM {view} WHERE id = "
         for name, when, body in (
             ("inserted", f"AFTER INSERT ON {table}", f"{put}new.id"),
-            ("updating", f"BEFORE UPDATE OF {columns} ON {table}", f"{took}old.id"),
+            ("updating", f"BEFORE UPDATE OF {columns} ON {table}", f"{remove}old.id"),
             ("updated", f"AFTER UPDATE OF {columns} ON {table}", f"{put}new.id"),
-            ("deleting", f"BEFORE DELETE ON {table}", f"{took}old.id"),
+            ("deleting", f"BEFORE DELETE ON {table}", f"{remove}old.id"),
         ):
             yield f"CREATE TRIGGER {table}_{name} {when} BEGIN {body}; END"
         for name, when, row in (
             ("insert", "INSERT", "new"),
             ("delete", "DELETE", "old"),
         ):
-            yield f"CREATE TRIGGER {part}_before_{name} BEFORE {when} ON {part} BEGIN {took}{row}.{owner}; END"
+            yield f"CREATE TRIGGER {part}_before_{name} BEFORE {when} ON {part} BEGIN {remove}{row}.{owner}; END"
             yield f"CREATE TRIGGER {part}_after_{name} AFTER {when} ON {part} BEGIN {put}{row}.{owner}; END"
 
 

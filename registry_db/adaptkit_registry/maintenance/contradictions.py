@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, text
 
-from adaptkit.errors import RegistryError
+from adaptkit.errors import RegistryError, RegistryLocked
 from adaptkit.types import Manifest
 from adaptkit_registry.database.driver_errors import database_errors
 from adaptkit_registry.database.engine import to_write
@@ -76,10 +76,15 @@ class Contradictions(Transactions):
         ] + self._stale()
 
     def _stale(self) -> list[str]:
-        """Which indexes of texts are stale; SQLite looks only for those who may write."""
+        """Which indexes of texts are stale.
+
+        SQLite looks only for those who may write: a read-only file, or one that others keep locked, is not looked at.
+        """
         try:
             with database_errors(self._engine.url), to_write(self._engine).begin() as connection:
                 stale = stale_indexes(connection)
+        except RegistryLocked:
+            return []
         except RegistryError as error:
             if "read-only" in error.why:
                 return []

@@ -188,7 +188,7 @@ class Manifests:
                 and (body.get("subject") or {}).get("digest") == digest
             ):
                 found[str(descriptor["digest"])] = {
-                    str((layer.get("annotations") or {}).get(images.TITLE, "")): reading.took(
+                    str((layer.get("annotations") or {}).get(images.TITLE, "")): reading.counted(
                         self._blobs.small(str(layer["digest"]), LARGEST)
                     )
                     for layer in (body.get("layers") or ())[:_MOST_REFERRERS]
