@@ -161,11 +161,21 @@ def atomic_write(
 
 
 def _mode_of(path: Path, otherwise: int | None) -> int | None:
-    """The mode of the file that is about to be replaced; `otherwise` when there is none."""
+    """The mode of the file that is about to be replaced; `otherwise` when there is none.
+
+    A device is refused: the rename would put a file in the place of /dev/null.
+    """
     try:
-        return stat.S_IMODE(path.stat().st_mode)
+        mode = path.stat().st_mode
     except FileNotFoundError:
         return otherwise
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise StoreError(
+            f"cannot write {path}",
+            why="it is a device, a pipe or a socket",
+            fix="give the name of a file",
+        )
+    return stat.S_IMODE(mode)
 
 
 def sha256_file(path: Path) -> str:

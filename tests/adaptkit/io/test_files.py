@@ -235,3 +235,12 @@ def test_a_replaced_file_keeps_its_mode_and_a_new_one_gets_what_was_asked_for(tm
         assert kept.stat().st_mode & 0o777 == mode
     atomic_write(tmp_path / "secret", b"x", mode=0o600)
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_device_or_pipe_is_never_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StoreError, match="it is a device, a pipe or a socket"):
+        atomic_write(pipe, b"x")
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
