@@ -279,6 +279,8 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
         (["list", "--bse", "x"], "--base"),
         (["bake", "naval", "ship"], "for example: adaptkit bake naval@prod --base models/ship"),
         (["merge", "naval", "--weigh", "x"], "for example: adaptkit merge naval medic --name"),
+        (["serve", "--base", "ship", "--route-within", "nan"], "'nan' is no number."),
+        (["generate", "naval", "--base", "x", "--temperature", "nan"], "'nan' is no number."),
         (["registry", "rebuild", "team"], "for example: adaptkit registry rebuild --from team"),
     ],
 )
