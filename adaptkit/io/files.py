@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
+_ADVICE = {errno.ENOENT: "check the path for a typo", errno.EISDIR: "give a file in it"}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -44,7 +45,8 @@ def io_error(doing: str, path: Path, error: OSError) -> StoreError:
         return StoreError(
             what, why="the file system is read-only", fix="choose a folder that can be written"
         )
-    return StoreError(what, why=error.strerror or str(error))
+    fix = _ADVICE.get(error.errno or 0, "") if doing == "read" else ""
+    return StoreError(what, why=error.strerror or str(error), fix=fix)
 
 
 def fsync_directory(path: Path) -> None:
