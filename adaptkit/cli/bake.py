@@ -73,7 +73,7 @@ def bake(
     """
     if dry_run:
         planned = session.workspace.bake_plan(
-            ref, base, out, dtype=dtype, force=force, allow_pickle=allow_pickle, on=on
+            ref, base, out, dtype=dtype, allow_pickle=allow_pickle, on=on
         )
         session.out.data(planned.to_json(), lambda: _planned_lines(planned))
         return

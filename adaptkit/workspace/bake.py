@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.bake.run import BakeReport
-    from adaptkit.bases.known import Base
     from adaptkit.types import BaseIdentity, Facts
     from adaptkit.workspace.context.context import Context
 
@@ -95,7 +94,6 @@ def bake_plan(
     out: str | os.PathLike[str] | None = None,
     *,
     dtype: str | None = None,
-    force: bool = False,
     allow_pickle: bool = False,
     on: str | None = None,
 ) -> PlannedBake:
@@ -111,10 +109,7 @@ def bake_plan(
     if out is not None:
         empty_target(Path(out))
     with ExitStack() as stack, staging(context.tmp) as work:
-        source, declared = open_for_merge(
-            context, refs.parse(ref), work, stack, allow_pickle=allow_pickle
-        )
-        _admitted(context, [(ref, declared)], source, folder, force=force)
+        source, _ = open_for_merge(context, refs.parse(ref), work, stack, allow_pickle=allow_pickle)
         weights = stack.enter_context(BaseWeights.open(folder, context.home.cache))
         source.adapter.attach_base(weights)
         planned = plan_bake(source, weights, dtype)
@@ -230,36 +225,6 @@ def bake_opened(
     from adaptkit.bake.run import run
     from adaptkit.workspace.tasks.bake import shards_elsewhere
 
-    measured = _admitted(context, declared, source, base, force=force)
-    size = sum(file.stat().st_size for file in weight_files(base))
-    with context.watch(f"baking {source.label}", size, "bytes") as progress:
-        report = run(
-            source,
-            base,
-            out,
-            dtype=dtype,
-            clean=clean,
-            workers=workers,
-            sync=sync,
-            elsewhere=shards_elsewhere(context, on, source, measured, workers),
-            cache=context.home.cache,
-            done=progress,
-            check=check,
-        )
-    for text in report.remarks:
-        context.notify(text)
-    return report
-
-
-def _admitted(
-    context: Context,
-    declared: Sequence[tuple[str, BaseIdentity]],
-    source: OpenAdapter,
-    base: Path,
-    *,
-    force: bool,
-) -> Base:
-    """The base, measured; refused where it is not that of every adapter."""
     measured = measured_base(context, base)
     found = measured.identity
     for ref, known in declared:
@@ -281,4 +246,21 @@ def _admitted(
             )
         for text in filter(None, (ruling.reason, ruling.warning)):
             context.notify(f"{ref} and {base}: {text}")
-    return measured
+    size = sum(file.stat().st_size for file in weight_files(base))
+    with context.watch(f"baking {source.label}", size, "bytes") as progress:
+        report = run(
+            source,
+            base,
+            out,
+            dtype=dtype,
+            clean=clean,
+            workers=workers,
+            sync=sync,
+            elsewhere=shards_elsewhere(context, on, source, measured, workers),
+            cache=context.home.cache,
+            done=progress,
+            check=check,
+        )
+    for text in report.remarks:
+        context.notify(text)
+    return report

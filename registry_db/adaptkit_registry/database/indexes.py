@@ -63,20 +63,20 @@ def _statements() -> Iterator[tuple[str, str]]:
                 "tokenize='trigram', detail='none', columnsize=0)"
             ),
         )
-        took = f"INSERT INTO {index}({index}, rowid, text) SELECT 'delete', id, text FROM {view} WHERE id = "
+        remove = f"INSERT INTO {index}({index}, rowid, text) SELECT 'delete', id, text FROM {view} WHERE id = "
         put = f"INSERT INTO {index}(rowid, text) SELECT id, text FROM {view} WHERE id = "
         for name, when, body in (
             ("inserted", f"AFTER INSERT ON {table}", f"{put}new.id"),
-            ("updating", f"BEFORE UPDATE OF {columns} ON {table}", f"{took}old.id"),
+            ("updating", f"BEFORE UPDATE OF {columns} ON {table}", f"{remove}old.id"),
             ("updated", f"AFTER UPDATE OF {columns} ON {table}", f"{put}new.id"),
-            ("deleting", f"BEFORE DELETE ON {table}", f"{took}old.id"),
+            ("deleting", f"BEFORE DELETE ON {table}", f"{remove}old.id"),
         ):
             yield index, f"CREATE TRIGGER {table}_{name} {when} BEGIN {body}; END"
         for name, when, row in (
             ("insert", "INSERT", "new"),
             ("delete", "DELETE", "old"),
         ):
-            for body, side in ((took, "before"), (put, "after")):
+            for body, side in ((remove, "before"), (put, "after")):
                 yield (
                     index,
                     f"CREATE TRIGGER {part}_{side}_{name} {side.upper()} {when} ON {part} BEGIN {body}{row}.{owner}; END",
