@@ -272,9 +272,11 @@ def is_path(text: str) -> bool:
 
 
 def _parse_url(text: str) -> UrlRef:
-    if not _URL.fullmatch(text) or any(ord(c) < 32 for c in text):
+    if not _URL.fullmatch(text) or any(ord(c) < 32 or "\ud800" <= c <= "\udfff" for c in text):
         raise BadReference(
-            f"cannot read the URL '{text}'", why="it has a blank or no scheme", fix=GRAMMAR
+            f"cannot read the URL '{text}'",
+            why="it has a blank, no scheme, or bytes that are not UTF-8",
+            fix=GRAMMAR,
         )
     head, at, tail = text.rpartition("@")
     # A selector follows the last path segment; `s3://user@host/x` has an @ earlier.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 import adaptkit
-from adaptkit.cli.help.examples import with_examples
+from adaptkit.cli.help.examples import first_sentence, with_examples
 from adaptkit.cli.help.tasks import grouped
 from adaptkit.cli.shell.session import Session, pass_session
 
@@ -103,7 +103,7 @@ class App(click.Group):
         """Write the commands by task, each with the whole first sentence of its help."""
         for task, names in grouped(self.list_commands(ctx)):
             rows = [
-                (name, _first_sentence(command))
+                (name, first_sentence(command))
                 for name in names
                 if (command := self.get_command(ctx, name)) and not command.hidden
             ]
@@ -181,12 +181,6 @@ def _home_first(args: list[str]) -> list[str]:
         else:
             rest.append(word)
     return [*home, *rest, *args[end:]]
-
-
-def _first_sentence(command: click.Command) -> str:
-    text = " ".join((command.short_help or command.help or "").split("\n\n")[0].split())
-    head, stop, _ = text.partition(". ")
-    return f"{head}." if stop else text
 
 
 @contextmanager

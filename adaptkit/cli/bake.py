@@ -72,7 +72,9 @@ def bake(
     Interrupted, the same command goes on where it stopped.
     """
     if dry_run:
-        planned = session.workspace.bake_plan(ref, base, dtype=dtype, allow_pickle=allow_pickle)
+        planned = session.workspace.bake_plan(
+            ref, base, out, dtype=dtype, allow_pickle=allow_pickle, on=on
+        )
         session.out.data(planned.to_json(), lambda: _planned_lines(planned))
         return
     baked = session.workspace.bake(

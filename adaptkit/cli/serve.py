@@ -11,6 +11,7 @@ import click
 
 from adaptkit.cli.adapters.adapters import REF
 from adaptkit.cli.engine import start_engine
+from adaptkit.cli.shell.amounts import Amount
 from adaptkit.cli.shell.session import Session, json_option, pass_session
 from adaptkit.serving.routing import WITHIN
 
@@ -75,14 +76,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--drain",
-    type=float,
+    type=Amount(),
     default=30.0,
     show_default=True,
     help="Seconds that running requests have at the end.",
 )
 @click.option(
     "--route-within",
-    type=click.FloatRange(0),
+    type=Amount(),
     default=WITHIN,
     show_default=True,
     help="How far from an adapter's data a prompt may be for the model auto; inf always finds one.",

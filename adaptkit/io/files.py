@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
+_ADVICE = {errno.ENOENT: "check the path for a typo", errno.EISDIR: "give a file in it"}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
@@ -44,7 +45,8 @@ def io_error(doing: str, path: Path, error: OSError) -> StoreError:
         return StoreError(
             what, why="the file system is read-only", fix="choose a folder that can be written"
         )
-    return StoreError(what, why=error.strerror or str(error))
+    fix = _ADVICE.get(error.errno or 0, "") if doing == "read" else ""
+    return StoreError(what, why=error.strerror or str(error), fix=fix)
 
 
 def fsync_directory(path: Path) -> None:
@@ -161,11 +163,21 @@ def atomic_write(
 
 
 def _mode_of(path: Path, otherwise: int | None) -> int | None:
-    """The mode of the file that is about to be replaced; `otherwise` when there is none."""
+    """The mode of the file that is about to be replaced; `otherwise` when there is none.
+
+    A device is refused: the rename would put a file in the place of /dev/null.
+    """
     try:
-        return stat.S_IMODE(path.stat().st_mode)
+        mode = path.stat().st_mode
     except FileNotFoundError:
         return otherwise
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise StoreError(
+            f"cannot write {path}",
+            why="it is a device, a pipe or a socket",
+            fix="give the name of a file",
+        )
+    return stat.S_IMODE(mode)
 
 
 def sha256_file(path: Path) -> str:

@@ -9,6 +9,15 @@ from typing import Any
 
 DEEPEST = 12  # levels of tables and lists
 
+CALLED = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "dict": "a table",
+}
+"""What a person calls the types of values."""
+
 
 class BadYaml(ValueError):
     """A mistake in a text: its line, and why it is one."""

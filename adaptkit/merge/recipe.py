@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from adaptkit.errors import BadRecipe, NotFound
 from adaptkit.extend import Space
 from adaptkit.io.safetensors.reader import STORED_DTYPES
+from adaptkit.io.yaml_text import CALLED
 from adaptkit.types import Parent, digest_of
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def _read_param(strategy: str, field: Field[Any], given: Any) -> Any:
         value = readers.get(kind, str)(given)
     except (TypeError, ValueError) as error:
         raise BadRecipe(
-            f"{what} {given!r}", why=f"it must be a {kind}", fix=_help(field)
+            f"{what} {given!r}", why=f"it must be {CALLED.get(kind, kind)}", fix=_help(field)
         ) from error
     low, high = field.metadata.get("range", (None, None))
     outside = isinstance(value, float) and not math.isfinite(value)

@@ -181,10 +181,8 @@ class _Reader:
                 not isinstance(value.value, _KINDS[key])
                 or (isinstance(value.value, bool) and bool not in _KINDS[key])
             ):
-                wanted = " or ".join(kind.__name__ for kind in _KINDS[key])
-                raise self.wrong(
-                    value.line, f"'{key}' is {value.plain()!r}, and must be a {wanted}"
-                )
+                wanted = yaml_text.CALLED[_KINDS[key][-1].__name__]
+                raise self.wrong(value.line, f"'{key}' is {value.plain()!r}, and must be {wanted}")
         return found
 
     def _value(self, node: Any) -> _Value:

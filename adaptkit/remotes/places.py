@@ -76,6 +76,13 @@ class Places:
             return self.open(parsed.url), parsed.selector
         if isinstance(parsed, refs.RemoteRef):
             return self._in_remote(parsed.remote, parsed.name), parsed.selector
+        if isinstance(parsed, refs.PathRef):
+            folder = parsed.path.absolute()
+            raise BadReference(
+                f"'{source}' is a path",
+                why="a pull names a URL or REMOTE:NAME",
+                fix=f"adaptkit pull {folder.as_uri()}, where versions were pushed; else adaptkit add {source} --name NAME",
+            )
         known = ", ".join(f"{remote}:{source}" for remote in sorted(self.remotes))
         raise BadReference(
             f"'{source}' is not in a remote",

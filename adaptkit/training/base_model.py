@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.bases.pipeline import is_pipeline
 from adaptkit.errors import BadBase, requires_extra
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 def load_tokenizer(base: Path) -> Any:
     """The base's tokenizer; `BadBase` when the folder has none that can be read."""
+    _refuse_pipeline(base)
     with requires_extra("torch", f"cannot read the tokenizer of {base}"):
         import torch  # noqa: F401  (without it transformers fails later, and in other words)
         from transformers import AutoTokenizer
@@ -25,8 +27,9 @@ def load_tokenizer(base: Path) -> Any:
         ) from error
 
 
-def load_model(base: Path, **how: Any) -> Any:
-    """The base as a causal language model, on the GPU where there is one."""
+def load_model(base: Path, device: str | None = None, **how: Any) -> Any:
+    """The base as a causal language model, on `device`, else on the GPU where there is one."""
+    _refuse_pipeline(base)
     with requires_extra("torch", f"cannot run {base}"):
         import torch
         from transformers import AutoModelForCausalLM
@@ -40,7 +43,16 @@ def load_model(base: Path, **how: Any) -> Any:
             why=_first_line(error),
             fix="check that it is a whole model that transformers can load as a causal language model",
         ) from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def _refuse_pipeline(base: Path) -> None:
+    if is_pipeline(base):
+        raise BadBase(
+            f"cannot run {base}",
+            why="it is a diffusers pipeline, and only causal language models are run here",
+            fix="give a language model's folder; adaptkit bake REF --base DIR --out OUT writes a pipeline for diffusers",
+        )
 
 
 def _why_no_tokenizer(base: Path, error: Exception) -> str:

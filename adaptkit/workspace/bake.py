@@ -91,9 +91,11 @@ def bake_plan(
     context: Context,
     ref: str,
     base: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     *,
     dtype: str | None = None,
     allow_pickle: bool = False,
+    on: str | None = None,
 ) -> PlannedBake:
     """What a bake would write, without writing it; refused where the adapter does not fit.
 
@@ -103,8 +105,12 @@ def bake_plan(
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.io.safetensors.reader import size_of
     from adaptkit.workspace.tasks.bake import bake_estimate
+    from adaptkit.workspace.tasks.run import executor_url
 
     folder = user_path(base)
+    executor_url(context, on)
+    if out is not None:
+        empty_target(Path(out))
     with ExitStack() as stack, staging(context.tmp) as work:
         source, _ = open_for_merge(context, refs.parse(ref), work, stack, allow_pickle=allow_pickle)
         weights = stack.enter_context(BaseWeights.open(folder, context.home.cache))

@@ -81,6 +81,7 @@ def test_every_form_of_the_grammar(text, wanted):
         "naval＠3",
         "https://",
         "s3://a b",
+        "file:///mnt/\udcff",
         "a:b:c",
         "CON",
         "naval@3@4",

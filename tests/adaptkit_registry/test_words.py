@@ -174,3 +174,46 @@ def test_a_sqlite_that_trusts_no_schema_keeps_its_indexes_too(tmp_path):
             assert _found(registry, words=["ärg"]) == (["naval@1"], ["naval@1"])
     finally:
         event.remove(Engine, "connect", distrust)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM version_words_data WHERE id > 10",
+        "DELETE FROM version_words_data",
+        "UPDATE version_words_data SET block = x'00'",
+        "DROP TABLE version_words_idx",
+        "DROP TABLE version_words",
+        "DROP TRIGGER tags_after_insert",
+        "DROP VIEW version_texts",
+    ],
+)
+def test_whatever_is_damaged_of_an_index_lists_go_on_and_repair_makes_it_anew(tmp_path, damage):
+    path = tmp_path / "registry.db"
+    with Registry.open(path) as registry:
+        registry.add_version("naval", manifest(1), message="a warm start")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(damage)
+    with Registry.open(path) as registry:
+        assert _found(registry, words=["nav"])[0] == ["naval@1"]
+        assert ["'version_words'" in text for text in registry.problems()] == [True]
+        assert registry.rebuild_indexes() == ["version_words"]
+        registry.annotate("naval", 1, tags=["sea-trial"])
+        assert registry.problems() == []
+        for word in ("warm", "sea-trial"):
+            assert _found(registry, words=[word])[0] == ["naval@1"]
+
+
+def test_a_write_that_meets_a_damaged_index_names_the_repair(tmp_path):
+    path = tmp_path / "registry.db"
+    with Registry.open(path) as registry:
+        registry.add_version("naval", manifest(1))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE version_words")
+    with Registry.open(path) as registry:
+        with pytest.raises(RegistryError, match="has a damaged index of words") as caught:
+            registry.add_version("naval", manifest(2))
+        assert "adaptkit fsck --repair" in str(caught.value)
+        registry.rebuild_indexes()
+        registry.add_version("naval", manifest(2))
+        assert registry.version("naval").number == 2

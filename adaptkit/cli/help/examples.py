@@ -128,11 +128,33 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 
 def with_examples(command: click.Command, path: str) -> click.Command:
-    """The command, its `--help` ending with the examples; those of a group's commands as well."""
+    """The command, its `--help` ending with the examples; a group lists its commands with whole sentences."""
     if path in EXAMPLES and not command.epilog:
         lines = "\n".join(f"  {line}" for line in EXAMPLES[path])
         command.epilog = f"\b\n{'Example' if len(EXAMPLES[path]) == 1 else 'Examples'}:\n{lines}"
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
             with_examples(inner, f"{path} {name}")
+            inner.short_help = first_sentence(inner)
     return command
+
+
+def first_sentence(command: click.Command) -> str:
+    """What a list of commands says of one."""
+    text = " ".join((command.short_help or command.help or "").split("\n\n")[0].split())
+    head, stop, _ = text.partition(". ")
+    return f"{head}." if stop else text
+
+
+def example_of(error: click.UsageError) -> str:
+    """The example that shows what a mistyped command lacks or has wrong; empty where none does."""
+    command = error.ctx.command if error.ctx else None
+    if command is None or not command.epilog:
+        return ""
+    lines = [line.strip() for line in command.epilog.splitlines() if line.startswith("  ")]
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        names = error.param.opts if error.param else [str(error.param_hint)]
+        lines = [line for line in lines if any(name in line.split() for name in names)]
+    elif not (isinstance(error, click.MissingParameter) or "extra argument" in error.message):
+        return ""
+    return f"for example: {lines[0]}" if lines else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adaptkit.cli.help.examples import example_of
 from adaptkit.errors import AdaptkitError
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ def show(error: BaseException, out: Output) -> None:
         if not out.as_json:
             shown = StringIO()
             error.show(file=shown)
-            out.say(shown.getvalue().rstrip("\n"))
+            out.say("\n".join([shown.getvalue().rstrip("\n"), *_indented(facts["fix"])]))
             return
         out.error("", facts)
     elif isinstance(error, AdaptkitError):
         out.error([error.summary, *_indented(error.fix)], facts)
     else:
-        out.error([f"{facts['type']}: {facts['what']}", *_indented(facts["fix"])], facts)
+        first = (
+            (facts["type"], facts["what"]) if facts["fix"] == BUG else (facts["what"], facts["why"])
+        )
+        out.error([": ".join(first), *_indented(facts["fix"])], facts)
 
 
 def described(error: BaseException) -> dict[str, str]:
@@ -45,7 +49,15 @@ def described(error: BaseException) -> dict[str, str]:
     if isinstance(error, AdaptkitError):
         return {"type": kind, "what": error.what, "why": error.why, "fix": error.fix}
     if isinstance(error, click.ClickException):
-        return {"type": kind, "what": error.format_message(), "why": "", "fix": ""}
+        fix = example_of(error) if isinstance(error, click.UsageError) else ""
+        return {"type": kind, "what": error.format_message(), "why": "", "fix": fix}
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return {
+            "type": kind,
+            "what": f"cannot use '{error.object}'",
+            "why": "it has bytes that are not UTF-8",
+            "fix": "type it again; a file or folder of that name must be renamed",
+        }
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adaptkit.cli.adapters.adapters import REF
+from adaptkit.cli.shell.amounts import Amount
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def _speaking(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--seed", type=int, default=0, show_default=True, help="Of the sampling."),
         click.option(
             "--temperature",
-            type=click.FloatRange(0),
+            type=Amount(),
             default=0.0,
             show_default=True,
             help="0 takes the likeliest token.",

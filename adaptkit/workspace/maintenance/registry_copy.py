@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.errors import RegistryError
+from adaptkit.errors import Refused, RegistryError
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.workspace.context.events import emit
@@ -16,11 +16,23 @@ if TYPE_CHECKING:
 
     from adaptkit.workspace.context.context import Context
 
+START = b'{"adaptkit-registry":'
+"""Of every export."""
+
 
 def export_registry(context: Context, path: str | os.PathLike[str]) -> Path:
-    """Write the whole registry to a file of JSON lines, whole or not at all."""
+    """Write the whole registry to a file of JSON lines, whole or not at all; of files, only an export is replaced."""
     context.check_home()
     target = user_path(path).absolute()
+    if target.is_file():
+        with os_errors("read", target), target.open("rb") as file:
+            start = file.read(len(START))
+        if start not in {START, b""}:
+            raise Refused(
+                f"cannot export the registry to {target}",
+                why="that file is no registry export",
+                fix="choose another name, or remove the file",
+            )
     data = "".join(f"{line}\n" for line in context.registry.export_lines()).encode()
     with os_errors("write", target):
         target.parent.mkdir(parents=True, exist_ok=True)

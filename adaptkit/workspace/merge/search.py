@@ -18,7 +18,7 @@ from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.merge.merge import merge
 from adaptkit.workspace.merge.search_space import search_space
 from adaptkit.workspace.results import names
-from adaptkit.workspace.tasks.run import open_executor
+from adaptkit.workspace.tasks.run import executor_url, open_executor
 from adaptkit.workspace.tasks.supply import Supply
 from adaptkit.workspace.train.evaluate import base_at_hand, check_base
 
@@ -100,6 +100,7 @@ def search(
             why="it takes a suite and at least one trial",
             fix="--suite FILE --trials 40",
         )
+    executor_url(context, on)
     at_hand = base_at_hand(context, base)
     for version in versions:
         check_base(context, version, base, force=force)

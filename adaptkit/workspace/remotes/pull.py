@@ -91,6 +91,8 @@ def rebuild(context: Context, source: str) -> tuple[Added, ...]:
             failed.append(error.summary)
             if len(names) < 2 and not taken:
                 raise
+    if not taken and not failed:
+        context.notify(f"no version is in {root.url}: check it for a typo")
     if failed:
         raise StorageError(
             f"{len(failed)} of {len(failed) + len(taken)} in {root.url} could not be registered",

@@ -8,7 +8,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from adaptkit import refs
-from adaptkit.errors import AdaptkitError, Corrupt, Refused, StorageError
+from adaptkit.errors import (
+    AdaptkitError,
+    BadReference,
+    Corrupt,
+    NotFound,
+    Refused,
+    StorageError,
+)
 from adaptkit.extend import Bundle, PushOptions
 from adaptkit.extend.artifact_files import README
 from adaptkit.extend.review import Publish
@@ -129,7 +136,16 @@ def push_to_all(
 
     All are known before anything is sent, and one that fails stops no other.
     """
-    version = find_version(context, ref)
+    try:
+        version = find_version(context, ref)
+    except NotFound as error:
+        if ref.rstrip(":") not in context.places.remotes:
+            raise
+        raise BadReference(
+            f"no adapter called '{ref}'",
+            why="it is a remote, and the adapter comes first",
+            fix=f"adaptkit push {to[0]} {ref.rstrip(':')}",
+        ) from error
     for place in to:
         context.places.to_push(place, version.name).asked(options or PushOptions())
     done, failures = list[Pushed](), list[str]()

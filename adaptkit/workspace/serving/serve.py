@@ -191,7 +191,6 @@ def serving_app(
     with requires_extra("serve", "cannot serve"):
         import torch
         import uvicorn  # noqa: F401
-        from transformers import AutoModelForCausalLM, AutoTokenizer
     from adaptkit.serving.api.app import make_app
     from adaptkit.serving.api.keys import Keys
     from adaptkit.serving.api.service import Service
@@ -199,6 +198,7 @@ def serving_app(
     from adaptkit.serving.batcher import Batcher
     from adaptkit.serving.popularity import Popularity
     from adaptkit.serving.warm import start
+    from adaptkit.training.base_model import load_model, load_tokenizer
 
     options = options or ServeOptions()
     folder = user_path(base)
@@ -211,8 +211,8 @@ def serving_app(
             why="torch knows none of that name",
             fix="--dtype bfloat16",
         )
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(options.device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = load_model(folder, device=options.device, dtype=dtype)
+    tokenizer = load_tokenizer(folder)
     bank = Bank(
         model,
         slots=placement.slots if placement else options.slots or SLOTS,

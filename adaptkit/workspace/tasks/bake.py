@@ -20,7 +20,7 @@ from adaptkit.errors import BakeError, ExecutorError
 from adaptkit.extend import no_progress
 from adaptkit.workspace.tasks.asked_base import AskedBase
 from adaptkit.workspace.tasks.merge import Estimate
-from adaptkit.workspace.tasks.run import open_executor
+from adaptkit.workspace.tasks.run import executor_url, open_executor
 from adaptkit.workspace.tasks.supply import Supply, cache_folder, plugins
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def shards_elsewhere(
     context: Context, on: str | None, source: OpenAdapter, base: Base, workers: int | None
 ) -> Elsewhere | None:
     """How to write the shards on the executor in force; None where threads of this process do it."""
-    url = on or context.config.executor
-    if not url:
+    url = executor_url(context, on)
+    if url is None:
         return None
     assert base.folder is not None
     guess = bake_estimate(base.folder)
@@ -68,7 +68,7 @@ def shards_elsewhere(
         context.notify(f"the bake stays in this process: no worker of {url} could name its adapter")
         return None
     if not guess.pays:
-        context.notify(f"the bake stays in this process: {guess.text}")
+        context.notify(f"the bake stays in this process: {guess.why}")
         return None
 
     def make(asked: Asked) -> Iterator[DoneShard]:

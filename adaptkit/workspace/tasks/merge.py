@@ -12,7 +12,7 @@ from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.io.machine.parallel import run_modules
 from adaptkit.merge.modules import Packing, by_module, make_modules, together
 from adaptkit.merge.plan import plan_modules
-from adaptkit.workspace.tasks.run import in_order, open_executor
+from adaptkit.workspace.tasks.run import executor_url, in_order, open_executor
 from adaptkit.workspace.tasks.supply import Supply, plugins
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ class Estimate:
         where = "runs on an executor, if one is given" if self.pays else "stays in this process"
         return f"about {self.seconds:.3g} s of one thread: {where} (from {WORTH:g} s on)"
 
+    @property
+    def why(self) -> str:
+        """Why workers were not asked."""
+        return f"about {self.seconds:.3g} s of one thread, and workers pay from {WORTH:g} s on"
+
 
 def modules_elsewhere(
     context: Context,
@@ -58,8 +63,8 @@ def modules_elsewhere(
     workers: int | None,
 ) -> Elsewhere | None:
     """How to make the modules on the executor in force; None where threads of this process do it."""
-    url = on or context.config.executor
-    if not url:
+    url = executor_url(context, on)
+    if url is None:
         return None
     nameable = all(
         source.base is None and source.moment is None and context.store.holds(source.digest)
@@ -79,7 +84,7 @@ def modules_elsewhere(
         return None
     guess = estimate(plan_modules(recipe, context.plugins.strategy(recipe.strategy), sources))
     if not guess.pays:
-        context.notify(f"the merge stays in this process: {guess.text}")
+        context.notify(f"the merge stays in this process: {guess.why}")
         return None
     return make
 

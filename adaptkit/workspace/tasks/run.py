@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from adaptkit.workspace.context.context import Context
 
 
+def executor_url(context: Context, on: str | None) -> str | None:
+    """The address of the executor in force, of a kind that is known, before it is known whether work is sent there."""
+    url = on or context.config.executor
+    if url:
+        context.plugins.executor_for(url)
+    return url or None
+
+
 def open_executor(
     context: Context,
     on: str | None,

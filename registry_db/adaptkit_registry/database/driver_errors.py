@@ -85,9 +85,17 @@ def _of_sqlite(url: URL, message: str) -> RegistryError:
     what, low = f"the registry {shown(url)}", message.lower()
     if "locked" in low or "busy" in low:
         return _held(what)
+    if "_words" in low:
+        return RegistryError(
+            f"{what} has a damaged index of words",
+            why=message,
+            fix="adaptkit fsck --repair builds it again; no version is lost",
+        )
     if "not a database" in low or "malformed" in low:
         return NotARegistry(
-            f"{what} is not a database", why=message, fix="check --home, or restore a backup"
+            f"{what} is not a database",
+            why=message,
+            fix="check --home; adaptkit fsck --repair, if only an index is damaged; or restore a backup",
         )
     if "no such module: fts5" in low or "no such tokenizer" in low:
         return RegistryError(

@@ -38,7 +38,8 @@ _OWN = {
 }
 
 
-def _statements() -> Iterator[str]:
+def _statements() -> Iterator[tuple[str, str]]:
+    """What makes each index, its view and its triggers, with the name of the index."""
     for index, view, table, columns, part, owner in (
         (
             "adapter_words",
@@ -51,12 +52,18 @@ def _statements() -> Iterator[str]:
         ("version_words", "version_texts", "versions", "message", "tags", "version_id"),
     ):
         yield (
-            f"CREATE VIEW {view} AS SELECT id, CASE WHEN text GLOB '*[^ -~]*' THEN lower(text) "
-            f"ELSE text END AS text FROM (SELECT o.id AS id, {_OWN[view]} AS text FROM {table} o)"
+            index,
+            (
+                f"CREATE VIEW {view} AS SELECT id, CASE WHEN text GLOB '*[^ -~]*' THEN lower(text) "
+                f"ELSE text END AS text FROM (SELECT o.id AS id, {_OWN[view]} AS text FROM {table} o)"
+            ),
         )
         yield (
-            f"CREATE VIRTUAL TABLE {index} USING fts5(text, content='{view}', content_rowid='id', "
-            "tokenize='trigram', detail='none', columnsize=0)"
+            index,
+            (
+                f"CREATE VIRTUAL TABLE {index} USING fts5(text, content='{view}', content_rowid='id', "
+                "tokenize='trigram', detail='none', columnsize=0)"
+            ),
         )
         remove = f"INSERT INTO {index}({index}, rowid, text) SELECT 'delete', id, text FROM {view} WHERE id = "
         put = f"INSERT INTO {index}(rowid, text) SELECT id, text FROM {view} WHERE id = "
@@ -66,18 +73,21 @@ def _statements() -> Iterator[str]:
             ("updated", f"AFTER UPDATE OF {columns} ON {table}", f"{put}new.id"),
             ("deleting", f"BEFORE DELETE ON {table}", f"{remove}old.id"),
         ):
-            yield f"CREATE TRIGGER {table}_{name} {when} BEGIN {body}; END"
+            yield index, f"CREATE TRIGGER {table}_{name} {when} BEGIN {body}; END"
         for name, when, row in (
             ("insert", "INSERT", "new"),
             ("delete", "DELETE", "old"),
         ):
-            yield f"CREATE TRIGGER {part}_before_{name} BEFORE {when} ON {part} BEGIN {remove}{row}.{owner}; END"
-            yield f"CREATE TRIGGER {part}_after_{name} AFTER {when} ON {part} BEGIN {put}{row}.{owner}; END"
+            for body, side in ((remove, "before"), (put, "after")):
+                yield (
+                    index,
+                    f"CREATE TRIGGER {part}_{side}_{name} {side.upper()} {when} ON {part} BEGIN {body}{row}.{owner}; END",
+                )
 
 
 SQL = (
     *(f"CREATE INDEX ix_{table}_any_case ON {table} (name COLLATE NOCASE)" for table in _NAMED),
-    *_statements(),
+    *(statement for _, statement in _statements()),
 )
 """For SQLite; in PostgreSQL migration 0005 makes those of names, on `lower(name)`."""
 
@@ -97,20 +107,49 @@ def rows_with(connection: Connection, index: str, word: str, limit: int) -> list
 
 
 def stale_indexes(connection: Connection) -> list[str]:
-    """The indexes that do not hold what the tables say; SQLite wants a transaction that may write."""
+    """The indexes that do not hold what the tables say, or lack a part; SQLite wants a transaction that may write."""
+    there = set(connection.execute(text("SELECT sql FROM sqlite_master")).scalars())
     stale = []
     for index in INDEXES:
         try:
-            connection.exec_driver_sql(
-                f"INSERT INTO {index}({index}, rank) VALUES ('integrity-check', 1)"
-            )
+            whole = there.issuperset(part for name, part in _statements() if name == index)
+            if whole:
+                connection.exec_driver_sql(
+                    f"INSERT INTO {index}({index}, rank) VALUES ('integrity-check', 1)"
+                )
         except exc.DatabaseError as error:
-            if "malformed" not in str(error.orig):
+            whole = False
+            if not is_damage(error):
                 raise
+        if not whole:
             stale.append(index)
     return stale
 
 
+def is_damage(error: exc.DatabaseError) -> bool:
+    """Whether an error of SQLite says that an index, or a table that it is kept in, cannot be read."""
+    signs = ("malformed", "vtable", "no such table", "SQL logic error")
+    return any(sign in str(error.orig) for sign in signs)
+
+
 def rebuild_index(connection: Connection, index: str) -> None:
-    """Make an index anew from the tables."""
+    """Make an index anew from the tables, with its view and its triggers, whatever is left of it."""
+    parts = [part for name, part in _statements() if name == index]
+    for part in parts:
+        kind, name = part.split()[1:3]
+        if kind != "VIRTUAL":
+            connection.exec_driver_sql(f"DROP {kind} IF EXISTS {name}")
+    try:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {index}")
+    except exc.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        # a virtual table that cannot be opened cannot be dropped either
+        connection.exec_driver_sql("PRAGMA writable_schema=ON")
+        connection.exec_driver_sql(f"DELETE FROM sqlite_master WHERE name = '{index}'")
+        connection.exec_driver_sql("PRAGMA writable_schema=RESET")
+    for kept in ("data", "idx", "config"):
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {index}_{kept}")
+    for part in parts:
+        connection.exec_driver_sql(part)
     connection.exec_driver_sql(f"INSERT INTO {index}({index}) VALUES ('rebuild')")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import exc, func, or_, select
 
-from adaptkit_registry.database.indexes import SHORTEST, rows_with
+from adaptkit_registry.database.indexes import SHORTEST, is_damage, rows_with
 from adaptkit_registry.database.schema import adapters, versions
 
 if TYPE_CHECKING:
@@ -48,12 +48,17 @@ def narrowed(
 
 
 def _holders(connection: Connection, word: str) -> tuple[list[int], list[int]] | None:
-    """The ids of the adapters and of the versions that may hold a word; None where they are many, or unknown."""
+    """The ids of the adapters and of the versions that may hold a word; None where they are many, or the index is damaged."""
     if len(word) < SHORTEST or "\0" in word:
         return None
     found = []
     for index in ("adapter_words", "version_words"):
-        found.append(rows_with(connection, index, word, _MOST + 1))
+        try:
+            found.append(rows_with(connection, index, word, _MOST + 1))
+        except exc.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            return None  # fsck names it and builds it again
         if len(found[-1]) > _MOST:
             return None
     return found[0], found[1]

@@ -16,6 +16,7 @@ from concurrency import killed
 from adaptkit import Workspace
 from adaptkit.bases.identity import measure
 from adaptkit.errors import BadBase, BakeError, BaseMismatch
+from adaptkit.training.base_model import load_model, load_tokenizer
 
 pytest.importorskip("diffusers", reason="pip install diffusers")
 
@@ -33,6 +34,13 @@ def xl(tmp_path_factory):
 @pytest.fixture
 def copy(sd, tmp_path):
     return shutil.copytree(sd, tmp_path / "copy")
+
+
+def test_a_pipeline_is_not_run_as_a_language_model(tmp_path):
+    (tmp_path / "model_index.json").write_text("{}")
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(BadBase, match="it is a diffusers pipeline"):
+            load(tmp_path)
 
 
 def close(found, wanted):

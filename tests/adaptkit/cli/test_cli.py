@@ -234,6 +234,13 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["remote", "remove", "x"], "no remote called 'x'"),
         (["export", "naval", ".adaptkit"], "is not empty"),
         (["base", "show", "shp"], "no base called 'shp': known are llama"),
+        (["list", "\udcff"], "cannot use '\\udcff': it has bytes that are not UTF-8"),
+        (["config", "set", "author", "\udcff"], "it has bytes that are not UTF-8"),
+        (
+            ["merge", "naval", "medic", "--name", "b", "--on", "locl"],
+            "no executor called 'locl': known are local",
+        ),
+        (["registry", "export", "ONE/adapter_config.json"], "that file is no registry export"),
     ],
 )
 def test_a_mistake_prints_an_error_message_and_changes_nothing(
@@ -270,10 +277,21 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
         (["merge", "naval", "--name", "x", "--param", "density"], "is not K=V"),
         (["note", "naval", "--metric", "exact=good"], "is not K=V with a number"),
         (["list", "--bse", "x"], "--base"),
+        (["bake", "naval", "ship"], "for example: adaptkit bake naval@prod --base models/ship"),
+        (["merge", "naval", "--weigh", "x"], "for example: adaptkit merge naval medic --name"),
+        (["serve", "--base", "ship", "--route-within", "nan"], "'nan' is no number."),
+        (["generate", "naval", "--base", "x", "--temperature", "nan"], "'nan' is no number."),
+        (["registry", "rebuild", "team"], "for example: adaptkit registry rebuild --from team"),
     ],
 )
 def test_wrong_usage_ends_with_two(arguments, message, filled):
     assert message in filled.run(*arguments, code=2).stderr
+
+
+def test_a_group_lists_its_commands_in_whole_sentences(filled):
+    shown = filled.run("registry", "--help").stdout.partition("Commands:")[2]
+    assert "..." not in shown
+    assert "bytes stay in the store and in places." in shown
 
 
 def test_rm_asks_first_and_no_is_no(filled):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptkit.errors import Conflict, StoreError
-from adaptkit.io.files import atomic_write, sha256_file
+from adaptkit.io.files import atomic_write, os_errors, sha256_file
 from adaptkit.io.safe_paths import check_paths, check_relative
 
 
@@ -235,3 +235,22 @@ def test_a_replaced_file_keeps_its_mode_and_a_new_one_gets_what_was_asked_for(tm
         assert kept.stat().st_mode & 0o777 == mode
     atomic_write(tmp_path / "secret", b"x", mode=0o600)
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_device_or_pipe_is_never_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StoreError, match="it is a device, a pipe or a socket"):
+        atomic_write(pipe, b"x")
+    assert pipe.is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_file_to_read_that_is_missing_or_a_folder_is_named_with_what_to_do(tmp_path):
+    for path, fix in ((tmp_path / "no", "check the path for a typo"), (tmp_path, "give a file")):
+        with (
+            pytest.raises(StoreError, match=f"cannot read {path}") as caught,
+            os_errors("read", path),
+        ):
+            path.read_bytes()
+        assert fix in caught.value.fix

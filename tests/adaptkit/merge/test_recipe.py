@@ -68,9 +68,9 @@ def test_parameters_are_complete_and_typed():
             r"the parameter density of 'ties-like' is 1.5: it must be in \[0.0, 1.0\]",
         ),
         ({"density": "nan"}, "the parameter density"),
-        ({"density": "much"}, "is 'much': it must be a float"),
-        ({"rounds": "2.5"}, "is '2.5': it must be a int"),
-        ({"rescale": "maybe"}, "is 'maybe': it must be a bool"),
+        ({"density": "much"}, "is 'much': it must be a number"),
+        ({"rounds": "2.5"}, "is '2.5': it must be a whole number"),
+        ({"rescale": "maybe"}, "is 'maybe': it must be true or false"),
         ({"sign": "frequency"}, "it must be one of total, count"),
     ],
 )

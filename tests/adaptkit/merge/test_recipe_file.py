@@ -89,7 +89,7 @@ def test_a_composition_may_hold_another(filled, written, tmp_path):
         ("strategy: ties", 1, "it has no key 'adapters'"),
         ("adapters: []", 1, "a list of one adapter or more"),
         ("adapters: [naval]\nstratgy: ties", 2, "unknown key 'stratgy'\n  nearest are strategy"),
-        ("adapters: [naval]\nrank: many", 2, "'rank' is 'many', and must be a int"),
+        ("adapters: [naval]\nrank: many", 2, "'rank' is 'many', and must be a whole number"),
         ("adapters: [naval]\nrank: true", 2, "'rank' is True"),
         (
             "adapters:\n  - naval\n  - {ref: medic, wight: 1}",

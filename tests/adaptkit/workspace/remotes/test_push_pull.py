@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from adaptkit import Workspace
-from adaptkit.errors import NotFound, Refused
+from adaptkit.errors import BadReference, NotFound, Refused
 
 
 @pytest.fixture
@@ -94,3 +94,24 @@ def test_an_older_version_can_become_the_latest_and_a_pull_says_that_it_goes_bac
     published.push("naval@1", "team", older="as-latest")
     assert published.pull("team:naval").version.ref == "naval@1"
     assert heard[-1].endswith("@3, is naval@1 here, which is older than naval@2")
+
+
+def test_what_is_typed_in_the_wrong_place_is_named_with_the_command_to_type(source, tmp_path):
+    team = tmp_path / "team"
+    with opened(tmp_path, f'[remotes]\nteam = "{team.as_uri()}"\n') as workspace:
+        workspace.add(source, "naval")
+        with pytest.raises(BadReference, match="the adapter comes first") as caught:
+            workspace.push_to_all("team", ["naval"])
+        assert caught.value.fix == "adaptkit push naval team"
+        with pytest.raises(BadReference, match="is a path: a pull names a URL") as caught:
+            workspace.pull(str(team / "naval"))
+        assert f"adaptkit pull {team.as_uri()}/naval" in caught.value.fix
+
+
+def test_a_rebuild_from_where_nothing_is_says_so(tmp_path):
+    nowhere = (tmp_path / "taem").as_uri()
+    with opened(tmp_path) as workspace:
+        said = []
+        workspace.notify = said.append
+        assert workspace.rebuild(nowhere) == ()
+    assert said == [f"no version is in {nowhere}: check it for a typo"]

@@ -13,7 +13,7 @@ import pytest
 from adaptkit import Workspace
 from adaptkit.bake.run import JOURNAL
 from adaptkit.cli import main
-from adaptkit.errors import BakeError, BaseMismatch, ExecutorError
+from adaptkit.errors import BakeError, BaseMismatch, ExecutorError, NotFound, Refused
 from adaptkit.workspace.tasks import merge as merging
 from adaptkit.workspace.tasks.asked_base import AskedBase
 from adaptkit.workspace.tasks.bake import AskedShard, bake_one
@@ -76,8 +76,9 @@ def test_a_bake_too_small_to_pay_stays_here_and_a_dry_run_says_so(
 ):
     workspace.add(lora_pair[0], "naval")
     workspace.bake("naval", tiny_llama, tmp_path / "small", force=True, on="local")
+    why = "s of one thread, and workers pay from 20 s on"
+    assert [text for text in workspace.noticed if text.endswith(why)] != []
     rule = "s of one thread: stays in this process (from 20 s on)"
-    assert [text for text in workspace.noticed if text.endswith(rule)] != []
     home = ["--home", str(workspace.home.path)]
     bake = ["bake", "naval", "--base", str(tiny_llama), "--out", str(tmp_path / "no"), "--dry-run"]
     assert main([*home, *bake]) == 0
@@ -89,6 +90,20 @@ def test_a_bake_too_small_to_pay_stays_here_and_a_dry_run_says_so(
     planned = json.loads(capfd.readouterr().out)
     assert planned["pays"] is False
     assert planned["changed"] > 0
+
+
+def test_a_dry_run_refuses_the_folder_and_executor_that_the_bake_would(
+    workspace, lora_pair, tiny_llama, tmp_path
+):
+    workspace.add(lora_pair[0], "naval", base=str(tiny_llama))
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "notes").touch()
+    for bake in (workspace.bake, workspace.bake_plan):
+        with pytest.raises(Refused, match="is not empty"):
+            bake("naval", tiny_llama, full)
+        with pytest.raises(NotFound, match="no executor called 'locl': known are local"):
+            bake("naval", tiny_llama, tmp_path / "out", on="locl")
 
 
 def test_a_bake_of_a_folder_stays_here_for_no_worker_could_name_it(

@@ -52,7 +52,7 @@ def test_a_merge_too_small_to_pay_stays_here_and_says_so(workspace, pair, tmp_pa
     workspace.merge(["one", "two"], out=tmp_path / "small", on="local")
     (text,) = workspace.noticed
     assert text.startswith("the merge stays in this process: about ")
-    assert text.endswith("s of one thread: stays in this process (from 20 s on)")
+    assert text.endswith("s of one thread, and workers pay from 20 s on")
 
 
 def test_a_dry_run_says_whether_an_executor_would_pay(workspace, pair, capfd):
