@@ -107,9 +107,15 @@ def bulk(folder: Path) -> list[Row]:
     )
 
     def fresh(*line: str) -> None:
-        shutil.rmtree(home, ignore_errors=True)
+        """In a new home, which knows the base's class: to ask it once has a row of its own."""
+        for path in home.iterdir():
+            if path.name != "cache":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         subprocess.run(line, check=True, capture_output=True)
 
+    subprocess.run(
+        [ADAPTKIT, "--home", home, "add", many, "--recursive"], check=True, capture_output=True
+    )
     return [
         faster(
             f"`adaptkit add` of {MANY} folders",

@@ -13,7 +13,6 @@ from adaptkit.cli.adapters.adapters import REF
 from adaptkit.cli.engine import start_engine
 from adaptkit.cli.shell.amounts import Amount
 from adaptkit.cli.shell.session import Session, json_option, pass_session
-from adaptkit.serving.routing import WITHIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +83,7 @@ if TYPE_CHECKING:
 @click.option(
     "--route-within",
     type=Amount(),
-    default=WITHIN,
+    default=7.5,
     show_default=True,
     help="How far from an adapter's data a prompt may be for the model auto; inf always finds one.",
 )

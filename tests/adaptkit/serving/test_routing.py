@@ -173,3 +173,12 @@ def test_a_route_names_the_largest_share_first():
     assert route.header() == "auto; b@1=0.7500, a@1=0.2500"
     assert list(route.to_json()["scores"]) == ["b@1", "a@1"]
     assert "adaptkit calibrate a@1" in unmeasured(["a@1"]).fix
+
+
+def test_the_command_has_the_defaults_of_python():
+    from adaptkit.cli.serve import serve
+    from adaptkit.workspace.serving.serve import ServeOptions
+
+    options = {option.name: option.default for option in serve.params}
+    for name in ("drain", "route_within"):
+        assert options[name] == getattr(ServeOptions(), name)
