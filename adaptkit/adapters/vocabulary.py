@@ -47,7 +47,7 @@ def _with(config: dict[str, Any], key: str, counts: set[int], new: int) -> dict[
         name: _with(value, key, counts, new)
         if isinstance(value, dict)
         else new
-        if name == key and value in counts
+        if name == key and isinstance(value, int) and value in counts
         else value
         for name, value in config.items()
     }

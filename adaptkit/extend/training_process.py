@@ -58,8 +58,8 @@ def run_worker(
             assert process.stdout is not None
             for line in process.stdout:
                 other, mark, step = line.partition(MARK)  # a progress bar ends no line
-                if mark:
-                    report(TrainStep(**json.loads(step)))
+                if mark and (logged := _step(step)):
+                    report(logged)
                 else:
                     last = (last + other)[-_SHOWN:]
     except OSError as error:
@@ -78,6 +78,14 @@ def run_worker(
     data = json.loads(out.read_bytes())
     losses = tuple((int(step), float(loss)) for step, loss in data["losses"])
     return TrainResult(**data | {"adapter": Path(data["adapter"]), "losses": losses})
+
+
+def _step(text: str) -> TrainStep | None:
+    """A step as a worker printed it; None of a line that was cut off or mixed with another's."""
+    try:
+        return TrainStep(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
 
 
 @contextmanager

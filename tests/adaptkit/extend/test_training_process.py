@@ -53,6 +53,16 @@ def test_steps_are_reported_even_behind_a_progress_bar_and_the_result_is_read(jo
     assert (result.losses, result.interrupted) == (((1, 1.5),), False)
 
 
+def test_a_step_that_was_cut_off_is_passed_over(job):
+    steps = []
+    run(
+        job,
+        """print('adaptkit-step {"step": 1,'); print('adaptkit-step {}'); step(2)""" + RESULT,
+        steps.append,
+    )
+    assert [step.step for step in steps] == [2]
+
+
 def test_a_worker_that_fails_is_shown_with_its_last_line(job):
     with pytest.raises(TrainingError) as caught:
         run(job, "print('no room'); sys.exit(3)")

@@ -732,5 +732,12 @@ def test_a_broken_token_is_found_in_the_cache_that_xdg_names(monkeypatch, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "huggingface").mkdir()
     (tmp_path / "huggingface" / "token").write_bytes(b"a\x1bb")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
     with pytest.raises(StorageError, match="huggingface/token does not hold a token"):
         HubBackend.open("hf://fleet/naval").version()
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    with pytest.raises(
+        StorageError
+    ) as caught:  # the token of the environment comes first; there is no Hub
+        HubBackend.open("hf://fleet/naval").version()
+    assert "does not hold a token" not in str(caught.value)

@@ -286,9 +286,10 @@ def _check_environment(url: str) -> None:
         check_whole_number(url, name)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         check_secret(url, name)
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
-    check_token_file(url, "HF_TOKEN_PATH", f"{home}/token")
+    if not (os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")):
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
+        check_token_file(url, "HF_TOKEN_PATH", f"{home}/token")
     check_proxies(url)
     check_certificates(url)
 
