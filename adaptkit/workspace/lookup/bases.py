@@ -64,7 +64,9 @@ def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
             "base",
             ref,
             {*names, *(b.name for b in known if b.name)},
-            fix="give the model's folder: --base DIR",
+            fix=f"there is no folder {ref} here either: check the path for a typo"
+            if "/" in ref
+            else "give the model's folder: --base DIR",
         )
     return Base(_enriched(context, replace(best_known(found), checked=False)))
 

@@ -56,6 +56,11 @@ def test_a_base_has_a_name_here_and_an_adapter_can_be_made_for_it_by_that_name(
     workspace.alias_base("flagship", None)
     with pytest.raises(NotFound, match="no base called 'flagship': known are .*ship"):
         workspace.base("flagship")
+    with pytest.raises(NotFound) as caught:
+        workspace.base("models/shp")
+    assert (
+        caught.value.fix == "there is no folder models/shp here either: check the path for a typo"
+    )
     with pytest.raises(NotFound, match="no base name called 'flagship'"):
         workspace.alias_base("flagship", None)
 
