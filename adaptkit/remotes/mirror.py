@@ -210,7 +210,11 @@ def _carry_aliases(
     planned: Plan, numbers: Mapping[str, int], failures: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     digests = {placed.number: placed.manifest.digest for placed in planned.listed}
-    found, left_out = aliases_of(planned.source)
+    try:
+        found, left_out = aliases_of(planned.source)
+    except AdaptkitError as error:
+        failures.append(error.summary)
+        return (), ()
     failures += left_out
     wanted = {
         alias: numbers[digests[number]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from threading import Lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from adaptkit.errors import Conflict, StorageError
+from adaptkit.errors import AdaptkitError, Conflict, StorageError
 from adaptkit.extend import PushOptions
 from adaptkit.extend.review import Publish
 from adaptkit.io.staging import staging
@@ -16,13 +16,16 @@ from adaptkit.workspace.lookup.places import list_remote
 from adaptkit.workspace.results import Probed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from adaptkit.extend import Bundle
     from adaptkit.remotes.mirror import Mirrored, Plan
     from adaptkit.types import PlacedVersion
     from adaptkit.workspace.context.context import Context
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def list_remotes(context: Context) -> Mapping[str, str]:
@@ -106,11 +109,28 @@ def mirror_remote(
         for one, other, selector in mirror.pairs(context.places, source, target, context.notify)
     ]
     with ThreadPoolExecutor(jobs) as pool, staging(context.tmp) as work:
-        plans = list(pool.map(lambda pair: mirror.plan(*pair), pairs))
+        failures = list[str]()
+
+        def each(work: Callable[[T], R], of: Iterable[T]) -> list[R]:
+            """The work on every adapter; one that fails is noted, unless it is the only one."""
+
+            def one(item: T) -> list[R]:
+                try:
+                    return [work(item)]
+                except AdaptkitError as error:
+                    if len(pairs) == 1:
+                        raise
+                    failures.append(error.summary)
+                    return []
+
+            return [result for found in pool.map(one, of) for result in found]
+
+        plans = each(lambda pair: mirror.plan(*pair), pairs)
         if dry_run:
             versions = tuple(one for plan in plans for one in (*plan.unchanged, *plan.wished))
             return mirror.Mirrored(
-                versions, failures=tuple(text for plan in plans for text in plan.broken)
+                versions,
+                failures=(*failures, *(text for plan in plans for text in plan.broken)),
             )
         with context.watch("mirroring", sum(len(plan.todo) for plan in plans), "versions") as step:
             one_by_one = Lock()
@@ -129,11 +149,11 @@ def mirror_remote(
                         ),
                     )
 
-            done = list(pool.map(lambda plan: mirror.copy(plan, work, review_bundle, step), plans))
+            done = each(lambda plan: mirror.copy(plan, work, review_bundle, step), plans)
     report = mirror.Mirrored(
         tuple(one for part in done for one in part.versions),
         tuple(text for part in done for text in part.aliases),
-        tuple(text for part in done for text in part.failures),
+        (*failures, *(text for part in done for text in part.failures)),
     )
     for text in (text for part in done for text in part.remarks):
         context.notify(text)

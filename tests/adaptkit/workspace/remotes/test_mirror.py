@@ -122,6 +122,19 @@ def test_a_version_that_rotted_is_not_copied_and_the_others_are(team, tmp_path):
     assert not (tmp_path / "spare" / "medic").exists()
 
 
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_an_adapter_that_cannot_be_read_stops_no_other(jobs, team, tmp_path):
+    folder = tmp_path / "team"
+    broken, empty = folder / "aaa", folder / "aab"
+    shutil.copytree(folder / "naval", broken)
+    (broken / "refs.json").write_text('{"prod": Infinity}')
+    empty.mkdir()
+    with pytest.raises(StorageError, match=r"could not be mirrored: .*refs.json of .*aaa"):
+        team.mirror("team", (tmp_path / "to").as_uri(), jobs=jobs)
+    assert (tmp_path / "to" / "naval" / "v1" / "adaptkit.json").is_file()
+    assert (tmp_path / "to" / "aaa" / "v1" / "adaptkit.json").is_file()
+
+
 def test_a_mirror_that_was_killed_goes_on(team, tmp_path):
     def work():
         with Workspace.open(team.home.path, notify=lambda _: None) as ws:
