@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from artifacts import bundle
-from red_team import SECRET, harmless, run
+from red_team import MOST_MEMORY, SECRET, harmless, run
 
 from adaptkit.testing.hostile_server import hostile_server
 from adaptkit_plugins.storage.file import FileBackend
@@ -180,7 +180,8 @@ def test_a_server_that_never_ends_or_misleads_is_left_by_every_command(hostile, 
     played = [(*one, actions[at % len(actions)]) for at, one in enumerate(SERVED)]
     played += [("oci", "flood", "sync")]
     found = _served(hostile, tmp_path, played, hurry=True)
-    harmless(found, tmp_path, {hostile.host})
+    # One process plays them all, so what each leaves adds up; soak holds every command to the bound alone.
+    harmless(found, tmp_path, {hostile.host}, most_memory=2 * MOST_MEMORY)
     assert {code for _, code, _ in found.results} == {1}, found.codes()
 
 
