@@ -98,7 +98,7 @@ def run(tmp_path, commands, *, hurry=False, **environment):
     return Record(**json.loads(log.read_text()), shown=done.stderr + done.stdout)
 
 
-def harmless(found, tmp_path, hosts=(), most_memory=MOST_MEMORY):
+def harmless(found, tmp_path, hosts=()):
     """Nothing outside was read or changed, nobody else asked, and it took little time and memory."""
     own = [tmp_path / name for name in ("home", "target", "work", "user/.cache", "user/.config")]
     own += [tmp_path / "user/.local", tmp_path / "user/hf-home", tempfile.gettempdir() + "/tmp"]
@@ -109,7 +109,7 @@ def harmless(found, tmp_path, hosts=(), most_memory=MOST_MEMORY):
     opened = [path for path in found.opened if path.startswith(private)]
     assert opened == [], opened
     assert set(found.connected) <= set(hosts), found.connected
-    assert found.peak < most_memory, found.peak
+    assert found.peak < MOST_MEMORY, found.peak
     assert [one for one in found.results if one[2] > MOST_SECONDS] == []
     for folder in ("home", "target"):
         for path in (tmp_path / folder).rglob("*"):

@@ -59,8 +59,8 @@ class TestOci(HttpBoundsConformance):
 @pytest.mark.parametrize(
     ("mode", "why"),
     [
-        ("flood", "the list is too large: a page of its list has more than 96 MB"),
-        ("oversized", "the list is too large: a page of its list has more than 96 MB"),
+        ("flood", "the list is too large: a page of its list has more than 48 MB"),
+        ("oversized", "the list is too large: a page of its list has more than 48 MB"),
         ("endless", "the list does not end: it goes on after "),
         ("redirects", "it redirects to another host, which is not asked"),
         ("metadata", "it redirects to another host, which is not asked"),

@@ -27,8 +27,8 @@ _loops: dict[
 _lock = threading.Lock()
 
 
-MOST_GROWTH = 96 << 20  # bytes of memory; a page of a thousand objects has half a million
-_LOOK = 0.02  # seconds between two looks at the memory
+MOST_GROWTH = 48 << 20  # bytes of memory; a page of a thousand objects has half a million
+_LOOK = 0.005  # seconds between two looks at the memory
 
 
 class Flood(Exception):
