@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadData, NotFound, StoreError, requires_extra
 from adaptkit.io import yaml_text
-from adaptkit.io.files import os_errors, sha256_file
+from adaptkit.io.files import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,16 +141,10 @@ def score_by_harness(speaker: Speaker, harness: Harness, batch: int) -> float:
 
 
 def _task_config(path: Path) -> dict[str, Any]:
-    with os_errors("read", path):
-        data = path.read_bytes()
     try:
-        found = yaml_text.load(data.decode())
-    except UnicodeDecodeError as error:
-        raise BadData(
-            f"cannot read {path}", why="it is not UTF-8", fix="save it as UTF-8"
-        ) from error
+        found = yaml_text.read(path)
     except yaml_text.BadYaml as error:
-        raise BadData(f"cannot read {path}, line {error.line}", why=error.why) from error
+        raise BadData(f"cannot read {path}{error.at}", why=error.why) from error
     if not isinstance(found, dict) or not isinstance(found.get("task"), str):
         raise BadData(
             f"{path} is no task of lm-evaluation-harness",

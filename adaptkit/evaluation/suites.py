@@ -193,17 +193,11 @@ def _from_yaml(path: Path) -> Suite:
 
 
 def _yaml(path: Path, *, whole: bool = True) -> dict[str, Any]:
-    with os_errors("read", path):
-        text = path.read_bytes()
     try:
-        found = yaml_text.load(text.decode())
-    except UnicodeDecodeError as error:
-        raise BadData(
-            f"cannot read {path}", why="it is not UTF-8", fix="save it as UTF-8"
-        ) from error
+        found = yaml_text.read(path)
     except yaml_text.BadYaml as error:
         raise BadData(
-            f"cannot read {path}, line {error.line}",
+            f"cannot read {path}{error.at}",
             why=error.why,
             fix="docs/evaluation.md shows one",
         ) from error

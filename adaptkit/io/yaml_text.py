@@ -5,9 +5,15 @@ Anchors and aliases can make little text very large, tags can load anything, and
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.io.files import os_errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEEPEST = 12  # levels of tables and lists
+LARGEST = 1 << 20  # bytes of a file that a person writes
 
 CALLED = {
     "str": "a text",
@@ -20,11 +26,13 @@ CALLED = {
 
 
 class BadYaml(ValueError):
-    """A mistake in a text: its line, and why it is one."""
+    """A mistake in a text: its line (0: not of one), and why it is one."""
 
     def __init__(self, line: int, why: str) -> None:
-        super().__init__(f"line {line}: {why}")
+        super().__init__(f"line {line}: {why}" if line else why)
         self.line, self.why = line, why
+        self.at = f", line {line}" if line else ""
+        """For after the name of the file."""
 
 
 def check(text: str, deepest: int = DEEPEST) -> None:
@@ -65,6 +73,25 @@ def load(text: str) -> Any:
         raise BadYaml(
             mark.line + 1 if mark else 1, f"a value cannot be read: {' '.join(str(error).split())}"
         ) from error
+
+
+def read(path: Path) -> Any:
+    """The values of a file that a person wrote."""
+    with os_errors("read", path):
+        return load(read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of such a file; `BadYaml` where it is too large or no text."""
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise BadYaml(0, f"it is larger than {LARGEST:,} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadYaml(line, "it is not UTF-8") from error
 
 
 def _is_unicode(text: str) -> bool:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import MergeStrategy
 
-_LARGEST = 1 << 20  # bytes
-
 
 @dataclass(frozen=True, slots=True)
 class Translation:
@@ -145,14 +143,10 @@ def _mapping(value: object) -> dict[str, Any]:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        raw = path.read_bytes()
+        return _mapping(yaml_text.load(yaml_text.read_text(path)))
     except OSError as error:
         raise _wrong(path, error.strerror or str(error), "check the path for a typo") from error
-    if len(raw) > _LARGEST:
-        raise _wrong(path, f"more than {_LARGEST:,} bytes is no recipe")
-    try:
-        return _mapping(yaml_text.load(raw.decode()))
-    except (yaml_text.BadYaml, UnicodeDecodeError) as error:
+    except yaml_text.BadYaml as error:
         raise _wrong(path, str(error)) from error
 
 

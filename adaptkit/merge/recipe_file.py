@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-LARGEST = 1 << 20  # bytes
 _DEEPEST = 8
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "strategy": (str,),
@@ -137,7 +136,7 @@ class _Reader:
 
     def wrong(self, line: int, why: str, fix: str = "") -> BadRecipe:
         return BadRecipe(
-            f"{self.path}, line {line}",
+            f"{self.path}, line {line}" if line else f"cannot read {self.path}",
             why=why,
             fix=fix or "docs/merging.md shows an example",
         )
@@ -147,21 +146,15 @@ class _Reader:
         import yaml
 
         try:
-            raw = self.path.read_bytes()
-            if len(raw) > LARGEST:
-                raise BadRecipe(
-                    f"{self.path} has {len(raw):,} bytes", why=f"more than {LARGEST:,} is no recipe"
-                )
-            yaml_text.check(raw.decode(), _DEEPEST)
-            node = yaml.compose(raw.decode(), Loader=yaml.SafeLoader)
+            text = yaml_text.read_text(self.path)
+            yaml_text.check(text, _DEEPEST)
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
         except OSError as error:
             raise BadRecipe(
                 f"cannot read {self.path}",
                 why=error.strerror or str(error),
                 fix="check the path for a typo",
             ) from error
-        except UnicodeDecodeError as error:
-            raise BadRecipe(f"{self.path} is not UTF-8", why=str(error)) from error
         except yaml_text.BadYaml as error:
             raise self.wrong(error.line, error.why) from error
         if not isinstance(node, yaml.MappingNode):

@@ -231,19 +231,12 @@ def coerce(name: str, value: Any, label: str) -> Any:
 def read_file(path: Path) -> dict[str, Any]:
     """The fields that a train.yaml gives; relative paths in it are relative to it."""
     from adaptkit.io import yaml_text
-    from adaptkit.io.files import os_errors
 
-    with os_errors("read", path):
-        data = path.read_bytes()
     try:
-        values = yaml_text.load(data.decode())
-    except UnicodeDecodeError as error:
-        raise TrainingError(
-            f"cannot read {path}", why="it is not UTF-8", fix="save it as UTF-8"
-        ) from error
+        values = yaml_text.read(path)
     except yaml_text.BadYaml as error:
         raise TrainingError(
-            f"cannot read {path}, line {error.line}", why=error.why, fix="check its indentation"
+            f"cannot read {path}{error.at}", why=error.why, fix="check its indentation"
         ) from error
     if not isinstance(values, dict):
         raise TrainingError(f"cannot read {path}", why="it holds no keys", fix="write rank: 8")

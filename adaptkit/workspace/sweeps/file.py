@@ -30,7 +30,6 @@ from msgspec import Struct, field
 
 from adaptkit.errors import BadSweep, NotFound
 from adaptkit.io import yaml_text
-from adaptkit.io.files import os_errors
 from adaptkit.refs import check_name
 from adaptkit.types.convert import convert
 
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LARGEST = 1 << 20
 MOST_STEPS = 256
 
 
@@ -153,13 +151,9 @@ class SweepFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 def read(path: Path) -> SweepFile:
     """The sweep in a file, checked; `BadSweep` says what is wrong with it, and where."""
-    with os_errors("read", path), path.open("rb") as file:
-        raw = file.read(LARGEST + 1)
     try:
-        if len(raw) > LARGEST:
-            raise BadSweep(f"{path} is too large", why=f"a sweep has at most {LARGEST:,} bytes")
-        found = convert(yaml_text.load(raw.decode()), SweepFile)
-    except (UnicodeDecodeError, yaml_text.BadYaml, msgspec.ValidationError) as error:
+        found = convert(yaml_text.read(path), SweepFile)
+    except (yaml_text.BadYaml, msgspec.ValidationError) as error:
         raise BadSweep(f"cannot read {path}", why=str(error), fix=FIX) from error
     for why in _mistakes(found):
         raise BadSweep(f"cannot read {path}", why=why, fix=FIX)

@@ -6,6 +6,7 @@ import datetime as dt
 
 import pytest
 
+from adaptkit.errors import StoreError
 from adaptkit.io import yaml_text
 from adaptkit.io.yaml_text import BadYaml
 
@@ -37,3 +38,15 @@ def test_a_mistake_has_its_line(text, line, why):
     with pytest.raises(BadYaml, match=why) as caught:
         yaml_text.load(text)
     assert caught.value.line == line
+
+
+def test_a_file_that_is_too_large_or_no_text_is_named_and_read_no_further(tmp_path):
+    file = tmp_path / "train.yaml"
+    file.write_bytes(b"# \n" * (1 << 20))
+    with pytest.raises(BadYaml, match=r"^it is larger than 1,048,576 bytes$"):
+        yaml_text.read(file)
+    file.write_bytes(b"rank: 8\nname: \xff")
+    with pytest.raises(BadYaml, match=r"^line 2: it is not UTF-8$"):
+        yaml_text.read(file)
+    with pytest.raises(StoreError, match=r"cannot read .*missing.yaml"):
+        yaml_text.read(tmp_path / "missing.yaml")
