@@ -57,10 +57,10 @@ def carry_along(
         folder = work / part
         changed = planned.config.get(COMPONENTS, {}).get(part) if part else planned.config
         _write_config(own, changed or {}, folder, dtype, sync=sync)
-        plan = {
-            name: tensor for name, tensor in planned.tensors.items() if name.startswith(f"{part}.")
-        }
-        _write_index(own, plan if part else planned.tensors, part, folder, sync=sync)
+        plan = planned.tensors
+        if part:
+            plan = {name: plan[name] for name in plan if name.startswith(f"{part}.")}
+        _write_index(own, plan, part, folder, sync=sync)
     if sync:
         for folder in (work, *(path for path in work.rglob("*") if path.is_dir())):
             fsync_directory(folder)

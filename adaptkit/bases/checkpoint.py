@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.bases.known import is_hub_id, snapshot_of
 from adaptkit.bases.pipeline import (
     COMPONENTS,
-    PIPELINE,
     component_configs,
     components_of,
     configuration,
@@ -23,6 +22,7 @@ from adaptkit.bases.pipeline import (
     split,
 )
 from adaptkit.errors import BadBase, BadWeights, StoreError
+from adaptkit.extend.artifact_files import BASE_WEIGHTS, PIPELINE
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors.reader import LARGEST_HEADER, LFS_POINTER, read_header
 from adaptkit.types import Quantisation, TensorInfo
@@ -32,14 +32,7 @@ if TYPE_CHECKING:
 
     from adaptkit.io.safetensors.reader import Entry
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-PICKLE_INDEX, PICKLE = "pytorch_model.bin.index.json", "pytorch_model.bin"
-_DIFFUSION = "diffusion_pytorch_model.safetensors"
-_SETS = (
-    (INDEX, SINGLE),
-    (f"{_DIFFUSION}.index.json", _DIFFUSION),
-    (PICKLE_INDEX, PICKLE),
-)
+(_INDEX, _SINGLE), _, (_, _PICKLE) = BASE_WEIGHTS
 _VARIANT = re.compile(r"(?:diffusion_pytorch_)?model\.(?!\d)\w+\.safetensors")  # such as fp16
 _AGAIN = "download the model again, or give another folder"
 _LARGEST_JSON = 100_000_000  # bytes; the index of a model with 100,000 tensors has about 10 MB
@@ -116,7 +109,7 @@ def _read_pipeline(directory: Path) -> Layout:
 
 def index_of(layout: Layout) -> Path | None:
     """The index that names the files of the tensors; None where one file holds them all."""
-    names = (index for index, single in _SETS if single.endswith(".safetensors"))
+    names = (index for index, single in BASE_WEIGHTS if single.endswith(".safetensors"))
     return next((p for n in names if (p := layout.directory / n).is_file()), None)
 
 
@@ -140,7 +133,7 @@ def _find(directory: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
         raise BadBase(
             f"{directory} is a file", why="a base model is a folder", fix=f"give {directory.parent}"
         )
-    for index, single in _SETS:
+    for index, single in BASE_WEIGHTS:
         if (directory / index).is_file():
             weight_map = _read_index(directory / index)
             return tuple(directory / name for name in sorted(set(weight_map.values()))), weight_map
@@ -165,7 +158,7 @@ def _find(directory: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
         )
     raise BadBase(
         f"{directory} holds no base model",
-        why=f"neither {INDEX}, {SINGLE} nor {PICKLE} is there",
+        why=f"neither {_INDEX}, {_SINGLE} nor {_PICKLE} is there",
         fix=_AGAIN,
     )
 
@@ -187,7 +180,7 @@ def module_folders(directory: Path) -> tuple[str, ...]:
 
 def _module_with_weights(directory: Path) -> str:
     """The module of a sentence-transformers model that has a transformer's configuration and weights."""
-    singles = {single for _, single in _SETS} | {index for index, _ in _SETS}
+    singles = {single for _, single in BASE_WEIGHTS} | {index for index, _ in BASE_WEIGHTS}
     return next(
         (
             part

@@ -11,12 +11,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadBase
+from adaptkit.extend.artifact_files import PIPELINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-PIPELINE = "model_index.json"
 COMPONENTS = "_components"
 """The key of a pipeline's configuration that holds the configurations of its components by name."""
 # the `_lora_loadable_modules` of diffusers 0.42, with those of its pipelines in two stages

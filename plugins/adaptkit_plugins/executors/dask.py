@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import ExecutorError, requires_extra
-from adaptkit.extend.cluster_address import WAIT, ClusterAddress, this_machine
 from adaptkit.extend.executor import Call, Capabilities, Executor, Outcome
+from adaptkit.extend.executor.cluster_address import WAIT, ClusterAddress, this_machine
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:

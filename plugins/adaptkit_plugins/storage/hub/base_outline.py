@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import StorageError
+from adaptkit.extend.artifact_files import BASE_WEIGHTS, PIPELINE
 from adaptkit.io.safe_paths import check_relative
 
 if TYPE_CHECKING:
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
     from adaptkit_plugins.storage.hub.client import Client
     from adaptkit_plugins.storage.hub.history import History
 
-_PIPELINE = "model_index.json"
-_DIFFUSION = "diffusion_pytorch_model.safetensors"
-_SETS = (
-    ("model.safetensors.index.json", "model.safetensors"),
-    (f"{_DIFFUSION}.index.json", _DIFFUSION),
-    ("pytorch_model.bin.index.json", "pytorch_model.bin"),
-)
 _LARGEST_JSON = 64 << 20  # bytes
 _LARGEST_CARD = 1 << 20  # bytes
 _LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself allows
@@ -45,7 +39,7 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
             (into / folder / "config.json").write_bytes(
                 client.read(commit, f"{folder}config.json", _LARGEST_JSON)
             )
-        for index, single in _SETS:
+        for index, single in BASE_WEIGHTS:
             if f"{folder}{index}" in tree:
                 data = client.read(commit, f"{folder}{index}", _LARGEST_JSON)
                 (into / folder / index).write_bytes(data)
@@ -57,7 +51,7 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
     if not weights:
         raise StorageError(
             f"{client.url} is not a base model",
-            why=f"it holds neither {_SETS[0][0]} nor {_SETS[0][1]}",
+            why=f"it holds neither {BASE_WEIGHTS[0][0]} nor {BASE_WEIGHTS[0][1]}",
             fix="give the repository of the model itself",
         )
     stated: dict[str, str] = {}
@@ -80,15 +74,15 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
 
 def _folders(client: Client, tree: Mapping[str, Any], commit: str, into: Path) -> list[str]:
     """The folder of the model; of a pipeline those of its components, as its model_index.json names them."""
-    if _PIPELINE not in tree:
+    if PIPELINE not in tree:
         return [""]
-    data = client.read(commit, _PIPELINE, _LARGEST_JSON)
-    (into / _PIPELINE).write_bytes(data)
+    data = client.read(commit, PIPELINE, _LARGEST_JSON)
+    (into / PIPELINE).write_bytes(data)
     try:
         named = [name for name, value in json.loads(data).items() if isinstance(value, list)]
     except (ValueError, AttributeError, RecursionError) as error:
         raise StorageError(
-            f"{_PIPELINE} of {client.url} cannot be read",
+            f"{PIPELINE} of {client.url} cannot be read",
             why=str(error),
             fix="do not trust this model",
         ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit.extend.training import TrainJob
-from adaptkit.extend.training_process import MARK, RESULT, run_worker
+from adaptkit.extend.training.process import MARK, RESULT, run_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from adaptkit.errors import TrainingError
 from adaptkit.extend import Trainer
-from adaptkit.extend.training_process import run_worker
+from adaptkit.extend.training.process import run_worker
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
