@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from adaptkit.io.safetensors.reader import Entry
 
-(_INDEX, _SINGLE), _, (_, _PICKLE) = BASE_WEIGHTS
+_INDEX, _SINGLE = BASE_WEIGHTS[0]
+_PICKLE = BASE_WEIGHTS[-1][1]
 _VARIANT = re.compile(r"(?:diffusion_pytorch_)?model\.(?!\d)\w+\.safetensors")  # such as fp16
 _AGAIN = "download the model again, or give another folder"
 _LARGEST_JSON = 100_000_000  # bytes; the index of a model with 100,000 tensors has about 10 MB
