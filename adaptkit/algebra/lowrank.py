@@ -142,6 +142,12 @@ def dense_svd(delta: Dense) -> Svd:
     return Svd(*_fix_signs(u, S, vt), delta.bias)
 
 
+def factors_of(W: Array) -> LowRank:
+    """Balanced factors of a matrix, with as many columns as its numerical rank, at least one."""
+    found = dense_svd(Dense(W))
+    return found.truncated(max(1, found.numerical_rank()))[0]
+
+
 def balance(delta: LowRank) -> LowRank:
     """The same update with factors that depend on D alone: B = U√S, A = √S·Vᵀ."""
     return svd(delta).truncated(min(delta.rank, *(delta.B.shape[0], delta.A.shape[1])))[0]

@@ -56,12 +56,9 @@ class Lego(MergeStrategy[Units]):
         params: Units,
         rngs: Sequence[Generator],
     ) -> Array:
-        from adaptkit.algebra.lowrank import dense_svd, matrix
-        from adaptkit.extend import Dense
+        from adaptkit.algebra.lowrank import factors_of, matrix
 
-        found = [dense_svd(Dense(tensor)) for tensor in tensors]
-        deltas = [one.truncated(max(1, one.numerical_rank()))[0] for one in found]
-        return matrix(self.merge_factors(deltas, weights, params, rngs))
+        return matrix(self.merge_factors(list(map(factors_of, tensors)), weights, params, rngs))
 
     def merge_factors(
         self,

@@ -111,3 +111,11 @@ def test_a_dense_update_is_factored_and_biases_add_up():
     one = LowRank(np.ones((3, 1)), np.ones((1, 4)), 2.0, np.array([1.0, 2, 3]))
     assert np.allclose(lowrank.sum_biases([one, Dense(W, np.ones(3))], [0.5, 3.0]), [4, 5, 6])
     assert lowrank.sum_biases([draw(1, 3, 4, 1)], [1.0]) is None
+
+
+def test_a_matrix_is_factored_at_its_rank_and_zeros_at_rank_one():
+    W = full(draw(4, 7, 5, 2))
+    found = lowrank.factors_of(W)
+    assert found.rank == 2
+    assert np.allclose(full(found), W, atol=1e-12)
+    assert lowrank.factors_of(np.zeros((3, 4))).rank == 1
