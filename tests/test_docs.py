@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from adaptkit import Workspace
@@ -89,13 +90,55 @@ def test_the_project_of_the_sharing_page_is_locked_and_synced(project):
     assert "everything is up to date" in done.stderr
 
 
-def test_every_command_of_the_sharing_page_exists():
+def texts_with_commands():
+    """The pages, and the modules whose messages and help name commands."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    modules = (
+        path
+        for folder in ("adaptkit", "plugins", "registry_db", "examples")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    )
+    return [*pages, *modules]
+
+
+def what_is_wrong(context, words):
+    """Why these words after `adaptkit` are no command; None where they are one, or prose."""
+    command = context.command
+    known = {"--home", "--help"}
+    while isinstance(command, click.Group) and words and (word := words[0]).isidentifier():
+        found = command.get_command(context, word)
+        if found is None:
+            break
+        command, context, words = found, click.Context(found, context, word), words[1:]
+    if isinstance(command, click.Group):
+        return None
+    for parameter in command.params:
+        known |= {*parameter.opts, *parameter.secondary_opts}
+    unknown = (word.partition("=")[0] for word in words if re.match("--[a-z]", word))
+    return next((f"{command.name} {word}" for word in unknown if word not in known), None)
+
+
+def test_every_option_that_pages_and_messages_name_is_one_of_its_command():
+    from adaptkit.cli.app import app
+
+    context, wrong, seen = app.make_context("adaptkit", ["plugins"]), [], 0
+    for path in texts_with_commands():
+        text = path.read_text().replace("\\\n", " ")
+        for written in re.findall(r"\badaptkit ([a-z-]+(?: [^\n`;|&#\"',:()]+)?)", text):
+            seen += " --" in written
+            if found := what_is_wrong(context, written.rstrip(".").split()):
+                wrong.append(f"{path.relative_to(ROOT)}: {found}")
+    assert not wrong
+    assert seen > 250
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_every_command_of_a_page_exists(page):
     from adaptkit.cli.app import app
 
     known = set(app.list_commands(app.make_context("adaptkit", ["plugins"])))
-    named = set(
-        re.findall(r"^adaptkit ([a-z]+)", "\n".join(blocks("docs/sharing.md", "sh")), re.MULTILINE)
-    )
+    shown = "\n".join(blocks(f"docs/{page}", "(?:sh|console|bash)"))
+    named = set(re.findall(r"^(?:\$ )?adaptkit ([a-z][a-z-]+)", shown, re.MULTILINE))
     assert named <= known
 
 

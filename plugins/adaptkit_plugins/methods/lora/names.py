@@ -230,6 +230,6 @@ def part_of(view: AdapterView, name: str) -> tuple[str, str]:
         raise Unmergeable(
             f"cannot write {view.label} for a diffusion pipeline",
             why=f"'{name}' belongs to none of its parts",
-            fix="adaptkit export REF --out DIR writes the PEFT directory",
+            fix="adaptkit export REF DIR writes the PEFT directory",
         )
     return part, name

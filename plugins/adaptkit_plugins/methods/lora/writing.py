@@ -41,7 +41,7 @@ def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Trans
         raise Unmergeable(
             f"{dialect} is only read",
             why="Unsloth reads what PEFT writes",
-            fix="adaptkit export REF --out DIR",
+            fix="adaptkit export REF DIR",
         )
     if dialect == "diffusers":
         check_names(view, modules)
