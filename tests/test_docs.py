@@ -142,6 +142,17 @@ def test_every_command_of_a_page_exists(page):
     assert named <= known
 
 
+def test_every_environment_variable_is_on_the_page_of_the_configuration():
+    read = {
+        name
+        for path in texts_with_commands()
+        if path.suffix == ".py" and "examples" not in path.parts
+        for name in re.findall(r"(?<!_)ADAPTKIT_[A-Z_]+", path.read_text())
+    }
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    assert read == set(re.findall(r"\| `(ADAPTKIT_[A-Z_]+)`", page))
+
+
 def _more_versions():
     """Shell that adds naval@2 and naval@3."""
     add = 'sed -i \'s/"lora_alpha": [0-9]*/"lora_alpha": {}/\' fleet/naval/adapter_config.json; adaptkit add fleet/naval --base fleet/ship --name naval'
