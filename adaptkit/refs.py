@@ -188,6 +188,7 @@ def parse(text: str) -> Ref:
             why="it needs 8 to 64 lower-case hex digits",
             fix=GRAMMAR,
         )
+    _check_single(text)
     head, at, tail = text.partition("@")
     selector = parse_selector(tail, text) if at else None
     if ":" in head:
@@ -221,6 +222,8 @@ def split_weight(text: str) -> tuple[str, float]:
     head, equals, tail = text.rpartition("=")
     if not equals:
         return text, 1.0
+    if not is_path(text) and "://" not in text:
+        _check_single(text)
     try:
         weight = float(tail)
     except ValueError:
@@ -232,6 +235,15 @@ def split_weight(text: str) -> tuple[str, float]:
             fix=f"for example {head}=0.7",
         )
     return head, weight
+
+
+def _check_single(text: str) -> None:
+    if "," in text:
+        raise BadReference(
+            f"'{text}' is more than one reference",
+            why="a comma separates nothing here",
+            fix=f"put blanks between them: {' '.join(filter(None, re.split('[, ]+', text)))}",
+        )
 
 
 def check_name(name: str) -> str:

@@ -13,7 +13,15 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from adaptkit.errors import BadAdapter, BadConfig, BadWeights, requires_extra
-from adaptkit.extend.artifact_files import CONFIG, MANIFEST, PICKLE, README, WEIGHTS, belongs
+from adaptkit.extend.artifact_files import (
+    BASE_WEIGHTS,
+    CONFIG,
+    MANIFEST,
+    PICKLE,
+    README,
+    WEIGHTS,
+    belongs,
+)
 from adaptkit.io.closing import Closing
 from adaptkit.io.safetensors.reader import TensorFile
 from adaptkit.types import TensorInfo
@@ -162,15 +170,32 @@ class Adapter(Closing):
         self._tensors.close()
 
 
+def _not_an_adapter(folder: Path, label: str) -> BadConfig:
+    what = f"{label} has no {CONFIG}"
+    if any((folder / name).is_file() for names in BASE_WEIGHTS for name in names):
+        return BadConfig(
+            what,
+            why="it holds a base model, not an adapter",
+            fix=f"adaptkit base add {label} --name NAME; an adapter of it: adaptkit add DIR --base {label}",
+        )
+    if (inner := next(folder.glob(f"*/{CONFIG}"), None)) is not None:
+        return BadConfig(
+            what,
+            why=f"its folder {inner.parent.name} has one",
+            fix=f"give that, or all of them: adaptkit add {label} --recursive --name-from '{{dir}}'",
+        )
+    return BadConfig(
+        what,
+        why="it is not a saved adapter",
+        fix="save it with model.save_pretrained(DIR), or give the folder that holds the file",
+    )
+
+
 def read_config(folder: Path, label: str) -> dict[str, Any]:
     """The parsed adapter_config.json; strict JSON, an object, of a sane size."""
     path = folder / CONFIG
     if not path.is_file():
-        raise BadConfig(
-            f"{label} has no {CONFIG}",
-            why="so it is not a saved adapter",
-            fix="save it with model.save_pretrained(DIR), or give the folder that holds the file",
-        )
+        raise _not_an_adapter(folder, label)
     if (size := path.stat().st_size) > LARGEST_CONFIG:
         raise BadConfig(
             f"{label}: {CONFIG} has {size:,} bytes",

@@ -154,3 +154,16 @@ def test_a_weight_that_is_no_finite_number_is_refused(weight):
 def test_an_alias_must_not_read_as_a_version_or_a_reserved_word(alias):
     with pytest.raises(BadReference, match="cannot be an alias"):
         refs.check_alias(alias)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("naval=0.8,medic=0.2", "naval=0.8 medic=0.2"),
+        ("naval, medic@2", "naval medic@2"),
+        ("naval,medic,", "naval medic"),
+    ],
+)
+def test_references_that_a_comma_joins_are_shown_apart(text, parts):
+    with pytest.raises(BadReference, match=f"put blanks between them: {parts}$"):
+        refs.weighted([text])

@@ -11,6 +11,7 @@ from adaptkit.cli.adapters.bulk import added_line, base_shown, report_added, rep
 from adaptkit.cli.executors import on_option
 from adaptkit.cli.output import times
 from adaptkit.cli.servers import SERVERS
+from adaptkit.cli.shell.questions import confirm
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def rm(session: Session, refs: tuple[str, ...], whole: bool, yes: bool) -> None:
     found = session.workspace.to_remove(refs, whole=whole)
     if not yes:
         shown = ", ".join(f"{version.ref} ({version.digest[7:19]})" for version in found)
-        click.confirm(f"move {shown} to the trash?", abort=True, err=True)
+        confirm(f"move {shown} to the trash?")
     if len(found) == 1:
         removed = session.workspace.remove(found[0].ref)
         session.out.done(

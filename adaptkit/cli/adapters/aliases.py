@@ -45,7 +45,9 @@ def alias(
         raise click.UsageError(f"the version is given twice: @{selected} and {version}")
     version = selected if version is None else version
     if drop == (version is not None):
-        raise click.UsageError("give the VERSION to point at, or --drop")
+        raise click.UsageError(
+            f"give the VERSION to point at, such as adaptkit alias {name} {alias_} 2, or --drop"
+        )
     swap = -1 if expect is None else expect or None
     _tell(session, name, session.workspace.alias(name, alias_, version, expect=swap, confirmed=yes))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.executors import on_option
+from adaptkit.cli.shell.questions import confirm
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ def gc(session: Session, grace: str, trash: str, dry_run: bool, yes: bool) -> No
 
     ages = {"grace": parse_age(grace, "--grace"), "trash": parse_age(trash, "--trash")}
     if not ages["trash"] and not yes and not dry_run:
-        click.confirm(
-            "delete everything in the trash for good, versions too?", abort=True, err=True
-        )
+        confirm("delete everything in the trash for good, versions too?")
     done = session.workspace.gc(**ages, dry_run=dry_run)
     session.out.data(asdict(done), lambda: _swept(done))
 

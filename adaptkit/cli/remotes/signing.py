@@ -7,6 +7,7 @@ import os
 import click
 
 from adaptkit.cli.adapters.adapters import REF
+from adaptkit.cli.shell import questions
 from adaptkit.cli.shell.session import Session, json_option, pass_session
 
 
@@ -29,7 +30,7 @@ def sign(session: Session, ref: str, key: str) -> None:
 
     password = os.environ.get("ADAPTKIT_KEY_PASSWORD", "")
     if not password and is_encrypted(key):
-        password = click.prompt(f"password of {key}", hide_input=True, err=True)
+        password = questions.password(key, variable="ADAPTKIT_KEY_PASSWORD")
     signed = session.workspace.sign(ref, key, password=password)
     done = "signed" if signed.created else "signed already"
     session.out.data(signed.to_json(), f"{signed.ref}  {done} by {signed.fingerprint[:19]}…")

@@ -110,8 +110,24 @@ def test_a_missing_path_a_file_and_an_empty_folder_are_refused_with_their_reason
     ):
         Adapter.open(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadConfig, match="has no adapter_config.json"):
+    with pytest.raises(BadConfig, match=r"has no adapter_config.json: it is not a saved adapter"):
         Adapter.open(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "pytorch_model.bin.index.json", "model.safetensors.index.json"]
+)
+def test_the_folder_of_a_base_is_told_from_an_adapter(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(BadConfig, match="it holds a base model, not an adapter") as caught:
+        Adapter.open(tmp_path)
+    assert caught.value.fix.startswith(f"adaptkit base add {tmp_path} --name NAME")
+
+
+def test_a_folder_of_adapters_names_one_and_how_to_add_all(naval):
+    with pytest.raises(BadConfig, match="its folder naval has one") as caught:
+        Adapter.open(naval.parent)
+    assert f"adaptkit add {naval.parent} --recursive --name-from '{{dir}}'" in caught.value.fix
 
 
 # ---------------------------------------------------------------- weights

@@ -294,17 +294,22 @@ def test_a_group_lists_its_commands_in_whole_sentences(filled):
     assert "bytes stay in the store and in places." in shown
 
 
-def test_rm_asks_first_and_no_is_no(filled):
+@pytest.mark.parametrize(
+    ("answer", "why"), [("n\n", "the answer was no"), ("", "--yes goes on without asking")]
+)
+def test_rm_asks_first_and_does_nothing_without_a_yes(filled, answer, why):
     done = subprocess.run(
         [ADAPTKIT, "rm", "medic"],
         cwd=filled.folder,
-        input="n\n",
+        input=answer,
         capture_output=True,
         text=True,
         env=os.environ | {"ADAPTKIT_HOME": str(filled.home)},
         check=False,
     )
-    assert done.returncode == 130
+    assert done.returncode == 1
+    assert "nothing was changed" in done.stderr
+    assert why in done.stderr
     assert [v["name"] for v in filled.json("list")] == ["medic", "naval"]
 
 

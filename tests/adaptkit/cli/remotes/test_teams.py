@@ -49,7 +49,7 @@ def test_names_move_and_lead_on(home):
     run(home, "alias", "naval", "canary", "2")
     run(home, "alias", "naval", "canary", "--drop")
     assert (
-        "give the VERSION to point at, or --drop"
+        "give the VERSION to point at, such as adaptkit alias naval canary 2, or --drop"
         in run(home, "alias", "naval", "canary", code=2).stderr
     )
     assert as_json(home, "rename", "naval", "marine") == {"old": "naval", "new": "marine"}
