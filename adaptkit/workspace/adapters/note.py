@@ -36,21 +36,15 @@ def note(
     `without_metrics` are taken away; `NotFound` lists those that are there.
     """
     version = find_version(context, ref)
-    for key, value in (metrics or {}).items():
-        if not math.isfinite(value):
-            raise BadReference(
-                f"the metric '{key}' is {value}",
-                why="a metric is a finite number",
-                fix=f"for example --metric {key}=0.93",
-            )
-    for text in (*tags, message or "", description or "", *(metrics or {})):
+    numbers = {key: _number(key, value) for key, value in (metrics or {}).items()}
+    for text in (*tags, message or "", description or "", *numbers):
         _check_text(text)
     noted = context.registry.annotate(
         version.name,
         version.number,
         message=message,
         tags=tuple(tags),
-        metrics=metrics or {},
+        metrics=numbers,
         description=description,
         without_tags=tuple(without_tags),
         without_metrics=tuple(without_metrics),
@@ -61,6 +55,21 @@ def note(
 
 
 _UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+
+def _number(metric: str, value: float) -> float:
+    """A metric's value, a number of numpy or torch too."""
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadReference(
+            f"the metric '{metric}' is {value!r}",
+            why="a metric is a finite number",
+            fix=f"for example --metric {metric}=0.93",
+        )
+    return number
 
 
 def _check_text(text: str) -> None:

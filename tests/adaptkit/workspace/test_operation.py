@@ -6,10 +6,17 @@ import ast
 import inspect
 import subprocess
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 import adaptkit.workspace
 from adaptkit.workspace import Workspace
-from adaptkit.workspace.operation import Operation
+from adaptkit.workspace.operation import Operation, taking_one
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def test_every_operation_that_is_named_exists():
@@ -58,3 +65,30 @@ def test_list_and_show_load_neither_numpy_nor_plugins_nor_what_merges(tmp_path):
         [sys.executable, "-c", code, home], check=True, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_one_is_taken_where_several_are_and_everything_else_is_left_alone():
+    def note(context, ref: str, tags: Sequence[str] = (), *, ranks: Sequence[int] = (), **rest):
+        """A docstring."""
+        return context, ref, tags, ranks, rest
+
+    taken = taking_one(note)
+    assert taken(1, "naval", "best") == (1, "naval", ("best",), (), {})
+    assert taken(1, "naval", tags=Path("a"), ranks=8, other="x") == (
+        1,
+        "naval",
+        (Path("a"),),
+        (8,),
+        {"other": "x"},
+    )
+    assert taken(1, "naval", ["a", "b"], ranks=(4, 8))[2:4] == (["a", "b"], (4, 8))
+    assert inspect.signature(taken) == inspect.signature(note)
+    with pytest.raises(TypeError, match="note"):
+        taken(1, "naval", (), 5)
+
+
+def test_one_tag_one_word_and_one_adapter_may_be_given_as_strings(workspace, lora_pair):
+    workspace.add(lora_pair[0], "naval")
+    assert workspace.note("naval", tags="best").tags == ("best",)
+    assert [version.name for version in workspace.list(words="nav")] == ["naval"]
+    assert [version.name for version in workspace.to_remove("naval")] == ["naval"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
@@ -309,7 +310,12 @@ def test_an_invalid_note_is_refused(filled, note):
         filled.note("naval", **note)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", None, [1]])
 def test_a_metric_that_is_no_finite_number_is_refused(filled, value):
     with pytest.raises(BadReference, match="a metric is a finite number"):
         filled.note("naval", metrics={"accuracy": value})
+
+
+def test_a_metric_may_be_a_number_of_numpy(filled):
+    noted = filled.note("naval", metrics={"accuracy": np.float32(0.5), "steps": np.int64(7)})
+    assert noted.metrics == {"accuracy": 0.5, "steps": 7.0}
