@@ -48,6 +48,7 @@ bench: .venv/.test
 	$(PY) benchmarks/safetensors_read.py
 	$(PY) benchmarks/serving.py
 	$(PY) benchmarks/executors.py
+	OMP_NUM_THREADS=1 $(PY) benchmarks/night.py
 	$(PY) benchmarks/experts.py
 
 # A 7B layout: 15 GB of room below TMPDIR, minutes; a registry of a million versions: 3 GB.
