@@ -84,7 +84,8 @@ def plot(
     else:
         from adaptkit.merge.plots import draw
 
-        draw(kind, ws.diff(sources), out)
+        found = ws.diff(sources)
+        draw(kind, found.adapters, found.pairs, out)
     session.out.data(result, [*lines, str(out)])
 
 

@@ -9,24 +9,26 @@ from adaptkit.errors import NotFound, Refused, requires_extra
 from adaptkit.io.files import os_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from adaptkit.merge.compare import Comparison
+    from adaptkit.merge.measures import Pair, Spectrum
+
+KINDS = ("similarity", "spectrum", "conflict")
 
 
-def draw(kind: str, found: Comparison, out: Path) -> None:
+def draw(kind: str, adapters: Sequence[Spectrum], pairs: Sequence[Pair], out: Path) -> None:
     """Write the picture called `kind` (similarity, spectrum or conflict) as a PNG."""
-    content = png(kind, found)
+    content = png(kind, adapters, pairs)
     with os_errors("write", out):
         out.write_bytes(content)
 
 
-def png(kind: str, found: Comparison) -> bytes:
+def png(kind: str, adapters: Sequence[Spectrum], pairs: Sequence[Pair]) -> bytes:
     """The picture called `kind`, as a PNG in memory."""
-    drawers = {"similarity": _similarity, "spectrum": _spectrum, "conflict": _conflict}
-    if kind not in drawers:
-        raise NotFound("plot", kind, drawers)
-    if kind != "spectrum" and not found.pairs:
+    if kind not in KINDS:
+        raise NotFound("plot", kind, KINDS)
+    if kind != "spectrum" and not pairs:
         raise Refused(
             f"cannot draw '{kind}' of one adapter",
             why="it shows pairs",
@@ -35,18 +37,24 @@ def png(kind: str, found: Comparison) -> bytes:
     with requires_extra("plot", f"cannot draw '{kind}'"):
         from matplotlib.figure import Figure
     figure = Figure(figsize=(8, 5), layout="constrained")
-    drawers[kind](figure.subplots(), found)
+    axes = figure.subplots()
+    if kind == "spectrum":
+        _spectrum(axes, adapters)
+    elif kind == "conflict":
+        _conflict(axes, pairs)
+    else:
+        _similarity(axes, adapters, pairs)
     content = BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()
 
 
-def _similarity(axes: Any, found: Comparison) -> None:
+def _similarity(axes: Any, adapters: Sequence[Spectrum], pairs: Sequence[Pair]) -> None:
     """Cosines of all pairs as a table of colours."""
-    labels = [adapter.label for adapter in found.adapters]
+    labels = [adapter.label for adapter in adapters]
     place = {label: index for index, label in enumerate(labels)}
     table = [[1.0] * len(labels) for _ in labels]
-    for pair in found.pairs:
+    for pair in pairs:
         table[place[pair.one]][place[pair.other]] = table[place[pair.other]][place[pair.one]] = (
             pair.cosine
         )
@@ -67,9 +75,9 @@ def _similarity(axes: Any, found: Comparison) -> None:
     axes.set_title("How alike the updates are")
 
 
-def _spectrum(axes: Any, found: Comparison) -> None:
+def _spectrum(axes: Any, adapters: Sequence[Spectrum]) -> None:
     """The singular values of every module, the mean drawn through them."""
-    for index, adapter in enumerate(found.adapters):
+    for index, adapter in enumerate(adapters):
         colour = f"C{index}"
         longest = max(map(len, adapter.values.values()))
         for values in adapter.values.values():
@@ -84,10 +92,7 @@ def _spectrum(axes: Any, found: Comparison) -> None:
         )
     axes.set_yscale("log")
     every = [
-        value
-        for adapter in found.adapters
-        for values in adapter.values.values()
-        for value in values
+        value for adapter in adapters for values in adapter.values.values() for value in values
     ]
     shown = [value for value in every if value > 1e-4 * max(every)]
     axes.set_ylim(bottom=min(shown, default=1e-6) / 2)
@@ -97,9 +102,9 @@ def _spectrum(axes: Any, found: Comparison) -> None:
     axes.set_title("Where the updates have their energy")
 
 
-def _conflict(axes: Any, found: Comparison) -> None:
+def _conflict(axes: Any, pairs: Sequence[Pair]) -> None:
     """The share of opposite signs, module by module."""
-    for pair in found.pairs:
+    for pair in pairs:
         keys = list(pair.same_signs)
         axes.plot(
             range(len(keys)),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from adaptkit.extend import Array
-    from adaptkit.serving.api.service import Adapters
+    from adaptkit.serving.adapters import Adapters
     from adaptkit.serving.bank.bank import Bank
 
 TEMPERATURE = 1.0

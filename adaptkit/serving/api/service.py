@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadReference
 from adaptkit.serving.bank.arrow import ArrowMixture
@@ -17,41 +17,13 @@ from adaptkit.serving.text import TextStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from adaptkit.merge.moments import Moments
+    from adaptkit.serving.adapters import Adapters
     from adaptkit.serving.bank.bank import Bank
-    from adaptkit.serving.bank.factors import AdapterFactors
-    from adaptkit.serving.bank.whole import WholeWeights
     from adaptkit.serving.batcher import Finish
     from adaptkit.serving.composition import Reference
     from adaptkit.serving.popularity import Popularity
-    from adaptkit.serving.routing import Profile, Route
+    from adaptkit.serving.routing import Route
     from adaptkit.serving.sampling import Chosen, Sampling
-
-
-class Adapters(Protocol):
-    """Where adapters come from: the registry. Called from several threads."""
-
-    def resolve(self, ref: Reference) -> tuple[str, str]:
-        """The exact version (`naval@3`) and its digest, fit for the served base, as of now."""
-        ...
-
-    def load(
-        self, digest: str, read: Callable[..., AdapterFactors | WholeWeights]
-    ) -> AdapterFactors | WholeWeights:
-        """Open the artifact, fetched if need be, and `read` it."""
-        ...
-
-    def names(self) -> Sequence[str]:
-        """Every name and alias that can be asked for."""
-        ...
-
-    def measured(self, digest: str) -> bool:
-        """Whether the inputs of an artifact were measured on its own data."""
-        ...
-
-    def profile(self, digest: str, read: Callable[[Moments], Profile]) -> Profile | None:
-        """Open what was measured of an artifact and `read` it; None where nothing was."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

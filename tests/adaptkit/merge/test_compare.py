@@ -140,12 +140,14 @@ def test_resizing_is_the_best_approximation_and_converting_changes_nothing(
 
 @pytest.mark.parametrize("kind", ["similarity", "spectrum", "conflict"])
 def test_pictures_are_drawn(kind, filled, tmp_path):
-    draw(kind, filled.diff(["naval", "medic"]), tmp_path / "out.png")
+    found = filled.diff(["naval", "medic"])
+    draw(kind, found.adapters, found.pairs, tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_picture_that_cannot_be_drawn_is_refused(filled, tmp_path):
+    alone = filled.diff(["naval"])
     with pytest.raises(Refused, match="cannot draw 'conflict' of one adapter"):
-        draw("conflict", filled.diff(["naval"]), tmp_path / "out.png")
+        draw("conflict", alone.adapters, alone.pairs, tmp_path / "out.png")
     with pytest.raises(NotFound, match="no plot called 'pie'"):
-        draw("pie", filled.diff(["naval"]), tmp_path / "out.png")
+        draw("pie", alone.adapters, alone.pairs, tmp_path / "out.png")
