@@ -200,7 +200,9 @@ def _parts(engine):
         found = connection.execute(text("SELECT type, name, sql FROM sqlite_master")).all()
     engine.dispose()
     return {
-        (kind, name): sorted(part.strip() for part in re.split(r"[,()\n]", sql or "") if part.strip())
+        (kind, name): sorted(
+            part.strip() for part in re.split(r"[,()\n]", sql or "") if part.strip()
+        )
         for kind, name, sql in found
     }
 
