@@ -43,6 +43,7 @@ def empty_project(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
 @TYPED
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_the_page_work_word_for_word(page, typed, empty_project):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 import venv
+from functools import cache
 from importlib.metadata import distribution as metadata_of
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -81,8 +82,13 @@ def requirements(extra=None):
     return found
 
 
-DISTRIBUTIONS = packages_distributions()
 PLAIN = requirements()
+
+
+@cache
+def distributions():
+    """Which distributions hold a module."""
+    return packages_distributions()
 
 
 def providers(module):
@@ -91,7 +97,7 @@ def providers(module):
         return set()
     if module in COMES_WITH:
         return {COMES_WITH[module]}
-    return {normal(name) for name in DISTRIBUTIONS.get(module, [module])}
+    return {normal(name) for name in distributions().get(module, [module])}
 
 
 def imports(path):

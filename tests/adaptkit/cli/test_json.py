@@ -41,6 +41,7 @@ def shell(tmp_path):
     return made
 
 
+@pytest.mark.long
 def test_every_result_has_its_documented_form(shell):
     mergekit = shell.folder / "merge.yml"
     mergekit.write_text(
@@ -103,6 +104,7 @@ def test_every_result_has_its_documented_form(shell):
     check("strategies", shell.json("strategies", "ties"))
 
 
+@pytest.mark.long
 def test_every_result_of_models_and_projects_has_its_documented_form(shell):
     prompts = {"ship": "Log: hull {}%. Status of the hull?", "sickbay": "Log: pulse {} u. Status?"}
     for name, prompt in prompts.items():

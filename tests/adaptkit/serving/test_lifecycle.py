@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from adaptkit import Workspace
 
+pytestmark = pytest.mark.long
 PROMPT = "hull 90%. status?"
 HELD = {"naval": 1, "medic": 3, "ship@1": 2}
 """How often each is asked for before the server is killed."""

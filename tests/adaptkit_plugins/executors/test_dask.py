@@ -14,7 +14,10 @@ from adaptkit.testing import ExecutorConformance
 from adaptkit_plugins.executors.dask import Dask
 
 pytest.importorskip("distributed", reason="pip install 'adaptkit-peft[dask]'")
-pytestmark = pytest.mark.filterwarnings("ignore")  # tornado's and distributed's own
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # tornado's and distributed's own
+    pytest.mark.long,
+]
 
 
 @pytest.fixture(scope="module")
