@@ -101,11 +101,11 @@ def postgres():
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    """Where a new registry may be: a path, and then the same test again with the URL of a database in PostgreSQL."""
+    """Where a registry is empty: a path, and then the same test again with the URL of a database in PostgreSQL."""
     return (
         tmp_path / "registry.db"
         if request.param == "sqlite"
-        else request.getfixturevalue("postgres").database()
+        else request.getfixturevalue("postgres").registry()
     )
 
 

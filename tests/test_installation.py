@@ -69,6 +69,7 @@ def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@cache
 def requirements(extra=None):
     """The distributions of an extra (None: of a plain install), with those of the extras it names."""
     lines = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
@@ -100,6 +101,7 @@ def providers(module):
     return {normal(name) for name in distributions().get(module, [module])}
 
 
+@cache
 def imports(path):
     """(module, line, enclosing functions, extras asked for around it), type checking left out."""
 
@@ -126,7 +128,7 @@ def imports(path):
         for child in ast.iter_child_nodes(node):
             yield from visit(child, functions, extras)
 
-    yield from visit(ast.parse((ROOT / path).read_text()), (), ())
+    return list(visit(ast.parse((ROOT / path).read_text()), (), ()))
 
 
 def asked_for(path):
@@ -139,8 +141,12 @@ def asked_for(path):
     }
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_every_optional_library_is_imported_through_requires_extra(path):
+def test_every_optional_library_is_imported_through_requires_extra():
+    assert [line for path in SOURCES for line in wrong_imports(path)] == []
+
+
+def wrong_imports(path):
+    """A line for each import of an optional library that no `requires_extra` stands before."""
     own, gate = asked_for(path), REACHED_THROUGH.get(path.as_posix())
     behind = asked_for(gate) if gate else set()
     if path.as_posix() in WITHOUT:
@@ -157,10 +163,10 @@ def test_every_optional_library_is_imported_through_requires_extra(path):
         private = any(name.startswith("_") and not name.endswith("__") for name in functions)
         if private and needed & own:
             continue  # a private function, reached from the public ones of its module
-        assert functions, f"line {line}: {module} is optional and imported with the module"
-        assert any(needed & requirements(extra) for extra in extras), (
-            f"line {line}: {module} is imported outside of requires_extra(…)"
-        )
+        if not functions:
+            yield f"{path}:{line}: {module} is optional and imported with the module"
+        elif not any(needed & requirements(extra) for extra in extras):
+            yield f"{path}:{line}: {module} is imported outside of requires_extra(…)"
 
 
 def test_the_modules_reached_through_another_exist():

@@ -66,10 +66,18 @@ def released(database, revision, postgres=None):
         engine.dispose()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def nothing(request, tmp_path):
+    """Where no registry is yet: a path, and a database in PostgreSQL."""
+    if request.param == "sqlite":
+        return tmp_path / "registry.db"
+    return request.getfixturevalue("postgres").database()
+
+
 @pytest.fixture(params=sorted(_KNOWN - {HEAD}))
-def old(request, database):
-    released(database, request.param, None if isinstance(database, Path) else database)
-    return database
+def old(request, nothing):
+    released(nothing, request.param, None if isinstance(nothing, Path) else nothing)
+    return nothing
 
 
 def _whole(registry):

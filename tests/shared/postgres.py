@@ -22,11 +22,22 @@ class Postgres:
 
     def __init__(self, server: Any, folder: str) -> None:
         self.server, self.folder = server, folder
+        self._template = ""
 
     def database(self, template: str = "template1") -> str:
         name = f"a{uuid4().hex[:12]}"
         self.sql(f'CREATE DATABASE {name} TEMPLATE "{template}"')
         return self.url(name)
+
+    def registry(self) -> str:
+        """The URL of a new database with an empty registry in it; migrations run for the first one only."""
+        from adaptkit_registry import Registry
+
+        if not self._template:
+            made = self.database()
+            Registry.open(made).close()
+            self._template = made.partition("@/")[2].partition("?")[0]
+        return self.database(self._template)
 
     def url(self, name: str, user: str = "postgres") -> str:
         return f"postgresql+psycopg://{user}@/{name}?host={self.folder}"

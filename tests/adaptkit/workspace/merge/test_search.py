@@ -133,7 +133,7 @@ def test_a_killed_search_goes_on_and_ends_like_one_that_was_not(ask, after):
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == -9, done.stderr
