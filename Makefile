@@ -26,6 +26,7 @@ test: .venv/.test
 
 soak: .venv/.test
 	$(PY) -m pytest -m soak
+	$(PY) -m pytest -m "hypothesis and not soak" --hypothesis-profile soak
 
 lint: .venv/.lint
 	.venv/bin/ruff check .

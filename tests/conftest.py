@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -25,15 +27,22 @@ for name in (
     os.environ.pop(name, None)
 os.environ["ADAPTKIT_AUTHOR"] = "ada"
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="adaptkit-test-config-")
+atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 
-# On two busy cores a slow example is not a failure. Other examples are drawn in every run.
-hypothesis.settings.register_profile(
-    "adaptkit",
-    deadline=None,
-    max_examples=50,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
+# On two busy cores a slow example is not a failure. Other examples are drawn in every run; `make soak` draws many.
+for profile, examples in (("adaptkit", 25), ("soak", 500)):
+    hypothesis.settings.register_profile(
+        profile,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("adaptkit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: a worker that took it last would be alone with it, and the others idle."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")
@@ -92,11 +101,11 @@ def postgres():
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
-    """Where a new registry may be: a path, and then the same test again with the URL of a database in PostgreSQL."""
+    """Where a registry is empty: a path, and then the same test again with the URL of a database in PostgreSQL."""
     return (
         tmp_path / "registry.db"
         if request.param == "sqlite"
-        else request.getfixturevalue("postgres").database()
+        else request.getfixturevalue("postgres").registry()
     )
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+from command_line import typed, typed_in_processes
 
 from adaptkit import Workspace
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "docs/quickstart.md"]
+TYPED = pytest.mark.parametrize(
+    "typed", [typed, pytest.param(typed_in_processes, marks=pytest.mark.soak)]
+)
 
 
 def blocks(page, language):
@@ -41,8 +44,10 @@ def empty_project(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.long
+@TYPED
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_the_page_work_word_for_word(page, empty_project):
+def test_the_commands_of_the_page_work_word_for_word(page, typed, empty_project):
     project = empty_project
     script = "\n".join(blocks(page, "console"))
     script = script.replace(
@@ -50,7 +55,7 @@ def test_the_commands_of_the_page_work_word_for_word(page, empty_project):
     )  # the one thing a test machine does not have
     if "naval@3" in script:  # three versions, so that there is something to keep order in
         script = script.replace("adaptkit alias naval prod 3 --expect 2", _more_versions(), 1)
-    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
+    done = typed(script, project)
     assert done.returncode == 0, done.stderr
     with Workspace.open() as ws:
         assert ws.version("bridge").method == "lora"
@@ -64,10 +69,11 @@ def test_the_commands_of_the_page_work_word_for_word(page, empty_project):
             assert names["model"].peft_config
 
 
-def test_the_commands_of_the_configuration_page_work_word_for_word(project):
+@TYPED
+def test_the_commands_of_the_configuration_page_work_word_for_word(typed, project):
     Workspace.init(project, notify=lambda _: None).close()
     script = "\n".join(blocks("docs/configuration.md", "console"))
-    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
+    done = typed(script, project)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("prod\nrelease\n")
     with Workspace.open() as ws:
@@ -76,7 +82,8 @@ def test_the_commands_of_the_configuration_page_work_word_for_word(project):
         assert ws.config.reviews.enable == ()
 
 
-def test_the_project_of_the_sharing_page_is_locked_and_synced(project):
+@TYPED
+def test_the_project_of_the_sharing_page_is_locked_and_synced(typed, project):
     with Workspace.init(project, notify=lambda _: None) as ws:
         for name in ("naval", "medic", "bridge", "polite"):
             ws.add("out/medic" if name == "medic" else "out/naval", name, alias="prod")
@@ -84,7 +91,7 @@ def test_the_project_of_the_sharing_page_is_locked_and_synced(project):
     (toml,) = blocks("docs/sharing.md", "toml")
     (project / "adaptkit.toml").write_text(toml.replace("/mnt/team", f"{project}/mnt/team"))
     script = "\n".join(blocks("docs/sharing.md", "console"))
-    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False)
+    done = typed(script, project)
     assert done.returncode == 0, done.stderr
     assert (project / "adaptkit.lock").is_file()
     assert "everything is up to date" in done.stderr

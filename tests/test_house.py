@@ -7,8 +7,6 @@ import re
 import tomllib
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 CONTRACTS = {
     contract["id"]: contract
@@ -63,12 +61,16 @@ def test_every_package_has_a_folder_of_tests():
     assert packages <= folders
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_imports_a_private_name_of_another(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adaptkit"):
-            private = [alias.name for alias in node.names if re.match(r"_[a-z]", alias.name)]
-            assert not private, f"line {node.lineno} imports {private} from {node.module}"
+def test_no_module_imports_a_private_name_of_another():
+    private = [
+        f"{path.relative_to(ROOT)}:{node.lineno} imports {alias.name} from {node.module}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adaptkit")
+        for alias in node.names
+        if re.match(r"_[a-z]", alias.name)
+    ]
+    assert private == []
 
 
 def test_the_formatter_is_never_switched_off():

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 import venv
+from functools import cache
 from importlib.metadata import distribution as metadata_of
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -68,6 +69,7 @@ def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@cache
 def requirements(extra=None):
     """The distributions of an extra (None: of a plain install), with those of the extras it names."""
     lines = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
@@ -81,8 +83,13 @@ def requirements(extra=None):
     return found
 
 
-DISTRIBUTIONS = packages_distributions()
 PLAIN = requirements()
+
+
+@cache
+def distributions():
+    """Which distributions hold a module."""
+    return packages_distributions()
 
 
 def providers(module):
@@ -91,9 +98,10 @@ def providers(module):
         return set()
     if module in COMES_WITH:
         return {COMES_WITH[module]}
-    return {normal(name) for name in DISTRIBUTIONS.get(module, [module])}
+    return {normal(name) for name in distributions().get(module, [module])}
 
 
+@cache
 def imports(path):
     """(module, line, enclosing functions, extras asked for around it), type checking left out."""
 
@@ -120,7 +128,7 @@ def imports(path):
         for child in ast.iter_child_nodes(node):
             yield from visit(child, functions, extras)
 
-    yield from visit(ast.parse((ROOT / path).read_text()), (), ())
+    return list(visit(ast.parse((ROOT / path).read_text()), (), ()))
 
 
 def asked_for(path):
@@ -133,8 +141,12 @@ def asked_for(path):
     }
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=str)
-def test_every_optional_library_is_imported_through_requires_extra(path):
+def test_every_optional_library_is_imported_through_requires_extra():
+    assert [line for path in SOURCES for line in wrong_imports(path)] == []
+
+
+def wrong_imports(path):
+    """A line for each import of an optional library that no `requires_extra` stands before."""
     own, gate = asked_for(path), REACHED_THROUGH.get(path.as_posix())
     behind = asked_for(gate) if gate else set()
     if path.as_posix() in WITHOUT:
@@ -151,10 +163,10 @@ def test_every_optional_library_is_imported_through_requires_extra(path):
         private = any(name.startswith("_") and not name.endswith("__") for name in functions)
         if private and needed & own:
             continue  # a private function, reached from the public ones of its module
-        assert functions, f"line {line}: {module} is optional and imported with the module"
-        assert any(needed & requirements(extra) for extra in extras), (
-            f"line {line}: {module} is imported outside of requires_extra(…)"
-        )
+        if not functions:
+            yield f"{path}:{line}: {module} is optional and imported with the module"
+        elif not any(needed & requirements(extra) for extra in extras):
+            yield f"{path}:{line}: {module} is imported outside of requires_extra(…)"
 
 
 def test_the_modules_reached_through_another_exist():

@@ -20,8 +20,8 @@ LONG = 60.0
 
 
 @contextmanager
-def dask(folder: Path, workers: int = 2) -> Iterator[str]:
-    """A scheduler and workers of one thread each; the URL for `--on`."""
+def dask(folder: Path, workers: int = 2, *, nanny: bool = True) -> Iterator[str]:
+    """A scheduler and workers of one thread each; the URL for `--on`. A nanny starts a killed worker again."""
     file = folder / "scheduler.json"
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
@@ -35,6 +35,7 @@ def dask(folder: Path, workers: int = 2) -> Iterator[str]:
         wait_until(file.exists)
         worker = [sys.executable, "-m", "distributed.cli.dask_worker"]
         plain = ["--nthreads", "1", "--no-dashboard", "--death-timeout", "60"]
+        plain += [] if nanny else ["--no-nanny"]
         for number in range(workers):
             place = folder / f"worker-{number}"
             place.mkdir()

@@ -59,6 +59,56 @@ def run_process(
     )
 
 
+def typed(script: str, cwd: Path, **environment: str) -> CompletedProcess[str]:
+    """The lines of a page: bash reads each word for word, and what it calls as `adaptkit` runs in this process.
+
+    Stops at the first line that fails, as `bash -e` does.
+    """
+    whole = CompletedProcess[str](script, 0, "", "")
+    for line in script.splitlines():
+        done, calls = _read_by_bash(line, cwd, environment)
+        for one in (done, *(run(words, cwd, **environment) for words in calls)):
+            whole.stdout += one.stdout
+            whole.stderr += one.stderr
+            if one.returncode:
+                whole.returncode = one.returncode
+                return whole
+    return whole
+
+
+def typed_in_processes(script: str, cwd: Path, **environment: str) -> CompletedProcess[str]:
+    """The same with a process for each command, as people type them."""
+    return subprocess.run(
+        ["bash", "-euc", script],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def _read_by_bash(
+    line: str, cwd: Path, environment: dict[str, str]
+) -> tuple[CompletedProcess[str], list[list[str]]]:
+    """Run a line in which `adaptkit` only writes down its words; what else stands there is really run."""
+    read, write = os.pipe()
+    with os.fdopen(read, encoding="utf-8") as words:
+        note = f'adaptkit() {{ printf \'%s\\0\' "$#" "$@" >&{write}; }}'
+        done = subprocess.run(
+            ["bash", "-euc", f"{note}\n{line}"],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | environment,
+            pass_fds=[write],
+        )
+        os.close(write)
+        noted = iter(words.read().split("\0")[:-1])
+    return done, [[next(noted) for _ in range(int(count))] for count in noted]
+
+
 def _text(stream: TextIOWrapper) -> str:
     buffer = stream.buffer
     assert isinstance(buffer, BytesIO)

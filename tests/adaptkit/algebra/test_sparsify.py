@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptkit.algebra import sparsify
@@ -22,7 +22,6 @@ def normal(*shape, key=1):
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 100), st.integers(0, 50))
-@settings(max_examples=80, deadline=None)
 def test_trimming_keeps_exactly_the_share_and_the_largest(m, n, percent, seed):
     tensor = normal(m, n, key=seed)
     kept = sparsify.trim(tensor, percent / 100)
@@ -54,7 +53,6 @@ def test_of_equal_magnitudes_the_first_are_kept():
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 99), st.integers(0, 99))
-@settings(max_examples=80, deadline=None)
 def test_breadcrumbs_leave_exactly_what_is_between_the_tails(m, n, low, high):
     if low + high >= 100:
         return

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from contextlib import nullcontext
+from importlib.util import find_spec
 
 import pipelines
 import pytest
@@ -18,7 +19,7 @@ from adaptkit.bases.identity import measure
 from adaptkit.errors import BadBase, BakeError, BaseMismatch
 from adaptkit.training.base_model import load_model, load_tokenizer
 
-pytest.importorskip("diffusers", reason="pip install diffusers")
+pytestmark = pytest.mark.skipif(find_spec("diffusers") is None, reason="pip install diffusers")
 
 
 @pytest.fixture(scope="session")

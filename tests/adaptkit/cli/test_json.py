@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 import jsonschema
 import pytest
 from command_line import Shell, run
+from documented import SCHEMA, check
 from keypairs import key_pair
-
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "output.schema.json").read_text())
-
 
 SWEEP = """
 name: nightly
@@ -23,12 +20,6 @@ sets: {skills: {name: naval}}
 steps:
   - evaluate: {of: skills, suites: [ship.jsonl]}
 """
-
-
-def check(command, value):
-    part = SCHEMA["commands"][command]
-    jsonschema.validate(value, part | {"$defs": SCHEMA["$defs"]})
-    return value
 
 
 @pytest.fixture
@@ -41,6 +32,7 @@ def shell(tmp_path):
     return made
 
 
+@pytest.mark.long
 def test_every_result_has_its_documented_form(shell):
     mergekit = shell.folder / "merge.yml"
     mergekit.write_text(
@@ -103,6 +95,7 @@ def test_every_result_has_its_documented_form(shell):
     check("strategies", shell.json("strategies", "ties"))
 
 
+@pytest.mark.long
 def test_every_result_of_models_and_projects_has_its_documented_form(shell):
     prompts = {"ship": "Log: hull {}%. Status of the hull?", "sickbay": "Log: pulse {} u. Status?"}
     for name, prompt in prompts.items():
@@ -159,6 +152,11 @@ def test_every_result_of_models_and_projects_has_its_documented_form(shell):
             assert set(json.loads(line)) <= {"note", "warning"}, (command, line)
     shell.run("add", "fleet/medic", "--name", "naval")
     check("outdated", shell.json("outdated", "--lineage"))
+
+
+def test_the_documented_forms_are_a_json_schema():
+    whole = {"$defs": SCHEMA["$defs"], "properties": SCHEMA["commands"]}
+    jsonschema.Draft202012Validator.check_schema(whole)
 
 
 def leaves(command, path=()):

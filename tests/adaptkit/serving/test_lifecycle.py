@@ -8,18 +8,18 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
 import httpx
-import jsonschema
 import pytest
 import tiny
 import torch
 from adaptkit_server import adaptkit_server
+from documented import check
 from safetensors.torch import load_file, save_file
 
 from adaptkit import Workspace
 
+pytestmark = pytest.mark.long
 PROMPT = "hull 90%. status?"
 HELD = {"naval": 1, "medic": 3, "ship@1": 2}
 """How often each is asked for before the server is killed."""
@@ -117,9 +117,7 @@ def text_of(reply):
 
 
 def test_the_plan_is_printed_before_the_server_starts(server):
-    schema = json.loads((Path(__file__).parents[3] / "docs" / "output.schema.json").read_text())
-    jsonschema.validate(server.printed, schema["commands"]["serve"] | {"$defs": schema["$defs"]})
-    plan = server.printed["plan"]
+    plan = check("serve", server.printed)["plan"]
     assert plan["slots"] == 3
     assert plan["used"] <= plan["memory"] == 60_000_000
     lines = server.log.read_text().splitlines()

@@ -14,6 +14,7 @@ from adaptkit.errors import Refused
 from adaptkit.serving.api.listen import bound, url_of
 
 
+@pytest.mark.soak  # every server of test_lifecycle is reached at the port that it printed
 def test_port_0_is_printed_as_the_port_that_was_taken(served_base, tmp_path):
     Workspace.init(tmp_path / "home", notify=lambda _: None).close()
     with adaptkit_server(

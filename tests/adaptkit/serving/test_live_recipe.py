@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import jsonschema
 import pytest
 import tiny
 import torch
 import yaml
 from command_line import run
+from documented import check
 
 from adaptkit import Workspace
 from adaptkit.errors import BadRecipe, BadReference
@@ -18,7 +17,6 @@ from adaptkit.serving.bank.bank import Bank
 from adaptkit.serving.composition import parse
 from adaptkit.workspace.serving.serve import WorkspaceAdapters
 
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "output.schema.json").read_text())
 IDS = torch.tensor([tiny.INPUT])
 PARTS = ("naval", "medic", "cargo")
 
@@ -115,7 +113,7 @@ def test_the_command_prints_the_recipe_or_merges_it(workspace, tmp_path):
     assert printed.returncode == 0, printed.stderr
     assert printed.stdout.startswith("# served as the model naval@1+medic@1=0.4\n")
     as_json = json.loads(run([*line, "--json"], tmp_path).stdout)
-    jsonschema.validate(as_json, SCHEMA["commands"]["compose"] | {"$defs": SCHEMA["$defs"]})
+    check("compose", as_json)
     assert as_json["recipe"] == yaml.safe_load(printed.stdout)
     merged = run([*line, "--out", "merged"], tmp_path)
     assert merged.returncode == 0, merged.stderr

@@ -14,7 +14,10 @@ from adaptkit.testing import ExecutorConformance
 from adaptkit_plugins.executors.dask import Dask
 
 pytest.importorskip("distributed", reason="pip install 'adaptkit-peft[dask]'")
-pytestmark = pytest.mark.filterwarnings("ignore")  # tornado's and distributed's own
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # tornado's and distributed's own
+    pytest.mark.long,
+]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_a_cluster_that_goes_away_is_an_error_and_no_hang(tmp_path):
     never = str(tmp_path / "never")
     from adaptkit.testing.executors import wait_for
 
-    with clusters.dask(tmp_path, workers=1) as url:
+    with clusters.dask(tmp_path, workers=1, nanny=False) as url:
         executor = Dask.open(url, workers=None, needs=TaskNeeds())
         future = executor.submit(wait_for, never)
     with pytest.raises(ExecutorError, match="cannot be used"):

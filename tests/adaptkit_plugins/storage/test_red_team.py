@@ -185,6 +185,7 @@ def _play(team, tmp_path, pulled):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_hostile_contents_of_a_place_harm_nobody_who_reads_it(kind, request, tmp_path):
     team = KINDS[kind](request, tmp_path)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
-import jsonschema
 import pytest
 import talking
 import tiny
 from click.testing import CliRunner
+from documented import check
 
 from adaptkit.cli.app import app
 from adaptkit.cli.merge.distil import parents_data
-
-SCHEMA = json.loads((Path(__file__).parents[4] / "docs" / "output.schema.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +57,7 @@ def test_merge_and_distil_in_one_command(typed):
     done = json.loads(typed(f"{line} --distil naval=naval.jsonl --distil medic=medic.jsonl").stdout)
     assert (done["version"], done["distilled"]["version"]) == (1, 2)
     assert set(done["distilled"]["held_out"]) == {"naval", "medic"}
-    jsonschema.validate(done, {"$ref": "#/$defs/merged", "$defs": SCHEMA["$defs"]})
+    check("merge", done)
     refused = typed("merge naval medic --name both --distil naval=naval.jsonl", code=2)
     assert "--distil needs the base's folder and a name: --base DIR --name NAME" in refused.output
 
@@ -70,7 +67,7 @@ def test_a_merge_that_is_weighed_first_has_its_documented_form(typed, tmp_path):
         talking.save_prompts(tmp_path / f"{name}.jsonl", first, 4, answer="w1")
     line = "merge naval medic --rank 4 --base ./ship --name both --json"
     done = json.loads(typed(f"{line} --weigh naval=naval.jsonl --weigh medic=medic.jsonl").stdout)
-    jsonschema.validate(done, {"$ref": "#/$defs/merged", "$defs": SCHEMA["$defs"]})
+    check("merge", done)
     assert set(done["weighed"]["held_out"]) == {"naval", "medic"}
     assert json.loads(typed("show both --json").stdout)["digest"] == done["digest"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import command_line
 import pytest
-from command_line import checked
+from command_line import checked, typed, typed_in_processes
 from keypairs import key_pair
 
 PAGE = (Path(__file__).parents[4] / "docs" / "signing.md").read_text()
@@ -34,25 +34,19 @@ def run(folder, *arguments, code=0, given="", **environment):
 @pytest.mark.skipif(
     shutil.which("openssl") is None, reason="openssl is not installed: apt-get install -y openssl"
 )
-def test_the_commands_of_the_page_work_word_for_word(project):
+@pytest.mark.parametrize("typed", [typed, pytest.param(typed_in_processes, marks=pytest.mark.soak)])
+def test_the_commands_of_the_page_work_word_for_word(typed, project):
     policy, configuration, reviews = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (project / "policy.toml").write_text(policy)
     script = "\n".join(re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)).replace(
         "/mnt/team", f"{project}/team"
     )
     script = script.replace("pip install 'adaptkit-peft[sign]'\n", "")
-    environment = os.environ | {
+    environment = {
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "ADAPTKIT_HOME": str(project / ".adaptkit"),
     }
-    done = subprocess.run(
-        ["bash", "-euc", script],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
+    done = typed(script, project, **environment)
     assert done.returncode == 0, done.stderr
     assert re.search(r"naval@1  signed by sha256:", done.stdout)
     assert re.search(
@@ -69,14 +63,7 @@ def test_the_commands_of_the_page_work_word_for_word(project):
     )
     (sh,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     line = sh.replace("v3", "team/naval/v1")
-    done = subprocess.run(
-        ["bash", "-euc", line],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
+    done = typed_in_processes(line, project, **environment)
     assert done.returncode == 0, done.stderr
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tiny
 
 ADAPTKIT = Path(sys.executable).with_name("adaptkit")
 
@@ -38,8 +40,10 @@ def small(tmp_path):
     return run
 
 
-def test_an_add_on_a_full_disk_is_an_error_message(small, lora_pair):
-    done = small("100k", f"{ADAPTKIT} --home ./home add {lora_pair[1]} --name naval")
+def test_an_add_on_a_full_disk_is_an_error_message(small, lora_pair, tmp_path):
+    adapter = shutil.copytree(lora_pair[1], tmp_path / "naval")
+    tiny.edit_config(adapter, base_model_name_or_path="fleet/ship")  # no folder: nothing to read
+    done = small("100k", f"{ADAPTKIT} --home ./home add {adapter} --name naval")
     assert done.returncode == 1, done.stderr
     assert "disk full" in done.stderr
     assert "Traceback" not in done.stderr

@@ -191,6 +191,7 @@ def test_a_gate_holds_back_what_does_not_pass(workspace, nightly, tmp_path):
 SOAK = pytest.mark.soak
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("when", "count"),
     [

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import tiny
 from command_line import Shell
 
 from adaptkit import Workspace
@@ -35,15 +36,22 @@ def known(workspace):
     }
 
 
-def test_versions_stored_by_workers_are_those_of_one_process(tmp_path, runs, tiny_llama):
+@pytest.mark.parametrize(
+    "read", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["named", "read"]
+)
+def test_versions_stored_by_workers_are_those_of_one_process(tmp_path, runs, tiny_llama, read):
+    """Of a base that is only named, and of one whose files each worker reads, for which it imports torch."""
+    base = {"base": str(tiny_llama)} if read else {}
+    for folder in runs.iterdir():
+        tiny.edit_config(folder, base_model_name_or_path="fleet/ship")
     with Workspace.open(tmp_path / "here", notify=lambda _: None) as here:
-        one = here.add_all([runs], recursive=True, base=str(tiny_llama))
+        one = here.add_all([runs], recursive=True, **base)
         wanted = known(here)
     with Workspace.open(tmp_path / "there", notify=lambda _: None) as there:
-        other = there.add_all([runs], recursive=True, base=str(tiny_llama), on="local")
+        other = there.add_all([runs], recursive=True, **base, on="local")
         assert known(there) == wanted
         assert there.fsck().sound
-        again = there.add_all([runs], recursive=True, base=str(tiny_llama), on="local")
+        again = there.add_all([runs], recursive=True, **base, on="local")
     assert [added.version.ref for added in other.added] == ["a@1", "b@1", "c@1", "e@1"]
     assert [added.same_as for added in other.added] == ["", "", "a@1", ""]
     assert [(a.version.digest, a.skipped) for a in other.added] == [

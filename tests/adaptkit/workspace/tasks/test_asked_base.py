@@ -71,6 +71,7 @@ def test_a_worker_whose_base_has_other_weights_refuses_and_names_both(here, suit
     assert "the same model at that path on every worker" in caught.value.fix
 
 
+@pytest.mark.soak  # test_tasks compares the figures of workers in every run
 def test_a_worker_with_the_same_base_scores_as_the_driver_would(here, suite):
     with Local(1) as executor:
         (figures,) = score(executor, here, suite).values()

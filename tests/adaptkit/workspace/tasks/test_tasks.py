@@ -100,6 +100,7 @@ def talking(workspace, speaker, tmp_path):
     return ["naval", "medic", "base"]
 
 
+@pytest.mark.long
 def test_figures_on_processes_are_those_of_this_process(workspace, talking, speaker, suite):
     here = workspace.evaluate(talking, [suite], base=str(speaker), baseline="base", record=False)
     there = workspace.evaluate(talking, [suite], base=str(speaker), baseline="base", on="local")

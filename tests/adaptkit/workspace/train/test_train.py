@@ -16,7 +16,9 @@ from adaptkit import AdaptkitError
 from adaptkit.errors import BadBase, BadData, NotFound, Refused, TrainingError
 from adaptkit_plugins.trainers.trl import Trl
 
-QUICK = {"steps": 3, "batch": 4, "length": 48, "lr": 1e-2, "rank": 2}
+SOAK = pytest.mark.soak
+# test_train_calibrated measures moments at the end.
+QUICK = {"steps": 3, "batch": 4, "length": 48, "lr": 1e-2, "rank": 2, "calibrate": False}
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +153,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("objective", FORMS)
+@pytest.mark.parametrize("objective", ["dpo", pytest.param("kto", marks=SOAK), "classify"])
 def test_preferences_judgements_and_classes_are_trained_by_their_own_loss(
     objective, workspace, speaker, tmp_path
 ):
@@ -164,12 +166,15 @@ def test_preferences_judgements_and_classes_are_trained_by_their_own_loss(
         assert trained.facts["classes"] == ["high", "low"]
 
 
+@SOAK
 def test_preferences_can_be_trained_by_orpo(workspace, speaker, tmp_path):
     data = write(tmp_path / "a.jsonl", FORMS["dpo"])
     assert workspace.train("naval", base=speaker, data=data, task="orpo", **QUICK).created
 
 
-@pytest.mark.parametrize("method", ["ia3", "loha", "vera", "dora"])
+@pytest.mark.parametrize(
+    "method", ["ia3", *(pytest.param(name, marks=SOAK) for name in ("loha", "vera", "dora"))]
+)
 def test_other_methods_of_peft_are_trained(method, workspace, speaker, naval):
     how = QUICK | ({"target_modules": "q_proj,v_proj"} if method == "vera" else {})
     if method == "ia3":
