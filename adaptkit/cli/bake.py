@@ -10,6 +10,7 @@ import click
 from adaptkit.cli.adapters.adapters import REF
 from adaptkit.cli.executors import on_option
 from adaptkit.cli.shell.session import Session, json_option, pass_session
+from adaptkit.io.sizes import count_text
 
 if TYPE_CHECKING:
     from adaptkit.workspace.results import Baked, PlannedBake
@@ -95,7 +96,8 @@ def bake(
 def _planned_lines(planned: PlannedBake) -> list[str]:
     """What a bake would write, for people."""
     return [
-        f"{planned.changed} tensors change, {planned.nbytes:,} bytes in {len(planned.files)} files",
+        f"{count_text(planned.changed, 'tensor')} would change, "
+        f"{count_text(planned.nbytes, 'byte')} in {count_text(len(planned.files), 'file')}",
         f"baking takes {planned.takes.text}",
     ]
 
@@ -105,10 +107,11 @@ def baked_lines(baked: Baked) -> list[str]:
     report = baked.report
     lines = [
         f"{report.out}",
-        f"  {len(report.changed)} tensors changed, {report.nbytes:,} bytes in {len(report.files)} files",
+        f"  {count_text(len(report.changed), 'tensor')} changed, "
+        f"{count_text(report.nbytes, 'byte')} in {count_text(len(report.files), 'file')}",
     ]
     if report.resumed:
-        lines.append(f"  {report.resumed} files were finished by an earlier run")
+        lines.append(f"  finished by an earlier run: {count_text(report.resumed, 'file')}")
     if report.rounding is not None and report.rounding > 1e-4:
         lines.append(f"  rounding to the stored dtype lost {report.rounding:.2g} of the update")
     if report.unchecked:
@@ -154,7 +157,7 @@ def extract(session: Session, tuned: str, rank: str, **how: Any) -> None:
     where = made.version.ref if made.version else str(made.out)
     session.out.data(
         made.to_json(),
-        f"{where}  {made.digest[:19]}…\n  {len(made.report.ranks)} modules, rank {made.report.rank}, "
+        f"{where}  {made.digest[:19]}…\n  {count_text(len(made.report.ranks), 'module')}, rank {made.report.rank}, "
         f"loss {made.report.error.total or 0:.2g} of their change"
         + (f"; saved whole: {', '.join(made.report.saved)}" if made.report.saved else ""),
     )

@@ -17,6 +17,7 @@ from adaptkit.errors import BakeError, BaseMismatch, Unmergeable
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
+from adaptkit.io.sizes import count_text
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.workspace.lookup.adapters import ingest_result, open_for_merge
 from adaptkit.workspace.lookup.artifacts import check_destination, register
@@ -192,8 +193,9 @@ def extract_adapter(
             context.notify(text)
         if report.left_out:
             context.notify(
-                f"{len(report.left_out)} tensors that are no matrices changed too ({report.left_out_share:.2g} of the "
-                f"whole change; --keep-full saves them) and are left out: {', '.join(report.left_out[:3])}"
+                f"left out, because only a matrix can be low rank: {count_text(len(report.left_out), 'tensor')} "
+                f"({report.left_out_share:.2g} of the whole change; saved with --keep-full), "
+                f"such as {', '.join(report.left_out[:3])}"
             )
         facts: Facts = {
             "extracted": {"loss": report.error.total, "left_out": list(report.left_out)}

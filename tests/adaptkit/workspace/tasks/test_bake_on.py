@@ -84,7 +84,7 @@ def test_a_bake_too_small_to_pay_stays_here_and_a_dry_run_says_so(
     assert main([*home, *bake]) == 0
     said = capfd.readouterr().out
     assert rule in said
-    assert " bytes in 1 files" in said
+    assert " bytes in 1 file\n" in said
     assert not (tmp_path / "no").exists()
     assert main([*home, *bake, "--json"]) == 0
     planned = json.loads(capfd.readouterr().out)
