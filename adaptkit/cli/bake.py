@@ -96,8 +96,7 @@ def bake(
 def _planned_lines(planned: PlannedBake) -> list[str]:
     """What a bake would write, for people."""
     return [
-        f"{count_text(planned.changed, 'tensor')} would change, "
-        f"{count_text(planned.nbytes, 'byte')} in {count_text(len(planned.files), 'file')}",
+        f"{count_text(planned.changed, 'tensor')} would change, {_size(planned.nbytes, planned.files)}",
         f"baking takes {planned.takes.text}",
     ]
 
@@ -107,8 +106,7 @@ def baked_lines(baked: Baked) -> list[str]:
     report = baked.report
     lines = [
         f"{report.out}",
-        f"  {count_text(len(report.changed), 'tensor')} changed, "
-        f"{count_text(report.nbytes, 'byte')} in {count_text(len(report.files), 'file')}",
+        f"  {count_text(len(report.changed), 'tensor')} changed, {_size(report.nbytes, report.files)}",
     ]
     if report.resumed:
         lines.append(f"  finished by an earlier run: {count_text(report.resumed, 'file')}")
@@ -121,6 +119,10 @@ def baked_lines(baked: Baked) -> list[str]:
             f"  logits within {baked.apart:.2g} of the live adapter's, relative to the largest"
         )
     return lines
+
+
+def _size(nbytes: int, files: tuple[str, ...]) -> str:
+    return f"{count_text(nbytes, 'byte')} in {count_text(len(files), 'file')}"
 
 
 @click.command()
