@@ -129,7 +129,7 @@ def bake_plan(
 def _logits_apart(base: Path, adapter: Path, made: Path, out: Path, prompt: str) -> float:
     """How far the logits of a model that has no name yet are from the live adapter's."""
     from adaptkit.bake.check_logits import check_logits
-    from adaptkit.bake.run import failed_name
+    from adaptkit.bake.work_folder import failed_name
 
     failed = failed_name(user_path(out).absolute())
     try:

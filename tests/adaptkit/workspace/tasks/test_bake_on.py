@@ -11,7 +11,7 @@ import faulty_tasks
 import pytest
 
 from adaptkit import Workspace
-from adaptkit.bake.run import JOURNAL
+from adaptkit.bake.work_folder import JOURNAL
 from adaptkit.cli import main
 from adaptkit.errors import BakeError, BaseMismatch, ExecutorError, NotFound, Refused
 from adaptkit.workspace.tasks import merge as merging
