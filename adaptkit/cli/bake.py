@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     "--dtype", help="Store as float32, bfloat16, float16 or float64.  [default: as the base]"
 )
 @click.option(
-    "--check", metavar="PROMPT", help="Compare the logits of this prompt with the live adapter's."
+    "--check",
+    metavar="PROMPT",
+    help="Compare the answer to this prompt with the live adapter's: logits, or outputs of a pipeline's components.",
 )
 @click.option(
     "--clean",
@@ -117,6 +119,10 @@ def baked_lines(baked: Baked) -> list[str]:
     if baked.apart is not None:
         lines.append(
             f"  logits within {baked.apart:.2g} of the live adapter's, relative to the largest"
+        )
+    for name, apart in baked.components_apart.items():
+        lines.append(
+            f"  output of {name} within {apart:.2g} of the live adapter's, relative to the largest"
         )
     return lines
 
