@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import artifact_paths
 from adaptkit.bases.checkpoint import index_of, module_folders
 from adaptkit.bases.pipeline import COMPONENTS, prefixed
-from adaptkit.io.files import atomic_write, fsync_directory, os_errors
+from adaptkit.io.files import atomic_write, fsync_directory, fsync_file, os_errors
 from adaptkit.io.safetensors.reader import size_of
 
 if TYPE_CHECKING:
@@ -46,23 +45,26 @@ def carry_along(
 ) -> None:
     """Write config.json with what changed, the index, and copy the rest; the adapter's tokenizer wins.
 
-    With `sync`, what is copied (an autoencoder's weights) survives a power cut like what was written.
+    With `sync`, what is copied (an autoencoder's weights) survives a power cut like what was written: all is synced at
+    the end, so that the system has begun to write one file while it takes the next.
     """
-    for file in _others(layout):
-        _copy(file, work / layout.inside(file), sync=sync)
-    for name in () if layout.components else artifact_paths(adapter)[0]:
-        if not name.startswith("adapter_"):
-            _copy(adapter / name, work / name, sync=sync)
+    own_files = [] if layout.components else artifact_paths(adapter)[0]
+    written: list[Path | None] = [
+        *(_copy(file, work / layout.inside(file)) for file in _others(layout)),
+        *(_copy(adapter / n, work / n) for n in own_files if not n.startswith("adapter_")),
+    ]
     for part, own in (layout.components or {"": layout}).items():
         folder = work / part
         changed = planned.config.get(COMPONENTS, {}).get(part) if part else planned.config
-        _write_config(own, changed or {}, folder, dtype, sync=sync)
+        written.append(_write_config(own, changed or {}, folder, dtype))
         plan = planned.tensors
         if part:
             plan = {name: plan[name] for name in plan if name.startswith(f"{part}.")}
-        _write_index(own, plan, part, folder, sync=sync)
+        written.append(_write_index(own, plan, part, folder))
     if sync:
-        for folder in (work, *(path for path in work.rglob("*") if path.is_dir())):
+        for path in dict.fromkeys(filter(None, written)):
+            fsync_file(path)
+        for folder in (path for path in work.rglob("*") if path.is_dir()):
             fsync_directory(folder)
 
 
@@ -94,26 +96,26 @@ def _whole_folders(layout: Layout) -> list[Path]:
 
 
 def _write_config(
-    layout: Layout, changes: Mapping[str, Any], folder: Path, dtype: str | None, *, sync: bool
-) -> None:
+    layout: Layout, changes: Mapping[str, Any], folder: Path, dtype: str | None
+) -> Path | None:
     config = dict(layout.config)
     if "_class_name" not in config and dtype is not None:  # diffusers keeps no dtype there
         config.pop("torch_dtype", None)
         changes = {**changes, "dtype": dtype}
-    if config | dict(changes) != layout.config:
-        text = json.dumps(config | dict(changes), indent=2) + "\n"
-        atomic_write(folder / "config.json", text.encode(), sync=sync)
+    if config | dict(changes) == layout.config:
+        return None
+    text = json.dumps(config | dict(changes), indent=2) + "\n"
+    return _write(folder / "config.json", text)
 
 
 def _write_index(
-    layout: Layout, plan: Mapping[str, Tensor], part: str, folder: Path, *, sync: bool
-) -> None:
+    layout: Layout, plan: Mapping[str, Tensor], part: str, folder: Path
+) -> Path | None:
     index = index_of(layout)
     if index is None:
-        return
+        return None
     if all(_as_stored(layout, part, name, tensor) for name, tensor in plan.items()):
-        _copy(index, folder / index.name, sync=sync)
-        return
+        return _copy(index, folder / index.name)
     files = {prefixed(part, name): place.file for name, place in (layout.tensors or {}).items()}
     table = {
         "metadata": {"total_size": sum(size_of(t.dtype, t.shape) for t in plan.values())},
@@ -124,8 +126,7 @@ def _write_index(
             for name, tensor in sorted(plan.items())
         },
     }
-    text = json.dumps(table, indent=2, sort_keys=True) + "\n"
-    atomic_write(folder / index.name, text.encode(), sync=sync)
+    return _write(folder / index.name, json.dumps(table, indent=2, sort_keys=True) + "\n")
 
 
 def _as_stored(layout: Layout, part: str, name: str, tensor: Tensor) -> bool:
@@ -136,12 +137,16 @@ def _as_stored(layout: Layout, part: str, name: str, tensor: Tensor) -> bool:
     return (entry.dtype, entry.shape) == (tensor.dtype, tensor.shape)
 
 
-def _copy(file: Path, to: Path, *, sync: bool) -> None:
-    """Copy a small file into a folder that has no name yet."""
+def _write(path: Path, text: str) -> Path:
+    """Write a small file into a folder that has no name yet."""
+    atomic_write(path, text.encode(), sync=False)
+    return path
+
+
+def _copy(file: Path, to: Path) -> Path:
+    """Copy a file into a folder that has no name yet."""
     with os_errors("write", to):
         to.parent.mkdir(parents=True, exist_ok=True)
         with file.open("rb") as source, to.open("wb") as target:
             shutil.copyfileobj(source, target)
-            if sync:
-                target.flush()
-                os.fsync(target.fileno())
+    return to

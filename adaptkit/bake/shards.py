@@ -34,12 +34,15 @@ def write_shards(
     work: Path,
     workers: int,
     done: Callable[[int], None],
-    note: Callable[[str], None],
+    note: Callable[[Sequence[str]], None],
     rounding: Rounding,
     *,
     sync: bool,
 ) -> None:
-    """Write the files, several tensors at once, and sync each beside the work on the next; `note` gets what is on disk."""
+    """Write the files, several tensors at once, and sync each beside the work on the next.
+
+    `note` gets the names of each group of files whose bytes are on disk; their folders are not synced yet.
+    """
 
     def make(writer: TensorWriter, name: str, tensor: Tensor) -> int:
         place = weights.location(tensor.source) if tensor.source else None
@@ -53,17 +56,20 @@ def write_shards(
                 weights.drop_pages(tensor.source)
         return size_of(tensor.dtype, tensor.shape)
 
-    def finish(file: Path, writer: TensorWriter, tensors: Sequence[Future[int]]) -> None:
-        for tensor in tensors:
-            done(tensor.result())
-        writer.commit(sync=sync)
-        note(weights.layout.inside(file))
+    def finish(
+        writers: Mapping[Path, TensorWriter], tensors: Mapping[Path, Sequence[Future[int]]]
+    ) -> None:
+        for file, writer in writers.items():
+            for tensor in tensors[file]:
+                done(tensor.result())
+            writer.commit(sync=sync, sync_folder=False)
+        note([weights.layout.inside(file) for file in writers])
 
     with ExitStack() as stack:
         last = ThreadPoolExecutor(1)
         stack.callback(last.shutdown, cancel_futures=True)
         pool = stack.enter_context(module_pool(workers))
-        finishing: list[Future[None]] = []
+        before: Future[None] | None = None
         for group in _groups(shards, workers):
             writers = {
                 file: stack.enter_context(_writer(weights, file, shards[file], work))
@@ -72,13 +78,11 @@ def write_shards(
             tensors: dict[Path, list[Future[int]]] = {file: [] for file in group}
             for file, name in _turns({file: shards[file] for file in group}):
                 tensors[file].append(pool.submit(make, writers[file], name, shards[file][name]))
-            for (
-                finished
-            ) in finishing:  # the group before is on disk before the next but one is begun
-                finished.result()
-            finishing = [last.submit(finish, file, writers[file], tensors[file]) for file in group]
-        for finished in finishing:
-            finished.result()
+            if before is not None:  # it is on disk before the next group but one is begun
+                before.result()
+            before = last.submit(finish, writers, tensors)
+        if before is not None:
+            before.result()
 
 
 def _groups(files: Iterable[Path], count: int) -> Iterator[list[Path]]:

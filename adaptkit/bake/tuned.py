@@ -13,6 +13,7 @@ import numpy as np
 
 from adaptkit.errors import BadBase
 from adaptkit.extend import Module
+from adaptkit.io.safetensors.reader import same_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -170,7 +171,7 @@ def _equal(after: BaseWeights, before: BaseWeights, name: str, partner: str) -> 
     here, there = after.find(name), before.find(partner)
     if len(here) == len(there) == 1 and here[0].expert is there[0].expert is None:
         same = (here[0].at, here[0].count) == (there[0].at, there[0].count)
-        if same and after.raw(here[0].tensor) == before.raw(there[0].tensor):
+        if same and same_bytes(after.raw(here[0].tensor), before.raw(there[0].tensor)):
             return True
     return bool(np.array_equal(after.parameter(name), before.parameter(partner)))
 

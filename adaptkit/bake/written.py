@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from adaptkit.adapters.fit import unopenable
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError
+from adaptkit.io.safetensors.reader import same_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ def check_written(weights: BaseWeights, planned: BakePlan, work: Path) -> None:
                 tensor.source
                 and not tensor.changed
                 and tensor.dtype == weights.location(tensor.source).entry.dtype
-                and written.raw(name) != weights.raw(tensor.source)
+                and not same_bytes(written.raw(name), weights.raw(tensor.source))
             ):
                 wrong["untouched tensors"].append(name)
             written.drop_pages(name)

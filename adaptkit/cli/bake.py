@@ -10,6 +10,7 @@ import click
 from adaptkit.cli.adapters.adapters import REF
 from adaptkit.cli.executors import on_option
 from adaptkit.cli.shell.session import Session, json_option, pass_session
+from adaptkit.io.sizes import count_text
 
 if TYPE_CHECKING:
     from adaptkit.workspace.results import Baked, PlannedBake
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     "--dtype", help="Store as float32, bfloat16, float16 or float64.  [default: as the base]"
 )
 @click.option(
-    "--check", metavar="PROMPT", help="Compare the logits of this prompt with the live adapter's."
+    "--check",
+    metavar="PROMPT",
+    help="Compare the answer to this prompt with the live adapter's: logits, or outputs of a pipeline's components.",
 )
 @click.option(
     "--clean",
@@ -95,7 +98,7 @@ def bake(
 def _planned_lines(planned: PlannedBake) -> list[str]:
     """What a bake would write, for people."""
     return [
-        f"{planned.changed} tensors change, {planned.nbytes:,} bytes in {len(planned.files)} files",
+        f"{count_text(planned.changed, 'tensor')} would change, {_size(planned.nbytes, planned.files)}",
         f"baking takes {planned.takes.text}",
     ]
 
@@ -105,10 +108,10 @@ def baked_lines(baked: Baked) -> list[str]:
     report = baked.report
     lines = [
         f"{report.out}",
-        f"  {len(report.changed)} tensors changed, {report.nbytes:,} bytes in {len(report.files)} files",
+        f"  {count_text(len(report.changed), 'tensor')} changed, {_size(report.nbytes, report.files)}",
     ]
     if report.resumed:
-        lines.append(f"  {report.resumed} files were finished by an earlier run")
+        lines.append(f"  finished by an earlier run: {count_text(report.resumed, 'file')}")
     if report.rounding is not None and report.rounding > 1e-4:
         lines.append(f"  rounding to the stored dtype lost {report.rounding:.2g} of the update")
     if report.unchecked:
@@ -117,7 +120,15 @@ def baked_lines(baked: Baked) -> list[str]:
         lines.append(
             f"  logits within {baked.apart:.2g} of the live adapter's, relative to the largest"
         )
+    for name, apart in baked.components_apart.items():
+        lines.append(
+            f"  output of {name} within {apart:.2g} of the live adapter's, relative to the largest"
+        )
     return lines
+
+
+def _size(nbytes: int, files: tuple[str, ...]) -> str:
+    return f"{count_text(nbytes, 'byte')} in {count_text(len(files), 'file')}"
 
 
 @click.command()
@@ -154,7 +165,7 @@ def extract(session: Session, tuned: str, rank: str, **how: Any) -> None:
     where = made.version.ref if made.version else str(made.out)
     session.out.data(
         made.to_json(),
-        f"{where}  {made.digest[:19]}…\n  {len(made.report.ranks)} modules, rank {made.report.rank}, "
+        f"{where}  {made.digest[:19]}…\n  {count_text(len(made.report.ranks), 'module')}, rank {made.report.rank}, "
         f"loss {made.report.error.total or 0:.2g} of their change"
         + (f"; saved whole: {', '.join(made.report.saved)}" if made.report.saved else ""),
     )

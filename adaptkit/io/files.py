@@ -62,6 +62,12 @@ def fsync_directory(path: Path) -> None:
             os.close(descriptor)
 
 
+def fsync_file(path: Path) -> None:
+    """Make the bytes of a file that was written and closed survive a power cut."""
+    with os_errors("sync", path), path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def open_temp(folder: Path, name: str, mode: int = 0o666) -> tuple[int, Path]:
     """A new file, open for reading and writing, of a unique name; hidden and ending in `.tmp`."""
     temp = folder / f".{name[:100]}.{os.urandom(8).hex()}.tmp"

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 from adaptkit import refs
 from adaptkit.adapters.ingest import fits
+from adaptkit.bake.work_folder import failed_name
 from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.compare import admits, names_no_base
 from adaptkit.bases.compatibility import how_to_know
 from adaptkit.bases.known import snapshot_of
-from adaptkit.errors import BakeError, BaseMismatch, Unmergeable
+from adaptkit.errors import BaseMismatch, Unmergeable
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
+from adaptkit.io.sizes import count_text
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
+from adaptkit.workspace.bake_check import LOGITS, checked, comparison
 from adaptkit.workspace.lookup.adapters import ingest_result, open_for_merge
 from adaptkit.workspace.lookup.artifacts import check_destination, register
 from adaptkit.workspace.lookup.bases import measured_base, same_base
@@ -53,23 +56,18 @@ def bake_adapter(
     The same call goes on where one stopped. A registered adapter's weight files are written on the executor `on`,
     where there is one and the model is large enough for that to pay.
 
-    `check` is a prompt whose logits are compared with those of the live adapter (needs torch and
-    PEFT) before the model gets its name; where they differ it is `OUT.failed`. Without `sync` nothing waits for the disk: after a power cut, bake again.
+    `check` is a prompt: before the model gets its name, what it answers is compared with the live adapter, the logits
+    of a language model (needs torch and PEFT) or the outputs of a pipeline's changed components (needs diffusers too).
+    A model that differs is `OUT.failed`. Without `sync` nothing waits for the disk: after a power cut, bake again.
     """
     folder = user_path(base)
-    if check is not None:
-        from adaptkit.bake.check_logits import check_can_run
-
-        check_can_run(folder)
     with ExitStack() as stack, staging(context.tmp) as work:
         source, declared = open_for_merge(
             context, refs.parse(ref), work, stack, allow_pickle=allow_pickle
         )
-        apart: list[float] = []
-
-        def compare(made: Path) -> None:
-            apart.append(_logits_apart(folder, source.adapter.path, made, Path(out), check or ""))
-
+        apart: dict[str, float] = {}
+        compare = None if check is None else comparison(source, folder, check, work)
+        failed = failed_name(user_path(out).absolute())
         report = bake_opened(
             context,
             [(ref, declared)],
@@ -82,9 +80,9 @@ def bake_adapter(
             workers=workers,
             on=on,
             sync=sync,
-            check=compare if check is not None else None,
+            check=compare and (lambda made: apart.update(checked(compare, made, failed))),
         )
-        return Baked(report, *apart)
+        return Baked(report, apart.pop(LOGITS, None), apart)
 
 
 def bake_plan(
@@ -123,24 +121,6 @@ def bake_plan(
             sum(size_of(tensor.dtype, tensor.shape) for tensor in tensors),
             bake_estimate(folder),
         )
-
-
-def _logits_apart(base: Path, adapter: Path, made: Path, out: Path, prompt: str) -> float:
-    """How far the logits of a model that has no name yet are from the live adapter's."""
-    from adaptkit.bake.check_logits import check_logits
-    from adaptkit.bake.run import failed_name
-
-    failed = failed_name(user_path(out).absolute())
-    try:
-        return check_logits(base, adapter, made, prompt)
-    except BakeError as error:
-        raise error.about(str(made), str(failed)) from error
-    except Exception as error:
-        raise BakeError(
-            f"the model in {failed} could not be checked",
-            why=str(error).replace(str(made), str(failed)).partition("\n")[0][:200],
-            fix="look whether the base itself opens in transformers, or leave out --check",
-        ) from error
 
 
 def extract_adapter(
@@ -192,8 +172,9 @@ def extract_adapter(
             context.notify(text)
         if report.left_out:
             context.notify(
-                f"{len(report.left_out)} tensors that are no matrices changed too ({report.left_out_share:.2g} of the "
-                f"whole change; --keep-full saves them) and are left out: {', '.join(report.left_out[:3])}"
+                f"left out, because only a matrix can be low rank: {count_text(len(report.left_out), 'tensor')} "
+                f"({report.left_out_share:.2g} of the whole change; saved with --keep-full), "
+                f"such as {', '.join(report.left_out[:3])}"
             )
         facts: Facts = {
             "extracted": {"loss": report.error.total, "left_out": list(report.left_out)}

@@ -147,14 +147,20 @@ class Merged:
 class Baked:
     """A full model made.
 
-    Its report, and how far its logits are from the live adapter's, where that was looked at.
+    Its report, and, where that was looked at, how far its logits are from the live adapter's, or of a pipeline the
+    outputs of each changed component; relative to the largest.
     """
 
     report: BakeReport
     apart: float | None = None
+    components_apart: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self.report) | {"out": str(self.report.out), "logits_apart": self.apart}
+        return asdict(self.report) | {
+            "out": str(self.report.out),
+            "logits_apart": self.apart,
+            "components_apart": dict(self.components_apart),
+        }
 
 
 @dataclass(frozen=True, slots=True)

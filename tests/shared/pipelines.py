@@ -26,7 +26,7 @@ def modules(*parts: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def make(folder: Path, *, xl: bool = False) -> Path:
+def make(folder: Path, *, xl: bool = False, tokenizer: Any = None) -> Path:
     """A Stable Diffusion pipeline, or one of SDXL with two text encoders; the UNet is in several files."""
     import diffusers
     import torch
@@ -42,12 +42,12 @@ def make(folder: Path, *, xl: bool = False) -> Path:
             ),
             "scheduler": diffusers.DDIMScheduler(),
             "text_encoder": transformers.CLIPTextModel(_text()),
-            "tokenizer": None,
+            "tokenizer": tokenizer,
         }
         if xl:
             second = transformers.CLIPTextModelWithProjection(_text())
             pipe: Any = diffusers.StableDiffusionXLPipeline(
-                **parts, text_encoder_2=second, tokenizer_2=None
+                **parts, text_encoder_2=second, tokenizer_2=tokenizer
             )
         else:
             pipe = diffusers.StableDiffusionPipeline(
@@ -60,6 +60,27 @@ def make(folder: Path, *, xl: bool = False) -> Path:
     for part in sorted(folder.glob("text_encoder*")):
         _as_published(part)
     return folder
+
+
+def words(*known: str) -> Any:
+    """A tokenizer of a few words, for pipelines that run."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: number for number, word in enumerate(("<s>", "</s>", "<unk>", *known))}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",
+        unk_token="<unk>",
+        model_max_length=16,
+    )
 
 
 def _unet(*, xl: bool) -> Any:

@@ -74,6 +74,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a Git LFS pointer starts, a small file in place of the weights."""
 _SMALL_HEADER = 64 << 10
 """Headers up to this many bytes are kept once checked: about 500 tensors."""
+_COMPARED = 1 << 20  # bytes compared at once
 _AGAIN = "copy or download the file again"
 
 
@@ -295,6 +296,19 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
             fix=f"convert to one of {', '.join(sorted(_NAMES))}",
         )
     return _NAMES[dtype.name]
+
+
+def same_bytes(one: memoryview, other: memoryview) -> bool:
+    """Whether two pieces of memory are equal, a megabyte at a time: Python's `==` of views takes twelve times as long."""
+    import numpy as np
+
+    if one.nbytes != other.nbytes:
+        return False
+    left, right = np.frombuffer(one, np.uint8), np.frombuffer(other, np.uint8)
+    return all(
+        np.array_equal(left[at : at + _COMPARED], right[at : at + _COMPARED])
+        for at in range(0, one.nbytes, _COMPARED)
+    )
 
 
 class TensorFile(Closing):

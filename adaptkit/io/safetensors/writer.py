@@ -129,8 +129,11 @@ class TensorWriter(Closing):
         with self._lock:
             self._missing.remove(key)
 
-    def commit(self, *, sync: bool = True) -> None:
-        """Make the complete file appear, and with `sync` wait until it is on disk; `StoreError` names what was not written."""
+    def commit(self, *, sync: bool = True, sync_folder: bool = True) -> None:
+        """Make the complete file appear, and with `sync` wait until it is on disk; `StoreError` names what was not written.
+
+        Without `sync_folder` the bytes are on disk, and the caller syncs the folder, for several files at once.
+        """
         if self._missing:
             names = ", ".join(sorted(self._missing)[:5])
             raise StoreError(
@@ -142,7 +145,7 @@ class TensorWriter(Closing):
                 os.fsync(self._descriptor)
             self._temp.replace(self.path)
         self.close()
-        if sync:
+        if sync and sync_folder:
             fsync_directory(self.path.parent)
 
     def _planned(self, key: str) -> tuple[str, tuple[int, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from concurrent.futures import as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.bake.apply import Rounding
 from adaptkit.bake.plan import by_file, plan_bake
-from adaptkit.bake.run import DoneShard, read_journal
 from adaptkit.bake.shards import write_shards
+from adaptkit.bake.weight_files import DoneShard
+from adaptkit.bake.work_folder import read_journal, sync_folders
 from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError, ExecutorError
@@ -26,7 +28,7 @@ from adaptkit.workspace.tasks.supply import Supply, cache_folder, plugins
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptkit.bake.run import Asked, Elsewhere
+    from adaptkit.bake.weight_files import Asked, Elsewhere
     from adaptkit.bases.known import Base
     from adaptkit.extend import Executor
     from adaptkit.workspace.context.context import Context
@@ -148,7 +150,7 @@ def bake_one(asked: AskedShard) -> DoneShard:
             work,
             1,
             no_progress,
-            lambda _: None,
+            partial(sync_folders, work) if asked.sync else lambda _: None,
             rounding,
             sync=asked.sync,
         )

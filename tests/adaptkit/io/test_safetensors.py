@@ -26,6 +26,7 @@ from adaptkit.io.safetensors.reader import (
     numpy_dtype,
     parse_header,
     read_header,
+    same_bytes,
     size_of,
 )
 from adaptkit.io.safetensors.writer import TensorWriter
@@ -455,3 +456,14 @@ def test_what_is_accepted_here_the_library_accepts_too(tmp_path, mutated):
         return
     with safetensors.safe_open(path, "numpy") as theirs:
         assert sorted(theirs.keys()) == list(header.tensors)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1, (3 << 20) + 5])
+def test_bytes_are_the_same_when_each_of_them_is(size):
+    one = np.random.default_rng(0).integers(0, 256, size, np.uint8).tobytes()
+    assert same_bytes(memoryview(one), memoryview(bytes(bytearray(one))))
+    assert not same_bytes(memoryview(one), memoryview(one + b"x"))
+    for at in {0, size // 2, size - 1} if size else ():
+        other = bytearray(one)
+        other[at] ^= 1
+        assert not same_bytes(memoryview(one), memoryview(other))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import clusters
 import faulty_tasks
 import pytest
 
 from adaptkit import Workspace
-from adaptkit.bake.run import JOURNAL
+from adaptkit.bake.work_folder import JOURNAL
 from adaptkit.cli import main
 from adaptkit.errors import BakeError, BaseMismatch, ExecutorError, NotFound, Refused
 from adaptkit.workspace.tasks import merge as merging
@@ -21,21 +23,7 @@ from adaptkit.workspace.tasks.supply import Supply
 from adaptkit_plugins.executors.local import Local
 
 LONG = 60.0
-
-
-@pytest.fixture(scope="module")
-def shards(tiny_llama, tmp_path_factory):
-    from transformers import LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("shards") / "base"
-    LlamaForCausalLM.from_pretrained(tiny_llama).save_pretrained(folder, max_shard_size="40KB")
-    return folder
-
-
-@pytest.fixture
-def naval(workspace, lora_pair, monkeypatch):
-    monkeypatch.setattr(merging, "WORTH", 0.0)
-    return workspace.add(lora_pair[0], "naval").version
+ON_RAY = Path(__file__).with_name("bake_on_ray.py")
 
 
 @pytest.fixture
@@ -84,7 +72,7 @@ def test_a_bake_too_small_to_pay_stays_here_and_a_dry_run_says_so(
     assert main([*home, *bake]) == 0
     said = capfd.readouterr().out
     assert rule in said
-    assert " bytes in 1 files" in said
+    assert " bytes in 1 file\n" in said
     assert not (tmp_path / "no").exists()
     assert main([*home, *bake, "--json"]) == 0
     planned = json.loads(capfd.readouterr().out)
@@ -216,3 +204,15 @@ def test_a_bake_on_dask_has_the_bytes_of_one_in_this_process(workspace, naval, s
     with clusters.dask(tmp_path / "cluster") as url:
         workspace.bake("naval", shards, tmp_path / "there", force=True, on=url)
     assert files(tmp_path / "there") == files(tmp_path / "here")
+
+
+@pytest.mark.soak
+def test_a_bake_on_ray_has_the_bytes_of_one_in_this_process():
+    pytest.importorskip("ray", reason="pip install 'adaptkit-peft[ray]'")
+    if reason := clusters.no_namespace():
+        pytest.skip(reason)
+    done = clusters.in_a_network_of_its_own(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(ON_RAY)]
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "1 passed" in done.stdout
