@@ -204,19 +204,19 @@ def merged_update(
     One object where they are the same.
     """
     module = plan.module
-    present = {digest: (adapters[digest], part) for digest, part in plan.parts}
-    parents = [p for p in recipe.sources if recipe.missing == "zero" or p.digest in present]
-    weights = [weight_in(recipe, parent, plan) for parent in parents]
-    deltas: list[Delta] = [
-        delta_of(*present[p.digest]) if p.digest in present else _zero(module) for p in parents
-    ]
+    parents, weights, deltas = contributions(recipe, plan, adapters)
     params = strategy.params(**recipe.params)
     coefficients = strategy.coefficients(weights, params)
     if coefficients is not None:
         total = add(deltas, coefficients)
         return total, total
     rngs = [generator(recipe.seed, parent.digest, module.key) for parent in parents]
-    moments = [_moment(*present[p.digest]) for p in parents] if strategy.needs == "moments" else []
+    present = dict(plan.parts)
+    moments = (
+        [_moment(adapters[p.digest], present[p.digest]) for p in parents]
+        if strategy.needs == "moments"
+        else []
+    )
     measured = [moment for moment in moments if moment is not None]
     at = f"{' and '.join(adapters[p.digest].label for p in parents)}, module '{module.key}'"
     if strategy.needs != "nothing" and len(measured) == len(moments):
@@ -234,6 +234,22 @@ def merged_update(
             merged = [strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups]
         rebuilt = seen.rebuild(merged)
     return replace(rebuilt, bias=sum_biases(deltas, weights)), add(deltas, weights)
+
+
+def contributions(
+    recipe: Recipe, plan: ModulePlan, adapters: Adapters
+) -> tuple[list[Parent], list[float], list[Delta]]:
+    """Who adds to a module, with which weight, and what."""
+    present = dict(plan.parts)
+    parents = [p for p in recipe.sources if recipe.missing == "zero" or p.digest in present]
+    weights = [weight_in(recipe, parent, plan) for parent in parents]
+    deltas = [
+        delta_of(adapters[p.digest], present[p.digest])
+        if p.digest in present
+        else _zero(plan.module)
+        for p in parents
+    ]
+    return parents, weights, deltas
 
 
 def _moment(source: OpenAdapter, module: Module) -> Moment | None:
