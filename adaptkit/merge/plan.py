@@ -118,7 +118,8 @@ def plan_modules(
     weights = [parent.weight for parent in recipe.sources]
     linear = strategy.coefficients(weights, strategy.params(**recipe.params)) is not None
     beyond = recipe.space == "dense" and not linear  # what is done entry by entry is not low rank
-    last = max((layer_of(key) or 0 for key in found), default=0)
+    layers = {key: layer_of(parts[0][1].name) for key, parts in found.items()}
+    last = max((layer or 0 for layer in layers.values()), default=0)
     plans = []
     for key in sorted(found):
         parts = found[key]
@@ -140,10 +141,11 @@ def plan_modules(
             if cap is None and recipe.energy is None
             else min(reach, max(1, (cap or reach * shared) // shared))
         )
-        layer = layer_of(first.name)
+        layer = layers[key]
         depth = layer / last if layer is not None and last else 0.0
         taking_part = tuple((source.digest, module) for source, module in parts)
-        plans.append(ModulePlan(replace(first, rank=rank), taking_part, depth))
+        module = first if rank == first.rank else replace(first, rank=rank)
+        plans.append(ModulePlan(module, taking_part, depth))
     most = max(
         one.module.saved(
             min(one.module.shape)
@@ -302,8 +304,13 @@ def delta_of(source: OpenAdapter, part: Module) -> Delta:
 
     `PluginError` names the method, the adapter and the module when the method's code breaks.
     """
-    with _naming("method", source.method, f"{source.label}, module '{part.key}'"):
+    try:
         return _delta_of(source, part)
+    except AdaptkitError:
+        raise
+    except Exception as error:
+        at = f"{source.label}, module '{part.key}'"
+        raise _broken("method", source.method, at, error) from error
 
 
 @contextmanager
@@ -314,11 +321,15 @@ def _naming(kind: str, plugin: Any, at: str) -> Iterator[None]:
     except AdaptkitError:
         raise
     except Exception as error:
-        raise PluginError(
-            f"the {kind} '{plugin.name}' ({type(plugin).__module__}) broke on {at}",
-            why=" ".join(f"{type(error).__name__}: {error}".split()),
-            fix="ADAPTKIT_DEBUG=1 shows where; adaptkit plugins doctor tries every plugin",
-        ) from error
+        raise _broken(kind, plugin, at, error) from error
+
+
+def _broken(kind: str, plugin: Any, at: str, error: Exception) -> PluginError:
+    return PluginError(
+        f"the {kind} '{plugin.name}' ({type(plugin).__module__}) broke on {at}",
+        why=" ".join(f"{type(error).__name__}: {error}".split()),
+        fix="ADAPTKIT_DEBUG=1 shows where; adaptkit plugins doctor tries every plugin",
+    )
 
 
 def _delta_of(source: OpenAdapter, part: Module) -> Delta:

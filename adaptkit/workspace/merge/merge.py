@@ -144,7 +144,7 @@ def merge(
                 method=context.plugins.packing_method(),
                 into_lora=into_lora,
                 elsewhere=modules_elsewhere(context, on, recipe, opened, workers),
-                done=lambda *_: step(1),
+                done=step,
             )
         found_facts["loss"] = {
             "error": report.error.total,
