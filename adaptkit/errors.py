@@ -43,7 +43,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Self, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class AdaptkitError(Exception):
@@ -115,8 +115,17 @@ class BadReference(AdaptkitError):
 class NotFound(AdaptkitError):
     """An unknown name. Lists the known ones, nearest first."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str] = (), *, fix: str = "") -> None:
-        names = nearest(name, known)
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str] = (),
+        *,
+        written: Mapping[str, str] | None = None,
+        fix: str = "",
+    ) -> None:
+        """`written` has names that are written in another way than they are compared."""
+        names = [(written or {}).get(one, one) for one in nearest(name, known)]
         why = f"known are {', '.join(names)}" if names else "there is none yet"
         super().__init__(f"no {kind} called '{name}'", why=why, fix=fix)
 

@@ -223,13 +223,21 @@ def leading(delta: Dense, rank: int, rng: np.random.Generator) -> tuple[LowRank,
 def rounding(exact: LowRank, stored: LowRank) -> float:
     """‖B'A' − BA‖ where B', A' are B, A after a cast: exact to first order in the rounding, from Gram matrices.
 
-    B'A' − BA = (B'−B)·A' + B·(A'−A), and both differences are small, so nothing cancels.
+    B'A' − BA = (B'−B)·A' + B·(A'−A), and both differences are small, so nothing cancels. A factor that the dtype
+    holds exactly costs nothing.
     """
     B, A = work(exact.B) * exact.scale, work(exact.A)
     stored_B, stored_A = work(stored.B) * stored.scale, work(stored.A)
-    X = np.concatenate([stored_B - B, B], axis=1)
-    Y = np.concatenate([stored_A, stored_A - A], axis=0)
-    return math.sqrt(max(0.0, float(np.sum((X.T @ X) * (Y @ Y.T)))))
+    moved_B, moved_A = stored_B - B, stored_A - A
+    by_B, by_A = moved_B.any(), moved_A.any()
+    square = 0.0
+    if by_B:
+        square += float(np.sum((moved_B.T @ moved_B) * (stored_A @ stored_A.T)))
+    if by_A:
+        square += float(np.sum((B.T @ B) * (moved_A @ moved_A.T)))
+    if by_B and by_A:
+        square += float(np.sum(2.0 * (moved_B.T @ B) * (stored_A @ moved_A.T)))
+    return math.sqrt(max(0.0, square))
 
 
 def _fix_signs(U: Array, S: Array, Vt: Array) -> tuple[Array, Array, Array]:

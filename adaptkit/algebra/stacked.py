@@ -82,19 +82,16 @@ def _rounding(B: Array, A: Array, stored_B: Array, stored_A: Array) -> list[floa
     """`lowrank.rounding` of each; factors that the dtype holds exactly, as those of an exact sum, cost nothing."""
     moved_B, moved_A = stored_B - B, stored_A - A
     by_B, by_A = moved_B.any(), moved_A.any()
-    squares = np.zeros(len(B))
+    terms = []
     if by_B:
-        squares += _inner(_t(moved_B) @ moved_B, stored_A @ _t(stored_A))
+        terms.append((_t(moved_B) @ moved_B) * (stored_A @ _t(stored_A)))
     if by_A:
-        squares += _inner(_t(B) @ B, moved_A @ _t(moved_A))
+        terms.append((_t(B) @ B) * (moved_A @ _t(moved_A)))
     if by_B and by_A:
-        squares += 2.0 * _inner(_t(moved_B) @ B, stored_A @ _t(moved_A))
-    return [float(one) for one in np.sqrt(np.maximum(squares, 0.0))]
-
-
-def _inner(one: Array, other: Array) -> Array:
-    products: Array = np.einsum("kij,kij->k", one, other)
-    return products
+        terms.append(2.0 * (_t(moved_B) @ B) * (stored_A @ _t(moved_A)))
+    return [
+        math.sqrt(max(0.0, sum(float(np.sum(term[at])) for term in terms))) for at in range(len(B))
+    ]
 
 
 def _sums(sums: Sequence[Sequence[tuple[LowRank, float]]]) -> tuple[Array, Array]:
@@ -149,10 +146,10 @@ def relations(pairs: Sequence[tuple[LowRank, LowRank]]) -> list[Relation]:
         assert other is not None
         (B1, A1), (B2, A2) = one, other
         across_B, across_A = _t(B1) @ B2, _t(A1) @ A2
-        inner = _inner(across_B, across_A)
+        inner = np.einsum("kij,kij->k", across_B, across_A)
         grams = [(_t(B) @ B, _t(A) @ A) for B, A in ((B1, A1), (B2, A2))]
         norms = [
-            _norms(*gram, lambda at, batch=batch, side=side: pairs[batch[at]][side])
+            _norms(*gram, [pairs[i][side] for i in batch].__getitem__)
             for side, gram in enumerate(grams)
         ]
         rows, most_rows = _overlap(grams[0][1], grams[1][1], across_A)

@@ -18,6 +18,7 @@ from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
+from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.lookup.adapters import ingest_result, open_for_merge
 from adaptkit.workspace.lookup.artifacts import check_destination, register
 from adaptkit.workspace.lookup.bases import measured_base, same_base
@@ -56,7 +57,7 @@ def bake_adapter(
     `check` is a prompt whose logits are compared with those of the live adapter (needs torch and
     PEFT) before the model gets its name; where they differ it is `OUT.failed`. Without `sync` nothing waits for the disk: after a power cut, bake again.
     """
-    folder = user_path(base)
+    folder, on = user_path(base), executor_url(context, on)
     if check is not None:
         from adaptkit.bake.check_logits import check_can_run
 
@@ -105,7 +106,6 @@ def bake_plan(
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.io.safetensors.reader import size_of
     from adaptkit.workspace.tasks.bake import bake_estimate
-    from adaptkit.workspace.tasks.run import executor_url
 
     folder = user_path(base)
     executor_url(context, on)

@@ -13,12 +13,13 @@ from adaptkit.io.file_lock import exclusive_lock
 from adaptkit.io.files import os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.types import digest_of
+from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.context.moments import kept_moments
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.merge.merge import merge
 from adaptkit.workspace.merge.search_space import search_space
 from adaptkit.workspace.results import names
-from adaptkit.workspace.tasks.run import executor_url, open_executor
+from adaptkit.workspace.tasks.run import open_executor
 from adaptkit.workspace.tasks.supply import Supply
 from adaptkit.workspace.train.evaluate import base_at_hand, check_base
 
@@ -90,6 +91,7 @@ def search(
     from adaptkit.search.found import Found
     from adaptkit.search.study import count_done, open_study, shown, tried
 
+    on = executor_url(context, on)
     refs.check_name(name)
     files = [user_path(path) for path in suites]
     read = read_suites(files)
@@ -100,7 +102,6 @@ def search(
             why="it takes a suite and at least one trial",
             fix="--suite FILE --trials 40",
         )
-    executor_url(context, on)
     at_hand = base_at_hand(context, base)
     for version in versions:
         check_base(context, version, base, force=force)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit.io.safe_paths import user_path
+from adaptkit.workspace.context.executor import executor_url
 
 if TYPE_CHECKING:
     import os
@@ -30,6 +31,7 @@ def sweep(
     from adaptkit.workspace.sweeps.file import read
     from adaptkit.workspace.sweeps.run import carry_out
 
+    on = executor_url(workspace, on)
     path = user_path(file)
     plan = read(path)
     out = None if png is None else user_path(png)
