@@ -66,6 +66,10 @@ class AdaptkitError(Exception):
         texts = (text.replace(old, new) for text in (self.what, self.why, self.fix))
         return cast("Self", _rebuild(type(self), *texts))
 
+    def at(self, place: str) -> Self:
+        """The same error, with the place in a file that asks for what failed."""
+        return cast("Self", _rebuild(type(self), f"{place}: {self.what}", self.why, self.fix))
+
     def __str__(self) -> str:
         return f"{self.summary}\n  {self.fix}" if self.fix else self.summary
 

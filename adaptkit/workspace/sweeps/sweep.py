@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import os
 
     from adaptkit.workspace import Workspace
-    from adaptkit.workspace.sweeps.run import Swept
+    from adaptkit.workspace.sweeps.walk import Swept
 
 
 def sweep(
@@ -33,11 +33,11 @@ def sweep(
 
     on = executor_url(workspace, on)
     path = user_path(file)
-    plan = read(path)
+    written = read(path)
     out = None if png is None else user_path(png)
     if out is not None:
-        check_picture(plan, out)
-    swept = carry_out(workspace, plan, path.absolute().parent, on=on, dry=dry_run)
+        check_picture(written.file, out)
+    swept = carry_out(workspace, written, on=on, dry=dry_run)
     if out is not None:
         draw(swept.board, swept.name, out)
     return swept
