@@ -126,11 +126,12 @@ class NotFound(AdaptkitError):
         known: Iterable[str] = (),
         *,
         written: Mapping[str, str] | None = None,
+        none: str = "there is none yet",
         fix: str = "",
     ) -> None:
-        """`written` has names that are written in another way than they are compared."""
+        """`written` has names that are written in another way than they are compared; `none` is why where none is known."""
         names = [(written or {}).get(one, one) for one in nearest(name, known)]
-        why = f"known are {', '.join(names)}" if names else "there is none yet"
+        why = f"known are {', '.join(names)}" if names else none
         super().__init__(f"no {kind} called '{name}'", why=why, fix=fix)
 
 

@@ -95,7 +95,7 @@ def merge(
     plan = context.plugins.strategy(strategy)
     choices = recipes.Choices(
         space=space,
-        params=all_params(merge, plan, params, strategy_params),
+        params=all_params(context, merge, plan, params, strategy_params),
         rank=rank,
         energy=energy,
         keep=keep,
