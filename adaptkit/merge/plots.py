@@ -11,7 +11,7 @@ from adaptkit.io.files import os_errors
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from adaptkit.merge.compare import Comparison
+    from adaptkit.merge.comparison import Comparison
 
 
 def draw(kind: str, found: Comparison, out: Path) -> None:
