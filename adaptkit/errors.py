@@ -43,7 +43,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Self, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class AdaptkitError(Exception):
@@ -65,6 +65,10 @@ class AdaptkitError(Exception):
         """
         texts = (text.replace(old, new) for text in (self.what, self.why, self.fix))
         return cast("Self", _rebuild(type(self), *texts))
+
+    def at(self, place: str) -> Self:
+        """The same error, with the place in a file that asks for what failed."""
+        return cast("Self", _rebuild(type(self), f"{place}: {self.what}", self.why, self.fix))
 
     def __str__(self) -> str:
         return f"{self.summary}\n  {self.fix}" if self.fix else self.summary
@@ -115,9 +119,19 @@ class BadReference(AdaptkitError):
 class NotFound(AdaptkitError):
     """An unknown name. Lists the known ones, nearest first."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str] = (), *, fix: str = "") -> None:
-        names = nearest(name, known)
-        why = f"known are {', '.join(names)}" if names else "there is none yet"
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str] = (),
+        *,
+        written: Mapping[str, str] | None = None,
+        none: str = "there is none yet",
+        fix: str = "",
+    ) -> None:
+        """`written` has names that are written in another way than they are compared; `none` is why where none is known."""
+        names = [(written or {}).get(one, one) for one in nearest(name, known)]
+        why = f"known are {', '.join(names)}" if names else none
         super().__init__(f"no {kind} called '{name}'", why=why, fix=fix)
 
 

@@ -37,7 +37,12 @@ class OpenAdapter:
         """Whether its update depends on the weights it changes, and has their full rank."""
         return self.method.needs(self.adapter) == "weights"
 
+    @cached_property
+    def extras(self) -> tuple[str, ...]:
+        """The keys of the tensors that are no part of an update."""
+        return self.method.extras(self.adapter)
+
     def delta_keys(self) -> list[str]:
         """The keys of the tensors that its update is made of."""
-        extras = set(self.method.extras(self.adapter))
+        extras = set(self.extras)
         return [key for key in self.adapter.header if key not in extras]

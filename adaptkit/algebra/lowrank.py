@@ -85,12 +85,16 @@ def sum_biases(deltas: Sequence[Delta], weights: Sequence[float]) -> Array | Non
     return sum(terms[1:], start=terms[0]) if terms else None
 
 
-def svd(delta: LowRank) -> Svd:
-    """The singular value decomposition of D from two thin QRs and one small core."""
-    Qb, Rb = thin_qr(work(delta.B) * delta.scale)
-    Qa, Ra = thin_qr(work(delta.A).T)
+def svd(delta: LowRank, vectors: int | None = None) -> Svd:
+    """The singular value decomposition of D from two thin QRs and one small core.
+
+    `vectors` bounds how many of U and Vt are made: the first, all singular values nevertheless.
+    """
+    Qb, to_b, Rb = _factored_qr(work(delta.B) * delta.scale)
+    Qa, to_a, Ra = _factored_qr(work(delta.A).T)
     u, S, vt = np.linalg.svd(Rb @ Ra.T, full_matrices=False)
-    return Svd(*_fix_signs(Qb @ u, S, vt @ Qa.T), _scaled_bias(delta))
+    U, Vt = Qb @ (to_b @ u[:, :vectors]), (vt[:vectors] @ to_a.T) @ Qa.T
+    return Svd(*_fix_signs(U, S, Vt), _scaled_bias(delta))
 
 
 def singular_values(delta: Delta) -> Array:
@@ -114,12 +118,18 @@ def thin_qr(tall: Array) -> tuple[Array, Array]:
     factors (Yamamoto et al. 2015, https://doi.org/10.1553/etna_vol44s306). The first round shows whether the
     columns are independent enough for the second to be exact; where they are not, Householder's does it.
     """
+    Q, to_orthonormal, R = _factored_qr(tall)
+    return Q @ to_orthonormal, R
+
+
+def _factored_qr(tall: Array) -> tuple[Array, Array, Array]:
+    """Q, a small matrix that makes its columns orthonormal to rounding, and R: tall = (Q·small)·R."""
     found = _cholesky_qr(tall)
     if found is None:
         Q, R = np.linalg.qr(tall)
-        return Q, R
+        return Q, np.eye(Q.shape[1]), R
     Q, first, second = found
-    return Q @ np.linalg.inv(second), second @ first
+    return Q, np.linalg.inv(second), second @ first
 
 
 def _cholesky_qr(tall: Array) -> tuple[Array, Array, Array] | None:
@@ -219,13 +229,21 @@ def leading(delta: Dense, rank: int, rng: np.random.Generator) -> tuple[LowRank,
 def rounding(exact: LowRank, stored: LowRank) -> float:
     """‖B'A' − BA‖ where B', A' are B, A after a cast: exact to first order in the rounding, from Gram matrices.
 
-    B'A' − BA = (B'−B)·A' + B·(A'−A), and both differences are small, so nothing cancels.
+    B'A' − BA = (B'−B)·A' + B·(A'−A), and both differences are small, so nothing cancels. A factor that the dtype
+    holds exactly costs nothing.
     """
     B, A = work(exact.B) * exact.scale, work(exact.A)
     stored_B, stored_A = work(stored.B) * stored.scale, work(stored.A)
-    X = np.concatenate([stored_B - B, B], axis=1)
-    Y = np.concatenate([stored_A, stored_A - A], axis=0)
-    return math.sqrt(max(0.0, float(np.sum((X.T @ X) * (Y @ Y.T)))))
+    moved_B, moved_A = stored_B - B, stored_A - A
+    by_B, by_A = moved_B.any(), moved_A.any()
+    square = 0.0
+    if by_B:
+        square += float(np.sum((moved_B.T @ moved_B) * (stored_A @ stored_A.T)))
+    if by_A:
+        square += float(np.sum((B.T @ B) * (moved_A @ moved_A.T)))
+    if by_B and by_A:
+        square += float(np.sum(2.0 * (moved_B.T @ B) * (stored_A @ moved_A.T)))
+    return math.sqrt(max(0.0, square))
 
 
 def _fix_signs(U: Array, S: Array, Vt: Array) -> tuple[Array, Array, Array]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptkit.algebra import lowrank
-from adaptkit.algebra.lowrank import work
+from adaptkit.algebra.lowrank import WORK, work
 from adaptkit.extend import LowRank
 
 if TYPE_CHECKING:
@@ -42,25 +42,25 @@ def singular_values(deltas: Sequence[Delta]) -> list[Array]:
 
 
 def cut(
-    deltas: Sequence[LowRank], rank: int, dtype: np.dtype[Any]
+    sums: Sequence[Sequence[tuple[LowRank, float]]], rank: int, dtype: np.dtype[Any]
 ) -> list[tuple[LowRank, float, float]] | None:
-    """Updates of equal shapes and no bias, cut to a rank and cast: each as stored, its error and its size before.
+    """Weighted sums of updates, cut to a rank and cast: each as stored, its error and its size before.
 
-    The numbers are those of one by one. None where some need care: dependent columns, ranks that are not reached,
-    values that do not fit the dtype.
+    The sums have equal shapes, equal ranks in total, and no bias. The numbers are those of one by one. None where some
+    need care: dependent columns, ranks that are not reached, values that do not fit the dtype.
     """
-    B = np.stack([work(delta.B) * delta.scale for delta in deltas])
-    A = np.stack([work(delta.A) for delta in deltas])
+    B, A = _sums(sums)
     noise = 1e-14 * np.sqrt((B * B).sum(axis=(1, 2)) * (A * A).sum(axis=(1, 2)))
     if A.shape[1] == rank:
-        sizes, left = list(_norms(_t(B) @ B, A @ _t(A), deltas)), [0.0] * len(deltas)
+        sizes = list(_norms(_t(B) @ B, A @ _t(A), lambda at: LowRank(B[at], A[at])))
+        left = [0.0] * len(sums)
     else:
-        whole = _svds(B, _t(A))
+        whole = _svds(B, _t(A), rank)
         if whole is None or whole[1].shape[1] < rank:
             return None
         U, S, Vt = whole
         root = np.sqrt(S[:, :rank])
-        B, A = U[:, :, :rank] * root[:, None, :], root[:, :, None] * Vt[:, :rank]
+        B, A = U * root[:, None, :], root[:, :, None] * Vt
         sizes = [float(np.linalg.norm(values)) for values in S]
         left = [float(np.linalg.norm(values[rank:])) for values in S]
     with np.errstate(over="ignore"):
@@ -74,26 +74,52 @@ def cut(
             math.hypot(left[at], rounded[at]),
             float(sizes[at]) if sizes[at] > noise[at] else 0.0,
         )
-        for at in range(len(deltas))
+        for at in range(len(sums))
     ]
 
 
 def _rounding(B: Array, A: Array, stored_B: Array, stored_A: Array) -> list[float]:
-    """`lowrank.rounding` of each."""
-    X = np.concatenate([stored_B - B, B], axis=2)
-    Y = np.concatenate([stored_A, stored_A - A], axis=1)
-    terms = (_t(X) @ X) * (Y @ _t(Y))
-    return [math.sqrt(max(0.0, float(np.sum(one)))) for one in terms]
+    """`lowrank.rounding` of each; factors that the dtype holds exactly, as those of an exact sum, cost nothing."""
+    moved_B, moved_A = stored_B - B, stored_A - A
+    by_B, by_A = moved_B.any(), moved_A.any()
+    terms = []
+    if by_B:
+        terms.append((_t(moved_B) @ moved_B) * (stored_A @ _t(stored_A)))
+    if by_A:
+        terms.append((_t(B) @ B) * (moved_A @ _t(moved_A)))
+    if by_B and by_A:
+        terms.append(2.0 * (_t(moved_B) @ B) * (stored_A @ _t(moved_A)))
+    return [
+        math.sqrt(max(0.0, sum(float(np.sum(term[at])) for term in terms))) for at in range(len(B))
+    ]
 
 
-def _svds(B: Array, At: Array) -> tuple[Array, Array, Array] | None:
-    """`lowrank.svd` of each; None where the columns of one are not independent enough."""
-    of_B, of_A = _thin_qr(B), _thin_qr(At)
+def _sums(sums: Sequence[Sequence[tuple[LowRank, float]]]) -> tuple[Array, Array]:
+    """`lowrank.stack` of each, B·s and A on top of each other."""
+    first, rank = sums[0][0][0], sum(delta.rank for delta, _ in sums[0])
+    B = np.empty((len(sums), first.B.shape[0], rank), WORK)
+    A = np.empty((len(sums), rank, first.A.shape[1]), WORK)
+    scales = np.empty((len(sums), 1, rank), WORK)
+    for at, terms in enumerate(sums):
+        begin = 0
+        for delta, weight in terms:
+            end = begin + delta.A.shape[0]
+            B[at, :, begin:end], A[at, begin:end] = delta.B, delta.A
+            scales[at, 0, begin:end] = weight * delta.scale
+            begin = end
+    B *= scales
+    return B, A
+
+
+def _svds(B: Array, At: Array, rank: int) -> tuple[Array, Array, Array] | None:
+    """`lowrank.svd` of each, with so many vectors; None where the columns of one are not independent enough."""
+    of_B, of_A = _cholesky_qr(B), _cholesky_qr(At)
     if of_B is None or of_A is None:
         return None
-    (Qb, Rb), (Qa, Ra) = of_B, of_A
-    u, S, vt = np.linalg.svd(Rb @ _t(Ra), full_matrices=False)
-    U, Vt = Qb @ u, vt @ _t(Qa)
+    (Qb, first_b, second_b), (Qa, first_a, second_a) = of_B, of_A
+    u, S, vt = np.linalg.svd((second_b @ first_b) @ _t(second_a @ first_a), full_matrices=False)
+    U = Qb @ (np.linalg.inv(second_b) @ u[:, :, :rank])
+    Vt = (vt[:, :rank] @ _t(np.linalg.inv(second_a))) @ _t(Qa)
     largest = np.argmax(np.abs(U), axis=1)
     signs = np.sign(np.take_along_axis(U, largest[:, None, :], axis=1))[:, 0]
     signs[signs == 0] = 1.0
@@ -122,7 +148,10 @@ def relations(pairs: Sequence[tuple[LowRank, LowRank]]) -> list[Relation]:
         across_B, across_A = _t(B1) @ B2, _t(A1) @ A2
         inner = np.einsum("kij,kij->k", across_B, across_A)
         grams = [(_t(B) @ B, _t(A) @ A) for B, A in ((B1, A1), (B2, A2))]
-        norms = [_norms(*gram, [pairs[i][side] for i in batch]) for side, gram in enumerate(grams)]
+        norms = [
+            _norms(*gram, [pairs[i][side] for i in batch].__getitem__)
+            for side, gram in enumerate(grams)
+        ]
         rows, most_rows = _overlap(grams[0][1], grams[1][1], across_A)
         columns, most_columns = _overlap(grams[0][0], grams[1][0], across_B)
         for at, i in enumerate(batch):
@@ -186,15 +215,6 @@ def _triangles(tall: Array) -> Array | None:
     return None if found is None else found[2] @ found[1]
 
 
-def _thin_qr(tall: Array) -> tuple[Array, Array] | None:
-    """`lowrank.thin_qr` of each."""
-    found = _cholesky_qr(tall)
-    if found is None:
-        return None
-    Q, first, second = found
-    return Q @ np.linalg.inv(second), second @ first
-
-
 def _cholesky_qr(tall: Array) -> tuple[Array, Array, Array] | None:
     """Q of the first round and both rounds' R of each; None where the columns of one are not independent enough."""
     if not tall.shape[1] >= tall.shape[2] > 0:
@@ -211,13 +231,14 @@ def _cholesky_qr(tall: Array) -> tuple[Array, Array, Array] | None:
     return Q, first, second
 
 
-def _norms(of_B: Array, of_A: Array, deltas: Sequence[LowRank]) -> Array:
+def _norms(of_B: Array, of_A: Array, delta: Callable[[int], LowRank]) -> Array:
+    """`lowrank.norm` of each from its Gram matrices; of the update itself where its terms cancel."""
     terms = of_B * of_A
     squares = terms.sum(axis=(1, 2))
     cancel = ~(squares > 1e-3 * np.abs(terms).sum(axis=(1, 2)))
     norms: Array = np.sqrt(np.where(cancel, 0.0, squares))
     for at in np.flatnonzero(cancel):
-        norms[at] = lowrank.norm(deltas[int(at)])
+        norms[at] = lowrank.norm(delta(int(at)))
     return norms
 
 

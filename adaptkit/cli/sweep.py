@@ -13,7 +13,7 @@ from adaptkit.cli.shell.session import Session, json_option, pass_session
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptkit.workspace.sweeps.run import Swept
+    from adaptkit.workspace.sweeps.walk import Swept
 
 
 @click.command()

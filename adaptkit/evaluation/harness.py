@@ -61,20 +61,25 @@ class Harness:
         return self.metric not in LOWER
 
 
-def harness_of(path: Path, given: Mapping[str, Any]) -> Harness:
+def harness_of(path: Path, text: yaml_text.Document) -> Harness:
     """What a suite's YAML says of a task of the harness; `BadData` and `NotFound` name what is wrong."""
+    given: Mapping[str, Any] = text.value
     for key in given:
         if key not in KEYS:
-            raise NotFound("key of a suite of lm-evaluation-harness", str(key), KEYS)
+            error = NotFound("key of a suite of lm-evaluation-harness", str(key), KEYS)
+            raise error.at(f"{path}, line {text.line(key)}")
     task, metric, limit = given["lm_eval"], given.get("metric", "acc"), given.get("limit")
     if not isinstance(task, str) or not task or not isinstance(metric, str):
         raise BadData(
-            f"{path} names no task of lm-evaluation-harness",
+            f"{path}, line {text.line('lm_eval')}, names no task of lm-evaluation-harness",
             why="lm_eval and metric are names",
             fix="lm_eval: arc_easy, for example",
         )
     if limit is not None and (type(limit) is not int or limit < 1):
-        raise BadData(f"{path}: limit is {limit!r}", why="it is a whole number from 1")
+        raise BadData(
+            f"{path}, line {text.line('limit')}: limit is {limit!r}",
+            why="it is a whole number from 1",
+        )
     if not task.endswith((".yaml", ".yml")):
         return Harness(task, metric, limit)
     config = path.parent / task
@@ -142,7 +147,7 @@ def score_by_harness(speaker: Speaker, harness: Harness, batch: int) -> float:
 
 def _task_config(path: Path) -> dict[str, Any]:
     try:
-        found = yaml_text.read(path)
+        found = yaml_text.read(path).value
     except yaml_text.BadYaml as error:
         raise BadData(f"cannot read {path}{error.at}", why=error.why) from error
     if not isinstance(found, dict) or not isinstance(found.get("task"), str):

@@ -133,7 +133,7 @@ def _files(path: Path) -> list[Path]:
 
 def _named(path: Path) -> Iterator[Path]:
     """The files that a suite's YAML names, which are no suites themselves."""
-    found = _yaml(path, whole=False)
+    found = _yaml(path, whole=False).value
     if isinstance(found.get("data"), str):
         yield path.parent / found["data"]
     if isinstance(found.get("lm_eval"), str):
@@ -151,8 +151,6 @@ def _from_data(path: Path, **choices: Any) -> Suite:
     else:
         natural, fits = "exact", (*SCORERS, "perplexity")
     score = choices.get("score", natural)
-    if score not in SCORES:
-        raise NotFound("score", str(score), SCORES, fix=f"in {path}")
     if score not in fits:
         raise BadData(
             f"{path} cannot be scored by '{score}'",
@@ -176,38 +174,47 @@ def _checked_name(name: Any, path: Path) -> str:
 
 
 def _from_yaml(path: Path) -> Suite:
-    given = _yaml(path)
+    text = _yaml(path)
+    given: dict[str, Any] = dict(text.value)
     if "lm_eval" in given:
-        harness = harness_of(path, given)
+        harness = harness_of(path, text)
         name = _checked_name(given.get("name", path.stem), path)
         return Suite(name, harness.metric, (), harness=harness)
     for key, value in given.items():
         if key not in _KEYS:
-            raise NotFound("key of a suite", str(key), _KEYS, fix=f"in {path}")
+            raise NotFound("key of a suite", str(key), _KEYS).at(f"{path}, line {text.line(key)}")
         if key in {"rows", "new_tokens"} and (type(value) is not int or value < 1):
-            raise BadData(f"{path}: {key} is {value!r}", why="it is a whole number from 1")
+            raise BadData(
+                f"{path}, line {text.line(key)}: {key} is {value!r}",
+                why="it is a whole number from 1",
+            )
+    if given.get("score", SCORES[0]) not in SCORES:
+        place = f"{path}, line {text.line('score')}"
+        raise NotFound("score", str(given["score"]), SCORES).at(place)
     if isinstance(given.get("columns"), dict):
         given["columns"] = [f"{key}={value}" for key, value in given["columns"].items()]
     data = path.parent / given.pop("data")
     return _from_data(data, **{"name": path.stem} | given)
 
 
-def _yaml(path: Path, *, whole: bool = True) -> dict[str, Any]:
+def _yaml(path: Path, *, whole: bool = True) -> yaml_text.Document:
+    """The text of a suite's file, which is a table; with `whole`, one that says what is asked."""
     try:
-        found = yaml_text.read(path)
+        text = yaml_text.read(path)
     except yaml_text.BadYaml as error:
         raise BadData(
             f"cannot read {path}{error.at}",
             why=error.why,
             fix="docs/evaluation.md shows one",
         ) from error
+    found = text.value
     if isinstance(found, dict) and ("lm_eval" in found or not whole):
-        return found
+        return text
     if not isinstance(found, dict) or not isinstance(found.get("data"), str):
         raise BadData(
             f"{path} is no suite", why="it names no data file", fix="data: naval.jsonl, for example"
         )
-    return found
+    return text
 
 
 def _check_regexes(path: Path, rows: Sequence[Row]) -> None:

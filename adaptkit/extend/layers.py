@@ -32,7 +32,7 @@ def linear_kind(
     found = model.layer(name) if model is not None else ""
     if found in {"linear", "conv1d"}:
         return "conv1d" if found == "conv1d" else "linear"
-    stored = stored_shape(view, name)
+    stored = stored_shape(view, name) if model is not None or view.base_shapes else None
     if stored in {(rows, columns), (columns, rows)} and rows != columns:
         return "linear" if stored == (rows, columns) else "conv1d"
     return "conv1d" if view.config.get("fan_in_fan_out") else "linear"

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import re
 import tomllib
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptkit.errors import AdaptkitError, nearest
 from adaptkit.io.files import os_errors
+from adaptkit.io.struct_mistakes import called, is_struct, tables_of, taken_apart, wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from adaptkit.io.struct_mistakes import Where
+
 T = TypeVar("T")
-Where = tuple[str | int, ...]  # keys, and numbers of tables in an array of tables
 
 LARGEST = 1 << 20  # bytes of a file that a person writes
 _AT_LINE = re.compile(r"\s*\(at line (\d+)")
-_MESSAGE = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|(\[\.\.\.\])")
 _KINDS = {
     "str": "text in quotes",
     "bool": "true or false",
@@ -121,13 +120,6 @@ def line_at(text: str, where: Where) -> int:
     return 0
 
 
-def tables_of(kind: Any) -> Mapping[str, Any]:
-    """The fields of a Struct with their types; empty for anything else."""
-    from msgspec import structs
-
-    return {field.name: field.type for field in structs.fields(kind)} if _is_struct(kind) else {}
-
-
 def misplaced(where: Where, owner: str) -> str:
     """Why a known key stands in the wrong table."""
     key, table = where[-1], _table(where)
@@ -139,46 +131,19 @@ def misplaced(where: Where, owner: str) -> str:
 
 
 def _explained(message: str, text: str, table: Any, kind: Any) -> BadToml:
-    found = _MESSAGE.fullmatch(message)
-    assert found is not None
-    message, path = found[1], found[2] or ""
-    where, inner = _walk(path, table, kind)
-    if named := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
-        return _unknown((*where, named[1]), text, inner, kind)
-    if named := re.fullmatch(r"Object missing required field `(.*)`", message):
-        return BadToml(
-            line_at(text, where), f"{_called(where)} has no '{named[1]}'", f"add {named[1]} = …; "
-        )
+    found = taken_apart(message, table, kind)
+    where = found.where
+    if found.what == "unknown":
+        return _unknown(where, text, found.kind, kind)
     line = line_at(text, where)
+    if found.what == "missing":
+        return BadToml(
+            line, f"{called(where)} has no '{found.detail}'", f"add {found.detail} = …; "
+        )
     in_table = len(where) > 1 and all(isinstance(step, str) for step in where)
     if in_table and (owner := _owner(where, kind)) is not None:
         return BadToml(line, misplaced(where, owner), "move that line; ")
-    return BadToml(line, f"{_called(where)} {_wanted(message)}")
-
-
-def _walk(path: str, value: Any, kind: Any) -> tuple[Where, Any]:
-    """The keys on the way to what msgspec names by a path such as `$.rules[0].names`, and the type there."""
-    from msgspec import ValidationError, convert
-
-    where: list[str | int] = []
-    for step in _STEP.finditer(path):
-        if step[1]:
-            where.append(step[1])
-            value, kind = value[step[1]], tables_of(kind)[step[1]]
-            continue
-        kind = get_args(kind)[-1 if step[3] else 0]
-        if step[2]:
-            where.append(int(step[2]))
-            value = value[int(step[2])]
-            continue
-        for key, one in value.items():  # msgspec does not say which of them
-            try:
-                convert(one, kind)
-            except ValidationError:
-                where.append(key)
-                value = one
-                break
-    return tuple(where), kind
+    return BadToml(line, f"{called(where)} {wanted(found.detail, _KINDS)}")
 
 
 def _unknown(where: Where, text: str, inner: Any, kind: Any) -> BadToml:
@@ -205,41 +170,13 @@ def _homes(kind: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...
     """Every table that a file may have, with its keys."""
     yield at, list(tables_of(kind))
     for name, inner in tables_of(kind).items():
-        if _is_struct(inner):
+        if is_struct(inner):
             yield from _homes(inner, (*at, name))
-
-
-def _is_struct(kind: Any) -> bool:
-    from msgspec import Struct
-
-    return isinstance(kind, type) and get_origin(kind) is None and issubclass(kind, Struct)
 
 
 def _table(where: Where) -> str:
     """The table of a key; those of an array are counted from 1."""
     return ".".join(str(step + 1 if isinstance(step, int) else step) for step in where[:-1])
-
-
-def _called(where: Where) -> str:
-    """`policy.file`, or `names of rules number 2`."""
-    if not where:
-        return "the file"
-    for table, number in pairwise(where):
-        if isinstance(number, int):
-            keys = ".".join(str(step) for step in where[where.index(number) + 1 :])
-            place = f"number {number + 1} of {table}"
-            return f"'{keys}' in {place}" if keys else place
-    return f"'{'.'.join(map(str, where))}'"
-
-
-def _wanted(message: str) -> str:
-    """Msgspec's words in the reader's: Expected `str`, got `int`."""
-    if named := re.fullmatch(r"Expected `(.*)`, got `(.*)`", message):
-        wanted = " or ".join(_KINDS.get(one, one) for one in named[1].split(" | "))
-        return f"is {_KINDS.get(named[2], named[2])}, and must be {wanted}"
-    if re.fullmatch(r"Expected `\w+` of length >= 1", message):
-        return "is empty"
-    return message
 
 
 def _name_of(written: str) -> str:

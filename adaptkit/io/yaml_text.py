@@ -5,12 +5,17 @@ Anchors and aliases can make little text very large, tags can load anything, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from adaptkit.errors import nearest
 from adaptkit.io.files import os_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+T = TypeVar("T")
 
 DEEPEST = 12  # levels of tables and lists
 LARGEST = 1 << 20  # bytes of a file that a person writes
@@ -22,15 +27,16 @@ CALLED = {
     "bool": "true or false",
     "dict": "a table",
 }
+_MSGSPEC = {"array": "a list", "object": "a table", "null": "empty"}
 """What a person calls the types of values."""
 
 
 class BadYaml(ValueError):
-    """A mistake in a text: its line (0: not of one), and why it is one."""
+    """A mistake in a text: its line (0: not of one), why it is one, and what to do, to go before more advice."""
 
-    def __init__(self, line: int, why: str) -> None:
+    def __init__(self, line: int, why: str, fix: str = "") -> None:
         super().__init__(f"line {line}: {why}" if line else why)
-        self.line, self.why = line, why
+        self.line, self.why, self.fix = line, why, fix
         self.at = f", line {line}" if line else ""
         """For after the name of the file."""
 
@@ -63,22 +69,95 @@ def check(text: str, deepest: int = DEEPEST) -> None:
 
 def load(text: str) -> Any:
     """The values of a text that passes `check`: plain texts, numbers, dates, lists and tables."""
+    return document(text).value
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The values of a text, with the lines they are on."""
+
+    value: Any
+    lines: Mapping[tuple[str, ...], int]
+
+    def line(self, *where: str | int) -> int:
+        """The line of the innermost of these keys, and numbers of items from 0, that the text has."""
+        keys = tuple(map(str, where))
+        return next(
+            self.lines[keys[:end]] for end in range(len(keys), -1, -1) if keys[:end] in self.lines
+        )
+
+
+def document(text: str, deepest: int = DEEPEST) -> Document:
+    """The values of a text that passes `check`, with their lines; a key that occurs twice is refused."""
     import yaml
 
-    check(text)
+    check(text, deepest)
+    lines: dict[tuple[str, ...], int] = {(): 1}
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # such as the date 2026-13-45
-        mark = getattr(error, "problem_mark", None)
-        raise BadYaml(
-            mark.line + 1 if mark else 1, f"a value cannot be read: {' '.join(str(error).split())}"
-        ) from error
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:
+            return Document(None, lines)
+        _note_lines(node, (), lines)
+        return Document(yaml.SafeLoader("").construct_document(node), lines)
+    except yaml.YAMLError as error:  # such as a list as a key
+        raise _unreadable(error, getattr(error, "problem_mark", None)) from error
 
 
-def read(path: Path) -> Any:
+def read(path: Path) -> Document:
     """The values of a file that a person wrote."""
     with os_errors("read", path):
-        return load(read_text(path))
+        return document(read_text(path))
+
+
+def parse(found: Document, kind: type[T]) -> T:
+    """The values as a `kind` of msgspec.Struct; `BadYaml` for everything that it does not allow."""
+    import msgspec
+
+    from adaptkit.io.struct_mistakes import called, tables_of, taken_apart, wanted
+    from adaptkit.types.convert import convert
+
+    try:
+        return convert(found.value, kind)
+    except msgspec.ValidationError as error:
+        mistake = taken_apart(str(error), found.value, kind)
+    line, where = found.line(*mistake.where), mistake.where
+    if mistake.what == "unknown":
+        known = list(tables_of(mistake.kind))
+        near = nearest(str(where[-1]), known, show=1)[0]
+        why = f"{called(where[:-1])} has no key '{where[-1]}', nearest is '{near}'"
+        raise BadYaml(line, why, f"known are {', '.join(known)}; ")
+    if mistake.what == "missing":
+        raise BadYaml(
+            line, f"{called(where)} has no '{mistake.detail}'", f"add {mistake.detail}: …; "
+        )
+    raise BadYaml(line, f"{called(where)} {wanted(mistake.detail, CALLED | _MSGSPEC)}")
+
+
+def _note_lines(node: Any, where: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> None:
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner, line = (*where, str(key.value)), key.start_mark.line + 1
+            if inner in lines:
+                raise BadYaml(line, f"the key '{key.value}' occurs twice")
+            lines[inner] = line
+            _note_lines(value, inner, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            inner = (*where, str(number))
+            lines[inner] = item.start_mark.line + 1
+            _note_lines(item, inner, lines)
+    else:
+        try:
+            yaml.SafeLoader("").construct_object(node)
+        except ValueError as error:  # such as the date 2026-13-45
+            raise _unreadable(error, node.start_mark) from error
+
+
+def _unreadable(error: Exception, mark: Any) -> BadYaml:
+    why = " ".join(str(error).split())
+    return BadYaml(mark.line + 1 if mark else 1, f"a value cannot be read: {why}")
 
 
 def read_text(path: Path) -> str:

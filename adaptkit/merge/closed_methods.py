@@ -10,10 +10,10 @@ from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
 from adaptkit.errors import BadRecipe, MergeError, Unmergeable
 from adaptkit.extend.artifact_files import WEIGHTS
-from adaptkit.io.safetensors.reader import STORED_DTYPES, numpy_dtype
+from adaptkit.io.safetensors.reader import numpy_dtype
 from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.merge.extras import Contributor, resolve_extras
-from adaptkit.merge.report import MergeReport, promote
+from adaptkit.merge.report import MergeReport, stored_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,18 +50,14 @@ def merge_closed(recipe: Recipe, sources: Sequence[OpenAdapter], out: Path) -> M
     settled = resolve_extras(
         recipe.extras,
         [Contributor(s.adapter, s.digest, weights[s.digest]) for s in sources],
-        [method.extras(s.adapter) for s in sources],
+        [s.extras for s in sources],
         method.settings,
     )
     config = method.combined_config(
         [s.adapter for s in sources], [weights[s.digest] for s in sources]
     ) | dict(settled.settings)
     keys = sorted({key for source in sources for key in source.delta_keys()})
-    dtype = (
-        STORED_DTYPES[recipe.dtype]
-        if recipe.dtype
-        else promote(s.adapter.header[k].dtype for s in sources for k in s.delta_keys())
-    )
+    dtype = stored_dtype(recipe, sources)
     layout = {
         key: (dtype, next(s.adapter.header[key].shape for s in sources if key in s.adapter.header))
         for key in keys

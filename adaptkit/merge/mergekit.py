@@ -31,37 +31,44 @@ class Translation:
 
 def read(path: Path, strategies: Sequence[MergeStrategy[Any]]) -> Translation:
     """Read a mergekit file; `BadRecipe` says what in it has no meaning for adapters."""
-    table = _table(path)
+    text = _text(path)
+    table = _mapping(text.value)
     if "merge_method" not in table:
         raise _wrong(path, "it has no key 'merge_method'", "adaptkit compose runs recipes of ours")
     method = str(table["merge_method"])
     made_by = {name: one for one in strategies for name in one.mergekit}
     if method not in made_by:
-        raise NotFound("merge_method of mergekit that a strategy here makes", method, made_by)
+        error = NotFound("merge_method of mergekit that a strategy here makes", method, made_by)
+        raise error.at(f"{path}, line {text.line('merge_method')}")
     strategy = made_by[method]
     if "slices" in table:
         raise _wrong(
-            path, "it stacks slices of layers", "adaptkit merges adapters of one base: list models"
+            path,
+            "it stacks slices of layers",
+            "adaptkit merges adapters of one base: list models",
+            text.line("slices"),
         )
     models = table.get("models")
     if not isinstance(models, list) or not models:
-        raise _wrong(path, "'models' is a list of one model or more")
+        raise _wrong(path, "'models' is a list of one model or more", line=text.line("models"))
     remarks: list[str] = []
     common, given = _mapping(table.get("parameters")), dict[str, Any]()
     adapters = []
-    for model in models:
+    for number, model in enumerate(models):
         entry = _mapping(model)
         own = _mapping(entry.get("parameters"))
         name = str(entry.get("model", ""))
         if name == str(table.get("base_model", "")):
             continue  # the base itself, whose update is nothing
+        if not name or name.endswith("+"):
+            raise _wrong(path, "a model has no name", line=text.line("models", number))
         adapters.append({"ref": _adapter(path, name, remarks)} | _weight(common | own))
         for key in sorted(own.keys() - {"weight"}):
             value = _one(own[key])
             if given.setdefault(key, value) != value:
                 remarks.append(f"{key} of {name} is {value}; {given[key]} is taken for all")
     if not adapters:
-        raise _wrong(path, "it names no model besides the base")
+        raise _wrong(path, "it names no model besides the base", line=text.line("models"))
     for key in sorted(common.keys() - {"weight"}):
         given.setdefault(key, _one(common[key]))
     share = given.pop("t", None) if strategy.arity == (2, 2) and len(adapters) == 2 else None
@@ -101,8 +108,6 @@ def _adapter(path: Path, name: str, remarks: list[str]) -> str:
             f"'{name}' is a whole model: put its adapter there (adaptkit extract makes one)"
         )
         adapter = base
-    if not adapter:
-        raise _wrong(path, "a model has no name")
     if adapter.startswith(("./", "../", "/", "~")) or "://" in adapter:
         return adapter
     if (path.parent / adapter).is_dir():
@@ -141,14 +146,17 @@ def _mapping(value: object) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def _table(path: Path) -> dict[str, Any]:
+def _text(path: Path) -> yaml_text.Document:
     try:
-        return _mapping(yaml_text.load(yaml_text.read_text(path)))
+        return yaml_text.document(yaml_text.read_text(path))
     except OSError as error:
         raise _wrong(path, error.strerror or str(error), "check the path for a typo") from error
     except yaml_text.BadYaml as error:
-        raise _wrong(path, str(error)) from error
+        raise _wrong(path, error.why, line=error.line) from error
 
 
-def _wrong(path: Path, why: str, fix: str = "docs/tools.md shows what is read") -> BadRecipe:
-    return BadRecipe(f"cannot read {path} as a recipe of mergekit", why=why, fix=fix)
+def _wrong(
+    path: Path, why: str, fix: str = "docs/tools.md shows what is read", line: int = 0
+) -> BadRecipe:
+    at = f", line {line}," if line else ""
+    return BadRecipe(f"cannot read {path}{at} as a recipe of mergekit", why=why, fix=fix)

@@ -18,7 +18,7 @@ from adaptkit.algebra.lowrank import WORK, distance, leading, norm, rounding, sv
 from adaptkit.errors import MergeError
 from adaptkit.extend import Dense, LowRank
 from adaptkit.io.safetensors.reader import numpy_dtype
-from adaptkit.merge.plan import generator, merged_update, rank_of
+from adaptkit.merge.plan import contributions, generator, merged_update, rank_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -125,18 +125,29 @@ def _made_together(
         if max(ranks) < min(one.module.shape):  # else it may be written out
             alike[one.module.shape, one.module.rank, sum(ranks)].append(one)
     made = {}
+    dtype = numpy_dtype(packing.dtype)
     for (_, rank, _), some in alike.items():
-        if len(some) == 1:
-            continue
-        wholes = [merged_update(recipe, strategy, one, adapters)[0] for one in some]
-        low = [whole for whole in wholes if isinstance(whole, LowRank)]
-        if len(low) < len(wholes):
-            continue
-        for one, (stored, error, size) in zip(
-            some, stacked.cut(low, rank, numpy_dtype(packing.dtype)) or (), strict=False
-        ):
+        sums = _low_rank_sums(recipe, strategy, some, adapters) if len(some) > 1 else None
+        cut = None if sums is None else stacked.cut(sums, rank, dtype)
+        for one, (stored, error, size) in zip(some, cut or (), strict=False):
             made[one.module.key] = stored, Distance(error, size, error, size)
     return made
+
+
+def _low_rank_sums(
+    recipe: Recipe, strategy: MergeStrategy[Any], plans: Sequence[ModulePlan], adapters: Adapters
+) -> list[list[tuple[LowRank, float]]] | None:
+    """What is summed in each module; None where one of them is no sum of factors."""
+    params = strategy.params(**recipe.params)
+    found = []
+    for one in plans:
+        _, weights, deltas = contributions(recipe, one, adapters)
+        low = [delta for delta in deltas if isinstance(delta, LowRank)]
+        coefficients = strategy.coefficients(weights, params)
+        if coefficients is None or len(low) < len(deltas):
+            return None
+        found.append(list(zip(low, coefficients, strict=True)))
+    return found
 
 
 def _finish(
@@ -164,7 +175,7 @@ def _truncate(
     if delta.rank == rank:
         kept, residual, size = delta, 0.0, norm(delta)
     else:
-        whole = svd(delta)
+        whole = svd(delta, rank)
         (kept, residual), size = whole.truncated(rank), whole.norm
     return kept, residual, size if size > noise else 0.0
 

@@ -118,7 +118,8 @@ def plan_modules(
     weights = [parent.weight for parent in recipe.sources]
     linear = strategy.coefficients(weights, strategy.params(**recipe.params)) is not None
     beyond = recipe.space == "dense" and not linear  # what is done entry by entry is not low rank
-    last = max((layer_of(key) or 0 for key in found), default=0)
+    layers = {key: layer_of(parts[0][1].name) for key, parts in found.items()}
+    last = max((layer or 0 for layer in layers.values()), default=0)
     plans = []
     for key in sorted(found):
         parts = found[key]
@@ -140,10 +141,11 @@ def plan_modules(
             if cap is None and recipe.energy is None
             else min(reach, max(1, (cap or reach * shared) // shared))
         )
-        layer = layer_of(first.name)
+        layer = layers[key]
         depth = layer / last if layer is not None and last else 0.0
         taking_part = tuple((source.digest, module) for source, module in parts)
-        plans.append(ModulePlan(replace(first, rank=rank), taking_part, depth))
+        module = first if rank == first.rank else replace(first, rank=rank)
+        plans.append(ModulePlan(module, taking_part, depth))
     most = max(
         one.module.saved(
             min(one.module.shape)
@@ -204,19 +206,19 @@ def merged_update(
     One object where they are the same.
     """
     module = plan.module
-    present = {digest: (adapters[digest], part) for digest, part in plan.parts}
-    parents = [p for p in recipe.sources if recipe.missing == "zero" or p.digest in present]
-    weights = [weight_in(recipe, parent, plan) for parent in parents]
-    deltas: list[Delta] = [
-        delta_of(*present[p.digest]) if p.digest in present else _zero(module) for p in parents
-    ]
+    parents, weights, deltas = contributions(recipe, plan, adapters)
     params = strategy.params(**recipe.params)
     coefficients = strategy.coefficients(weights, params)
     if coefficients is not None:
         total = add(deltas, coefficients)
         return total, total
     rngs = [generator(recipe.seed, parent.digest, module.key) for parent in parents]
-    moments = [_moment(*present[p.digest]) for p in parents] if strategy.needs == "moments" else []
+    present = dict(plan.parts)
+    moments = (
+        [_moment(adapters[p.digest], present[p.digest]) for p in parents]
+        if strategy.needs == "moments"
+        else []
+    )
     measured = [moment for moment in moments if moment is not None]
     at = f"{' and '.join(adapters[p.digest].label for p in parents)}, module '{module.key}'"
     if strategy.needs != "nothing" and len(measured) == len(moments):
@@ -234,6 +236,22 @@ def merged_update(
             merged = [strategy.merge(tensors, w, params, rngs) for tensors, w in seen.groups]
         rebuilt = seen.rebuild(merged)
     return replace(rebuilt, bias=sum_biases(deltas, weights)), add(deltas, weights)
+
+
+def contributions(
+    recipe: Recipe, plan: ModulePlan, adapters: Adapters
+) -> tuple[list[Parent], list[float], list[Delta]]:
+    """Who adds to a module, with which weight, and what."""
+    present = dict(plan.parts)
+    parents = [p for p in recipe.sources if recipe.missing == "zero" or p.digest in present]
+    weights = [weight_in(recipe, parent, plan) for parent in parents]
+    deltas = [
+        delta_of(adapters[p.digest], present[p.digest])
+        if p.digest in present
+        else _zero(plan.module)
+        for p in parents
+    ]
+    return parents, weights, deltas
 
 
 def _moment(source: OpenAdapter, module: Module) -> Moment | None:
@@ -286,8 +304,13 @@ def delta_of(source: OpenAdapter, part: Module) -> Delta:
 
     `PluginError` names the method, the adapter and the module when the method's code breaks.
     """
-    with _naming("method", source.method, f"{source.label}, module '{part.key}'"):
+    try:
         return _delta_of(source, part)
+    except AdaptkitError:
+        raise
+    except Exception as error:
+        at = f"{source.label}, module '{part.key}'"
+        raise _broken("method", source.method, at, error) from error
 
 
 @contextmanager
@@ -298,11 +321,15 @@ def _naming(kind: str, plugin: Any, at: str) -> Iterator[None]:
     except AdaptkitError:
         raise
     except Exception as error:
-        raise PluginError(
-            f"the {kind} '{plugin.name}' ({type(plugin).__module__}) broke on {at}",
-            why=" ".join(f"{type(error).__name__}: {error}".split()),
-            fix="ADAPTKIT_DEBUG=1 shows where; adaptkit plugins doctor tries every plugin",
-        ) from error
+        raise _broken(kind, plugin, at, error) from error
+
+
+def _broken(kind: str, plugin: Any, at: str, error: Exception) -> PluginError:
+    return PluginError(
+        f"the {kind} '{plugin.name}' ({type(plugin).__module__}) broke on {at}",
+        why=" ".join(f"{type(error).__name__}: {error}".split()),
+        fix="ADAPTKIT_DEBUG=1 shows where; adaptkit plugins doctor tries every plugin",
+    )
 
 
 def _delta_of(source: OpenAdapter, part: Module) -> Delta:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from adaptkit.errors import BadRecipe, NotFound
@@ -17,7 +18,7 @@ from adaptkit.io.yaml_text import CALLED
 from adaptkit.types import Parent, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from adaptkit.extend import MergeStrategy
 
@@ -218,15 +219,46 @@ def _check_energy(energy: float | None, keep: str, rank: int | None) -> None:
         )
 
 
+def check_params(
+    strategies: Sequence[MergeStrategy[Any]],
+    given: Iterable[str],
+    every: Callable[[], Iterable[MergeStrategy[Any]]] = lambda: (),
+) -> None:
+    """`NotFound` names a parameter that none of these strategies has, and the nearest ones.
+
+    `every` strategy there is: where a parameter of that name, or of almost that name, is one of others, they are named.
+    """
+    known = {param.name for strategy in strategies for param in fields(strategy.params)}
+    for name in given:
+        if name in known:
+            continue
+        owners: dict[str, list[str]] = {}
+        for strategy in every():
+            for param in fields(strategy.params):
+                owners.setdefault(param.name, []).append(strategy.name)
+        near = [name] if name in owners else [] if known else get_close_matches(name, owners, 1)
+        alone = len(strategies) == 1
+        raise NotFound(
+            f"parameter of '{strategies[0].name}'" if alone else "parameter of these strategies",
+            name,
+            known,
+            none="it takes none" if alone else "they take none",
+            fix=_owned(near[0], owners[near[0]]) if near else "",
+        )
+
+
+def _owned(param: str, strategies: Sequence[str]) -> str:
+    shown = ", ".join(strategies[:5]) + (" and others" if len(strategies) > 5 else "")
+    return f"{param} is a parameter of {shown}: --strategy NAME"
+
+
 def read_params(strategy: MergeStrategy[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The strategy's parameters, complete and typed; `BadRecipe` names the one that is wrong.
 
     A number may be given as text: the command line has nothing else, and YAML reads `1e-3` as one.
     """
+    check_params([strategy], given)
     known = {param.name: param for param in fields(strategy.params)}
-    for name in given:
-        if name not in known:
-            raise NotFound(f"parameter of '{strategy.name}'", name, known)
     values = {}
     for name, param in known.items():
         if name in given:

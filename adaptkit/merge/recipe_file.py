@@ -32,11 +32,14 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadRecipe, nearest
 from adaptkit.io import yaml_text
+from adaptkit.io.yaml_text import CALLED, BadYaml, Document
 from adaptkit.refs import PathRef, WeightedRef, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from adaptkit.io.struct_mistakes import Where
 
 _DEEPEST = 8
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -106,143 +109,101 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Composition:
         raise BadRecipe(
             f"{path} is nested too deep", why=f"more than {_DEEPEST} files", fix="compose in steps"
         )
-    table = _Reader(path).table()
-    adapters = tuple(_entry(path, one) for one in _listed(path, table))
-    choices = {key: value.plain() for key, value in table.items() if key in _KINDS}
+    text = _read(path)
+    table = text.value
+    adapters = tuple(_entry(path, text, number) for number in range(len(table["adapters"])))
+    choices = {key: value for key, value in table.items() if key in _KINDS}
     for entry in adapters:
         if entry.recipe:
             read(entry.recipe, (*above, path))
     return Composition(path, adapters, choices)
 
 
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """A value and its line."""
-
-    value: Any
-    line: int
-
-    def plain(self) -> Any:
-        if isinstance(self.value, dict):
-            return {key: value.plain() for key, value in self.value.items()}
-        if isinstance(self.value, list):
-            return [value.plain() for value in self.value]
-        return self.value
+def _wrong(path: Path, line: int, why: str, fix: str = "") -> BadRecipe:
+    return BadRecipe(
+        f"{path}, line {line}" if line else f"cannot read {path}",
+        why=why,
+        fix=fix or "docs/merging.md shows an example",
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    path: Path
-
-    def wrong(self, line: int, why: str, fix: str = "") -> BadRecipe:
-        return BadRecipe(
-            f"{self.path}, line {line}" if line else f"cannot read {self.path}",
-            why=why,
-            fix=fix or "docs/merging.md shows an example",
+def _read(path: Path) -> Document:
+    """The whole file: known keys, each once, each of its kind, and a list of adapters."""
+    try:
+        text = yaml_text.document(yaml_text.read_text(path), _DEEPEST)
+    except OSError as error:
+        raise BadRecipe(
+            f"cannot read {path}",
+            why=error.strerror or str(error),
+            fix="check the path for a typo",
+        ) from error
+    except BadYaml as error:
+        raise _wrong(path, error.line, error.why) from error
+    table = text.value
+    if not isinstance(table, dict):
+        raise _wrong(path, 1, "a recipe is a table with the key 'adapters'")
+    if "merge_method" in table and "adapters" not in table:
+        raise _wrong(
+            path,
+            text.line("merge_method"),
+            "it is a recipe of mergekit",
+            f"adaptkit recipe from-mergekit {path} > recipe.yaml",
         )
-
-    def table(self) -> dict[str, _Value]:
-        """The whole file: known keys, each once, each of its kind."""
-        import yaml
-
-        try:
-            text = yaml_text.read_text(self.path)
-            yaml_text.check(text, _DEEPEST)
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-        except OSError as error:
-            raise BadRecipe(
-                f"cannot read {self.path}",
-                why=error.strerror or str(error),
-                fix="check the path for a typo",
-            ) from error
-        except yaml_text.BadYaml as error:
-            raise self.wrong(error.line, error.why) from error
-        if not isinstance(node, yaml.MappingNode):
-            raise self.wrong(1, "a recipe is a table with the key 'adapters'")
-        found: dict[str, _Value] = self._value(node).value
-        if "merge_method" in found and "adapters" not in found:
-            raise self.wrong(
-                found["merge_method"].line,
-                "it is a recipe of mergekit",
-                f"adaptkit recipe from-mergekit {self.path} > recipe.yaml",
-            )
-        for key, value in found.items():
-            if key != "adapters" and key not in _KINDS:
-                known = ", ".join(nearest(key, ["adapters", *_KINDS], show=3))
-                raise self.wrong(value.line, f"unknown key '{key}'", f"nearest are {known}")
-            if key in _KINDS and (
-                not isinstance(value.value, _KINDS[key])
-                or (isinstance(value.value, bool) and bool not in _KINDS[key])
-            ):
-                wanted = yaml_text.CALLED[_KINDS[key][-1].__name__]
-                raise self.wrong(value.line, f"'{key}' is {value.plain()!r}, and must be {wanted}")
-        return found
-
-    def _value(self, node: Any) -> _Value:
-        import yaml
-
-        line = node.start_mark.line + 1
-        if isinstance(node, yaml.MappingNode):
-            table: dict[str, _Value] = {}
-            for key_node, value_node in node.value:
-                key = str(key_node.value)
-                if key in table:
-                    raise self.wrong(key_node.start_mark.line + 1, f"the key '{key}' occurs twice")
-                table[key] = _Value(self._value(value_node).value, key_node.start_mark.line + 1)
-            return _Value(table, line)
-        if isinstance(node, yaml.SequenceNode):
-            return _Value([self._value(one) for one in node.value], line)
-        try:
-            return _Value(yaml.SafeLoader("").construct_object(node), line)
-        except ValueError as error:  # such as the date 2026-13-45
-            raise self.wrong(line, f"a value cannot be read: {error}") from error
-
-
-def _listed(path: Path, table: Mapping[str, _Value]) -> list[_Value]:
-    reader = _Reader(path)
+    for key, value in table.items():
+        if key != "adapters" and key not in _KINDS:
+            known = ", ".join(nearest(str(key), ["adapters", *_KINDS], show=3))
+            raise _wrong(path, text.line(key), f"unknown key '{key}'", f"nearest are {known}")
+        if key in _KINDS and (
+            not isinstance(value, _KINDS[key])
+            or (isinstance(value, bool) and bool not in _KINDS[key])
+        ):
+            wanted = CALLED[_KINDS[key][-1].__name__]
+            raise _wrong(path, text.line(key), f"'{key}' is {value!r}, and must be {wanted}")
     if "adapters" not in table:
-        raise reader.wrong(1, "it has no key 'adapters'")
-    listed = table["adapters"]
-    if not isinstance(listed.value, list) or not listed.value:
-        raise reader.wrong(listed.line, "'adapters' is a list of one adapter or more")
-    return listed.value
+        raise _wrong(path, 1, "it has no key 'adapters'")
+    if not isinstance(table["adapters"], list) or not table["adapters"]:
+        raise _wrong(path, text.line("adapters"), "'adapters' is a list of one adapter or more")
+    return text
 
 
-def _entry(path: Path, one: _Value) -> Entry:
-    reader = _Reader(path)
-    if isinstance(one.value, str):
-        return Entry(one.value)
-    if not isinstance(one.value, dict):
-        raise reader.wrong(one.line, f"an adapter is a reference or a table, not {one.plain()!r}")
-    for key, value in one.value.items():
+def _entry(path: Path, text: Document, number: int) -> Entry:
+    at = ("adapters", number)
+    one = text.value["adapters"][number]
+    if isinstance(one, str):
+        return Entry(one)
+    if not isinstance(one, dict):
+        raise _wrong(path, text.line(*at), f"an adapter is a reference or a table, not {one!r}")
+    for key in one:
         if key not in _ADAPTER:
-            raise reader.wrong(
-                value.line,
+            raise _wrong(
+                path,
+                text.line(*at, key),
                 f"unknown key '{key}' of an adapter",
                 f"known are {', '.join(sorted(_ADAPTER))}",
             )
-    if ("ref" in one.value) == ("recipe" in one.value):
-        raise reader.wrong(one.line, "an adapter has either a ref or a recipe")
-    weight = _number(reader, one.value["weight"]) if "weight" in one.value else 1.0
-    modules: dict[str, tuple[float, ...]] = {}
-    if "modules" in one.value:
-        globs = one.value["modules"]
-        if not isinstance(globs.value, dict):
-            raise reader.wrong(globs.line, "'modules' is a table of globs and weights")
-        for glob, values in globs.value.items():
-            many = values.value if isinstance(values.value, list) else [values]
-            modules[glob] = tuple(_number(reader, value) for value in many)
-    key = "ref" if "ref" in one.value else "recipe"
-    text = one.value[key]
-    if not isinstance(text.value, str):
-        raise reader.wrong(text.line, f"'{key}' is {text.plain()!r}, and must be a text")
-    return Entry(text.value, weight, path.parent / text.value if key == "recipe" else None, modules)
+    if ("ref" in one) == ("recipe" in one):
+        raise _wrong(path, text.line(*at), "an adapter has either a ref or a recipe")
+    weight = _number(path, text, one.get("weight", 1.0), (*at, "weight"))
+    globs = one.get("modules", {})
+    if not isinstance(globs, dict):
+        raise _wrong(path, text.line(*at, "modules"), "'modules' is a table of globs and weights")
+    modules = {
+        str(glob): tuple(
+            _number(path, text, value, (*at, "modules", glob, place))
+            for place, value in enumerate(values if isinstance(values, list) else [values])
+        )
+        for glob, values in globs.items()
+    }
+    key = "ref" if "ref" in one else "recipe"
+    if not isinstance(one[key], str):
+        raise _wrong(path, text.line(*at, key), f"'{key}' is {one[key]!r}, and must be a text")
+    return Entry(one[key], weight, path.parent / one[key] if key == "recipe" else None, modules)
 
 
-def _number(reader: _Reader, value: _Value) -> float:
-    if isinstance(value.value, bool) or not isinstance(value.value, (int, float)):
-        raise reader.wrong(value.line, f"{value.plain()!r} is not a number")
-    return float(value.value)
+def _number(path: Path, text: Document, value: Any, where: Where) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(path, text.line(*where), f"{value!r} is not a number")
+    return float(value)
 
 
 def document(recipe: Mapping[str, Any], base: str | None = None) -> dict[str, Any]:

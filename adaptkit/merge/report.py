@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from adaptkit.io.safetensors.reader import STORED_DTYPES
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.algebra.loss import Loss
+    from adaptkit.merge.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,11 @@ class MergeReport:
     dropped: tuple[str, ...]
 
 
-def promote(dtypes: Iterable[str]) -> str:
-    """The dtype that holds all of these, as torch promotes: two different halves give F32."""
-    found = set(dtypes)
+def stored_dtype(recipe: Recipe, sources: Sequence[OpenAdapter]) -> str:
+    """The dtype of the recipe, or the one that holds all updates, as torch promotes: two different halves give F32."""
+    if recipe.dtype:
+        return STORED_DTYPES[recipe.dtype]
+    found = {source.adapter.header[key].dtype for source in sources for key in source.delta_keys()}
     if len(found) == 1:
         return found.pop()
     return "F64" if "F64" in found else "F32"

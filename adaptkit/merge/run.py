@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ from adaptkit.extend import LowRank
 from adaptkit.extend.artifact_files import WEIGHTS
 from adaptkit.io.machine.hardware import available_memory, cores
 from adaptkit.io.machine.parallel import run_modules
-from adaptkit.io.safetensors.reader import STORED_DTYPES
 from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.merge.closed_methods import is_closed_sum, merge_closed
 from adaptkit.merge.extras import Contributor, resolve_extras
@@ -38,13 +38,14 @@ from adaptkit.merge.plan import (
     rank_for_energy,
     rank_of,
 )
-from adaptkit.merge.report import MergeReport, promote
+from adaptkit.merge.report import MergeReport, stored_dtype
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.extend import AdapterMethod, MergeStrategy, Module
+    from adaptkit.merge.extras import ResolvedExtras
     from adaptkit.merge.recipe import Recipe
 
 
@@ -62,12 +63,13 @@ def run(
     into_lora: bool = False,
     workers: int | None = None,
     elsewhere: Elsewhere | None = None,
-    done: Callable[[int, int], None] = lambda count, total: None,
+    done: Callable[[int], None] = lambda modules: None,
 ) -> MergeReport:
     """Write the merged adapter into `out`, an empty folder; the inputs are only read.
 
     `method` is the one that the result has where the sources' own cannot hold it; with `into_lora`,
     in any case. `elsewhere` makes the modules in other processes; where it is None, threads do.
+    `done` is told of every module, some at a time.
     """
     if not into_lora and is_closed_sum(recipe, strategy, sources):
         return merge_closed(recipe, sources, out)
@@ -76,74 +78,116 @@ def run(
         raise Unmergeable(
             "cannot merge these", why="no plugin has a method that holds low-rank updates"
         )
+    work = _prepare(recipe, strategy, sources, method, workers or cores())
+    layout, config = _layout(work), _config(work)
+    with TensorWriter(out / WEIGHTS, layout) as writer:
+        distances = _write_modules(work, writer, elsewhere, done)
+        for key in work.extras.tensors.layout:
+            writer.write(key, work.extras.tensors.read(key))
+        writer.commit()
+    write_companions(out, config, work.extras.files)
+    return _report(work, distances)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is decided before anything is computed."""
+
+    recipe: Recipe
+    strategy: MergeStrategy[Any]
+    method: AdapterMethod
+    sources: Sequence[OpenAdapter]
+    adapters: Adapters
+    plans: Sequence[ModulePlan]
+    groups: Sequence[Sequence[ModulePlan]]
+    """The plans of each module."""
+    packing: Packing
+    extras: ResolvedExtras
+    workers: int
+
+
+def _prepare(
+    recipe: Recipe,
+    strategy: MergeStrategy[Any],
+    sources: Sequence[OpenAdapter],
+    method: AdapterMethod,
+    workers: int,
+) -> _Work:
     plans = plan_modules(recipe, strategy, sources)
     adapters = {source.digest: source for source in sources}
-    workers = _affordable(recipe, plans, adapters, workers or cores())
+    workers = _affordable(recipe, plans, adapters, workers)
     if recipe.energy is not None:
         fitted = run_modules(
             lambda one: rank_for_energy(recipe, strategy, one, adapters), plans, workers=workers
         )
         plans = equalise_ranks(list(fitted))
-    dtype = (
-        STORED_DTYPES[recipe.dtype]
-        if recipe.dtype
-        else promote(s.adapter.header[k].dtype for s in sources for k in s.delta_keys())
-    )
     weights = {parent.digest: parent.weight for parent in recipe.sources}
-    settled = resolve_extras(
+    extras = resolve_extras(
         recipe.extras,
         [Contributor(s.adapter, s.digest, weights[s.digest], _rows(s)) for s in sources],
-        [s.method.extras(s.adapter) for s in sources],
+        [s.extras for s in sources],
         method.settings,
     )
-    extras = settled.tensors
     bias = any(_has_bias(adapters[digest], part) for one in plans for digest, part in one.parts)
+    packing = Packing(method.name, stored_dtype(recipe, sources), bias)
+    groups = list(by_module(plans).values())
+    return _Work(
+        recipe, strategy, method, sources, adapters, plans, groups, packing, extras, workers
+    )
 
-    groups = by_module(plans)
+
+def _layout(work: _Work) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Dtype and shape of every tensor that is written."""
+    dtype, bias = work.packing.dtype, work.packing.bias
     layout = {
         key: (dtype, array.shape)
-        for group in groups.values()
-        for key, array in method.pack(
+        for group in work.groups
+        for key, array in work.method.pack(
             [(j.module, _placeholder(j.module.shape, j.module.rank, bias)) for j in group]
         ).items()
     }
-    layout |= {key: (info.dtype, info.shape) for key, info in extras.layout.items()}
-    config = method.merged_config(
-        [s.adapter for s in sources],
-        [one.module for one in plans],
-        tuple(extras.layout),
-        settled.settings,
-        bias,
+    return layout | {
+        key: (info.dtype, info.shape) for key, info in work.extras.tensors.layout.items()
+    }
+
+
+def _config(work: _Work) -> dict[str, Any]:
+    tensors = work.extras.tensors
+    config = work.method.merged_config(
+        [source.adapter for source in work.sources],
+        [one.module for one in work.plans],
+        tuple(tensors.layout),
+        work.extras.settings,
+        work.packing.bias,
     )
-    if extras.rows:
-        config |= method.row_settings(extras.rows)
+    return config | dict(work.method.row_settings(tensors.rows)) if tensors.rows else config
 
-    packing = Packing(method.name, dtype, bias)
-    with TensorWriter(out / WEIGHTS, layout) as writer:
 
-        def write(made: Sequence[MadeModule]) -> list[Mapping[str, Distance]]:
-            for one in made:
-                for key, array in one.tensors.items():
-                    writer.write(key, array)
-            return [one.distances for one in made]
+def _write_modules(
+    work: _Work, writer: TensorWriter, elsewhere: Elsewhere | None, done: Callable[[int], None]
+) -> dict[str, Distance]:
+    """Make and write every module, by threads or elsewhere; the distances of all, by module."""
 
-        def make(some: Sequence[Sequence[ModulePlan]]) -> list[Mapping[str, Distance]]:
-            return write(make_modules(recipe, strategy, some, adapters, method, packing))
+    def write(made: Sequence[MadeModule]) -> list[Mapping[str, Distance]]:
+        writer.write_some({key: array for one in made for key, array in one.tensors.items()})
+        return [one.distances for one in made]
 
-        distances: dict[str, Distance] = {}
-        results = (
-            run_modules(make, together(groups.values()), workers=workers)
-            if elsewhere is None
-            else map(write, elsewhere(plans, packing))
+    def make(some: Sequence[Sequence[ModulePlan]]) -> list[Mapping[str, Distance]]:
+        return write(
+            make_modules(work.recipe, work.strategy, some, work.adapters, work.method, work.packing)
         )
-        for number, found in enumerate((one for part in results for one in part), 1):
+
+    parts = (
+        run_modules(make, together(work.groups), workers=work.workers)
+        if elsewhere is None
+        else map(write, elsewhere(work.plans, work.packing))
+    )
+    distances: dict[str, Distance] = {}
+    for part in parts:
+        for found in part:
             distances.update(found)
-            done(number, len(groups))
-        for key in extras.layout:
-            writer.write(key, extras.read(key))
-        writer.commit()
-    write_companions(out, config, settled.files)
-    return _report(recipe, plans, dtype, distances, settled.dropped)
+        done(len(part))
+    return distances
 
 
 def _rows(source: OpenAdapter) -> dict[str, tuple[int, ...]]:
@@ -201,19 +245,20 @@ def _affordable(
     return max(1, min(workers, free // most)) if most else workers
 
 
-def _report(
-    recipe: Recipe,
-    plans: Sequence[ModulePlan],
-    dtype: str,
-    distances: Mapping[str, Distance],
-    dropped: tuple[str, ...],
-) -> MergeReport:
-    ranks = {plan.module.key: plan.module.rank for plan in plans}
+def _report(work: _Work, distances: Mapping[str, Distance]) -> MergeReport:
+    ranks = {plan.module.key: plan.module.rank for plan in work.plans}
     found = [distances[key] for key in ranks]
     error = Loss(
         relative([d.from_whole for d in found], [d.whole for d in found]),
         {key: relative([d.from_whole], [d.whole]) for key, d in zip(ranks, found, strict=True)},
     )
-    from_sum = relative([d.from_sum for d in found], [d.sum for d in found])
-    top = max(plan.module.saved_rank for plan in plans)
-    return MergeReport(recipe.strategy, recipe.space, top, ranks, dtype, error, from_sum, dropped)
+    return MergeReport(
+        work.recipe.strategy,
+        work.recipe.space,
+        max(plan.module.saved_rank for plan in work.plans),
+        ranks,
+        work.packing.dtype,
+        error,
+        relative([d.from_sum for d in found], [d.sum for d in found]),
+        work.extras.dropped,
+    )

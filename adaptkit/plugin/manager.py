@@ -137,6 +137,11 @@ class Plugins:
         found: type[Executor] = self._get("executors", url.partition("://")[0])
         return found
 
+    def executors(self) -> tuple[type[Executor], ...]:
+        """Every executor whose scheme one plugin alone claims."""
+        self._load_all("executors")
+        return self._catalogue.all("executors")
+
     def methods(self) -> tuple[AdapterMethod, ...]:
         """Every adapter method whose name one plugin alone claims, by name."""
         self._load_all("methods")

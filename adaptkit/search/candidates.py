@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adaptkit.errors import BadRecipe, NotFound
+from adaptkit.errors import BadRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -161,14 +161,6 @@ def option_of(
     return Option(
         strategy.name, tuple(asked or natural), strategy.rank_rule != "whole", shares, choices
     )
-
-
-def check_params(strategies: Sequence[MergeStrategy[Any]], params: Mapping[str, str]) -> None:
-    """`NotFound` names a parameter that none of the strategies has."""
-    known = {one.name for strategy in strategies for one in fields(strategy.params)}
-    for name in params:
-        if name not in known:
-            raise NotFound("parameter of the strategies that are searched", name, known)
 
 
 def parse_range(text: str, option: str) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from adaptkit.io.safe_paths import user_path
 from adaptkit.io.sizes import count_text
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.workspace.bake_check import LOGITS, checked, comparison
+from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.lookup.adapters import ingest_result, open_for_merge
 from adaptkit.workspace.lookup.artifacts import check_destination, register
 from adaptkit.workspace.lookup.bases import measured_base, same_base
@@ -60,7 +61,7 @@ def bake_adapter(
     of a language model (needs torch and PEFT) or the outputs of a pipeline's changed components (needs diffusers too).
     A model that differs is `OUT.failed`. Without `sync` nothing waits for the disk: after a power cut, bake again.
     """
-    folder = user_path(base)
+    folder, on = user_path(base), executor_url(context, on)
     with ExitStack() as stack, staging(context.tmp) as work:
         source, declared = open_for_merge(
             context, refs.parse(ref), work, stack, allow_pickle=allow_pickle
@@ -103,7 +104,6 @@ def bake_plan(
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.io.safetensors.reader import size_of
     from adaptkit.workspace.tasks.bake import bake_estimate
-    from adaptkit.workspace.tasks.run import executor_url
 
     folder = user_path(base)
     executor_url(context, on)

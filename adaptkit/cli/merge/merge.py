@@ -208,9 +208,11 @@ def merge(
         choices["missing"] = "disjoint"
     weighted = with_module_weights(named(sources), weights)
     if dry_run:
+        cost = session.workspace.merge_cost(
+            weighted, allow_pickle=choices["allow_pickle"], on=choices["on"]
+        )
         found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
         session.out.data(found.to_json(), lambda: compared(found))
-        cost = session.workspace.merge_cost(weighted, allow_pickle=choices["allow_pickle"])
         session.out.say(f"merging takes {cost.text}")
         return
     choices["params"] = dict(_pair(text) for text in params)

@@ -129,8 +129,14 @@ class Executor(ABC):
 
     schemes: ClassVar[tuple[str, ...]]
     """The URL schemes of `--on SCHEME://ADDRESS`; an executor without an address is named by the scheme alone."""
+    address: ClassVar[str] = ""
+    """What an address looks like in error messages, such as `HOST[:PORT]`; empty for an executor without one."""
     summary: ClassVar[str] = ""
     """One line for `adaptkit plugins`."""
+
+    @classmethod  # noqa: B027  (not every executor has an address)
+    def check_url(cls, url: str) -> None:
+        """Refuse a URL that could never be opened, before any work is done; `ExecutorError` shows the form."""
 
     @classmethod
     @abstractmethod

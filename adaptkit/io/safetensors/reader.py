@@ -262,6 +262,7 @@ def _check_layout(entries: Mapping[str, Entry], start: int, size: int) -> None:
         raise ValueError(f"{size - at:,} bytes after the last tensor belong to no tensor")
 
 
+@lru_cache(1 << 12)  # most tensors of a file share a few shapes
 def size_of(dtype: str, shape: tuple[int, ...]) -> int:
     """The bytes that a tensor takes; ValueError when a sub-byte dtype does not fill its last byte."""
     bits = math.prod(shape) * DTYPES[dtype][0]

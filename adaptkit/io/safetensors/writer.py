@@ -27,11 +27,13 @@ from adaptkit.io.safetensors.reader import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.extend import Array
 
+_TOGETHER = 1 << 20
+"""The most bytes of tensors that are handed to the system at once: they are copied for it."""
 _RANK = {name: index for index, name in enumerate(DTYPES)}
 
 
@@ -73,30 +75,30 @@ class TensorWriter(Closing):
 
     def write(self, key: str, array: Array) -> None:
         """Write one tensor; `StoreError` when it is not the one planned, or the disk is full."""
-        import numpy as np
+        self.write_some({key: array})
 
-        planned = self._planned(key)
-        got = (dtype_name(array.dtype), array.shape)
-        if planned != got:
-            raise StoreError(
-                f"the tensor '{key}' does not fit its plan in {self.path}",
-                why=f"planned is {planned[0]} {list(planned[1])}, given is {got[0]} {list(got[1])}",
-            )
-        self._claim(key)
-        data = (
-            np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-            if array.size
-            else memoryview(b"")
-        )
+    def write_some(self, tensors: Mapping[str, Array]) -> None:
+        """Write several tensors; what lies side by side in the file goes to the system at once."""
+        for key, array in tensors.items():
+            planned = self._planned(key)
+            got = (dtype_name(array.dtype), array.shape)
+            if planned != got:
+                raise StoreError(
+                    f"the tensor '{key}' does not fit its plan in {self.path}",
+                    why=f"planned is {planned[0]} {list(planned[1])}, given is {got[0]} {list(got[1])}",
+                )
+        entries = self._claim(tensors)
         with os_errors("write", self.path):
-            write_all(self._descriptor, data, self._entries[key].begin)
+            for begin, run in _runs(tensors, entries):
+                data = [_bytes(array) for array in run]
+                write_all(self._descriptor, data[0] if len(data) == 1 else b"".join(data), begin)
         with self._lock:
-            self._missing.remove(key)
+            self._missing.difference_update(tensors)
 
     @contextmanager
     def pieces(self, key: str) -> Iterator[Callable[[memoryview], None]]:
         """Write one tensor in pieces of bytes, handed over in order; it counts as written when all have come."""
-        entry = self._claim(key)
+        (entry,) = self._claim((key,))
         at = entry.begin
 
         def put(piece: memoryview) -> None:
@@ -117,7 +119,7 @@ class TensorWriter(Closing):
 
     def copy(self, key: str, file: Path, begin: int) -> None:
         """Write one tensor with the bytes of another file from `begin`; the system copies where it can."""
-        entry = self._claim(key)
+        (entry,) = self._claim((key,))
         with os_errors("write", self.path), file.open("rb") as source:
             if (
                 copy_range(source.fileno(), self._descriptor, entry.nbytes, begin, entry.begin)
@@ -154,15 +156,19 @@ class TensorWriter(Closing):
         dtype, shape = self._plan[key]
         return dtype, tuple(shape)
 
-    def _claim(self, key: str) -> Entry:
-        self._planned(key)
+    def _claim(self, keys: Collection[str]) -> list[Entry]:
+        """The entries of tensors that nobody else writes."""
+        for key in keys:
+            self._planned(key)
         with self._lock:
-            if key in self._claimed:
-                raise StoreError(
-                    f"the tensor '{key}' of {self.path} is written twice", why="each has one writer"
-                )
-            self._claimed.add(key)
-        return self._entries[key]
+            for key in keys:
+                if key in self._claimed:
+                    raise StoreError(
+                        f"the tensor '{key}' of {self.path} is written twice",
+                        why="each has one writer",
+                    )
+            self._claimed.update(keys)
+        return [self._entries[key] for key in keys]
 
     def close(self) -> None:
         """Remove what was not committed."""
@@ -171,6 +177,34 @@ class TensorWriter(Closing):
             os.close(descriptor)
             with suppress(OSError):
                 self._temp.unlink()
+
+
+def _bytes(array: Array) -> memoryview:
+    import numpy as np
+
+    if not array.size:
+        return memoryview(b"")
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _runs(
+    tensors: Mapping[str, Array], entries: Sequence[Entry]
+) -> Iterator[tuple[int, list[Array]]]:
+    """Where to write, and the small tensors that follow each other there; a large one is alone."""
+    begin, at = -1, -1
+    run: list[Array] = []
+    for array, entry in sorted(
+        zip(tensors.values(), entries, strict=True), key=lambda pair: pair[1].begin
+    ):
+        if run and (entry.begin != at or entry.end - begin > _TOGETHER):
+            yield begin, run
+            run = []
+        if not run:
+            begin = entry.begin
+        run.append(array)
+        at = entry.end
+    if run:
+        yield begin, run
 
 
 def _copied_layout(like: Path) -> tuple[bytes, dict[str, Entry]]:
@@ -186,7 +220,6 @@ def _layout(
 ) -> tuple[bytes, dict[str, Entry]]:
     """The header's bytes and every tensor's entry."""
     table: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-    relative: dict[str, Entry] = {}
     at = 0
     try:
         for name, (dtype, shape) in sorted(
@@ -194,21 +227,16 @@ def _layout(
         ):
             if dtype not in DTYPES or name == "__metadata__":
                 raise ValueError(f"the tensor {name!r} has the unknown dtype {dtype!r}")  # noqa: TRY301
-            size = size_of(dtype, tuple(shape))
-            table[check_name(name)] = {
-                "dtype": dtype,
-                "shape": list(shape),
-                "data_offsets": [at, at + size],
-            }
-            relative[name] = Entry(dtype, tuple(shape), at, at + size)
-            at += size
+            end = at + size_of(dtype, tuple(shape))
+            table[check_name(name)] = {"dtype": dtype, "shape": shape, "data_offsets": (at, end)}
+            at = end
     except ValueError as error:
         raise StoreError(f"cannot write {path}", why=str(error)) from error
     raw = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     raw += b" " * (-len(raw) % 8)
     start = 8 + len(raw)
-    entries = {
-        name: Entry(e.dtype, e.shape, start + e.begin, start + e.end)
-        for name, e in relative.items()
-    }
+    entries = {}
+    for name, (dtype, shape) in plan.items():
+        begin, end = table[name]["data_offsets"]
+        entries[name] = Entry(dtype, tuple(shape), start + begin, start + end)
     return struct.pack("<Q", len(raw)) + raw, entries

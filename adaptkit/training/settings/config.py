@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from adaptkit.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 def _option(default: Any, help_text: str, metavar: str = "") -> Any:
@@ -169,8 +169,11 @@ SYNONYMS = {
 }
 
 
-def from_mapping(values: Mapping[str, Any], label: str) -> dict[str, Any]:
-    """The fields that a file's keys mean, with values of the right type; every unknown key is an error."""
+def from_mapping(values: Mapping[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    """The fields that a file's keys mean, with values of the right type; every unknown key is an error.
+
+    `place` is what errors call the place of a key.
+    """
     found: dict[str, Any] = {}
     for key, value in values.items():
         name = SYNONYMS.get(str(key), str(key).replace("-", "_"))
@@ -179,16 +182,18 @@ def from_mapping(values: Mapping[str, Any], label: str) -> dict[str, Any]:
 
             near = ", ".join(nearest(name, [*TYPES, *SYNONYMS], show=3)[:3])
             raise TrainingError(
-                f"{label} has the key '{key}'",
+                f"{place(key)}: unknown key '{key}'",
                 why="adaptkit knows none of that name",
                 fix=f"nearest are: {near}",
             )
         if name in found:
             raise TrainingError(
-                f"{label} gives {name} twice", why=f"once as '{key}'", fix="keep one of the two"
+                f"{place(key)}: {name} is given twice",
+                why=f"once as '{key}'",
+                fix="keep one of the two",
             )
         if value is not None:
-            found[name] = coerce(name, value, label)
+            found[name] = coerce(name, value, place(key))
     return found
 
 
@@ -233,14 +238,14 @@ def read_file(path: Path) -> dict[str, Any]:
     from adaptkit.io import yaml_text
 
     try:
-        values = yaml_text.read(path)
+        text = yaml_text.read(path)
     except yaml_text.BadYaml as error:
         raise TrainingError(
             f"cannot read {path}{error.at}", why=error.why, fix="check its indentation"
         ) from error
-    if not isinstance(values, dict):
+    if not isinstance(text.value, dict):
         raise TrainingError(f"cannot read {path}", why="it holds no keys", fix="write rank: 8")
-    found = from_mapping(values, str(path))
+    found = from_mapping(text.value, lambda key: f"{path}, line {text.line(key)}")
     for name in ("data", "eval_data", "replay"):
         if name in found:
             found[name] = tuple(_beside(path, item) for item in found[name])

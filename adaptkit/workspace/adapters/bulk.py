@@ -15,6 +15,7 @@ from adaptkit.io.progress.progress import thread_safe
 from adaptkit.io.safe_paths import user_path
 from adaptkit.workspace.adapters.add import add
 from adaptkit.workspace.adapters.remove import remove
+from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.context.home import FOLDER
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.results import Added, AddedAll, RemovedAll
@@ -55,6 +56,7 @@ def add_all(
     it, in order. `on` names an executor whose workers check, hash and store the folders; this process
     registers them. The other arguments are those of `add`.
     """
+    on = executor_url(context, on)
     folders, left_out = _found([user_path(path) for path in paths], recursive=recursive)
     names = [name or _named(name_from, folder) for folder in folders]
     if name is None:

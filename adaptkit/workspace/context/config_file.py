@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct, field
 
 from adaptkit.errors import AdaptkitError
-from adaptkit.io.toml_file import BadToml, line_at, misplaced, parse, tables_of
+from adaptkit.io.struct_mistakes import tables_of
+from adaptkit.io.toml_file import BadToml, line_at, misplaced, parse
 from adaptkit.refs import check_alias, check_name
 
 if TYPE_CHECKING:

@@ -41,6 +41,7 @@ class Config:
     endpoints: Mapping[str, str] = field(default_factory=dict)  # servers by URL scheme, such as hf
     gates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics, by alias
     executor: str = ""  # where tasks run, such as dask://10.0.0.1:8786; empty is this process
+    executor_from: str = ""  # what says so: ADAPTKIT_EXECUTOR, or a line of the file
     withheld: tuple[str, ...] = ()  # what the file sets and may not, because it was only found
     user: str = ""  # of the operating system
 
@@ -163,7 +164,8 @@ class Home:
             named_author=environment.get("ADAPTKIT_AUTHOR", "") or config.named_author,
             user=environment.get("USER", "") or environment.get("USERNAME", ""),
             registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
-            executor=environment.get("ADAPTKIT_EXECUTOR", "") or config.executor,
+            executor=(asked := environment.get("ADAPTKIT_EXECUTOR", "")) or config.executor,
+            executor_from="ADAPTKIT_EXECUTOR" if asked else config.executor_from,
         )
 
     def unasked(self) -> tuple[str, ...]:
@@ -210,6 +212,7 @@ class Home:
             named_author=own.named_author,
             registry_url="",
             executor=own.executor,
+            executor_from=own.executor_from,
             policy=own.policy,
             reviews=Reviews(config.reviews.enable + own.reviews.enable, own.reviews.disable),
             endpoints=own.endpoints,
@@ -217,11 +220,11 @@ class Home:
         )
 
     def _config(self) -> Config:
-        from adaptkit.io.toml_file import BadToml, read_text
+        from adaptkit.io.toml_file import BadToml, line_of, read_text
         from adaptkit.workspace.context.config_file import parse_config
 
         try:
-            found = parse_config(read_text(self.config_file))
+            found = parse_config(text := read_text(self.config_file))
         except BadToml as error:
             raise error.error(f"cannot read {self.config_file}", FIX) from error
         return Config(
@@ -238,6 +241,7 @@ class Home:
                 for alias, asked in found.gates.items()
             },
             executor=found.executor,
+            executor_from=f"{self.config_file}, line {line_of(text, 'executor')},",
         )
 
     def write_config(self, keys: Sequence[str], value: str | Sequence[str] | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import AdaptkitError, NotFound
+from adaptkit.workspace.context.executor import check_executor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +61,9 @@ def set_config(context: Context, key: str, values: Sequence[str]) -> None:
     elif keys[0] == "remotes" and values:
         context.places.open(values[0])
         context.home.set_remote(keys[1], values[0].rstrip("/"))
+    elif key == "executor" and values and values[0]:
+        check_executor(context.plugins, values[0])
+        context.home.write_config(keys, values[0])
     else:
         context.home.write_config(keys, values[0] if values and values[0] else None)
     vars(context).pop("config", None)  # read again when it is next asked for

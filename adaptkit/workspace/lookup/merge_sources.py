@@ -86,6 +86,7 @@ def parents_of(
 
 
 def all_params(
+    context: Context,
     operation: Callable[..., Any],
     strategy: MergeStrategy[Any],
     params: Mapping[str, Any] | None,
@@ -93,8 +94,11 @@ def all_params(
 ) -> dict[str, Any]:
     """The parameters of a strategy, given together or as keywords.
 
-    `NotFound` names a keyword that is neither.
+    `NotFound` names a parameter that it has not, and a keyword that is neither.
     """
+    from adaptkit.merge.recipe import check_params
+
+    check_params([strategy], params or {}, context.plugins.strategies)
     known = {field.name for field in fields(strategy.params)}
     options = set(signature(operation).parameters) - {"context", "sources", "strategy_params"}
     for keyword in keywords:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adaptkit.errors import Corrupt, StorageError, StoreError
 from adaptkit.types import Event
 from adaptkit.workspace.context.events import emit
+from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.maintenance.garbage import kept_by_registries
 from adaptkit.workspace.maintenance.hashed import Hashed
 from adaptkit.workspace.tasks.places import damaged_files
@@ -39,6 +40,7 @@ def check_workspace(
     from adaptkit.workspace.maintenance import fsck
     from adaptkit.workspace.tasks.verify import error_of
 
+    on = executor_url(context, on)
     context.check_home()
     registry = context.registry
     manifests = list(registry.manifests())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit.types import STATUSES
+from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.results import Verified
 from adaptkit.workspace.tasks.run import open_executor
@@ -20,6 +21,7 @@ def verify(context: Context, ref: str | None = None, *, on: str | None = None) -
     What this store never had, but a placement holds, is no damage. `on` names an executor whose workers hash what is
     here.
     """
+    on = executor_url(context, on)
     context.check_home()
     digests = (
         [find_version(context, ref).digest]

@@ -21,10 +21,12 @@ from adaptkit.workspace.results import names
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from adaptkit.training.distil import Distilled
-    from adaptkit.types import Version
+    from adaptkit.training.data.prompts import Prompts
+    from adaptkit.training.distil import Distilled, Schedule
+    from adaptkit.types import Facts, Version
     from adaptkit.workspace.context.context import Context
 
 BASE = "the base"
@@ -71,9 +73,6 @@ def distil(
     `data` maps parents (references) to files of prompts; where a prompt has no answer, the parent writes it. `keep`
     are prompts on which the base must stay as it is. The share `held_out` of each file decides which step is kept.
     """
-    from adaptkit.training.distil import distil as train
-    from adaptkit.training.live import LiveModel
-
     if not data:
         raise BadRecipe(
             f"cannot distil {ref}",
@@ -81,37 +80,20 @@ def distil(
             fix="--data naval=naval.jsonl --data medic=medic.jsonl",
         )
     how = schedule(steps, rate, batch, held_out, seed)
-    student, folder = find_version(context, ref), user_path(base)
+    student = find_version(context, ref)
     parents = {label: find_version(context, label) for label in data}
     files = read_parents({**data, **({BASE: keep} if keep is not None else {})})
-    known = [(one.ref, one.base) for one in (student, *parents.values())]
-    known.insert(0, (str(base), measured_base(context, folder).identity))
-    facts = check_together(known, context.pairs, force=force)
-    for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
-        context.notify(text)
+    known, facts = _check_bases(context, student, parents, base, force=force)
     _warn_of_the_silent(context, student, parents)
-    trees = {
-        "student": verified_tree(context, student.digest),
-        **{f"p{i}": verified_tree(context, one.digest) for i, one in enumerate(parents.values())},
-    }
     with (
         staging(context.tmp) as work,
         context.watch(f"distilling {student.ref}", steps, "steps") as progress,
     ):
-        live = LiveModel(folder, trees)
-        adapters = [*(f"p{i}" for i in range(len(parents))), *([None] if keep else [])]
-        teachers = [
-            teacher_of(live, label, adapter, prompts, how, held_out)
-            for (label, prompts), adapter in zip(files.items(), adapters, strict=True)
-        ]
-        report = train(live, "student", teachers, how, progress)
         made = work / "distilled"
-        rewrite_weights(trees["student"], made, live.tensors("student"), student.ref)
-        prepared = ingest_result(context, made, Base(best_known([b for _, b in known])), work)
-        lineage = (
-            Parent(student.digest, 1.0, "distilled", student.ref),
-            *(Parent(one.digest, 1.0, "teacher", label) for label, one in parents.items()),
+        report = _train(
+            context, user_path(base), student, parents, files, how, held_out, progress, made
         )
+        prepared = ingest_result(context, made, known, work)
         facts["distilled"] = {
             **report.to_json(),
             "rate": rate,
@@ -120,7 +102,7 @@ def distil(
             "data": {label: [p.digest, len(p.rows)] for label, p in files.items()},
         }
         facts["made_with"] = machine()
-        manifest = replace(prepared.manifest, parents=lineage, facts=facts)
+        manifest = replace(prepared.manifest, parents=_lineage(student, parents), facts=facts)
         added = register(
             context,
             replace(prepared, manifest=manifest),
@@ -130,6 +112,60 @@ def distil(
             origin="distilled",
         )
     return DistilledVersion(added.version, added.created, student, report)
+
+
+def _check_bases(
+    context: Context,
+    student: Version,
+    parents: Mapping[str, Version],
+    base: str | os.PathLike[str],
+    *,
+    force: bool,
+) -> tuple[Base, Facts]:
+    """Refuse versions of different bases; the base of the result, and facts for its manifest."""
+    known = [(one.ref, one.base) for one in (student, *parents.values())]
+    known.insert(0, (str(base), measured_base(context, user_path(base)).identity))
+    facts = check_together(known, context.pairs, force=force)
+    for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
+        context.notify(text)
+    return Base(best_known([one for _, one in known])), facts
+
+
+def _train(
+    context: Context,
+    folder: Path,
+    student: Version,
+    parents: Mapping[str, Version],
+    files: Mapping[str, Prompts],
+    how: Schedule,
+    held_out: float,
+    progress: Callable[[int], None],
+    made: Path,
+) -> Distilled:
+    """Train the student on what its parents say, and write it into `made`; `BASE` among the files is to stay as it is."""
+    from adaptkit.training.distil import distil as train
+    from adaptkit.training.live import LiveModel
+
+    trees = {
+        "student": verified_tree(context, student.digest),
+        **{f"p{i}": verified_tree(context, one.digest) for i, one in enumerate(parents.values())},
+    }
+    live = LiveModel(folder, trees)
+    adapters = [*(f"p{i}" for i in range(len(parents))), *([None] if BASE in files else [])]
+    teachers = [
+        teacher_of(live, label, adapter, prompts, how, held_out)
+        for (label, prompts), adapter in zip(files.items(), adapters, strict=True)
+    ]
+    report = train(live, "student", teachers, how, progress)
+    rewrite_weights(trees["student"], made, live.tensors("student"), student.ref)
+    return report
+
+
+def _lineage(student: Version, parents: Mapping[str, Version]) -> tuple[Parent, ...]:
+    return (
+        Parent(student.digest, 1.0, "distilled", student.ref),
+        *(Parent(one.digest, 1.0, "teacher", label) for label, one in parents.items()),
+    )
 
 
 def _warn_of_the_silent(context: Context, student: Version, parents: Mapping[str, Version]) -> None:

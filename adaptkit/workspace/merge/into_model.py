@@ -63,7 +63,7 @@ def merge_into_model(
     folder, plan = user_path(base), context.plugins.strategy(strategy)
     choices = recipes.Choices(
         space=space,
-        params=all_params(merge_into_model, plan, params, strategy_params),
+        params=all_params(context, merge_into_model, plan, params, strategy_params),
         rank=rank,
         energy=energy,
         keep=keep,

@@ -31,10 +31,11 @@ def search_space(
     params: Mapping[str, str],
 ) -> SearchSpace:
     """What is chosen from; `NotFound` and `BadRecipe` name what no strategy has."""
-    from adaptkit.search.candidates import SearchSpace, check_params, option_of
+    from adaptkit.merge.recipe import check_params
+    from adaptkit.search.candidates import SearchSpace, option_of
 
     chosen = _strategies(context, sources, strategies)
-    check_params(chosen, params)
+    check_params(chosen, params, context.plugins.strategies)
     known = {space for strategy in chosen for space in strategy.spaces}
     for one in spaces:
         if one not in known:

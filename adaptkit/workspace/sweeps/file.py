@@ -23,19 +23,20 @@ passed, after a distil what was distilled. Paths are relative to the file.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import Struct, field
 
-from adaptkit.errors import BadSweep, NotFound
+from adaptkit.errors import BadReference, BadSweep, NotFound
 from adaptkit.io import yaml_text
 from adaptkit.refs import check_name
-from adaptkit.types.convert import convert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from adaptkit.io.struct_mistakes import Where
 
 MOST_STEPS = 256
 
@@ -149,38 +150,65 @@ class SweepFile(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(step.actions[0] for step in self.steps)
 
 
-def read(path: Path) -> SweepFile:
-    """The sweep in a file, checked; `BadSweep` says what is wrong with it, and where."""
+@dataclass(frozen=True, slots=True)
+class WrittenSweep:
+    """A sweep with the file that it was read from."""
+
+    path: Path
+    file: SweepFile
+    text: yaml_text.Document
+
+    def place(self, *where: str | int) -> str:
+        """The file, and the line of these keys in it; a step is `"steps"` and its number, from 0."""
+        return f"{self.path}, line {self.text.line(*where)}"
+
+
+def read(path: Path) -> WrittenSweep:
+    """The sweep in a file, checked; `BadSweep` says what is wrong with it, and on which line."""
     try:
-        found = convert(yaml_text.read(path), SweepFile)
-    except (yaml_text.BadYaml, msgspec.ValidationError) as error:
-        raise BadSweep(f"cannot read {path}", why=str(error), fix=FIX) from error
-    for why in _mistakes(found):
-        raise BadSweep(f"cannot read {path}", why=why, fix=FIX)
-    check_name(found.name)
-    return found
+        text = yaml_text.read(path)
+        found = yaml_text.parse(text, SweepFile)
+        _check(found, text)
+    except yaml_text.BadYaml as error:
+        raise BadSweep(
+            f"cannot read {path}{error.at}", why=error.why, fix=f"{error.fix}{FIX}"
+        ) from error
+    return WrittenSweep(path, found, text)
 
 
 FIX = "docs/scale-out.md shows every key"
 
 
-def _mistakes(found: SweepFile) -> Iterator[str]:
+def _check(found: SweepFile, text: yaml_text.Document) -> None:
+    for where, why in _mistakes(found):
+        raise yaml_text.BadYaml(text.line(*where), why)
+
+
+def _mistakes(found: SweepFile) -> Iterator[tuple[Where, str]]:
+    """Where a mistake is that the types allow, and why it is one."""
+    try:
+        check_name(found.name)
+    except BadReference as error:
+        yield ("name",), error.summary
     if "/" in found.name:
-        yield f"the name '{found.name}' has a '/'"
+        yield ("name",), f"the name '{found.name}' has a '/'"
     if not 0 < len(found.steps) <= MOST_STEPS:
-        yield f"it has {len(found.steps)} steps, and may have 1 to {MOST_STEPS}"
+        yield ("steps",), f"it has {len(found.steps)} steps, and may have 1 to {MOST_STEPS}"
     known = set(found.sets)
     for number, step in enumerate(found.steps, 1):
+        at = ("steps", number - 1)
         actions = step.actions
         if len(actions) != 1:
-            yield f"step {number} names {len(actions)} things to do, and must name one"
+            yield at, f"step {number} names {len(actions)} things to do, and must name one"
             continue
         (action,) = actions
+        kind = type(action).__name__.lower()
         if action.of not in known:
-            yield NotFound(f"set in step {number}", action.of, known).summary
+            yield (*at, kind, "of"), NotFound(f"set in step {number}", action.of, known).summary
         if isinstance(action, Merge):
             known.add(action.name)
         if isinstance(action, Evaluate | Distil | Bake) and not found.base:
-            yield f"step {number} needs the base's folder: base: DIR"
+            yield at, f"step {number} needs the base's folder: base: DIR"
         if isinstance(action, Bake) and "{name}" not in action.out:
-            yield f"step {number} bakes every adapter into '{action.out}': it needs {{name}} in it"
+            why = f"step {number} bakes every adapter into '{action.out}': it needs {{name}} in it"
+            yield (*at, kind, "out"), why

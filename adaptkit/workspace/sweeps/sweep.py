@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit.io.safe_paths import user_path
+from adaptkit.workspace.context.executor import executor_url
 
 if TYPE_CHECKING:
     import os
 
     from adaptkit.workspace import Workspace
-    from adaptkit.workspace.sweeps.run import Swept
+    from adaptkit.workspace.sweeps.walk import Swept
 
 
 def sweep(
@@ -30,12 +31,13 @@ def sweep(
     from adaptkit.workspace.sweeps.file import read
     from adaptkit.workspace.sweeps.run import carry_out
 
+    on = executor_url(workspace, on)
     path = user_path(file)
-    plan = read(path)
+    written = read(path)
     out = None if png is None else user_path(png)
     if out is not None:
-        check_picture(plan, out)
-    swept = carry_out(workspace, plan, path.absolute().parent, on=on, dry=dry_run)
+        check_picture(written.file, out)
+    swept = carry_out(workspace, written, on=on, dry=dry_run)
     if out is not None:
         draw(swept.board, swept.name, out)
     return swept

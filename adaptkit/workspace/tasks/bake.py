@@ -20,9 +20,10 @@ from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError, ExecutorError
 from adaptkit.extend import no_progress
+from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.tasks.asked_base import AskedBase
 from adaptkit.workspace.tasks.merge import Estimate
-from adaptkit.workspace.tasks.run import executor_url, open_executor
+from adaptkit.workspace.tasks.run import open_executor
 from adaptkit.workspace.tasks.supply import Supply, cache_folder, plugins
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.io.machine.parallel import run_modules
 from adaptkit.merge.modules import Packing, by_module, make_modules, together
 from adaptkit.merge.plan import plan_modules
-from adaptkit.workspace.tasks.run import executor_url, in_order, open_executor
+from adaptkit.workspace.context.executor import executor_url
+from adaptkit.workspace.tasks.run import in_order, open_executor
 from adaptkit.workspace.tasks.supply import Supply, plugins
 
 if TYPE_CHECKING:

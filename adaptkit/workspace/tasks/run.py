@@ -5,20 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.extend.executor import TaskNeeds
+from adaptkit.workspace.context.executor import executor_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from adaptkit.extend import Executor
     from adaptkit.workspace.context.context import Context
-
-
-def executor_url(context: Context, on: str | None) -> str | None:
-    """The address of the executor in force, of a kind that is known, before it is known whether work is sent there."""
-    url = on or context.config.executor
-    if url:
-        context.plugins.executor_for(url)
-    return url or None
 
 
 def open_executor(
@@ -30,8 +23,8 @@ def open_executor(
     memory: int = 0,
 ) -> Executor | None:
     """The executor of `--on`, else that of ADAPTKIT_EXECUTOR or config.toml; None when the work stays in this process."""
-    url = on or context.config.executor
-    if not url:
+    url = executor_url(context, on)
+    if url is None:
         return None
     return context.plugins.executor_for(url).open(
         url, workers=workers, needs=TaskNeeds(gpus, memory)

@@ -12,6 +12,7 @@ from adaptkit.evaluation.speaker import Speaker
 from adaptkit.evaluation.suites import read_suites
 from adaptkit.io.safe_paths import user_path
 from adaptkit.workspace.context.events import emit
+from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, same_base
 from adaptkit.workspace.tasks.run import open_executor
@@ -53,6 +54,7 @@ def evaluate(
     With a `baseline` (a reference, or `base`), what each adapter forgot is measured; `new` are the suites that it was
     meant to learn, which count for no forgetting. `on` names an executor: then one task scores one adapter.
     """
+    on = executor_url(context, on)
     files = [user_path(path) for path in suites]
     read = read_suites(files)
     names = [suite.name for suite in read]

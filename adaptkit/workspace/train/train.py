@@ -90,7 +90,7 @@ def train(
         checkpoint = None
         if resume:
             recorded, checkpoint = run.to_resume(choices)
-            config = TrainConfig(**from_mapping(recorded, "run.json"))
+            config = TrainConfig(**from_mapping(recorded, lambda _: "run.json"))
         else:
             config = _checked(TrainConfig(**choices))
             run.begin(config, fresh=fresh)

@@ -30,7 +30,12 @@ class Dask(Executor):
     """The workers of a Dask cluster."""
 
     schemes = ("dask",)
+    address = "HOST[:PORT]"
     summary = "the workers of a Dask cluster: dask://host:8786"
+
+    @classmethod
+    def check_url(cls, url: str) -> None:
+        ClusterAddress.parse(url, PORT)
 
     @classmethod
     def open(cls, url: str, *, workers: int | None, needs: TaskNeeds) -> Dask:

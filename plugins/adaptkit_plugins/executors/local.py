@@ -39,12 +39,16 @@ class Local(Executor):
     summary = "processes of this machine, one BLAS thread each"
 
     @classmethod
-    def open(cls, url: str, *, workers: int | None, needs: TaskNeeds) -> Local:
-        """As many processes as there are cores, or as fit into memory."""
+    def check_url(cls, url: str) -> None:
         if url.partition("://")[2]:
             raise ExecutorError(
                 f"{url} has an address", why="local is this machine", fix="--on local"
             )
+
+    @classmethod
+    def open(cls, url: str, *, workers: int | None, needs: TaskNeeds) -> Local:
+        """As many processes as there are cores, or as fit into memory."""
+        cls.check_url(url)
         count = workers or cores()
         if needs.memory:
             count = max(1, min(count, available_memory() // needs.memory))

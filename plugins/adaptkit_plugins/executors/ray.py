@@ -35,7 +35,12 @@ class Ray(Executor):
     """The nodes of a Ray cluster."""
 
     schemes = ("ray",)
+    address = "HOST[:PORT]"
     summary = "the nodes of a Ray cluster: ray://host:10001"
+
+    @classmethod
+    def check_url(cls, url: str) -> None:
+        ClusterAddress.parse(url, PORT)
 
     @classmethod
     def open(cls, url: str, *, workers: int | None, needs: TaskNeeds) -> Ray:

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Engine, StaticPool, create_engine, event, exc, inspect, make_url, text
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from adaptkit.errors import (
     NotARegistry,
@@ -320,13 +320,13 @@ def _make_tables(connection: Connection) -> None:
 def _tables() -> tuple[str, ...]:
     """The statements for SQLite that make the tables of the models and their indexes."""
     tables = metadata.sorted_tables
-    made = [CreateTable(table) for table in tables]
-    indexed = [
+    made: list[ExecutableDDLElement] = [CreateTable(table) for table in tables]
+    made += [
         CreateIndex(index)
         for table in tables
         for index in sorted(table.indexes, key=lambda index: str(index.name))
     ]
-    return tuple(str(one.compile(dialect=sqlite.dialect())) for one in (*made, *indexed))
+    return tuple(str(one.compile(dialect=sqlite.dialect())) for one in made)
 
 
 def _migrate(connection: Connection) -> None:

@@ -81,10 +81,10 @@ def test_updates_cut_together_are_those_cut_one_by_one_to_the_bit(rank, dtype):
         LowRank(rng.standard_normal((24, 6), np.float32), rng.standard_normal((6, 17)), 0.5)
         for _ in range(7)
     ]
-    together = stacked.cut(deltas, rank, np.dtype(dtype))
+    together = stacked.cut(_each(*deltas), rank, np.dtype(dtype))
     assert together is not None
     for delta, (stored, error, size) in zip(deltas, together, strict=True):
-        whole = lowrank.svd(delta)
+        whole = lowrank.svd(delta, rank)
         kept, left = (delta, 0.0) if rank == delta.rank else whole.truncated(rank)
         B = (kept.B.astype(np.float64) * kept.scale).astype(dtype)
         A = kept.A.astype(dtype)
@@ -100,6 +100,35 @@ def test_updates_that_need_care_are_not_cut_together():
     sound = LowRank(rng.standard_normal((8, 4)), rng.standard_normal((4, 8)))
     dependent = LowRank(np.ones((8, 4)), rng.standard_normal((4, 8)))
     huge = LowRank(np.full((8, 4), 1e6), sound.A)
-    assert stacked.cut([sound, dependent], 2, np.dtype(np.float32)) is None
-    assert stacked.cut([sound, huge], 4, np.dtype(np.float16)) is None
-    assert stacked.cut([sound, sound], 2, np.dtype(np.float32)) is not None
+    assert stacked.cut(_each(sound, dependent), 2, np.dtype(np.float32)) is None
+    assert stacked.cut(_each(sound, huge), 4, np.dtype(np.float16)) is None
+    assert stacked.cut(_each(sound, sound), 2, np.dtype(np.float32)) is not None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("rank", [3, 5])
+def test_sums_are_those_of_stacked_factors_with_every_weight_and_scale(rank, dtype):
+    rng = np.random.default_rng(7)
+    pairs = [(_update(rng, 12, 2), _update(rng, 12, 3)) for _ in range(4)]
+    weights = [0.3, -1.7]
+    found = stacked.cut([list(zip(pair, weights, strict=True)) for pair in pairs], rank, dtype)
+    assert found is not None
+    for pair, (stored, error, size) in zip(pairs, found, strict=True):
+        wanted = sum(matrix(delta) * weight for delta, weight in zip(pair, weights, strict=True))
+        assert size == pytest.approx(float(np.linalg.norm(wanted)), rel=1e-12)
+        assert error == pytest.approx(float(np.linalg.norm(matrix(stored) - wanted)), rel=1e-3)
+
+
+def test_factors_that_the_dtype_holds_exactly_are_stored_without_an_error():
+    rng = np.random.default_rng(8)
+    halves = [
+        LowRank(rng.integers(-8, 8, (9, 2)) / 4, rng.integers(-8, 8, (2, 7)) / 4, 2.0)
+        for _ in range(3)
+    ]
+    found = stacked.cut(_each(*halves), 2, np.dtype(np.float16))
+    assert found is not None
+    assert [error for _, error, _ in found] == [0.0, 0.0, 0.0]
+
+
+def _each(*deltas):
+    return [[(delta, 1.0)] for delta in deltas]

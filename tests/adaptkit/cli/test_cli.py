@@ -240,6 +240,11 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
             ["merge", "naval", "medic", "--name", "b", "--on", "locl"],
             "no executor called 'locl': known are local",
         ),
+        (
+            ["merge", "naval", "medic", "--dry-run", "--on", "locl"],
+            "no executor called 'locl': known are local",
+        ),
+        (["config", "set", "executor", "locl"], "no executor called 'locl': known are local"),
         (["registry", "export", "ONE/adapter_config.json"], "that file is no registry export"),
     ],
 )

@@ -112,8 +112,12 @@ def test_an_unknown_metric_or_task_is_named_with_the_known_ones(
     ("text", "kind", "words"),
     [
         ("lm_eval: 3\n", BadData, "names no task of lm-evaluation-harness"),
-        ("lm_eval: arc_easy\nlimit: 0\n", BadData, "limit is 0"),
-        ("lm_eval: arc_easy\nrows: 3\n", NotFound, "no key of a suite of lm-evaluation-harness"),
+        ("lm_eval: arc_easy\nlimit: 0\n", BadData, "line 2: limit is 0"),
+        (
+            "lm_eval: arc_easy\nrows: 3\n",
+            NotFound,
+            "line 2: no key of a suite of lm-evaluation-harness",
+        ),
         ("lm_eval: missing.yaml\n", Exception, "cannot read"),
         ("lm_eval: status.yaml\n", BadData, "is no task of lm-evaluation-harness"),
     ],

@@ -62,10 +62,10 @@ def test_a_suite_in_yaml_names_its_data_and_score(tmp_path):
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("data: rows.jsonl\nscore: bleu", NotFound, "no score called 'bleu'"),
-        ("data: rows.jsonl\nscores: exact", NotFound, "no key of a suite called 'scores'"),
+        ("data: rows.jsonl\nscore: bleu", NotFound, "line 2: no score called 'bleu'"),
+        ("data: rows.jsonl\nscores: exact", NotFound, "line 2: no key of a suite called 'scores'"),
         ("data: rows.jsonl\nscore: pairwise", BadData, "cannot be scored by 'pairwise'"),
-        ("data: rows.jsonl\nrows: 0", BadData, "rows is 0: it is a whole number"),
+        ("data: rows.jsonl\nrows: 0", BadData, "line 2: rows is 0: it is a whole number"),
         ("data: rows.jsonl\nname: a b", BadData, "cannot be called 'a b'"),
         ("data: rows.jsonl\nscore: regex", BadData, "row 1 of .* is no regex"),
         ("score: exact", BadData, "it names no data file"),

@@ -83,7 +83,7 @@ def test_a_linear_merge_is_normalised_as_mergekit_does(tmp_path):
         ("merge_method: ties\nmodels: [{model: 'b+'}]", "a model has no name"),
         ("merge_method: ties\nbase_model: b\nmodels: [{model: b}]", "no model besides the base"),
         ("merge_method: [", "it is not YAML"),
-        ("a: &x 1\nb: *x", "line 1: it holds an anchor or an alias"),
+        ("a: &x 1\nb: *x", "line 1, as a recipe of mergekit: it holds an anchor or an alias"),
     ],
 )
 def test_what_has_no_meaning_for_adapters_is_an_error_message(text, message, tmp_path):

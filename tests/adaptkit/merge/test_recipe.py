@@ -9,6 +9,7 @@ import pytest
 from adaptkit.errors import BadRecipe, NotFound
 from adaptkit.extend import MergeStrategy
 from adaptkit.merge import recipe
+from adaptkit.plugin.manager import Plugins
 from adaptkit.types import Parent
 
 
@@ -152,3 +153,25 @@ def test_normalising_divides_by_the_sum_and_is_written_down():
 
 def test_from_is_pinned_to_a_digest():
     assert resolve(extras="from=medic").extras == "from=sha256:b"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "name", "why", "fix"),
+    [
+        (["ties"], "densty", "known are density, elect", ""),
+        (["linear"], "densty", "it takes none", "density is a parameter of ctm, dare_linear, "),
+        (["linear"], "x", "it takes none", ""),
+        (["ties", "slerp"], "densty", "known are density, ", ""),
+        (["ties"], "floor", "known are ", "floor is a parameter of svc: --strategy NAME"),
+    ],
+)
+def test_a_parameter_that_no_chosen_strategy_has_is_named_with_the_nearest(chosen, name, why, fix):
+    plugins = Plugins.from_environment()
+    strategies = [plugins.strategy(one) for one in chosen]
+    with pytest.raises(NotFound) as caught:
+        recipe.check_params(strategies, {name: "1"}, plugins.strategies)
+    of = f"'{chosen[0]}'" if len(chosen) == 1 else "these strategies"
+    assert caught.value.what == f"no parameter of {of} called '{name}'"
+    assert caught.value.why.startswith(why)
+    assert caught.value.fix.startswith(fix)
+    assert bool(caught.value.fix) == bool(fix)

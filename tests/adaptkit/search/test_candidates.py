@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from adaptkit.errors import BadRecipe, NotFound
+from adaptkit.errors import BadRecipe
 from adaptkit.plugin.manager import Plugins
 from adaptkit.search.candidates import (
     Candidate,
     SearchSpace,
-    check_params,
     option_of,
     parse_range,
 )
@@ -76,14 +75,6 @@ def test_a_strategy_that_keeps_the_whole_sum_is_given_no_rank(plugins):
     space = SearchSpace(("a", "b"), (option_of(plugins.strategy("cat"), (), {}),), (4,))
     assert space.suggest(First()).rank is None
     assert "rank" not in next(space.starts())
-
-
-def test_a_parameter_that_no_strategy_has_is_named_with_the_known_ones(plugins):
-    with pytest.raises(
-        NotFound, match="no parameter of the strategies that are searched called 'densty'"
-    ) as caught:
-        check_params([plugins.strategy("ties")], {"densty": "0.5"})
-    assert caught.value.why == "known are density, elect"
 
 
 @pytest.mark.parametrize("text", ["", "1", "1:0.2", "a:b", "nan:1", "0:inf"])

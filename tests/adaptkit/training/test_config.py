@@ -74,9 +74,9 @@ def test_llama_factorys_names_are_understood(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rnak: 8", "has the key 'rnak'[\\s\\S]*nearest are: rank"),
-        ("rank: eight", "rank is 'eight': it takes a whole number"),
-        ("rank: 8\nlora_r: 8", "gives rank twice"),
+        ("rank: 8\nrnak: 8", "train.yaml, line 2: unknown key 'rnak'[\\s\\S]*nearest are: rank"),
+        ("\nrank: eight", "train.yaml, line 2: rank is 'eight': it takes a whole number"),
+        ("rank: 8\nlora_r: 8", "train.yaml, line 2: rank is given twice: once as 'lora_r'"),
         ("rank: [", "line 1.*it is not YAML|cannot read"),
         ("- rank", "it holds no keys"),
         ("packing: 3", "it takes true or false"),
@@ -104,7 +104,7 @@ def test_the_command_of_a_configuration_gives_that_configuration_back():
     parsed = train_command.make_context("train", shlex.split(line)[2:]).params
     again = {name: parsed[name] for name in TYPES if parsed.get(name) not in (None, ())}
     assert TrainConfig(**again) == config
-    assert TrainConfig(**from_mapping(config.changed(), "run.json")) == config
+    assert TrainConfig(**from_mapping(config.changed(), lambda _: "run.json")) == config
 
 
 def test_every_field_is_an_option_with_help():

@@ -187,7 +187,7 @@ class Lora(AdapterMethod):
                 scale,
             )
         A, B = view.read(f"{stem}.lora_A.weight"), view.read(f"{stem}.lora_B.weight")
-        bias = self._bias(view, module) if self.needs_bias(view, module) else None
+        bias = self._bias(view, module) if f"{stem}.lora_B.bias" in view.header else None
         if module.kind == "expert":
             A, B = expert_factors(A, B, module)
         if (diagonal := f"{stem}{DIAGONAL}") in view.header:

@@ -191,7 +191,7 @@ def test_a_search_that_is_running_is_refused(ask):
         ({"spaces": ["dence"]}, NotFound, "no space of these strategies called 'dence'"),
         ({"ranks": [0]}, BadRecipe, "--rank is 0"),
         ({"trials": 0}, BadRecipe, "cannot search for bridge"),
-        ({"params": {"x": "1"}}, NotFound, "no parameter of the strategies that are searched"),
+        ({"params": {"x": "1"}}, NotFound, "no parameter of 'linear' called 'x'"),
     ],
 )
 def test_impossible_choices_are_refused_before_anything_is_tried(ask, how, kind, what):
@@ -199,6 +199,15 @@ def test_impossible_choices_are_refused_before_anything_is_tried(ask, how, kind,
         ask(**how)
     assert caught.value.what.startswith(what)
     assert not (ask.workspace.home.path / "search").exists()
+
+
+def test_a_parameter_that_was_mistyped_is_named_with_the_strategies_that_have_it(ask):
+    with pytest.raises(NotFound) as caught:
+        ask(params={"densty": "0.5"})
+    assert caught.value.summary == "no parameter of 'linear' called 'densty': it takes none"
+    assert caught.value.fix.startswith("density is a parameter of ")
+    with pytest.raises(NotFound, match="no parameter of 'ties' called 'densty': known are density"):
+        ask(params={"densty": "0.5"}, strategies=["ties"])
 
 
 def test_one_adapter_alone_is_no_search(ask, talker):

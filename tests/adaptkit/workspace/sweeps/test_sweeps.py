@@ -297,11 +297,23 @@ def test_a_line_that_was_cut_short_is_left_out_and_the_next_is_whole(tmp_path):
     [
         ("of: skills, name", "of: skulls, name", "no set in step 3 called 'skulls'"),
         ("  - alias: {of: bridge, to: staging}", "  - {}", "step 6 names 0 things to do"),
-        ("suites: [speech.yaml]", "suits: [speech.yaml]", "unknown field `suits`"),
+        (
+            "suites: [speech.yaml]",
+            "suits: [speech.yaml]",
+            "'evaluate' in number 1 of steps has no key 'suits', nearest is 'suites'",
+        ),
+        ("  - gate:", "  - gaet:", "number 2 of steps has no key 'gaet', nearest is 'gate'"),
+        ("base: ", "bass: ", "the file has no key 'bass', nearest is 'base'"),
+        ("{of: bridge, to: team}", "{of: bridge}", "'push' in number 7 of steps has no 'to'"),
         ("name: nightly", "name: a/b", "the name 'a/b' has a '/'"),
         ("{name}-{number}", "one", "it needs {name} in it"),
         ("density: 0.5", "density: &a 0.5", "it holds an anchor"),
-        ("strategy: ties", "strategy: 7", "Expected `str`, got `int`"),
+        (
+            "strategy: ties",
+            "strategy: 7",
+            "'merge.strategy' in number 3 of steps is a whole number, and must be a text",
+        ),
+        ("name: nightly", "name: nightly\nname: daily", "the key 'name' occurs twice"),
     ],
 )
 def test_mistakes_in_the_file_are_named(nightly, old, new, why):
@@ -311,7 +323,9 @@ def test_mistakes_in_the_file_are_named(nightly, old, new, why):
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(BadSweep) as caught:
         read(path)
-    assert caught.value.what == f"cannot read {path}"
+    lines = path.read_text().split("\n")
+    line = next(number for number, one in enumerate(lines, 1) if one not in text.split("\n"))
+    assert caught.value.what == f"cannot read {path}, line {line}"
     assert why in caught.value.why
     assert "docs/scale-out.md" in caught.value.fix
 
@@ -319,15 +333,39 @@ def test_mistakes_in_the_file_are_named(nightly, old, new, why):
 def test_a_suite_that_is_not_there_is_named_before_anything_is_done(workspace, nightly):
     path = nightly()
     path.write_text(path.read_text().replace("speech.yaml", "missing.yaml"))
-    with pytest.raises(NotFound, match="it is named in the sweep nightly"):
+    with pytest.raises(NotFound, match="it is named in the sweep nightly") as caught:
         carry_out(workspace, path)
+    assert caught.value.what.startswith(f"{path}, line {_line(path, 'missing.yaml')}: no file")
 
 
 def test_a_weight_of_an_adapter_that_the_set_lacks_is_refused(workspace, nightly):
     path = nightly()
     path.write_text(path.read_text().replace("naval-skill: 0.5", "navel: 0.5"))
-    with pytest.raises(NotFound, match="no adapter in 'skills' called 'navel'"):
+    with pytest.raises(NotFound, match="no adapter in 'skills' called 'navel'") as caught:
         carry_out(workspace, path)
+    assert caught.value.what.startswith(f"{path}, line {_line(path, 'navel')}: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("strategy: ties", "strategy: tise", "no strategy called 'tise': known are ties"),
+        ("density: 0.5", "densty: 0.5", "no parameter of 'ties' called 'densty'"),
+        ("to: team", "to: taem", "no remote called 'taem'"),
+    ],
+)
+def test_an_unknown_name_in_a_step_is_named_with_its_line(workspace, nightly, old, new, message):
+    path = nightly()
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(NotFound) as caught:
+        carry_out(workspace, path)
+    assert str(caught.value).startswith(f"{path}, line {_line(path, new)}: {message}")
+
+
+def _line(path, written):
+    return path.read_text().partition(written)[0].count("\n") + 1
 
 
 def test_the_command_shows_the_table_and_counts(workspace, nightly, capfd):

@@ -197,11 +197,11 @@ def test_what_was_never_pushed_is_an_error_that_says_what_to_type(pair, publishe
 def test_an_executor_comes_from_the_call_then_the_environment_then_the_configuration(
     workspace, pair, monkeypatch
 ):
-    workspace.set_config("executor", ["farm://1"])
-    with pytest.raises(NotFound, match="no executor called 'farm'"):
+    workspace.set_config("executor", ["dask://127.0.0.1:1"])
+    with pytest.raises(ExecutorError, match="no cluster can be reached at 127.0.0.1:1"):
         workspace.verify()
     monkeypatch.setenv("ADAPTKIT_EXECUTOR", "local")
     vars(workspace).pop("config", None)
     assert len(workspace.verify().sound) == 2
-    with pytest.raises(NotFound, match="no executor called 'moon'.*dask.*local.*ray|no executor"):
+    with pytest.raises(NotFound, match="no executor called 'moon'"):
         workspace.verify(on="moon://1")
