@@ -73,7 +73,7 @@ def loader(bank: Bank, folder: Path) -> Callable[[], Any]:
     plugins = Plugins.from_environment()
 
     def load() -> Any:
-        with Adapter.open(folder) as adapter:
+        with Adapter.open(folder, views=True) as adapter:
             method = plugins.method_for(adapter)
             return bank.read(OpenAdapter(adapter, method, folder.name))
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 
-from adaptkit.errors import BaseMismatch, NoRoom, NotFound, Refused
+from adaptkit.adapters.adapter import Adapter
+from adaptkit.adapters.opened import OpenAdapter
+from adaptkit.errors import BadWeights, BaseMismatch, NoRoom, NotFound, Refused
 from adaptkit.serving.bank.bank import Bank
 from adaptkit.serving.bank.kernels import (
     add_gathered,
@@ -261,6 +265,21 @@ def test_half_precision_bases_stay_close_to_peft(fleet, dtype):
     close(got[1].float(), wanted.float(), 2e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_factors_that_are_not_finite_are_refused_with_their_module(fleet, tmp_path, dtype, number):
+    folder = shutil.copytree(fleet.adapters["naval"], tmp_path / "broken")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    key = next(key for key in tensors if "1.self_attn.q_proj.lora_B" in key)
+    tensors[key].view(-1)[-1] = number
+    save_file(tensors, folder / "adapter_model.safetensors")
+    bank = Bank(fleet.model(), slots=1, dtype=dtype)
+    with Adapter.open(folder, "broken", views=True) as adapter:
+        source = OpenAdapter(adapter, fleet.plugins.method_for(adapter), "sha256:broken")
+        with pytest.raises(BadWeights, match=r"layers\.1\.self_attn\.q_proj' hold NaN or Inf"):
+            bank.read(source)
+
+
 def test_a_base_in_nf4_serves_the_same_rows_as_peft(fleet, monkeypatch):
     pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
     # On CPUs with AVX-512 BF16 it packs layers, which fails below 64 inputs: this base has 32.
@@ -287,8 +306,6 @@ def test_gpt2s_transposed_layers_are_served(tmp_path):
     )
     from peft import PeftModel
 
-    from adaptkit.adapters.adapter import Adapter
-    from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.plugin.manager import Plugins
 
     bank = Bank(tiny.gpt2(), slots=1)
@@ -303,9 +320,6 @@ def test_gpt2s_transposed_layers_are_served(tmp_path):
 
 def test_biases_of_lora_are_added(fleet, tmp_path):
     from transformers import LlamaForCausalLM
-
-    from adaptkit.adapters.adapter import Adapter
-    from adaptkit.adapters.opened import OpenAdapter
 
     biased = tiny.save_llama(tmp_path / "base", attention_bias=True)
     load = LlamaForCausalLM.from_pretrained
@@ -482,10 +496,6 @@ def read(fleet, bank, name):
 
 
 def test_a_thousand_adapters_are_served_from_a_memory_for_fifty(fleet, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    from adaptkit.adapters.adapter import Adapter
-    from adaptkit.adapters.opened import OpenAdapter
 
     first = load_file(fleet.adapters["naval"] / "adapter_model.safetensors")
     config = (fleet.adapters["naval"] / "adapter_config.json").read_text()
