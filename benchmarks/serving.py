@@ -1,8 +1,9 @@
 """Many adapters on one live base, beside PEFT, as ratios, into docs/serving-benchmarks.md.
 
-    .venv/bin/python benchmarks/serving.py [--small] [--adapters 1000] [--requests 400]
+    .venv/bin/python benchmarks/serving.py [--small] [--only PART …] [--adapters 1000] [--requests 400]
 
-About four minutes on two slow cores. `--small` runs the same on less, to see that it runs, and writes nothing.
+About four minutes on two slow cores. `--small` runs the same on less, to see that it runs, and `--only` some parts of it;
+both write nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 REPORT = Path(__file__).parent.parent / "docs" / "serving-benchmarks.md"
 BEGIN, END = "<!-- measured: benchmarks/serving.py -->", "<!-- end of measured -->"
 HIDDEN, LAYERS, RANK, ROWS = 256, 4, 8, 32
+PARTS = ("swaps", "eviction", "distinct", "batches", "server")
 FEW = 3  # rounds that are always made
 PATIENCE = 4.0  # seconds for the others
 
@@ -73,7 +75,7 @@ def loader(bank: Bank, folder: Path) -> Callable[[], Any]:
     plugins = Plugins.from_environment()
 
     def load() -> Any:
-        with Adapter.open(folder) as adapter:
+        with Adapter.open(folder, views=True) as adapter:
             method = plugins.method_for(adapter)
             return bank.read(OpenAdapter(adapter, method, folder.name))
 
@@ -270,31 +272,10 @@ def eviction(base: Path, folders: list[Path], rounds: int) -> list[str]:
     ]
 
 
-def report(parts: dict[str, list[str]], served: Served) -> str:
-    """The page's measured part."""
-    import peft
-    import torch
-    import transformers
-
+def of_server(served: Served) -> list[str]:
+    """The lines on the server."""
     plain = served.passes[0]
-    lines = [
-        f"Machine: {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch "
-        f"{torch.__version__}, transformers {transformers.__version__}, PEFT {peft.__version__}. A Llama of {LAYERS} "
-        f"layers, hidden {HIDDEN}, fp32; adapters of rank {RANK} on all seven linears of a layer.",
-        "",
-        f"A batch of {ROWS} rows. *Of one* is beside the bank with one adapter in every row; of 128 adapters each batch "
-        "takes the next 32. The other ratios are the bank beside PEFT: above 1× for `adapter_names` PEFT takes longer, "
-        "above 1× for the last two the bank does, with many adapters against one.",
-        "",
-        "| adapters | tokens a row | bank | of one | `adapter_names` | beside the bank | PEFT, one adapter "
-        "| bank ÷ it | PEFT, merged | bank ÷ it |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        *parts["batches"],
-        "",
-        "| work | ours | against | theirs | ratio | target |",
-        "|---|---|---|---|---|---|",
-        *parts["works"],
-        "",
+    return [
         f"The server, a process of its own on a smaller Llama: {served.adapters:,} adapters of rank "
         f"{serving_load.RANK} in the registry, asked for by Zipf's law (exponent 1.2) by {serving_load.CLIENTS} clients, "
         f"{serving_load.TOKENS} tokens a request, {serving_load.SLOTS} slots, memory for {serving_load.IN_MEMORY} "
@@ -320,6 +301,34 @@ def report(parts: dict[str, list[str]], served: Served) -> str:
             )
         ),
     ]
+
+
+def report(parts: dict[str, list[str]], served: Served) -> str:
+    """The page's measured part."""
+    import peft
+    import torch
+    import transformers
+
+    lines = [
+        f"Machine: {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch "
+        f"{torch.__version__}, transformers {transformers.__version__}, PEFT {peft.__version__}. A Llama of {LAYERS} "
+        f"layers, hidden {HIDDEN}, fp32; adapters of rank {RANK} on all seven linears of a layer.",
+        "",
+        f"A batch of {ROWS} rows. *Of one* is beside the bank with one adapter in every row; of 128 adapters each batch "
+        "takes the next 32. The other ratios are the bank beside PEFT: above 1× for `adapter_names` PEFT takes longer, "
+        "above 1× for the last two the bank does, with many adapters against one.",
+        "",
+        "| adapters | tokens a row | bank | of one | `adapter_names` | beside the bank | PEFT, one adapter "
+        "| bank ÷ it | PEFT, merged | bank ÷ it |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *parts["batches"],
+        "",
+        "| work | ours | against | theirs | ratio | target |",
+        "|---|---|---|---|---|---|",
+        *(line for part in ("swaps", "eviction", "distinct") for line in parts[part]),
+        "",
+        *of_server(served),
+    ]
     return "\n".join(lines)
 
 
@@ -334,27 +343,36 @@ def main() -> None:
     """Measure, show, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--small", action="store_true", help="less of everything, no page")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts, no page")
     parser.add_argument("--adapters", type=int, default=1000, help="adapters of the server")
     parser.add_argument("--requests", type=int, default=400, help="requests of each pass")
     asked = parser.parse_args()
-    small = asked.small
+    small, only = asked.small, set(asked.only or PARTS)
     warnings.filterwarnings("ignore")
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="adaptkit-bench-") as name:
         base = save_base(Path(name) / "base", *((64, 2) if small else (HIDDEN, LAYERS)))
         folders = save_adapters(base, Path(name) / "adapters", 40 if small else 128, RANK)
         rounds = 3 if small else 7
-        works = swaps(base, folders, rounds) + eviction(base, folders, rounds)
-        works += distinct(base, folders, rounds)
-        print("swaps, eviction:", *works, sep="\n", file=sys.stderr)
         sizes = (1, 32) if small else (1, 8, 32, 128)
-        parts = {"works": works, "batches": batches(base, folders, sizes, rounds)}
-        print("batches:", *parts["batches"], sep="\n", file=sys.stderr)
-    served = serving_load.measure(*((60, 40) if small else (asked.adapters, asked.requests)))
-    text = report(parts, served)
-    if not small:
-        write(text)
-    print(text)
+        parts: dict[str, list[str]] = {}
+        for part, measure in (
+            ("swaps", lambda: swaps(base, folders, rounds)),
+            ("eviction", lambda: eviction(base, folders, rounds)),
+            ("distinct", lambda: distinct(base, folders, rounds)),
+            ("batches", lambda: batches(base, folders, sizes, rounds)),
+        ):
+            if part in only:
+                parts[part] = measure()
+                print(f"{part}:", *parts[part], sep="\n", file=sys.stderr)
+    if "server" in only:
+        served = serving_load.measure(*((60, 40) if small else (asked.adapters, asked.requests)))
+        print("server:", *of_server(served), sep="\n", file=sys.stderr)
+    if only == set(PARTS):
+        text = report(parts, served)
+        if not small:
+            write(text)
+        print(text)
     print(f"{time.perf_counter() - begun:.0f} s", file=sys.stderr)
 
 

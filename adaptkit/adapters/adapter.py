@@ -10,6 +10,7 @@ import json
 import re
 from functools import lru_cache
 from math import isfinite
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from adaptkit.errors import BadAdapter, BadConfig, BadWeights, requires_extra
@@ -82,10 +83,7 @@ class Adapter(Closing):
         self.model: Callable[[], Model | None] = lambda: None
         self.pickled = pickled
         self._tensors = tensors
-        self._keys = _normalised(tensors.infos, label)
-        self.header: Mapping[str, TensorInfo] = {
-            key: tensors.infos[raw] for key, raw in sorted(self._keys.items())
-        }
+        self._keys, self.header = _normalised(tensors.infos, label)
 
     @classmethod
     def open(
@@ -95,8 +93,12 @@ class Adapter(Closing):
         *,
         allow_pickle: bool = False,
         base_shapes: Mapping[str, tuple[int, ...]] | None = None,
+        views: bool = False,
     ) -> Self:
-        """Read configuration and header; raises `BadAdapter`, `BadConfig` or `BadWeights`."""
+        """Read configuration and header; raises `BadAdapter`, `BadConfig` or `BadWeights`.
+
+        With `views` tensors are read only and not copied out of the mapped file: for who copies all of them anyway.
+        """
         label = label or str(path)
         if not path.exists():
             raise BadAdapter(
@@ -113,7 +115,7 @@ class Adapter(Closing):
         config = read_config(path, label)
         weights, pickle = path / WEIGHTS, path / PICKLE
         if weights.exists():
-            return cls(path, label, config, _Safetensors(weights), base_shapes)
+            return cls(path, label, config, _Safetensors(weights, views=views), base_shapes)
         if not pickle.exists():
             raise BadWeights(
                 f"{label} has no weights",
@@ -264,8 +266,19 @@ def normalise(key: str) -> str:
     return _STRAY_BARE.sub(r".\1", _STRAY.sub(r".\1.\2", key))
 
 
-def _normalised(infos: Mapping[str, TensorInfo], label: str) -> dict[str, str]:
-    keys: dict[str, str] = {}
+_FEW = 1024
+"""Headers of up to so many tensors are kept once normalised."""
+_RECENT: list[tuple[Mapping[str, TensorInfo], dict[str, str], Mapping[str, TensorInfo]]] = []
+
+
+def _normalised(
+    infos: Mapping[str, TensorInfo], label: str
+) -> tuple[dict[str, str], Mapping[str, TensorInfo]]:
+    """The file's key for each normalised one, and the header by normalised keys; made once for all files of a header."""
+    for known, keys, header in _RECENT:
+        if known is infos:
+            return keys, header
+    keys = {}
     for raw in infos:
         key = normalise(raw)
         if key in keys:
@@ -275,18 +288,20 @@ def _normalised(infos: Mapping[str, TensorInfo], label: str) -> dict[str, str]:
                 fix="save one adapter per folder: model.save_pretrained(DIR, selected_adapters=[NAME])",
             )
         keys[key] = raw
-    return keys
+    header = MappingProxyType({key: infos[raw] for key, raw in sorted(keys.items())})
+    if len(infos) <= _FEW:
+        _RECENT.insert(0, (infos, keys, header))
+        del _RECENT[4:]
+    return keys, header
 
 
 class _Safetensors:
     """The tensors of a safetensors file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, views: bool) -> None:
         self._file = TensorFile(path)
-        self.infos = {key: self._file.info(key) for key in self._file.header.tensors}
-
-    def read(self, key: str) -> Array:
-        return self._file.read(key)
+        self.infos = self._file.header.infos
+        self.read = self._file.view if views else self._file.read
 
     def close(self) -> None:
         self._file.close()

@@ -19,7 +19,7 @@ import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -92,13 +92,23 @@ class Entry:
         return self.end - self.begin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Header:
     """The header: entries by name, sorted; the metadata; the file's size in bytes."""
 
     tensors: Mapping[str, Entry]
     metadata: Mapping[str, str]
     size: int
+
+    @cached_property
+    def infos(self) -> Mapping[str, TensorInfo]:
+        """What is said of each tensor, by name; made once for all files of this header."""
+        return MappingProxyType(
+            {
+                name: TensorInfo(entry.dtype, entry.shape, entry.nbytes)
+                for name, entry in self.tensors.items()
+            }
+        )
 
 
 def read_header(path: Path, largest: int = ADAPTER_HEADER) -> Header:
@@ -326,8 +336,8 @@ class TensorFile(Closing):
 
     def info(self, key: str) -> TensorInfo:
         """Dtype, shape and size of one tensor, from the header."""
-        entry = self._entry(key)
-        return TensorInfo(entry.dtype, entry.shape, entry.nbytes)
+        self._entry(key)
+        return self.header.infos[key]
 
     def raw(self, key: str) -> memoryview:
         """The bytes of one tensor, not copied; they stay readable as long as this view lives."""
@@ -346,8 +356,7 @@ class TensorFile(Closing):
         dtype = numpy_dtype(entry.dtype)
         if not entry.nbytes:
             return np.zeros(entry.shape, dtype)
-        flat = np.frombuffer(self._map, dtype, entry.nbytes // dtype.itemsize, entry.begin)
-        return flat.reshape(entry.shape)
+        return np.ndarray(entry.shape, dtype, self._map, entry.begin)
 
     def drop_pages(self, key: str) -> None:
         """Let the system drop the pages of one tensor: it has been read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, BadWeights
@@ -71,7 +71,8 @@ def judged(source: OpenAdapter) -> tuple[str, tuple[Module, ...]]:
 def read_factors(source: OpenAdapter, modules: Sequence[Module], dtype: Any) -> AdapterFactors:
     """Read every module's factors, the scale multiplied into B, in a torch dtype on the CPU.
 
-    They are views of one buffer: one allocation and one look for NaN, whatever the number of modules.
+    They are views of one buffer: one allocation and one look for NaN, whatever the number of modules. Numpy fills
+    and reads it: torch would wake a thread pool that the model's own steps keep busy.
     """
     import numpy as np
     import torch
@@ -82,22 +83,25 @@ def read_factors(source: OpenAdapter, modules: Sequence[Module], dtype: Any) -> 
         delta = method.delta(view, module)
         assert isinstance(delta, LowRank)  # `judged` has looked
         updates.append((module.name, delta))
-    parts = [part for _, d in updates for part in (d.A, d.B, d.bias) if part is not None]
-    buffer = torch.empty(sum(part.size for part in parts), dtype=dtype)
+    sizes = (d.A.size + d.B.size + (0 if d.bias is None else d.bias.size) for _, d in updates)
+    buffer = torch.empty(sum(sizes), dtype=dtype)
     numbers = buffer.numpy() if dtype is torch.float32 else None
     at = 0
 
     def place(array: Array, scale: float = 1.0) -> Tensor:
         nonlocal at
-        end = at + array.size
-        target = buffer[at:end].view(array.shape)
-        if numbers is not None:  # the same numbers, in half the time
-            np.multiply(array, np.float32(scale), out=numbers[at:end].reshape(array.shape))
-        elif scale == 1.0:
+        begin, at = at, at + array.size
+        if numbers is not None:
+            values = numbers[begin:at].reshape(array.shape)
+            np.copyto(values, array, casting="same_kind")
+            if scale != 1.0:
+                values *= np.float32(scale)
+            return torch.from_numpy(values)
+        target = buffer[begin:at].view(array.shape)
+        if scale == 1.0:
             target.copy_(to_torch(array))
         else:
             torch.mul(to_torch(array).to(torch.float32), scale, out=target)
-        at = end
         return target
 
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
@@ -109,7 +113,7 @@ def read_factors(source: OpenAdapter, modules: Sequence[Module], dtype: Any) -> 
             )
             for name, d in updates
         }
-    if buffer.numel() and not isfinite(sum(float(end) for end in buffer.aminmax())):
+    if not _finite(buffer):
         raise BadWeights(
             f"cannot serve {source.label}",
             why=f"the factors of '{_broken(found)}' hold NaN or Inf",
@@ -117,6 +121,23 @@ def read_factors(source: OpenAdapter, modules: Sequence[Module], dtype: Any) -> 
         )
     rank = max(factors.rank for factors in found.values())
     return AdapterFactors(source.label, found, rank, buffer.nbytes)
+
+
+def _finite(buffer: Tensor) -> bool:
+    """Whether all numbers are finite."""
+    import torch
+
+    if not buffer.numel():
+        return True
+    if buffer.dtype is torch.float32:
+        numbers = buffer.numpy()
+        return isfinite(numbers.min()) and isfinite(numbers.max())
+    if (
+        buffer.dtype.itemsize == 2
+    ):  # numpy has no bf16, but infinities and NaN have the largest bits
+        infinity = torch.tensor(inf, dtype=buffer.dtype).view(torch.int16).item()
+        return bool((buffer.view(torch.int16).numpy() & 0x7FFF).max() < infinity)
+    return all(isfinite(float(end)) for end in buffer.aminmax())
 
 
 def _broken(found: Mapping[str, Factors]) -> str:

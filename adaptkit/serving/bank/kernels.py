@@ -7,7 +7,8 @@
   and no factors, so it wins where tokens are few and the slots lie close together
 - segments: the rows of each adapter apart, two products each; its cost is the number of calls, so it wins where
   few adapters have many tokens
-Which of the last three is chosen by entries, distinct adapters and tokens (`benchmarks/serving.py`).
+Which of the last three is chosen by entries, distinct adapters and tokens (`benchmarks/serving.py`); one token a row
+on a CPU has a form of its own (`steps`).
 The gathered form is Punica's BGMV (https://arxiv.org/abs/2310.18547) in plain torch.
 """
 
@@ -85,14 +86,15 @@ def prefer_groups(plan: Rows, rank: int, width: int, tokens: int) -> bool:
 
     The gathered form reads, writes and reads again the factors of each entry; `width` is n + m.
     """
-    slots = max(plan.distinct) - min(plan.distinct) + 1
-    if slots * rank >= 3 * len(plan.entries) * rank:
+    groups = plan.groups
+    slots = groups.end - groups.first
+    if slots >= 3 * len(plan.entries):
         return False
-    if plan.groups.in_order:
+    if groups.in_order:
         return True
     if len(plan.entries) * rank * width < _WORTH:
         return False
-    rows = slots * plan.groups.most
+    rows = slots * groups.most
     return slots * rank + 3 * rows * tokens < 3 * len(plan.entries) * rank
 
 
@@ -100,23 +102,13 @@ def add_groups(x: Tensor, output: Tensor, A: Tensor, B: Tensor, plan: Rows) -> N
     """As `add_segments`, with the entries of each slot side by side: no factor is copied."""
     groups, tokens = plan.groups, x.shape[1]
     A, B = A[groups.first : groups.end], B[groups.first : groups.end]
-    slots = A.shape[0]
     mine = x if plan.rows is None else x.index_select(0, plan.rows)
-    if groups.in_order:
-        padded = mine.contiguous()
-    elif groups.order is not None:
-        padded = mine.index_select(0, groups.order)
-    else:
-        padded = x.new_zeros(slots * groups.most, tokens, x.shape[2])
-        padded.index_copy_(0, groups.places, mine)
-    inner = project(padded.view(slots, groups.most * tokens, -1), A)
+    inner = project(groups.laid_out(mine), A)
     alone = groups.in_order and groups.most == 1 and plan.rows is None and plan.weights is None
     if alone and inner.dtype == output.dtype:
         output.baddbmm_(inner, B)
         return
-    update = inner.bmm(B).view(slots * groups.most, tokens, -1)
-    if not groups.in_order:
-        update = update.index_select(0, groups.places)
+    update = groups.taken_back(inner.bmm(B), tokens)
     if plan.weights is not None:
         update *= plan.weights.to(update.dtype)[:, None, None]
     update = update.to(output.dtype)

@@ -15,7 +15,8 @@ from adaptkit.serving.bank.kernels import (
     prefer_segments,
     with_fixed,
 )
-from adaptkit.serving.bank.rows import Kept, lay_out
+from adaptkit.serving.bank.rows import Kept
+from adaptkit.serving.bank.steps import Step, fits_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,11 +39,21 @@ class ModuleTable:
         self.rank = rank
         self.name, self.outputs, self.inputs = layer.name, layer.outputs, layer.inputs
         device = next(layer.module.parameters()).device
-        self.A = torch.zeros(slots + 1, rank, self.inputs, dtype=dtype, device=device)
-        self.B = torch.zeros(slots + 1, rank, self.outputs, dtype=dtype, device=device)
+        self._hold(
+            torch.zeros(slots + 1, rank, self.inputs, dtype=dtype, device=device),
+            torch.zeros(slots + 1, rank, self.outputs, dtype=dtype, device=device),
+        )
         self.bias: Tensor | None = None
         self.ranks: dict[int, int] = {}
         self._directions: dict[int, Tensor] = {}
+
+    def _hold(self, A: Tensor, B: Tensor) -> None:
+        """Use these stacks; in fp32 on a CPU numpy writes small matrices in half the time that torch takes."""
+        import torch
+
+        self.A, self.B = A, B
+        plain = A.dtype is torch.float32 and A.device.type == "cpu"
+        self._numbers = (A.numpy(), B.numpy()) if plain else None
 
     @property
     def nbytes(self) -> int:
@@ -59,13 +70,11 @@ class ModuleTable:
 
     def grow(self, rank: int) -> None:
         """Make room for a larger rank."""
-        import torch
-
         more = rank - self.rank
         if more > 0:
-            self.A, self.B = (
-                torch.nn.functional.pad(stack, (0, 0, 0, more)) for stack in (self.A, self.B)
-            )
+            from torch.nn.functional import pad
+
+            self._hold(pad(self.A, (0, 0, 0, more)), pad(self.B, (0, 0, 0, more)))
             self.rank = rank
 
     def write(self, slot: int, factors: Factors) -> None:
@@ -74,8 +83,12 @@ class ModuleTable:
         self.grow(rank)
         self._directions.pop(slot, None)
         before = self.ranks.get(slot, 0)
-        self.A[slot, :rank].copy_(factors.A, non_blocking=True)
-        self.B[slot, :rank].copy_(factors.B, non_blocking=True)
+        if self._numbers is not None:
+            A, B = self._numbers
+            A[slot, :rank], B[slot, :rank] = factors.A.numpy(), factors.B.numpy()
+        else:
+            self.A[slot, :rank].copy_(factors.A, non_blocking=True)
+            self.B[slot, :rank].copy_(factors.B, non_blocking=True)
         if before > rank:
             self.A[slot, rank:before].zero_()
             self.B[slot, rank:before].zero_()
@@ -115,14 +128,16 @@ class ModuleTable:
             output = output.clone()
         if not plan.entries:
             pass
+        elif fits_step(x, plan):
+            if kept.step is None:
+                kept.step = Step(self.A, self.B, kept.rank, plan)
+            kept.step.add(x, output)
         elif prefer_segments(plan.slots.shape[0], len(plan.distinct), x.shape[1]):
             add_segments(x, output, A, B, plan)
-        elif kept.factors is None and prefer_groups(
-            plan, kept.rank, self.inputs + self.outputs, x.shape[1]
-        ):
+        elif prefer_groups(plan, kept.rank, self.inputs + self.outputs, x.shape[1]):
             add_groups(x, output, A, B, plan)
         else:
-            add_gathered(x, output, *self._gathered(A, B, plan, kept, x.shape[1]), plan)
+            add_gathered(x, output, *gather(A, B, plan), plan)
         if self.bias is not None and plan.entries:
             self._add_bias(output, plan)
         for row, mix in plan.arrows:
@@ -144,22 +159,6 @@ class ModuleTable:
             rank = max((self.ranks[slot] for slot in plan.touched if slot in self.ranks), default=0)
             found = plan.kept[self.name] = Kept(rank)
         return found
-
-    def _gathered(
-        self, A: Tensor, B: Tensor, plan: Rows, kept: Kept, tokens: int
-    ) -> tuple[Tensor, Tensor]:
-        """Each entry's factors, kept from the second step of a batch on: its slots do not change.
-
-        Only in the computer's memory, where the copy costs more than the products: a batch then holds
-        each of its rows' adapters once more.
-        """
-        if kept.factors is not None:
-            return kept.factors
-        made = gather(A, B, plan)
-        kept.steps += tokens == 1
-        if kept.steps > 1 and A.device.type == "cpu":
-            kept.factors = made
-        return made
 
     def add_fixed(self, x: Tensor, output: Tensor, slots: Tensor, weights: Tensor) -> Tensor:
         """As `add`, with shapes that never change."""
@@ -201,9 +200,4 @@ def _repeated(plan: Rows, count: int, name: str) -> Rows:
             why=f"it has {count} rows, and adapters were named for {plan.count}",
             fix="name one adapter for each row",
         )
-    entries = tuple(
-        (slot, row * times + again, weight)
-        for slot, row, weight in plan.entries
-        for again in range(times)
-    )
-    return lay_out(entries, count, plan.slots.device, plan.arrows_repeated(times))
+    return plan.repeated(times)

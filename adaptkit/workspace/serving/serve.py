@@ -116,7 +116,7 @@ class WorkspaceAdapters:
         tree = verified_tree(self._context, digest)
         with self._lock:
             called = self._context.registry.refs_of(digest)
-        with Adapter.open(tree, called[-1] if called else digest[:19]) as adapter:
+        with Adapter.open(tree, called[-1] if called else digest[:19], views=True) as adapter:
             method = self._context.plugins.method_for(adapter)
             method.check(adapter)
             return read(OpenAdapter(adapter, method, digest))

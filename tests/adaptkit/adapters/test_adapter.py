@@ -133,6 +133,17 @@ def test_a_folder_of_adapters_names_one_and_how_to_add_all(naval):
 # ---------------------------------------------------------------- weights
 
 
+def test_views_are_the_tensors_themselves_and_cannot_be_written(naval):
+    with Adapter.open(naval, views=True) as viewed, Adapter.open(naval) as copied:
+        for key in copied.header:
+            mine, own = viewed.read(key), copied.read(key)
+            assert (mine == own).all()
+            assert mine.dtype == own.dtype
+            assert own.flags.writeable
+            with pytest.raises(ValueError, match="read-only"):
+                mine[...] = 0
+
+
 def test_missing_weights_and_git_lfs_pointers_say_what_to_do(naval):
     path = naval / "adapter_model.safetensors"
     path.write_text(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file, save_file
 
-from adaptkit.errors import BaseMismatch, NoRoom, NotFound, Refused
+from adaptkit.adapters.adapter import Adapter
+from adaptkit.adapters.opened import OpenAdapter
+from adaptkit.errors import BadWeights, BaseMismatch, NoRoom, NotFound, Refused
 from adaptkit.serving.bank.bank import Bank
 from adaptkit.serving.bank.kernels import (
     add_gathered,
@@ -20,6 +24,7 @@ from adaptkit.serving.bank.kernels import (
     prefer_segments,
 )
 from adaptkit.serving.bank.rows import plan_rows
+from adaptkit.serving.bank.steps import Step, fits_step
 
 LORA = ["naval", "medic", "polite", "cargo"]
 PROMPTS = torch.tensor(
@@ -216,6 +221,75 @@ def test_all_kernels_agree_with_each_row_alone():
         assert torch.equal(output[1], torch.zeros(3, 7))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "mixes",
+    [
+        [((1, 1.0),), ((2, 1.0),), ((3, 1.0),), ((4, 1.0),)],
+        [((4, 1.0),), ((2, 1.0),), ((3, 0.5),), ((1, 1.0),)],
+        [((1, 1.0),), (), ((2, 0.5), (3, -2.0)), ((1, 1.0),), ((4, 1.0),), ((2, 1.0),)],
+        [((1, 1.0),), ((30, 2.0),), ()],
+    ],
+    ids=["in order", "in another order", "mixed, with the base", "slots far apart"],
+)
+def test_a_step_of_one_token_is_each_row_alone(mixes, dtype):
+    torch.manual_seed(3)
+    A, B = torch.randn(31, 5, 6).to(dtype), torch.randn(31, 5, 7).to(dtype)
+    A[:, 3:], B[:, 3:] = float("nan"), float("nan")  # beyond the rank that is used
+    x = torch.randn(len(mixes), 1, 6).to(dtype)
+    before = torch.randn(len(mixes), 1, 7).to(dtype)
+    wanted = torch.stack(
+        [
+            sum(
+                (w * (x[row].float() @ A[s, :3].float().T @ B[s, :3].float()) for s, w in mix),
+                before[row].float(),
+            )
+            for row, mix in enumerate(mixes)
+        ]
+    )
+    plan = plan_rows(mixes, "cpu")
+    assert fits_step(x, plan)
+    step = Step(A, B, 3, plan)
+    for _ in range(2):
+        output = before.clone()
+        step.add(x, output)
+        close(output.float(), wanted, 1e-5 if dtype is torch.float32 else 0.1)
+        for row, mix in enumerate(mixes):
+            assert mix or torch.equal(output[row], before[row])
+
+
+def test_steps_are_for_one_token_of_several_adapters_without_gradients():
+    several, one = (plan_rows([((1, 1.0),), ((s, 1.0),)], "cpu") for s in (2, 1))
+    x = torch.zeros(2, 1, 6)
+    assert fits_step(x, several)
+    assert not fits_step(x, one)
+    assert not fits_step(torch.zeros(2, 3, 6), several)
+    assert not fits_step(x.clone().requires_grad_(), several)
+
+
+def test_gradients_of_the_input_go_through_the_updates(fleet, bank):
+    ids = PROMPTS[:2, :1]
+    for rows in (["naval", "medic"], ["naval", "naval"]):
+        inputs = bank.model.get_input_embeddings()(ids).detach().requires_grad_()
+        with bank.rows(rows):
+            bank.model(inputs_embeds=inputs, use_cache=False).logits.sum().backward()
+        for row, name in enumerate(rows):
+            alone = inputs.detach()[row : row + 1].requires_grad_()
+            fleet.alone(name)(inputs_embeds=alone, use_cache=False).logits.sum().backward()
+            close(inputs.grad[row], alone.grad[0], 1e-4)
+
+
+def test_a_plan_repeated_for_beams_keeps_each_rows_mix_together():
+    plan = plan_rows([((1, 0.5), (2, 2.0)), (), ((3, 1.0),)], "cpu").repeated(2)
+    wanted = ((1, 0, 0.5), (2, 0, 2.0), (1, 1, 0.5), (2, 1, 2.0), (3, 4, 1.0), (3, 5, 1.0))
+    assert plan.entries == wanted
+    assert plan.count == 6
+    bags = plan.bags(stride=4, rank=1)
+    assert bags.numbers.tolist() == [4, 8, 4, 8, 12, 12]
+    assert bags.ends.tolist() == [0, 2, 4, 5, 6]
+    assert bags.rows.tolist() == [0, 1, 4, 5]
+
+
 def test_one_token_in_the_order_of_slots_is_added_in_place_and_stays_with_its_row():
     torch.manual_seed(0)
     A, B = torch.randn(4, 2, 6), torch.randn(4, 2, 5)
@@ -261,6 +335,21 @@ def test_half_precision_bases_stay_close_to_peft(fleet, dtype):
     close(got[1].float(), wanted.float(), 2e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_factors_that_are_not_finite_are_refused_with_their_module(fleet, tmp_path, dtype, number):
+    folder = shutil.copytree(fleet.adapters["naval"], tmp_path / "broken")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    key = next(key for key in tensors if "1.self_attn.q_proj.lora_B" in key)
+    tensors[key].view(-1)[-1] = number
+    save_file(tensors, folder / "adapter_model.safetensors")
+    bank = Bank(fleet.model(), slots=1, dtype=dtype)
+    with Adapter.open(folder, "broken", views=True) as adapter:
+        source = OpenAdapter(adapter, fleet.plugins.method_for(adapter), "sha256:broken")
+        with pytest.raises(BadWeights, match=r"layers\.1\.self_attn\.q_proj' hold NaN or Inf"):
+            bank.read(source)
+
+
 def test_a_base_in_nf4_serves_the_same_rows_as_peft(fleet, monkeypatch):
     pytest.importorskip("bitsandbytes", reason="pip install bitsandbytes")
     # On CPUs with AVX-512 BF16 it packs layers, which fails below 64 inputs: this base has 32.
@@ -287,8 +376,6 @@ def test_gpt2s_transposed_layers_are_served(tmp_path):
     )
     from peft import PeftModel
 
-    from adaptkit.adapters.adapter import Adapter
-    from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.plugin.manager import Plugins
 
     bank = Bank(tiny.gpt2(), slots=1)
@@ -303,9 +390,6 @@ def test_gpt2s_transposed_layers_are_served(tmp_path):
 
 def test_biases_of_lora_are_added(fleet, tmp_path):
     from transformers import LlamaForCausalLM
-
-    from adaptkit.adapters.adapter import Adapter
-    from adaptkit.adapters.opened import OpenAdapter
 
     biased = tiny.save_llama(tmp_path / "base", attention_bias=True)
     load = LlamaForCausalLM.from_pretrained
@@ -482,10 +566,6 @@ def read(fleet, bank, name):
 
 
 def test_a_thousand_adapters_are_served_from_a_memory_for_fifty(fleet, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    from adaptkit.adapters.adapter import Adapter
-    from adaptkit.adapters.opened import OpenAdapter
 
     first = load_file(fleet.adapters["naval"] / "adapter_model.safetensors")
     config = (fleet.adapters["naval"] / "adapter_config.json").read_text()

@@ -23,6 +23,7 @@ from adaptkit_plugins.methods.lora.experts import (
     is_expert,
     packed_experts,
     pattern_name,
+    targets,
 )
 from adaptkit_plugins.methods.lora.files import (
     DIAGONAL,
@@ -149,6 +150,7 @@ class Lora(AdapterMethod):
             if (match := factor_of(key)) and match["tail"] != ".bias":
                 sides[match["module"]][match["side"]] = key
         found: list[Module] = []
+        experts, dora = targets(view), view.config.get("use_dora")
         for name, keys in sorted(sides.items()):
             if missing := {"A", "B"} - keys.keys():
                 raise BadWeights(
@@ -156,7 +158,7 @@ class Lora(AdapterMethod):
                     why="a factor pair is incomplete",
                     fix="save the adapter again",
                 )
-            if view.config.get("use_dora") and not any(
+            if dora and not any(
                 f"{name}{MAGNITUDE}{end}" in view.header for end in ("", ".weight")
             ):
                 raise BadWeights(
@@ -165,7 +167,7 @@ class Lora(AdapterMethod):
                     fix="save the adapter again",
                 )
             bare = name.removeprefix(PREFIX)
-            describer = describe_experts if is_expert(view, bare) else describe
+            describer = describe_experts if experts and is_expert(view, bare) else describe
             found.extend(describer(view, bare, keys["A"], keys["B"]))
         if not found:
             raise BadWeights(

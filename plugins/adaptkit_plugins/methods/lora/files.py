@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from adaptkit.errors import BadWeights
 from adaptkit.extend import Module
@@ -64,14 +64,20 @@ def describe(view: AdapterView, name: str, key_a: str, key_b: str) -> list[Modul
             Module(name, "convolution", shape, b[1], stored, part, groups) for part in range(groups)
         ]
     if len(a) == len(b) == 2 and b[1] == a[0]:
-        if linear_kind(view, name, b[0], a[1]) == "conv1d":
-            return [Module(name, "conv1d", (b[0], a[1]), a[0], (a[1], b[0]))]
-        return [Module(name, "linear", (b[0], a[1]), a[0], (b[0], a[1]))]
+        return [_linear(name, linear_kind(view, name, b[0], a[1]), b[0], a[1], a[0])]
     raise BadWeights(
         f"{view.label}: A and B of '{name}' do not fit",
         why=f"A is {list(a)} and B is {list(b)}",
         fix="save the adapter again",
     )
+
+
+@lru_cache(1 << 14)  # a thousand adapters of one base have the same modules
+def _linear(
+    name: str, kind: Literal["linear", "conv1d"], rows: int, columns: int, rank: int
+) -> Module:
+    stored = (columns, rows) if kind == "conv1d" else (rows, columns)
+    return Module(name, kind, (rows, columns), rank, stored)
 
 
 def checked_shapes(
