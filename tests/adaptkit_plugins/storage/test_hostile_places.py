@@ -10,15 +10,17 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from artifacts import bundle
 from loopback_buckets import SCHEMES as BUCKETS
-from loopback_buckets import bucket_environment
+from loopback_buckets import GoogleBuckets, bucket_environment
 from red_team import SECRET, harmless, run
 
 from adaptkit.testing.hostile_server import hostile_server
 from adaptkit_plugins.storage.file import FileBackend
+from adaptkit_plugins.storage.objects import ObjectBackend
 
 _KIND = "application-vnd.adaptkit.signature.v1-json"
 
@@ -229,3 +231,44 @@ def test_a_registry_that_redirects_to_the_machines_own_services_is_not_followed(
     found = run(tmp_path, [["pull", f"oci://{hostile.host}/metadata/naval"]])
     harmless(found, tmp_path, {hostile.host})
     assert "not safe" in found.shown
+
+
+class Stalling(GoogleBuckets):
+    """A bucket that lists everything at once, and gives none of it."""
+
+    def respond(self, request):
+        said = super().respond(request)
+        if self.over or "list-type" in request.query or request.method != "GET":
+            return said
+        self.stalled.append(request.path)
+        return replace(said, headers={**said.headers, "Content-Length": str(len(said.body) + 9)})
+
+    over, stalled = True, ()
+
+
+@pytest.mark.parametrize("kind", ["adapters", "versions"])
+def test_a_place_that_gives_nothing_is_asked_once_not_for_each_of_its_adapters(kind, tmp_path):
+    with Stalling.running(tmp_path) as bucket, pytest.MonkeyPatch.context() as patch:
+        for name, value in bucket.environment().items():
+            patch.setenv(name, value)
+        for at in range(12):
+            data = {"adapter_config.json": b'{"r": 8}', "adapter_model.safetensors": b"%d" % at}
+            name = f"a{at}" if kind == "adapters" else "a"
+            made = bundle(tmp_path / "src" / str(at), data)
+            ObjectBackend.open(f"gs://team/x/{name}").push(
+                made, ObjectBackend.open(f"gs://team/x/{name}").list()
+            )
+        environment = {**bucket.environment()}
+        known = run(tmp_path, [["registry", "rebuild", "--from", "gs://team/x"]], **environment)
+        assert set(_codes(known)) == {0}
+        bucket.over, bucket.stalled = False, []
+        commands = [
+            ["fsck"],
+            ["registry", "rebuild", "--from", "gs://team/x"],
+            ["mirror", "gs://team/x", (tmp_path / "target").as_uri()],
+        ]
+        found = run(tmp_path, commands, hurry=True, **environment)
+    harmless(found, tmp_path)
+    assert [seconds for _, _, seconds in found.results if seconds > 9] == []
+    assert _codes(found) == [0, 1, 1], found.shown
+    assert "too slow" in found.shown

@@ -16,7 +16,9 @@ from adaptkit.extend.attachments import CORRECTION
 __all__ = ["hub"]
 
 
-@pytest.fixture(params=["file", "moto", "ministack", "rclone", "google", "azure", "azurite", "oci", "hf"])
+@pytest.fixture(
+    params=["file", "moto", "ministack", "rclone", "google", "azure", "azurite", "oci", "hf"]
+)
 def url(request, tmp_path):
     if request.param == "file":
         return (tmp_path / "team" / "naval").as_uri()

@@ -118,7 +118,9 @@ def make_container(endpoint: str, name: str, key: str) -> None:
     """Make a container at an emulator that wants a signed request; obstore makes none."""
     account = endpoint.rpartition("/")[2]
     when = format_datetime(datetime.now(UTC), usegmt=True)
-    noted = f"x-ms-date:{when}\nx-ms-version:2021-08-06\n/{account}/{account}/{name}\nrestype:container"
+    noted = (
+        f"x-ms-date:{when}\nx-ms-version:2021-08-06\n/{account}/{account}/{name}\nrestype:container"
+    )
     words = f"PUT{chr(10) * 12}{noted}".encode()
     signed = hmac.digest(base64.b64decode(key), words, "sha256")
     urllib.request.urlopen(

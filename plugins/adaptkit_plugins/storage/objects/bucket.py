@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
-from adaptkit.errors import Corrupt, StorageError
+from adaptkit.errors import Corrupt, StorageError, Unresponsive
 from adaptkit_plugins.storage.objects import errors
 from adaptkit_plugins.storage.objects.retries import persist
 from adaptkit_plugins.storage.objects.waiting import CHUNK, Flood, Silent, wait, wait_for_page
@@ -61,7 +61,7 @@ class Bucket:
             while page := wait_for_page(lambda: _next(pages)):
                 found.update((meta["path"].removeprefix(root), meta) for meta in page)
                 if len(found) > _MOST_KEYS or time.monotonic() - begun > _LONGEST_LIST:
-                    raise StorageError(
+                    raise Unresponsive(
                         f"cannot list {self.address.url}",
                         why=f"the list does not end: it goes on after {len(found):,} objects",
                         fix="give the adapter a folder of its own",
@@ -278,13 +278,13 @@ class Bucket:
         try:
             yield
         except Silent as error:
-            raise StorageError(
+            raise Unresponsive(
                 f"cannot {doing} {self.address.url}",
                 why=f"the store is too slow: {error}",
                 fix="try again later",
             ) from None
         except Flood as error:
-            raise StorageError(
+            raise Unresponsive(
                 f"cannot {doing} {self.address.url}",
                 why=f"the list is too large: {error}",
                 fix="do not trust this store, or try again while nothing else runs in this process",
