@@ -28,6 +28,7 @@
     │   ├── RegistryTooNew  … was written by a newer adaptkit
     │   └── NotARegistry    … is something else
     ├── StorageError        a remote place
+    │   └── Unresponsive    … that sends too slowly, or without an end
     ├── ExecutorError       workers that cannot be reached, or that went away
     │   └── TaskError       … one that refused its task, or an error that could not travel as it was
     ├── PluginError         a plugin that broke, or a name that two plugins claim
@@ -242,6 +243,10 @@ class NotARegistry(RegistryError):
 
 class StorageError(AdaptkitError):
     """A remote place could not do it."""
+
+
+class Unresponsive(StorageError):
+    """A remote place sends too slowly, or without an end: whoever asks many things of it asks no more."""
 
 
 class ExecutorError(AdaptkitError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from adaptkit.errors import BadReference, NotFound, StorageError
@@ -29,6 +29,8 @@ class Bundle:
 
     placed: PlacedVersion
     paths: Mapping[str, Path]
+    former: Mapping[str, Path] = field(default_factory=dict)
+    """By sha256, what a place has lost of the version and nobody sends anew: a README.md that was corrected since."""
 
     @property
     def manifest(self) -> Manifest:

@@ -191,11 +191,15 @@ class VersionedStorage(StorageBackend):
                 note=self.caution(),
             )
         here = {entry.path: entry for entry in bundle.files}
-        files = [
-            entry
+        paths = {
+            entry.path: bundle.paths[entry.path]
+            if here.get(entry.path) == entry
+            else bundle.former[entry.sha256]
             for entry in same.manifest.files + same.manifest.extras
-            if entry.path in broken and here.get(entry.path) == entry
-        ]
+            if entry.path in broken
+            and (here.get(entry.path) == entry or entry.sha256 in bundle.former)
+        }
+        files = [e for e in same.manifest.files + same.manifest.extras if e.path in paths]
         shown = ", ".join(f"{path} ({why})" for path, why in sorted(broken.items()))
         if len(files) < len(broken):
             raise StorageError(
@@ -203,9 +207,15 @@ class VersionedStorage(StorageBackend):
                 why="the bytes it needs are not here",
                 fix="push it again from where it was pushed first, or as a new version",
             )
-        sent = self.repair(same, files, bundle.paths, progress)
-        note = f"v{same.number} was damaged there, and was sent again: {shown}"
-        return Receipt(self.url, same.number, same.manifest.digest, sent, note=note)
+        sent = self.repair(same, files, paths, progress)
+        return Receipt(
+            self.url,
+            same.number,
+            same.manifest.digest,
+            sent,
+            note=f"v{same.number} was damaged there, and was sent again: {shown}",
+            repaired=tuple(sorted(paths)),
+        )
 
 
 def damaged(entries: Sequence[FileEntry], sizes: Mapping[str, int | None]) -> Mapping[str, str]:

@@ -41,6 +41,11 @@ def check_placed(place: StorageBackend, placed: PlacedVersion) -> PlacedVersion:
     return placed
 
 
+MOST_ALIASES = 200
+"""Each is a transaction in a registry, and a request to a place: what somebody writes there must not take hours."""
+_MOST_REMARKS = 20
+
+
 def examined(place: StorageBackend) -> tuple[tuple[PlacedVersion, ...], tuple[str, ...]]:
     """The versions of a place that can be trusted, by number, and why each other one cannot be."""
     listed, complaints = place.list(), list[str]()
@@ -71,7 +76,8 @@ def versions_of(place: StorageBackend) -> tuple[PlacedVersion, ...]:
 def aliases_of(place: StorageBackend) -> tuple[Mapping[str, int], tuple[str, ...]]:
     """The aliases of a place that could have been typed here, and a remark on each other one."""
     good, remarks = dict[str, int](), []
-    for alias, number in sorted(place.aliases().items()):
+    found = sorted(place.aliases().items())
+    for alias, number in found[:MOST_ALIASES]:
         try:
             refs.check_alias(alias)
         except BadReference as error:
@@ -81,6 +87,10 @@ def aliases_of(place: StorageBackend) -> tuple[Mapping[str, int], tuple[str, ...
             remarks.append(f"the alias {alias} of {place.url} was left out: {number} is no number")
         else:
             good[alias] = number
+    if more := len(found[MOST_ALIASES:]):
+        remarks.append(
+            f"{more:,} more aliases of {place.url} were left out: only {MOST_ALIASES} of a place are read"
+        )
     return good, tuple(remarks)
 
 
@@ -92,6 +102,8 @@ def names_in(root: StorageBackend) -> tuple[tuple[str, ...], tuple[str, ...]]:
             good.append(refs.check_name(name))
         except BadReference as error:
             remarks.append(f"a folder of {root.url} was left out: {error.what}")
+    if more := len(remarks[_MOST_REMARKS:]):
+        remarks[_MOST_REMARKS:] = [f"{more:,} more folders of {root.url} were left out"]
     return tuple(good), tuple(remarks)
 
 
@@ -108,7 +120,7 @@ def name_of(place: StorageBackend) -> str:
 
 def alias_in(place: StorageBackend, alias: str) -> int:
     """The number that an alias of a place has; `NotFound` lists those there are."""
-    aliases, _ = aliases_of(place)
-    if alias not in aliases:
-        raise NotFound(f"alias in {place.url}", alias, aliases)
-    return aliases[alias]
+    number = place.aliases().get(alias, 0)
+    if not 1 <= number <= LARGEST_NUMBER:
+        raise NotFound(f"alias in {place.url}", alias, aliases_of(place)[0])
+    return number

@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
-from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError
+from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError, Unresponsive
 from adaptkit.extend import Bundle, StorageBackend
 from adaptkit.io.files import sha256_file
 from adaptkit.io.progress.progress import no_progress
@@ -185,6 +185,9 @@ def copy(
             bundle = Bundle(placed, paths)
             review(planned, bundle, {})
             receipt = transfer.push(planned.target, bundle)
+        except Unresponsive as error:
+            failures.append(error.summary)
+            return Mirrored((*planned.unchanged, *sent), failures=tuple(failures))
         except AdaptkitError as error:
             failures.append(error.summary)
         else:
@@ -317,5 +320,7 @@ def _numbered(placed: PlacedVersion) -> bool:
 def _holds_versions(place: StorageBackend) -> bool:
     try:
         return bool(transfer.placed_versions(place))
+    except Unresponsive:
+        raise
     except StorageError:  # an OCI registry's root is no repository
         return False

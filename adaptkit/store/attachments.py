@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit.extend import attachments
 from adaptkit.io.files import atomic_write, fsync_directory, os_errors
+from adaptkit.store.copy import is_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,12 +26,13 @@ class KeptAttachments:
     root: Path
 
     def of(self, digest: str) -> list[Path]:
-        """The folder of each attachment of an artifact, sorted by id."""
+        """The folder of each attachment of an artifact, sorted by id; one that holds more than plain files is left out."""
         folder = self._folder(digest)
         with os_errors("read", folder):
-            if not folder.is_dir():
+            if not folder.is_dir() or folder.is_symlink():
                 return []
-            return sorted(path for path in folder.glob("*") if attachments.ID.fullmatch(path.name))
+            found = (path for path in folder.glob("*") if attachments.ID.fullmatch(path.name))
+            return sorted(path for path in found if _plain(path))
 
     def keep(self, digest: str, files: Mapping[str, bytes]) -> bool:
         """Keep one attachment; whether it is new here."""
@@ -62,3 +64,12 @@ class KeptAttachments:
 
     def _folder(self, digest: str) -> Path:
         return self.root / digest.removeprefix("sha256:")
+
+
+def _plain(folder: Path) -> bool:
+    """Whether this is a folder of plain files: a link would have another file read, and sent, in its place."""
+    return (
+        folder.is_dir()
+        and not folder.is_symlink()
+        and all(is_regular(path) for path in folder.iterdir())
+    )

@@ -21,7 +21,7 @@ from adaptkit.io.file_lock import exclusive_lock
 from adaptkit.io.files import fsync_directory, os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from adaptkit.store.content_store import Store
@@ -90,7 +90,7 @@ def sweep(
         _clear_moments(store)
         if not store.leases.held():
             _clear_work(
-                (store.root / "tmp", *(store.root / "objects").glob("??"), *work),
+                (store.root / "tmp", *_fans(store), *work),
                 now() - max(grace, HOUR),
             )
         freed, freed_bytes = _delete(expired if trash > 0 else _runs(store))
@@ -107,14 +107,23 @@ def trash_size(store: Store) -> int:
 def _things(store: Store) -> Iterator[Path]:
     for path in (
         *(store.root / "manifests").glob("*.json"),
-        *sorted((store.root / "objects").glob("??/*")),
+        *(path for folder in _fans(store) for path in sorted(folder.iterdir())),
     ):
         if not path.name.startswith("."):
             yield path
 
 
+def _fans(store: Store) -> list[Path]:
+    """The folders of blobs. Here and below, a link is not followed: what it leads to is not the store's."""
+    return _folders((store.root / "objects").glob("??"))
+
+
 def _runs(store: Store) -> list[Path]:
-    return sorted(path for path in (store.root / "trash").glob("*") if path.is_dir())
+    return _folders((store.root / "trash").glob("*"))
+
+
+def _folders(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.is_dir() and not path.is_symlink())
 
 
 def _older(path: Path, when: float) -> bool:

@@ -125,6 +125,8 @@ class HostileServer:
             data = json.dumps(listed).encode()
         elif "list-type=2" in to.path:
             data = _bucket_page(names, count)
+        elif "comp=list" in to.path:
+            data = _container_page(names, count)
         to.send_response(200)
         to.send_header("Content-Length", str(len(data)))
         address = f"http://{self.host}{to.path.partition('?')[0]}?p={count}"
@@ -179,6 +181,19 @@ def _bucket_page(names: list[str], count: int) -> bytes:
     return (
         "<ListBucketResult><IsTruncated>true</IsTruncated>"
         f"<NextContinuationToken>{count}</NextContinuationToken>{objects}</ListBucketResult>"
+    ).encode()
+
+
+def _container_page(names: list[str], count: int) -> bytes:
+    blobs = "".join(
+        f"<Blob><Name>endless/{name}</Name><Properties><Content-Length>1</Content-Length>"
+        "<Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified><Content-Type>x</Content-Type>"
+        "</Properties></Blob>"
+        for name in names
+    )
+    return (
+        f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker>{count}</NextMarker>"
+        "</EnumerationResults>"
     ).encode()
 
 

@@ -358,6 +358,8 @@ class Receipt:
     note: str = ""
     link: str = ""  # where people can look at it
     card_refreshed: bool = False  # nothing was sent but the page, which had changed
+    readme_corrected: bool = False  # a corrected README.md was sent beside a version that is there
+    repaired: tuple[str, ...] = ()  # the files of a version there that were damaged and sent again
 
 
 # ---------------------------------------------------------------- events

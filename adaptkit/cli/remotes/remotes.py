@@ -281,10 +281,12 @@ def pull(
 
 def _receipt(pushed: Pushed) -> str:
     receipt = pushed.receipt
+    done = [f"{receipt.sent:,} bytes sent"] if not receipt.unchanged else []
+    if receipt.readme_corrected:
+        done.append("README.md corrected")
     if receipt.card_refreshed:
-        sent = "unchanged, its model card was refreshed"
-    else:
-        sent = "unchanged, nothing sent" if receipt.unchanged else f"{receipt.sent:,} bytes sent"
+        done = [*(done or ["unchanged"]), "its model card was refreshed"]
+    sent = ", ".join(done) or "unchanged, nothing sent"
     there = (
         f"{receipt.place}@{receipt.number}"
         if receipt.number

@@ -1,4 +1,4 @@
-"""A corrected README.md goes to places that hold its version, and comes from them.
+"""A corrected README.md goes to places that hold its version, and comes from them; a text they lost goes back.
 
 Which of two texts is the newer one is decided by what was seen: a text that this workspace had before, and replaced,
 is older than its own; any other text of a place is newer.
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from adaptkit.errors import AdaptkitError
 from adaptkit.extend.artifact_files import README
 from adaptkit.extend.attachments import CORRECTION
+from adaptkit.io.files import sha256_file
+from adaptkit.remotes import transfer
 from adaptkit.remotes.corrected import (
     LARGEST,
     corrections,
@@ -21,6 +23,8 @@ from adaptkit.remotes.corrected import (
 from adaptkit.workspace.context.events import emit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from adaptkit.extend import StorageBackend
     from adaptkit.types import Manifest, Version
     from adaptkit.workspace.context.context import Context
@@ -36,20 +40,39 @@ def former_readmes(context: Context, version: Version) -> list[str | None]:
     ]
 
 
+def lost_readmes(context: Context, version: Version, place: StorageBackend) -> dict[str, Path]:
+    """The README.md that a place has lost of a version that was corrected since, by sha256: it is still here, intact."""
+    former = {sha256 for sha256 in former_readmes(context, version) if sha256}
+    if not former:
+        return {}
+    there = transfer.placed_versions(place)
+    same = next((p for p in there if p.number and p.manifest.digest == version.digest), None)
+    first = readme_of(same.manifest) if same else None
+    if same is None or first is None or first.sha256 not in former:
+        return {}
+    if README not in place.damage(same) or not context.store.has(first.sha256):
+        return {}
+    path = context.store.blob(first.sha256)
+    return {first.sha256: path} if sha256_file(path) == first.sha256 else {}
+
+
 def send_corrected(
     context: Context, version: Version, manifest: Manifest, place: StorageBackend, number: int
-) -> None:
-    """Attach the README.md of a version that a place holds with an older one; its failure is notified."""
+) -> bool:
+    """Attach the README.md of a version that a place holds with an older one; its failure is notified.
+
+    Whether it was sent.
+    """
     mine, former = readme_of(manifest), former_readmes(context, version)
     if mine is None or not former:
-        return
+        return False
     label = f"{place.url}@{number}"
     try:
         first = readme_of(place.version(number).manifest)
         there = corrections(place, number, version.digest)
         newest = there[-1].entry if there else first
         if newest == mine:
-            return
+            return False
         known = (newest.sha256 if newest else None) in {None, *former}
         # Where a place adds a card to README.md, the first one there is another text than any that was here.
         if not known and not (place.shows_card and not there):
@@ -57,19 +80,19 @@ def send_corrected(
                 f"{label} keeps its {README}, which was corrected by others or is another one: "
                 f"adaptkit pull {label} takes a corrected one"
             )
-            return
+            return False
         one = next_correction(there, version.digest, context.store.blob(mine.sha256).read_bytes())
         if one is None or mine.size > LARGEST:
             context.notify(
                 f"{label} keeps its {README}: it was corrected too often, or the new one has more than "
                 f"{LARGEST:,} bytes. The next version brings it"
             )
-            return
+            return False
         place.attach(number, CORRECTION, one.files)
     except AdaptkitError as error:
         context.notify(f"{label} keeps the {README} it has: {error.summary}")
-    else:
-        context.notify(f"{label}: the corrected {README} was sent beside the version")
+        return False
+    return True
 
 
 def receive_corrected(

@@ -16,6 +16,7 @@ from adaptkit.extend.review import Reviews
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.refs import check_name
+from adaptkit.workspace.context.found import refuse_links
 from adaptkit.workspace.context.trust import Decisions, content_of
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class Home:
         what, chosen = f"{self.path} is no workspace", self.chosen_by or "--home"
         if not self.path.is_dir():
             raise NoWorkspace(what, why="it is a file", fix=f"check {chosen}")
+        if self.found:
+            refuse_links(self.path)
         names = {entry.name for entry in self.path.iterdir() if entry.name != ".gitignore"}
         if not names or names & PARTS:
             return

@@ -39,7 +39,8 @@ def send_moments(
     context: Context, digest: str, label: str, place: StorageBackend, number: int
 ) -> None:
     """Attach what was measured of a version to its copy in a place; what is there already is not sent again."""
-    kept = [_files(folder) for folder in kept_moments(context).of(digest)]
+    folders = kept_moments(context).of(digest)
+    kept = [files for folder in folders if not misformed_moments(files := _files(folder))]
     if not kept:
         return
     try:

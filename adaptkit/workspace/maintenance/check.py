@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import Corrupt, StorageError, StoreError
+from adaptkit.io.files import sha256_file
 from adaptkit.types import Event
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.executor import executor_url
@@ -147,6 +148,11 @@ def _damage(
     return stated | damaged_files(place, placed, context.tmp, stated) if deep else stated
 
 
+def _intact(context: Context, sha256: str) -> bool:
+    store = context.store
+    return store.has(sha256) and sha256_file(store.blob(sha256)) == sha256
+
+
 def _repair_placement(
     context: Context,
     placement: Placement,
@@ -163,7 +169,7 @@ def _repair_placement(
     files = [
         entry
         for entry in placed.manifest.files + placed.manifest.extras
-        if entry.path in broken and context.store.has(entry.sha256)
+        if entry.path in broken and _intact(context, entry.sha256)
     ]
     paths = {entry.path: context.store.blob(entry.sha256) for entry in files}
     place.repair(placed, files, paths)

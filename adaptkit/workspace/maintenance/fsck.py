@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
-from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StoreError
+from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StoreError, Unresponsive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -146,10 +147,22 @@ def check_placements(
     """Check that every place holds what the registry recorded: each placement, and what is wrong with it.
 
     `look` finds the damaged files of a version. `repair` sends a version again, or forgets a
-    placement that holds none, and says what it did. A place that does not respond is left out.
+    placement that holds none, and says what it did. A place that does not respond is left out; a server that is too
+    slow, or sends without an end, is asked once.
     """
+    slow: dict[tuple[str, str], str] = {}
     for placement in placements:
-        yield placement, _placement(placement, places, look, repair)
+        server = urlsplit(placement.place)[:2]
+        try:
+            if server in slow:
+                what = f"{placement.place}@{placement.number}"
+                yield placement, Finding("unreachable", what, slow[server])
+            else:
+                yield placement, _placement(placement, places, look, repair)
+        except Unresponsive as error:
+            slow[server] = f"not asked, because {error.what}: {error.why}"
+            what = f"{placement.place}@{placement.number}"
+            yield placement, Finding("unreachable", what, f"{error.what}: {error.why}")
         step(1)
 
 
@@ -178,6 +191,8 @@ def _placement(
         why, place = error.what, None
     except Corrupt as error:  # its manifest cannot be believed
         return Finding("damaged", what, error.summary)
+    except Unresponsive:
+        raise
     except AdaptkitError as error:
         return Finding("unreachable", what, f"{error.what}: {error.why}")
     if repair is None:

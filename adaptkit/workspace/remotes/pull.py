@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.errors import AdaptkitError, Conflict, StorageError
+from adaptkit.errors import AdaptkitError, Conflict, StorageError, Unresponsive
 from adaptkit.io.staging import staging
 from adaptkit.remotes import foreign, transfer
 from adaptkit.types import Placement
@@ -91,6 +91,8 @@ def rebuild(context: Context, source: str) -> tuple[Added, ...]:
             failed.append(error.summary)
             if len(names) < 2 and not taken:
                 raise
+            if isinstance(error, Unresponsive):  # so would the others be
+                break
     if not taken and not failed:
         context.notify(f"no version is in {root.url}: check it for a typo")
     if failed:
@@ -118,6 +120,8 @@ def _rebuild_one(
         except AdaptkitError as error:
             problem = error
             failed.append(error.summary)
+            if isinstance(error, Unresponsive):  # so would the others be
+                break
     if problem is not None and not found:
         failed.remove(problem.summary)
         raise problem

@@ -23,7 +23,7 @@ from adaptkit.io.files import atomic_write
 from adaptkit.io.staging import staging
 from adaptkit.remotes import transfer
 from adaptkit.types import FileEntry, PlacedVersion, Placement, latest_of
-from adaptkit.workspace.context.corrected import send_corrected
+from adaptkit.workspace.context.corrected import lost_readmes, send_corrected
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.moments import send_moments
 from adaptkit.workspace.context.reviews import check_reviews, review
@@ -71,6 +71,8 @@ def push(
     }
     placed = PlacedVersion(version.number, manifest, version.name, version.message, version.author)
     signatures = _fitting_signatures(context, placed)
+    former = lost_readmes(context, version, place)
+    goes_too = {f"{README} as {place.url} had it first": path for path in former.values()}
     check_reviews(context)
     review(
         context,
@@ -80,7 +82,7 @@ def push(
             place.url,
             MappingProxyType(paths),
             context.config.reviews,
-            kept_signatures(context).paths(signatures),
+            MappingProxyType({**kept_signatures(context).paths(signatures), **goes_too}),
         ),
     )
     behind = older != "as-latest" and _is_older(context, version, place, refuse=older == "refuse")
@@ -97,7 +99,7 @@ def push(
     ):
         receipt = transfer.push(
             place,
-            Bundle(placed, paths),
+            Bundle(placed, paths, former),
             progress,
             alias=alias,
             dress=lambda bundle, standing: _dressed(
@@ -106,6 +108,12 @@ def push(
         )
     if refresh(context, version, manifest, place, receipt):
         receipt = replace(receipt, card_refreshed=True)
+    if (
+        receipt.number
+        and (receipt.unchanged or receipt.repaired)
+        and send_corrected(context, version, manifest, place, receipt.number)
+    ):
+        receipt = replace(receipt, readme_corrected=True)
     if receipt.number:
         context.registry.record_placement(
             Placement(place.url, receipt.number, receipt.digest, context.now()),
@@ -119,8 +127,6 @@ def push(
         _send_signatures(context, placed, place, receipt.number, signatures)
     if receipt.number:
         send_moments(context, version.digest, version.ref, place, receipt.number)
-        if receipt.unchanged:
-            send_corrected(context, version, manifest, place, receipt.number)
     return Pushed(version, receipt)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from threading import Event, Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from adaptkit.errors import AdaptkitError, Conflict, StorageError
+from adaptkit.errors import AdaptkitError, Conflict, StorageError, Unresponsive
 from adaptkit.extend import PushOptions
 from adaptkit.extend.review import Publish
 from adaptkit.io.staging import staging
@@ -110,16 +110,24 @@ def mirror_remote(
     ]
     with ThreadPoolExecutor(jobs) as pool, staging(context.tmp) as work:
         failures = list[str]()
+        over = Event()
 
         def each(work: Callable[[T], R], of: Iterable[T]) -> list[R]:
-            """The work on every adapter; one that fails is noted, unless it is the only one."""
+            """The work on every adapter; one that fails is noted, unless it is the only one.
+
+            A place that is too slow, or sends without an end, is not asked for the rest.
+            """
 
             def one(item: T) -> list[R]:
+                if over.is_set():
+                    return []
                 try:
                     return [work(item)]
                 except AdaptkitError as error:
                     if len(pairs) == 1:
                         raise
+                    if isinstance(error, Unresponsive):
+                        over.set()
                     failures.append(error.summary)
                     return []
 

@@ -13,6 +13,7 @@ from adaptkit.types import Event, Manifest
 from adaptkit_registry.database.rows import LIVE, read_versions, version_query
 from adaptkit_registry.database.schema import (
     artifacts,
+    events,
     files,
     lineage,
     metrics,
@@ -22,7 +23,7 @@ from adaptkit_registry.database.schema import (
 from adaptkit_registry.database.transactions import Transactions, once_more
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from sqlalchemy import ColumnElement, Connection
 
@@ -33,15 +34,19 @@ class Garbage(Transactions):
     """What versions need, and what none needs any more."""
 
     def kept(self) -> tuple[set[str], set[str]]:
-        """Every artifact of a version that lives or can be restored, and the sha256 of every file of theirs."""
+        """Every artifact of a version that lives or can be restored, and the sha256 of every file of theirs.
+
+        So is what was corrected since, such as the first README.md: a place that loses it gets it back from here.
+        """
         with self._reading() as connection:
             digests = _all(connection, versions.c.digest, "sha256:")
+            former = _former(connection, digests)
             known = select(func.count()).select_from(artifacts)
             if connection.execute(known).scalar() == len(digests):  # no other has files, then
-                return digests, _all(connection, files.c.sha256)
+                return digests, _all(connection, files.c.sha256) | former
             used = select(versions.c.digest)
             query = select(files.c.sha256).where(files.c.digest.in_(used))
-            return digests, set(connection.execute(query).scalars())
+            return digests, set(connection.execute(query).scalars()) | former
 
     def manifests(self) -> Iterator[tuple[Manifest, bool]]:
         """The manifest of every artifact that a version needs, and whether one of them lives."""
@@ -85,6 +90,17 @@ class Garbage(Transactions):
             for version in purged:
                 self._record(connection, Event("purged", version.ref, version.digest, actor=author))
             return purged
+
+
+def _former(connection: Connection, digests: Collection[str]) -> set[str]:
+    """The sha256 of each file that was replaced by a corrected one."""
+    query = select(events.c.digest, events.c.detail).where(events.c.verb == "corrected")
+    found: set[str] = set()
+    for digest, detail in connection.execute(query):
+        with suppress(ValueError, AttributeError):
+            if digest in digests:
+                found.update(map(str, json.loads(detail).get("was", {}).values()))
+    return found
 
 
 def _all(connection: Connection, column: ColumnElement[str], prefix: str = "") -> set[str]:

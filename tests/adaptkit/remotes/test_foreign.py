@@ -140,3 +140,53 @@ def test_who_pulled_and_who_made_it_are_two_fields(put, tmp_path):
 def test_the_manifest_that_was_pushed_has_no_more_than_a_place_takes(put):
     placed = put("naval", "one").version()
     assert json.loads(manifest_bytes(placed))["number"] == 1
+
+
+def test_a_place_with_very_many_aliases_and_folders_costs_neither_hours_nor_screens(
+    workspace, put, tmp_path
+):
+    put("naval", "one")
+    many = {f"a{at:05}": 1 for at in range(20_000)} | {"prod": 1}
+    (tmp_path / "team" / "naval" / "refs.json").write_text(json.dumps(many))
+    place = workspace.places.open(f"{(tmp_path / 'team').as_uri()}/naval")
+    good, remarks = foreign.aliases_of(place)
+    assert len(good) == foreign.MOST_ALIASES == 200
+    assert remarks == (
+        f"19,801 more aliases of {place.url} were left out: only 200 of a place are read",
+    )
+    assert foreign.alias_in(place, "prod") == 1
+    with pytest.raises(StorageError, match="19,801 more aliases"):
+        workspace.rebuild("team")
+    assert len(workspace.registry.aliases("naval")) == 200
+    for at in range(50):
+        (tmp_path / "team" / f"{at} \x1b[31m" / "v1").mkdir(parents=True)
+        (tmp_path / "team" / f"{at} \x1b[31m" / "v1" / "adaptkit.json").touch()
+    names, remarks = foreign.names_in(workspace.places.root("team"))
+    assert names == ("naval",)
+    assert remarks[20:] == (f"30 more folders of {(tmp_path / 'team').as_uri()} were left out",)
+
+
+SECRET = "hf_" + "SecretToken0123456789"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"hf:///{SECRET}@org",
+        f"hf://{SECRET}/naval",
+        "oci://127.0.0.1:1/a/b?token=SecretToken",
+        "oci://127.0.0.1:1/a/b#SecretToken",
+        "file://ada:SecretToken@host/x",
+        "s3://ada:SecretToken@bucket/x",
+        "gs://bucket/x?sig=SecretToken",
+        f"file:///mnt/{SECRET}/naval",
+    ],
+)
+def test_a_url_that_holds_a_secret_is_refused_and_not_repeated(url, tmp_path):
+    shell = Shell(tmp_path)
+    scheme = url.partition(":")[0]
+    (tmp_path / "adaptkit.toml").write_text(f'[adapters]\nnaval = "{url}"\n')
+    for command in (["remote", "add", "x", url], ["pull", url], ["show", url], ["lock"]):
+        refused = shell.refused(*command)
+        assert "SecretToken" not in refused
+        assert f"cannot read a place in {scheme}://…" in refused or "holds a user" in refused

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import servers
+from loopback_buckets import AzureBuckets, GoogleBuckets
+from loopback_buckets.azure import make_container
 
 from adaptkit_plugins.storage.objects import probe
 from adaptkit_plugins.storage.oci import blobs
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY, SECRET = "adaptkit-tests", "not-a-secret-at-all"
+_AZURITE_KEY = (  # published by Microsoft, the same for everybody
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Buckets:
 
     endpoint: str
     folder: Path | None = None
+    scheme = "s3"
 
     def root(self) -> str:
         """A place of nothing: in a bucket of its own, or for rclone (which remembers its buckets) in a folder."""
@@ -84,6 +90,46 @@ def rclone(tmp_path_factory):
     ]
     with servers.serving(line, port, folder / "log") as url:
         yield Buckets(url, folder / "buckets")
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory):
+    with GoogleBuckets.running(tmp_path_factory.mktemp("google")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory):
+    with AzureBuckets.running(tmp_path_factory.mktemp("azure")) as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class Azurite(Buckets):
+    """Microsoft's own emulator; a container has to be made by a signed request."""
+
+    scheme = "az"
+
+    def root(self) -> str:
+        return "team/" + secrets.token_hex(6)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "AZURE_STORAGE_ENDPOINT": f"{self.endpoint}/devstoreaccount1",
+            "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1",
+            "AZURE_STORAGE_ACCOUNT_KEY": _AZURITE_KEY,
+        }
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory):
+    command = servers.program("azurite-blob", "npm install --global azurite")
+    port, folder = servers.free_port(), tmp_path_factory.mktemp("azurite")
+    line = [command, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(folder)]
+    line += ["--skipApiVersionCheck", "--disableTelemetry"]
+    with servers.serving(line, port, folder / "log") as url:
+        make_container(f"{url}/devstoreaccount1", "team", _AZURITE_KEY)
+        yield Azurite(url)
 
 
 @pytest.fixture

@@ -156,6 +156,13 @@ def test_the_documented_table_of_promises_is_what_the_probes_return(team, roots,
     } == documented
 
 
+@pytest.mark.parametrize("server", ["google", "azure", "azurite"])
+def test_the_stores_of_google_and_azure_promise_both(server, workspace, use, request):
+    running = request.getfixturevalue(server)
+    promise = workspace.check_remote(f"{running.scheme}://{use(running)}").promise
+    assert (promise.create_only, promise.compare_and_swap) == (True, True)
+
+
 def test_a_check_of_a_registry_deletes_its_blob(team, roots, registry):
     def blobs():
         folder = registry.folder / "docker/registry/v2/repositories"

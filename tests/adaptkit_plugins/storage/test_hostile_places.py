@@ -10,13 +10,17 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from artifacts import bundle
+from loopback_buckets import SCHEMES as BUCKETS
+from loopback_buckets import GoogleBuckets, bucket_environment
 from red_team import SECRET, harmless, run
 
 from adaptkit.testing.hostile_server import hostile_server
 from adaptkit_plugins.storage.file import FileBackend
+from adaptkit_plugins.storage.objects import ObjectBackend
 
 _KIND = "application-vnd.adaptkit.signature.v1-json"
 
@@ -135,28 +139,35 @@ def hostile():
         yield server
 
 
-def _bucket(host):
-    return {
-        "AWS_ENDPOINT_URL": f"http://{host}",
-        "AWS_ACCESS_KEY_ID": "adaptkit-tests",
-        "AWS_SECRET_ACCESS_KEY": "not-a-secret-at-all",
-        "AWS_REGION": "us-east-1",
-    }
-
-
 def _hub(host):
     return {"HF_ENDPOINT": f"http://{host}", "HF_HUB_OFFLINE": "0"}
 
 
 HTTP = ("trickle", "headers", "bomb", "flood", "oversized", "endless", "metadata")
-SERVED = [(kind, mode) for kind in ("oci", "hf", "s3") for mode in HTTP]
+KINDS = ("oci", "hf", *BUCKETS)
+SERVED = [(kind, mode) for kind in KINDS for mode in HTTP]
 ACTIONS = {
     "pull": lambda url, _: ["pull", url],
     "mirror": lambda url, target: ["mirror", url, f"{target}/naval"],
     "rebuild": lambda url, _: ["registry", "rebuild", "--from", url],
     "merge": lambda url, _: ["merge", url, url, "--out", "merged"],
     "sync": lambda url, _: ["sync"],
+    "show": lambda url, _: ["show", url],
+    "log": lambda url, _: ["log", url],
+    "diff": lambda url, _: ["diff", url, url],
+    "list": lambda url, _: ["list", f"{_remote(url)}:"],
+    "remote": lambda url, _: ["remote", "show", _remote(url)],
 }
+
+
+def _remote(url):
+    """The name under which a project has the root that an adapter's place is below."""
+    kind, _, rest = url.partition("://")
+    return f"{kind}-{rest.split('/')[-2]}"
+
+
+def _codes(found):
+    return [code for command, code, _ in found.results if command[:2] != ["remote", "add"]]
 
 
 def _served(hostile, tmp_path, served, *, hurry):
@@ -169,12 +180,14 @@ def _served(hostile, tmp_path, served, *, hurry):
         if action == "sync":
             project = tmp_path / "work" / "adaptkit.toml"
             project.write_text(f'[adapters]\nnaval = "{url}@1"\n')
+        if action in {"list", "remote"}:
+            commands.append(["remote", "add", _remote(url), url.rpartition("/")[0]])
         commands.append(ACTIONS[action](url, target))
-    environment = {**_bucket(hostile.host), **_hub(hostile.host)}
+    environment = {**bucket_environment(hostile.host, tmp_path), **_hub(hostile.host)}
     return run(tmp_path, commands, hurry=hurry, **environment)
 
 
-@pytest.mark.parametrize("kind", ["oci", "hf", "s3"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_server_that_never_ends_or_misleads_is_left_by_every_command(kind, hostile, tmp_path):
     """Each kind of server once, each by another command, with less patience than users have."""
     actions = [name for name in ACTIONS if name != "sync"]
@@ -183,7 +196,7 @@ def test_a_server_that_never_ends_or_misleads_is_left_by_every_command(kind, hos
     mine = [one for one in played if one[0] == kind]
     found = _served(hostile, tmp_path, mine, hurry=True)
     harmless(found, tmp_path, {hostile.host})
-    assert {code for _, code, _ in found.results} == {1}, found.codes()
+    assert set(_codes(found)) == {1}, found.codes()
 
 
 @pytest.mark.soak
@@ -199,7 +212,7 @@ def test_a_server_that_never_ends_or_misleads_is_left_in_seconds(hostile, tmp_pa
     with ThreadPoolExecutor(4) as pool:
         for folder, found in pool.map(play, SERVED):
             harmless(found, folder, {hostile.host})
-            assert [code for _, code, _ in found.results] == [1], folder.name
+            assert _codes(found) == [1], folder.name
 
 
 def test_a_digest_that_is_a_path_asks_a_registry_for_nothing_else(hostile, tmp_path):
@@ -218,3 +231,44 @@ def test_a_registry_that_redirects_to_the_machines_own_services_is_not_followed(
     found = run(tmp_path, [["pull", f"oci://{hostile.host}/metadata/naval"]])
     harmless(found, tmp_path, {hostile.host})
     assert "not safe" in found.shown
+
+
+class Stalling(GoogleBuckets):
+    """A bucket that lists everything at once, and gives none of it."""
+
+    def respond(self, request):
+        said = super().respond(request)
+        if self.over or "list-type" in request.query or request.method != "GET":
+            return said
+        self.stalled.append(request.path)
+        return replace(said, headers={**said.headers, "Content-Length": str(len(said.body) + 9)})
+
+    over, stalled = True, ()
+
+
+@pytest.mark.parametrize("kind", ["adapters", "versions"])
+def test_a_place_that_gives_nothing_is_asked_once_not_for_each_of_its_adapters(kind, tmp_path):
+    with Stalling.running(tmp_path) as bucket, pytest.MonkeyPatch.context() as patch:
+        for name, value in bucket.environment().items():
+            patch.setenv(name, value)
+        for at in range(12):
+            data = {"adapter_config.json": b'{"r": 8}', "adapter_model.safetensors": b"%d" % at}
+            name = f"a{at}" if kind == "adapters" else "a"
+            made = bundle(tmp_path / "src" / str(at), data)
+            ObjectBackend.open(f"gs://team/x/{name}").push(
+                made, ObjectBackend.open(f"gs://team/x/{name}").list()
+            )
+        environment = {**bucket.environment()}
+        known = run(tmp_path, [["registry", "rebuild", "--from", "gs://team/x"]], **environment)
+        assert set(_codes(known)) == {0}
+        bucket.over, bucket.stalled = False, []
+        commands = [
+            ["fsck"],
+            ["registry", "rebuild", "--from", "gs://team/x"],
+            ["mirror", "gs://team/x", (tmp_path / "target").as_uri()],
+        ]
+        found = run(tmp_path, commands, hurry=True, **environment)
+    harmless(found, tmp_path)
+    assert [seconds for _, _, seconds in found.results if seconds > 9] == []
+    assert _codes(found) == [0, 1, 1], found.shown
+    assert "too slow" in found.shown

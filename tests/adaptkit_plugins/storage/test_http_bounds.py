@@ -6,6 +6,8 @@ import base64
 import json
 
 import pytest
+from loopback_buckets import SCHEMES as BUCKETS
+from loopback_buckets import bucket_environment
 
 from adaptkit.errors import StorageError
 from adaptkit.io.http import limits
@@ -38,13 +40,11 @@ class TestHub(HttpBoundsConformance):
 
 
 class TestBucket(HttpBoundsConformance):
-    @pytest.fixture
-    def place(self, server, mode, monkeypatch):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{server.host}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "adaptkit-tests")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret-at-all")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        return ObjectBackend.open(f"s3://{mode}/{mode}")
+    @pytest.fixture(params=BUCKETS)
+    def place(self, request, server, mode, monkeypatch, tmp_path):
+        for name, value in bucket_environment(server.host, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        return ObjectBackend.open(f"{request.param}://{mode}/{mode}")
 
 
 class TestOci(HttpBoundsConformance):
@@ -56,6 +56,7 @@ class TestOci(HttpBoundsConformance):
         return OciBackend.open(f"oci://{server.host}/{mode}/naval")
 
 
+@pytest.mark.parametrize("scheme", BUCKETS)
 @pytest.mark.parametrize(
     ("mode", "why"),
     [
@@ -66,18 +67,16 @@ class TestOci(HttpBoundsConformance):
         ("metadata", "it redirects to another host, which is not asked"),
     ],
 )
-def test_a_hostile_list_of_a_bucket_ends_with_its_reason(mode, why, monkeypatch):
+def test_a_hostile_list_of_a_bucket_ends_with_its_reason(mode, why, scheme, monkeypatch, tmp_path):
     monkeypatch.setattr(waiting, "PATIENCE", 15.0)
     with hostile_server() as server:
         server.elsewhere = server.host.replace("127.0.0.1", "localhost")
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{server.host}")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "adaptkit-tests")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret-at-all")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        for name, value in bucket_environment(server.host, tmp_path).items():
+            monkeypatch.setenv(name, value)
         with pytest.raises(StorageError) as caught:
-            ObjectBackend.open(f"s3://{mode}/{mode}").list()
+            ObjectBackend.open(f"{scheme}://{mode}/{mode}").list()
     assert caught.value.why.startswith(why)
-    assert caught.value.what.endswith(f" s3://{mode}/{mode}")
+    assert caught.value.what.endswith(f" {scheme}://{mode}/{mode}")
     assert caught.value.fix
     assert not [path for path in server.asked if "/elsewhere/" in path]
 

@@ -1,4 +1,4 @@
-"""adaptkit_plugins.storage.objects holds to what every place must, on three servers."""
+"""adaptkit_plugins.storage.objects holds to what every place must, on six servers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ class BucketBehind:
         return {meta["path"].removeprefix(f"{root}/") for meta in listed}
 
 
-@pytest.mark.parametrize("server", ["moto", "ministack", "rclone"])
+@pytest.mark.parametrize("server", ["moto", "ministack", "rclone", "google", "azure", "azurite"])
 class TestObjects(StorageConformance):
     @pytest.fixture
     def place(self, server, request, use):
-        return ObjectBackend.open(f"s3://{use(request.getfixturevalue(server))}/naval")
+        running = request.getfixturevalue(server)
+        return ObjectBackend.open(f"{running.scheme}://{use(running)}/naval")
 
     @pytest.fixture
     def behind(self, place):

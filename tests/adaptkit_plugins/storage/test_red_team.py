@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from artifacts import bundle
@@ -77,10 +78,10 @@ class Files:
 
 
 class Bucket:
-    def __init__(self, request, tmp_path):
-        server = request.getfixturevalue("moto")
-        self.root = f"s3://{request.getfixturevalue('use')(server)}"
-        self.environment, self.hosts, self.open = server.environment(), set(), ObjectBackend.open
+    def __init__(self, server, request, tmp_path):
+        running = request.getfixturevalue(server)
+        self.root = f"{running.scheme}://{request.getfixturevalue('use')(running)}"
+        self.environment, self.hosts, self.open = running.environment(), set(), ObjectBackend.open
 
     def write(self, place, path, data):
         place.bucket.put(path, data)
@@ -120,7 +121,14 @@ class Registry:
         place.manifests.put("v1", json.dumps(image).encode())
 
 
-KINDS = {"file": lambda _, tmp: Files(tmp), "s3": Bucket, "hf": Hub, "oci": Registry}
+KINDS = {
+    "file": lambda _, tmp: Files(tmp),
+    "s3": partial(Bucket, "moto"),
+    "gs": partial(Bucket, "google"),
+    "az": partial(Bucket, "azure"),
+    "hf": Hub,
+    "oci": Registry,
+}
 
 
 ALL = (*MANIFESTS, *TEXTS, "aliases", "weights", "attached")

@@ -16,7 +16,9 @@ from adaptkit.extend.attachments import CORRECTION
 __all__ = ["hub"]
 
 
-@pytest.fixture(params=["file", "moto", "ministack", "rclone", "oci", "hf"])
+@pytest.fixture(
+    params=["file", "moto", "ministack", "rclone", "google", "azure", "azurite", "oci", "hf"]
+)
 def url(request, tmp_path):
     if request.param == "file":
         return (tmp_path / "team" / "naval").as_uri()
@@ -25,7 +27,8 @@ def url(request, tmp_path):
         return "hf://fleet/naval"
     if request.param == "oci":
         return f"oci://{request.getfixturevalue('registry').host}/team-{secrets.token_hex(4)}/naval"
-    return f"s3://{request.getfixturevalue('use')(request.getfixturevalue(request.param))}/naval"
+    running = request.getfixturevalue(request.param)
+    return f"{running.scheme}://{request.getfixturevalue('use')(running)}/naval"
 
 
 def test_a_signature_travels_and_an_unsigned_version_is_refused(
@@ -80,3 +83,49 @@ def test_a_corrected_readme_travels_and_the_version_stays_as_it_was(
         assert text() == "# corrected\n"
         workspace.pull(url)
         assert (workspace.path("naval") / "README.md").read_text() == "# corrected\n"
+
+
+def _lose_readme(place, request):
+    """Take the first README.md of v1 away behind the place's back."""
+    scheme = place.url.partition(":")[0]
+    if scheme == "file":
+        (place.folder / "v1" / "README.md").unlink()
+    elif scheme == "oci":
+        (entry,) = [e for e in place.version(1).manifest.extras if e.path == "README.md"]
+        request.getfixturevalue("registry").blob(f"sha256:{entry.sha256}").unlink()
+    else:
+        place.bucket.delete(["v1/README.md"])
+
+
+def test_a_readme_that_a_place_lost_after_its_correction_goes_back_by_a_push(
+    url, workspace, lora_pair, tmp_path, request
+):
+    folder = shutil.copytree(lora_pair[0], tmp_path / "naval")
+    first = f"# naval {secrets.token_hex(4)}\n"  # a registry shares blobs between repositories
+    (folder / "README.md").write_text(first)
+    workspace.add(folder, "naval")
+    workspace.push("naval", url)
+    (folder / "README.md").write_text("# corrected\n")
+    workspace.add(folder, "naval")
+    workspace.gc(grace=0, trash=0)
+    place = workspace.places.open(url)
+    if url.startswith("hf:"):  # a commit loses nothing, but people delete the page
+        repo = request.getfixturevalue("hub").repos["fleet/naval"]
+        repo.commit({"README.md": None})
+        receipt = workspace.push("naval", url).receipt
+        assert (receipt.unchanged, receipt.card_refreshed, receipt.readme_corrected) == (True,) * 3
+        assert "# corrected" in repo.files()["README.md"].decode()
+        return
+    _lose_readme(place, request)
+    assert place.damage(place.version(1)) == {"README.md": "it is missing"}
+    receipt = workspace.push("naval", url).receipt
+    assert (receipt.unchanged, receipt.repaired) == (False, ("README.md",))
+    assert (receipt.sent, receipt.readme_corrected) == (len(first), True)
+    assert place.damage(place.version(1)) == {}
+    with Workspace.init(tmp_path / "reader", notify=lambda _: None) as reader:
+        reader.pull(url)
+        assert (reader.path("naval") / "README.md").read_text() == "# corrected\n"
+    _lose_readme(place, request)
+    assert workspace.fsck(repair=True, deep=True).sound
+    assert place.damage(place.version(1)) == {}
+    assert workspace.push("naval", url).receipt.unchanged

@@ -11,6 +11,12 @@ from adaptkit.errors import StorageError
 def folder(url: str) -> Path:
     """The folder that a URL names; `StorageError` when it names none."""
     parts = urlsplit(url)
+    if "@" in parts.netloc:  # a password may stand there: not repeated
+        raise StorageError(
+            "cannot read a place in file://…",
+            why="it holds a user",
+            fix="for example file:///mnt/team/naval",
+        )
     if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
         raise StorageError(
             f"cannot read the place '{url}'",

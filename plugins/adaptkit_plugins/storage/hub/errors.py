@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import NotFound, StorageError
+from adaptkit.errors import NotFound, StorageError, Unresponsive
 from adaptkit.io.http.client import POLICY, retry_after
 from adaptkit.io.http.limits import TooLarge, TooSlow
 from adaptkit_plugins.storage.hub.redirects import Misled
@@ -50,11 +50,11 @@ def explain(doing: str, url: str, repo: str, host: str, error: BaseException) ->
     what, status = f"cannot {doing} {url}", status_of(error)
     page = f"{host}/{repo}"
     if isinstance(error, TooSlow):
-        return StorageError(what, why=str(error), fix="try again later")
+        return Unresponsive(what, why=str(error), fix="try again later")
     if isinstance(error, Misled):
         return StorageError(what, why=str(error), fix="do not trust that Hub")
     if isinstance(error, TooLarge):
-        return StorageError(
+        return Unresponsive(
             what, why=f"what {host} returns is too large: {error}", fix="do not trust that Hub"
         )
     if isinstance(error, hub.OfflineModeIsEnabled):

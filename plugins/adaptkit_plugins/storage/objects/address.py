@@ -16,6 +16,7 @@ from adaptkit.io.http.environment import (
     check_secret,
     check_web_address,
 )
+from adaptkit_plugins.storage.objects import redirects
 from adaptkit_plugins.storage.objects.profiles import profile_credentials
 
 if TYPE_CHECKING:
@@ -42,12 +43,6 @@ _CREDENTIALS = {
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
     "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
 }
-_GIVEN = {
-    "s3": (*_CREDENTIALS["s3"], "AWS_SKIP_SIGNATURE"),
-    "gs": _CREDENTIALS["gs"],
-    "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"),
-}
-"""With one of these no service is asked for credentials; of Azure an account's name alone says nothing of them."""
 _LABELS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AZURE_STORAGE_ACCOUNT_NAME")
 _SECRETS = (
     "AWS_ACCESS_KEY_ID",
@@ -56,8 +51,6 @@ _SECRETS = (
     "AZURE_STORAGE_ACCOUNT_KEY",
     "AZURE_STORAGE_SAS_TOKEN",
 )
-NOWHERE = "127.0.0.1:9"  # the port `discard`, at which nobody listens
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SOURCES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -171,7 +164,7 @@ class Address:
             "read_timeout": timedelta(seconds=60),
             "timeout": timedelta(minutes=30),
             "user_agent": "adaptkit",
-            **self._no_other_host(signs=profile is not None),
+            **redirects.no_other_host(self, signs=profile is not None),
         }
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(minutes=2)}
         try:
@@ -196,20 +189,6 @@ class Address:
                 why=f"its client refuses the settings ({type(error).__name__})",
                 fix=f"check {', '.join((*self.credentials, self.endpoint_variable))}",
             ) from None
-
-    def _no_other_host(self, *, signs: bool) -> ClientConfig:
-        """Settings by which a client asks no host but the endpoint that the user named: obstore follows every redirect.
-
-        All others would be asked through a proxy that does not exist. Where the user has a proxy, that one decides; where
-        credentials come from a service, such as a cloud's metadata, it has to be asked. `signs` says that they do not.
-        """
-        host = urlsplit(self.endpoint).hostname
-        if not host or any(os.environ.get(n) or os.environ.get(n.lower()) for n in _PROXIES):
-            return {}
-        if not signs and not any(os.environ.get(name) for name in _GIVEN[self.scheme]):
-            return {}
-        tokens = ",googleapis.com,accounts.google.com" if self.scheme == "gs" else ""
-        return {"proxy_url": f"http://{NOWHERE}", "proxy_excludes": f"{host}{tokens}"}
 
 
 def _noun(scheme: str) -> str:

@@ -228,7 +228,7 @@ class ObjectBackend(VersionedStorage):
             data, tag = self.bucket.get(ALIASES, LARGEST_MANIFEST)
         except FileNotFoundError:
             return {}, "create"
-        return alias_table(self.url, data), {"e_tag": tag}
+        return alias_table(self.url, data), tag
 
     @cached_property
     def _given_up(self) -> set[int]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
 
-from adaptkit.errors import Corrupt, StorageError
+from adaptkit.errors import Corrupt, StorageError, Unresponsive
 from adaptkit_plugins.storage.objects import errors
 from adaptkit_plugins.storage.objects.retries import persist
 from adaptkit_plugins.storage.objects.waiting import CHUNK, Flood, Silent, wait, wait_for_page
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from obstore import GetOptions, ObjectMeta, PutMode
+    from obstore import GetOptions, ObjectMeta, PutMode, PutResult
 
     from adaptkit.extend import Progress
     from adaptkit.types import FileEntry
@@ -61,7 +61,7 @@ class Bucket:
             while page := wait_for_page(lambda: _next(pages)):
                 found.update((meta["path"].removeprefix(root), meta) for meta in page)
                 if len(found) > _MOST_KEYS or time.monotonic() - begun > _LONGEST_LIST:
-                    raise StorageError(
+                    raise Unresponsive(
                         f"cannot list {self.address.url}",
                         why=f"the list does not end: it goes on after {len(found):,} objects",
                         fix="give the adapter a folder of its own",
@@ -73,15 +73,18 @@ class Bucket:
         except FileNotFoundError:
             return {}
 
-    def get(self, path: str, largest: int) -> tuple[bytes, str]:
-        """A small object and its ETag; `FileNotFoundError` when it is not there, `Corrupt` when it is larger."""
+    def get(self, path: str, largest: int) -> tuple[bytes, PutMode]:
+        """A small object, and what a conditional write that replaces it must name.
+
+        `FileNotFoundError` when it is not there, `Corrupt` when it is larger.
+        """
         import obstore
 
         too_large = Corrupt(
             f"{self.address.url}/{path} is too large", why=f"more than {largest:,} bytes"
         )
 
-        def work() -> tuple[bytes, str]:
+        def work() -> tuple[bytes, PutMode]:
             response = wait(lambda: obstore.get_async(self._store, self.address.key(path)))
             if response.meta["size"] > largest:
                 raise too_large
@@ -92,7 +95,7 @@ class Bucket:
                 raise too_large
             if len(data) < response.meta["size"]:
                 raise ConnectionError(BROKEN)
-            return bytes(data), response.meta["e_tag"] or ""
+            return bytes(data), _named(response.meta)
 
         return self._explained("read", path, work)
 
@@ -139,7 +142,7 @@ class Bucket:
                 raise Taken(path) from None
             except FileNotFoundError as error:
                 raise _vanished(error) from None
-            return {name: value for name, value in done.items() if value}  # type: ignore[return-value]
+            return _named(done)
 
         return self._explained("write", path, work)
 
@@ -275,13 +278,13 @@ class Bucket:
         try:
             yield
         except Silent as error:
-            raise StorageError(
+            raise Unresponsive(
                 f"cannot {doing} {self.address.url}",
                 why=f"the store is too slow: {error}",
                 fix="try again later",
             ) from None
         except Flood as error:
-            raise StorageError(
+            raise Unresponsive(
                 f"cannot {doing} {self.address.url}",
                 why=f"the list is too large: {error}",
                 fix="do not trust this store, or try again while nothing else runs in this process",
@@ -301,6 +304,12 @@ class Bucket:
             if errors.not_supported(error):
                 raise Unsupported(failed.what, why=failed.why, fix=failed.fix) from None
             raise failed from None
+
+
+def _named(meta: ObjectMeta | PutResult) -> PutMode:
+    """What distinguishes this state of an object: S3 and Azure compare the ETag, Google its generation."""
+    names = ("e_tag", "version")
+    return {name: meta[name] for name in names if meta.get(name)}  # type: ignore[literal-required,return-value]
 
 
 async def _next(stream: AsyncIterator[T]) -> T | None:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import StorageError
-from adaptkit_plugins.storage.objects.address import NOWHERE
+from adaptkit_plugins.storage.objects.redirects import NOWHERE
 
 if TYPE_CHECKING:
     from adaptkit_plugins.storage.objects.address import Address

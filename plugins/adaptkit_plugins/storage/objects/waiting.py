@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = (
-    15.0  # seconds for a response to begin, for a page of a list, for `CHUNK` bytes of a body
+    10.0  # seconds for a response to begin, for a page of a list, for `CHUNK` bytes of a body
 )
-CHUNK = 128 << 10
+CHUNK = 64 << 10
 _loops: dict[
     int, asyncio.AbstractEventLoop
 ] = {}  # by process: a fork has no thread of its parent's

@@ -38,6 +38,12 @@ class Address:
                 why="it holds a user",
                 fix=f"docker login HOST, then {fix}",
             )
+        if "?" in url or "#" in url:
+            raise StorageError(
+                "cannot read a place in oci://…",
+                why="it holds a '?' or a '#'",
+                fix=f"docker login HOST, then {fix}",
+            )
         if scheme != "oci" or not _HOST.fullmatch(host) or (colon and not _TAG.fullmatch(tag)):
             raise StorageError(
                 f"cannot read the place '{url}'", why="it names no registry", fix=fix

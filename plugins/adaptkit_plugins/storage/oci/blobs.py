@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
-from adaptkit.errors import Corrupt, StorageError
+from adaptkit.errors import Corrupt, StorageError, Unresponsive
 from adaptkit.extend import no_progress
 from adaptkit.io.http.client import retry
 from adaptkit.io.http.limits import TooLarge, TooSlow, refuse_compressed
@@ -331,7 +331,11 @@ class Blobs:
         try:
             retry(go_on, transient=download_transient, advanced=lambda: done)
         except (TooSlow, TooLarge) as error:
-            raise self._failed("read", str(error), "do not trust this registry") from None
+            raise Unresponsive(
+                f"cannot read {self._client.address.url}",
+                why=str(error),
+                fix="do not trust this registry",
+            ) from None
         except (httpx.HTTPError, Broken):
             raise self._failed(
                 "read", "the connection broke again and again", "check the network, then try again"

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from adaptkit.errors import requires_extra
+from adaptkit.errors import Unresponsive, requires_extra
 from adaptkit.io.http.client import BUSY, retry
 from adaptkit.io.http.environment import check_certificates, check_no_proxy, check_proxies
 from adaptkit.io.http.limits import LARGEST_ERROR, TooLarge, TooSlow, body, bound
@@ -94,7 +94,9 @@ class Client:
                 raise errors.Broken(str(busy), busy.wait_asked) from None
             raise errors.refused(doing, self.address, busy.response) from None
         except TooSlow as error:
-            raise errors.failed(doing, self.address, str(error), "try again later") from None
+            raise Unresponsive(
+                f"cannot {doing} {self.address.url}", why=str(error), fix="try again later"
+            ) from None
         except TooLarge as error:
             raise errors.TooMuch(
                 f"cannot {doing} {self.address.url}",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 
 import pytest
 from fault_points import killed_at
 
 from adaptkit import Workspace
-from adaptkit.errors import StorageError, StoreError
+from adaptkit.errors import Refused, StorageError, StoreError
+from adaptkit.extend import Bundle
 from adaptkit.extend.attachments import CORRECTION
 from adaptkit.remotes.corrected import LARGEST, Correction
-from adaptkit.types import FileEntry
+from adaptkit.types import FileEntry, PlacedVersion
 
 
 @pytest.fixture
@@ -109,11 +111,13 @@ def attached(workspace, url):
 
 
 def test_a_corrected_readme_is_sent_beside_a_version_that_never_changes(workspace, place, tmp_path):
-    assert workspace.push("naval", place).receipt.unchanged
-    assert workspace.noticed == [f"{place}@1: the corrected README.md was sent beside the version"]
+    receipt = workspace.push("naval", place).receipt
+    assert (receipt.unchanged, receipt.readme_corrected, receipt.repaired) == (True, True, ())
+    assert workspace.noticed == []
+    newest = workspace.registry.events(limit=1)[0]
+    assert (newest.verb, newest.detail["readme_corrected"]) == ("published", True)
     assert (tmp_path / "share" / "naval" / "v1" / "README.md").read_text() == "# one\n"
-    workspace.noticed.clear()
-    workspace.push("naval", place)
+    assert not workspace.push("naval", place).receipt.readme_corrected
     assert workspace.noticed == []
     assert len(attached(workspace, place)) == 1
     elsewhere = f"file://{tmp_path}/elsewhere/naval"
@@ -306,5 +310,81 @@ def test_a_pull_killed_at_any_point_has_the_old_readme_or_the_new_one(
             assert readme(ws) == "# corrected\n"
             assert ws.registry.manifest(digest) == ws.store.manifest(digest)
             assert [event.verb for event in ws.events()].count("corrected") == 1
+        at += step
+    assert seen == {"# one\n", "# corrected\n"}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_lost_first_readme_that_is_nowhere_stays_an_error_that_names_it(
+    workspace, place, tmp_path, keep
+):
+    lost = tmp_path / "share" / "naval" / "v1" / "README.md"
+    was = sha256(lost.read_bytes()).hexdigest()
+    lost.unlink()
+    blob = workspace.store.blob(was)
+    blob.chmod(0o600)
+    blob.write_text("# rotten\n") if keep else blob.unlink()
+    with pytest.raises(StorageError, match=r"@1 is damaged: README.md \(it is missing\)") as caught:
+        workspace.push("naval", place)
+    assert caught.value.why == "the bytes it needs are not here"
+    assert not lost.exists()
+    assert not workspace.fsck(repair=True, deep=True).sound
+    assert not lost.exists()
+
+
+def test_a_first_readme_that_goes_back_is_reviewed_as_all_that_leaves(workspace, folder, tmp_path):
+    url = f"file://{tmp_path}/share/naval"
+    (folder / "README.md").write_text(f"token hf_{'a' * 40}\n")
+    workspace.add(folder, "naval")
+    manifest = workspace.store.manifest(workspace.version("naval").digest)
+    paths = {e.path: workspace.store.blob(e.sha256) for e in manifest.files + manifest.extras}
+    workspace.places.open(url).push(Bundle(PlacedVersion(1, manifest, "naval"), paths), ())
+    (tmp_path / "share" / "naval" / "v1" / "README.md").unlink()
+    corrected(workspace, folder, "# corrected\n")
+    with pytest.raises(Refused, match="README.md as file://.* had it first holds a Hugging Face"):
+        workspace.push("naval", url)
+
+
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("lose", [False, True], ids=["sent", "sent-and-healed"])
+def test_a_push_of_a_corrected_readme_killed_at_any_point_is_done_by_the_next(
+    step, lose, workspace, place, tmp_path
+):
+    """The place gives the old text or the new one, and never half a file, whenever the push is killed."""
+    share, before, home = tmp_path / "share", tmp_path / "before", tmp_path / "again"
+    first = (share / "naval" / "v1" / "README.md").read_bytes()
+    if lose:
+        (share / "naval" / "v1" / "README.md").unlink()
+    shutil.copytree(share, before)
+    made = shutil.copytree(workspace.home.path, tmp_path / "made")
+
+    def fresh():
+        for old, at in ((before, share), (made, home)):
+            shutil.rmtree(at, ignore_errors=True)
+            shutil.copytree(old, at)
+
+    def push():
+        with Workspace.open(home, notify=lambda _: None) as ws:
+            ws.push("naval", place)
+
+    at, seen = 0, set()
+    fresh()
+    while point := killed_at(push, at):
+        label = f"killed at {at} ({point})"
+        there = share / "naval" / "v1" / "README.md"
+        assert not there.exists() or there.read_bytes() == first, label
+        assert lose or there.exists(), label
+        with Workspace.init(tmp_path / f"reader-{at}", notify=lambda _: None) as reader:
+            if there.exists():
+                reader.pull(place)
+                seen.add(readme(reader))
+        push()
+        assert there.read_bytes() == first, label
+        assert len(attached(workspace, place)) == 1, label
+        with Workspace.open(home, notify=lambda _: None) as ws:
+            assert ws.fsck().sound, label
+            assert ws.push("naval", place).receipt.unchanged
+        shutil.rmtree(tmp_path / f"reader-{at}")
+        fresh()
         at += step
     assert seen == {"# one\n", "# corrected\n"}
