@@ -72,7 +72,9 @@ class Layout:
 
     def remarks(self) -> list[str]:
         """What to know about the variants of its files, in sentences."""
-        said = [f"{part}: {line}" for part, own in self.components.items() for line in own.remarks()]
+        said = [
+            f"{part}: {line}" for part, own in self.components.items() for line in own.remarks()
+        ]
         if self.variant:
             said.append(
                 f"its weights are the variant {self.variant}, since the plain files are not there: "

@@ -57,7 +57,9 @@ class BaseFiles:
 def base_files(names: Iterable[str]) -> BaseFiles:
     """The weights of a base by the names in its folder: the plain files, else the only variant (`fp16`) that is there."""
     there = set(names)
-    variants = sorted({match[match.lastgroup or 0] for n in there if (match := _VARIANT.fullmatch(n))})
+    variants = sorted(
+        {match[match.lastgroup or 0] for n in there if (match := _VARIANT.fullmatch(n))}
+    )
     found = {variant: made for variant in variants if (made := _files_of(variant, there))}
     plain = _files_of("", there)
     others = tuple(made.index or made.single for made in found.values())

@@ -166,9 +166,7 @@ def _remote_base(context: Context, ref: str) -> Base:
         shas = place.outline(revision, folder)
         try:
             found = claimed(folder, shas, place.url.partition("://")[2])
-            return Base(
-                _enriched(context, found), _shapes(folder), remarks=_remarks(folder)
-            )
+            return Base(_enriched(context, found), _shapes(folder), remarks=_remarks(folder))
         except (BadBase, StoreError) as error:
             renamed = error.about(str(folder), place.url)
             raise BadBase(renamed.what, why=renamed.why, fix=renamed.fix) from error

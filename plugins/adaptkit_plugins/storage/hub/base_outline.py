@@ -45,7 +45,9 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
             for path in tree
             if path.startswith(folder) and "/" not in path.removeprefix(folder)
         )
-        for other in found.others[:_MOST_VARIANTS]:  # the outline says that they are there, as the repository does
+        for other in found.others[
+            :_MOST_VARIANTS
+        ]:  # the outline says that they are there, as the repository does
             (into / folder / other).touch()
         if found.index:
             data = client.read(commit, f"{folder}{found.index}", _LARGEST_JSON)
