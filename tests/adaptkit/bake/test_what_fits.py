@@ -168,3 +168,20 @@ def test_new_tokens_of_an_encoder_leave_the_decoders_vocabulary_as_it_is(workspa
     asked = {"input_ids": torch.tensor([[3, 66]]), "decoder_input_ids": torch.tensor([[5, 7]])}
     with torch.no_grad():
         assert torch.allclose(again(**asked).logits, live.eval()(**asked).logits, atol=1e-6)
+
+
+def test_a_layer_that_standardises_its_weight_takes_no_update(workspace, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import BitConfig, BitForImageClassification
+
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "num_groups": 4}
+    model = BitForImageClassification(BitConfig(num_labels=3, **sizes))
+    model.save_pretrained(tmp_path / "base")
+    get_peft_model(model, LoraConfig(r=2, target_modules=["conv2"])).save_pretrained(tmp_path / "ad")
+    assert workspace.check_base(tmp_path / "base").layers["standardised"] == 9
+    workspace.add(tmp_path / "ad", "ships", base=str(tmp_path / "base"))
+    with pytest.raises(BakeError, match="computes with its weight standardised") as caught:
+        workspace.bake("ships", tmp_path / "base", tmp_path / "out")
+    assert "'bit.encoder.stages.0.layers.0.conv2'" in caught.value.why
+    assert caught.value.fix.startswith("keep it as an adapter")
+    assert not (tmp_path / "out").exists()
