@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.bake.tuned import TunedChanges
-    from adaptkit.bases.architecture import Architecture
     from adaptkit.extend import AdapterMethod, Array, Model
     from adaptkit.types import TensorInfo
 
@@ -204,9 +203,9 @@ def _untouched(after: BaseWeights, found: TunedChanges) -> Module:
     whole = set(found.whole)
     for name in arch.layers:
         parameter = f"{name}.weight"
-        if parameter in found.names and not within(name, whole):
-            if (module := layer_of(arch, parameter, 1)) is not None:
-                return module
+        module = layer_of(arch, parameter, 1) if parameter in found.names else None
+        if module is not None and not within(name, whole):
+            return module
     raise BakeError(
         f"cannot extract an adapter from {after.layout.directory}",
         why="every layer of it would be saved whole, so nothing is left that a low-rank update goes on",

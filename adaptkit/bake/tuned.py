@@ -86,9 +86,7 @@ def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bo
         found.modules = [m for m in found.modules if not within(m.name, whole)]
         found.left_out = [n for n in found.left_out if not within(n, whole)]
     found.whole = sorted(n for n in whole if not within(n.rpartition(".")[0], whole))
-    found.saved = [
-        name for name in (*new.parameters, *buffers) if within(name, set(found.whole))
-    ]
+    found.saved = [name for name in (*new.parameters, *buffers) if within(name, set(found.whole))]
     _check_loads(after)
     if (lost := sorted(set(new.missing()).intersection(found.saved))) != []:
         raise BadBase(

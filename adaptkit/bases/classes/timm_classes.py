@@ -34,7 +34,9 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> 
             name,
         )
     except Exception as error:  # noqa: BLE001  (a torchvision for another torch fails in ways of its own)
-        return unknown(tensors, f"it is timm's '{name}', and timm cannot be imported: {error}", name)
+        return unknown(
+            tensors, f"it is timm's '{name}', and timm cannot be imported: {error}", name
+        )
     if not _NAME.fullmatch(name) or not timm.is_model(name):
         return unknown(tensors, f"timm {timm.__version__} has no model '{name}'", name)
     try:

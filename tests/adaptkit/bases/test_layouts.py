@@ -52,12 +52,15 @@ def test_packed_and_scaled_weights_are_seen_whatever_the_configuration_says(
 
 def test_a_timm_that_cannot_be_imported_is_named(workspace, tmp_path, monkeypatch):
     timm(tmp_path / "base")
+    config = {"architecture": "vit_small_patch16_224", "num_classes": 3}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
     (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms is missing')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    assert "cannot be imported: operator torchvision" in workspace.check_base(
-        tmp_path / "base"
-    ).unknown
+    assert (
+        "cannot be imported: operator torchvision"
+        in workspace.check_base(tmp_path / "base").unknown
+    )
 
 
 def test_whole_numbers_in_buffers_are_no_quantisation(tiny_llama, workspace, tmp_path):

@@ -103,10 +103,12 @@ def test_what_a_fine_tune_changed_is_extracted(name, base, workspace, tmp_path):
     with torch.no_grad():
         for key, parameter in tuned.named_parameters():
             if not key.endswith((".bias", ".gamma")):  # --keep-full saves the layers of these whole
-                parameter += 0.01 * torch.randn_like(parameter)
+                parameter.add_(0.01 * torch.randn_like(parameter))
         tuned(torch.rand(4, 3, 160, 160))  # batch norms take their running means along
     save(tuned.eval(), tmp_path / "tuned")
-    report = workspace.extract(tmp_path / "tuned", base, out=tmp_path / "ad", rank=512, keep_full=True)
+    report = workspace.extract(
+        tmp_path / "tuned", base, out=tmp_path / "ad", rank=512, keep_full=True
+    )
     assert not [n for n in report.report.left_out if "running" in n or "norm" in n or "bn" in n]
     live = PeftModel.from_pretrained(load(base).float(), tmp_path / "ad").double().eval()
     left = [n for n in report.report.left_out if not n.endswith("num_batches_tracked")]
@@ -124,7 +126,7 @@ def test_where_everything_would_be_saved_whole_extract_says_so(workspace, tmp_pa
     tuned = load(base).float()
     with torch.no_grad():
         for parameter in tuned.parameters():
-            parameter += 0.01
+            parameter.add_(0.01)
     save(tuned, tmp_path / "tuned")
     with pytest.raises(BakeError, match="every layer of it would be saved whole") as caught:
         workspace.extract(tmp_path / "tuned", base, out=tmp_path / "ad", keep_full=True)
@@ -145,7 +147,9 @@ def test_running_means_that_moved_are_named(workspace, tmp_path):
     assert report.left_out_share > 0.5
 
 
-@pytest.mark.parametrize("named", ["hf-hub:fleet/ship", "local-dir:/etc", "../vit", "no_such_model"])
+@pytest.mark.parametrize(
+    "named", ["hf-hub:fleet/ship", "local-dir:/etc", "../vit", "no_such_model"]
+)
 def test_a_configuration_leads_timm_nowhere_else(named, workspace, tmp_path):
     (tmp_path / "base").mkdir()
     save_file({"head.weight": torch.ones(3, 8)}, tmp_path / "base" / "model.safetensors")
