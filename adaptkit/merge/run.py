@@ -28,7 +28,7 @@ from adaptkit.io.machine.parallel import run_modules
 from adaptkit.io.safetensors.reader import STORED_DTYPES
 from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.merge.closed_methods import is_closed_sum, merge_closed
-from adaptkit.merge.extras import Contributor, resolve_extras
+from adaptkit.merge.extras import Contributor, resolve_extras, respelled
 from adaptkit.merge.modules import Distance, MadeModule, Packing, by_module, make_modules, together
 from adaptkit.merge.plan import (
     Adapters,
@@ -90,13 +90,14 @@ def run(
         else promote(s.adapter.header[k].dtype for s in sources for k in s.delta_keys())
     )
     weights = {parent.digest: parent.weight for parent in recipe.sources}
+    parties = [Contributor.of(s, weights[s.digest]) for s in sources]
     settled = resolve_extras(
         recipe.extras,
-        [Contributor(s.adapter, s.digest, weights[s.digest], _rows(s)) for s in sources],
+        parties,
         [s.method.extras(s.adapter) for s in sources],
         method.settings,
     )
-    extras = settled.tensors
+    extras = respelled(settled.tensors, parties, method, {one.module.name for one in plans})
     bias = any(_has_bias(adapters[digest], part) for one in plans for digest, part in one.parts)
 
     groups = by_module(plans)
@@ -144,10 +145,6 @@ def run(
         writer.commit()
     write_companions(out, config, settled.files)
     return _report(recipe, plans, dtype, distances, settled.dropped)
-
-
-def _rows(source: OpenAdapter) -> dict[str, tuple[int, ...]]:
-    return dict(source.method.row_replacements(source.adapter).values())
 
 
 @lru_cache(256)  # most modules of a model share a few shapes

@@ -282,6 +282,15 @@ class Lora(AdapterMethod):
         marks = (MAGNITUDE, f"{MAGNITUDE}.weight", DIAGONAL)
         return tuple(key for key in view.header if not factor_of(key) and not key.endswith(marks))
 
+    def kept_key(self, key: str, modules: Collection[str]) -> str | None:
+        stem, _, leaf = key.rpartition(".")
+        layer = stem.removesuffix(".base_layer")
+        if layer.removeprefix(PREFIX) not in modules:
+            return key
+        if leaf == "bias":  # PEFT wraps a layer that it updates
+            return f"{layer}.base_layer.bias"
+        return None if stem == layer else key
+
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
         import numpy as np
 
