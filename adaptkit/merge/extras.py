@@ -41,14 +41,17 @@ class Contributor:
     """For tensors that are single rows of one of the base's: which."""
     names: Mapping[str, str] = field(default_factory=dict)
     """The base's tensor that a key means: PEFT calls a bias otherwise where its layer has an update."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """The base's tensor that single rows are of, by their key."""
 
     @classmethod
     def of(cls, source: OpenAdapter, weight: float) -> Contributor:
         """An open adapter, with what its method says of its tensors."""
         adapter, method = source.adapter, source.method
         names = {key: name for name, key in method.replacements(adapter).items()}
-        rows = dict(method.row_replacements(adapter).values())
-        return cls(adapter, source.digest, weight, rows, names)
+        found = method.row_replacements(adapter)
+        parts = {key: name for name, (key, _) in found.items()}
+        return cls(adapter, source.digest, weight, dict(found.values()), names, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,11 @@ def resolve_tensors(
         {party.names.get(key, key): key for key in owned}
         for party, owned in zip(parties, keys, strict=True)
     ]
+    apart = _whole_and_in_rows(parties, called)
+    if apart and policy in {"refuse", "average"}:
+        conflicts += [
+            f"the tensor '{name}', whole in one and rows of it in another" for name in apart
+        ]
     for name in sorted({name for table in called for name in table}):
         owners = [
             (party, table[name])
@@ -123,6 +131,12 @@ def resolve_tensors(
             if name in table
         ]
         key = owners[0][1]
+        if apart & {name, *(party.parts.get(own) for party, own in owners)}:
+            owners = [one for one in owners if one[0] is _chosen(policy, parties)]
+            if not owners:
+                dropped.append(key)
+                continue
+            key = owners[0][1]
         if all(own in party.rows for party, own in owners):
             settled = resolve_rows(policy, [party for party, _ in owners], key)
             conflicts += settled.conflicts
@@ -149,6 +163,19 @@ def resolve_tensors(
         layout[key], readers[key] = owner.adapter.header[key], kept
     _raise_conflicts(conflicts, parties)
     return ResolvedTensors(layout, tuple(dropped), rows, readers)
+
+
+def _whole_and_in_rows(
+    parties: Sequence[Contributor], called: Sequence[Mapping[str, str]]
+) -> set[str]:
+    """Tensors that one parent brings whole and another rows of; what is beside a parent's own rows is a copy."""
+    whole = {
+        name
+        for party, table in zip(parties, called, strict=True)
+        for name in table
+        if name not in party.parts.values()
+    }
+    return whole & {name for party in parties for name in party.parts.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +237,15 @@ def respelled(
             if method.recognises(owner.adapter)
             else set()
         )
+        layer = owner.parts.get(key, "").rpartition(".")[0]
         name = method.kept_key(key, set(modules) - alone)
-        if name is None:
+        if name is None or layer in modules:
             raise ExtrasConflict(
                 f"{' and '.join(p.adapter.label for p in parties)} cannot stand together in one adapter",
-                why=f"'{key}' is brought whole by {owner.adapter.label}, another updates that layer, and the update "
-                "of a layer that is saved whole is never applied",
-                fix="--extras drop, or write full weights: --into bake DIR",
+                why=f"'{key}' is brought whole, or in rows, by {owner.adapter.label}, and another updates that layer: "
+                "PEFT does only one of them",
+                fix="write full weights: --into bake DIR; or take the layer out of one of them: adaptkit strip REF "
+                "--modules GLOB",
             )
         spelled[key] = name
     return replace(

@@ -60,9 +60,17 @@ def _kind(module: Any) -> str:
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return "standardised" if _STANDARDISED.search(type(module).__name__) else "convolution"
     if isinstance(module, nn.Embedding):
-        return "embedding"
+        return "embedding" if _looks_up(module) else ""
     named = type(module).__name__ == "Conv1D" and hasattr(module, "nf")
     return "conv1d" if named else ""  # transformers.pytorch_utils.Conv1D keeps its weight in×out
+
+
+def _looks_up(module: Any) -> bool:
+    """Whether an embedding takes numbers of rows, scaled or not; learned positions of OPT and BART take a mask or shape."""
+    from torch import nn
+
+    plain = type(module).forward is nn.Embedding.forward
+    return plain or hasattr(module, "embed_scale") or hasattr(module, "scalar_embed_scale")
 
 
 def _ties(named: list[tuple[str, Any]], embedding: str) -> dict[str, str]:

@@ -142,3 +142,20 @@ def test_a_new_head_alone_comes_out_of_a_model_without_linear_layers(workspace, 
     asked = torch.tensor([[3, 5, 7]])
     with torch.no_grad():
         assert torch.equal(live(asked).logits, tuned.eval()(asked).logits)
+
+
+def test_learned_positions_that_take_no_row_numbers_are_no_low_rank_update(workspace, tmp_path):
+    """PEFT's LoRA hands an embedding numbers of rows; OPT's positions take an attention mask."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    sizes = {"vocab_size": 64, "hidden_size": 32, "ffn_dim": 48, "word_embed_proj_dim": 32}
+    model = OPTForCausalLM(OPTConfig(num_hidden_layers=1, num_attention_heads=4, **sizes))
+    model.save_pretrained(tmp_path / "base")
+    positions = "model.decoder.embed_positions.weight"
+    for name, value in model.named_parameters():
+        if name in {positions, "model.decoder.embed_tokens.weight"}:
+            value.data += 0.01
+    model.save_pretrained(tmp_path / "tuned")
+    made = workspace.extract(tmp_path / "tuned", tmp_path / "base", rank=2, out=tmp_path / "out")
+    assert made.report.left_out == (positions,)
+    assert "model.decoder.embed_tokens" in made.report.ranks

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadConfig, BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import AdapterMethod, LowRank, Module
-from adaptkit.extend.module_names import PREFIX, may_never_end
+from adaptkit.extend.module_names import PREFIX, base_name, may_never_end
 from adaptkit.hookspecs import hookimpl
 from adaptkit_plugins.methods.lora.dialects import DIALECTS, dialect_of, translated
 from adaptkit_plugins.methods.lora.experts import (
@@ -246,13 +246,7 @@ class Lora(AdapterMethod):
                 key.endswith(TOKENS) or ".original_module." in key
             ):  # the latter is a copy of what the base has
                 continue
-            name = (
-                key.removeprefix(PREFIX)
-                .replace(".token_adapter.", ".")
-                .replace(".base_layer.", ".")
-                .replace(".modules_to_save.", ".")
-            )
-            found[name] = key
+            found[base_name(key)] = key
         return found
 
     def dialect_of(self, view: AdapterView) -> str:
