@@ -84,8 +84,8 @@ def new_values(
         key, rows = tensor.rows_from
         whole = np.zeros(tensor.shape, target)
         if tensor.changes:  # of another adapter that was merged with the one that brings the rows
-            blocks = list(map(np.copy, _with_updates(source, tensor, stored, working)))
-            stored = rounded(np.concatenate(blocks), target, name)
+            updated = [np.copy(b) for b in _with_updates(source, tensor, stored, working)]
+            stored = rounded(np.concatenate(updated), target, name)
         whole[: len(stored)] = stored.astype(target)
         whole[list(rows)] = rounded(source.adapter.read(key).astype(working), target, name)
         yield whole
