@@ -329,6 +329,10 @@ def _update(made: Fit) -> None:
         if wrong := _misfit(made, changes):
             made.misfits.append(wrong)
             continue
+        if _standardised(made, module):
+            made.unbakeable.append(
+                f"'{module.name}' computes with its weight standardised, where an update is no longer what it was"
+            )
         if not _divisible(changes, by_rows=method.by_rows(view)):
             made.unbakeable.append(
                 f"its update of '{module.name}' needs the whole weight, which the base keeps in pieces"
@@ -346,6 +350,12 @@ def _update(made: Fit) -> None:
         if bias is not None and method.bias_applier(view, module) is not None:
             made.tensors[bias].biases.append(module)
     made.misfits[:0] = _absent(made, absent)
+
+
+def _standardised(made: Fit, module: Module) -> bool:
+    parameter = made._parameter(made.layers.old_name(module.tensor))  # noqa: SLF001  (the same module's class)
+    layer = (parameter or "").removesuffix(".weight")
+    return made.architecture.layers.get(layer) == "standardised"
 
 
 def _misfit(made: Fit, changes: list[tuple[str, Change]]) -> str:

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import MergeError
-from adaptkit.extend.module_names import matches, may_never_end
+from adaptkit.extend.module_names import PREFIX, matches, may_never_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +54,11 @@ def unreadable(
                 f"'{name}' has rank {module.saved_rank}, and the configuration says {asked}"
             )
     wrong += _unsaved(adapter)
+    wrong += [
+        f"'{key}' is not what PEFT calls the bias of a layer that it updates"
+        for key in adapter.header
+        if key.endswith(".bias") and key.removeprefix(PREFIX).removesuffix(".bias") in plain
+    ]
     if architecture is not None and architecture.known:
         there = {n for n in architecture.layers if _targeted(config, n)}
         known = {found[0] for n in plain if len(found := _layers(architecture, n)) == 1}

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.bases.architecture import architecture_of
+from adaptkit.bases.pipeline import COMPONENTS, component_configs, split
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from adaptkit.adapters.fit import Fit
+
+    Path = tuple[str, ...]
 
 _KEY = "vocab_size"
 _CLASSES = "num_classes"  # what timm's config.json says of the head
@@ -14,40 +22,81 @@ _CLASSES = "num_classes"  # what timm's config.json says of the head
 def settle_vocabulary(made: Fit) -> None:
     """Write the new number of tokens into the configuration where embeddings or heads changed their rows.
 
-    timm's config.json counts classes instead.
+    Of a pipeline into that of the component which has them; timm's config.json counts classes instead.
     """
-    resized = {}
+    config = made.result_config()
+    parts = component_configs(config)
+    resized: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     for name, tensor in made.tensors.items():
         before = made.weights.shapes.get(tensor.source)
         if before and tensor.shape != before and tensor.shape[1:] == before[1:]:
-            resized[name] = (before[0], tensor.shape[0])
-    if not resized:
-        return
-    config = made.result_config()
-    key = _CLASSES if isinstance(config.get("architecture"), str) and _CLASSES in config else _KEY
-    counts = {_declared(config, key)} | {old for old, _ in resized.values()}
-    new = max(count for _, count in resized.values())
-    changed = {k: v for k, v in _with(config, key, counts, new).items() if config.get(k) != v}
-    made.config |= changed or {key: new}
-    made.remarks.append(
-        "; ".join(
-            f"'{name}' has {new} rows instead of {old}" for name, (old, new) in resized.items()
+            resized[split(name, parts)[0]][name] = (before[0], tensor.shape[0])
+    changed = {}
+    for part, rows in resized.items():
+        new = max(count for _, count in rows.values())
+        changed[part] = _resized(made, part, parts.get(part, config), rows, new)
+        made.remarks.append(
+            "; ".join(
+                f"'{name}' has {new} rows instead of {old}" for name, (old, new) in rows.items()
+            )
         )
-    )
+    if parts and changed:
+        made.config[COMPONENTS] = {**parts, **changed}
+    elif changed:
+        made.config |= {key: v for key, v in changed[""].items() if config.get(key) != v}
 
 
-def _declared(config: dict[str, Any], key: str) -> int:
+def _resized(
+    made: Fit, part: str, config: Mapping[str, Any], rows: Mapping[str, tuple[int, int]], new: int
+) -> dict[str, Any]:
+    """The configuration with the new count: in all of its places if the class then has the planned shapes, else in one."""
+    key = _CLASSES if isinstance(config.get("architecture"), str) and _CLASSES in config else _KEY
+    counts = {_declared(config, key)} | {old for old, _ in rows.values()}
+    places = list(_places(config, key, counts))
+    everywhere = _with(config, places, new)
+    options = [everywhere, *(_with(config, [place], new) for place in places)]
+    if len(places) > 1:  # such as an encoder and a decoder with vocabularies of their own
+        return next((one for one in options if _agrees(made, part, one)), everywhere)
+    return everywhere if places else {**config, key: new}
+
+
+def _declared(config: Mapping[str, Any], key: str) -> int:
     value = config.get(key)
     return value if isinstance(value, int) else -1
 
 
-def _with(config: dict[str, Any], key: str, counts: set[int], new: int) -> dict[str, Any]:
-    """The configuration with another value of a key, in it and in its parts, where it was one of these."""
+def _places(config: Mapping[str, Any], key: str, counts: set[int]) -> Iterator[Path]:
+    """Where a configuration and its parts say one of these counts under a key."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from ((name, *rest) for rest in _places(value, key, counts))
+        elif name == key and isinstance(value, int) and value in counts:
+            yield (name,)
+
+
+def _with(config: Mapping[str, Any], places: list[Path], new: int) -> dict[str, Any]:
+    """The configuration with another number in these places."""
     return {
-        name: _with(value, key, counts, new)
+        name: _with(value, [place[1:] for place in places if place[0] == name and place[1:]], new)
         if isinstance(value, dict)
         else new
-        if name == key and isinstance(value, int) and value in counts
+        if (name,) in places
         else value
         for name, value in config.items()
     }
+
+
+def _agrees(made: Fit, part: str, config: Mapping[str, Any]) -> bool:
+    """Whether the class has the shapes that are planned."""
+    start = f"{part}." if part else ""
+    shapes = {
+        name.removeprefix(start): tensor.shape
+        for name, tensor in made.tensors.items()
+        if name.startswith(start)
+    }
+    after = architecture_of(config, shapes, cache=made.weights.cache)
+    return after.known and all(
+        pieces[0].count == after.parameters[name][0]
+        for name, pieces in after.pieces.items()
+        if after.parameters[name] and len(pieces) == 1 and pieces[0].expert is None
+    )

@@ -83,6 +83,9 @@ def new_values(
     elif tensor.rows_from[0]:
         key, rows = tensor.rows_from
         whole = np.zeros(tensor.shape, target)
+        if tensor.changes:  # of another adapter that was merged with the one that brings the rows
+            updated = [np.copy(b) for b in _with_updates(source, tensor, stored, working)]
+            stored = rounded(np.concatenate(updated), target, name)
         whole[: len(stored)] = stored.astype(target)
         whole[list(rows)] = rounded(source.adapter.read(key).astype(working), target, name)
         yield whole

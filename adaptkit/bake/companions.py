@@ -7,8 +7,9 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import artifact_paths
-from adaptkit.bases.checkpoint import index_of, module_folders
+from adaptkit.bases.checkpoint import module_folders
 from adaptkit.bases.pipeline import COMPONENTS, prefixed
+from adaptkit.extend.artifact_files import is_index
 from adaptkit.io.files import atomic_write, fsync_directory, fsync_file, os_errors
 from adaptkit.io.safetensors.reader import size_of
 
@@ -30,7 +31,6 @@ _WEIGHTS = (
     ".gguf",
     ".onnx",
     ".ckpt",
-    ".index.json",
 )
 
 
@@ -77,6 +77,7 @@ def _others(layout: Layout) -> Iterator[Path]:
                 file.is_file()
                 and not file.name.startswith(".")
                 and not file.name.endswith(_WEIGHTS)
+                and not is_index(file.name)
             ):
                 yield file
     for folder in _whole_folders(layout):
@@ -111,7 +112,7 @@ def _write_config(
 def _write_index(
     layout: Layout, plan: Mapping[str, Tensor], part: str, folder: Path
 ) -> Path | None:
-    index = index_of(layout)
+    index = layout.index
     if index is None:
         return None
     if all(_as_stored(layout, part, name, tensor) for name, tensor in plan.items()):

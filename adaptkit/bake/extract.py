@@ -17,7 +17,7 @@ import numpy as np
 from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
 from adaptkit.algebra.lowrank import dense_svd, leading, rounding, work
-from adaptkit.bake.tuned import compare, size_of_change
+from adaptkit.bake.tuned import compare, layer_of, size_of_change, within
 from adaptkit.bases.weights import BaseWeights, as_matrix
 from adaptkit.errors import BadRecipe, BakeError
 from adaptkit.extend import Dense, LowRank, Module
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.bake.tuned import TunedChanges
-    from adaptkit.bases.architecture import Architecture
     from adaptkit.extend import AdapterMethod, Array, Model
     from adaptkit.types import TensorInfo
 
@@ -100,7 +99,7 @@ def run(
         found = compare(after, before, rank or 1 << 30, keep_full=keep_full)
         many = workers or cores()
         if not found.modules:  # PEFT's LoRA wants a target all the same
-            found.modules.append(_untouched(after.architecture(), found))
+            found.modules.append(_untouched(after, found))
         if rank is None:
             found.modules = _by_energy(after, before, found, many, done)
         groups: dict[str, list[Module]] = defaultdict(list)
@@ -137,7 +136,7 @@ def run(
 
             measured = [one for m in run_modules(make, groups.values(), workers=many) for one in m]
             for key, parameter in saved.items():
-                writer.write(key, np.ascontiguousarray(after.parameter(parameter)))
+                writer.write(key, np.asarray(after.parameter(parameter), order="C"))
             writer.commit()
         write_companions(out, config, {})
         rest = size_of_change(after, before, found.left_out, found.names)
@@ -198,15 +197,20 @@ def _peft_ties(embedding: str, head: str) -> bool:
     return {embedding.rpartition(".")[2], head.rpartition(".")[2]} == names
 
 
-def _untouched(arch: Architecture, found: TunedChanges) -> Module:
-    """The first linear layer, whose update is zero."""
-    name = next(
-        n
-        for n, kind in arch.layers.items()
-        if kind == "linear" and f"{n}.weight" in found.names and n not in found.whole
+def _untouched(after: BaseWeights, found: TunedChanges) -> Module:
+    """The first layer that is not saved whole, whose update is zero."""
+    arch = after.architecture()
+    whole = set(found.whole)
+    for name in arch.layers:
+        parameter = f"{name}.weight"
+        module = layer_of(arch, parameter, 1) if parameter in found.names else None
+        if module is not None and not within(name, whole):
+            return module
+    raise BakeError(
+        f"cannot extract an adapter from {after.layout.directory}",
+        why="every layer of it would be saved whole, so nothing is left that a low-rank update goes on",
+        fix="leave out --keep-full, or share the tuned model itself",
     )
-    rows, columns = arch.parameters[f"{name}.weight"]
-    return Module(name, "linear", (rows, columns), 1, (rows, columns))
 
 
 def _by_energy(
@@ -250,7 +254,7 @@ def _change(tuned_weight: Array, before: BaseWeights, found: TunedChanges, modul
 
 def _dtype(array: Array) -> str:
     names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
-    return names[array.dtype.name]
+    return (names | {"int64": "I64", "int32": "I32", "bool": "BOOL"})[array.dtype.name]
 
 
 def _remarks(found: TunedChanges) -> tuple[str, ...]:

@@ -80,7 +80,8 @@ def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> B
             fix="look at adaptkit show",
         )
     before = made.before or made.architecture
-    return BakePlan(made.tensors, made.config, made.remarks, made.architecture, before)
+    remarks = [*weights.layout.remarks(), *made.remarks]
+    return BakePlan(made.tensors, made.config, remarks, made.architecture, before)
 
 
 def by_file(plan: BakePlan, weights: BaseWeights) -> dict[Path, list[str]]:

@@ -60,26 +60,34 @@ def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bo
         elif not _equal(after, before, name, partner):
             rest.append(name)
     _check_related(after, before, fresh, found.names)
+    buffers = _buffers(after)
+    moved = [name for name in buffers if _buffer_moved(after, before, name)]
+    found.names |= dict(zip(moved, moved, strict=True))
     whole = set(_outermost(fresh, _shapes(new, after)))
     whole |= {name.rpartition(".")[0] for name in resized}
     for name in rest:
         parent, _, leaf = name.rpartition(".")
-        if _within(name, whole):
+        if within(name, whole):
             continue
-        if leaf == "weight" and (module := _module(new, name, rank)) is not None:
+        if leaf == "weight" and (module := layer_of(new, name, rank)) is not None:
             found.modules.append(module)
-        elif len(new.parameters[name]) == 3 and new.known:
+        elif len(new.parameters[name]) == 3 and new.known and parent:
             found.modules.extend(_experts(new, name, rank))
         elif keep_full and parent:
             whole.add(parent)
         else:
             found.left_out.append(name)
+    for name in moved:  # such as the running means of a batch norm
+        if keep_full and not within(name, whole):
+            whole.add(name.rpartition(".")[0])
+        elif not within(name, whole):
+            found.left_out.append(name)
     _nest_experts(found, new)
     if keep_full:
-        found.modules = [m for m in found.modules if not _within(m.name, whole)]
-        found.left_out = [n for n in found.left_out if not _within(n, whole)]
-    found.whole = sorted(n for n in whole if not _within(n.rpartition(".")[0], whole))
-    found.saved = [name for name in new.parameters if _within(name, set(found.whole))]
+        found.modules = [m for m in found.modules if not within(m.name, whole)]
+        found.left_out = [n for n in found.left_out if not within(n, whole)]
+    found.whole = sorted(n for n in whole if not within(n.rpartition(".")[0], whole))
+    found.saved = [name for name in (*new.parameters, *buffers) if within(name, set(found.whole))]
     _check_loads(after)
     if (lost := sorted(set(new.missing()).intersection(found.saved))) != []:
         raise BadBase(
@@ -176,7 +184,24 @@ def _equal(after: BaseWeights, before: BaseWeights, name: str, partner: str) -> 
     return bool(np.array_equal(after.parameter(name), before.parameter(partner)))
 
 
-def _module(arch: Architecture, name: str, rank: int) -> Module | None:
+def _buffers(weights: BaseWeights) -> list[str]:
+    """What the checkpoint holds beside parameters, and the class loads all the same."""
+    arch = weights.architecture()
+    if not arch.known:
+        return []
+    taken = {piece.tensor for pieces in arch.pieces.values() for piece in pieces}
+    altered = set(arch.altered)
+    return sorted(set(weights.shapes) - taken - set(arch.unused) - altered)
+
+
+def _buffer_moved(after: BaseWeights, before: BaseWeights, name: str) -> bool:
+    """Whether a buffer changed; the count of batches does not tell in what a model computes."""
+    if name not in before.shapes or name.endswith(".num_batches_tracked"):
+        return False
+    return not np.array_equal(after.read(name), before.read(name))
+
+
+def layer_of(arch: Architecture, name: str, rank: int) -> Module | None:
     """The layer that a weight belongs to, as an adapter names it; None for what PEFT has no LoRA for."""
     module, shape = name.removesuffix(".weight"), arch.parameters[name]
     kind = arch.layers.get(module, "linear" if not arch.known and len(shape) == 2 else "")
@@ -247,5 +272,6 @@ def _outermost(fresh: list[str], shapes: Mapping[str, tuple[int, ...]]) -> list[
     return found
 
 
-def _within(name: str, modules: set[str]) -> bool:
+def within(name: str, modules: set[str]) -> bool:
+    """Whether a parameter or module is one of these modules, or in one."""
     return any(name == module or name.startswith(f"{module}.") for module in modules)

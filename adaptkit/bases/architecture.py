@@ -1,7 +1,7 @@
 """What a base's class says of it: the one authority on parameters, ties, layers and names, without any weights.
 
 Notable choices:
-- transformers' or diffusers' own class is built on no device; nothing that the folder brings is run
+- the own class of transformers, diffusers or timm is built on no device; nothing that the folder brings is run
 - ties are read from the built model (which parameters are one object), never from a single key of the configuration
 - what was found is remembered by content (configuration, tensor names and shapes, library versions): in the process,
   and as one small JSON file where a cache folder is given
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_FORMAT = 3  # of what is remembered; a change of meaning counts it up
+_FORMAT = 4  # of what is remembered; a change of meaning counts it up
 _LARGEST = 100_000_000  # bytes of a remembered file that are read
 
 
@@ -52,7 +52,7 @@ class Architecture:
     """A model's parameters, and the pieces of the checkpoint that each is made of.
 
     `layers` gives modules their kind (`linear`, `conv1d` for transformers' transposed Conv1D, `convolution`,
-    `embedding`); `ties` names, for each parameter that is one object with others, the one they are all known by;
+    `standardised` for a convolution that computes with its weight standardised, `embedding`); `ties` names, for each parameter that is one object with others, the one they are all known by;
     `altered` names parameters that the library computes in a way that cannot be written back, with the operation;
     `unused` are tensors of the checkpoint that the class does not load. Where the class is not known, `unknown` says
     why, and `parameters` are the checkpoint's own tensors.
@@ -196,10 +196,9 @@ def architecture_of(
 
 
 def library_of(config: Mapping[str, Any]) -> str:
-    """Which library's classes a configuration speaks of: `transformers`, `diffusers`, or neither."""
-    if isinstance(config.get("model_type"), str):
-        return "transformers"
-    return "diffusers" if isinstance(config.get("_class_name"), str) else ""
+    """Which library's classes a configuration speaks of: `transformers`, `diffusers`, `timm`, or none."""
+    keys = {"model_type": "transformers", "_class_name": "diffusers", "architecture": "timm"}
+    return next((name for key, name in keys.items() if isinstance(config.get(key), str)), "")
 
 
 def unknown(tensors: Mapping[str, tuple[int, ...]], why: str, name: str = "") -> Architecture:
@@ -226,11 +225,11 @@ def _build(
         from adaptkit.bases.classes.diffusers_classes import build as build_part
 
         return build_part(config, tensors)
-    if isinstance(named := config.get("architecture"), str):
-        return unknown(
-            tensors, f"it is timm's '{named}', and adaptkit does not build timm's", named
-        )
-    return unknown(tensors, "its config.json names no model_type and no _class_name")
+    if library == "timm":
+        from adaptkit.bases.classes.timm_classes import build as build_timm
+
+        return build_timm(config, tensors)
+    return unknown(tensors, "its config.json names no model_type, _class_name or architecture")
 
 
 @cache

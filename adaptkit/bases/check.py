@@ -33,6 +33,8 @@ class BaseReport:
     unknown: str
     components: dict[str, str]
     """Of a pipeline: the class of each component that adapters change."""
+    remarks: tuple[str, ...] = ()
+    """What to know about its files: which variant of the weights was read, and which were not."""
 
     @property
     def bakes(self) -> bool:
@@ -65,4 +67,5 @@ def check_base(folder: Path, cache: Path | None = None) -> BaseReport:
             declared.method if declared else scaled_tensor(weights.layout) or "",
             found.unknown,
             dict(found.parts),
+            tuple(weights.layout.remarks()),
         )

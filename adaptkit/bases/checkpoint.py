@@ -22,7 +22,7 @@ from adaptkit.bases.pipeline import (
     split,
 )
 from adaptkit.errors import BadBase, BadWeights, StoreError
-from adaptkit.extend.artifact_files import BASE_WEIGHTS, PIPELINE
+from adaptkit.extend.artifact_files import BASE_WEIGHTS, PIPELINE, BaseFiles, base_files
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors.reader import LARGEST_HEADER, LFS_POINTER, read_header
 from adaptkit.types import Quantisation, TensorInfo
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _INDEX, _SINGLE = BASE_WEIGHTS[0]
 _PICKLE = BASE_WEIGHTS[-1][1]
-_VARIANT = re.compile(r"(?:diffusion_pytorch_)?model\.(?!\d)\w+\.safetensors")  # such as fp16
 _AGAIN = "download the model again, or give another folder"
 _LARGEST_JSON = 100_000_000  # bytes; the index of a model with 100,000 tensors has about 10 MB
 # https://huggingface.co/docs/huggingface_hub/guides/manage-cache: models--OWNER--NAME/snapshots/REVISION
@@ -64,6 +63,26 @@ class Layout:
     tensors: Mapping[str, TensorLocation] | None
     components: Mapping[str, Layout] = field(default_factory=dict)
     """Of a pipeline: the folder of each component that adapters change."""
+    index: Path | None = None
+    """The file that names the file of each tensor; None where one file holds them all."""
+    variant: str = ""
+    """Which variant (`fp16`) the files are; empty for the plain ones."""
+    passed_over: tuple[str, ...] = ()
+    """Variants that are in the folder as well, and were not read."""
+
+    def remarks(self) -> list[str]:
+        """What to know about the variants of its files, in sentences."""
+        said = [
+            f"{part}: {line}" for part, own in self.components.items() for line in own.remarks()
+        ]
+        if self.variant:
+            said.append(
+                f"its weights are the variant {self.variant}, since the plain files are not there: "
+                f"load it with variant='{self.variant}'"
+            )
+        if self.passed_over:
+            said.append(f"{', '.join(self.passed_over)} was not read: the plain files count")
+        return said
 
     def stored(self, tensor: str) -> str:
         """What a tensor is called in its file, which knows nothing of the pipeline that it is in."""
@@ -82,13 +101,19 @@ def read_layout(directory: Path) -> Layout:
 
 
 def _read_model(directory: Path) -> Layout:
-    files, index = _find(directory)
+    found = _find(directory)
     config_path = directory / "config.json"
     config = _read_json(config_path) if config_path.is_file() else {}
     config.pop(COMPONENTS, None)  # only `configuration` writes that key
-    pickled = any(path.suffix != ".safetensors" for path in files)
+    pickled = any(path.suffix != ".safetensors" for path in found.files)
     return Layout(
-        directory, config, files, None if pickled else _read_tensors(directory, files, index)
+        directory,
+        config,
+        found.files,
+        None if pickled else _read_tensors(directory, found.files, found.weight_map),
+        index=found.index,
+        variant=found.variant,
+        passed_over=found.passed_over,
     )
 
 
@@ -108,22 +133,26 @@ def _read_pipeline(directory: Path) -> Layout:
     return Layout(directory, config, files, None if pickled else tensors, parts)
 
 
-def index_of(layout: Layout) -> Path | None:
-    """The index that names the files of the tensors; None where one file holds them all."""
-    names = (index for index, single in BASE_WEIGHTS if single.endswith(".safetensors"))
-    return next((p for n in names if (p := layout.directory / n).is_file()), None)
-
-
 def weight_files(directory: Path) -> tuple[Path, ...]:
     """The files that hold the weights: those `fs1` is made of. Their sizes tell how long hashing takes."""
     if is_pipeline(directory):
         parts = components_of(directory, _read_json(directory / PIPELINE))
-        return tuple(file for part in parts for file in _find(directory / part)[0])
-    return _find(directory)[0]
+        return tuple(file for part in parts for file in _find(directory / part).files)
+    return _find(directory).files
 
 
-def _find(directory: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
-    """The weight files, and what the index says of tensors (nothing when there is none)."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The weight files of a folder, and what their index says of tensors (nothing when there is none)."""
+
+    files: tuple[Path, ...]
+    weight_map: Mapping[str, str]
+    index: Path | None
+    variant: str
+    passed_over: tuple[str, ...]
+
+
+def _find(directory: Path) -> _Found:
     if not directory.exists():
         raise BadBase(
             f"no base model at {directory}",
@@ -134,21 +163,19 @@ def _find(directory: Path) -> tuple[tuple[Path, ...], dict[str, str]]:
         raise BadBase(
             f"{directory} is a file", why="a base model is a folder", fix=f"give {directory.parent}"
         )
-    for index, single in BASE_WEIGHTS:
-        if (directory / index).is_file():
-            weight_map = _read_index(directory / index)
-            return tuple(directory / name for name in sorted(set(weight_map.values()))), weight_map
-        if (directory / single).is_file():
-            _check_whole(directory / single)
-            return (directory / single,), {}
-    variants = [p for p in sorted(directory.glob("*.safetensors")) if _VARIANT.fullmatch(p.name)]
-    if len(variants) == 1:
-        _check_whole(variants[0])
-        return (variants[0],), {}
-    if variants:
+    names = base_files(_names(directory))
+    if names.index:
+        index = directory / names.index
+        weight_map = _read_index(index)
+        files = tuple(directory / name for name in sorted(set(weight_map.values())))
+        return _Found(files, weight_map, index, names.variant, names.others)
+    if names.single:
+        _check_whole(directory / names.single)
+        return _Found((directory / names.single,), {}, None, names.variant, names.others)
+    if names.others:
         raise BadBase(
             f"{directory} holds several variants of a model",
-            why=", ".join(path.name for path in variants),
+            why=", ".join(names.others),
             fix="save the one that you use: save_pretrained(DIR)",
         )
     if part := _module_with_weights(directory):
@@ -181,15 +208,22 @@ def module_folders(directory: Path) -> tuple[str, ...]:
 
 def _module_with_weights(directory: Path) -> str:
     """The module of a sentence-transformers model that has a transformer's configuration and weights."""
-    singles = {single for _, single in BASE_WEIGHTS} | {index for index, _ in BASE_WEIGHTS}
     return next(
         (
             part
             for part in module_folders(directory)
-            if any((directory / part / name).is_file() for name in singles)
+            if base_files(_names(directory / part)) != BaseFiles()
         ),
         "",
     )
+
+
+def _names(directory: Path) -> list[str]:
+    """The files in a folder."""
+    try:
+        return [path.name for path in directory.iterdir() if path.is_file()]
+    except OSError as error:
+        raise BadBase(f"cannot read {directory}", why=error.strerror or str(error)) from error
 
 
 def _read_index(path: Path) -> dict[str, str]:

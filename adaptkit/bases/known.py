@@ -35,6 +35,8 @@ class Base:
     folder: Path | None = None
     cache: Path | None = None
     """Where what its class says is remembered by content."""
+    remarks: tuple[str, ...] = ()
+    """What to know about its files: which variant of the weights was read, and which were not."""
 
 
 def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, Path | None]:

@@ -140,6 +140,7 @@ def check_base(session: Session, folder: str) -> None:
     found = session.workspace.check_base(folder)
     lines = [f"{found.path}  {found.model_class or 'a class that is not known'}"]
     lines += [f"  {part}: {cls}" for part, cls in found.components.items()]
+    lines += [f"  {remark}" for remark in found.remarks]
     if found.unknown:
         lines.append(
             f"  not known: {found.unknown}; only the checkpoint's own names and shapes are"

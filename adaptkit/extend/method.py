@@ -310,6 +310,10 @@ class AdapterMethod(ABC):
         """The configuration fields that say which rows the tensors under these keys are."""
         return {}
 
+    def kept_key(self, key: str, modules: Collection[str]) -> str | None:
+        """What an extra tensor is called in an adapter that updates these modules; None where it cannot be beside them."""
+        return key
+
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
         """The tensors that hold one base module's merged update (all its parts, scale 1).
 

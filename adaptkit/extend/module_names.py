@@ -82,3 +82,11 @@ def _ends(name: str) -> list[str]:
     """A name without its first part, its first two, and so on."""
     parts = name.split(".")
     return [".".join(parts[at:]) for at in range(1, len(parts))]
+
+
+_WRAPPED = re.compile(r"\.(?:base_layer|modules_to_save|token_adapter)(?=\.)")
+
+
+def base_name(key: str) -> str:
+    """The tensor of the base that a key of an adapter's file means, without what PEFT wraps layers in."""
+    return _WRAPPED.sub("", key.removeprefix(PREFIX))

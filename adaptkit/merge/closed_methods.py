@@ -49,7 +49,7 @@ def merge_closed(recipe: Recipe, sources: Sequence[OpenAdapter], out: Path) -> M
     weights = {parent.digest: parent.weight for parent in recipe.sources}
     settled = resolve_extras(
         recipe.extras,
-        [Contributor(s.adapter, s.digest, weights[s.digest]) for s in sources],
+        [Contributor.of(s, weights[s.digest]) for s in sources],
         [s.extras for s in sources],
         method.settings,
     )

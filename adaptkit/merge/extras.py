@@ -19,11 +19,15 @@ from adaptkit.extend.artifact_files import CONFIG, PICKLE, WEIGHTS
 from adaptkit.io.safetensors.reader import numpy_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from adaptkit.adapters.adapter import Adapter
-    from adaptkit.extend import Array
+    from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.extend import AdapterMethod, Array
     from adaptkit.types import TensorInfo
+
+    Owner = tuple["Contributor", str]
+    """A parent, and what it calls a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,19 @@ class Contributor:
     weight: float
     rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """For tensors that are single rows of one of the base's: which."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """The base's tensor that a key means: PEFT calls a bias otherwise where its layer has an update."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """The base's tensor that single rows are of, by their key."""
+
+    @classmethod
+    def of(cls, source: OpenAdapter, weight: float) -> Contributor:
+        """An open adapter, with what its method says of its tensors."""
+        adapter, method = source.adapter, source.method
+        names = {key: name for name, key in method.replacements(adapter).items()}
+        found = method.row_replacements(adapter)
+        parts = {key: name for name, (key, _) in found.items()}
+        return cls(adapter, source.digest, weight, dict(found.values()), names, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,37 +115,67 @@ def resolve_tensors(
     rows: dict[str, tuple[int, ...]] = {}
     dropped: list[str] = []
     conflicts: list[str] = []
-    for key in sorted({key for owned in keys for key in owned}):
-        owners = [party for party, owned in zip(parties, keys, strict=True) if key in owned]
-        if all(key in party.rows for party in owners):
-            settled = resolve_rows(policy, owners, key)
+    called = [
+        {party.names.get(key, key): key for key in owned}
+        for party, owned in zip(parties, keys, strict=True)
+    ]
+    apart = _whole_and_in_rows(parties, called)
+    if apart and policy in {"refuse", "average"}:
+        conflicts += [
+            f"the tensor '{name}', whole in one and rows of it in another" for name in apart
+        ]
+    for name in sorted({name for table in called for name in table}):
+        owners = [
+            (party, table[name])
+            for party, table in zip(parties, called, strict=True)
+            if name in table
+        ]
+        key = owners[0][1]
+        if apart & {name, *(party.parts.get(own) for party, own in owners)}:
+            owners = [one for one in owners if one[0] is _chosen(policy, parties)]
+            if not owners:
+                dropped.append(key)
+                continue
+            key = owners[0][1]
+        if all(own in party.rows for party, own in owners):
+            settled = resolve_rows(policy, [party for party, _ in owners], key)
             conflicts += settled.conflicts
             dropped += settled.dropped
             if settled.rows:
-                info = owners[0].adapter.header[key]
+                info = owners[0][0].adapter.header[key]
                 shape = (len(settled.rows), *info.shape[1:])
                 layout[key] = replace(
                     info, shape=shape, nbytes=info.nbytes // info.shape[0] * shape[0]
                 )
                 rows[key], readers[key] = settled.rows, settled.read
             continue
-        kept: Callable[[], Array] | None = _reader(owners[0], key)
-        if not _same_tensor(owners, key):
+        kept: Callable[[], Array] | None = _reader(*owners[0])
+        if not _same_tensor(owners):
             if policy == "refuse":
                 conflicts.append(f"the tensor '{key}'")
                 continue
-            kept = (
-                _average(owners, key)
-                if policy == "average"
-                else _chosen_reader(policy, owners, key)
-            )
+            kept = _average(owners) if policy == "average" else _chosen_reader(policy, owners)
         if kept is None:
             dropped.append(key)
             continue
-        owner = _chosen(policy, owners) or owners[0]
+        chosen = _chosen(policy, [party for party, _ in owners])
+        owner, key = next((one for one in owners if one[0] is chosen), owners[0])
         layout[key], readers[key] = owner.adapter.header[key], kept
     _raise_conflicts(conflicts, parties)
     return ResolvedTensors(layout, tuple(dropped), rows, readers)
+
+
+def _whole_and_in_rows(
+    parties: Sequence[Contributor], called: Sequence[Mapping[str, str]]
+) -> set[str]:
+    """Tensors that one parent brings whole and another rows of; what is beside a parent's own rows is a copy."""
+    whole = {
+        name
+        for party, table in zip(parties, called, strict=True)
+        for name in table
+        if name not in party.parts.values()
+    }
+    return whole & {name for party in parties for name in party.parts.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +219,40 @@ def resolve_rows(policy: str, owners: Sequence[Contributor], key: str) -> Resolv
         tuple(dropped),
         tuple(conflicts),
         lambda: np.stack([row.astype(dtype) for row in kept.values()]),
+    )
+
+
+def respelled(
+    tensors: ResolvedTensors,
+    parties: Sequence[Contributor],
+    method: AdapterMethod,
+    modules: Collection[str],
+) -> ResolvedTensors:
+    """The same tensors under the keys that they have beside these modules' updates."""
+    spelled = {}
+    for key in tensors.layout:
+        owner = next(p for p in parties if key in p.adapter.header)
+        alone = (
+            {module.name for module in method.modules(owner.adapter)}
+            if method.recognises(owner.adapter)
+            else set()
+        )
+        layer = owner.parts.get(key, "").rpartition(".")[0]
+        name = method.kept_key(key, set(modules) - alone)
+        if name is None or layer in modules:
+            raise ExtrasConflict(
+                f"{' and '.join(p.adapter.label for p in parties)} cannot stand together in one adapter",
+                why=f"'{key}' is brought whole, or in rows, by {owner.adapter.label}, and another updates that layer: "
+                "PEFT does only one of them",
+                fix="write full weights: --into bake DIR; or take the layer out of one of them: adaptkit strip REF "
+                "--modules GLOB",
+            )
+        spelled[key] = name
+    return replace(
+        tensors,
+        layout={spelled[key]: info for key, info in tensors.layout.items()},
+        rows={spelled[key]: rows for key, rows in tensors.rows.items()},
+        _readers={spelled[key]: tensors._readers[key] for key in tensors.layout},  # noqa: SLF001  (of the same class)
     )
 
 
@@ -235,20 +316,18 @@ def _chosen(policy: str, owners: Sequence[Contributor]) -> Contributor | None:
     return next((party for party in owners if party.digest == digest), None)
 
 
-def _chosen_reader(
-    policy: str, owners: Sequence[Contributor], key: str
-) -> Callable[[], Array] | None:
-    chosen = _chosen(policy, owners)
-    return _reader(chosen, key) if chosen else None
+def _chosen_reader(policy: str, owners: Sequence[Owner]) -> Callable[[], Array] | None:
+    chosen = _chosen(policy, [party for party, _ in owners])
+    return next((_reader(party, key) for party, key in owners if party is chosen), None)
 
 
 def _reader(party: Contributor, key: str) -> Callable[[], Array]:
     return lambda: party.adapter.read(key)
 
 
-def _average(owners: Sequence[Contributor], key: str) -> Callable[[], Array]:
-    infos = [party.adapter.header[key] for party in owners]
-    total = sum(party.weight for party in owners)
+def _average(owners: Sequence[Owner]) -> Callable[[], Array]:
+    infos = [party.adapter.header[key] for party, key in owners]
+    total = sum(party.weight for party, _ in owners)
     if (
         len({info.shape for info in infos}) > 1
         or total == 0
@@ -260,24 +339,24 @@ def _average(owners: Sequence[Contributor], key: str) -> Callable[[], Array]:
             else f"shapes {[list(i.shape) for i in infos]}"
         )
         raise ExtrasConflict(
-            f"cannot average the tensor '{key}'",
+            f"cannot average the tensor '{owners[0][1]}'",
             why=why,
-            fix=f"--extras drop, or --extras from={owners[0].adapter.label}",
+            fix=f"--extras drop, or --extras from={owners[0][0].adapter.label}",
         )
 
     def read() -> Array:
-        mean = sum(work(party.adapter.read(key)) * (party.weight / total) for party in owners)
+        mean = sum(work(party.adapter.read(key)) * (party.weight / total) for party, key in owners)
         return np.asarray(mean).astype(numpy_dtype(infos[0].dtype))
 
     return read
 
 
-def _same_tensor(owners: Sequence[Contributor], key: str) -> bool:
-    first = owners[0]
+def _same_tensor(owners: Sequence[Owner]) -> bool:
+    (first, own), *others = owners
     return all(
-        party.adapter.header[key] == first.adapter.header[key]
-        and np.array_equal(party.adapter.read(key), first.adapter.read(key))
-        for party in owners[1:]
+        party.adapter.header[key] == first.adapter.header[own]
+        and np.array_equal(party.adapter.read(key), first.adapter.read(own))
+        for party, key in others
     )
 
 

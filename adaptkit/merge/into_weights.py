@@ -51,15 +51,7 @@ def merged_updates(
         if reason := source.method.unbakeable(source.adapter):
             raise Unmergeable(f"cannot bake {source.label}", why=reason)
     weights = {parent.digest: parent.weight for parent in recipe.sources}
-    parties = [
-        Contributor(
-            s.adapter,
-            s.digest,
-            weights[s.digest],
-            dict(s.method.row_replacements(s.adapter).values()),
-        )
-        for s in sources
-    ]
+    parties = [Contributor.of(s, weights[s.digest]) for s in sources]
     settled = resolve_extras(
         recipe.extras,
         parties,

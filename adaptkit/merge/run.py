@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from adaptkit.io.machine.hardware import available_memory, cores
 from adaptkit.io.machine.parallel import run_modules
 from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.merge.closed_methods import is_closed_sum, merge_closed
-from adaptkit.merge.extras import Contributor, resolve_extras
+from adaptkit.merge.extras import Contributor, resolve_extras, respelled
 from adaptkit.merge.modules import Distance, MadeModule, Packing, by_module, make_modules, together
 from adaptkit.merge.plan import (
     Adapters,
@@ -122,12 +122,10 @@ def _prepare(
         )
         plans = equalise_ranks(list(fitted))
     weights = {parent.digest: parent.weight for parent in recipe.sources}
-    extras = resolve_extras(
-        recipe.extras,
-        [Contributor(s.adapter, s.digest, weights[s.digest], _rows(s)) for s in sources],
-        [s.extras for s in sources],
-        method.settings,
-    )
+    parties = [Contributor.of(s, weights[s.digest]) for s in sources]
+    settled = resolve_extras(recipe.extras, parties, [s.extras for s in sources], method.settings)
+    tensors = respelled(settled.tensors, parties, method, {one.module.name for one in plans})
+    extras = replace(settled, tensors=tensors)
     bias = any(_has_bias(adapters[digest], part) for one in plans for digest, part in one.parts)
     packing = Packing(method.name, stored_dtype(recipe, sources), bias)
     groups = list(by_module(plans).values())
@@ -188,10 +186,6 @@ def _write_modules(
             distances.update(found)
         done(len(part))
     return distances
-
-
-def _rows(source: OpenAdapter) -> dict[str, tuple[int, ...]]:
-    return dict(source.method.row_replacements(source.adapter).values())
 
 
 @lru_cache(256)  # most modules of a model share a few shapes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ class Described:
     ties: Mapping[str, str]
     embedding: str
     head: str
+    buffers: frozenset[str]
 
 
 def described(model: Any) -> Described:
@@ -31,7 +33,7 @@ def described(model: Any) -> Described:
     groups = {
         name: int(module.groups)
         for name, module in modules
-        if layers.get(name) == "convolution" and int(module.groups) > 1
+        if layers.get(name) in {"convolution", "standardised"} and int(module.groups) > 1
     }
     embedding, head = _embeddings(model, modules)
     return Described(
@@ -42,7 +44,12 @@ def described(model: Any) -> Described:
         _ties(named, embedding),
         embedding,
         head,
+        frozenset(name for name, _ in model.named_buffers(remove_duplicate=False)),
     )
+
+
+# timm's StdConv2d and ScaledStdConv2d, BiT's WeightStandardizedConv2d: what is added to such a weight is no sum there
+_STANDARDISED = re.compile(r"StdConv\dd|Standardi[sz]edConv\dd")
 
 
 def _kind(module: Any) -> str:
@@ -51,11 +58,19 @@ def _kind(module: Any) -> str:
     if isinstance(module, nn.Linear):
         return "linear"
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return "convolution"
+        return "standardised" if _STANDARDISED.search(type(module).__name__) else "convolution"
     if isinstance(module, nn.Embedding):
-        return "embedding"
+        return "embedding" if _looks_up(module) else ""
     named = type(module).__name__ == "Conv1D" and hasattr(module, "nf")
     return "conv1d" if named else ""  # transformers.pytorch_utils.Conv1D keeps its weight in×out
+
+
+def _looks_up(module: Any) -> bool:
+    """Whether an embedding takes numbers of rows, scaled or not; learned positions of OPT and BART take a mask or shape."""
+    from torch import nn
+
+    plain = type(module).forward is nn.Embedding.forward
+    return plain or hasattr(module, "embed_scale") or hasattr(module, "scalar_embed_scale")
 
 
 def _ties(named: list[tuple[str, Any]], embedding: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptkit.bases.checkpoint import weight_files
+from adaptkit.bases.checkpoint import read_layout, weight_files
 from adaptkit.bases.compare import compare
 from adaptkit.bases.compatibility import best_known
 from adaptkit.bases.folders import folder_of, remember_folder
@@ -44,7 +44,7 @@ def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
     if folder.is_dir():
         identity = claimed_by_cache(folder) if claim else None
         if identity is not None:
-            return Base(identity, _shapes(folder), folder, context.home.cache)
+            return Base(identity, _shapes(folder), folder, context.home.cache, _remarks(folder))
         return measured_base(context, folder)
     if "://" in ref:
         return _remote_base(context, ref)
@@ -77,7 +77,7 @@ def measured_base(context: Context, folder: Path) -> Base:
     with context.watch(f"hashing {folder.name}", size, "bytes") as progress:
         identity = measure(folder, cache=context.home.cache, progress=progress)
     remember_folder(identity, folder, context.home.cache)
-    return Base(identity, _shapes(folder), folder, context.home.cache)
+    return Base(identity, _shapes(folder), folder, context.home.cache, _remarks(folder))
 
 
 def folder_here(context: Context, base: BaseIdentity) -> Path | None:
@@ -105,6 +105,8 @@ def base_of(context: Context, adapter: Adapter, given: str | None) -> Base:
         name = hub_name or (Path(declared).name if declared else None)
         return Base(_claimed_beside(adapter, name) or BaseIdentity(name))
     base = find_base(context, given)
+    for remark in base.remarks:
+        context.notify(f"{given}: {remark}")
     return replace(base, identity=replace(base.identity, name=hub_name or base.identity.name))
 
 
@@ -158,12 +160,13 @@ def _remote_base(context: Context, ref: str) -> Base:
     if (copy := place.copy_here(revision)) is not None:
         cached = claimed_by_cache(copy)
         if cached is not None:
-            return Base(_enriched(context, cached), _shapes(copy), copy, context.home.cache)
+            known = _enriched(context, cached)
+            return Base(known, _shapes(copy), copy, context.home.cache, _remarks(copy))
     with staging(context.home.cache) as folder, context.watch(f"looking at {place.url}", None):
         shas = place.outline(revision, folder)
         try:
             found = claimed(folder, shas, place.url.partition("://")[2])
-            return Base(_enriched(context, found), _shapes(folder))
+            return Base(_enriched(context, found), _shapes(folder), remarks=_remarks(folder))
         except (BadBase, StoreError) as error:
             renamed = error.about(str(folder), place.url)
             raise BadBase(renamed.what, why=renamed.why, fix=renamed.fix) from error
@@ -174,6 +177,11 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
     if any(file.suffix != ".safetensors" for file in weight_files(folder)):
         return None
     return base_shapes(folder)
+
+
+def _remarks(folder: Path) -> tuple[str, ...]:
+    """Which variant of the weights counts, where the folder has several or another one than the plain."""
+    return tuple(read_layout(folder).remarks())
 
 
 def _added_rows(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, LowRank, Module
 from adaptkit.extend.layers import linear_kind
-from adaptkit.extend.module_names import PREFIX
+from adaptkit.extend.module_names import PREFIX, base_name
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class AdaLora(AdapterMethod):
         return tuple(key for key in view.header if not _PART.fullmatch(key))
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
-        return {key.removeprefix(PREFIX): key for key in self.extras(view)}
+        return {base_name(key): key for key in self.extras(view)}
 
 
 @hookimpl

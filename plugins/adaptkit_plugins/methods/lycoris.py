@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from adaptkit.errors import BadConfig, BadWeights
 from adaptkit.extend import AdapterMethod, Dense, LowRank, Module
 from adaptkit.extend.layers import linear_kind, stored_shape
-from adaptkit.extend.module_names import PREFIX, matches, may_never_end
+from adaptkit.extend.module_names import PREFIX, base_name, matches, may_never_end
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Lycoris(AdapterMethod):
         return tuple(key for key in view.header if f".{self.mark}" not in key)
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
-        return {key.removeprefix(PREFIX): key for key in self.extras(view)}
+        return {base_name(key): key for key in self.extras(view)}
 
     def _tensors(self, view: AdapterView) -> dict[str, dict[str, tuple[int, ...]]]:
         """Shapes by module and by the tensor's own name."""

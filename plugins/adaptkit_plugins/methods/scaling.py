@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adaptkit.errors import BadWeights, Unmergeable
 from adaptkit.extend import AdapterMethod, Module
 from adaptkit.extend.layers import linear_kind, stored_shape
-from adaptkit.extend.module_names import PREFIX, may_never_end
+from adaptkit.extend.module_names import PREFIX, base_name, may_never_end
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Ia3(_Vectors):
         return tuple(key for key in view.header if not self._KEY.fullmatch(key))
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
-        return {key.removeprefix(PREFIX): key for key in self.extras(view)}
+        return {base_name(key): key for key in self.extras(view)}
 
     def combine(self, key: str, tensors: Sequence[Array], weights: Sequence[float]) -> Array:
         return 1.0 + sum(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from adaptkit.errors import BadConfig, BadWeights, Unmergeable, requires_extra
 from adaptkit.extend import AdapterMethod, Dense, Module
 from adaptkit.extend.layers import linear_kind, stored_shape
-from adaptkit.extend.module_names import PREFIX, same_name
+from adaptkit.extend.module_names import PREFIX, base_name, same_name
 from adaptkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -193,9 +193,7 @@ class Tuner(AdapterMethod):
         )
 
     def replacements(self, view: AdapterView) -> Mapping[str, str]:
-        return {
-            key.removeprefix(PREFIX).replace(".base_layer.", "."): key for key in self.extras(view)
-        }
+        return {base_name(key): key for key in self.extras(view)}
 
     def _shapes(self, view: AdapterView) -> dict[str, tuple[int, int]]:
         """m×n of every module of the file."""

@@ -125,3 +125,40 @@ def test_norms_are_saved_whole_when_asked_for(workspace, tmp_path):
         tmp_path / "tuned", tmp_path / "base", rank=1, out=tmp_path / "b", keep_full=True
     )
     assert (made.report.left_out, made.report.saved) == ((), ("transformer.ln_f",))
+
+
+def test_a_new_head_alone_comes_out_of_a_model_without_linear_layers(workspace, tmp_path):
+    import torch
+    from peft import PeftModel
+    from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2Model
+
+    sizes = {"vocab_size": 64, "n_embd": 32, "n_layer": 1, "n_head": 4, "n_positions": 32}
+    torch.manual_seed(0)
+    bare = GPT2Model(GPT2Config(pad_token_id=0, **sizes))  # its layers are Conv1D
+    bare.save_pretrained(tmp_path / "base")
+    tuned = GPT2ForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    tuned.save_pretrained(tmp_path / "tuned")
+    made = workspace.extract(tmp_path / "tuned", tmp_path / "base", rank=4, out=tmp_path / "out")
+    assert made.report.saved == ("score",)
+    again = GPT2ForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    live = PeftModel.from_pretrained(again, tmp_path / "out").eval()
+    asked = torch.tensor([[3, 5, 7]])
+    with torch.no_grad():
+        assert torch.equal(live(asked).logits, tuned.eval()(asked).logits)
+
+
+def test_learned_positions_that_take_no_row_numbers_are_no_low_rank_update(workspace, tmp_path):
+    """PEFT's LoRA hands an embedding numbers of rows; OPT's positions take an attention mask."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    sizes = {"vocab_size": 64, "hidden_size": 32, "ffn_dim": 48, "word_embed_proj_dim": 32}
+    model = OPTForCausalLM(OPTConfig(num_hidden_layers=1, num_attention_heads=4, **sizes))
+    model.save_pretrained(tmp_path / "base")
+    positions = "model.decoder.embed_positions.weight"
+    for name, value in model.named_parameters():
+        if name in {positions, "model.decoder.embed_tokens.weight"}:
+            value.data += 0.01
+    model.save_pretrained(tmp_path / "tuned")
+    made = workspace.extract(tmp_path / "tuned", tmp_path / "base", rank=2, out=tmp_path / "out")
+    assert made.report.left_out == (positions,)
+    assert "model.decoder.embed_tokens" in made.report.ranks

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 import pipelines
 import pytest
+import torch
 from command_line import run
 from concurrency import killed
 
@@ -229,3 +230,37 @@ def test_a_bake_into_a_pipeline_goes_on_where_it_was_killed(sd, workspace, tmp_p
     assert not (tmp_path / "out").exists()
     assert workspace.bake(str(file), sd, tmp_path / "out").report.resumed > 0
     close(pipelines.weights(tmp_path / "out"), pipelines.weights(sd, file))
+
+
+def test_a_new_token_of_one_text_encoder_leaves_the_other_as_it_is(xl, workspace, tmp_path):
+    from safetensors.torch import load_file, save_file
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    name = "text_model.embeddings.token_embedding.weight"
+    for part, other in (("text_encoder", "text_encoder_2"), ("text_encoder_2", "text_encoder")):
+        before = load_file(xl / part / "model.safetensors")[name]
+        rows = torch.cat([before, torch.ones(2, 8)])
+        adapter = tmp_path / part
+        file = pipelines.lora(tmp_path / f"{part}.safetensors", pipelines.modules(part))
+        tensors = {f"base_model.model.{key}": t for key, t in load_file(file).items()}
+        tensors[f"base_model.model.{part}.{name}"] = rows
+        adapter.mkdir()
+        save_file(tensors, adapter / "adapter_model.safetensors")
+        settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "task_type": None}
+        settings |= {
+            "target_modules": ["q_proj", "out_proj"],
+            "modules_to_save": ["token_embedding"],
+        }
+        (adapter / "adapter_config.json").write_text(json.dumps(settings))
+        out = tmp_path / f"{part}-baked"
+        workspace.bake(str(adapter), xl, out, force=True)
+        configs = {p: json.loads((out / p / "config.json").read_text()) for p in (part, other)}
+        assert (configs[part]["vocab_size"], configs[other]["vocab_size"]) == (66, 64)
+        for one, cls in (
+            ("text_encoder", CLIPTextModel),
+            ("text_encoder_2", CLIPTextModelWithProjection),
+        ):
+            loaded = cls.from_pretrained(out / one).get_input_embeddings().weight
+            assert torch.equal(
+                loaded, rows if one == part else load_file(xl / one / "model.safetensors")[name]
+            )

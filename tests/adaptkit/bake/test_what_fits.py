@@ -134,3 +134,56 @@ def test_what_rounding_costs_is_reported(tiny_llama, lora_pair, workspace, tmp_p
     ).report
     assert whole.rounding < 1e-5
     assert half.rounding > 1e-3
+
+
+def test_new_tokens_of_an_encoder_leave_the_decoders_vocabulary_as_it_is(workspace, tmp_path):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel
+
+    part = BertConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+    )
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(part, part)
+    model = EncoderDecoderModel(config)
+    model.save_pretrained(tmp_path / "base")
+    model.encoder.resize_token_embeddings(67)
+    settings = LoraConfig(
+        r=2,
+        target_modules=["encoder.encoder.layer.0.attention.self.query"],
+        modules_to_save=["encoder.embeddings.word_embeddings"],
+        init_lora_weights=False,
+    )
+    live = get_peft_model(model, settings)
+    live.save_pretrained(tmp_path / "ad")
+    workspace.bake(str(tmp_path / "ad"), tmp_path / "base", tmp_path / "out", force=True)
+    made = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (made["encoder"]["vocab_size"], made["decoder"]["vocab_size"]) == (67, 64)
+    again = EncoderDecoderModel.from_pretrained(tmp_path / "out").eval()
+    asked = {"input_ids": torch.tensor([[3, 66]]), "decoder_input_ids": torch.tensor([[5, 7]])}
+    with torch.no_grad():
+        assert torch.allclose(again(**asked).logits, live.eval()(**asked).logits, atol=1e-6)
+
+
+def test_a_layer_that_standardises_its_weight_takes_no_update(workspace, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import BitConfig, BitForImageClassification
+
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "num_groups": 4}
+    model = BitForImageClassification(BitConfig(num_labels=3, **sizes))
+    model.save_pretrained(tmp_path / "base")
+    get_peft_model(model, LoraConfig(r=2, target_modules=["conv2"])).save_pretrained(
+        tmp_path / "ad"
+    )
+    assert workspace.check_base(tmp_path / "base").layers["standardised"] == 9
+    workspace.add(tmp_path / "ad", "ships", base=str(tmp_path / "base"))
+    with pytest.raises(BakeError, match="computes with its weight standardised") as caught:
+        workspace.bake("ships", tmp_path / "base", tmp_path / "out")
+    assert "'bit.encoder.stages.0.layers.0.conv2'" in caught.value.why
+    assert caught.value.fix.startswith("keep it as an adapter")
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import architectures
@@ -49,6 +50,19 @@ def test_packed_and_scaled_weights_are_seen_whatever_the_configuration_says(
         workspace.bake(str(lora_pair[0]), base, tmp_path / "out", force=True)
 
 
+def test_a_timm_that_cannot_be_imported_is_named(workspace, tmp_path, monkeypatch):
+    timm(tmp_path / "base")
+    config = {"architecture": "vit_small_patch16_224", "num_classes": 3}
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    assert (
+        "cannot be imported: operator torchvision"
+        in workspace.check_base(tmp_path / "base").unknown
+    )
+
+
 def test_whole_numbers_in_buffers_are_no_quantisation(tiny_llama, workspace, tmp_path):
     base = shutil.copytree(tiny_llama, tmp_path / "base")
     tensors = load_file(base / "model.safetensors")
@@ -80,7 +94,10 @@ def timm(folder):
     return tensors
 
 
-def test_a_new_head_on_a_model_of_timm_changes_its_number_of_classes(workspace, tmp_path):
+def test_a_new_head_on_a_model_of_timm_changes_its_number_of_classes(
+    workspace, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "timm", None)  # as where it is not installed
     tensors = timm(tmp_path / "base")
     rng = np.random.default_rng(1)
     A, B = rng.standard_normal((2, 8), np.float32), rng.standard_normal((24, 2), np.float32)
@@ -97,7 +114,9 @@ def test_a_new_head_on_a_model_of_timm_changes_its_number_of_classes(workspace, 
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     found = workspace.check_base(tmp_path / "base")
     assert found.model_class == "vit_tiny_patch16_224"
-    assert "it is timm's 'vit_tiny_patch16_224'" in found.unknown
+    assert found.unknown == (
+        "it is timm's 'vit_tiny_patch16_224', and timm is not installed: pip install timm"
+    )
     added = workspace.add(adapter, "ships", base=str(tmp_path / "base"))
     assert added.version.base.status == "measured"
     assert "checked against the base's own names only" in " ".join(workspace.noticed)

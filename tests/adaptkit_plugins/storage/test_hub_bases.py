@@ -45,6 +45,41 @@ def test_levels_stated_by_the_hub_equal_those_of_the_folder(hub, folder, workspa
     assert workspace.compare_bases(str(folder), "hf://fleet/ship").sameness.value == "probably-same"
 
 
+@pytest.mark.parametrize("size", ["5GB", "40KB"], ids=["whole", "sharded"])
+def test_a_variant_on_the_hub_counts_where_the_plain_files_are_not_there(
+    hub, size, tiny_llama, workspace, tmp_path
+):
+    from transformers import LlamaForCausalLM
+
+    half = tmp_path / "half"
+    model = LlamaForCausalLM.from_pretrained(tiny_llama)
+    model.save_pretrained(half, variant="fp16", max_shard_size=size)
+    upload(hub, half)
+    here, there = workspace.base(str(half)), workspace.base("hf://fleet/ship")
+    for kind in ("as1", "fs1"):
+        assert there.identity.level(kind).value == here.identity.level(kind).value
+    assert there.shapes == here.shapes
+    assert there.remarks == here.remarks
+    assert "the variant fp16" in there.remarks[0]
+
+
+def test_of_a_plain_model_and_its_variants_on_the_hub_the_plain_one_counts(
+    hub, tiny_llama, lora_pair, workspace
+):
+    weights = (tiny_llama / "model.safetensors").read_bytes()
+    upload(hub, tiny_llama, **{"model.fp16.safetensors": weights[:-8] + bytes(8)})
+    workspace.add(lora_pair[0], "naval", base="hf://fleet/ship")
+    said = "hf://fleet/ship: model.fp16.safetensors was not read: the plain files count"
+    assert said in workspace.noticed
+    plain = workspace.base(str(tiny_llama)).identity
+    assert workspace.base("hf://fleet/ship").identity.level("fs1").value == plain.level("fs1").value
+    names = {f"model.{variant}.safetensors": weights for variant in ("fp16", "bf16")}
+    hub.create("fleet/two").commit({"config.json": b"{}", **names})
+    with pytest.raises(AdaptkitError, match="hf://fleet/two holds several variants") as caught:
+        workspace.base("hf://fleet/two")
+    assert caught.value.why == "model.bf16.safetensors, model.fp16.safetensors"
+
+
 def test_a_pipeline_on_the_hub_is_known_by_its_components(hub, workspace, tmp_path):
     pytest.importorskip("diffusers", reason="pip install diffusers")
     made = pipelines.make(tmp_path / "sd")

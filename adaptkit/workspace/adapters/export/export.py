@@ -11,7 +11,12 @@ from adaptkit.adapters.formats import to_dialect
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
-from adaptkit.workspace.adapters.export.one_file import SUFFIX, file_target, write_file
+from adaptkit.workspace.adapters.export.one_file import (
+    SUFFIX,
+    base_here,
+    file_target,
+    write_file,
+)
 from adaptkit.workspace.lookup.artifacts import (
     find_version,
     manifest_of,
@@ -42,8 +47,10 @@ def export(
             folder.mkdir()
             if one_file:
                 metadata = origin.get("metadata")
-                return write_file(context, tree, target, dialect, folder, metadata, label=ref)
-            with Adapter.open(tree, ref) as adapter:
+                return write_file(
+                    context, tree, target, dialect, folder, metadata, label=ref, base=version.base
+                )
+            with Adapter.open(tree, ref) as adapter, base_here(context, adapter, version.base):
                 method = context.plugins.method_for(adapter)
                 file = to_dialect(adapter, method, dialect, folder, origin.get("metadata"))
             rename_into(folder, target)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adaptkit.errors import BadConfig, BadWeights, ExtrasConflict, Unmergeable
 from adaptkit.extend import AdapterMethod, LowRank, Module
-from adaptkit.extend.module_names import PREFIX, may_never_end
+from adaptkit.extend.module_names import PREFIX, base_name, may_never_end
 from adaptkit.hookspecs import hookimpl
 from adaptkit_plugins.methods.lora.dialects import DIALECTS, dialect_of, translated
 from adaptkit_plugins.methods.lora.experts import (
@@ -248,13 +248,7 @@ class Lora(AdapterMethod):
                 key.endswith(TOKENS) or ".original_module." in key
             ):  # the latter is a copy of what the base has
                 continue
-            name = (
-                key.removeprefix(PREFIX)
-                .replace(".token_adapter.", ".")
-                .replace(".base_layer.", ".")
-                .replace(".modules_to_save.", ".")
-            )
-            found[name] = key
+            found[base_name(key)] = key
         return found
 
     def dialect_of(self, view: AdapterView) -> str:
@@ -283,6 +277,15 @@ class Lora(AdapterMethod):
     def extras(self, view: AdapterView) -> tuple[str, ...]:
         marks = (MAGNITUDE, f"{MAGNITUDE}.weight", DIAGONAL)
         return tuple(key for key in view.header if not factor_of(key) and not key.endswith(marks))
+
+    def kept_key(self, key: str, modules: Collection[str]) -> str | None:
+        stem, _, leaf = key.rpartition(".")
+        layer = stem.removesuffix(".base_layer")
+        if layer.removeprefix(PREFIX) not in modules:
+            return key
+        if leaf == "bias":  # PEFT wraps a layer that it updates
+            return f"{layer}.base_layer.bias"
+        return None if stem == layer else key
 
     def pack(self, parts: Sequence[tuple[Module, LowRank]]) -> Mapping[str, Array]:
         import numpy as np

@@ -85,6 +85,7 @@ def check_names(view: AdapterView, modules: Sequence[Module]) -> None:
 _ORIGINAL = re.compile(
     r"(?:double_blocks|single_blocks|input_blocks|output_blocks|middle_block|joint_blocks)\.|final_layer\.|(?:img|txt)_in$"
     r"|blocks\.\d+\.(?:self_attn|cross_attn)\.[a-z_]+$|blocks\.\d+\.ffn\.\d+$"
+    r"|(?:layers|context_refiner|noise_refiner)\.\d+\.attention\.(?:qkv|out)$"
 )
 
 
@@ -108,6 +109,33 @@ def model_of(names: Iterable[str]) -> str:
     listed = list(names)
     found = (m for m, pattern in _MODELS.items() if any(pattern.match(name) for name in listed))
     return next(found, "")
+
+
+_SHARED = re.compile(r"transformer_blocks\.(?P<block>\d+)\.attn\.")
+_OF_SD3 = {1536, 2432}  # numbers in a row of its attention: medium, large
+_OF_OTHERS = 3072  # of Flux, HunyuanVideo and Qwen-Image alike
+_FEWER_BLOCKS = 20  # Flux has 19 such blocks, HunyuanVideo 20, Qwen-Image 60
+
+
+def model_of_attention(widths: Mapping[str, int], known: Iterable[str]) -> str | None:
+    """The model of a transformer's modules, given with the numbers in a row of their weights; None where several have them.
+
+    Attention is called alike in SD3, Flux, HunyuanVideo and Qwen-Image: then `known`, the parameters of the base's class,
+    decide, else sizes that only one of them has. Empty where names do not matter: for SD3, Flux, HunyuanVideo and others.
+    """
+    blocks = [match for name in widths if (match := _SHARED.match(name))]
+    named = model_of(widths)
+    if named or not widths or len(blocks) < len(widths):
+        return named
+    parameters = [name.removeprefix("transformer.") for name in known]
+    if parameters:
+        return model_of(parameters)
+    found = {width for name, width in widths.items() if "to_q" in name or "to_k" in name}
+    if found and found <= _OF_SD3:
+        return ""
+    if found == {_OF_OTHERS} and max(int(match["block"]) for match in blocks) >= _FEWER_BLOCKS:
+        return "QwenImage"
+    return None
 
 
 _UNET = ("conv_", "time_", "add_", "label_", "class_", "out")

@@ -39,6 +39,13 @@ _FAMILIES = (
         "QwenImageLoraLoaderMixin",
     ),
 )
+_CONVERTED_BY_NONE = (  # of these, diffusers has no converter for the original names
+    ("SD3", r"joint_blocks_\d+_(?:x|context)_block_"),
+)
+_ATTENTION = re.compile(  # in Flux and in HunyuanVideo, where they become the same modules
+    r"lora_unet_(?:double_blocks_\d+_(?:img|txt)_attn_(?:qkv|proj)|single_blocks_\d+_linear[12])"
+)
+_QKV = re.compile(r"attention[._]qkv\.(?:lora_up|lora_B)\.")
 _HUNYUAN = re.compile(
     r"double_blocks\.\d+\.(?:img|txt)_attn_(?:qkv|proj)\."
 )  # Flux has `img_attn.qkv`
@@ -60,7 +67,11 @@ _FACTOR = re.compile(r"\.(?:lora_(?:down|up|A|B)\.weight|alpha|lora_[AB]\.defaul
 def family_of(view: AdapterView) -> str:
     """The model whose original names a file has; empty for none."""
     found = _family(view)
-    return found[0] if found else ""
+    if found is None:
+        return ""
+    stems = {_FACTOR.sub("", key) for key in view.header if _FACTOR.search(key)}
+    shared = found[0] == "Flux" and all(_ATTENTION.fullmatch(stem) for stem in stems)
+    return "Flux or HunyuanVideo" if shared else found[0]
 
 
 def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
@@ -78,7 +89,7 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
         from diffusers.utils import logging
     except ImportError:
         return {}, "diffusers, which translates them, is not installed: pip install diffusers"
-    loader: Any = getattr(diffusers.loaders.lora_pipeline, mixin, None)
+    loader: Any = getattr(diffusers.loaders.lora_pipeline, mixin, None) if mixin else None
     if loader is None:
         return {}, f"diffusers {diffusers.__version__} has no converter for {model}"
     given = {}
@@ -119,10 +130,30 @@ def _family(view: AdapterView) -> tuple[str, str] | None:
     flats = [
         re.sub(r"^diffusion_model\.", "", _FACTOR.sub("", key)).replace(".", "_") for key in keys
     ]
+    for model, pattern in _CONVERTED_BY_NONE:
+        if any(re.search(pattern, flat) for flat in flats):
+            return model, ""
     for model, pattern, mixin in _FAMILIES:
         if any(re.search(pattern, flat) for flat in flats):
-            return model, mixin
+            # its keys and values have the queries' rows, Lumina's a third of them
+            square = model == "Lumina 2" and any(map(_equal_parts, _qkv(view)))
+            return ("Z-Image", "") if square else (model, mixin)
     return None
+
+
+def _qkv(view: AdapterView) -> list[tuple[int, int]]:
+    """Rows and columns of queries, keys and values in one."""
+    found = []
+    for key in view.header:
+        if _QKV.search(key):
+            other = key.replace("lora_up", "lora_down").replace("lora_B", "lora_A")
+            if other in view.header:
+                found.append((view.header[key].shape[0], view.header[other].shape[-1]))
+    return found
+
+
+def _equal_parts(shape: tuple[int, int]) -> bool:
+    return shape[0] == 3 * shape[1]
 
 
 def _spelled(view: AdapterView, model: str) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit.errors import Unmergeable
 from adaptkit.extend import Translated
+from adaptkit.extend.layers import model_of as base_model
 from adaptkit.types import TensorInfo
 from adaptkit_plugins.methods.lora.files import MAGNITUDE, scale_of, stem_of
 from adaptkit_plugins.methods.lora.names import (
@@ -23,12 +24,13 @@ from adaptkit_plugins.methods.lora.names import (
     check_names,
     is_original,
     model_of,
+    model_of_attention,
     part_of,
 )
 from adaptkit_plugins.methods.lora.tensors import constant, count, reader, scaled, shaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from adaptkit.extend import AdapterView, Array, Module
 
@@ -52,7 +54,7 @@ def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Trans
     }
     alpha = Counter(alphas.values()).most_common(1)[0][0]
     both = any(name.startswith("text_encoder_2.") for name in distinct)
-    model = model_of(part_of(view, name)[1] for name in distinct)
+    model = _model(view, distinct.values()) if dialect == "kohya" else ""
     tensors: Tensors = {}
     for module in distinct.values():
         part, name = part_of(view, module.name)
@@ -91,11 +93,27 @@ def _check_whole(view: AdapterView, dialect: str) -> None:
         )
 
 
+def _model(view: AdapterView, modules: Iterable[Module]) -> str:
+    """The model whose transformer it is for, which kohya's prefix depends on; empty where that is told by no module."""
+    parts = [(part_of(view, module.name), module.shape[1]) for module in modules]
+    widths = {name: width for (part, name), width in parts if part == "transformer"}
+    base = base_model(view)
+    found = model_of_attention(widths, base.parameters if base is not None else ())
+    if found is None:
+        raise Unmergeable(
+            f"cannot write {view.label} for kohya",
+            why="SD3, Flux, HunyuanVideo and Qwen-Image name its modules alike, and kohya's tools read them under "
+            "other names of each",
+            fix="say which it is for: adaptkit base verify REF --base DIR; or --to diffusers, or comfyui",
+        )
+    return found
+
+
 def _kohya_prefix(view: AdapterView, name: str, model: str) -> str:
     """What kohya's scripts, which call every diffusion model a unet, put before a transformer's module."""
     if is_original(name) or model == "QwenImage":
         return PARTS["unet"]
-    if model:
+    if model in {"Wan", "Lumina2"}:
         raise Unmergeable(
             f"cannot write {view.label} for kohya",
             why=f"its tools read {model} by the original model's names, and '{name}' is diffusers'",

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import StorageError
-from adaptkit.extend.artifact_files import BASE_WEIGHTS, PIPELINE
+from adaptkit.extend.artifact_files import BASE_WEIGHTS, PIPELINE, base_files
 from adaptkit.io.safe_paths import check_relative
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LARGEST_JSON = 64 << 20  # bytes
 _LARGEST_CARD = 1 << 20  # bytes
 _LARGEST_HEADER = 100_000_000  # bytes; what safetensors itself allows
+_MOST_VARIANTS = 8  # that are named
 _FIRST = 64 << 10  # bytes; the header of most files, and little when it is longer
 
 
@@ -39,15 +40,27 @@ def outline(client: Client, history: History, commit: str, into: Path) -> Mappin
             (into / folder / "config.json").write_bytes(
                 client.read(commit, f"{folder}config.json", _LARGEST_JSON)
             )
-        for index, single in BASE_WEIGHTS:
-            if f"{folder}{index}" in tree:
-                data = client.read(commit, f"{folder}{index}", _LARGEST_JSON)
-                (into / folder / index).write_bytes(data)
-                weights += [f"{folder}{name}" for name in _named(client, index, data)]
-                break
-            if f"{folder}{single}" in tree:
-                weights.append(f"{folder}{single}")
-                break
+        found = base_files(
+            path.removeprefix(folder)
+            for path in tree
+            if path.startswith(folder) and "/" not in path.removeprefix(folder)
+        )
+        for other in found.others[
+            :_MOST_VARIANTS
+        ]:  # the outline says that they are there, as the repository does
+            (into / folder / other).touch()
+        if found.index:
+            data = client.read(commit, f"{folder}{found.index}", _LARGEST_JSON)
+            (into / folder / found.index).write_bytes(data)
+            weights += [f"{folder}{name}" for name in _named(client, found.index, data)]
+        elif found.single:
+            weights.append(f"{folder}{found.single}")
+        elif found.others:
+            raise StorageError(
+                f"{client.url} holds several variants of a model",
+                why=", ".join(f"{folder}{name}" for name in found.others[:_MOST_VARIANTS]),
+                fix="load the one that you use, save_pretrained(DIR), and give that folder",
+            )
     if not weights:
         raise StorageError(
             f"{client.url} is not a base model",

@@ -170,3 +170,93 @@ def test_hunyuan_of_musubi_keeps_its_names_and_says_why(workspace, tmp_path):
     assert "it keeps the names of the original HunyuanVideo" in " ".join(workspace.noticed)
     out = workspace.export("a", tmp_path / "out.safetensors", dialect="kohya")
     assert load_file(out).keys() == load_file(tmp_path / "a.safetensors").keys()
+
+
+def attention(width, *blocks):
+    return [(f"transformer_blocks.{block}.attn.to_q", width, width) for block in blocks]
+
+
+@pytest.mark.parametrize(
+    ("width", "blocks", "prefix"),
+    [
+        (1536, (0,), "lora_transformer"),
+        (2432, (0,), "lora_transformer"),
+        (3072, (0, 59), "lora_unet"),
+    ],
+    ids=["SD3 medium", "SD3.5 large", "Qwen-Image"],
+)
+def test_sizes_tell_whose_attention_it_is(width, blocks, prefix, workspace, tmp_path):
+    save_file(under("transformer.", attention(width, *blocks)), tmp_path / "a.safetensors")
+    workspace.add(tmp_path / "a.safetensors", "a")
+    out = workspace.export("a", tmp_path / "out.safetensors", dialect="kohya")
+    assert all(key.startswith(f"{prefix}_transformer_blocks_") for key in load_file(out))
+
+
+def test_attention_that_four_models_have_is_not_written_for_kohya_until_the_base_is_known(
+    workspace, tmp_path
+):
+    import diffusers
+
+    save_file(under("transformer.", attention(3072, 0, 18)), tmp_path / "a.safetensors")
+    workspace.add(tmp_path / "a.safetensors", "a")
+    with pytest.raises(Unmergeable, match="cannot write a for kohya") as caught:
+        workspace.export("a", tmp_path / "out.safetensors", dialect="kohya")
+    assert caught.value.why.startswith(
+        "SD3, Flux, HunyuanVideo and Qwen-Image name its modules alike"
+    )
+    assert "adaptkit base verify REF --base DIR" in caught.value.fix
+    assert not (tmp_path / "out.safetensors").exists()
+    workspace.export("a", tmp_path / "comfy.safetensors", dialect="comfyui")  # one name for all
+    qwen = diffusers.QwenImageTransformer2DModel(
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=1,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 4, 8),
+    )
+    qwen.save_pretrained(tmp_path / "qwen")
+    sd3 = diffusers.SD3Transformer2DModel(
+        sample_size=8,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        caption_projection_dim=16,
+        pooled_projection_dim=16,
+        pos_embed_max_size=8,
+    )
+    sd3.save_pretrained(tmp_path / "sd3")
+    for model, prefix in (("qwen", "lora_unet"), ("sd3", "lora_transformer")):
+        tensors = {k: v + len(model) for k, v in under("transformer.", attention(16, 0)).items()}
+        save_file(tensors, tmp_path / f"{model}.safetensors")
+        workspace.add(tmp_path / f"{model}.safetensors", model, base=str(tmp_path / model))
+        out = workspace.export(model, tmp_path / f"{model}-out.safetensors", dialect="kohya")
+        assert all(key.startswith(f"{prefix}_transformer") for key in load_file(out)), model
+
+
+def test_what_diffusers_has_no_converter_for_keeps_its_names_and_is_not_written_for_it(
+    workspace, tmp_path
+):
+    files = {
+        "SD3": [("joint_blocks.0.x_block.attn.qkv", 24, 8)],
+        "Z-Image": [("layers.0.attention.qkv", 24, 8), ("layers.0.attention.out", 8, 8)],
+        "Lumina 2": [
+            ("layers.0.attention.qkv", 40, 24)
+        ],  # attention alone: its converter asks for all
+    }
+    for model, modules in files.items():
+        name = model.replace(" ", "-").lower()
+        save_file(under("diffusion_model.", modules), tmp_path / f"{name}.safetensors")
+        workspace.add(tmp_path / f"{name}.safetensors", name)
+        assert f"it keeps the names of the original {model}: diffusers" in workspace.noticed[-1]
+        with pytest.raises(Unmergeable, match="which diffusers would pass over"):
+            workspace.export(name, tmp_path / "out.safetensors", dialect="diffusers")
+        out = workspace.export(name, tmp_path / f"{name}-out.safetensors", dialect="comfyui")
+        assert load_file(out).keys() == load_file(tmp_path / f"{name}.safetensors").keys()
+
+
+def test_attention_that_flux_and_hunyuan_share_is_said_to_be_of_either(workspace, tmp_path):
+    modules = [("double_blocks.0.img_attn.proj", 8, 8)]
+    save_file(kohya(modules), tmp_path / "a.safetensors")
+    workspace.add(tmp_path / "a.safetensors", "a")
+    assert "those of the original Flux or HunyuanVideo" in " ".join(workspace.noticed)
