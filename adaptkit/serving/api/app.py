@@ -23,7 +23,7 @@ from adaptkit.serving.api import protocol
 from adaptkit.serving.api.incoming import body_of, spaces_of
 from adaptkit.serving.api.keys import allowed
 from adaptkit.serving.api.metrics import Metrics
-from adaptkit.serving.api.refusals import HttpError, refusal
+from adaptkit.serving.api.refusals import HttpError, gone, refusal
 from adaptkit.serving.api.replies import Reply
 
 if TYPE_CHECKING:
@@ -239,15 +239,15 @@ def _event(content: dict[str, Any]) -> str:
 async def _while_connected(request: Request, work: Any, running: Running) -> None:
     """Wait for the work, or cancel it when the client hangs up."""
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    disconnected = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise HttpError(499, "invalid_request_error", "the client hung up")
+            raise gone()
         await task
     finally:
         running.cancel()
-        for one in (task, gone):
+        for one in (task, disconnected):
             one.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptkit.serving.api.refusals import HttpError
+from adaptkit.serving.api.refusals import HttpError, gone
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,6 +25,8 @@ def spaces_of(request: Request, keys: Keys) -> frozenset[str]:
 
 async def body_of(request: Request, keys: Keys) -> bytes:
     """The body, if it is small enough; key and declared size are checked before anything is read."""
+    from starlette.requests import ClientDisconnect
+
     spaces_of(request, keys)
     size, parts = 0, []
     declared = request.headers.get("content-length", "0")
@@ -32,9 +34,12 @@ async def body_of(request: Request, keys: Keys) -> bytes:
     too_large = HttpError(413, "invalid_request_error", text)
     if declared.isdigit() and int(declared) > LARGEST_BODY:
         raise too_large
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
-            raise too_large
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > LARGEST_BODY:
+                raise too_large
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise gone() from error
     return b"".join(parts)

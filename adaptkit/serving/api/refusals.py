@@ -39,6 +39,11 @@ class HttpError(Exception):
         self.status, self.kind, self.message = status, kind, message
 
 
+def gone() -> HttpError:
+    """The client hung up before its answer; 499 in the log and the metrics, as nginx counts it."""
+    return HttpError(499, "invalid_request_error", "the client hung up")
+
+
 def refusal(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers; what is not ours is a 500 that gives nothing away."""
     if isinstance(error, HttpError):

@@ -251,6 +251,22 @@ def test_a_client_that_hangs_up_frees_its_row(server):
     pytest.fail("the row still runs")
 
 
+def test_a_client_that_hangs_up_before_its_whole_request_is_no_failure_of_the_server(server, home):
+    host, port = server.removeprefix("http://").split(":")
+    counted = 'adaptkit_requests_total{version="-",status="499"}'
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+            'Content-Length: 100\r\n\r\n{"model": '.encode()
+        )
+    for _ in range(2000):
+        if counted in httpx.get(f"{server}/metrics").text:
+            break
+    else:
+        pytest.fail("the request that broke off was not counted")
+    assert "Traceback" not in (home / "log").read_text()
+
+
 def test_the_metrics_and_the_log_name_versions(client, server, home):
     ask(client, "polite")
     page = httpx.get(f"{server}/metrics").text
