@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 CONTRACTS = {
@@ -71,6 +74,38 @@ def test_no_module_imports_a_private_name_of_another():
         if re.match(r"_[a-z]", alias.name)
     ]
     assert private == []
+
+
+def module_of(path):
+    """The dotted name that a file is imported by."""
+    inside = path.relative_to(ROOT).with_suffix("")
+    parts = inside.parts if inside.parts[0] == "adaptkit" else inside.parts[1:]
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imported(path, modules):
+    """The modules of the house that a file imports, within functions and for types as well."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                if (found := whole if whole in modules else node.module) in modules:
+                    yield found
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """But for `Workspace`, which names all operations, and which some of them name as a type."""
+    modules = {module_of(path): path for path in SOURCES}
+    del modules["adaptkit.workspace"]
+    order = graphlib.TopologicalSorter(
+        {name: set(imported(path, modules)) for name, path in modules.items()}
+    )
+    try:
+        order.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 def test_the_formatter_is_never_switched_off():

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptkit.adapters.changes import Tensor
-from adaptkit.bases.architecture import architecture_of
+from adaptkit.bases.describe import architecture_of
 from adaptkit.extend import LowRank
 
 if TYPE_CHECKING:
-    from adaptkit.adapters.fit import Fit
+    from adaptkit.adapters.fitted import Fit
 
 _KEY = "tie_word_embeddings"
 

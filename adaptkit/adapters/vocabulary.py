@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.bases.architecture import architecture_of
+from adaptkit.bases.describe import architecture_of
 from adaptkit.bases.pipeline import COMPONENTS, component_configs, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from adaptkit.adapters.fit import Fit
+    from adaptkit.adapters.fitted import Fit
 
     Path = tuple[str, ...]
 

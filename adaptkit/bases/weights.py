@@ -64,7 +64,7 @@ class BaseWeights(Closing):
 
     def architecture(self) -> Architecture:
         """What the class that the base's configuration names says of it."""
-        from adaptkit.bases.architecture import architecture_of
+        from adaptkit.bases.describe import architecture_of
 
         if self._architecture is None:
             self._architecture = architecture_of(self.layout.config, self.shapes, cache=self.cache)

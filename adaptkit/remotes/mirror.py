@@ -7,10 +7,9 @@ free, and what was interrupted goes on by running again: each version arrives wh
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, Refused, StorageError, Unresponsive
@@ -20,95 +19,15 @@ from adaptkit.io.progress.progress import no_progress
 from adaptkit.remotes import transfer
 from adaptkit.remotes.foreign import aliases_of, examined, names_in
 from adaptkit.remotes.mirror_attachments import carry_attachments
+from adaptkit.remotes.mirrored import Copied, Mirrored, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from adaptkit.io.progress.progress import Progress
+    from adaptkit.remotes.mirrored import Review
     from adaptkit.remotes.places import Places
     from adaptkit.types import FileEntry, PlacedVersion
-
-    Review = Callable[["Plan", Bundle, Mapping[str, Path]], None]
-    """What is asked before a version, or (with an empty bundle) what is attached to it, is sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """One version of a place in another: `number` there is `became` here; `sent` bytes crossed."""
-
-    source: str
-    number: int
-    target: str
-    became: int
-    digest: str
-    sent: int = 0
-    unchanged: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "from": self.source,
-            "number": self.number,
-            "to": self.target,
-            "became": self.became,
-            "digest": self.digest,
-            "sent": self.sent,
-            "unchanged": self.unchanged,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Mirrored:
-    """What a mirroring did (on a dry run: would do), the aliases copied, and what failed."""
-
-    versions: tuple[Copied, ...]
-    aliases: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "versions": [one.to_json() for one in self.versions],
-            "aliases": list(self.aliases),
-            "failures": list(self.failures),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One adapter's place and where it is copied to.
-
-    The versions to send, and those that are there.
-    """
-
-    source: StorageBackend
-    target: StorageBackend
-    listed: tuple[PlacedVersion, ...]
-    todo: tuple[PlacedVersion, ...]
-    numbers: Mapping[str, int]
-    broken: tuple[str, ...] = ()
-
-    @property
-    def unchanged(self) -> tuple[Copied, ...]:
-        """The versions that need not be sent."""
-        return tuple(
-            self._copied(one, self.numbers[one.manifest.digest], unchanged=True)
-            for one in self.listed
-            if one.manifest.digest in self.numbers
-        )
-
-    @property
-    def wished(self) -> tuple[Copied, ...]:
-        """The versions to send, with the numbers they get unless another push comes first."""
-        highest, found = max(self.numbers.values(), default=0), []
-        for one in self.todo:
-            highest = max(one.number, highest + 1)
-            found.append(self._copied(one, highest))
-        return tuple(found)
-
-    def _copied(self, one: PlacedVersion, became: int, **more: Any) -> Copied:
-        return Copied(
-            self.source.url, one.number, self.target.url, became, one.manifest.digest, **more
-        )
 
 
 def pairs(

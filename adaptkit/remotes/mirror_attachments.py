@@ -15,7 +15,7 @@ from adaptkit.signing.signatures import Signature
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from adaptkit.remotes.mirror import Plan, Review
+    from adaptkit.remotes.mirrored import Plan, Review
     from adaptkit.types import PlacedVersion
 
 _WORDS = {

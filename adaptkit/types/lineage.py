@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from adaptkit.types import Manifest, Parent, Version
+    from adaptkit.types.manifest import Manifest, Parent
+    from adaptkit.types.version import Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from adaptkit.cli.output import times
 from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
 
 if TYPE_CHECKING:
-    from adaptkit.remotes.mirror import Copied
+    from adaptkit.remotes.mirrored import Copied
     from adaptkit.workspace.remotes.push import Older
     from adaptkit.workspace.results import Pushed
 

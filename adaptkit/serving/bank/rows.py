@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from adaptkit.serving.bank.steps import Step
-
 BASE = 0
 """The slot that is always zero."""
 Mix = tuple[tuple[int, float], ...] | ArrowMix
@@ -48,8 +46,8 @@ class Rows:
     distinct: frozenset[int]
     arrows: tuple[tuple[int, ArrowMix], ...] = ()
     """The rows whose tokens choose, by number; they have no entries."""
-    kept: dict[str, Kept] = field(default_factory=dict)
-    """What modules remember of this batch from one step to the next."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What modules remember of this batch from one step to the next, by their names (`steps.Kept`)."""
     _bags: dict[tuple[int, int], Bags] = field(default_factory=dict)
     _repeated: dict[int, Rows] = field(default_factory=dict)
 
@@ -178,14 +176,6 @@ class Bags:
     numbers: Tensor
     ends: Tensor
     rows: Tensor | None
-
-
-@dataclass(slots=True, eq=False)
-class Kept:
-    """What a module keeps of a batch: the largest rank there, and what its steps need."""
-
-    rank: int
-    step: Step | None = None
 
 
 def plan_rows(mixes: Sequence[Mix], device: Any) -> Rows:

@@ -8,6 +8,7 @@ Notable choices:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptkit.serving.bank.kernels import prefer_groups, project
@@ -71,3 +72,11 @@ class Step:
         if groups is None:
             return project(mine, self._A)
         return groups.taken_back(project(groups.laid_out(mine), self._A), 1)
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """What a module keeps of a batch: the largest rank there, and what its steps need."""
+
+    rank: int
+    step: Step | None = None

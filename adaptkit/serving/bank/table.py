@@ -15,8 +15,7 @@ from adaptkit.serving.bank.kernels import (
     prefer_segments,
     with_fixed,
 )
-from adaptkit.serving.bank.rows import Kept
-from adaptkit.serving.bank.steps import Step, fits_step
+from adaptkit.serving.bank.steps import Kept, Step, fits_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,7 +153,7 @@ class ModuleTable:
 
     def _kept(self, plan: Rows) -> Kept:
         """The largest rank of a batch's adapters here; 0 where none touches this module."""
-        found = plan.kept.get(self.name)
+        found: Kept | None = plan.kept.get(self.name)
         if found is None:
             rank = max((self.ranks[slot] for slot in plan.touched if slot in self.ranks), default=0)
             found = plan.kept[self.name] = Kept(rank)

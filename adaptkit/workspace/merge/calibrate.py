@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.bases.compatibility import check_together
@@ -17,6 +16,7 @@ from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.context.moments import kept_moments
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import measured_base
+from adaptkit.workspace.results import Calibrated
 
 if TYPE_CHECKING:
     import os
@@ -27,23 +27,6 @@ if TYPE_CHECKING:
     from adaptkit.training.data.prompts import Prompts
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """What was measured of a version's inputs: `modules` of them in `moments` second moments, `size` bytes in all."""
-
-    ref: str
-    digest: str
-    rows: int
-    tokens: int
-    modules: int
-    moments: int
-    size: int
-    unmeasured: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def calibrate(

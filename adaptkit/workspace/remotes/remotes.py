@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.extend import Bundle
-    from adaptkit.remotes.mirror import Mirrored, Plan
+    from adaptkit.remotes.mirrored import Mirrored, Plan
     from adaptkit.types import PlacedVersion
     from adaptkit.workspace.context.context import Context
 
@@ -102,6 +102,7 @@ def mirror_remote(
     from concurrent.futures import ThreadPoolExecutor
 
     from adaptkit.remotes import mirror
+    from adaptkit.remotes.mirrored import Mirrored
 
     check_reviews(context)
     pairs = [
@@ -136,7 +137,7 @@ def mirror_remote(
         plans = each(lambda pair: mirror.plan(*pair), pairs)
         if dry_run:
             versions = tuple(one for plan in plans for one in (*plan.unchanged, *plan.wished))
-            return mirror.Mirrored(
+            return Mirrored(
                 versions,
                 failures=(*failures, *(text for plan in plans for text in plan.broken)),
             )
@@ -158,7 +159,7 @@ def mirror_remote(
                     )
 
             done = each(lambda plan: mirror.copy(plan, work, review_bundle, step), plans)
-    report = mirror.Mirrored(
+    report = Mirrored(
         tuple(one for part in done for one in part.versions),
         tuple(text for part in done for text in part.aliases),
         (*failures, *(text for part in done for text in part.failures)),

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from adaptkit.merge.recipe import Recipe
     from adaptkit.merge.report import MergeReport
     from adaptkit.types import Manifest, Version
-    from adaptkit.workspace.merge.calibrate import Calibrated
     from adaptkit.workspace.tasks.merge import Estimate
 
 
@@ -154,6 +153,23 @@ class Stripped:
             "digest": self.digest,
             "left_out": list(self.left_out),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was measured of a version's inputs: `modules` of them in `moments` second moments, `size` bytes in all."""
+
+    ref: str
+    digest: str
+    rows: int
+    tokens: int
+    modules: int
+    moments: int
+    size: int
+    unmeasured: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import architectures
 import pytest
 
 from adaptkit.bases import architecture
-from adaptkit.bases.architecture import Architecture, architecture_of
+from adaptkit.bases.architecture import Architecture
+from adaptkit.bases.describe import architecture_of
 from adaptkit.bases.identity import base_shapes
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from adaptkit.errors import StorageError
@@ -19,7 +19,6 @@ from adaptkit.errors import StorageError
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
 
-    from adaptkit_plugins.storage.objects.address import Address
 
 NOWHERE = "127.0.0.1:9"  # the port `discard`, at which nobody listens
 _GIVEN = {
@@ -38,7 +37,22 @@ _TOKENS = {"gs": ",googleapis.com,accounts.google.com"}
 """Where a service account's key is exchanged for a token."""
 
 
-def no_other_host(address: Address, *, signs: bool) -> ClientConfig:
+class Endpoint(Protocol):
+    """What must be known of a bucket's address."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def endpoint_variable(self) -> str: ...
+    @property
+    def credentials(self) -> tuple[str, ...]: ...
+
+
+def no_other_host(address: Endpoint, *, signs: bool) -> ClientConfig:
     """The client's settings for an endpoint of the user's own; `StorageError` where nothing could hold it back.
 
     `signs` says that credentials were found here already, so that no service is asked for them.
