@@ -319,14 +319,14 @@ def _make_tables(connection: Connection) -> None:
 @cache
 def _tables() -> tuple[str, ...]:
     """The statements for SQLite that make the tables of the models and their indexes."""
-    tables = metadata.sorted_tables
-    made = [CreateTable(table) for table in tables]
+    tables, dialect = metadata.sorted_tables, sqlite.dialect()
+    made = [str(CreateTable(table).compile(dialect=dialect)) for table in tables]
     indexed = [
-        CreateIndex(index)
+        str(CreateIndex(index).compile(dialect=dialect))
         for table in tables
         for index in sorted(table.indexes, key=lambda index: str(index.name))
     ]
-    return tuple(str(one.compile(dialect=sqlite.dialect())) for one in (*made, *indexed))
+    return (*made, *indexed)
 
 
 def _migrate(connection: Connection) -> None:
