@@ -6,14 +6,12 @@ import atexit
 import os
 import shutil
 import tempfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 from once import once
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -28,6 +26,11 @@ for name in (
 os.environ["ADAPTKIT_AUTHOR"] = "ada"
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="adaptkit-test-config-")
 atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
+
+# Hypothesis draws constants from the sources of every module outside of `site-packages`. Where the libraries lie
+# elsewhere, that is thousands of files in each worker; ours are enough.
+LOCAL, HERE = providers.is_local_module_file, str(Path(__file__).parents[1])
+providers.is_local_module_file = lambda path: path.startswith(HERE) and LOCAL(path)
 
 # On two busy cores a slow example is not a failure. Other examples are drawn in every run; `make soak` draws many.
 for profile, examples in (("adaptkit", 25), ("soak", 500)):

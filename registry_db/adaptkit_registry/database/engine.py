@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Engine, StaticPool, create_engine, event, exc, inspect, make_url, text
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from adaptkit.errors import (
     NotARegistry,
@@ -319,14 +319,14 @@ def _make_tables(connection: Connection) -> None:
 @cache
 def _tables() -> tuple[str, ...]:
     """The statements for SQLite that make the tables of the models and their indexes."""
-    tables = metadata.sorted_tables
-    made: list[ExecutableDDLElement] = [CreateTable(table) for table in tables]
-    made += [
-        CreateIndex(index)
+    tables, dialect = metadata.sorted_tables, sqlite.dialect()
+    made = [str(CreateTable(table).compile(dialect=dialect)) for table in tables]
+    indexed = [
+        str(CreateIndex(index).compile(dialect=dialect))
         for table in tables
         for index in sorted(table.indexes, key=lambda index: str(index.name))
     ]
-    return tuple(str(one.compile(dialect=sqlite.dialect())) for one in made)
+    return (*made, *indexed)
 
 
 def _migrate(connection: Connection) -> None:
