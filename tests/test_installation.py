@@ -53,10 +53,13 @@ ROOMS = {
     "plugins/adaptkit_plugins/storage/objects": ("s3", "aws"),
     "plugins/adaptkit_plugins/trainers": ("train", "torch", "qlora"),
 }
-# Modules that go on without the library, and say what is then unknown; each catches ImportError.
+# Modules that catch ImportError: they go on without the library and say what is then unknown, or (no extra holds
+# diffusers) refuse.
 WITHOUT = {
+    "adaptkit/bake/check_pipeline.py",
     "adaptkit/bases/classes/diffusers_classes.py",
     "adaptkit/bases/classes/layers.py",
+    "adaptkit/bases/classes/timm_classes.py",
     "adaptkit/bases/classes/transformers_classes.py",
     "plugins/adaptkit_plugins/engines/vllm.py",
     "plugins/adaptkit_plugins/methods/lora/oracle.py",

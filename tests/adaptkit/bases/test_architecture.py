@@ -7,7 +7,7 @@ import json
 import architectures
 import pytest
 
-from adaptkit.bases import architecture
+from adaptkit.bases import describe
 from adaptkit.bases.architecture import Architecture
 from adaptkit.bases.describe import architecture_of
 from adaptkit.bases.identity import base_shapes
@@ -50,7 +50,7 @@ def test_biases_and_shared_embeddings_are_tied_too(tmp_path):
 
 
 def test_what_was_found_is_remembered_by_content(tmp_path, monkeypatch):
-    monkeypatch.setattr(architecture, "_REMEMBERED", {})  # as in a new process
+    monkeypatch.setattr(describe, "_REMEMBERED", {})  # as in a new process
     base = architectures.make("llama", tmp_path / "llama")
     found = look(base, cache=tmp_path / "cache")
     (file,) = (tmp_path / "cache").iterdir()
