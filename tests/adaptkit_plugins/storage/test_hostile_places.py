@@ -246,7 +246,7 @@ class Stalling(GoogleBuckets):
     over, stalled = True, ()
 
 
-@pytest.mark.parametrize("kind", ["adapters", "versions"])
+@pytest.mark.parametrize("kind", ["adapters", pytest.param("versions", marks=pytest.mark.soak)])
 def test_a_place_that_gives_nothing_is_asked_once_not_for_each_of_its_adapters(kind, tmp_path):
     with Stalling.running(tmp_path) as bucket, pytest.MonkeyPatch.context() as patch:
         for name, value in bucket.environment().items():

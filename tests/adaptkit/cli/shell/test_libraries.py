@@ -35,6 +35,7 @@ def test_a_remark_of_a_quiet_library_is_dropped_and_its_errors_are_shown(name, c
     assert [record.message for record in caplog.records] == ["broken", "afterwards"]
 
 
+@pytest.mark.soak  # two processes that import torch and PEFT
 def test_importing_peft_says_nothing_on_stderr():
     pytest.importorskip("bitsandbytes", reason="pip install 'adaptkit-peft[qlora]'")
     assert "gemm_4bit" not in imported("quiet")
