@@ -173,7 +173,7 @@ RULES: Mapping[str, EngineRules] = {
                 "layer_replication": Rule("refused", "layers are not repeated", _VLLM_CODE),
                 "use_bdlora": Rule("refused", _NO_UPDATE, _VLLM_CODE),
                 "use_qalora": Rule("refused", _NO_UPDATE, _VLLM_CODE),
-                "kasa_config": Rule("ignored", _NO_START, _VLLM_CODE),
+                "kasa_config": Rule("refused", _NO_START, _VLLM_CODE),
             },
             layers={},
             extras=Rule("refused", _NO_UPDATE, _VLLM_CODE),

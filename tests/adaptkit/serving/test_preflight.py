@@ -67,7 +67,7 @@ def test_the_rank_that_counts_is_the_one_that_the_configuration_names(tiny_llama
         ({"init_lora_weights": "gaussian"}, None, None),
         ({"alora_invocation_tokens": [5]}, "alora_invocation_tokens", "refused"),
         ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication", "refused"),
-        ({"kasa_config": {"beta": 0.1}}, "kasa_config", "ignored"),
+        ({"kasa_config": {"beta": 0.1}}, "kasa_config", "refused"),
     ],
 )
 def test_what_vllm_does_not_know_of_a_configuration_is_found(
