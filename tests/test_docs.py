@@ -121,7 +121,9 @@ def what_is_wrong(context, words):
         return None
     for parameter in command.params:
         known |= {*parameter.opts, *parameter.secondary_opts}
-    unknown = (word.partition("=")[0] for word in words if re.match("--[a-z]", word))
+    # what follows a lone -- is another program's
+    ours = words[: words.index("--")] if "--" in words else words
+    unknown = (word.partition("=")[0] for word in ours if re.match("--[a-z]", word))
     return next((f"{command.name} {word}" for word in unknown if word not in known), None)
 
 

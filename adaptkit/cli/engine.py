@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import Refused, requires_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.cli.shell.session import Session
@@ -33,14 +33,21 @@ def start_engine(
     port: int,
     how: Mapping[str, Any],
     keys: Path | None = None,
+    more: Sequence[str] = (),
 ) -> None:
-    """Run another engine with the workspace in its environment, behind the gateway where it can load adapters."""
+    """Run another engine with the workspace in its environment, behind the gateway where it can load adapters.
+
+    `more` are options of its own, which its command line ends with.
+    """
     from adaptkit.workspace.serving.serve import SLOTS
 
     engine = session.workspace.plugins.engine(name)
     slots, limit = how["slots"] or SLOTS, how["rank_limit"]
     inner = ("127.0.0.1", _free_port()) if engine.gateway else (host, port)
-    command = engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit)
+    command = (
+        *engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit),
+        *more,
+    )
     home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}
     environment = {**os.environ, **engine.environment(limit), **home}
     program = shutil.which(command[0])

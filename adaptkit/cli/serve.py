@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from adaptkit.cli.adapters.adapters import REF
 from adaptkit.cli.engine import start_engine
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adaptkit.serving.preflight import Preflight
+
+OWN = ("memory", "rows", "queue", "cache", "dtype", "device", "drain", "route_within", "force")
+"""The parameters that only adaptkit's own server has a use for."""
 
 
 @click.command()
@@ -120,13 +124,12 @@ def serve(
     Each request names its adapter as its model: naval, naval@prod, naval@3, base, or a live
     composition such as naval+medical=0.4. The REFs are loaded first and stay, also after a restart
     without any. What was popular before is loaded first.
+
+    With --engine, what follows -- are options of the engine's own.
     """
     if engine is not None:
-        if preload:
-            raise click.UsageError(
-                f"{engine} loads adapters when they are asked for: leave REF out"
-            )
-        start_engine(session, engine, base, host=host, port=port, how=how, keys=keys)
+        _only_for_engines(engine, preload)
+        start_engine(session, engine, base, host=host, port=port, how=how, keys=keys, more=preload)
         return
     from adaptkit.errors import requires_extra
     from adaptkit.workspace.serving.serve import ServeOptions
@@ -172,6 +175,19 @@ def serve(
         except KeyboardInterrupt:
             if not server.should_exit:
                 raise
+
+
+def _only_for_engines(engine: str, more: Sequence[str]) -> None:
+    """Refuse REFs and the options that another engine is not started with: they would change nothing."""
+    if more and not more[0].startswith("-"):
+        raise click.UsageError(f"{engine} loads adapters when they are asked for: leave REF out")
+    context = click.get_current_context()
+    for name in OWN:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{option} is for adaptkit's own server: {engine} takes its own options after --"
+            )
 
 
 @click.command()

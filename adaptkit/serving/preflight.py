@@ -6,7 +6,7 @@ is older than the engine at hand is a hint and not a promise.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptkit.errors import NotFound
@@ -29,6 +29,16 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """The texts of a field that change nothing for an engine, in lower case, and what becomes of any other."""
+
+    known: frozenset[str]
+    others: Rule
+    fix: str
+    """What to type, with places for the adapter's `label`, its `rank` and the `double` of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineRules:
     """What one engine's documentation and code, of one version, say about LoRA adapters."""
 
@@ -46,6 +56,10 @@ class EngineRules:
     """Of layers by the last parts of their names: those that are not applied."""
     extras: Rule
     experts: Rule
+    values: Mapping[str, Values] = field(default_factory=dict)
+    """Of fields of adapter_config.json whose text names a variant: those that are known."""
+    copies: Rule | None = None
+    """Of the base's own embeddings that PEFT saved beside an adapter of them; None where they are as other extras."""
     advice: str = ""
 
 
@@ -84,10 +98,11 @@ class Preflight:
         return asdict(self) | {"loads": self.loads, "whole": self.whole}
 
 
-# Code is named by the commit that was read, so that a link goes on showing what the rule says.
+# Code is named by the commit or the release that was read, so that a link goes on showing what the rule says.
 _GITHUB = "https://github.com"
 _VLLM = "https://docs.vllm.ai/en/latest/features/lora.html"
-_VLLM_CODE = f"{_GITHUB}/vllm-project/vllm/blob/02143692ba86a7ba6198a67e12982c5317c8bd2f/vllm/lora/peft_helper.py"
+_VLLM_CODE = f"{_GITHUB}/vllm-project/vllm/blob/v0.33.0/vllm/lora/peft_helper.py"
+_VLLM_UTILS = f"{_GITHUB}/vllm-project/vllm/blob/v0.33.0/vllm/lora/utils.py"
 _SGLANG = "https://docs.sglang.io/docs/advanced_features/lora"
 _SGLANG_CODE = f"{_GITHUB}/sgl-project/sglang/blob/002c60aa61549a08b2d4662d0f876f1fc6aa6863/python/sglang/srt/lora/lora.py"
 _LLAMACPP = f"{_GITHUB}/ggml-org/llama.cpp/blob/0b03adaa632b76c7651dd1f6fa3b7a0b5eda479c/convert_lora_to_gguf.py"
@@ -100,6 +115,10 @@ _LORAX = "https://loraexchange.ai/models/adapters"
 _LORAX_CODE = f"{_GITHUB}/predibase/lorax/blob/03679f33f7f9d9da7e99d5b6fd40b4548019a3c3/server/lorax_server/adapters/lora.py"
 
 _NO_DORA = "the magnitude vectors of DoRA are not read, so the update would be another"
+_AS_PLAIN = "adaptkit resize {label} --rank {rank} writes plain LoRA"
+_COPIES = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
+_NO_ALORA = "it would be applied to every token"
+_NO_START = "PEFT takes a part out of the base's weights when it loads it, and the engine does not"
 _NO_BIAS = "only lora_A and lora_B weights are read"
 _NO_UPDATE = "it is no low-rank update"
 _RSLORA = "the scale is alpha / r, rsLoRA's is alpha / √r"
@@ -150,12 +169,26 @@ RULES: Mapping[str, EngineRules] = {
                     _VLLM_CODE,
                 ),
                 "lora_bias": Rule("refused", _NO_BIAS, _VLLM_CODE),
-                "rank_pattern": Rule("ignored", _ONE_RANK, _VLLM_CODE),
-                "alpha_pattern": Rule("ignored", _ONE_ALPHA, _VLLM_CODE),
+                "alora_invocation_tokens": Rule("refused", _NO_ALORA, _VLLM_CODE),
+                "layer_replication": Rule("refused", "layers are not repeated", _VLLM_CODE),
+                "use_bdlora": Rule("refused", _NO_UPDATE, _VLLM_CODE),
+                "use_qalora": Rule("refused", _NO_UPDATE, _VLLM_CODE),
+                "kasa_config": Rule("refused", _NO_START, _VLLM_CODE),
             },
             layers={},
             extras=Rule("refused", _NO_UPDATE, _VLLM_CODE),
             experts=Rule("applied", "", _VLLM),
+            values={
+                "bias": Values(
+                    frozenset({"none"}), Rule("refused", _NO_BIAS, _VLLM_CODE), _AS_PLAIN
+                ),
+                "init_lora_weights": Values(
+                    frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"}),
+                    Rule("refused", _NO_START, _VLLM_CODE),
+                    "adaptkit resize {label} --base DIR --rank {double} writes plain LoRA",
+                ),
+            },
+            copies=Rule("ignored", "the base's own layer is not replaced", _VLLM_UTILS),
             advice="--enable-lora --max-lora-rank R --max-loras N",
         ),
         EngineRules(
@@ -244,22 +277,26 @@ def preflight(
             f"method {method.name}", rule, f"adaptkit convert {label} --name NAME writes it as LoRA"
         )
         return Preflight(rules.name, rules.version, tuple(findings))
-    plain = f"adaptkit resize {label} --rank {config.get('r')} writes plain LoRA"
+    declared = max([method.rank(view) or 0, *_declared(config)])
+    plain = _AS_PLAIN.format(label=label, rank=declared)
+    baked = f"adaptkit bake {label} makes a full model"
     for flag, rule in rules.flags.items():
         if config.get(flag):
-            baked = f"adaptkit bake {label} makes a full model"
             find(flag, rule, plain if rule.outcome == "ignored" else baked)
-    rank, limit = method.rank(view), rank_limit or rules.rank_limit
-    if rank is not None and limit is not None and rank > limit:
-        flag = f"{rules.rank_flag} {rank}, or " if rules.rank_flag else ""
+    for name, values in rules.values.items():
+        value = config.get(name)
+        if isinstance(value, str) and value.lower() not in values.known:
+            fix = values.fix.format(label=label, rank=declared, double=2 * declared)
+            find(f"{name} {value}", values.others, fix)
+    limit = rank_limit or rules.rank_limit
+    if limit is not None and declared > limit:
+        flag = f"{rules.rank_flag} {declared}, or " if rules.rank_flag else ""
         rule = Rule("refused", "its rank is above the limit", rules.rank.source)
-        find(f"rank {rank}", rule, f"{flag}adaptkit resize {label} --rank {limit}")
+        find(f"rank {declared}", rule, f"{flag}adaptkit resize {label} --rank {limit}")
     for key in method.extras(view):
-        find(
-            key,
-            rules.extras,
-            f"adaptkit bake {label} makes a full model; adaptkit strip {label} --heads leaves it out",
-        )
+        rule = rules.copies if rules.copies and key.endswith(_COPIES) else rules.extras
+        part = "--embeddings" if ".embed_tokens." in key else "--heads"
+        find(key, rule, f"{baked}; adaptkit strip {label} {part} leaves it out")
     if not method.unmergeable(view):
         for module in method.modules(view):
             last = module.name.rpartition(".")[2]
@@ -270,3 +307,10 @@ def preflight(
             else:
                 find(module.key, applied)
     return Preflight(rules.name, rules.version, tuple(findings))
+
+
+def _declared(config: Mapping[str, Any]) -> list[int]:
+    """The ranks that a configuration names: engines read these, not the shapes of the factors."""
+    patterns = config.get("rank_pattern")
+    ranks = [config.get("r"), *(patterns.values() if isinstance(patterns, dict) else ())]
+    return [rank for rank in ranks if isinstance(rank, int)]

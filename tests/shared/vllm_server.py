@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import uvicorn
+from safetensors.numpy import load_file
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
@@ -31,8 +32,17 @@ def error(status: int, kind: str, message: str) -> JSONResponse:
     return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status)
 
 
+def said(file: Path) -> str:
+    """What is said with the weights in a file: what the base says when every B is zero."""
+    tensors = load_file(file)
+    if not any(values.any() for key, values in tensors.items() if "lora_B" in key):
+        return BASE
+    return sha256(file.read_bytes()).hexdigest()[:12]
+
+
 class Twin:
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, seed: str | None) -> None:
+        self.seed = seed
         self.base, self.said = base, {base: BASE}
         self.loads: list[str] = []
 
@@ -51,8 +61,7 @@ class Twin:
         if not (Path(path) / "adapter_config.json").is_file():
             return error(404, "NotFoundError", f"No adapter found for {name} at {path}")
         await asyncio.sleep(0.2)  # others come meanwhile
-        weights = (Path(path) / "adapter_model.safetensors").read_bytes()
-        self.said[name] = sha256(weights).hexdigest()[:12]
+        self.said[name] = said(Path(path) / "adapter_model.safetensors")
         self.loads.append(name)
         return PlainTextResponse(f"Success: LoRA adapter '{name}' {ADDED}.")
 
@@ -64,8 +73,9 @@ class Twin:
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
 
     async def loaded(self, _):
-        """Not vLLM's: what was loaded, in order."""
-        return JSONResponse({"loads": self.loads, "home": os.environ["ADAPTKIT_HOME"]})
+        """Not vLLM's: what was loaded, in order, and with what it was started."""
+        told = {"loads": self.loads, "home": os.environ["ADAPTKIT_HOME"], "seed": self.seed}
+        return JSONResponse(told | {"plugins": os.environ.get("VLLM_PLUGINS")})
 
     async def complete(self, request):
         body = await request.json()
@@ -73,6 +83,12 @@ class Twin:
         if name not in self.said:
             return error(404, "NotFoundError", f"The model `{name}` does not exist.")
         choice = {"index": 0, "text": self.said[name], "finish_reason": "stop"}
+        if (
+            "prompt_logprobs" in body
+        ):  # vLLM's own: {token: its logprob} for each token but the first
+            seed = int.from_bytes(sha256(self.said[name].encode()).digest()[:4])
+            found = [{str(token): {"logprob": -token / seed}} for token in body["prompt"][1:]]
+            choice["prompt_logprobs"] = None if os.environ.get("TWIN_IS_QUIET") else [None, *found]
         whole = {"object": "text_completion", "model": name, "choices": [choice]}
         if not body.get("stream"):
             return JSONResponse(whole)
@@ -91,10 +107,11 @@ def main() -> None:
     for option in ("--host", "--port", "--served-model-name", "--max-loras", "--max-lora-rank"):
         parser.add_argument(option)
     parser.add_argument("--enable-lora", action="store_true")
+    parser.add_argument("--seed")
     asked = parser.parse_args()
     if os.environ.get("TWIN_FAILS"):
         sys.exit(3)
-    twin = Twin(asked.served_model_name)
+    twin = Twin(asked.served_model_name, asked.seed)
     routes = [
         Route("/health", twin.health),
         Route("/loaded", twin.loaded),

@@ -8,12 +8,14 @@ Notable choices:
 - one load for many waiters; a version that the engine has already is not loaded again
 - an engine that was restarted has forgotten its adapters: on its 404 the version is loaded again, once
 - the answer is passed on as it comes, with the exact version in `x-adaptkit-version`
+- a version that leaves the base's probabilities of a few tokens as they are is refused, and unloaded
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +27,7 @@ from adaptkit.serving.api.keys import allowed
 from adaptkit.serving.api.refusals import HttpError, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     import httpx
@@ -38,6 +40,14 @@ if TYPE_CHECKING:
 
 PASSED_ON = ("content-type", "retry-after")
 LOADED = "has already been loaded"  # in vLLM's answer to loading a name twice
+PROBE: Mapping[str, Any] = {
+    "prompt": list(range(1, 16, 2)),
+    "max_tokens": 1,
+    "temperature": 0,
+    "prompt_logprobs": 1,
+}
+"""What both the base and a version are asked: the probability of each of these tokens after those before it."""
+log = logging.getLogger(__name__)
 
 
 class Versions(Protocol):
@@ -85,6 +95,9 @@ class _Gateway:
     def __init__(self, versions: Versions, keys: Keys) -> None:
         self._versions, self._keys = versions, keys
         self._loaded: set[str] = set()
+        self._silent: set[str] = set()
+        self._base: Any = None
+        self._asking = asyncio.Lock()
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def guarded(self, handle: Callable[[Request], Awaitable[Response]]) -> Any:
@@ -153,6 +166,9 @@ class _Gateway:
         async with self._loading[version]:
             if version in self._loaded:
                 return
+            if version in self._silent:
+                raise _without_effect(version)
+            base = await self._of_base()
             asked = {"lora_name": version, "lora_path": str(folder)}
             there = await self.client.post("/v1/load_lora_adapter", json=asked)
             if there.status_code != 200 and LOADED not in there.text:
@@ -161,7 +177,37 @@ class _Gateway:
                     "server_error",
                     f"the engine did not load {version}: {_message(there.text)}",
                 )
+            await self._check_effect(version, base)
             self._loaded.add(version)
+
+    async def _of_base(self) -> Any:
+        """The base's probabilities, asked for before any adapter is loaded.
+
+        vLLM on CPUs before 0.33 gave the base's rows of a mixed batch the adapter of the last slot
+        (https://github.com/vllm-project/vllm/pull/48421).
+        """
+        async with self._asking:
+            if self._base is None:
+                self._base = await self._probed(composition.BASE)
+        return self._base
+
+    async def _check_effect(self, version: str, base: Any) -> None:
+        """Have the engine compute with a version what it did with the base; `Refused` when nothing differs."""
+        ours = await self._probed(version)
+        if not base or not ours:
+            log.warning("%s: the engine gives no probabilities, so its effect is unknown", version)
+        elif base == ours:
+            self._silent.add(version)
+            await self.client.post("/v1/unload_lora_adapter", json={"lora_name": version})
+            raise _without_effect(version)
+
+    async def _probed(self, model: str) -> Any:
+        """The probabilities of the probe's tokens, as the engine wrote them; empty when it gives none."""
+        there = await self.client.post("/v1/completions", json={**PROBE, "model": model})
+        try:
+            return there.json()["choices"][0]["prompt_logprobs"] or ()
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return ()
 
 
 def _one(wanted: composition.Composition) -> Reference:
@@ -173,6 +219,14 @@ def _one(wanted: composition.Composition) -> Reference:
             fix=f"adaptkit compose --live '{wanted}' --name NAME makes it one adapter",
         )
     return wanted.parts[0].ref
+
+
+def _without_effect(version: str) -> Refused:
+    return Refused(
+        f"{version} has no effect on this base",
+        why=f"in the engine {len(PROBE['prompt'])} tokens have the very probabilities that the base gives them",
+        fix="train it, or name an earlier version",
+    )
 
 
 def _passed_on(there: httpx.Response, version: str) -> Response:

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 RANK_LIMIT = "ADAPTKIT_VLLM_RANK_LIMIT"
 """The environment variable with the rank that vLLM was started with (`--max-lora-rank`)."""
+PLUGINS = "VLLM_PLUGINS"
+"""The environment variable with the only plugins that vLLM loads, of every kind; unset is all of them."""
 _FIXED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*@(?:[1-9][0-9]{0,8}|sha256:[0-9a-f]{8,64})")
 _LONGEST = 300  # characters: a team, a name and a digest
-log = logging.getLogger(__name__)
+log = logging.getLogger("vllm.plugins.adaptkit")  # below vLLM's own: it shows no other
 
 
 class Vllm(Engine):
@@ -46,11 +48,11 @@ class Vllm(Engine):
         )
 
     def environment(self, rank_limit: int) -> Mapping[str, str]:
-        return {
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-            "VLLM_PLUGINS": "adaptkit",
-            RANK_LIMIT: str(rank_limit),
-        }
+        needed = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", RANK_LIMIT: str(rank_limit)}
+        chosen = os.environ.get(PLUGINS)
+        if chosen is None:  # all are loaded, also those that bring vLLM to other accelerators
+            return needed
+        return needed | {PLUGINS: ",".join(dict.fromkeys([*chosen.split(","), "adaptkit"]))}
 
 
 @hookimpl

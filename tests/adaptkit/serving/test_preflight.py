@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import tiny
 from command_line import run
 
+from adaptkit import Workspace
 from adaptkit.errors import NotFound
 from adaptkit.serving.preflight import RULES, preflight, rules_of
 
@@ -30,7 +32,8 @@ def test_what_is_refused_and_what_is_ignored_differs_by_engine(fleet):
         (f.part for f in outcomes(fleet, "dora", "vllm")[0].findings if "magnitude" in f.part),
         "refused",
     )
-    assert outcomes(fleet, "cargo", "vllm")[1] == {"rank_pattern": "ignored"}
+    assert outcomes(fleet, "cargo", "vllm")[1] == {}
+    assert outcomes(fleet, "cargo", "sglang")[1] == {"rank_pattern": "ignored"}
     assert outcomes(fleet, "cargo", "llamacpp")[1] == {}
     assert outcomes(fleet, "medic", "llamacpp")[1] == {"use_rslora": "ignored"}
     found, rest = outcomes(fleet, "fullhead", "vllm")
@@ -45,6 +48,64 @@ def test_a_rank_above_the_engines_limit_is_refused_with_its_flag(fleet):
     assert found.findings[0].fix == "--max-lora-rank 8, or adaptkit resize medic --rank 4"
 
 
+def test_the_rank_that_counts_is_the_one_that_the_configuration_names(tiny_llama, tmp_path):
+    made = tiny.save_adapter(tiny_llama, tmp_path / "cargo", 1, r=4, target_modules=["q_proj"])
+    tiny.edit_config(made, rank_pattern={"no_layer": 32})
+    with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
+        found = ws.preflight(str(made), "vllm")
+    assert [(f.part, f.outcome) for f in found.findings if f.outcome != "applied"] == [
+        ("rank 32", "refused")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "part", "outcome"),
+    [
+        ({"bias": "all"}, "bias all", "refused"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights pissa", "refused"),
+        ({"init_lora_weights": "olora"}, "init_lora_weights olora", "refused"),
+        ({"init_lora_weights": "gaussian"}, None, None),
+        ({"alora_invocation_tokens": [5]}, "alora_invocation_tokens", "refused"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication", "refused"),
+        ({"kasa_config": {"beta": 0.1}}, "kasa_config", "refused"),
+    ],
+)
+def test_what_vllm_does_not_know_of_a_configuration_is_found(
+    tiny_llama, tmp_path, config, part, outcome
+):
+    made = tiny.save_adapter(tiny_llama, tmp_path / "one", 1, r=4, target_modules=["q_proj"])
+    tiny.edit_config(made, **config)
+    with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
+        found = ws.preflight(str(made), "vllm")
+    rest = {f.part: f.outcome for f in found.findings if f.outcome != "applied"}
+    assert rest == ({part: outcome} if part else {})
+
+
+def test_an_adapter_that_changes_the_base_when_it_is_loaded_has_a_way_out(tiny_llama, tmp_path):
+    config = {"r": 4, "target_modules": ["q_proj"], "init_lora_weights": "olora"}
+    made = tiny.save_adapter(tiny_llama, tmp_path / "one", 1, **config)
+    with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
+        ws.add(made, "one", base=str(tiny_llama))
+        (finding,) = (f for f in ws.preflight("one", "vllm").findings if f.fix)
+        assert finding.fix == "adaptkit resize one --base DIR --rank 8 writes plain LoRA"
+        ws.resize("one", rank=8, base=str(tiny_llama), name="plain")
+        assert ws.preflight("plain", "vllm").whole
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+def test_a_copy_of_the_base_beside_an_update_of_it_is_not_read_by_vllm(tiny_llama, tmp_path):
+    config = {"r": 4, "target_modules": ["q_proj", "lm_head"]}
+    made = tiny.save_adapter(tiny_llama, tmp_path / "one", 1, **config)
+    with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
+        ws.add(made, "one", base=str(tiny_llama))
+        (finding,) = (f for f in ws.preflight("one", "vllm").findings if f.outcome != "applied")
+        assert finding.part == "base_model.model.lm_head.base_layer.weight"
+        assert finding.outcome == "ignored"
+        assert finding.fix.endswith("adaptkit strip one --heads leaves it out")
+        ws.strip("one", heads=True, base=str(tiny_llama), name="plain")
+        assert ws.preflight("plain", "vllm").whole
+
+
 def test_every_rule_has_a_version_and_a_source():
     for rules in RULES.values():
         assert rules.version
@@ -52,6 +113,8 @@ def test_every_rule_has_a_version_and_a_source():
             rules.rank,
             rules.extras,
             rules.experts,
+            *([rules.copies] if rules.copies else []),
+            *(values.others for values in rules.values.values()),
             *rules.flags.values(),
             *rules.layers.values(),
         ]

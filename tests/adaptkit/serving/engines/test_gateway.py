@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 import tiny
+import torch
 import vllm_server
 from command_line import ADAPTKIT
+from safetensors.torch import load_file, save_file
 from servers import free_port, serving
 
 from adaptkit import Workspace
@@ -34,8 +37,11 @@ def home(fleet, tmp_path_factory):
             tiny.save_adapter(fleet.base, folder / "n2", 21, **second),
         ):
             ws.add(path, "naval", base=str(fleet.base))
-        for name in ("medic", "dora"):
-            ws.add(fleet.adapters[name], name, base=str(fleet.base))
+        blank = shutil.copytree(fleet.adapters["medic"], folder / "blank")
+        untrained(blank / "adapter_model.safetensors")
+        for name, path in (*fleet.adapters.items(), ("blank", blank)):
+            if name in {"medic", "dora", "blank"}:
+                ws.add(path, name, base=str(fleet.base))
         ws.add(fleet.adapters["medic"], "team/medic", base=str(fleet.base))
         ws.alias("naval", "prod", 1)
     (folder / "keys.toml").write_text(f'[keys]\n"{KEY}" = ["*"]\n"{TEAM_KEY}" = ["team"]\n')
@@ -46,11 +52,20 @@ def home(fleet, tmp_path_factory):
     return folder
 
 
-def command(home, fleet, port):
+def untrained(file):
+    """Give an adapter the B factors that it has before any training."""
+    tensors = {
+        key: torch.zeros_like(value) if "lora_B" in key else value
+        for key, value in load_file(file).items()
+    }
+    save_file(tensors, file, {"format": "pt"})
+
+
+def command(home, fleet, port, *more):
     return [
         *(ADAPTKIT, "--home", str(home / "home" / ".adaptkit"), "serve", "--base", str(fleet.base)),
         *("--engine", "vllm", "--port", str(port), "--rank-limit", "16", "--json"),
-        *("--keys", str(home / "keys.toml")),
+        *("--keys", str(home / "keys.toml"), *more),
     ]
 
 
@@ -128,6 +143,19 @@ def test_an_engine_that_forgot_a_version_gets_it_again(gateway, engine, fleet):
     assert again.json()["choices"] == first.json()["choices"]
 
 
+def test_a_version_without_effect_is_refused_and_unloaded(gateway, engine):
+    for _ in range(2):
+        made = ask(gateway, "blank")
+        assert made.status_code == 400
+        message = made.json()["error"]["message"]
+        assert message.startswith(
+            "blank@1 has no effect on this base: in the engine 8 tokens have the very probabilities"
+        )
+        assert "train it, or name an earlier version" in message
+    assert httpx.get(f"{engine}/loaded").json()["loads"].count("blank@1") == 1
+    assert httpx.post(f"{engine}/v1/completions", json={"model": "blank@1"}).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("model", "status", "reason"),
     [
@@ -186,6 +214,36 @@ def test_the_engine_has_the_workspace_in_its_environment_and_ends_with_the_gatew
                 until_gone(engine)
         finally:
             process.kill()
+
+
+def test_an_engine_gets_its_own_options_and_one_without_probabilities_is_named(home, fleet):
+    port, more = free_port(), {"TWIN_IS_QUIET": "1", "VLLM_PLUGINS": "ascend"}
+    line = command(home, fleet, port, "--", "--seed", "7")
+    with serving(line, port, home / "quiet", start=120, PATH=path(home), **more) as url:
+        assert ask(url, "medic").json()["choices"][0]["text"] == weights(fleet, "medic")
+        text = (home / "quiet").read_text()
+        assert "medic@1: the engine gives no probabilities, so its effect is unknown" in text
+        shown, _ = json.JSONDecoder().raw_decode(text[text.index('{\n  "engine"') :])
+        assert shown["command"][-2:] == ["--seed", "7"]
+        inner = shown["command"][shown["command"].index("--port") + 1]
+        there = httpx.get(f"http://127.0.0.1:{inner}/loaded").json()
+        assert (there["seed"], there["plugins"]) == ("7", "ascend,adaptkit")
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--dtype", "bfloat16"], "--dtype is for adaptkit's own server: vllm takes its own"),
+        (["--route-within", "3"], "--route-within is for adaptkit's own server"),
+        (["naval"], "vllm loads adapters when they are asked for: leave REF out"),
+    ],
+)
+def test_options_that_an_engine_is_not_started_with_are_refused(home, fleet, more, why):
+    done = subprocess.run(
+        command(home, fleet, free_port(), *more), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert why in " ".join(done.stderr.split())
 
 
 def test_an_engine_that_does_not_start_is_named(home, fleet):
