@@ -128,6 +128,7 @@ class HostileServer:
         elif "comp=list" in to.path:
             data = _container_page(names, count)
         to.send_response(200)
+        to.send_header("Connection", "close")  # a client would meet it closed only now and then
         to.send_header("Content-Length", str(len(data)))
         address = f"http://{self.host}{to.path.partition('?')[0]}?p={count}"
         to.send_header("Link", f'<{address}>; rel="next"')
