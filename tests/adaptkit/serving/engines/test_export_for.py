@@ -173,9 +173,10 @@ def test_a_base_that_llama_cpp_names_otherwise_is_refused():
     ("name", "engine", "reason", "fix"),
     [
         ("dora", "vllm", "use_dora is refused", "adaptkit bake dora@1"),
+        ("dora", "ray", "use_dora is refused", "adaptkit bake dora@1"),
         ("fullhead", "gguf", "lm_head.weight is refused", "adaptkit strip fullhead@1 --heads"),
         ("medic", "sglang", "use_rslora is ignored", "adaptkit resize medic@1 --rank 8"),
-        ("cargo", "ray", "rank_pattern is ignored", "adaptkit resize cargo@1 --rank 6"),
+        ("cargo", "sglang", "rank_pattern is ignored", "adaptkit resize cargo@1 --rank 6"),
     ],
 )
 def test_what_an_engine_would_not_apply_is_refused(workspace, tmp_path, name, engine, reason, fix):
