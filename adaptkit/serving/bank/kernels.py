@@ -7,8 +7,7 @@
   and no factors, so it wins where tokens are few and the slots lie close together
 - segments: the rows of each adapter apart, two products each; its cost is the number of calls, so it wins where
   few adapters have many tokens
-Which of the last three is chosen by entries, distinct adapters and tokens (`benchmarks/serving.py`); one token a row
-on a CPU has a form of its own (`steps`).
+Which of the last three is chosen by entries, distinct adapters and tokens (`benchmarks/serving.py`).
 The gathered form is Punica's BGMV (https://arxiv.org/abs/2310.18547) in plain torch.
 """
 
@@ -86,15 +85,14 @@ def prefer_groups(plan: Rows, rank: int, width: int, tokens: int) -> bool:
 
     The gathered form reads, writes and reads again the factors of each entry; `width` is n + m.
     """
-    groups = plan.groups
-    slots = groups.end - groups.first
-    if slots >= 3 * len(plan.entries):
+    slots = max(plan.distinct) - min(plan.distinct) + 1
+    if slots * rank >= 3 * len(plan.entries) * rank:
         return False
-    if groups.in_order:
+    if plan.groups.in_order:
         return True
     if len(plan.entries) * rank * width < _WORTH:
         return False
-    rows = slots * groups.most
+    rows = slots * plan.groups.most
     return slots * rank + 3 * rows * tokens < 3 * len(plan.entries) * rank
 
 
@@ -102,13 +100,23 @@ def add_groups(x: Tensor, output: Tensor, A: Tensor, B: Tensor, plan: Rows) -> N
     """As `add_segments`, with the entries of each slot side by side: no factor is copied."""
     groups, tokens = plan.groups, x.shape[1]
     A, B = A[groups.first : groups.end], B[groups.first : groups.end]
+    slots = A.shape[0]
     mine = x if plan.rows is None else x.index_select(0, plan.rows)
-    inner = project(groups.laid_out(mine), A)
+    if groups.in_order:
+        padded = mine.contiguous()
+    elif groups.order is not None:
+        padded = mine.index_select(0, groups.order)
+    else:
+        padded = x.new_zeros(slots * groups.most, tokens, x.shape[2])
+        padded.index_copy_(0, groups.places, mine)
+    inner = project(padded.view(slots, groups.most * tokens, -1), A)
     alone = groups.in_order and groups.most == 1 and plan.rows is None and plan.weights is None
     if alone and inner.dtype == output.dtype:
         output.baddbmm_(inner, B)
         return
-    update = groups.taken_back(inner.bmm(B), tokens)
+    update = inner.bmm(B).view(slots * groups.most, tokens, -1)
+    if not groups.in_order:
+        update = update.index_select(0, groups.places)
     if plan.weights is not None:
         update *= plan.weights.to(update.dtype)[:, None, None]
     update = update.to(output.dtype)

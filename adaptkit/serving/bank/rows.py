@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate, groupby, product
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.serving.bank.arrow import ArrowMix
@@ -34,7 +33,7 @@ class Segment:
 class Rows:
     """The plan of one batch; a row with several adapters has several entries.
 
-    `entries` are slot, row and weight, in the order of rows. `rows` is None when entry i is row i for every row. `weights`
+    `entries` are slot, row and weight. `rows` is None when entry i is row i for every row. `weights`
     is None when all are 1.
     """
 
@@ -46,10 +45,8 @@ class Rows:
     distinct: frozenset[int]
     arrows: tuple[tuple[int, ArrowMix], ...] = ()
     """The rows whose tokens choose, by number; they have no entries."""
-    kept: dict[str, Any] = field(default_factory=dict)
-    """What modules remember of this batch from one step to the next, by their names (`steps.Kept`)."""
-    _bags: dict[tuple[int, int], Bags] = field(default_factory=dict)
-    _repeated: dict[int, Rows] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)
+    """What modules remember of this batch from one step to the next."""
 
     @cached_property
     def touched(self) -> frozenset[int]:
@@ -63,34 +60,6 @@ class Rows:
             for row, mix in self.arrows
             for turn in range(times)
         )
-
-    def repeated(self, times: int) -> Rows:
-        """The plan where each row stands `times` times in a row, as beam search lays beams out."""
-        if times not in self._repeated:
-            entries = tuple(
-                (slot, row * times + again, weight)
-                for row, mine in groupby(self.entries, lambda entry: entry[1])
-                for again, (slot, _, weight) in product(range(times), list(mine))
-            )
-            self._repeated[times] = lay_out(
-                entries, self.count * times, self.slots.device, self.arrows_repeated(times)
-            )
-        return self._repeated[times]
-
-    def bags(self, stride: int, rank: int) -> Bags:
-        """What each row adds up, from a stack in which each slot has `stride` rows, of which `rank` are used."""
-        if (stride, rank) not in self._bags:
-            device = self.slots.device
-            counts = Counter(row for _, row, _ in self.entries)
-            ends = [0, *accumulate(count * rank for count in counts.values())]
-            rows = list(counts)
-            numbers = [slot * stride + at for slot, _, _ in self.entries for at in range(rank)]
-            self._bags[stride, rank] = Bags(
-                _indices(numbers, device),
-                _indices(ends, device),
-                None if rows == list(range(self.count)) else _indices(rows, device),
-            )
-        return self._bags[stride, rank]
 
     @cached_property
     def groups(self) -> Groups:
@@ -148,34 +117,14 @@ class Groups:
     order: Tensor | None
     in_order: bool
 
-    def laid_out(self, x: Tensor) -> Tensor:
-        """The entries' tokens by slot: entries × tokens × n becomes slots × (most · tokens) × n."""
-        _, tokens, width = x.shape
-        if self.in_order:
-            padded = x.contiguous()
-        elif self.order is not None:
-            padded = x.index_select(0, self.order)
-        else:
-            padded = x.new_zeros((self.end - self.first) * self.most, tokens, width)
-            padded.index_copy_(0, self.places, x)
-        return padded.view(self.end - self.first, self.most * tokens, width)
 
-    def taken_back(self, x: Tensor, tokens: int) -> Tensor:
-        """The other way."""
-        entries = x.reshape(-1, tokens, x.shape[2])
-        return entries if self.in_order else entries.index_select(0, self.places)
+@dataclass(slots=True, eq=False)
+class Kept:
+    """What a module keeps of a batch: the largest rank there, and the factors side by side."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Bags:
-    """Rows of a stack, one bag after the other: their `numbers`, and where each bag ends, after a 0.
-
-    `rows` says which row of the batch each bag is; None when bag i is row i for every row.
-    """
-
-    numbers: Tensor
-    ends: Tensor
-    rows: Tensor | None
+    rank: int
+    factors: tuple[Tensor, Tensor] | None = None
+    steps: int = 0
 
 
 def plan_rows(mixes: Sequence[Mix], device: Any) -> Rows:

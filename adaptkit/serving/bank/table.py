@@ -15,7 +15,7 @@ from adaptkit.serving.bank.kernels import (
     prefer_segments,
     with_fixed,
 )
-from adaptkit.serving.bank.steps import Kept, Step, fits_step
+from adaptkit.serving.bank.rows import Kept, lay_out
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,16 +127,14 @@ class ModuleTable:
             output = output.clone()
         if not plan.entries:
             pass
-        elif fits_step(x, plan):
-            if kept.step is None:
-                kept.step = Step(self.A, self.B, kept.rank, plan)
-            kept.step.add(x, output)
         elif prefer_segments(plan.slots.shape[0], len(plan.distinct), x.shape[1]):
             add_segments(x, output, A, B, plan)
-        elif prefer_groups(plan, kept.rank, self.inputs + self.outputs, x.shape[1]):
+        elif kept.factors is None and prefer_groups(
+            plan, kept.rank, self.inputs + self.outputs, x.shape[1]
+        ):
             add_groups(x, output, A, B, plan)
         else:
-            add_gathered(x, output, *gather(A, B, plan), plan)
+            add_gathered(x, output, *self._gathered(A, B, plan, kept, x.shape[1]), plan)
         if self.bias is not None and plan.entries:
             self._add_bias(output, plan)
         for row, mix in plan.arrows:
@@ -153,11 +151,27 @@ class ModuleTable:
 
     def _kept(self, plan: Rows) -> Kept:
         """The largest rank of a batch's adapters here; 0 where none touches this module."""
-        found: Kept | None = plan.kept.get(self.name)
+        found = plan.kept.get(self.name)
         if found is None:
             rank = max((self.ranks[slot] for slot in plan.touched if slot in self.ranks), default=0)
             found = plan.kept[self.name] = Kept(rank)
         return found
+
+    def _gathered(
+        self, A: Tensor, B: Tensor, plan: Rows, kept: Kept, tokens: int
+    ) -> tuple[Tensor, Tensor]:
+        """Each entry's factors, kept from the second step of a batch on: its slots do not change.
+
+        Only in the computer's memory, where the copy costs more than the products: a batch then holds
+        each of its rows' adapters once more.
+        """
+        if kept.factors is not None:
+            return kept.factors
+        made = gather(A, B, plan)
+        kept.steps += tokens == 1
+        if kept.steps > 1 and A.device.type == "cpu":
+            kept.factors = made
+        return made
 
     def add_fixed(self, x: Tensor, output: Tensor, slots: Tensor, weights: Tensor) -> Tensor:
         """As `add`, with shapes that never change."""
@@ -199,4 +213,9 @@ def _repeated(plan: Rows, count: int, name: str) -> Rows:
             why=f"it has {count} rows, and adapters were named for {plan.count}",
             fix="name one adapter for each row",
         )
-    return plan.repeated(times)
+    entries = tuple(
+        (slot, row * times + again, weight)
+        for slot, row, weight in plan.entries
+        for again in range(times)
+    )
+    return lay_out(entries, count, plan.slots.device, plan.arrows_repeated(times))

@@ -24,7 +24,6 @@ from adaptkit.serving.bank.kernels import (
     prefer_segments,
 )
 from adaptkit.serving.bank.rows import plan_rows
-from adaptkit.serving.bank.steps import Step, fits_step
 
 LORA = ["naval", "medic", "polite", "cargo"]
 PROMPTS = torch.tensor(
@@ -221,52 +220,6 @@ def test_all_kernels_agree_with_each_row_alone():
         assert torch.equal(output[1], torch.zeros(3, 7))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(
-    "mixes",
-    [
-        [((1, 1.0),), ((2, 1.0),), ((3, 1.0),), ((4, 1.0),)],
-        [((4, 1.0),), ((2, 1.0),), ((3, 0.5),), ((1, 1.0),)],
-        [((1, 1.0),), (), ((2, 0.5), (3, -2.0)), ((1, 1.0),), ((4, 1.0),), ((2, 1.0),)],
-        [((1, 1.0),), ((30, 2.0),), ()],
-    ],
-    ids=["in order", "in another order", "mixed, with the base", "slots far apart"],
-)
-def test_a_step_of_one_token_is_each_row_alone(mixes, dtype):
-    torch.manual_seed(3)
-    A, B = torch.randn(31, 5, 6).to(dtype), torch.randn(31, 5, 7).to(dtype)
-    A[:, 3:], B[:, 3:] = float("nan"), float("nan")  # beyond the rank that is used
-    x = torch.randn(len(mixes), 1, 6).to(dtype)
-    before = torch.randn(len(mixes), 1, 7).to(dtype)
-    wanted = torch.stack(
-        [
-            sum(
-                (w * (x[row].float() @ A[s, :3].float().T @ B[s, :3].float()) for s, w in mix),
-                before[row].float(),
-            )
-            for row, mix in enumerate(mixes)
-        ]
-    )
-    plan = plan_rows(mixes, "cpu")
-    assert fits_step(x, plan)
-    step = Step(A, B, 3, plan)
-    for _ in range(2):
-        output = before.clone()
-        step.add(x, output)
-        close(output.float(), wanted, 1e-5 if dtype is torch.float32 else 0.1)
-        for row, mix in enumerate(mixes):
-            assert mix or torch.equal(output[row], before[row])
-
-
-def test_steps_are_for_one_token_of_several_adapters_without_gradients():
-    several, one = (plan_rows([((1, 1.0),), ((s, 1.0),)], "cpu") for s in (2, 1))
-    x = torch.zeros(2, 1, 6)
-    assert fits_step(x, several)
-    assert not fits_step(x, one)
-    assert not fits_step(torch.zeros(2, 3, 6), several)
-    assert not fits_step(x.clone().requires_grad_(), several)
-
-
 def test_gradients_of_the_input_go_through_the_updates(fleet, bank):
     ids = PROMPTS[:2, :1]
     for rows in (["naval", "medic"], ["naval", "naval"]):
@@ -277,17 +230,6 @@ def test_gradients_of_the_input_go_through_the_updates(fleet, bank):
             alone = inputs.detach()[row : row + 1].requires_grad_()
             fleet.alone(name)(inputs_embeds=alone, use_cache=False).logits.sum().backward()
             close(inputs.grad[row], alone.grad[0], 1e-4)
-
-
-def test_a_plan_repeated_for_beams_keeps_each_rows_mix_together():
-    plan = plan_rows([((1, 0.5), (2, 2.0)), (), ((3, 1.0),)], "cpu").repeated(2)
-    wanted = ((1, 0, 0.5), (2, 0, 2.0), (1, 1, 0.5), (2, 1, 2.0), (3, 4, 1.0), (3, 5, 1.0))
-    assert plan.entries == wanted
-    assert plan.count == 6
-    bags = plan.bags(stride=4, rank=1)
-    assert bags.numbers.tolist() == [4, 8, 4, 8, 12, 12]
-    assert bags.ends.tolist() == [0, 2, 4, 5, 6]
-    assert bags.rows.tolist() == [0, 1, 4, 5]
 
 
 def test_one_token_in_the_order_of_slots_is_added_in_place_and_stays_with_its_row():
