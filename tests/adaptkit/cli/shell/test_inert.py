@@ -40,6 +40,10 @@ def test_no_text_acts_on_a_terminal_or_takes_a_second_line(text):
     assert inert_lines(text).count("\n") == text.count("\n")
 
 
+def test_no_character_of_unicode_acts():
+    assert [one for one in map(chr, range(0x110000)) if acts(inert(one))] == []
+
+
 @given(st.dictionaries(st.text(), st.text() | st.floats(allow_nan=False, allow_infinity=False)))
 @example({"a": HOSTILE, "\U000e0041": "\x7f"})
 def test_json_is_read_back_the_same_and_acts_on_nothing(value):
