@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -74,6 +75,11 @@ def open_temp(folder: Path, name: str, mode: int = 0o666) -> tuple[int, Path]:
     return os.open(
         temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode
     ), temp
+
+
+def is_temp(name: str) -> bool:
+    """Whether `open_temp` gave a file this name: one that is left was of a process that was killed."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{16}\.tmp", name) is not None
 
 
 def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, NotFound, NoWorkspace, StorageError
 from adaptkit.extend.review import Reviews
-from adaptkit.io.files import atomic_write, os_errors
+from adaptkit.io.files import atomic_write, is_temp, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.refs import check_name
 from adaptkit.workspace.context.found import refuse_links
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FOLDER = ".adaptkit"
 PARTS = frozenset({"registry.db", "config.toml", "store", "cache", "tmp", "training"})
 """What a home holds; a folder that holds other things and none of these is no home."""
+_FIRST = frozenset({".gitignore", "registry.db.lock"})
+"""What is made in a home before any of them: all there is of one whose making was killed."""
 FIX = "docs/configuration.md shows every key"
 
 
@@ -125,7 +127,8 @@ class Home:
             raise NoWorkspace(what, why="it is a file", fix=f"check {chosen}")
         if self.found:
             refuse_links(self.path)
-        names = {entry.name for entry in self.path.iterdir() if entry.name != ".gitignore"}
+        found = (entry.name for entry in self.path.iterdir())
+        names = {name for name in found if name not in _FIRST and not is_temp(name)}
         if not names or names & PARTS:
             return
         inside = self.path / FOLDER

@@ -315,6 +315,26 @@ def test_init_says_whether_it_made_or_found_and_keeps_the_home_out_of_git(tmp_pa
     assert (home / ".gitignore").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize(
+    "left",
+    [[], [".gitignore"], ["..gitignore.852e91e044cbdc5f.tmp"], [".gitignore", "registry.db.lock"]],
+)
+def test_an_init_that_was_killed_is_done_by_the_next(left, tmp_path):
+    home = tmp_path / ".adaptkit"
+    home.mkdir()
+    for name in left:
+        (home / name).write_bytes(b"")
+    with Workspace.init(tmp_path, notify=lambda _: None) as ws:
+        assert ws.list() == ()
+
+
+def test_a_folder_of_other_temporary_files_is_no_home(tmp_path):
+    (tmp_path / ".adaptkit").mkdir()
+    (tmp_path / ".adaptkit" / "notes.tmp").write_bytes(b"")
+    with pytest.raises(NoWorkspace, match=r"it holds notes.tmp and none of cache"):
+        Workspace.init(tmp_path, notify=lambda _: None)
+
+
 def test_init_makes_the_home_that_the_environment_names_unless_a_folder_is_given(tmp_path):
     home = tmp_path / "homes" / "mine"
     done = run(["init"], tmp_path, ADAPTKIT_HOME=str(home))
