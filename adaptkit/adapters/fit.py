@@ -225,7 +225,7 @@ def _update(made: Fit) -> None:
 
 
 def _standardised(made: Fit, module: Module) -> bool:
-    parameter = made._parameter(made.layers.old_name(module.tensor))  # noqa: SLF001  (the same module's class)
+    parameter = made.parameter(made.layers.old_name(module.tensor))
     layer = (parameter or "").removesuffix(".weight")
     return made.architecture.layers.get(layer) == "standardised"
 

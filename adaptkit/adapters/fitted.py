@@ -77,7 +77,7 @@ class Fit:
     def tensor(self, wanted: str) -> str | None:
         """The tensor of the result that a name means; tied parameters get one each."""
         old = self.layers.old_name(wanted)
-        parameter = self._parameter(old)
+        parameter = self.parameter(old)
         if parameter is not None and len(self.architecture.tied_with(parameter)) > 1:
             return self._called(self._own(parameter), wanted)
         found = self.weights.name_of(old)
@@ -92,7 +92,7 @@ class Fit:
             name=self.layers.old_name(module.name),
             weight=self.layers.old_name(module.weight),
         )
-        parameter = self._parameter(old.tensor)
+        parameter = self.parameter(old.tensor)
         if parameter is not None and len(self.architecture.tied_with(parameter)) > 1:
             pieces = self.weights.pieces(old)
             if len(pieces) <= 1 and not (pieces and pieces[0].expert is not None):
@@ -115,7 +115,8 @@ class Fit:
         """The result's name for a tensor of the base that was found for a wanted name."""
         return self.layers.new_name(self.names.get(name, name), wanted)
 
-    def _parameter(self, wanted: str) -> str | None:
+    def parameter(self, wanted: str) -> str | None:
+        """The parameter of the class that a name means; None where it is none, or may be several."""
         if not self.architecture.known:
             return None
         found = self.architecture.find(wanted)

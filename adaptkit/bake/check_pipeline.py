@@ -1,4 +1,4 @@
-"""A baked pipeline against the adapter it was baked from, live in diffusers: what each changed component answers."""
+"""A baked pipeline against the adapter it was baked from, live in diffusers: the output of each changed component."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def check_pipeline(base: Path, live: Path, baked: Path, prompt: str) -> dict[str
     """
     components = sorted({name.partition(".")[0] for name in read_header(live).tensors})
     with _quiet():
-        wanted = _answers(base, components, prompt, live)
-        found = _answers(baked, components, prompt)
+        wanted = _outputs(base, components, prompt, live)
+        found = _outputs(baked, components, prompt)
     if silent := [name for name in components if name not in wanted]:
         raise BakeError(
             f"the model in {baked} could not be checked",
@@ -77,7 +77,7 @@ def check_pipeline(base: Path, live: Path, baked: Path, prompt: str) -> dict[str
     return apart
 
 
-def _answers(
+def _outputs(
     folder: Path, components: Sequence[str], prompt: str, live: Path | None = None
 ) -> dict[str, Any]:
     """The first output of each component when the pipeline makes one step, in float32."""
@@ -92,12 +92,12 @@ def _answers(
     pipe.set_progress_bar_config(disable=True)
     if live is not None:
         pipe.load_lora_weights(str(live.parent), weight_name=live.name)
-    answers: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
 
     def keep(name: str) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             first = output if isinstance(output, torch.Tensor) else output[0]
-            answers.setdefault(name, first.detach().float().clone())
+            outputs.setdefault(name, first.detach().float().clone())
 
         return hook
 
@@ -106,7 +106,7 @@ def _answers(
     noise = torch.Generator().manual_seed(_SEED)
     with torch.no_grad():
         pipe(prompt=prompt, num_inference_steps=1, output_type="latent", generator=noise)
-    return answers
+    return outputs
 
 
 def _variant(folder: Path) -> str | None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.output.failures import asks_for_json, show
-from adaptkit.cli.shell.libraries import quiet_libraries
 from adaptkit.cli.shell.signals import INTERRUPTED, Signals
 from adaptkit.errors import AdaptkitError
 
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     session = Session()
     session.out.as_json = asks_for_json(sys.argv[1:] if arguments is None else arguments)
     asked = Signals(as_json=session.out.as_json)
-    with _streams(as_json=session.out.as_json), quiet_libraries():
+    with _streams(as_json=session.out.as_json):
         try:
             return _ended(_guarded(arguments, session, asked), session)
         finally:

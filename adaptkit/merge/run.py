@@ -69,7 +69,7 @@ def run(
 
     `method` is the one that the result has where the sources' own cannot hold it; with `into_lora`,
     in any case. `elsewhere` makes the modules in other processes; where it is None, threads do.
-    `done` is told of every module, some at a time.
+    `done` gets the number of modules that were finished, some at a time.
     """
     if not into_lora and is_closed_sum(recipe, strategy, sources):
         return merge_closed(recipe, sources, out)

@@ -57,7 +57,7 @@ def bake_adapter(
     The same call goes on where one stopped. A registered adapter's weight files are written on the executor `on`,
     where there is one and the model is large enough for that to pay.
 
-    `check` is a prompt: before the model gets its name, what it answers is compared with the live adapter, the logits
+    `check` is a prompt: before the model gets its name, its output is compared with the live adapter, the logits
     of a language model (needs torch and PEFT) or the outputs of a pipeline's changed components (needs diffusers too).
     A model that differs is `OUT.failed`. Without `sync` nothing waits for the disk: after a power cut, bake again.
     """

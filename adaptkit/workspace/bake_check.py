@@ -1,4 +1,4 @@
-"""Whether a baked model answers like the live adapter: language models by logits, pipelines by component."""
+"""Whether a baked model computes what the live adapter does: language models by logits, pipelines by component."""
 
 from __future__ import annotations
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.bases.architecture import Architecture, Piece
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,38 @@ class Described:
     embedding: str
     head: str
     buffers: frozenset[str]
+
+
+def on_no_device(build: Callable[[], Any]) -> Any:
+    """The model that `build` makes, with no memory for its weights and none of its warnings."""
+    import torch
+
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        return build()
+
+
+def by_its_own_names(
+    name: str, model: Any, tensors: Mapping[str, tuple[int, ...]], *, head: str = ""
+) -> Architecture:
+    """The architecture of a model whose checkpoint has the names of its parameters; `head` counts where it is a layer."""
+    found = described(model)
+    return Architecture(
+        name,
+        "",
+        found.parameters,
+        found.layers,
+        found.groups,
+        found.transposed,
+        found.ties,
+        head=head if head in found.layers else "",
+        pieces={
+            tensor: (Piece(tensor, 0, 0, shape[0] if shape else 1),)
+            for tensor, shape in tensors.items()
+            if tensor in found.parameters
+        },
+        unused=tuple(t for t in tensors if t not in found.parameters and t not in found.buffers),
+    )
 
 
 def described(model: Any) -> Described:

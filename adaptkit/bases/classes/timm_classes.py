@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.bases.architecture import Architecture, Piece, unknown
-from adaptkit.bases.classes.layers import described
+from adaptkit.bases.architecture import Architecture, unknown
+from adaptkit.bases.classes.layers import by_its_own_names, on_no_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +25,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> 
     name = str(config["architecture"])
     try:
         import timm
-        import torch
+        import torch  # noqa: F401
     except ImportError:
         return unknown(
             tensors,
@@ -40,30 +39,13 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]]) -> 
     if not _NAME.fullmatch(name) or not timm.is_model(name):
         return unknown(tensors, f"timm {timm.__version__} has no model '{name}'", name)
     try:
-        with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")
-            model = timm.create_model(name, pretrained=False, **_arguments(config))
+        model = on_no_device(
+            lambda: timm.create_model(name, pretrained=False, **_arguments(config))
+        )
     except Exception as error:  # noqa: BLE001  (a configuration of somebody else's may break a class in any way)
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return unknown(tensors, f"timm {timm.__version__} cannot build '{name}': {first}", name)
-    found = described(model)
-    pieces = {
-        tensor: (Piece(tensor, 0, 0, shape[0] if shape else 1),)
-        for tensor, shape in tensors.items()
-        if tensor in found.parameters
-    }
-    return Architecture(
-        name,
-        "",
-        found.parameters,
-        found.layers,
-        found.groups,
-        found.transposed,
-        found.ties,
-        head=_head(config, found.layers),
-        pieces=pieces,
-        unused=tuple(t for t in tensors if t not in found.parameters and t not in found.buffers),
-    )
+    return by_its_own_names(name, model, tensors, head=_head(config))
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,8 +67,8 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _head(config: Mapping[str, Any], layers: Mapping[str, str]) -> str:
+def _head(config: Mapping[str, Any]) -> str:
     """The layer that timm's configuration names as its classifier."""
     declared = config.get("pretrained_cfg")
     named = declared.get("classifier") if isinstance(declared, dict) else None
-    return named if isinstance(named, str) and named in layers else ""
+    return named if isinstance(named, str) else ""

@@ -18,7 +18,7 @@ QUIET = {
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Show only errors of the loggers in `QUIET` while a command runs."""
+    """Show only errors of the loggers in `QUIET` while a workspace is open; what needs none waits for no `logging`."""
     before = {name: logging.getLogger(name).level for name in QUIET}
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ class Session:
         self.home: Path | None = None
         self.out = Output()
         self.asks = True  # whether a person may be asked something
+        self._opened = ExitStack()
 
     @cached_property
     def plugins(self) -> Plugins:
@@ -47,10 +49,12 @@ class Session:
 
     @cached_property
     def workspace(self) -> Workspace:
+        from adaptkit.cli.shell.libraries import quiet_libraries
         from adaptkit.plugin.entry_points import GROUP, installed
         from adaptkit.workspace import Workspace
         from adaptkit.workspace.context.home import Home
 
+        self._opened.enter_context(quiet_libraries())
         home = Home.find(self.home)
         if self.asks:
             self._ask_for_trust(home)
@@ -77,6 +81,7 @@ class Session:
             if self.workspace.new_home:
                 self.out.say(f"made a workspace in {self.workspace.home.path}")
             self.workspace.close()
+        self._opened.close()
 
 
 def pass_session(command: Callable[..., Any]) -> Callable[..., Any]:
