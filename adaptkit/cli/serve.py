@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +151,8 @@ def serve(
         app = session.workspace.serving_app(
             base, preload, options=options, placement=placement, keys=keys, force=force
         )
+        import logging
+
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("adaptkit.access").setLevel(logging.INFO)
         server = uvicorn.Server(
