@@ -21,8 +21,9 @@ from timing import Row, within
 
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.opened import OpenAdapter
-from adaptkit.merge import compare, recipe
+from adaptkit.merge import recipe
 from adaptkit.merge import run as merge
+from adaptkit.merge.comparing import compare
 from adaptkit.plugin.manager import Plugins
 from adaptkit.types import Parent
 

@@ -31,7 +31,7 @@ def main() -> None:
     from peft import PeftModel
 
     from adaptkit import Workspace
-    from adaptkit.merge.plots import draw
+    from adaptkit.merge.comparing.plots import draw
     from fleet import logs
     from fleet.cache import story
     from fleet.models import load

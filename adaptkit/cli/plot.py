@@ -82,7 +82,7 @@ def plot(
         draw_forgetting(lost, out)
         result["forgetting"] = {label: dict(row) for label, row in lost.items()}
     else:
-        from adaptkit.merge.plots import draw
+        from adaptkit.merge.comparing.plots import draw
 
         found = ws.diff(sources)
         draw(kind, found.adapters, found.pairs, out)

@@ -11,7 +11,7 @@ from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from adaptkit.merge.comparison import Comparison
+    from adaptkit.merge.comparing.comparison import Comparison
 
 
 @click.command()

@@ -14,7 +14,7 @@ from adaptkit.workspace.lookup.merge_sources import (
 )
 
 if TYPE_CHECKING:
-    from adaptkit.merge.comparison import Comparison
+    from adaptkit.merge.comparing.comparison import Comparison
     from adaptkit.refs import Sources
     from adaptkit.workspace.context.context import Context
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def diff(context: Context, sources: Sources, *, allow_pickle: bool = False) -> Comparison:
     """Compare adapters: norms, spectra, cosines, signs, what a rank of their sum would lose, what to try."""
     from adaptkit.bases.compatibility import check_together
-    from adaptkit.merge.compare import compare
-    from adaptkit.merge.comparison import NOT_AT_ALL
+    from adaptkit.merge.comparing.compare import compare
+    from adaptkit.merge.comparing.comparison import NOT_AT_ALL
     from adaptkit.merge.plan import check_globs
 
     weighted = refs.weighted(sources)

@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from adaptkit.errors import BadRecipe, NotFound, Refused, Unmergeable
-from adaptkit.merge.plots import draw
+from adaptkit.merge.comparing.plots import draw
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from adaptkit.algebra.lowrank import add, dense_svd, matrix, norm, work
 from adaptkit.algebra.stacked import relations, singular_values
 from adaptkit.errors import Unmergeable
 from adaptkit.extend import Dense, LowRank
-from adaptkit.merge.comparison import NOT_AT_ALL, Comparison
-from adaptkit.merge.measures import Pair, Spectrum
+from adaptkit.merge.comparing.comparison import NOT_AT_ALL, Comparison
+from adaptkit.merge.comparing.measures import Pair, Spectrum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,7 +12,7 @@ from adaptkit.io.html import picture, table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from adaptkit.merge.measures import Pair, Spectrum
+    from adaptkit.merge.comparing.measures import Pair, Spectrum
 
 NOT_AT_ALL = "do not merge them"
 """The advice where `merge` would refuse."""
@@ -69,7 +69,7 @@ class Comparison:
 
 
 def _picture(found: Comparison) -> str:
-    from adaptkit.merge.plots import png
+    from adaptkit.merge.comparing.plots import png
 
     try:
         return picture(png("similarity", found.adapters, found.pairs))

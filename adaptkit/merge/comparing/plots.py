@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from adaptkit.merge.measures import Pair, Spectrum
+    from adaptkit.merge.comparing.measures import Pair, Spectrum
 
 KINDS = ("similarity", "spectrum", "conflict")
 

@@ -1,0 +1,1 @@
+"""How adapters compare, side by side: what `diff` and `plot` show."""
