@@ -92,7 +92,7 @@ def run(tmp_path, commands, *, hurry=False, **environment):
         timeout=600,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr
     assert "this is a bug" not in done.stderr
     return Record(**json.loads(log.read_text()), shown=done.stderr + done.stdout)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 
 import pytest
 from loopback_buckets import SCHEMES as BUCKETS
@@ -102,3 +104,26 @@ def test_a_write_may_take_longer_by_its_bytes(monkeypatch):
         for size, seconds in ((1, 0), (10_000, 1)):
             with pytest.raises(StorageError, match=f"too slow: no response in {seconds} seconds"):
                 place.bucket.put("large", bytes(size))
+
+
+_ENDS_AT_ONCE = """
+import asyncio, time
+import obstore
+from obstore.store import MemoryStore
+from adaptkit_plugins.storage.objects.waiting import wait
+
+wakes_up = asyncio.SelectorEventLoop._write_to_self
+def slowly(self):
+    wakes_up(self)
+    time.sleep(0.2)  # obstore's thread is still within Python when the result is there
+asyncio.SelectorEventLoop._write_to_self = slowly
+wait(lambda: obstore.put_async(MemoryStore(), "a", b"b"))
+"""
+
+
+def test_a_process_may_end_while_obstore_is_handing_it_a_result():
+    """A thread that comes back to an interpreter that is ending aborts the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", _ENDS_AT_ONCE], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,6 +1,8 @@
 """Waiting for obstore with a limit: its own calls cannot be interrupted, and watch no rate.
 
 Its asynchronous calls run on an event loop in a thread of its own; a command that is interrupted does not wait for it.
+A thread of obstore's that is still within Python when the interpreter ends would abort the process, so the end waits for
+those (`_leave`).
 
 obstore reads the page of a list whole before it shows anything of it, and has no limit for that. What can be seen from
 outside is this process's memory, so that is watched while a page is on its way.
@@ -9,8 +11,11 @@ outside is this process's memory, so that is watched while a page is on its way.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -21,14 +26,14 @@ PATIENCE = (
     10.0  # seconds for a response to begin, for a page of a list, for `CHUNK` bytes of a body
 )
 CHUNK = 64 << 10
-_loops: dict[
-    int, asyncio.AbstractEventLoop
-] = {}  # by process: a fork has no thread of its parent's
+_loops: dict[int, tuple[asyncio.AbstractEventLoop, threading.Thread]] = {}
+# by process: a fork has no thread of its parent's
 _lock = threading.Lock()
-
 
 MOST_GROWTH = 48 << 20  # bytes of memory; a page of a thousand objects has half a million
 _LOOK = 0.005  # seconds between two looks at the memory
+_NOTICE = 0.05  # seconds in which obstore's threads learn that a call is given up
+_AT_EXIT = 1.0  # seconds at most that the end of the process waits for them
 
 
 class Flood(Exception):
@@ -50,6 +55,7 @@ def wait(call: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
     try:
         return future.result()
     except TimeoutError:
+        time.sleep(_NOTICE)
         came = "no response" if seconds else f"less than {CHUNK >> 10} kB"
         raise Silent(f"{came} in {limit:.0f} seconds") from None
     except BaseException:
@@ -86,6 +92,36 @@ def _loop() -> asyncio.AbstractEventLoop:
         here = os.getpid()
         if here not in _loops:
             _loops.clear()
-            _loops[here] = asyncio.new_event_loop()
-            threading.Thread(target=_loops[here].run_forever, daemon=True).start()
-        return _loops[here]
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever, daemon=True)
+            _loops[here] = loop, thread
+            thread.start()
+            atexit.register(_leave)
+        return _loops[here][0]
+
+
+def _leave() -> None:
+    """End the loop, then wait for the threads of obstore's that are handing it a result or learn that it is not wanted."""
+    loop, thread = _loops.get(os.getpid(), (None, None))
+    if loop is None or thread is None:
+        return
+    end = time.monotonic() + _AT_EXIT
+    asyncio.run_coroutine_threadsafe(_cancel_all(), loop).add_done_callback(
+        lambda _: loop.call_soon_threadsafe(loop.stop)
+    )
+    thread.join(_AT_EXIT)
+    while _foreign_threads() and time.monotonic() < end:
+        time.sleep(0.001)  # lets them have the interpreter
+
+
+async def _cancel_all() -> None:
+    pending = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in pending:
+        task.cancel()
+    if pending:
+        await asyncio.sleep(_NOTICE)
+
+
+def _foreign_threads() -> set[int]:
+    """The threads that run Python code and were not started by Python."""
+    return sys._current_frames().keys() - {thread.ident for thread in threading.enumerate()}  # noqa: SLF001
