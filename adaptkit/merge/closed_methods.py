@@ -16,11 +16,11 @@ from adaptkit.merge.extras import Contributor, resolve_extras
 from adaptkit.merge.report import MergeReport, stored_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.adapters.opened import OpenAdapter
-    from adaptkit.extend import MergeStrategy
+    from adaptkit.extend import Array, MergeStrategy
     from adaptkit.merge.recipe import Recipe
 
 
@@ -37,15 +37,7 @@ def is_closed_sum(
 def merge_closed(recipe: Recipe, sources: Sequence[OpenAdapter], out: Path) -> MergeReport:
     """Write the merged adapter, of the sources' own method, into `out`, an empty folder."""
     method = sources[0].method
-    if recipe.modules:
-        raise BadRecipe(
-            f"'{recipe.modules[0].glob}' cannot have a weight of its own",
-            why=f"a sum of {method.name} adapters takes one weight for each adapter",
-            fix="drop --weight",
-        )
-    for source in sources:
-        if reason := method.unmergeable(source.adapter):
-            raise Unmergeable(f"cannot merge {source.label}", why=reason)
+    _check(recipe, sources)
     weights = {parent.digest: parent.weight for parent in recipe.sources}
     settled = resolve_extras(
         recipe.extras,
@@ -66,15 +58,7 @@ def merge_closed(recipe: Recipe, sources: Sequence[OpenAdapter], out: Path) -> M
     apart: dict[str, tuple[float, float]] = {}
     with TensorWriter(out / WEIGHTS, layout) as writer:
         for key in keys:
-            owners = [s for s in sources if key in s.adapter.header]
-            tensors = [s.adapter.read(key) for s in owners]
-            if len({tensor.shape for tensor in tensors}) > 1:
-                raise Unmergeable(
-                    f"the tensor '{key}' has two shapes",
-                    why=str([list(t.shape) for t in tensors]),
-                    fix="these adapters were trained on different models",
-                )
-            exact = method.combine(key, tensors, [weights[s.digest] for s in owners])
+            exact = _combined(key, [s for s in sources if key in s.adapter.header], weights)
             stored = exact.astype(numpy_dtype(dtype))
             if not np.isfinite(stored).all():
                 raise MergeError(
@@ -98,3 +82,28 @@ def merge_closed(recipe: Recipe, sources: Sequence[OpenAdapter], out: Path) -> M
     return MergeReport(
         recipe.strategy, recipe.space, None, {}, dtype, error, error.total, settled.dropped
     )
+
+
+def _check(recipe: Recipe, sources: Sequence[OpenAdapter]) -> None:
+    method = sources[0].method
+    if recipe.modules:
+        raise BadRecipe(
+            f"'{recipe.modules[0].glob}' cannot have a weight of its own",
+            why=f"a sum of {method.name} adapters takes one weight for each adapter",
+            fix="drop --weight",
+        )
+    for source in sources:
+        if reason := method.unmergeable(source.adapter):
+            raise Unmergeable(f"cannot merge {source.label}", why=reason)
+
+
+def _combined(key: str, owners: Sequence[OpenAdapter], weights: Mapping[str, float]) -> Array:
+    """The weighted sum of one tensor of those that have it, before it is stored."""
+    tensors = [source.adapter.read(key) for source in owners]
+    if len({tensor.shape for tensor in tensors}) > 1:
+        raise Unmergeable(
+            f"the tensor '{key}' has two shapes",
+            why=str([list(tensor.shape) for tensor in tensors]),
+            fix="these adapters were trained on different models",
+        )
+    return owners[0].method.combine(key, tensors, [weights[source.digest] for source in owners])

@@ -33,44 +33,9 @@ def read(path: Path, strategies: Sequence[MergeStrategy[Any]]) -> Translation:
     """Read a mergekit file; `BadRecipe` says what in it has no meaning for adapters."""
     text = _text(path)
     table = _mapping(text.value)
-    if "merge_method" not in table:
-        raise _wrong(path, "it has no key 'merge_method'", "adaptkit compose runs recipes of ours")
-    method = str(table["merge_method"])
-    made_by = {name: one for one in strategies for name in one.mergekit}
-    if method not in made_by:
-        error = NotFound("merge_method of mergekit that a strategy here makes", method, made_by)
-        raise error.at(f"{path}, line {text.line('merge_method')}")
-    strategy = made_by[method]
-    if "slices" in table:
-        raise _wrong(
-            path,
-            "it stacks slices of layers",
-            "adaptkit merges adapters of one base: list models",
-            text.line("slices"),
-        )
-    models = table.get("models")
-    if not isinstance(models, list) or not models:
-        raise _wrong(path, "'models' is a list of one model or more", line=text.line("models"))
+    method, strategy = _strategy(path, text, table, strategies)
     remarks: list[str] = []
-    common, given = _mapping(table.get("parameters")), dict[str, Any]()
-    adapters = []
-    for number, model in enumerate(models):
-        entry = _mapping(model)
-        own = _mapping(entry.get("parameters"))
-        name = str(entry.get("model", ""))
-        if name == str(table.get("base_model", "")):
-            continue  # the base itself, whose update is nothing
-        if not name or name.endswith("+"):
-            raise _wrong(path, "a model has no name", line=text.line("models", number))
-        adapters.append({"ref": _adapter(path, name, remarks)} | _weight(common | own))
-        for key in sorted(own.keys() - {"weight"}):
-            value = _one(own[key])
-            if given.setdefault(key, value) != value:
-                remarks.append(f"{key} of {name} is {value}; {given[key]} is taken for all")
-    if not adapters:
-        raise _wrong(path, "it names no model besides the base", line=text.line("models"))
-    for key in sorted(common.keys() - {"weight"}):
-        given.setdefault(key, _one(common[key]))
+    adapters, given = _adapters(path, text, table, remarks)
     share = given.pop("t", None) if strategy.arity == (2, 2) and len(adapters) == 2 else None
     params = strategy.from_mergekit(method, given) or {}
     if share is not None and "t" not in strategy.mergekit[method]:
@@ -91,6 +56,59 @@ def read(path: Path, strategies: Sequence[MergeStrategy[Any]]) -> Translation:
     if (dtype := table.get("dtype")) in {"float32", "bfloat16", "float16"}:
         recipe["dtype"] = dtype
     return Translation(recipe, tuple(remarks), path.name)
+
+
+def _strategy(
+    path: Path,
+    text: yaml_text.Document,
+    table: Mapping[str, Any],
+    strategies: Sequence[MergeStrategy[Any]],
+) -> tuple[str, MergeStrategy[Any]]:
+    """The file's merge method, and the strategy that makes it here."""
+    if "merge_method" not in table:
+        raise _wrong(path, "it has no key 'merge_method'", "adaptkit compose runs recipes of ours")
+    method = str(table["merge_method"])
+    made_by = {name: one for one in strategies for name in one.mergekit}
+    if method not in made_by:
+        error = NotFound("merge_method of mergekit that a strategy here makes", method, made_by)
+        raise error.at(f"{path}, line {text.line('merge_method')}")
+    if "slices" in table:
+        raise _wrong(
+            path,
+            "it stacks slices of layers",
+            "adaptkit merges adapters of one base: list models",
+            text.line("slices"),
+        )
+    return method, made_by[method]
+
+
+def _adapters(
+    path: Path, text: yaml_text.Document, table: Mapping[str, Any], remarks: list[str]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The adapters with their weights, and the other parameters: ours hold for all adapters."""
+    models = table.get("models")
+    if not isinstance(models, list) or not models:
+        raise _wrong(path, "'models' is a list of one model or more", line=text.line("models"))
+    common, given = _mapping(table.get("parameters")), dict[str, Any]()
+    adapters = []
+    for number, model in enumerate(models):
+        entry = _mapping(model)
+        own = _mapping(entry.get("parameters"))
+        name = str(entry.get("model", ""))
+        if name == str(table.get("base_model", "")):
+            continue  # the base itself, whose update is nothing
+        if not name or name.endswith("+"):
+            raise _wrong(path, "a model has no name", line=text.line("models", number))
+        adapters.append({"ref": _adapter(path, name, remarks)} | _weight(common | own))
+        for key in sorted(own.keys() - {"weight"}):
+            value = _one(own[key])
+            if given.setdefault(key, value) != value:
+                remarks.append(f"{key} of {name} is {value}; {given[key]} is taken for all")
+    if not adapters:
+        raise _wrong(path, "it names no model besides the base", line=text.line("models"))
+    for key in sorted(common.keys() - {"weight"}):
+        given.setdefault(key, _one(common[key]))
+    return adapters, given
 
 
 def as_yaml(found: Translation) -> str:

@@ -101,7 +101,6 @@ def plan_modules(
 ) -> list[ModulePlan]:
     """Which adapters take part in which module, and the rank each module gets."""
     check_methods(sources, recipe, any_rank=any_rank)
-    adapters = {source.digest: source for source in sources}
     for source in sources:
         check_globs(source, (one.glob for one in recipe.modules if one.digest == source.digest))
     found: dict[str, list[tuple[OpenAdapter, Module]]] = defaultdict(list)
@@ -110,50 +109,22 @@ def plan_modules(
             found[module.key].append((source, module))
     if recipe.missing == "skip":
         check_shared(sources, found)
-    cap = recipe.rank
-    if cap is None and strategy.rank_rule == "parents":
-        cap = max(
-            part.saved(rank_of(source, part)) for parts in found.values() for source, part in parts
-        )
-    weights = [parent.weight for parent in recipe.sources]
-    linear = strategy.coefficients(weights, strategy.params(**recipe.params)) is not None
-    beyond = recipe.space == "dense" and not linear  # what is done entry by entry is not low rank
+    rule = _ranks(recipe, strategy, found)
     layers = {key: layer_of(parts[0][1].name) for key, parts in found.items()}
     last = max((layer or 0 for layer in layers.values()), default=0)
     plans = []
     for key in sorted(found):
         parts = found[key]
-        first = parts[0][1]
-        for source, module in parts[1:]:
-            if (module.shape, module.parts) != (first.shape, first.parts):
-                raise Unmergeable(
-                    f"the module '{key}' has two shapes",
-                    why=f"{list(first.shape)} in {parts[0][0].label}, {list(module.shape)} in {source.label}",
-                    fix="these adapters were trained on different models",
-                )
-        ranks = [rank_of(*part) for part in parts]
-        whole = ranks[0] if recipe.space == "factors" else min(sum(ranks), *first.shape)
-        reach = min(first.shape) if beyond else whole
-        # how many parts share the rank that is asked for
-        shared = 1 if first.kind == "expert" else first.parts
-        rank = (
-            whole
-            if cap is None and recipe.energy is None
-            else min(reach, max(1, (cap or reach * shared) // shared))
+        check_shapes(key, parts)
+        first, rank, layer = parts[0][1], rule.rank(parts), layers[key]
+        plans.append(
+            ModulePlan(
+                first if rank == first.rank else replace(first, rank=rank),
+                tuple((source.digest, module) for source, module in parts),
+                layer / last if layer is not None and last else 0.0,
+            )
         )
-        layer = layers[key]
-        depth = layer / last if layer is not None and last else 0.0
-        taking_part = tuple((source.digest, module) for source, module in parts)
-        module = first if rank == first.rank else replace(first, rank=rank)
-        plans.append(ModulePlan(module, taking_part, depth))
-    most = max(
-        one.module.saved(
-            min(one.module.shape)
-            if beyond
-            else sum(rank_of(adapters[digest], part) for digest, part in one.parts)
-        )
-        for one in plans
-    )
+    most = max(parts[0][1].saved(rule.largest(parts)) for parts in found.values())
     if recipe.rank is not None and recipe.rank > most:
         raise BadRecipe(
             f"--rank is {recipe.rank}",
@@ -161,6 +132,61 @@ def plan_modules(
             fix="drop --rank to keep it whole",
         )
     return plans
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranks:
+    """Which rank a module of the result gets.
+
+    `cap` is the largest that is wanted; `beyond` says that the result is done entry by entry, and has no low rank.
+    """
+
+    recipe: Recipe
+    cap: int | None
+    beyond: bool
+
+    def largest(self, parts: Sequence[tuple[OpenAdapter, Module]]) -> int:
+        """The rank that the whole update of a module may have."""
+        if self.beyond:
+            return min(parts[0][1].shape)
+        return sum(rank_of(source, module) for source, module in parts)
+
+    def rank(self, parts: Sequence[tuple[OpenAdapter, Module]]) -> int:
+        first = parts[0][1]
+        ranks = [rank_of(source, module) for source, module in parts]
+        whole = ranks[0] if self.recipe.space == "factors" else min(sum(ranks), *first.shape)
+        if self.cap is None and self.recipe.energy is None:
+            return whole
+        reach = min(first.shape) if self.beyond else whole
+        shared = 1 if first.kind == "expert" else first.parts  # these share the rank
+        return min(reach, max(1, (self.cap or reach * shared) // shared))
+
+
+def _ranks(
+    recipe: Recipe,
+    strategy: MergeStrategy[Any],
+    found: Mapping[str, Sequence[tuple[OpenAdapter, Module]]],
+) -> _Ranks:
+    cap = recipe.rank
+    if cap is None and strategy.rank_rule == "parents":
+        cap = max(
+            part.saved(rank_of(source, part)) for parts in found.values() for source, part in parts
+        )
+    weights = [parent.weight for parent in recipe.sources]
+    linear = strategy.coefficients(weights, strategy.params(**recipe.params)) is not None
+    return _Ranks(recipe, cap, beyond=recipe.space == "dense" and not linear)
+
+
+def check_shapes(key: str, parts: Sequence[tuple[OpenAdapter, Module]]) -> None:
+    """Refuse a module that has one shape in one adapter and another in the next."""
+    source, first = parts[0]
+    for other, module in parts[1:]:
+        if (module.shape, module.parts) != (first.shape, first.parts):
+            raise Unmergeable(
+                f"the module '{key}' has two shapes",
+                why=f"{list(first.shape)} in {source.label}, {list(module.shape)} in {other.label}",
+                fix="these adapters were trained on different models",
+            )
 
 
 def check_shared(

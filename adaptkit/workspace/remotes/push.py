@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import StorageBackend
     from adaptkit.signing.signatures import Signature
-    from adaptkit.types import Version
+    from adaptkit.types import Manifest, Receipt, Version
     from adaptkit.workspace.context.context import Context
 
 
@@ -61,59 +61,16 @@ def push(
 
     Where people look at a version's README.md, it gets a model card.
     """
-    parsed = refs.parse(ref)
     version = find_version(context, ref)
     place = context.places.to_push(to, version.name).asked(options or PushOptions())
     ensure_present(context, version.digest)
-    manifest = manifest_of(context, version)
-    paths = {
-        entry.path: context.store.blob(entry.sha256) for entry in manifest.files + manifest.extras
-    }
-    placed = PlacedVersion(version.number, manifest, version.name, version.message, version.author)
-    signatures = _fitting_signatures(context, placed)
-    former = lost_readmes(context, version, place)
-    goes_too = {f"{README} as {place.url} had it first": path for path in former.values()}
-    check_reviews(context)
-    review(
-        context,
-        Publish(
-            version,
-            manifest,
-            place.url,
-            MappingProxyType(paths),
-            context.config.reviews,
-            MappingProxyType({**kept_signatures(context).paths(signatures), **goes_too}),
-        ),
-    )
+    bundle = _bundle(context, version, place)
+    signatures = _fitting_signatures(context, bundle.placed)
+    _review(context, version, bundle, place, signatures)
     behind = older != "as-latest" and _is_older(context, version, place, refuse=older == "refuse")
-    placed = replace(placed, latest=not behind)
-    alias = (
-        parsed.selector.value
-        if isinstance(parsed, refs.NameRef) and parsed.selector and parsed.selector.kind == "alias"
-        else None
-    )
-    size = sum(entry.size for entry in manifest.files)
-    with (
-        staging(context.tmp) as work,
-        context.watch(f"pushing {version.ref}", size, "bytes") as progress,
-    ):
-        receipt = transfer.push(
-            place,
-            Bundle(placed, paths, former),
-            progress,
-            alias=alias,
-            dress=lambda bundle, standing: _dressed(
-                context, bundle, version, place.url, standing, work
-            ),
-        )
-    if refresh(context, version, manifest, place, receipt):
-        receipt = replace(receipt, card_refreshed=True)
-    if (
-        receipt.number
-        and (receipt.unchanged or receipt.repaired)
-        and send_corrected(context, version, manifest, place, receipt.number)
-    ):
-        receipt = replace(receipt, readme_corrected=True)
+    bundle = replace(bundle, placed=replace(bundle.placed, latest=not behind))
+    receipt = _send(context, version, bundle, place, alias=_alias_of(ref))
+    receipt = _correct(context, version, bundle.manifest, place, receipt)
     if receipt.number:
         context.registry.record_placement(
             Placement(place.url, receipt.number, receipt.digest, context.now()),
@@ -123,11 +80,87 @@ def push(
     emit(context, receipt.state, version.ref, version.digest, asdict(receipt))
     if receipt.note:
         context.notify(f"{place.url}: {receipt.note}")
-    if receipt.number and signatures:
-        _send_signatures(context, placed, place, receipt.number, signatures)
     if receipt.number:
+        _send_signatures(context, bundle.placed, place, receipt.number, signatures)
         send_moments(context, version.digest, version.ref, place, receipt.number)
     return Pushed(version, receipt)
+
+
+def _bundle(context: Context, version: Version, place: StorageBackend) -> Bundle:
+    """A version with the paths of its files in the store, and of texts that the place has lost."""
+    manifest = manifest_of(context, version)
+    files = manifest.files + manifest.extras
+    return Bundle(
+        PlacedVersion(version.number, manifest, version.name, version.message, version.author),
+        {entry.path: context.store.blob(entry.sha256) for entry in files},
+        lost_readmes(context, version, place),
+    )
+
+
+def _review(
+    context: Context,
+    version: Version,
+    bundle: Bundle,
+    place: StorageBackend,
+    signatures: Sequence[Signature],
+) -> None:
+    """Show the reviews everything that leaves: files, signatures, and texts that go back."""
+    former = {f"{README} as {place.url} had it first": path for path in bundle.former.values()}
+    check_reviews(context)
+    review(
+        context,
+        Publish(
+            version,
+            bundle.manifest,
+            place.url,
+            MappingProxyType(dict(bundle.paths)),
+            context.config.reviews,
+            MappingProxyType({**kept_signatures(context).paths(signatures), **former}),
+        ),
+    )
+
+
+def _alias_of(ref: str) -> str | None:
+    """The alias by which a version was asked for, which then moves in the place too."""
+    parsed = refs.parse(ref)
+    selector = parsed.selector if isinstance(parsed, refs.NameRef) else None
+    return selector.value if selector and selector.kind == "alias" else None
+
+
+def _send(
+    context: Context, version: Version, bundle: Bundle, place: StorageBackend, *, alias: str | None
+) -> Receipt:
+    """Send what the place lacks, with a model card where people look at it."""
+    size = sum(entry.size for entry in bundle.manifest.files)
+    with (
+        staging(context.tmp) as work,
+        context.watch(f"pushing {version.ref}", size, "bytes") as progress,
+    ):
+        return transfer.push(
+            place,
+            bundle,
+            progress,
+            alias=alias,
+            dress=lambda bare, standing: _dressed(
+                context, bare, version, place.url, standing, work
+            ),
+        )
+
+
+def _correct(
+    context: Context,
+    version: Version,
+    manifest: Manifest,
+    place: StorageBackend,
+    receipt: Receipt,
+) -> Receipt:
+    """Bring the card of a place up to date, and the README.md of a version that was there already."""
+    if refresh(context, version, manifest, place, receipt):
+        receipt = replace(receipt, card_refreshed=True)
+    was_there = receipt.number and (receipt.unchanged or receipt.repaired)
+    if was_there and send_corrected(context, version, manifest, place, receipt.number):
+        receipt = replace(receipt, readme_corrected=True)
+    return receipt
 
 
 def push_to_all(
@@ -237,6 +270,8 @@ def _send_signatures(
 
     What is there already is not sent again.
     """
+    if not signatures:
+        return
     from adaptkit.signing.signatures import KIND
 
     try:

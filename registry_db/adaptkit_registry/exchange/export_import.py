@@ -39,7 +39,7 @@ from adaptkit_registry.database.transactions import Transactions, once_more
 from adaptkit_registry.exchange.import_lines import EVENT_COLUMNS, MOVE_COLUMNS, Import
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -87,13 +87,37 @@ class ExportImport(Transactions):
 
 
 def _lines(connection: Connection) -> Iterator[Line]:
+    """What a later line names, an earlier one has brought."""
     yield {"adaptkit-registry": FORMAT, "schema": HEAD}
+    keys: dict[int, str] = {}
+    names: dict[int, str] = {}
+    yield from _base_lines(connection, keys)
+    yield from _adapter_lines(connection, names)
+    for row in connection.execute(select(artifacts).order_by(artifacts.c.digest)):
+        yield {
+            "artifact": row.digest,
+            "base": keys[row.base_id],
+            "manifest": json.loads(row.manifest),
+        }
+    yield from _version_lines(connection, names)
+    for row in connection.execute(select(alias_moves).order_by(alias_moves.c.id)):
+        yield {
+            "move": names[row.adapter_id],
+            **{field: getattr(row, field) for field in MOVE_COLUMNS},
+        }
+    for row in sorted(connection.execute(select(placements)), key=lambda r: (r.place, r.number)):
+        yield {"placement": row.place, "number": row.number, "digest": row.digest, "when": row.when}
+    for row in connection.execute(select(events).order_by(events.c.id)):
+        yield {"event": row.verb, **{field: getattr(row, field) for field in EVENT_COLUMNS[1:]}}
+
+
+def _base_lines(connection: Connection, keys: dict[int, str]) -> Iterator[Line]:
+    """The bases, their names and what was measured of them; notes each one's key in `keys`."""
     levels: dict[int, list[list[Any]]] = {}
     for row in connection.execute(
         select(base_levels).order_by(base_levels.c.base_id, base_levels.c.kind)
     ):
         levels.setdefault(row.base_id, []).append([row.value, row.measured])
-    keys = {}
     for row in connection.execute(select(bases).order_by(bases.c.key)):
         keys[row.id] = row.key
         yield {
@@ -113,10 +137,13 @@ def _lines(connection: Connection) -> Iterator[Line]:
         }
     for row in connection.execute(select(pairs).order_by(pairs.c.fs1)):
         yield {"pair": row.fs1, "tm1": row.tm1, "author": row.author, "when": row.when}
+
+
+def _adapter_lines(connection: Connection, names: dict[int, str]) -> Iterator[Line]:
+    """The adapters, with the names they had; notes each one's name in `names`."""
     former: dict[int, list[list[str]]] = {}
     for row in connection.execute(select(redirects).order_by(redirects.c.name)):
         former.setdefault(row.adapter_id, []).append([row.name, row.when])
-    names = {}
     for row in connection.execute(select(adapters).order_by(adapters.c.name)):
         names[row.id] = row.name
         yield {
@@ -126,12 +153,10 @@ def _lines(connection: Connection) -> Iterator[Line]:
             "description": row.description,
             "former": former.get(row.id, []),
         }
-    for row in connection.execute(select(artifacts).order_by(artifacts.c.digest)):
-        yield {
-            "artifact": row.digest,
-            "base": keys[row.base_id],
-            "manifest": json.loads(row.manifest),
-        }
+
+
+def _version_lines(connection: Connection, names: Mapping[int, str]) -> Iterator[Line]:
+    """The versions with their tags and metrics, then the aliases."""
     tagged: dict[int, list[str]] = {}
     for row in connection.execute(select(tags).order_by(tags.c.tag)):
         tagged.setdefault(row.version_id, []).append(row.tag)
@@ -157,15 +182,6 @@ def _lines(connection: Connection) -> Iterator[Line]:
         connection.execute(select(aliases)), key=lambda r: (names[r.adapter_id], r.alias)
     ):
         yield {"alias": row.alias, "of": names[row.adapter_id], "number": numbers[row.version_id]}
-    for row in connection.execute(select(alias_moves).order_by(alias_moves.c.id)):
-        yield {
-            "move": names[row.adapter_id],
-            **{field: getattr(row, field) for field in MOVE_COLUMNS},
-        }
-    for row in sorted(connection.execute(select(placements)), key=lambda r: (r.place, r.number)):
-        yield {"placement": row.place, "number": row.number, "digest": row.digest, "when": row.when}
-    for row in connection.execute(select(events).order_by(events.c.id)):
-        yield {"event": row.verb, **{field: getattr(row, field) for field in EVENT_COLUMNS[1:]}}
 
 
 def _checked(lines: Sequence[str], source: str) -> list[Line]:
