@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from adaptkit.extend import StorageBackend
     from adaptkit.types import Manifest, PlacedVersion, Placement
     from adaptkit.workspace.context.context import Context
-    from adaptkit.workspace.maintenance.fsck import Checked
+    from adaptkit.workspace.maintenance.fsck import Checked, Finding
 
 
 def check_workspace(
@@ -75,35 +75,31 @@ def check_workspace(
                 )
             )
         there = [finding for _, finding in checked if finding]
-        may_hold = {
-            placement.digest
-            for placement, finding in checked
-            if finding is None
-            or finding.kind == "unreachable"
-            or (finding.kind == "damaged" and finding.repaired)
-        }
-        artifacts = list(
-            fsck.lost(
-                artifacts,
-                [manifest for manifest, _ in manifests],
-                context.store,
-                labels,
-                may_hold,
-            )
-        )
-    rebuilt = registry.rebuild_indexes() if repair else []
-    findings = [
-        fsck.Finding(
-            "contradiction",
-            f"the index '{index}' did not hold what its table says",
-            repaired="built again from the table",
-        )
-        for index in rebuilt
-    ]
-    findings += [fsck.Finding("contradiction", text) for text in registry.problems()]
+        may_hold = {one.digest for one, finding in checked if fsck.may_hold(finding)}
+        stated = [manifest for manifest, _ in manifests]
+        artifacts = list(fsck.lost(artifacts, stated, context.store, labels, may_hold))
     kept, blobs = kept_by_registries(context)
-    findings += [*artifacts, *there, *fsck.check_orphans(context.store, kept, blobs)]
-    return fsck.Checked(len(manifests), len(placements), tuple(findings))
+    orphans = fsck.check_orphans(context.store, kept, blobs)
+    findings = (*_contradictions(context, repair=repair), *artifacts, *there, *orphans)
+    return fsck.Checked(len(manifests), len(placements), findings)
+
+
+def _contradictions(context: Context, *, repair: bool) -> list[Finding]:
+    """What tables and indexes of the database say against each other; a stale index is built again on `repair`."""
+    from adaptkit.workspace.maintenance.fsck import Finding
+
+    rebuilt = context.registry.rebuild_indexes() if repair else []
+    return [
+        *(
+            Finding(
+                "contradiction",
+                f"the index '{index}' did not hold what its table says",
+                repaired="built again from the table",
+            )
+            for index in rebuilt
+        ),
+        *(Finding("contradiction", text) for text in context.registry.problems()),
+    ]
 
 
 def _label(context: Context, digest: str) -> str:

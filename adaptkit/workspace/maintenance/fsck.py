@@ -203,6 +203,13 @@ def _placement(
         return Finding(kind, what, f"{why}; not repaired: {error.summary}")
 
 
+def may_hold(finding: Finding | None) -> bool:
+    """Whether the place of a placement, by what was found of it, may still hold the version."""
+    if finding is None or finding.kind == "unreachable":
+        return True
+    return finding.kind == "damaged" and bool(finding.repaired)
+
+
 def lost(
     findings: Sequence[Finding],
     manifests: Sequence[Manifest],

@@ -17,6 +17,7 @@ from adaptkit.workspace.results import Probed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     from adaptkit.extend import Bundle
@@ -110,59 +111,19 @@ def mirror_remote(
         for one, other, selector in mirror.pairs(context.places, source, target, context.notify)
     ]
     with ThreadPoolExecutor(jobs) as pool, staging(context.tmp) as work:
-        failures = list[str]()
-        over = Event()
-
-        def each(work: Callable[[T], R], of: Iterable[T]) -> list[R]:
-            """The work on every adapter; one that fails is noted, unless it is the only one.
-
-            A place that is too slow, or sends without an end, is not asked for the rest.
-            """
-
-            def one(item: T) -> list[R]:
-                if over.is_set():
-                    return []
-                try:
-                    return [work(item)]
-                except AdaptkitError as error:
-                    if len(pairs) == 1:
-                        raise
-                    if isinstance(error, Unresponsive):
-                        over.set()
-                    failures.append(error.summary)
-                    return []
-
-            return [result for found in pool.map(one, of) for result in found]
-
-        plans = each(lambda pair: mirror.plan(*pair), pairs)
+        steps = _Steps(pool, alone=len(pairs) == 1)
+        plans = steps.each(lambda pair: mirror.plan(*pair), pairs)
         if dry_run:
             versions = tuple(one for plan in plans for one in (*plan.unchanged, *plan.wished))
-            return Mirrored(
-                versions,
-                failures=(*failures, *(text for plan in plans for text in plan.broken)),
-            )
+            broken = (text for plan in plans for text in plan.broken)
+            return Mirrored(versions, failures=(*steps.failures, *broken))
+        reviewed = _one_at_a_time(context)
         with context.watch("mirroring", sum(len(plan.todo) for plan in plans), "versions") as step:
-            one_by_one = Lock()
-
-            def review_bundle(plan: Plan, bundle: Bundle, attachments: Mapping[str, Path]) -> None:
-                with one_by_one:  # plugins need not know of threads
-                    review(
-                        context,
-                        Publish(
-                            _version(bundle.placed, plan),
-                            bundle.manifest,
-                            plan.target.url,
-                            MappingProxyType(dict(bundle.paths)),
-                            context.config.reviews,
-                            attachments,
-                        ),
-                    )
-
-            done = each(lambda plan: mirror.copy(plan, work, review_bundle, step), plans)
+            done = steps.each(lambda plan: mirror.copy(plan, work, reviewed, step), plans)
     report = Mirrored(
         tuple(one for part in done for one in part.versions),
         tuple(text for part in done for text in part.aliases),
-        (*failures, *(text for part in done for text in part.failures)),
+        (*steps.failures, *(text for part in done for text in part.failures)),
     )
     for text in (text for part in done for text in part.remarks):
         context.notify(text)
@@ -173,6 +134,57 @@ def mirror_remote(
             fix="the rest is there; the same command goes on",
         )
     return report
+
+
+class _Steps:
+    """Steps of a mirroring, each done for all adapters at once.
+
+    An adapter that fails is noted and left out, unless it is the only one. A place that is too slow, or sends without
+    an end, is not asked for the rest.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, *, alone: bool) -> None:
+        self.failures: list[str] = []
+        self._pool, self._alone, self._over = pool, alone, Event()
+
+    def each(self, work: Callable[[T], R], of: Iterable[T]) -> list[R]:
+        """The results of those that did not fail."""
+
+        def one(item: T) -> list[R]:
+            if self._over.is_set():
+                return []
+            try:
+                return [work(item)]
+            except AdaptkitError as error:
+                if self._alone:
+                    raise
+                if isinstance(error, Unresponsive):
+                    self._over.set()
+                self.failures.append(error.summary)
+                return []
+
+        return [result for found in self._pool.map(one, of) for result in found]
+
+
+def _one_at_a_time(context: Context) -> Callable[[Plan, Bundle, Mapping[str, Path]], None]:
+    """The review of a bundle, for threads: plugins need not know of them."""
+    lock = Lock()
+
+    def reviewed(plan: Plan, bundle: Bundle, attachments: Mapping[str, Path]) -> None:
+        with lock:
+            review(
+                context,
+                Publish(
+                    _version(bundle.placed, plan),
+                    bundle.manifest,
+                    plan.target.url,
+                    MappingProxyType(dict(bundle.paths)),
+                    context.config.reviews,
+                    attachments,
+                ),
+            )
+
+    return reviewed
 
 
 def _version(placed: PlacedVersion, plan: Plan) -> Version:
