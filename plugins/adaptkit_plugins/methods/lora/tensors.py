@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadWeights, Unmergeable
 from adaptkit.extend import Translated
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from adaptkit.extend import AdapterView, Array, Model
+
+    Stored = tuple[TensorInfo, Callable[[], Array]]
 
 LYCORIS = re.compile(
     r"(?:hada_(?:w1_a|w1_b|w2_a|w2_b|t1|t2)|lokr_(?:w1|w1_a|w1_b|w2|w2_a|w2_b|t2))"
@@ -51,9 +53,9 @@ class Held:
 
 def as_peft(view: AdapterView, parts: Mapping[str, Mapping[str, str]]) -> Translated:
     """The adapter as PEFT would have saved it, from the keys of each module."""
-    ranks, alphas = {}, {}
-    layout: dict[str, TensorInfo] = {}
-    readers: dict[str, Callable[[], Array]] = {}
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
+    tensors: dict[str, Stored] = {}
     declared = _diffusers_alphas(view)
     for name, keys in sorted(parts.items()):
         if missing := {"A", "B"} - keys.keys():
@@ -63,60 +65,66 @@ def as_peft(view: AdapterView, parts: Mapping[str, Mapping[str, str]]) -> Transl
                 fix="save the adapter again",
             )
         ranks[name] = view.header[keys["mid" if "mid" in keys else "A"]].shape[0]
-        alphas[name] = (
-            float(view.read(keys["alpha"]).reshape(-1)[0])
-            if "alpha" in keys
-            else declared(name, ranks[name])
+        alphas[name] = _alpha(view, keys, declared(name, ranks[name]))
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = (
+            _composed(view, keys) if "mid" in keys else _as_is(view, keys["A"])
         )
-        for what, end in (
-            ("A", ".lora_A.weight"),
-            ("B", ".lora_B.weight"),
-            ("magnitude", MAGNITUDE),
-        ):
-            if what in keys:
-                info, shape = view.header[keys[what]], None
-                if what == "magnitude":
-                    shape = (view.header[keys["B"]].shape[0],)
-                    if count(info.shape) != shape[0] or (
-                        len(info.shape) > 1 and info.shape[0] != shape[0]
-                    ):
-                        raise Unmergeable(
-                            f"cannot read '{keys[what]}' of {view.label}",
-                            why=f"its shape is {list(info.shape)}: it "
-                            "rescales columns, and PEFT's DoRA rescales rows",
-                        )
-                if what == "A" and "mid" in keys:
-                    whole = _composed_shape(view, keys)
-                    layout[f"{PREFIX}{name}{end}"] = TensorInfo(
-                        info.dtype, whole, count(whole) * info.nbytes // count(info.shape)
-                    )
-                    readers[f"{PREFIX}{name}{end}"] = _composed(view, keys)
-                    continue
-                layout[f"{PREFIX}{name}{end}"] = TensorInfo(
-                    info.dtype, shape or info.shape, info.nbytes
-                )
-                readers[f"{PREFIX}{name}{end}"] = (
-                    shaped(view, keys[what], shape) if shape else reader(view, keys[what])
-                )
-    rank, alpha = (
-        Counter(ranks.values()).most_common(1)[0][0],
-        Counter(alphas.values()).most_common(1)[0][0],
-    )
-    config = {
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = _as_is(view, keys["B"])
+        if "magnitude" in keys:
+            tensors[f"{PREFIX}{name}{MAGNITUDE}"] = _magnitude(view, keys)
+    config = _ranks_and_alphas(ranks, alphas, "lora_alpha") | {
         "peft_type": "LORA",
-        "base_model_name_or_path": None,
-        "inference_mode": True,
-        "r": rank,
-        "lora_alpha": plain(alpha),
-        "rank_pattern": {f"^{re.escape(n)}": r for n, r in ranks.items() if r != rank},
-        "alpha_pattern": {f"^{re.escape(n)}": plain(a) for n, a in alphas.items() if a != alpha},
         "target_modules": sorted(ranks),
         "use_dora": any("magnitude" in keys for keys in parts.values()),
         "lora_dropout": 0.0,
         "bias": "none",
         "init_lora_weights": True,
     }
-    return Translated(config, layout, lambda key: readers[key]())
+    return _translated(config, tensors)
+
+
+def _alpha(view: AdapterView, keys: Mapping[str, str], otherwise: float) -> float:
+    return float(view.read(keys["alpha"]).reshape(-1)[0]) if "alpha" in keys else otherwise
+
+
+def _ranks_and_alphas(
+    ranks: Mapping[str, int], alphas: Mapping[str, float], field: str
+) -> dict[str, Any]:
+    """What a PEFT config says of them: the most common ones, and patterns for the others."""
+    rank = Counter(ranks.values()).most_common(1)[0][0]
+    alpha = Counter(alphas.values()).most_common(1)[0][0]
+    return {
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": rank,
+        field: plain(alpha),
+        "rank_pattern": {f"^{re.escape(n)}": r for n, r in ranks.items() if r != rank},
+        "alpha_pattern": {f"^{re.escape(n)}": plain(a) for n, a in alphas.items() if a != alpha},
+    }
+
+
+def _translated(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Translated:
+    layout = {name: info for name, (info, _) in tensors.items()}
+    return Translated(config, layout, lambda name: tensors[name][1]())
+
+
+def _as_is(view: AdapterView, key: str) -> Stored:
+    return view.header[key], reader(view, key)
+
+
+def _magnitude(view: AdapterView, keys: Mapping[str, str]) -> Stored:
+    """DoRA's magnitude, one number for each row; files store it in several shapes."""
+    info, rows = view.header[keys["magnitude"]], view.header[keys["B"]].shape[0]
+    if count(info.shape) != rows or (len(info.shape) > 1 and info.shape[0] != rows):
+        raise Unmergeable(
+            f"cannot read '{keys['magnitude']}' of {view.label}",
+            why=f"its shape is {list(info.shape)}: it "
+            "rescales columns, and PEFT's DoRA rescales rows",
+        )
+    return (
+        TensorInfo(info.dtype, (rows,), info.nbytes),
+        shaped(view, keys["magnitude"], (rows,)),
+    )
 
 
 def _composed_shape(view: AdapterView, keys: Mapping[str, str]) -> tuple[int, ...]:
@@ -131,7 +139,7 @@ def _composed_shape(view: AdapterView, keys: Mapping[str, str]) -> tuple[int, ..
     return (mid[0], down[1], *mid[2:])
 
 
-def _composed(view: AdapterView, keys: Mapping[str, str]) -> Callable[[], Array]:
+def _composed(view: AdapterView, keys: Mapping[str, str]) -> Stored:
     import numpy as np
 
     def read() -> Array:
@@ -140,7 +148,9 @@ def _composed(view: AdapterView, keys: Mapping[str, str]) -> Callable[[], Array]
         made: Array = np.einsum("mn...,nc->mc...", mid.astype("float64"), flat)
         return np.ascontiguousarray(made).astype(down.dtype)
 
-    return read
+    info, whole = view.header[keys["A"]], _composed_shape(view, keys)
+    size = count(whole) * info.nbytes // count(info.shape)
+    return TensorInfo(info.dtype, whole, size), read
 
 
 def as_lycoris(
@@ -155,9 +165,9 @@ def as_lycoris(
             fix="train it with one algorithm",
         )
     kind = kinds.pop()
-    layout: dict[str, TensorInfo] = {}
-    readers: dict[str, Callable[[], Array]] = {}
-    ranks, alphas = {}, {}
+    tensors: dict[str, Stored] = {}
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
     for name, keys in sorted(parts.items()):
         if "magnitude" in keys:
             raise Unmergeable(
@@ -167,26 +177,17 @@ def as_lycoris(
         first = next((keys[w] for w in (f"{kind}_w1_b", f"{kind}_w2_b") if w in keys), None)
         ranks[name] = view.header[first].shape[0] if first else 1
         # Both factors of a LoKr whole: LyCORIS scales by nothing then.
-        alpha = float(view.read(keys["alpha"]).reshape(-1)[0]) if "alpha" in keys else 0.0
+        alpha = _alpha(view, keys, 0.0)
         alphas[name] = alpha if first and alpha else float(ranks[name])
         for what, key in keys.items():
             if what != "alpha":
-                layout[f"{PREFIX}{name}.{what}"] = view.header[key]
-                readers[f"{PREFIX}{name}.{what}"] = reader(view, key)
-    rank = Counter(ranks.values()).most_common(1)[0][0]
-    alpha = Counter(alphas.values()).most_common(1)[0][0]
-    config = {
+                tensors[f"{PREFIX}{name}.{what}"] = _as_is(view, key)
+    config = _ranks_and_alphas(ranks, alphas, "alpha") | {
         "peft_type": "LOHA" if kind == "hada" else "LOKR",
-        "base_model_name_or_path": None,
-        "inference_mode": True,
-        "r": rank,
-        "alpha": plain(alpha),
-        "rank_pattern": {f"^{re.escape(n)}": r for n, r in ranks.items() if r != rank},
-        "alpha_pattern": {f"^{re.escape(n)}": plain(a) for n, a in alphas.items() if a != alpha},
         "target_modules": sorted(parts),
-        "use_effective_conv2d": any(key.endswith(("_t1", "_t2")) for key in layout),
+        "use_effective_conv2d": any(name.endswith(("_t1", "_t2")) for name in tensors),
     }
-    return Translated(config, layout, lambda key: readers[key]())
+    return _translated(config, tensors)
 
 
 def _diffusers_alphas(view: AdapterView) -> Callable[[str, int], float]:
