@@ -205,6 +205,13 @@ def parse_selector(text: str, whole: str) -> Selector:
         return Selector("digest", text)
     if text.startswith("rev:") and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", text[4:]):
         return Selector("rev", text[4:])
+    if text.lower() == "latest" or re.fullmatch(r"v[1-9][0-9]*", text):
+        head = whole.rpartition("@")[0]
+        raise BadReference(
+            f"cannot read '@{text}' in '{whole}'",
+            why="a name alone is its latest version, and a version is a number",
+            fix=f"{head}@{text[1:]}" if text.startswith("v") else head,
+        )
     if _ALIAS.fullmatch(text) and text.lower() not in _RESERVED:
         return Selector("alias", text)
     raise BadReference(
@@ -217,17 +224,20 @@ def parse_selector(text: str, whole: str) -> Selector:
 def split_weight(text: str) -> tuple[str, float]:
     """`naval@prod=0.7` → (`naval@prod`, 0.7).
 
-    What follows the last `=` is a weight if it reads as a number.
+    What follows the last `=` of a path or URL is a weight if it reads as a number; no other reference has a `=`.
     """
     head, equals, tail = text.rpartition("=")
     if not equals:
         return text, 1.0
-    if not is_path(text) and "://" not in text:
+    elsewhere = is_path(text) or "://" in text
+    if not elsewhere:
         _check_single(text)
     try:
         weight = float(tail)
     except ValueError:
-        return text, 1.0
+        if elsewhere:
+            return text, 1.0
+        weight = math.nan
     if not math.isfinite(weight):
         raise BadRecipe(
             f"the weight of '{head}' is {tail}",

@@ -12,7 +12,7 @@ import click
 
 import adaptkit
 from adaptkit.cli.help.examples import first_sentence, with_examples
-from adaptkit.cli.help.tasks import grouped
+from adaptkit.cli.help.tasks import CALLED, grouped
 from adaptkit.cli.shell.session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -137,6 +137,10 @@ class App(click.Group):
         except click.UsageError as error:
             from adaptkit.errors import nearest
 
+            if (here := CALLED.get(args[0])) is not None:
+                raise click.UsageError(
+                    f"{error.message} It is called {here}: adaptkit {here} --help", ctx
+                ) from error
             near = ", ".join(nearest(args[0], self.list_commands(ctx), show=3)[:3])
             raise click.UsageError(f"{error.message} Nearest are: {near}.", ctx) from error
 

@@ -65,7 +65,6 @@ def test_every_form_of_the_grammar(text, wanted):
         "naval@",
         "naval@0",
         "naval@-1",
-        "naval@latest",
         "naval@sha256:abc",
         "naval.",
         "latest",
@@ -144,10 +143,26 @@ def test_a_weight_follows_the_last_equals_sign_if_it_reads_as_a_number(text, wan
     assert refs.split_weight(text) == wanted
 
 
-@pytest.mark.parametrize("weight", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("weight", ["nan", "inf", "-inf", "80%", "", "half"])
 def test_a_weight_that_is_no_finite_number_is_refused(weight):
     with pytest.raises(BadRecipe, match=f"the weight of 'naval' is {weight}"):
         refs.split_weight(f"naval={weight}")
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("naval@latest", "naval"),
+        ("team/naval@LATEST", "team/naval"),
+        ("naval@v3", "naval@3"),
+        ("file:///mnt/team/naval@v12", "file:///mnt/team/naval@12"),
+        ("team:naval@latest", "team:naval"),
+    ],
+)
+def test_the_latest_version_and_a_number_are_written_in_one_way(text, fix):
+    with pytest.raises(BadReference, match="a name alone is its latest version") as caught:
+        refs.parse(text)
+    assert caught.value.fix == fix
 
 
 @pytest.mark.parametrize("alias", ["3", "v3", "latest", "sha256", "", "a b", "ä", "x" * 65, "-a"])

@@ -44,6 +44,9 @@ def alias(
     if selected is not None and version is not None:
         raise click.UsageError(f"the version is given twice: @{selected} and {version}")
     version = selected if version is None else version
+    if version is None and "@" in alias_:
+        of, _, wanted = alias_.partition("@")
+        raise click.UsageError(f"NAME comes first: adaptkit alias {of} {name} {wanted}")
     if drop == (version is not None):
         raise click.UsageError(
             f"give the VERSION to point at, such as adaptkit alias {name} {alias_} 2, or --drop"

@@ -21,6 +21,31 @@ TASKS = {
     "Look after it all": "verify fsck gc info registry plugins",
 }
 MORE = "More commands"
+CALLED = {
+    "delete": "rm",
+    "remove": "rm",
+    "undelete": "restore",
+    "register": "add",
+    "import": "add",
+    "inspect": "show",
+    "ls": "list",
+    "versions": "log",
+    "history": "log",
+    "tag": "note",
+    "promote": "alias",
+    "compare": "diff",
+    "fuse": "bake",
+    "upload": "push",
+    "publish": "push",
+    "download": "pull",
+    "fetch": "pull",
+    "clone": "pull",
+    "install": "sync",
+    "evaluate": "eval",
+    "finetune": "train",
+    "run": "generate",
+}
+"""What other tools call a command, and what it is called here."""
 
 
 def grouped(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:

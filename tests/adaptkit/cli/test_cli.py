@@ -15,6 +15,9 @@ import pytest
 import tiny
 from command_line import ADAPTKIT, Shell, checked, run, run_process
 
+from adaptkit.cli.app import COMMANDS
+from adaptkit.cli.help.tasks import CALLED
+
 
 @pytest.fixture
 def shell(tmp_path):
@@ -276,6 +279,8 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
     ("arguments", "message"),
     [
         (["lst"], "Nearest are: list"),
+        (["delete", "naval"], "No such command 'delete'. It is called rm: adaptkit rm --help"),
+        (["alias", "prod", "naval@1"], "NAME comes first: adaptkit alias naval prod 1"),
         (["add", "."], "--name"),
         (["merge", "--name", "x"], "REF"),
         (["merge", "naval", "--name", "x", "--rank", "many"], "not a valid integer"),
@@ -448,3 +453,8 @@ def test_every_command_has_help_and_is_in_the_reference():
                 walk(command.get_command(context, name), f"{path} {name}".strip())
 
     walk(app, "")
+
+
+def test_what_other_tools_call_a_command_leads_to_one_that_there_is():
+    assert not CALLED.keys() & COMMANDS.keys()
+    assert set(CALLED.values()) <= COMMANDS.keys()
