@@ -18,7 +18,7 @@ OF_ADAPTERS = ("similarity", "spectrum", "conflict", "training", "forgetting")
 
 
 @click.command()
-@click.argument("kind", type=click.Choice([*OF_ADAPTERS, "parameters"]))
+@click.argument("kind", type=click.Choice([*OF_ADAPTERS, "parameters"]), metavar="KIND")
 @click.argument("sources", nargs=-1, metavar="[REF[=W]]...", shell_complete=complete_ref)
 @click.option(
     "--out",

@@ -31,7 +31,8 @@ def show(error: BaseException, out: Output) -> None:
         if not out.as_json:
             shown = StringIO()
             error.show(file=shown)
-            out.say("\n".join([shown.getvalue().rstrip("\n"), *_indented(facts["fix"])]))
+            text = shown.getvalue().rstrip("\n").replace("\n\t", "\n  ")  # as click lists choices
+            out.say("\n".join([text, *_indented(facts["fix"])]))
             return
         out.error("", facts)
     elif isinstance(error, AdaptkitError):

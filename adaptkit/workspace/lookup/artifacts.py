@@ -162,11 +162,11 @@ def check_addition(
     return asked
 
 
-def check_destination(what: str, name: str | None, out: str | os.PathLike[str] | None) -> None:
+def check_destination(name: str | None, out: str | os.PathLike[str] | None) -> None:
     """Refuse a result that is to go to neither, or both, of a name and a folder."""
     if (name is None) == (out is None):
         raise BadReference(
-            f"{what} goes to one place",
+            "the new adapter goes to one place",
             why="give either a name or a folder",
             fix="--name NAME registers it, --out DIR writes a folder",
         )

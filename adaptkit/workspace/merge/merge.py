@@ -141,7 +141,7 @@ def _target(
     name: str | None, out: str | os.PathLike[str] | None, dialect: str | None
 ) -> Path | None:
     """The folder or the one file to write; None where the result is registered."""
-    check_destination("a merge", name, out)
+    check_destination(name, out)
     one_file = out is not None and Path(out).suffix == SUFFIX
     target = None if out is None else (file_target if one_file else empty_target)(Path(out))
     if dialect is not None and not one_file:

@@ -45,7 +45,7 @@ def strip(
     """
     from adaptkit.adapters.strip import strip as strip_adapter
 
-    check_destination("an adapter", name, out)
+    check_destination(name, out)
     if not (heads or embeddings or modules):
         raise BadRecipe(
             f"cannot strip {ref}",

@@ -216,7 +216,7 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
             ["merge", "naval", "medic", "--name", "b", "--param", "x=1"],
             "no parameter of 'linear' called 'x'",
         ),
-        (["merge", "naval", "medic"], "a merge goes to one place"),
+        (["merge", "naval", "medic"], "the new adapter goes to one place"),
         (["merge", "naval", "medic", "--out", ".adaptkit"], "is not empty"),
         (["merge", "naval", "medic", "--name", "b", "--extras", "avg"], "--extras is 'avg'"),
         (["alias", "naval", "prod", "7"], "no version of naval called '7'"),
@@ -279,6 +279,7 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
     ("arguments", "message"),
     [
         (["lst"], "Nearest are: list"),
+        (["completion"], "Choose from:\n  bash,"),
         (["delete", "naval"], "No such command 'delete'. It is called rm: adaptkit rm --help"),
         (["alias", "prod", "naval@1"], "NAME comes first: adaptkit alias naval prod 1"),
         (["add", "."], "--name"),

@@ -305,7 +305,7 @@ def test_a_full_or_wrong_out_and_a_missing_goal_are_refused(filled, tmp_path):
     assert (tmp_path / "full" / "x").read_text() == "mine"
     with pytest.raises(Refused, match="is a file"):
         filled.merge(["naval"], out=tmp_path / "full" / "x")
-    with pytest.raises(BadReference, match="a merge goes to one place"):
+    with pytest.raises(BadReference, match="the new adapter goes to one place"):
         filled.merge(["naval"])
     (tmp_path / "empty").mkdir()
     assert filled.merge(["naval"], out=tmp_path / "empty").out == tmp_path / "empty"
