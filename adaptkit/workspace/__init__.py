@@ -236,3 +236,15 @@ class Workspace(Context):
     info = garbage.info
     export_registry = registry_copy.export_registry
     import_registry = registry_copy.import_registry
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """Name the operations that are most like one that there is not; a command may have another word."""
+            if name.startswith("_") or hasattr(type(self), name):
+                return object.__getattribute__(self, name)  # raises, or what a property raised
+            from adaptkit.errors import nearest
+
+            known = [one for one in dir(type(self)) if not one.startswith("_")]
+            near = ", ".join(nearest(name, known, show=3)[:3])
+            raise AttributeError(f"a workspace has no '{name}': nearest are {near}")

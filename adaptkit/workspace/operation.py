@@ -1,4 +1,4 @@
-"""An operation of `Workspace` that is imported when it is first looked up, and takes one where it takes several.
+"""An operation of `Workspace` that is imported when it is first looked up, and looks at what it is given.
 
 All of them together take 0.2 s to import, numpy among them; a command needs one.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from functools import wraps
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
+from numbers import Integral, Real
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ class Operation:
 
     def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
         assert self._owner is not None
-        found: Any = taking_one(getattr(import_module(self._module), self._function))
         home, name = self._owner
+        found: Any = checking(getattr(import_module(self._module), self._function), name)
         if vars(home).get(name) is self:
             setattr(home, name, found)
         bound: Callable[..., Any] = found.__get__(instance, owner)
@@ -52,28 +54,52 @@ def operations(module: str) -> Operations:
 
 _ONE = (str, int, os.PathLike)
 _SEVERAL = ("Sequence[str", "Sequence[int", "tuple[str, ...")
+_KINDS: dict[str, type] = {
+    "str": str,
+    "os.PathLike[str]": os.PathLike,
+    "int": Integral,
+    "float": Real,
+    "None": NoneType,
+}
 
 
-def taking_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which takes a single string, path or number where it takes several as a sequence of that one.
+def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
+    """The function, by the name it is called by, with a `TypeError` that names an argument of another kind than its annotation.
 
-    To Python a string is a sequence of strings, so that `tags="best"` would be four tags.
+    Where it takes several strings, paths or numbers, a single one is taken as a sequence of that one: to Python a
+    string is a sequence of strings, so that `tags="best"` would be four tags.
     """
-    several = {name for name, kind in function.__annotations__.items() if kind.startswith(_SEVERAL)}
-    if not several:
-        return function
-    names = tuple(signature(function).parameters)
+    kinds = function.__annotations__
+    several = {name for name, kind in kinds.items() if kind.startswith(_SEVERAL)}
+    plain = {
+        name: tuple(_KINDS[part] for part in kind.split(" | "))
+        for name, kind in kinds.items()
+        if name != "return" and set(kind.split(" | ")) <= _KINDS.keys()
+    }
+    parameters = signature(function).parameters.values()
+    placed = [one.name for one in parameters if one.kind is Parameter.POSITIONAL_OR_KEYWORD]
 
-    def sequence(name: str, value: object) -> object:
-        return (value,) if name in several and isinstance(value, _ONE) else value
+    def checked(name: str, value: object) -> object:
+        if name in several and isinstance(value, _ONE):
+            return (value,)
+        if name in plain and (isinstance(value, bool) or not isinstance(value, plain[name])):
+            raise TypeError(
+                f"{called}() takes {kinds[name]} as {name}, and {value!r} is a {type(value).__name__}"
+            )
+        if name in plain and isinstance(value, Real) and not isinstance(value, (int, float)):
+            return int(value) if isinstance(value, Integral) else float(value)  # numpy's
+        return value
 
     @wraps(function)
     def operation(*arguments: Any, **named: Any) -> Any:
-        placed = (sequence(name, value) for name, value in zip(names, arguments, strict=False))
+        if len(arguments) > len(placed):
+            raise TypeError(
+                f"{called}() takes {', '.join(placed[1:]) or 'nothing'} by place: several adapters go into "
+                "a list, all else goes by name"
+            )
         return function(
-            *placed,
-            *arguments[len(names) :],
-            **{name: sequence(name, value) for name, value in named.items()},
+            *map(checked, placed, arguments),
+            **{name: checked(name, value) for name, value in named.items()},
         )
 
     return operation

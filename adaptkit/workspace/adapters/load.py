@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import read_config
 from adaptkit.bases.known import declared_base
-from adaptkit.errors import requires_extra
+from adaptkit.errors import BadReference, requires_extra
 from adaptkit.extend.artifact_files import CONFIG
 from adaptkit.store.variant import variant
 from adaptkit.workspace.lookup.artifacts import (
@@ -58,6 +58,12 @@ def load(context: Context, ref: str, model: Any, *, force: bool = False, **how: 
     from adaptkit.workspace.lookup.live import check_model
 
     version = find_version(context, ref)
+    if not hasattr(model, "named_parameters"):
+        raise BadReference(
+            f"cannot load {version.ref} onto {model!r}",
+            why=f"it is no model, but a {type(model).__name__}",
+            fix='for example AutoModelForCausalLM.from_pretrained("models/ship")',
+        )
     folder = verified_tree(context, version.digest)
     if not force:
         check_model(context, version, folder, model)

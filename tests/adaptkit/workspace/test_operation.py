@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 import adaptkit.workspace
 from adaptkit.workspace import Workspace
-from adaptkit.workspace.operation import Operation, taking_one
+from adaptkit.workspace.operation import Operation, checking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,11 +69,11 @@ def test_list_and_show_load_neither_numpy_nor_plugins_nor_what_merges(tmp_path):
 
 
 def test_one_is_taken_where_several_are_and_everything_else_is_left_alone():
-    def note(context, ref: str, tags: Sequence[str] = (), *, ranks: Sequence[int] = (), **rest):
+    def tagged(context, ref: str, tags: Sequence[str] = (), *, ranks: Sequence[int] = (), **rest):
         """A docstring."""
         return context, ref, tags, ranks, rest
 
-    taken = taking_one(note)
+    taken = checking(tagged, "note")
     assert taken(1, "naval", "best") == (1, "naval", ("best",), (), {})
     assert taken(1, "naval", tags=Path("a"), ranks=8, other="x") == (
         1,
@@ -82,8 +83,8 @@ def test_one_is_taken_where_several_are_and_everything_else_is_left_alone():
         {"other": "x"},
     )
     assert taken(1, "naval", ["a", "b"], ranks=(4, 8))[2:4] == (["a", "b"], (4, 8))
-    assert inspect.signature(taken) == inspect.signature(note)
-    with pytest.raises(TypeError, match="note"):
+    assert inspect.signature(taken) == inspect.signature(tagged)
+    with pytest.raises(TypeError, match=r"note\(\) takes ref, tags by place"):
         taken(1, "naval", (), 5)
 
 
@@ -92,3 +93,35 @@ def test_one_tag_one_word_and_one_adapter_may_be_given_as_strings(workspace, lor
     assert workspace.note("naval", tags="best").tags == ("best",)
     assert [version.name for version in workspace.list(words="nav")] == ["naval"]
     assert [version.name for version in workspace.to_remove("naval")] == ["naval"]
+
+
+def test_an_argument_of_another_kind_is_named_with_what_is_taken(workspace, lora_pair):
+    workspace.add(lora_pair[0], "naval")
+    for wrong, message in (
+        (
+            lambda: workspace.alias("naval", "prod", "1"),
+            r"alias\(\) takes int \| None as number, and '1'",
+        ),
+        (lambda: workspace.alias("naval", 3, 1), r"alias\(\) takes str as alias, and 3 is a int"),
+        (lambda: workspace.alias("naval", "prod", True), "as number, and True is a bool"),
+        (lambda: workspace.show(None), r"show\(\) takes str as ref, and None is a NoneType"),
+        (lambda: workspace.merge("naval", "medic", name="x"), r"merge\(\) takes sources by place"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            wrong()
+    assert workspace.alias("naval", "prod", np.int64(1)).new == 1
+
+
+def test_an_operation_that_there_is_not_is_answered_with_the_nearest(workspace):
+    with pytest.raises(AttributeError, match="a workspace has no 'eval': nearest are .*evaluate"):
+        workspace.eval  # noqa: B018
+    assert not hasattr(workspace, "_ipython_canary_method_should_not_exist_")
+
+
+def test_an_error_within_a_property_is_not_taken_for_a_missing_operation(workspace, monkeypatch):
+    def broken(_):
+        raise AttributeError("inside")
+
+    monkeypatch.setattr(type(workspace), "registry", property(broken))
+    with pytest.raises(AttributeError, match="inside"):
+        workspace.registry  # noqa: B018

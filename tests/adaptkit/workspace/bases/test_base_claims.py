@@ -7,7 +7,7 @@ import shutil
 import pytest
 import tiny
 
-from adaptkit.errors import BaseMismatch
+from adaptkit.errors import BadReference, BaseMismatch
 
 
 @pytest.fixture
@@ -48,6 +48,8 @@ def test_a_live_model_of_another_base_is_refused_and_a_wrapped_one_not_wrapped_t
         workspace.load("one", LlamaForCausalLM.from_pretrained(other))
     with pytest.raises(BaseMismatch, match="does not fit this GPT2LMHeadModel"):
         workspace.load("one", tiny.gpt2())
+    with pytest.raises(BadReference, match="it is no model, but a str"):
+        workspace.load("one", str(other))
     model = workspace.load("one", LlamaForCausalLM.from_pretrained(tiny_llama))
     again = workspace.load("two", model)
     assert again is model
