@@ -11,7 +11,6 @@ from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.types import BaseIdentity, Sameness
 from adaptkit.workspace.context.events import emit
-from adaptkit.workspace.lookup.adapters import ingest_result
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.lookup.bases import find_base, learn, measured_base, same_base
 
@@ -110,6 +109,8 @@ def verify_base(context: Context, ref: str, base: str, *, force: bool = False) -
     if version is None:
         context.registry.name_base(ref, measured, author=context.config.author, move=True)
         return measured
+    from adaptkit.workspace.lookup.adapters import ingest_result  # loads numpy
+
     with staging(context.tmp) as work:
         tree = verified_tree(context, version.digest)
         prepared = ingest_result(context, tree, found, work, force=force)

@@ -10,7 +10,6 @@ from adaptkit import refs
 from adaptkit.errors import NotFound
 from adaptkit.workspace.adapters.aliases import mark_undone
 from adaptkit.workspace.lookup.artifacts import find_version
-from adaptkit.workspace.lookup.places import log_elsewhere
 from adaptkit.workspace.results import Logged
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ def log(context: Context, name: str) -> Logged:
     """The versions of a name, newest first, and the moves of its aliases; or the versions of a place."""
     parsed = refs.parse(name)
     if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
+        from adaptkit.workspace.lookup.places import log_elsewhere
+
         return log_elsewhere(context, parsed)
     name = find_version(context, refs.check_name(name)).name
     return Logged(

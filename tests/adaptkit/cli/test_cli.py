@@ -389,6 +389,37 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["list"],
+        ["show", "naval"],
+        ["log", "naval"],
+        ["lineage", "naval"],
+        ["path", "naval"],
+        ["status"],
+        ["info"],
+        ["base", "list"],
+        ["note", "naval", "--tag", "terse"],
+        ["alias", "naval", "prod", "1"],
+    ],
+    ids=lambda line: line[0],
+)
+def test_looking_and_naming_load_no_numpy(line, filled):
+    code = (
+        "import sys; from adaptkit.cli import main; assert main(sys.argv[1:]) == 0; "
+        "print([m for m in ('torch','numpy','alembic','peft','rich','sqlalchemy.orm') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *line],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"ADAPTKIT_HOME": str(filled.home)},
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
 def test_a_merge_loads_no_torch(filled, tmp_path):
     code = (
         "import sys; from adaptkit.cli import main; "
