@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from adaptkit.errors import BadRecipe, BadReference
-from adaptkit.io.safe_paths import user_path
+from adaptkit.io.safe_paths import DEVICE, user_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +32,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{8,64}")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-_RESERVED = frozenset(
-    {"latest", "sha256", "rev", "head", "con", "prn", "aux", "nul", "as1", "fs1", "tm1"}
-)
+_RESERVED = frozenset({"latest", "sha256", "rev", "head", "as1", "fs1", "tm1"})
+_TOKEN = re.compile(r"(?<![A-Za-z0-9])(?:hf_|gh[opusr]_|glpat-|AKIA|ASIA)[A-Za-z0-9_-]{16,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +211,7 @@ def parse_selector(text: str, whole: str) -> Selector:
             why="a name alone is its latest version, and a version is a number",
             fix=f"{head}@{text[1:]}" if text.startswith("v") else head,
         )
-    if _ALIAS.fullmatch(text) and text.lower() not in _RESERVED:
+    if _ALIAS.fullmatch(text) and not _is_reserved(text):
         return Selector("alias", text)
     raise BadReference(
         f"cannot read '@{text}' in '{whole}'",
@@ -258,11 +257,7 @@ def _check_single(text: str) -> None:
 
 def check_name(name: str) -> str:
     """The name of an adapter or a remote, checked: it becomes part of paths and URLs."""
-    if (
-        not _NAME.fullmatch(name)
-        or ".." in name
-        or any(p.lower() in _RESERVED for p in name.split("/"))
-    ):
+    if not _NAME.fullmatch(name) or ".." in name or any(map(_is_reserved, name.split("/"))):
         raise BadReference(
             f"'{name}' is not a name",
             why="a name is letters, digits, '.', '_' and '-' (at most 96), starts with a letter or digit, "
@@ -274,7 +269,7 @@ def check_name(name: str) -> str:
 
 def check_alias(alias: str) -> str:
     """The name of an alias, checked: it must not read as a number, a tag `v3` or a digest."""
-    if not _ALIAS.fullmatch(alias) or alias.lower() in _RESERVED or re.fullmatch(r"v[0-9]+", alias):
+    if not _ALIAS.fullmatch(alias) or _is_reserved(alias) or re.fullmatch(r"v[0-9]+", alias):
         raise BadReference(
             f"'{alias}' cannot be an alias",
             why="an alias starts with a letter, holds letters, digits, '.', '_' and '-' (at most 64), "
@@ -282,6 +277,27 @@ def check_alias(alias: str) -> str:
             fix="for example: adaptkit alias naval prod 3",
         )
     return alias
+
+
+def _is_reserved(part: str) -> bool:
+    """Whether a part of a name means something else, here or to Windows, where a name becomes a folder."""
+    return part.lower() in _RESERVED or bool(DEVICE.match(part))
+
+
+def check_url(url: str) -> str:
+    """The URL of a place, checked before it is used, kept or shown: nothing in it may be a password or a token."""
+    scheme, _, rest = url.partition("://")
+    if _TOKEN.search(url):
+        why = "a part of it reads like a token"
+    elif "@" in rest.partition("/")[0] or (scheme != "file" and ("?" in rest or "#" in rest)):
+        why = "it holds a user, a '?' or a '#', which may be a secret"
+    else:
+        return url
+    raise BadReference(
+        f"cannot read a place in {scheme}://…",
+        why=why,
+        fix="take it out, and revoke what was secret; docs/sharing.md says where tokens go",
+    )
 
 
 def is_path(text: str) -> bool:
@@ -294,6 +310,7 @@ def is_path(text: str) -> bool:
 
 
 def _parse_url(text: str) -> UrlRef:
+    check_url(text)
     if not _URL.fullmatch(text) or any(ord(c) < 32 or "\ud800" <= c <= "\udfff" for c in text):
         raise BadReference(
             f"cannot read the URL '{text}'",
@@ -301,7 +318,7 @@ def _parse_url(text: str) -> UrlRef:
             fix=GRAMMAR,
         )
     head, at, tail = text.rpartition("@")
-    # A selector follows the last path segment; `s3://user@host/x` has an @ earlier.
+    # A selector follows the last path segment; an @ before that is part of the path.
     if at and "/" in head.partition("://")[2] and ("/" not in tail or tail.startswith("rev:")):
         return UrlRef(head.rstrip("/"), parse_selector(tail, text))
     return UrlRef(text.rstrip("/"))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
-from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
+from adaptkit.adapters.config_types import check_types
 from adaptkit.errors import BadAdapter, BadConfig, BadWeights, requires_extra
 from adaptkit.extend.artifact_files import (
     BASE_WEIGHTS,
@@ -39,6 +39,7 @@ LARGEST_CONFIG = (
 )  # bytes; PEFT writes a few kilobytes, a rank_pattern for 1,000 modules about 100
 
 _LARGEST_INT = 2**63
+_LARGEST_FLOAT = 1e30  # as in an adaptkit.json; the norm of an update is its fourth power
 _NEVER = frozenset(
     {
         "optimizer.pt",
@@ -221,6 +222,7 @@ def read_config(folder: Path, label: str) -> dict[str, Any]:
             why="it must hold an object",
             fix="save the adapter again",
         )
+    check_types(config, label)
     return config
 
 
@@ -254,7 +256,7 @@ def _whole(text: str) -> int:
 
 
 def _finite(text: str) -> float:
-    if not isfinite(value := float(text)):
+    if not abs(value := float(text)) <= _LARGEST_FLOAT:
         raise ValueError(f"the number {text[:24]} is out of range")
     return value
 

@@ -19,7 +19,8 @@ CONTROL = re.compile(
 """Control and format characters that text from outside must not bring to a file name or a terminal: C0, C1, zero-width,
 line separators, bidirectional overrides, lone surrogates. Joiners (U+200C, U+200D) are part of real words."""
 _DRIVE = re.compile(r"[A-Za-z]:")
-_DEVICE = re.compile(r"(?i:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:[ .]|$)")
+DEVICE = re.compile(r"(?i:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:[ .]|$)")
+"""What Windows takes for a device, whatever follows the first dot."""
 _GIT = {".git", "git~1"}
 _SHOWN = 80  # characters of a refused path
 LONGEST_PATH, LONGEST_PART = 1024, 255  # bytes: an object's key, a name on most file systems
@@ -52,7 +53,7 @@ def check_relative(path: str) -> str:
         why = "a part begins with a space, or ends with a space or a dot, which Windows drops"
     elif any(part.casefold() in _GIT for part in parts):
         why = "'.git' is where git keeps what it runs"
-    elif ":" in path or any(_DEVICE.match(part) for part in parts):
+    elif ":" in path or any(DEVICE.match(part) for part in parts):
         why = "Windows takes it for a device or a stream"
     elif len(path.encode()) > LONGEST_PATH or any(
         len(part.encode()) > LONGEST_PART for part in parts

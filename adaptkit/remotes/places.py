@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.errors import BadReference, NotFound, StorageError
+from adaptkit.errors import BadReference, NotFound
 from adaptkit.io.safe_paths import user_path
 from adaptkit.refs import is_path
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import StorageBackend
     from adaptkit.plugin.manager import Plugins
-
-_TOKEN = re.compile(r"(?<![A-Za-z0-9])(?:hf_|gh[opusr]_|glpat-|AKIA|ASIA)[A-Za-z0-9_-]{16,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +42,7 @@ class Places:
                 why="a place is behind a URL",
                 fix=f"for a folder: {user_path(url).absolute().as_uri()}",
             )
-        if _TOKEN.search(url):
-            raise StorageError(
-                f"cannot read a place in {url.partition('://')[0]}://…",
-                why="a part of it reads like a token",
-                fix="take it out, and revoke it if it was one; docs/sharing.md says where tokens go",
-            )
+        refs.check_url(url)
         place = self.plugins.backend_for(url).open(url.rstrip("/"))
         endpoint = self.endpoints.get(url.partition("://")[0])
         return place.at(endpoint) if endpoint else place

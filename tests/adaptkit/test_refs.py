@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from adaptkit import refs
 from adaptkit.errors import BadRecipe, BadReference
+from adaptkit.io.safe_paths import DEVICE
 from adaptkit.refs import DigestRef, NameRef, PathRef, RemoteRef, Selector, UrlRef
 
 DIGEST = "sha256:" + "0123abcd" * 8
@@ -37,7 +38,6 @@ DIGEST = "sha256:" + "0123abcd" * 8
             "hf://fleet/naval@rev:refs/pr/3",
             UrlRef("hf://fleet/naval", Selector("rev", "refs/pr/3")),
         ),
-        ("s3://user@bucket/naval", UrlRef("s3://user@bucket/naval")),
         (
             "file:///mnt/team/naval/@prod",
             UrlRef("file:///mnt/team/naval", Selector("alias", "prod")),
@@ -83,6 +83,9 @@ def test_every_form_of_the_grammar(text, wanted):
         "file:///mnt/\udcff",
         "a:b:c",
         "CON",
+        "com1",
+        "team/LPT9",
+        "nul.txt",
         "naval@3@4",
         "a\\b",
     ],
@@ -93,8 +96,19 @@ def test_what_is_no_reference_shows_the_grammar(text):
     assert "naval@prod" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["s3://user@bucket/naval", "hf://fleet/naval?x=hush", "oci://host/a#hush", "ftp://a:hush@b"],
+)
+def test_a_url_with_a_user_or_a_query_is_refused_and_not_repeated(url):
+    with pytest.raises(BadReference, match="it holds a user, a '\\?' or a '#'") as caught:
+        refs.parse(url)
+    assert "hush" not in str(caught.value)
+    assert str(caught.value).startswith(f"cannot read a place in {url.partition(':')[0]}://…")
+
+
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True).filter(
-    lambda n: n.lower() not in refs._RESERVED
+    lambda n: n.lower() not in refs._RESERVED and not DEVICE.match(n)
 )
 selectors = st.one_of(
     st.none(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -21,8 +22,8 @@ def config() -> None:
 @json_option
 @pass_session
 def list_(session: Session) -> None:
-    """Show every setting that has a value, the environment's included."""
-    found = session.workspace.list_config()
+    """Show every setting that has a value, the environment's included; of passwords in URLs three stars."""
+    found = {key: _shown(value) for key, value in session.workspace.list_config().items()}
     rows = [(key, _text(value)) for key, value in found.items()]
     session.out.table(
         [{"key": key, "value": value} for key, value in found.items()],
@@ -50,10 +51,23 @@ def get_(session: Session, key: str) -> None:
 def set_(session: Session, key: str, values: tuple[str, ...]) -> None:
     """Write KEY; a list, such as protected, takes several values. Without a VALUE, KEY is removed."""
     session.workspace.set_config(key, values)
+    shown = _shown(values)
     session.out.done(
-        {"key": key, "value": list(values) or None},
-        [f"{key} = {_text(values)}" if values else f"{key} is not set any more"],
+        {"key": key, "value": list(shown) or None},
+        [f"{key} = {_text(shown)}" if values else f"{key} is not set any more"],
     )
+
+
+def _shown(value: Value) -> Value:
+    """A setting as lists and logs may hold it: `config get` alone prints a password."""
+    if not isinstance(value, str):
+        return tuple(_PASSWORD.sub(r"\1***", one) for one in value)
+    return _PASSWORD.sub(r"\1***", value)
+
+
+_PASSWORD = re.compile(
+    r"(://[^\s/@:]*:(?=[^\s/@]+@)|(?<=[?&])[^=&\s]*passw[^=&\s]*=)[^\s/@&]+", re.IGNORECASE
+)
 
 
 def _text(value: Value) -> str:

@@ -16,12 +16,17 @@ def trust(session: Session, folder: str | None, revoke: bool) -> None:
     """Let DIR/.adaptkit/config.toml set servers, database, author, policy and reviews, as it is now.
 
     Without that, a configuration that was found by walking upward, as in a cloned repository, may
-    only hold adapters and remotes. A changed file has to be trusted again.
+    only hold adapters and remotes, and a .adaptkit that is or holds a symbolic link, such as a store
+    on a larger disk, is not used at all. A changed file or link has to be trusted again.
     """
     session.asks = False
-    home, keys = session.workspace.trust(folder, revoke=revoke)
-    sets = ", ".join(keys) or "nothing that needs trust"
+    found = session.workspace.trust(folder, revoke=revoke)
+    file, verdict = found.home.config_file, "not trusted" if revoke else "trusted"
+    links = {str(path): target for path, target in found.links.items()}
+    lines = [f"{path} is {verdict}: it leads to {target}" for path, target in links.items()]
+    if file.is_file():
+        sets = ", ".join(found.sets) or "nothing that needs trust"
+        lines.append(f"{file} is {verdict}: it sets {sets}")
     session.out.data(
-        {"file": str(home.config_file), "sets": list(keys), "trusted": not revoke},
-        [f"{home.config_file} is {'not trusted' if revoke else 'trusted'}: it sets {sets}"],
+        {"file": str(file), "sets": list(found.sets), "links": links, "trusted": not revoke}, lines
     )

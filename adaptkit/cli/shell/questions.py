@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,16 @@ def password(of: str, *, variable: str) -> str:
 
 @contextmanager
 def _answered(*, fix: str) -> Iterator[None]:
+    if sys.stdin is None:
+        raise _nobody("the input is closed", fix)
     try:
         yield
     except click.Abort as error:
         if not isinstance(error.__context__, EOFError):
             raise
         click.echo(err=True)  # the question's line has no end yet
-        raise Refused(
-            "nothing was changed", why="nobody answered, the input has ended", fix=fix
-        ) from None
+        raise _nobody("the input has ended", fix) from None
+
+
+def _nobody(why: str, fix: str) -> Refused:
+    return Refused("nothing was changed", why=f"nobody answered, {why}", fix=fix)

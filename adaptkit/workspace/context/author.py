@@ -11,7 +11,8 @@ def git_author() -> str:
     """The name that git signs commits with here; empty without git or without a name."""
     try:
         done = subprocess.run(
-            ["git", "config", "--get", "user.name"],
+            # a folder of a clone may look like a bare repository, and its configuration is not the user's
+            ["git", "-c", "safe.bareRepository=explicit", "config", "--get", "user.name"],
             capture_output=True,
             timeout=5,
             check=False,

@@ -16,7 +16,7 @@ from adaptkit.extend.review import Reviews
 from adaptkit.io.files import atomic_write, is_temp, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.refs import check_name
-from adaptkit.workspace.context.found import refuse_links
+from adaptkit.workspace.context.found import content_of_links, links_of, refuse_links
 from adaptkit.workspace.context.trust import Decisions, content_of
 
 if TYPE_CHECKING:
@@ -167,10 +167,10 @@ class Home:
             config = self._without_authority(config)
         return replace(
             config,
-            named_author=environment.get("ADAPTKIT_AUTHOR", "") or config.named_author,
-            user=environment.get("USER", "") or environment.get("USERNAME", ""),
-            registry_url=environment.get("ADAPTKIT_REGISTRY_URL", "") or config.registry_url,
-            executor=(asked := environment.get("ADAPTKIT_EXECUTOR", "")) or config.executor,
+            named_author=_text(environment, "ADAPTKIT_AUTHOR") or config.named_author,
+            user=_text(environment, "USER") or _text(environment, "USERNAME"),
+            registry_url=_text(environment, "ADAPTKIT_REGISTRY_URL") or config.registry_url,
+            executor=(asked := _text(environment, "ADAPTKIT_EXECUTOR")) or config.executor,
             executor_from="ADAPTKIT_EXECUTOR" if asked else config.executor_from,
         )
 
@@ -190,6 +190,14 @@ class Home:
         content = content_of(self.config_file, config.policy)
         Decisions.of_user().record(self.config_file, content, trusted=trusted)
         return self._withheld(config)
+
+    def decide_links(self, *, trusted: bool) -> Mapping[Path, str]:
+        """Record whether the links of this home may count when it is found; returns where each leads."""
+        if links := links_of(self.path):
+            Decisions.of_user().record(
+                self.path, content_of_links(self.path, links), trusted=trusted
+            )
+        return links
 
     def _verdict(self, config: Config) -> bool | None:
         return Decisions.of_user().verdict(
@@ -306,6 +314,20 @@ class Home:
                 fix="choose another",
             )
         self.write_config(("remotes", name), url)
+
+
+def _text(environment: Mapping[str, str], name: str) -> str:
+    """The value of a variable, empty where it is not set; one that is no text is named."""
+    value = environment.get(name, "")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise AdaptkitError(
+            f"{name} cannot be used",
+            why="it has bytes that are not UTF-8",
+            fix=f"set it again: export {name}=…",
+        ) from error
+    return value
 
 
 def _of_user() -> Path:

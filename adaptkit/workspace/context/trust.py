@@ -2,8 +2,8 @@
 
 A `.adaptkit/` found by walking upward may have come with a cloned repository, or belong to whoever owns a folder
 above. It may hold adapters and remotes; servers, credentials' destinations, database, author, policy and switched-off
-reviews count only when the user trusted this very content (`adaptkit trust`). git's `safe.directory` and direnv are
-the models. What was decided is kept in the user's own configuration folder, by path and hash.
+reviews count only when the user trusted this very content (`adaptkit trust`), and so do links. git's `safe.directory`
+and direnv are the models. What was decided is kept in the user's own configuration folder, by path and hash.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Decisions:
 
         return cls(user_config_path("adaptkit", appauthor=False) / "trusted.json")
 
-    def verdict(self, config: Path, content: str) -> bool | None:
+    def verdict(self, path: Path, content: str) -> bool | None:
         """Whether this content was trusted; None when that was never decided."""
-        entry = self._read().get(str(config.resolve()))
+        entry = self._read().get(str(path.resolve()))
         if not isinstance(entry, dict) or entry.get("sha256") != content:
             return None
         return entry.get("trusted") is True
 
-    def record(self, config: Path, content: str, *, trusted: bool) -> None:
+    def record(self, path: Path, content: str, *, trusted: bool) -> None:
         """Remember a decision; the newest on a path counts."""
         from filelock import FileLock
 
@@ -51,7 +51,7 @@ class Decisions:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.file}.lock"):
                 entries = self._read() | {
-                    str(config.resolve()): {"sha256": content, "trusted": trusted}
+                    str(path.resolve()): {"sha256": content, "trusted": trusted}
                 }
                 text = json.dumps(entries, indent=2, sort_keys=True) + "\n"
                 atomic_write(self.file, text.encode())

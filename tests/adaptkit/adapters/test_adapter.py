@@ -57,6 +57,7 @@ def rewrite(folder, tensors):
         ('{"peft_type": "LORA", "revision": "\\ud800"}', "surrogates not allowed"),
         ('{"peft_type": "LORA", "r": 1%s}' % ("0" * 400), "the number 10.* is out of range"),
         ('{"peft_type": "LORA", "lora_alpha": 1e999}', "the number 1e999 is out of range"),
+        ('{"peft_type": "LORA", "lora_alpha": 1e308}', "the number 1e308 is out of range"),
         (" " * (50 << 20), "adapter_config.json has 52,428,800 bytes"),
         ('{"peft_type": "LORAX"}', "peft_type is 'LORAX': PEFT has no such type; it has LORA"),
         ('{"r": 4}', "peft_type is None"),
@@ -71,6 +72,7 @@ def rewrite(folder, tensors):
         "half a surrogate pair",
         "a number of 400 digits",
         "infinite",
+        "too large for its square",
         "50 MB",
         "unknown type",
         "no type",
@@ -99,6 +101,31 @@ def test_a_broken_config_is_refused_with_its_reason(text, message, naval):
 def test_impossible_numbers_in_a_config_are_named(changes, message, naval):
     with pytest.raises(BadConfig, match=message):
         check(tiny.edit_config(naval, **changes))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("peft_type", ["LORA"], "a text, such as LORA"),
+        ("base_model_name_or_path", 5, "a text"),
+        ("target_modules", {"q_proj": 1}, "a text or a list of texts"),
+        ("target_modules", ["q_proj", 1], "a text or a list of texts"),
+        ("target_parameters", "gate_up_proj", "a list of texts"),
+        ("modules_to_save", 5, "a list of texts"),
+        ("rank_pattern", [4], "an object: a pattern and a number each"),
+        ("alpha_pattern", 5, "an object: a pattern and a number each"),
+        ("layer_replication", [[0, "4"]], "a list of pairs of numbers"),
+        ("trainable_token_indices", {"embed": ["a"]}, "a list of row numbers, or an object"),
+    ],
+)
+def test_a_setting_of_another_type_than_pefts_is_named(setting, value, expected, naval):
+    config = json.loads((naval / "adapter_config.json").read_text())
+    (naval / "adapter_config.json").write_text(json.dumps(config | {setting: value}))
+    with pytest.raises(BadConfig) as caught:
+        check(naval)
+    assert caught.value.what == f"naval: {setting} is {str(value)!r}"
+    assert caught.value.why.startswith(f"it must be {expected}")
+    assert "correct adapter_config.json" in caught.value.fix
 
 
 def test_a_missing_path_a_file_and_an_empty_folder_are_refused_with_their_reasons(tmp_path):

@@ -179,6 +179,8 @@ SECRET = "hf_" + "SecretToken0123456789"
         "file://ada:SecretToken@host/x",
         "s3://ada:SecretToken@bucket/x",
         "gs://bucket/x?sig=SecretToken",
+        "hf://fleet/naval?token=SecretToken",
+        f"hf://fleet/naval@{SECRET}",
         f"file:///mnt/{SECRET}/naval",
     ],
 )
@@ -186,7 +188,9 @@ def test_a_url_that_holds_a_secret_is_refused_and_not_repeated(url, tmp_path):
     shell = Shell(tmp_path)
     scheme = url.partition(":")[0]
     (tmp_path / "adaptkit.toml").write_text(f'[adapters]\nnaval = "{url}"\n')
-    for command in (["remote", "add", "x", url], ["pull", url], ["show", url], ["lock"]):
+    named = (["remote", "add", "x"], ["pull"], ["show"], ["lineage"])
+    target = (tmp_path / "target").as_uri()
+    for command in (*([*words, url] for words in named), ["mirror", url, target], ["lock"]):
         refused = shell.refused(*command)
         assert "SecretToken" not in refused
         assert f"cannot read a place in {scheme}://…" in refused or "holds a user" in refused

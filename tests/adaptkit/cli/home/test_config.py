@@ -44,6 +44,29 @@ def test_what_is_set_is_read_and_listed(run):
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("endpoints.hf", "http://ada:hush@hub.example", "http://ada:***@hub.example"),
+        ("registry_url", "postgresql://ada:hush@db/x", "postgresql://ada:***@db/x"),
+        ("registry_url", "postgresql://db/x?user=ada&password=hush", "password=***"),
+        ("executor", "dask://ada:hush@10.0.0.1:8786", "dask://ada:***@10.0.0.1:8786"),
+    ],
+)
+def test_a_password_is_shown_to_who_asks_for_that_setting_only(run, tmp_path, key, value, shown):
+    (tmp_path / "config.toml").write_text(f'{key} = "{value}"\n')
+    for text in (run("list"), run("list", "--json")):
+        assert "hush" not in text
+        assert shown in text
+    assert run("get", key) == f"{value}\n"
+
+
+def test_a_password_that_is_set_is_not_repeated(run):
+    done = run("set", "endpoints.hf", "http://ada:hush@hub.example", "--json")
+    assert json.loads(done)["value"] == ["http://ada:***@hub.example"]
+    assert run("get", "endpoints.hf") == "http://ada:hush@hub.example\n"
+
+
 def test_without_a_value_a_setting_is_removed(run, tmp_path):
     (tmp_path / "config.toml").write_text('# ours\nauthor = "ada"\nprotected = ["prod"] # keep\n')
     run("set", "author")

@@ -42,6 +42,15 @@ def test_no_and_no_answer_are_error_messages(answer, message):
     assert "moved" not in done.stdout
 
 
+def test_a_closed_input_answers_no_question(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it after `adaptkit rm naval <&-`
+    with pytest.raises(Refused) as caught:
+        questions.confirm("move it?")
+    assert str(caught.value) == (
+        "nothing was changed: nobody answered, the input is closed\n  --yes goes on without asking"
+    )
+
+
 def test_a_password_is_taken_and_a_missing_one_names_its_variable():
     assert CliRunner().invoke(typing, input="aye\n").stdout == "got aye\n"
     missing = CliRunner().invoke(typing, input="").exception

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
@@ -68,7 +69,7 @@ def test_a_link_in_a_found_workspace_is_refused_and_nothing_behind_it_is_deleted
         done = shell(*command)
         assert done.returncode == 1
         assert f"it was only found, and {at} is a symbolic link" in done.stderr
-        assert f"if it is yours, say so: adaptkit --home {clone}/.adaptkit" in done.stderr
+        assert f"if it is yours, say so: adaptkit trust {clone}/.adaptkit" in done.stderr
     assert contents(precious) == before
 
 
@@ -98,3 +99,43 @@ def test_a_workspace_behind_a_link_is_used_when_it_is_named(clone, precious, she
     (clone / ".adaptkit" / "store").symlink_to(tmp_path / "disk")
     checked(shell("--home", clone / ".adaptkit", "gc"))
     assert shell("gc").returncode == 1
+
+
+@pytest.mark.parametrize("part", ["store", "store/objects", ""])
+def test_a_link_that_was_trusted_counts_until_it_leads_elsewhere(part, clone, shell, tmp_path):
+    at, disk = clone / ".adaptkit" / part, tmp_path / "disk"
+    (disk / "tmp").mkdir(parents=True)
+    if at.exists():
+        shutil.rmtree(at)
+    at.symlink_to(disk)
+    assert shell("list").returncode == 1
+
+    said = json.loads(checked(shell("trust", clone, "--json")).stdout)
+    assert said["links"] == {str(at): str(disk)}
+    assert f"{at} is trusted: it leads to {disk}" in shell("trust").stdout
+    checked(shell("gc", "--yes"))
+
+    disk.rename(tmp_path / "moved")
+    disk.symlink_to(tmp_path / "moved")  # the link itself is as it was
+    assert f"{at} is a symbolic link" in shell("list").stderr
+    checked(shell("trust"))
+    checked(shell("list"))
+
+    assert f"{at} is not trusted" in shell("trust", clone, "--revoke").stdout
+    assert shell("list").returncode == 1
+
+
+def test_another_link_and_a_pipe_are_refused_beside_a_trusted_one(clone, shell, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (clone / ".adaptkit" / "store").rmdir()
+    (clone / ".adaptkit" / "store").symlink_to(tmp_path / "disk")
+    checked(shell("trust"))
+    checked(shell("list"))
+    (clone / ".adaptkit" / "tmp").symlink_to(tmp_path)
+    assert shell("gc", "--yes").returncode == 1
+    (clone / ".adaptkit" / "tmp").unlink()
+    os.mkfifo(tmp_path / "disk" / "gc.lock")
+    for command in ("list", "trust"):
+        done = shell(command)
+        assert done.returncode == 1
+        assert "store/gc.lock is neither a file nor a folder" in done.stderr

@@ -9,6 +9,7 @@ from command_line import run
 
 from adaptkit import AdaptkitError, Workspace
 from adaptkit.errors import BadReference, NotFound, NoWorkspace, StorageError
+from adaptkit.workspace.context.author import git_author
 from adaptkit.workspace.context.home import Home
 
 
@@ -357,3 +358,28 @@ def test_a_database_that_another_process_makes_is_seen(tmp_path, lora_pair):
         with Workspace.open(tmp_path / "home") as writer:
             writer.add(lora_pair[0], "naval")
         assert [v.ref for v in reader.registry.versions()] == ["naval@1"]
+
+
+@pytest.mark.parametrize(
+    "name", ["ADAPTKIT_AUTHOR", "ADAPTKIT_REGISTRY_URL", "ADAPTKIT_EXECUTOR", "USER"]
+)
+def test_a_variable_that_is_no_text_is_named(name, tmp_path):
+    with pytest.raises(AdaptkitError) as caught:
+        Home(tmp_path).read_config({name: "a\udcff"})
+    assert str(caught.value) == (
+        f"{name} cannot be used: it has bytes that are not UTF-8\n  set it again: export {name}=…"
+    )
+
+
+def test_a_folder_that_looks_like_a_bare_repository_names_no_author(tmp_path, monkeypatch):
+    """A clone may bring one: git would take its `config` for that of the repository one stands in."""
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "HEAD").write_text("ref: refs/heads/main\n")
+    (tmp_path / "config").write_text("[user]\nname = mallory\n[core]\nbare = true\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "own"))
+    (tmp_path / "own").write_text("[user]\nname = ada\n")
+    git_author.cache_clear()
+    assert git_author() == "ada"
+    git_author.cache_clear()
