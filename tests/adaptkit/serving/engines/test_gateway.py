@@ -191,9 +191,18 @@ def test_keys_keep_namespaces_apart(gateway):
 
 def test_bad_bodies_are_refused(gateway):
     headers = {"Authorization": f"Bearer {KEY}"}
-    for body, status in ((b"{", 400), (b'{"model": 3}', 400), (b" " * (5 << 20), 413)):
+    for body, status, text in (
+        (b"{", 400, "is not JSON"),
+        (b'{"model": 3}', 400, "it names no model"),
+        (b" " * (5 << 20), 413, "larger than"),
+        (b'{"model": "base", "prompt": "x", "temperature": NaN}', 400, "is not finite"),
+        (b'{"model": "base", "prompt": "x", "temperature": 1e999}', 400, "is not finite"),
+    ):
         made = httpx.post(f"{gateway}/v1/completions", content=body, headers=headers)
         assert made.status_code == status
+        assert text in made.json()["error"]["message"]
+    half = b'{"model": "base", "prompt": "half a character: \\ud800"}'
+    assert httpx.post(f"{gateway}/v1/completions", content=half, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
