@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.pipeline import is_pipeline
@@ -9,6 +10,9 @@ from adaptkit.errors import BadBase, requires_extra
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_POSITIONS = ("max_position_embeddings", "n_positions")
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -25,6 +29,17 @@ def load_tokenizer(base: Path) -> Any:
             why=_why_no_tokenizer(base, error),
             fix="put tokenizer.json and tokenizer_config.json of its family into the folder",
         ) from error
+
+
+def most_tokens(base: Path) -> int | None:
+    """How many tokens the base reads at most, as its configuration says; None where it says nothing."""
+    try:
+        config = json.loads((base / "config.json").read_bytes())
+        config = config.get("text_config") or config
+        found = next(config[key] for key in _POSITIONS if config.get(key))
+    except (OSError, ValueError, AttributeError, TypeError, StopIteration):
+        return None
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def load_model(base: Path, device: str | None = None, **how: Any) -> Any:

@@ -129,7 +129,11 @@ def _apart(job: TrainJob, trained: Any, folder: Any) -> float | None:
         again = trained(input_ids=given).logits.float()
     largest = float(live.abs().max())
     if not largest > 0:
-        raise TrainingError("the trained model returns nothing but zeros", why="training diverged")
+        raise TrainingError(
+            "the trained model returns nothing but zeros",
+            why="training diverged",
+            fix="a lower --lr",
+        )
     return float((again - live).abs().max()) / largest
 
 
