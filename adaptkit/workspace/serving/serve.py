@@ -205,10 +205,10 @@ def serving_app(
     allowed = Keys({}) if keys is None else Keys.from_table(key_table(keys), str(keys))
     identity = measured_base(context, folder).identity
     dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype, None)
-    if dtype is None:
+    if dtype != "auto" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise Refused(
             f"cannot serve in the dtype '{options.dtype}'",
-            why="torch knows none of that name",
+            why="torch has no floating-point numbers of that name",
             fix="--dtype bfloat16",
         )
     model = load_model(folder, device=options.device, dtype=dtype)

@@ -270,6 +270,12 @@ def test_answers_beyond_the_length_are_an_error_and_cut_ones_are_named(workspace
     assert "and 57 more" in text
 
 
+def test_a_reporter_that_is_not_installed_is_named(workspace, speaker, naval, monkeypatch):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", bool)
+    message = "cannot report to wandb: WandbCallback requires wandb to be installed"
+    refused(workspace, speaker, naval, message, report_to="wandb")
+
+
 def test_rows_are_cut_at_what_the_base_reads(workspace, naval, tmp_path):
     base = tiny.save_speaker(tmp_path / "short", 0)
     config = json.loads((base / "config.json").read_text()) | {"max_position_embeddings": 14}
