@@ -39,10 +39,15 @@ def start_engine(
 
     `more` are options of its own, which its command line ends with.
     """
+    from adaptkit.serving.preflight import limit_to_start
     from adaptkit.workspace.serving.serve import SLOTS
 
     engine = session.workspace.plugins.engine(name)
-    slots, limit = how["slots"] or SLOTS, how["rank_limit"]
+    slots, limit = how["slots"] or SLOTS, limit_to_start(name, how["rank_limit"])
+    if limit != how["rank_limit"]:
+        session.out.say(
+            f"{name} knows no limit of {how['rank_limit']}: it is started for ranks up to {limit}"
+        )
     inner = ("127.0.0.1", _free_port()) if engine.gateway else (host, port)
     command = (
         *engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit),

@@ -11,16 +11,15 @@ if TYPE_CHECKING:
 
     from adaptkit.types import Version
 
-_VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-
 
 def _vllm(version: Version, path: Path) -> str:
     """Options of `vllm serve` (https://docs.vllm.ai/en/latest/features/lora.html)."""
-    enough = next((rank for rank in _VLLM_RANKS if rank >= (version.rank or 0)), version.rank)
     import shlex
 
-    rank = f" --max-lora-rank {enough}" if version.rank else ""
-    name = f"{version.name.replace('/', '-')}-{version.number}"
+    from adaptkit.serving.engines.layouts import served_name, vllm_rank
+
+    rank = f" --max-lora-rank {vllm_rank(version.rank)}" if version.rank else ""
+    name = served_name(version)
     return f"--enable-lora{rank} --lora-modules {name}={shlex.quote(str(path))}"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import read_config
-from adaptkit.errors import BadAdapter, requires_extra
-from adaptkit.training.base_model import load_model, load_tokenizer
+from adaptkit.errors import BadAdapter, BadData, requires_extra
+from adaptkit.training.base_model import load_model, load_tokenizer, most_tokens
 from adaptkit.training.data.tokens import Tokeniser
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Speaker:
 
     def __init__(self, base: Path, *, batch: int = 16) -> None:
         self._base, self.batch = base, batch
-        self.tokenizer = load_tokenizer(base)
+        self.tokenizer, self._most = load_tokenizer(base), most_tokens(base)
         self._own_template = self.tokenizer.chat_template
         self._plain: Any = None
         self.model = self._loaded()
@@ -79,13 +80,14 @@ class Speaker:
         for begin in range(0, len(prompts), self.batch):
             rows = [tokenise.prompt(p) for p in prompts[begin : begin + self.batch]]
             width = max(map(len, rows))
+            room = self._room(width)
             ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
             mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
             with torch.no_grad():
                 out = self.model.generate(
                     input_ids=ids.to(self.model.device),
                     attention_mask=mask.to(self.model.device),
-                    max_new_tokens=new_tokens,
+                    max_new_tokens=min(new_tokens, room),
                     pad_token_id=pad,
                     **({"do_sample": False} | sampling),
                 )
@@ -133,6 +135,18 @@ class Speaker:
         found = list(self.log_likelihoods(rows))
         count = sum(n for _, n in found)
         return math.exp(min(700.0, -sum(total for total, _ in found) / max(1, count)))
+
+    def _room(self, width: int) -> int:
+        """How many tokens the base can go on after so many."""
+        if self._most is None:
+            return sys.maxsize
+        if width >= self._most:
+            raise BadData(
+                f"a prompt of {width} tokens is too long",
+                why=f"the base reads at most {self._most}, its answer included",
+                fix="a shorter prompt, or a base that reads more",
+            )
+        return self._most - width
 
     def _pad(self) -> int:
         for name in ("pad_token_id", "eos_token_id"):

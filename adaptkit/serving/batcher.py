@@ -50,6 +50,8 @@ class Job:
     made: int = 0
     last: int = 0
     generator: Any = None
+    error: Exception | None = None
+    """Why no token could be chosen for it."""
 
 
 class Batcher:
@@ -258,7 +260,11 @@ class Batcher:
         return last
 
     def _choose(self, job: Job, logits: Tensor) -> None:
-        chosen = choose(logits, job.sampling, job.generator)
+        try:
+            chosen = choose(logits, job.sampling, job.generator)
+        except Exception as error:  # noqa: BLE001  (the other rows of the batch go on)
+            job.error = error
+            return
         job.last, job.made = chosen.token, job.made + 1
         self.tokens += 1
         if chosen.token not in self.ends and not job.cancelled and not job.token(chosen):
@@ -268,6 +274,8 @@ class Batcher:
         """Whether a row needs another token; else its `finish` is called."""
         if job.cancelled:
             job.finish("cancelled")
+        elif job.error:
+            job.finish(job.error)
         elif job.made < 0 or job.last in self.ends:
             job.finish("stop")
         elif job.made >= job.sampling.max_tokens:

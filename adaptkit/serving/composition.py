@@ -102,7 +102,10 @@ def parse(text: str) -> Composition:
 
 def _part(piece: str, whole: str) -> Part:
     name, weight = refs.split_weight(piece)
-    ref = refs.parse(name) if name and "://" not in name else None
+    try:
+        ref = refs.parse(name) if name and "://" not in name else None
+    except BadReference as error:  # its own fix shows paths and URLs, which no request may name
+        raise _bad(whole, error.summary) from error
     if not isinstance(ref, (refs.NameRef, refs.DigestRef, refs.RemoteRef)):
         raise _bad(whole, f"'{piece}' is not the name of a registered adapter")
     if abs(weight) > LARGEST_WEIGHT:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from adaptkit.errors import NotFound
+from adaptkit.errors import NotFound, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +61,12 @@ class EngineRules:
     copies: Rule | None = None
     """Of the base's own embeddings that PEFT saved beside an adapter of them; None where they are as other extras."""
     advice: str = ""
+    ranks: tuple[int, ...] = ()
+    """The only limits of the rank that it can be started with, upwards; empty is any."""
+
+    def limit_for(self, rank: int) -> int | None:
+        """The least limit it can be started with that is enough for a rank; None above the largest."""
+        return next((limit for limit in self.ranks if limit >= rank), None) if self.ranks else rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,7 @@ class Preflight:
 _GITHUB = "https://github.com"
 _VLLM = "https://docs.vllm.ai/en/latest/features/lora.html"
 _VLLM_CODE = f"{_GITHUB}/vllm-project/vllm/blob/v0.33.0/vllm/lora/peft_helper.py"
+_VLLM_RANKS = f"{_GITHUB}/vllm-project/vllm/blob/v0.33.0/vllm/config/lora.py"
 _VLLM_UTILS = f"{_GITHUB}/vllm-project/vllm/blob/v0.33.0/vllm/lora/utils.py"
 _SGLANG = "https://docs.sglang.io/docs/advanced_features/lora"
 _SGLANG_CODE = f"{_GITHUB}/sgl-project/sglang/blob/002c60aa61549a08b2d4662d0f876f1fc6aa6863/python/sglang/srt/lora/lora.py"
@@ -159,7 +166,7 @@ RULES: Mapping[str, EngineRules] = {
             version="0.33",
             source=_VLLM,
             methods=frozenset({"lora"}),
-            rank=Rule("refused", "its rank is above the limit", _VLLM_CODE),
+            rank=Rule("refused", "its rank is above the limit", _VLLM_RANKS),
             rank_limit=16,
             rank_flag="--max-lora-rank",
             flags={
@@ -190,6 +197,7 @@ RULES: Mapping[str, EngineRules] = {
             },
             copies=Rule("ignored", "the base's own layer is not replaced", _VLLM_UTILS),
             advice="--enable-lora --max-lora-rank R --max-loras N",
+            ranks=(1, 8, 16, 32, 64, 128, 256, 320, 512),  # MaxLoRARanks in _VLLM_RANKS
         ),
         EngineRules(
             name="sglang",
@@ -258,10 +266,29 @@ def rules_of(engine: str) -> EngineRules:
     return RULES[engine]
 
 
+def limit_to_start(engine: str, asked: int) -> int:
+    """The limit that an engine is started with to serve ranks up to `asked`; `Refused` above its largest."""
+    rules = RULES.get(engine)
+    if rules is None:
+        return asked
+    limit = rules.limit_for(asked)
+    if limit is None:
+        known = ", ".join(map(str, rules.ranks))
+        raise Refused(
+            f"cannot start {engine} for ranks up to {asked}",
+            why=f"{rules.rank_flag} of {engine} {rules.version} is one of {known}",
+            fix=f"--rank-limit {rules.ranks[-1]}, and adaptkit resize for adapters above it",
+        )
+    return limit
+
+
 def preflight(
     source: OpenAdapter, rules: EngineRules, *, rank_limit: int | None = None
 ) -> Preflight:
-    """Judge one adapter by an engine's rules. `rank_limit` is what the engine is started with."""
+    """Judge one adapter by an engine's rules.
+
+    `rank_limit` is what the engine is started with: the next one upwards that it knows, its largest above that.
+    """
     view, method, config = source.adapter, source.method, source.adapter.config
     label, findings = source.label, list[Finding]()
 
@@ -288,9 +315,12 @@ def preflight(
         if isinstance(value, str) and value.lower() not in values.known:
             fix = values.fix.format(label=label, rank=declared, double=2 * declared)
             find(f"{name} {value}", values.others, fix)
-    limit = rank_limit or rules.rank_limit
+    limit = rules.rank_limit
+    if rank_limit is not None:
+        limit = rules.limit_for(rank_limit) or rules.ranks[-1]
     if limit is not None and declared > limit:
-        flag = f"{rules.rank_flag} {declared}, or " if rules.rank_flag else ""
+        enough = rules.limit_for(declared)
+        flag = f"{rules.rank_flag} {enough}, or " if rules.rank_flag and enough else ""
         rule = Rule("refused", "its rank is above the limit", rules.rank.source)
         find(f"rank {declared}", rule, f"{flag}adaptkit resize {label} --rank {limit}")
     for key in method.extras(view):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from adaptkit.errors import Refused
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+GREEDY = 1e-5
+"""Below this temperature the likeliest token is taken, as vLLM does: a division by less leaves float32's range."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the tokens of one request are chosen. Temperature 0 takes the likeliest."""
+    """How the tokens of one request are chosen. A temperature of (almost) 0 takes the likeliest."""
 
     max_tokens: int = 16
     temperature: float = 1.0
@@ -44,17 +50,25 @@ def generator_for(sampling: Sampling) -> Any:
 
 
 def choose(logits: Tensor, sampling: Sampling, generator: Any) -> Chosen:
-    """The next token from one row's logits."""
+    """The next token from one row's logits; `Refused` when they are not finite numbers."""
     import torch
 
     logprobs = torch.log_softmax(logits.float().cpu(), -1)
-    if sampling.temperature == 0:
+    if not math.isfinite(float(logprobs.max())):
+        raise Refused(
+            "cannot answer with this model",
+            why="what it computes for this prompt are not finite numbers",
+            fix="smaller weights, or a server with another --dtype",
+        )
+    if sampling.temperature < GREEDY:
         token = int(logprobs.argmax())
     else:
         chances = torch.softmax(logprobs / sampling.temperature, -1)
         if sampling.top_p < 1:
             ordered, order = chances.sort(descending=True)
-            ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0
+            beyond = ordered.cumsum(-1) - ordered >= sampling.top_p
+            beyond[0] = False  # whatever rounding makes of a tiny share, one token stays
+            ordered[beyond] = 0
             chances = torch.zeros_like(chances).scatter(-1, order, ordered)
         token = int(torch.multinomial(chances, 1, generator=generator))
     top: tuple[tuple[int, float], ...] = ()

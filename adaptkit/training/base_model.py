@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.pipeline import is_pipeline
-from adaptkit.errors import BadBase, requires_extra
+from adaptkit.errors import BadBase, Refused, requires_extra
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_POSITIONS = ("max_position_embeddings", "n_positions")
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -27,6 +31,17 @@ def load_tokenizer(base: Path) -> Any:
         ) from error
 
 
+def most_tokens(base: Path) -> int | None:
+    """How many tokens the base reads at most, as its configuration says; None where it says nothing."""
+    try:
+        config = json.loads((base / "config.json").read_bytes())
+        config = config.get("text_config") or config
+        found = next(config[key] for key in _POSITIONS if config.get(key))
+    except (OSError, ValueError, AttributeError, TypeError, StopIteration):
+        return None
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def load_model(base: Path, device: str | None = None, **how: Any) -> Any:
     """The base as a causal language model, on `device`, else on the GPU where there is one."""
     _refuse_pipeline(base)
@@ -35,6 +50,13 @@ def load_model(base: Path, device: str | None = None, **how: Any) -> Any:
         from transformers import AutoModelForCausalLM
         from transformers.utils.logging import disable_progress_bar
     disable_progress_bar()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise Refused(
+            f"cannot run on the device '{device}'", why=_first_line(error), fix="--device cpu"
+        ) from error
     try:
         model = AutoModelForCausalLM.from_pretrained(base, **how)
     except (OSError, ValueError, ImportError) as error:
@@ -43,7 +65,7 @@ def load_model(base: Path, device: str | None = None, **how: Any) -> Any:
             why=_first_line(error),
             fix="check that it is a whole model that transformers can load as a causal language model",
         ) from error
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return model.to(device).eval()
 
 
 def _refuse_pipeline(base: Path) -> None:

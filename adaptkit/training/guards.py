@@ -77,6 +77,15 @@ def check_overlap(shared: int, total: int) -> list[str]:
     ]
 
 
+def check_replay(again: int, total: int) -> list[str]:
+    """Replayed rows that are trained on anyway."""
+    if not again:
+        return []
+    return [
+        f"{again} of the {total} replayed rows ask what is trained on anyway, so they keep nothing that was learned before"
+    ]
+
+
 def check_result(result: TrainResult, lr: float) -> list[str]:
     """An adapter that did not change, a loss that did not fall, a save that does not come back."""
     if result.steps <= result.first_step:

@@ -58,6 +58,8 @@ class Prepared:
     eval_data: tuple[DataFacts, ...] = ()
     replay: replay.Replay | None = None
     shared_prompts: int = 0
+    replay_again: int = 0
+    """Replayed rows whose prompts are trained on anyway."""
 
 
 def objective_of(files: Sequence[DataFile], task: str) -> str:
@@ -107,7 +109,8 @@ def prepare(
                 shared.add(key)
             convert(row, where, held, made.eval_looked)
         made.shared_prompts = len(shared)
-        _mix(config, seed, made, replay_files, convert, rows, tokenizer, base, done)
+        drawn = _mix(config, seed, made, replay_files, convert, rows, tokenizer, base, done)
+        made.replay_again = sum(_key(row) in learned for row in drawn)
         held_count = held.count
     if made.looked.rows and (config.eval_split or eval_files):
         if not held_count:
@@ -132,10 +135,11 @@ def _mix(
     tokenizer: Any,
     base: Path,
     done: Callable[[int], None],
-) -> None:
+) -> list[Row]:
+    """Mix older rows in; returns those of files."""
     own = made.looked.rows
     if not own or not (files or config.replay_from_base):
-        return
+        return []
     if convert.objective != "sft":
         raise TrainingError(
             f"cannot mix replay into {convert.objective} training",
@@ -156,6 +160,7 @@ def _mix(
     made.replay = replay.Replay(
         len(drawn), written, mixed / (own + mixed), tuple(file.facts() for file in files)
     )
+    return [row for _, row in drawn]
 
 
 class _Converter:

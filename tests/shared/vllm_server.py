@@ -26,6 +26,7 @@ FIELDS = ("lora_name", "lora_path")
 ALREADY = "has already been loaded"
 ADDED = "added successfully"
 BASE = "the base alone"
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vllm/config/lora.py: MaxLoRARanks
 
 
 def error(status: int, kind: str, message: str) -> JSONResponse:
@@ -104,8 +105,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("serve")
     parser.add_argument("model")
-    for option in ("--host", "--port", "--served-model-name", "--max-loras", "--max-lora-rank"):
+    for option in ("--host", "--port", "--served-model-name", "--max-loras"):
         parser.add_argument(option)
+    parser.add_argument("--max-lora-rank", type=int, choices=RANKS)
     parser.add_argument("--enable-lora", action="store_true")
     parser.add_argument("--seed")
     asked = parser.parse_args()

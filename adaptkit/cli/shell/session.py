@@ -49,7 +49,7 @@ class Session:
 
     @cached_property
     def workspace(self) -> Workspace:
-        from adaptkit.cli.shell.libraries import quiet_libraries
+        from adaptkit.io.machine.libraries import quiet_libraries
         from adaptkit.plugin.entry_points import GROUP, installed
         from adaptkit.workspace import Workspace
         from adaptkit.workspace.context.home import Home

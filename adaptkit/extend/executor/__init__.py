@@ -80,9 +80,13 @@ class Call:
 
     def run(self) -> Outcome:
         """Do the task, on a worker. Nothing is raised but an interrupt: what fails is part of the outcome."""
+        from adaptkit.io.machine.libraries import quiet_libraries
+
         try:
-            check_versions(self.versions)
-            return Outcome(value=_named(self.function)(*pickle.loads(self.arguments)))  # noqa: S301
+            with quiet_libraries():
+                check_versions(self.versions)
+                function, arguments = _named(self.function), pickle.loads(self.arguments)  # noqa: S301
+                return Outcome(value=function(*arguments))
         except Exception as error:  # noqa: BLE001  (whatever a task raises goes back to the one who asked)
             return Outcome(error=_portable(error))
 

@@ -17,13 +17,14 @@ from secrets import token_hex
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
+from adaptkit import refs
 from adaptkit.errors import requires_extra
 from adaptkit.serving import composition
 from adaptkit.serving.api import protocol
-from adaptkit.serving.api.incoming import body_of, spaces_of
+from adaptkit.serving.api.incoming import body_of, sees_all, spaces_of
 from adaptkit.serving.api.keys import allowed
 from adaptkit.serving.api.metrics import Metrics
-from adaptkit.serving.api.refusals import HttpError, gone, refusal
+from adaptkit.serving.api.refusals import HttpError, body, gone, refusal
 from adaptkit.serving.api.replies import Reply
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def make_app(service: Service, keys: Keys, *, drain: float = 30.0) -> Starlette:
     """The application of one service; when it ends, what runs is finished for `drain` seconds."""
     with requires_extra("serve", "cannot serve"):
         from starlette.applications import Starlette
+        from starlette.exceptions import HTTPException
         from starlette.routing import Route
 
     api = _Api(service, keys)
@@ -60,11 +62,13 @@ def make_app(service: Service, keys: Keys, *, drain: float = 30.0) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/models", api.guarded(api.models)),
+            Route("/v1/models/{model:path}", api.guarded(api.model)),
             Route("/v1/completions", api.guarded(api.completions), methods=["POST"]),
             Route("/v1/chat/completions", api.guarded(api.chat), methods=["POST"]),
             Route("/metrics", api.metrics_page),
             Route("/healthz", api.health),
         ],
+        exception_handlers={HTTPException: api.no_page},
         lifespan=lifespan,
     )
 
@@ -82,7 +86,7 @@ class _Api:
             try:
                 response: Response = await handle(request)
             except Exception as error:
-                status, content, headers = refusal(error)
+                status, content, headers = refusal(error, names=sees_all(request))
                 if status >= 500:
                     log.exception("%s failed", request.url.path)
                 response = JSONResponse(content, status, headers)
@@ -132,10 +136,32 @@ class _Api:
         spaces = spaces_of(request, self.keys)
         names = await asyncio.to_thread(self.service.adapters.names)
         shown = [composition.BASE] + [n for n in names if allowed(composition.parse(n), spaces)]
-        data = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "adaptkit"} for name in shown
-        ]
-        return JSONResponse({"object": "list", "data": data})
+        return JSONResponse({"object": "list", "data": [_described(name) for name in shown]})
+
+    async def model(self, request: Request) -> Response:
+        """One model by what a request would name it; nothing is loaded or pulled."""
+        from starlette.responses import JSONResponse
+
+        name = request.path_params["model"]
+        self._allowed(request, wanted := composition.parse(name))
+        for part in wanted.parts:
+            if isinstance(part.ref, refs.RemoteRef):
+                raise HttpError(404, "not_found_error", f"'{part.ref}' is pulled on its first use")
+            await asyncio.to_thread(self.service.adapters.resolve, part.ref)
+        return JSONResponse(_described(name))
+
+    def _allowed(self, request: Request, wanted: composition.Composition) -> None:
+        """Refuse what the request's key may not ask for."""
+        if not allowed(wanted, spaces_of(request, self.keys)):
+            raise HttpError(403, "permission_error", f"this key may not ask for '{wanted}'")
+
+    async def no_page(self, request: Request, error: Any) -> Response:
+        """What is no page of this server, or is not asked for in this way."""
+        from starlette.responses import JSONResponse
+
+        text = f"{error.detail}: {request.method} {request.url.path}"
+        kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
+        return JSONResponse(body(kind, text), error.status_code, error.headers)
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/completions`."""
@@ -161,9 +187,7 @@ class _Api:
 
         from starlette.responses import JSONResponse, StreamingResponse
 
-        wanted = composition.parse(asked.model)
-        if not allowed(wanted, spaces_of(request, self.keys)):
-            raise HttpError(403, "permission_error", f"this key may not ask for '{wanted}'")
+        self._allowed(request, wanted := composition.parse(asked.model))
         prompt = await asyncio.to_thread(tokens)
         sampling = asked.sampling()
         sampling = replace(sampling, max_tokens=self.service.room(prompt, sampling.max_tokens))
@@ -230,6 +254,11 @@ async def _save(service: Service) -> None:
     while True:
         await asyncio.sleep(SAVE_EVERY)
         await asyncio.to_thread(service.popularity.save)
+
+
+def _described(name: str) -> dict[str, Any]:
+    """A model as OpenAI's list has it."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "adaptkit"}
 
 
 def _event(content: dict[str, Any]) -> str:

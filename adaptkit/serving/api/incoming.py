@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from adaptkit.serving.api.keys import EVERY
 from adaptkit.serving.api.refusals import HttpError, gone
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ def spaces_of(request: Request, keys: Keys) -> frozenset[str]:
     if spaces is None:
         text = "no valid API key; send it as 'Authorization: Bearer KEY'"
         raise HttpError(401, "authentication_error", text)
+    request.state.sees_all = EVERY in spaces
     return spaces
+
+
+def sees_all(request: Request) -> bool:
+    """Whether the request has shown that it may ask for everything."""
+    return bool(getattr(request.state, "sees_all", False))
 
 
 async def body_of(request: Request, keys: Keys) -> bytes:

@@ -1,6 +1,7 @@
 """OpenAI's requests, read strictly: what is of another type or out of bounds is refused with its name.
 
-Fields as in https://platform.openai.com/docs/api-reference; those that adaptkit has no use for are ignored.
+Fields as in https://platform.openai.com/docs/api-reference. Those that would change the text and that adaptkit does not
+follow are refused unless they ask for nothing; all others are ignored.
 """
 
 from __future__ import annotations
@@ -26,6 +27,21 @@ Tokens = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_le
 Top = Annotated[int, msgspec.Meta(ge=0, le=20)]
 
 
+NOT_FOLLOWED: dict[str, tuple[Any, ...]] = {
+    "best_of": (1,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "suffix": ("",),
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+}
+"""What changes the text and is not followed, with the values beside null that ask for nothing."""
+
+
 class StreamOptions(msgspec.Struct):
     """What a stream brings beside the text."""
 
@@ -43,6 +59,16 @@ class Asked(msgspec.Struct, kw_only=True):
     stop: Stop | Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    best_of: Any = None
+    frequency_penalty: Any = None
+    presence_penalty: Any = None
+    logit_bias: Any = None
+    suffix: Any = None
+    response_format: Any = None
+    tools: Any = None
+    tool_choice: Any = None
+    functions: Any = None
+    function_call: Any = None
 
     def stops(self) -> tuple[str, ...]:
         """The texts to stop at."""
@@ -73,11 +99,14 @@ class Message(msgspec.Struct):
         """The turn's text; pictures and other parts are refused."""
         if self.content is None or isinstance(self.content, str):
             return self.content or ""
-        if any(part.get("type") != "text" for part in self.content):
+        if any(
+            part.get("type") != "text" or not isinstance(part.get("text"), str)
+            for part in self.content
+        ):
             raise BadReference(
                 "cannot read a message", why="it has a part that is no text", fix="send text only"
             )
-        return "".join(str(part.get("text", "")) for part in self.content)
+        return "".join(part["text"] for part in self.content)
 
 
 class ChatRequest(Asked, kw_only=True):
@@ -105,6 +134,13 @@ def read(kind: type[Any], body: bytes) -> Any:
         raise BadReference("the request is not JSON", why=str(error)) from error
     if getattr(asked, "echo", None):
         raise BadReference("cannot echo the prompt", why="adaptkit returns new text only")
+    for name, nothing in NOT_FOLLOWED.items():
+        if (value := getattr(asked, name)) is not None and value not in nothing:
+            raise BadReference(
+                f"cannot follow '{name}'",
+                why="adaptkit has no such way of choosing tokens",
+                fix=f"leave {name} out",
+            )
     return asked
 
 

@@ -44,8 +44,11 @@ def gone() -> HttpError:
     return HttpError(499, "invalid_request_error", "the client hung up")
 
 
-def refusal(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Status, body and headers; what is not ours is a 500 that gives nothing away."""
+def refusal(error: Exception, *, names: bool = True) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers; what is not ours is a 500 that gives nothing away.
+
+    `names` says whether who asks may learn what other names there are.
+    """
     if isinstance(error, HttpError):
         return error.status, body(error.kind, error.message), {}
     if out_of_memory(error):
@@ -56,7 +59,8 @@ def refusal(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     for kind, status, name in _STATUS:
         if isinstance(error, kind):
             headers = {"Retry-After": str(RETRY_AFTER)} if status == 429 else {}
-            return status, body(name, str(error)), headers
+            told = error.what if status == 404 and not names else str(error)
+            return status, body(name, told), headers
     return 503, body("server_error", error.summary), {}
 
 

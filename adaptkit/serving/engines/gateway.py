@@ -20,9 +20,9 @@ from collections import defaultdict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from adaptkit.errors import AdaptkitError, BadReference, Refused, requires_extra
+from adaptkit.errors import BadReference, Refused, requires_extra
 from adaptkit.serving import composition
-from adaptkit.serving.api.incoming import body_of, spaces_of
+from adaptkit.serving.api.incoming import body_of, sees_all, spaces_of
 from adaptkit.serving.api.keys import allowed
 from adaptkit.serving.api.refusals import HttpError, refusal
 
@@ -111,8 +111,10 @@ class _Gateway:
             except httpx.HTTPError as error:
                 text = f"the engine cannot be reached: {type(error).__name__}"
                 status, content, headers = refusal(HttpError(503, "server_error", text))
-            except (AdaptkitError, HttpError) as error:
-                status, content, headers = refusal(error)
+            except Exception as error:
+                status, content, headers = refusal(error, names=sees_all(request))
+                if status >= 500:
+                    log.exception("%s failed", request.url.path)
             return JSONResponse(content, status, headers)
 
         return run
@@ -158,7 +160,10 @@ class _Gateway:
         return _passed_on(there, version)
 
     async def _send(self, request: Request, body: dict[str, Any]) -> httpx.Response:
-        made = self.client.build_request("POST", request.url.path, json=body)
+        headers = {"content-type": "application/json"}
+        made = self.client.build_request(
+            "POST", request.url.path, content=_written(body), headers=headers
+        )
         return await self.client.send(made, stream=True)
 
     async def _load(self, version: str, folder: Path) -> None:
@@ -250,6 +255,15 @@ def _read(data: bytes) -> dict[str, Any]:
             "cannot read the request", why="it names no model", fix='"model": "base"'
         )
     return body
+
+
+def _written(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except ValueError as error:
+        raise BadReference(
+            "cannot read the request", why="one of its numbers is not finite"
+        ) from error
 
 
 def _message(text: str) -> str:

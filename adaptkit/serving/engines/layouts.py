@@ -12,15 +12,13 @@ from json import dumps
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import NotFound
+from adaptkit.serving.preflight import rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from adaptkit.types import Version
-
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What `--max-lora-rank` may be (https://docs.vllm.ai/en/latest/features/lora.html)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,12 @@ class Layout:
     """The engine of `adaptkit preflight` that reads the files."""
     source: str
     load: Callable[[Exported], str]
-    rank_limit: int | None = None
-    """The largest rank that it can be started with."""
+
+    @property
+    def rank_limit(self) -> int | None:
+        """The largest rank that the engine can be started with; None is any."""
+        ranks = rules_of(self.rules).ranks
+        return ranks[-1] if ranks else None
 
 
 def served_name(version: Version) -> str:
@@ -52,8 +54,9 @@ def served_name(version: Version) -> str:
 
 
 def vllm_rank(rank: int | None) -> int:
-    """The least `--max-lora-rank` that is enough."""
-    return next((known for known in VLLM_RANKS if known >= (rank or 1)), rank or 16)
+    """The least `--max-lora-rank` that is enough, else vLLM's largest."""
+    rules = rules_of("vllm")
+    return rules.limit_for(rank or rules.rank_limit or 1) or rules.ranks[-1]
 
 
 def _vllm(made: Exported) -> str:
@@ -95,7 +98,7 @@ REWRITE = "rewrite.yaml"
 LAYOUTS: Mapping[str, Layout] = {
     layout.name: layout
     for layout in (
-        Layout("vllm", "vllm", "https://docs.vllm.ai/en/latest/features/lora.html", _vllm, 512),
+        Layout("vllm", "vllm", "https://docs.vllm.ai/en/latest/features/lora.html", _vllm),
         Layout("lorax", "lorax", "https://loraexchange.ai/models/adapters", _lorax),
         Layout("sglang", "sglang", "https://docs.sglang.ai/advanced_features/lora.html", _sglang),
         Layout("ollama", "ollama", "https://docs.ollama.com/import", _ollama),
@@ -110,14 +113,12 @@ LAYOUTS: Mapping[str, Layout] = {
             "vllm",
             "https://llm-d.ai/docs/api-reference/inferencemodelrewrite",
             _llm_d,
-            512,
         ),
         Layout(
             "ray",
             "vllm",
             "https://docs.ray.io/en/latest/serve/llm/user-guides/multi-lora.html",
             _ray,
-            512,
         ),
     )
 }

@@ -73,6 +73,7 @@ class DataFile:
                 return cls(path, kind, form, mapped, skip_bad)
             seen |= set(record.columns)
             if not skip_bad:
+                _refuse_missing(path, record, renamed, mapped)
                 break
         raise _unknown(path, seen, mapped)
 
@@ -164,6 +165,20 @@ def _broken(path: Path, record: Record, why: str) -> BadData:
         why=why,
         fix="fix the line; train --skip-bad passes over such lines and counts them",
     )
+
+
+def _refuse_missing(
+    path: Path, record: Record, renamed: Mapping[str, Any], mapped: Mapping[str, str]
+) -> None:
+    """A row that has the columns of a form, one of them without a value, is no row of an unknown form."""
+    form = detect(dict.fromkeys(renamed, True))
+    if (
+        form is not None
+        and record.columns is not None
+        and record.columns.keys() >= set(mapped.values())
+    ):
+        empty = next(name for name in form.columns if renamed[name] is None)
+        raise _broken(path, record, f"'{empty}' has no value")
 
 
 def _unknown(path: Path, seen: set[str], columns: Mapping[str, str]) -> BadData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,7 +39,9 @@ def kind_of(path: Path) -> str:
             )
         if path.is_dir():
             raise BadData(
-                f"{path} is a folder", why="data is a file", fix=f"give the files: {path}/*.jsonl"
+                f"{path} is a folder",
+                why="data is a file",
+                fix="give each file in it with --data FILE",
             )
         with path.open("rb") as file:
             start = file.read(_LOOK)
@@ -98,6 +101,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str | None]]:
 
 
 _NOT_UTF8 = "it is not UTF-8"
+_HALF = re.compile(r"\\u[dD][89abcdefABCDEF]")  # JSON may write one half of a pair
 
 
 def _json_lines(path: Path) -> Iterator[Record]:
@@ -113,13 +117,26 @@ def _parsed(number: int, text: str) -> Record:
         value = json.loads(text.rstrip(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         return Record(number, None, f"it is not JSON ({error})")
-    return _object(number, value)
+    return _object(number, value, text)
 
 
-def _object(number: int, value: object) -> Record:
+def _object(number: int, value: object, text: str) -> Record:
     if isinstance(value, dict):
+        if _HALF.search(text) and not _whole(value):
+            return Record(
+                number, None, "one of its texts has half a character (\\ud800 to \\udfff)"
+            )
         return Record(number, value)
     return Record(number, None, f"it is {json.dumps(value)[:40]}, not an object")
+
+
+def _whole(value: object) -> bool:
+    """Whether every text can be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_constant(text: str) -> NoReturn:
@@ -147,8 +164,9 @@ def _json_array(path: Path) -> Iterator[Record]:
                         fix="an array cannot be read past a mistake: fix it, or write JSON lines",
                     ) from error
                 break
+            written = text.held[:end]
             text.drop(end)
-            yield _object(number, value)
+            yield _object(number, value, written)
             text.skip(" \t\r\n,")
 
 

@@ -6,6 +6,7 @@ Every field carries its help; the options of `adaptkit train`, the keys of train
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -74,6 +75,14 @@ class TrainConfig:
     trainer_python: str = _option("", "The Python of a trainer's own environment.", "PATH")
 
     def __post_init__(self) -> None:
+        for given in fields(self):
+            value = getattr(self, given.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise TrainingError(
+                    f"{_flag(given.name)} {value:g} makes no sense",
+                    why="it is a finite number",
+                    fix=f"leave out {_flag(given.name)} for the default",
+                )
         for name, low in _AT_LEAST.items():
             value = getattr(self, name)
             if value is not None and value < low:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
@@ -16,6 +15,7 @@ from adaptkit.bases.compare import admits
 from adaptkit.errors import BaseMismatch, Refused, requires_extra
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
+from adaptkit.io.toml_file import BadToml, load, read_text
 from adaptkit.serving.routing import WITHIN
 from adaptkit.workspace.context.moments import kept_moments, open_moments
 from adaptkit.workspace.lookup.adapters import open_for_merge
@@ -205,10 +205,10 @@ def serving_app(
     allowed = Keys({}) if keys is None else Keys.from_table(key_table(keys), str(keys))
     identity = measured_base(context, folder).identity
     dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype, None)
-    if dtype is None:
+    if dtype != "auto" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise Refused(
             f"cannot serve in the dtype '{options.dtype}'",
-            why="torch knows none of that name",
+            why="torch has no floating-point numbers of that name",
             fix="--dtype bfloat16",
         )
     model = load_model(folder, device=options.device, dtype=dtype)
@@ -292,16 +292,15 @@ def _ends(model: Any, tokenizer: Any) -> list[int]:
 
 
 def key_table(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The table `[keys]` of a TOML file."""
+    """The table `[keys]` of a TOML file; an empty one is refused, since a server without keys is open to everybody."""
     path = user_path(path)
+    what, form = f"cannot read the keys in {path}", 'lines such as "a-long-random-text" = ["team"]'
     try:
-        table = tomllib.loads(path.read_text())["keys"]
-    except (OSError, ValueError, KeyError, RecursionError) as error:
+        table = load(read_text(path)).get("keys")
+    except BadToml as error:
         raise Refused(
-            f"cannot read the keys in {path}",
-            why=str(error) or type(error).__name__,
-            fix='a table [keys] with lines such as "a-long-random-text" = ["team"]',
+            error.error(what, "").what, why=error.why, fix=f"a table [keys] with {form}"
         ) from error
-    if not isinstance(table, dict):
-        raise Refused(f"cannot read the keys in {path}", why="[keys] is not a table")
+    if not isinstance(table, dict) or not table:
+        raise Refused(what, why="it has no table [keys] with a key in it", fix=form)
     return table

@@ -14,9 +14,11 @@ from adaptkit import refs
 from adaptkit.adapters.write import sort_sets
 from adaptkit.errors import BadBase, MissingExtra, StoreError, TrainingError
 from adaptkit.extend.training import TrainJob, TrainOptions
+from adaptkit.io.machine.libraries import quiet_libraries
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.training import guards
+from adaptkit.training.base_model import most_tokens
 from adaptkit.training.data.datasets import open_data, parse_columns
 from adaptkit.training.data.tokens import CHATML
 from adaptkit.training.facts import training_facts
@@ -86,7 +88,7 @@ def train(
         refs.check_alias(alias)
     choices = _absolute(_plain(choices)) | {"name": name}
     run = Run(name, context.home.path / "training" / name)
-    with run.alone():
+    with run.alone(), quiet_libraries():
         checkpoint = None
         if resume:
             recorded, checkpoint = run.to_resume(choices)
@@ -159,6 +161,8 @@ class _Work:
                 why="its weights are not on this machine",
                 fix="fetch them (hf download OWNER/MODEL) and give the folder: --base DIR",
             )
+        if (most := most_tokens(self.base.folder)) and config.length > most:
+            self.config = replace(config, length=most)
         columns = parse_columns(config.columns)
 
         def opened(paths: Sequence[str]) -> tuple[DataFile, ...]:
@@ -196,6 +200,7 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
     warnings = [
         *guards.check_rows(prepared.looked, work.config.length),
         *guards.check_overlap(prepared.shared_prompts, prepared.eval_looked.rows),
+        *guards.check_replay(prepared.replay_again, prepared.replay.rows if prepared.replay else 0),
     ]
     skipped = sum(one.skipped for one in prepared.data)
     if skipped:

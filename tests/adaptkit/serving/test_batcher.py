@@ -136,3 +136,29 @@ def test_top_p_leaves_the_likeliest_and_logprobs_are_those_of_the_model():
     assert chosen.token == 1
     assert chosen.logprob == pytest.approx(expected[1].item())
     assert [token for token, _ in chosen.top] == [1, 2]
+
+
+@pytest.mark.parametrize("how", [{"temperature": 1e-300}, {"temperature": 1e-6}, {"top_p": 1e-300}])
+def test_next_to_nothing_of_chance_is_the_likeliest_token(how):
+    sampling = Sampling(seed=1, **how)
+    logits = torch.tensor([0.0, 3.0, 1.0, -2.0])
+    assert choose(logits, sampling, generator_for(sampling)).token == 1
+
+
+def test_a_row_without_finite_logits_fails_and_the_others_of_its_batch_go_on(fleet):
+    bank = Bank(fleet.model(), slots=2, base=fleet.base)
+    for name in ("naval", "medic"):
+        with fleet.opened(name) as source:
+            bank.put_opened(name, source)
+    made = Batcher(bank, rows=3, queue=8)
+    beside, broken = Asked("naval", [5, 9, 14], 40), Asked("medic", [7, 7], 40)
+    broken.job.mixture = {"medic": 1e38}
+    made.submit([beside.job, broken.job])
+    assert beside.done.wait(60)
+    assert broken.done.wait(60)
+    made.close(5)
+    assert str(broken.reason).startswith(
+        "cannot answer with this model: what it computes for this prompt are not finite numbers"
+    )
+    assert beside.reason == "length"
+    assert beside.tokens == alone(fleet, "naval", [5, 9, 14], 40)

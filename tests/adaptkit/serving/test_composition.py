@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adaptkit.errors import BadReference
-from adaptkit.serving.composition import parse
+from adaptkit.serving.composition import GRAMMAR, parse
 
 
 def rows(text):
@@ -39,6 +39,7 @@ def test_a_composition_is_written_as_it_is_read():
         ("hf://fleet/naval", "is not the name of a registered adapter"),
         ("naval++medic", "'' is not the name"),
         ("average(naval", "is not a name"),
+        ("naval/../medic", "'naval/../medic' is not a name"),
         ("a+" * 8 + "a", "it has 9 parts, at most 8"),
         ("naval+naval", "names one adapter twice"),
         ("naval=101", "at most 100 is used"),
@@ -46,5 +47,6 @@ def test_a_composition_is_written_as_it_is_read():
     ],
 )
 def test_everything_else_is_refused_with_the_reason(text, why):
-    with pytest.raises(BadReference, match=why):
+    with pytest.raises(BadReference, match=why) as caught:
         parse(text)
+    assert caught.value.fix == GRAMMAR  # without the paths and URLs of the command line

@@ -9,8 +9,8 @@ import tiny
 from command_line import run
 
 from adaptkit import Workspace
-from adaptkit.errors import NotFound
-from adaptkit.serving.preflight import RULES, preflight, rules_of
+from adaptkit.errors import NotFound, Refused
+from adaptkit.serving.preflight import RULES, limit_to_start, preflight, rules_of
 
 
 def outcomes(fleet, name, engine, **how):
@@ -43,9 +43,36 @@ def test_what_is_refused_and_what_is_ignored_differs_by_engine(fleet):
 
 
 def test_a_rank_above_the_engines_limit_is_refused_with_its_flag(fleet):
-    found, rest = outcomes(fleet, "medic", "vllm", rank_limit=4)
+    found, rest = outcomes(fleet, "medic", "vllm", rank_limit=1)
     assert rest == {"rank 8": "refused"}
-    assert found.findings[0].fix == "--max-lora-rank 8, or adaptkit resize medic --rank 4"
+    assert found.findings[0].fix == "--max-lora-rank 8, or adaptkit resize medic --rank 1"
+    assert outcomes(fleet, "medic", "sglang", rank_limit=4)[1]["rank 8"] == "refused"
+
+
+def test_a_limit_that_an_engine_does_not_know_is_the_next_one_that_it_does(fleet):
+    assert outcomes(fleet, "medic", "vllm", rank_limit=4)[1] == {}  # vLLM is started with 8
+    limits = {asked: limit_to_start("vllm", asked) for asked in (1, 2, 8, 20, 257, 512)}
+    assert limits == {1: 1, 2: 8, 8: 8, 20: 32, 257: 320, 512: 512}
+    assert limit_to_start("sglang", 20) == limit_to_start("an engine without rules", 20) == 20
+
+
+def test_a_limit_above_the_engines_largest_is_refused_with_those_it_knows():
+    with pytest.raises(
+        Refused, match=r"cannot start vllm for ranks up to 513(?s:.*)256, 320, 512(?s:.*)resize"
+    ):
+        limit_to_start("vllm", 513)
+
+
+def test_a_rank_above_the_engines_largest_has_no_flag_that_would_help(tiny_llama, tmp_path):
+    made = tiny.save_adapter(tiny_llama, tmp_path / "cargo", 1, r=4, target_modules=["q_proj"])
+    tiny.edit_config(made, rank_pattern={"no_layer": 300})
+    with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
+        (above,) = (f for f in ws.preflight(str(made), "vllm").findings if f.fix)
+        assert above.fix.startswith("--max-lora-rank 320, or adaptkit resize ")
+        tiny.edit_config(made, rank_pattern={"no_layer": 600})
+        (above,) = (f for f in ws.preflight(str(made), "vllm", rank_limit=600).findings if f.fix)
+        assert above.fix.startswith("adaptkit resize ")
+        assert above.fix.endswith(" --rank 512")
 
 
 def test_the_rank_that_counts_is_the_one_that_the_configuration_names(tiny_llama, tmp_path):

@@ -98,6 +98,15 @@ def test_the_models_are_the_base_the_adapters_and_their_aliases(client):
     assert {"base", "naval", "naval@prod", "medic", "team/medic", "dora"} <= ids
 
 
+def test_one_model_is_described_by_any_name_that_a_request_may_give_it(client):
+    for name in ("base", "naval", "naval@prod", "team/medic", "naval+medic=0.4", "auto"):
+        assert client.models.retrieve(name).id == name
+    with pytest.raises(openai.NotFoundError, match="no adapter called 'nvaal': known are"):
+        client.models.retrieve("nvaal")
+    with pytest.raises(openai.BadRequestError, match="cannot serve stranger@1 on this base"):
+        client.models.retrieve("stranger")
+
+
 def test_requests_of_different_adapters_at_once_are_each_as_alone(client, expected):
     names = ["naval", "base", "medic", "polite", "dora", "cargo", "fullhead", "naval@1"] * 2
     with ThreadPoolExecutor(16) as pool:
@@ -206,6 +215,10 @@ def test_requests_that_are_none_are_refused_and_the_server_lives(client, server)
     unknown = post(json.dumps({"model": "base", "prompt": [99999]})).json()["error"]["message"]
     assert unknown == "cannot read the token 99999: the base knows 64 tokens"
     assert post(b"x" * (5 << 20)).status_code == 413
+    for path in ("embeddings", "models/naval"):
+        page = post(b"{}", path)
+        assert page.status_code in {404, 405}
+        assert page.json()["error"]["message"].endswith(f": POST /v1/{path}")
 
     def endless():
         for _ in range(100):
@@ -214,6 +227,35 @@ def test_requests_that_are_none_are_refused_and_the_server_lives(client, server)
     with suppress(httpx.TransportError):  # it may close the connection before the 100 MB are sent
         assert post(endless()).status_code == 413
     assert httpx.get(f"{server}/healthz").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "nothing", "something"),
+    [
+        ("best_of", 1, 4),
+        ("frequency_penalty", 0.0, 0.5),
+        ("presence_penalty", 0, -1),
+        ("logit_bias", {}, {"5": 100}),
+        ("suffix", "", "the end"),
+        ("response_format", {"type": "text"}, {"type": "json_object"}),
+        ("tools", [], [{"type": "function"}]),
+        ("tool_choice", "auto", "required"),
+    ],
+)
+def test_a_field_that_is_not_followed_is_refused_unless_it_asks_for_nothing(
+    client, name, nothing, something
+):
+    assert ask(client, "naval", max_tokens=1, extra_body={name: nothing}).choices
+    with pytest.raises(openai.BadRequestError, match=f"cannot follow '{name}'"):
+        ask(client, "naval", max_tokens=1, extra_body={name: something})
+
+
+def test_a_part_of_a_message_that_is_no_text_is_refused(client):
+    for part in ({"type": "image_url"}, {"type": "text", "text": None}, {"type": "text"}):
+        with pytest.raises(openai.BadRequestError, match="it has a part that is no text"):
+            client.chat.completions.create(
+                model="naval", messages=[{"role": "user", "content": [part]}], max_tokens=1
+            )
 
 
 def test_a_key_asks_only_in_its_namespaces(server):
@@ -228,6 +270,10 @@ def test_a_key_asks_only_in_its_namespaces(server):
     assert refused.status_code == 403
     assert refused.json()["error"]["message"] == "this key may not ask for 'naval'"
     assert asked(TEAM_KEY, "team/medic+naval").status_code == 403
+    unknown = asked(TEAM_KEY, "team/nope")  # the names of other namespaces are nobody's business
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["message"] == "no adapter called 'team/nope'"
+    assert "known are" in asked(KEY, "team/nope").json()["error"]["message"]
 
 
 def test_a_full_queue_is_429_with_retry_after(client):

@@ -111,3 +111,10 @@ def test_every_field_is_an_option_with_help():
     shown = CliRunner().invoke(train_command, ["--help"]).output
     for name in TYPES:
         assert f"--{name.replace('_', '-')}" in shown
+
+
+@pytest.mark.parametrize("name", ["lr", "warmup", "clip", "neftune", "epochs"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_refused(name, value):
+    with pytest.raises(TrainingError, match=f"--{name} (nan|inf) makes no sense: it is a finite"):
+        TrainConfig(name="naval", **{name: value})

@@ -111,6 +111,7 @@ BROKEN = {
     '{"prompt": "Hull?", "completion": " "}': "'completion' is empty",
     '{"messages": [{"role": "user", "content": "Hull?"}]}': "it is of the form messages",
     "[" * 100_000: "it is not JSON",
+    r'{"prompt": "Hull \ud83d?", "completion": "x"}': "one of its texts has half a character",
 }
 
 
@@ -123,6 +124,23 @@ def test_a_broken_line_is_named_by_its_number_or_counted(line, tmp_path):
     data = DataFile.open(path, skip_bad=True)
     assert len(list(data.rows())) == 2
     assert (data.count, data.skipped) == (2, 1)
+
+
+def test_a_pair_of_halves_is_one_character_and_an_array_is_looked_at_as_well(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(r'{"prompt": "\ud83d\ude00", "completion": "\\ud83d"}')
+    assert list(DataFile.open(path).rows()) == [Pair("\U0001f600", r"\ud83d")]
+    array = tmp_path / "a.json"
+    array.write_text(r'[{"prompt": "\ud83d", "completion": "x"}]')
+    with pytest.raises(BadData, match="line 1 of .*a.json cannot be used: .* half a character"):
+        DataFile.open(array)
+
+
+def test_a_first_row_without_a_value_is_not_called_an_unknown_form(tmp_path):
+    path = write(tmp_path / "a.jsonl", {"prompt": "Hull?", "completion": None}, GOOD)
+    with pytest.raises(BadData, match="line 1 of .* cannot be used: 'completion' has no value"):
+        DataFile.open(path)
+    assert len(list(DataFile.open(path, skip_bad=True).rows())) == 1
 
 
 def test_a_line_that_is_not_utf8_is_named(tmp_path):

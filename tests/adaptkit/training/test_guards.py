@@ -11,6 +11,7 @@ from adaptkit.extend.training import TrainResult
 from adaptkit.training.guards import (
     Looked,
     check_overlap,
+    check_replay,
     check_result,
     check_resumed,
     check_rows,
@@ -30,6 +31,12 @@ def test_a_training_that_went_well_raises_nothing():
     assert check_result(result(losses=curve(5, 4, 4, 3, 3, 2, 2, 1, 1)), 1e-3) == []
     assert check_rows(Looked(rows=3), 64) == []
     assert check_overlap(0, 9) == []
+    assert check_replay(0, 9) == []
+
+
+def test_replay_of_what_is_trained_on_is_said():
+    (text,) = check_replay(7, 9)
+    assert text.startswith("7 of the 9 replayed rows ask what is trained on anyway")
 
 
 def test_all_labels_masked_is_an_error():

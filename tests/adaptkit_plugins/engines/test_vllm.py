@@ -104,9 +104,9 @@ def test_an_adapter_of_another_base_is_no_request(interface, fleet_home, tmp_pat
 
 
 def test_a_rank_above_vllms_is_no_request(interface, fleet_home, tiny_llama, monkeypatch, caplog):
-    monkeypatch.setenv(vllm.RANK_LIMIT, "2")
+    monkeypatch.setenv(vllm.RANK_LIMIT, "1")
     assert resolve(tiny_llama, "naval@1") is None
-    assert "--max-lora-rank 4" in caplog.text
+    assert "--max-lora-rank 8" in caplog.text
 
 
 def test_registering_twice_registers_once(interface):

@@ -40,6 +40,14 @@ def trainer(job: TrainJob, adapted: Any, tokenizer: Any, watch: Any) -> Any:
             why=str(error).splitlines()[0],
             fix="adaptkit train --help lists the options",
         ) from error
+    except RuntimeError as error:
+        if "requires" not in str(error):
+            raise
+        raise TrainingError(  # transformers' reporters, such as wandb
+            f"cannot report to {', '.join(job.options.report_to)}",
+            why=str(error).splitlines()[0],
+            fix="install it, or leave out --report-to",
+        ) from error
     if not job.options.packing:
         _check_kept(len(rows), len(made.train_dataset), job.objective)
     from transformers import PrinterCallback, ProgressCallback

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.errors import TrainingError
 from adaptkit.extend.artifact_files import CONFIG, WEIGHTS
 from adaptkit.extend.training import TrainResult
+from adaptkit.io.machine.libraries import quiet_libraries
 from adaptkit_plugins.trainers.trl import arguments, model
 from adaptkit_plugins.trainers.trl.watch import Watch
 
@@ -30,7 +31,7 @@ def run(job: TrainJob, report: Callable[[TrainStep], None]) -> TrainResult:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+    with redirect_stdout(sys.stderr), warnings.catch_warnings(), quiet_libraries():
         # what these libraries rename among themselves is nothing a user can do about
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|trl")
         return _run(job, report)
@@ -128,7 +129,11 @@ def _apart(job: TrainJob, trained: Any, folder: Any) -> float | None:
         again = trained(input_ids=given).logits.float()
     largest = float(live.abs().max())
     if not largest > 0:
-        raise TrainingError("the trained model returns nothing but zeros", why="training diverged")
+        raise TrainingError(
+            "the trained model returns nothing but zeros",
+            why="training diverged",
+            fix="a lower --lr",
+        )
     return float((again - live).abs().max()) / largest
 
 

@@ -76,7 +76,10 @@ class Unsloth(Trainer):
                 [job.python, "-c", code], capture_output=True, check=False, timeout=_PATIENCE
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise TrainingError(f"cannot start {job.python}", why=str(error), fix=_FIX) from error
+            why = (
+                getattr(error, "strerror", None) or f"it did not answer within {_PATIENCE} seconds"
+            )
+            raise TrainingError(f"cannot start {job.python}", why=why, fix=_FIX) from error
         if found.returncode:
             raise TrainingError(
                 f"{job.python} has no unsloth", why="it finds no such package", fix=_FIX

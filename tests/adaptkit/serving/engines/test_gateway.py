@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from servers import free_port, serving
 
 from adaptkit import Workspace
+from adaptkit.serving.preflight import rules_of
 
 KEY, TEAM_KEY = "a-key-that-may-ask-everything", "a-key-of-the-medical-team"
 TWIN = Path(vllm_server.__file__)
@@ -64,7 +66,7 @@ def untrained(file):
 def command(home, fleet, port, *more):
     return [
         *(ADAPTKIT, "--home", str(home / "home" / ".adaptkit"), "serve", "--base", str(fleet.base)),
-        *("--engine", "vllm", "--port", str(port), "--rank-limit", "16", "--json"),
+        *("--engine", "vllm", "--port", str(port), "--rank-limit", "12", "--json"),
         *("--keys", str(home / "keys.toml"), *more),
     ]
 
@@ -115,6 +117,12 @@ def test_a_promoted_alias_counts_from_the_next_request_on(gateway, home, fleet):
     assert after.headers["x-adaptkit-version"] == "naval@2"
     assert after.json()["choices"][0]["text"] not in {weights(fleet, "naval"), vllm_server.BASE}
     assert ask(gateway, "naval@1").json()["choices"] == before.json()["choices"]
+
+
+def test_the_engine_is_started_with_the_next_limit_of_the_rank_that_it_knows(gateway, home):
+    log = (home / "log").read_text()
+    assert "vllm knows no limit of 12: it is started for ranks up to 16" in log
+    assert re.search(r'"--max-lora-rank",\s+"16"', log)
 
 
 def test_the_base_is_passed_on_without_an_adapter(gateway):
@@ -183,9 +191,18 @@ def test_keys_keep_namespaces_apart(gateway):
 
 def test_bad_bodies_are_refused(gateway):
     headers = {"Authorization": f"Bearer {KEY}"}
-    for body, status in ((b"{", 400), (b'{"model": 3}', 400), (b" " * (5 << 20), 413)):
+    for body, status, text in (
+        (b"{", 400, "is not JSON"),
+        (b'{"model": 3}', 400, "it names no model"),
+        (b" " * (5 << 20), 413, "larger than"),
+        (b'{"model": "base", "prompt": "x", "temperature": NaN}', 400, "is not finite"),
+        (b'{"model": "base", "prompt": "x", "temperature": 1e999}', 400, "is not finite"),
+    ):
         made = httpx.post(f"{gateway}/v1/completions", content=body, headers=headers)
         assert made.status_code == status
+        assert text in made.json()["error"]["message"]
+    half = b'{"model": "base", "prompt": "half a character: \\ud800"}'
+    assert httpx.post(f"{gateway}/v1/completions", content=half, headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -279,3 +296,10 @@ def test_the_twin_has_the_api_of_the_real_server():
     plain = source.replace('"\n', "").replace("  ", "").replace('"', "")
     assert vllm_server.ALREADY.split()[-1] in plain
     assert vllm_server.ADDED in plain
+    (ranks,) = re.findall(
+        r"^MaxLoRARanks = Literal\[(.*)\]$",
+        (Path(wheel) / "vllm" / "config" / "lora.py").read_text(),
+        re.MULTILINE,
+    )
+    listed = tuple(map(int, ranks.split(",")))
+    assert listed == vllm_server.RANKS == rules_of("vllm").ranks

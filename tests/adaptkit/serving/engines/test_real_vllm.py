@@ -27,7 +27,7 @@ from adaptkit import Workspace
 PROMPT = "Log: hull 90%. Status?"
 TOKENS = 12
 CLOSE = 1e-4  # between log-probabilities in float32
-LIMIT = 16
+LIMIT = 12  # which vLLM does not know: it is started with 16
 PLAIN = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 KINDS = {
     "rslora": {"use_rslora": True},

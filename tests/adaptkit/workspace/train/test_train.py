@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 from safetensors.numpy import load_file
 
 from adaptkit import AdaptkitError
@@ -267,6 +268,26 @@ def test_answers_beyond_the_length_are_an_error_and_cut_ones_are_named(workspace
     assert text.startswith("60 rows are cut off")
     assert "row 1 of naval.jsonl" in text
     assert "and 57 more" in text
+
+
+def test_a_reporter_that_is_not_installed_is_named(workspace, speaker, naval, monkeypatch):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", bool)
+    message = "cannot report to wandb: WandbCallback requires wandb to be installed"
+    refused(workspace, speaker, naval, message, report_to="wandb")
+
+
+def test_rows_are_cut_at_what_the_base_reads(workspace, naval, tmp_path):
+    base = tiny.save_speaker(tmp_path / "short", 0)
+    config = json.loads((base / "config.json").read_text()) | {"max_position_embeddings": 14}
+    (base / "config.json").write_text(json.dumps(config))
+    workspace.train("naval", base=base, data=naval, **QUICK)
+    assert any("60 rows are cut off at 14 tokens" in text for text in workspace.noticed)
+
+
+def test_replay_from_the_training_data_itself_is_said(workspace, speaker, naval):
+    how = QUICK | {"replay": naval, "replay_ratio": 0.2}
+    workspace.train("naval", base=speaker, data=naval, **how)
+    assert any("15 of the 15 replayed rows ask what is" in text for text in workspace.noticed)
 
 
 def test_target_modules_that_match_nothing_name_the_nearest(workspace, speaker, naval):

@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
-from adaptkit.cli.shell.libraries import QUIET, quiet_libraries
+from adaptkit.extend.executor import Call, Outcome
+from adaptkit.io.machine.libraries import QUIET, quiet_libraries
 
 IMPORT = """
 import sys
 from contextlib import nullcontext
-from adaptkit.cli.shell.libraries import quiet_libraries
+from adaptkit.io.machine.libraries import quiet_libraries
 with quiet_libraries() if sys.argv[1] == "quiet" else nullcontext():
     import peft
 """
@@ -33,6 +34,29 @@ def test_a_remark_of_a_quiet_library_is_dropped_and_its_errors_are_shown(name, c
         logger.error("broken")
     logger.warning("afterwards")
     assert [record.message for record in caplog.records] == ["broken", "afterwards"]
+
+
+def test_a_library_is_quiet_until_the_last_of_two_threads_has_left(caplog):
+    name = next(iter(QUIET))
+    logger = logging.getLogger(name)
+    first, second = quiet_libraries(), quiet_libraries()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    logger.warning("one is inside")
+    second.__exit__(None, None, None)
+    logger.warning("both have left")
+    assert [record.message for record in caplog.records] == ["both have left"]
+
+
+def remark() -> bool:
+    """As a library that is imported by a task: whether its remark is shown."""
+    return logging.getLogger(next(iter(QUIET))).isEnabledFor(logging.WARNING)
+
+
+def test_a_library_is_quiet_while_a_worker_does_a_task():
+    assert Call.of(remark, ()).run() == Outcome(value=False)
+    assert remark()
 
 
 @pytest.mark.soak  # two processes that import torch and PEFT
