@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 
 import pipelines
 import pytest
@@ -12,7 +13,7 @@ from command_line import run, run_process
 from adaptkit.bake.check_pipeline import check_pipeline
 from adaptkit.errors import BakeError
 
-pytest.importorskip("diffusers", reason="pip install diffusers")
+pytestmark = pytest.mark.skipif(find_spec("diffusers") is None, reason="pip install diffusers")
 
 PROMPT = "a ship at night"
 PARTS = ("unet", "text_encoder", "text_encoder_2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from adaptkit.errors import BakeError
 
-timm = pytest.importorskip("timm", reason="pip install timm")
+pytestmark = pytest.mark.skipif(find_spec("timm") is None, reason="pip install timm")
 
 TARGETS = {  # of each model: the layers that a LoRA goes on, and the classifier
     "test_vit": (["qkv", "fc1", "patch_embed.proj"], "head"),
@@ -29,10 +30,17 @@ def save(model, folder):
     return folder
 
 
+def create(name, classes):
+    """A model of timm, which is imported here: each worker collects these tests, and few run one."""
+    import timm
+
+    return timm.create_model(name, num_classes=classes)
+
+
 def load(folder):
     """As timm loads a folder."""
     config = json.loads((folder / "config.json").read_text())
-    model = timm.create_model(config["architecture"], num_classes=config["num_classes"])
+    model = create(config["architecture"], config["num_classes"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.double().eval()
 
@@ -51,7 +59,7 @@ def name(request):
 @pytest.fixture
 def base(name, tmp_path):
     torch.manual_seed(0)
-    return save(timm.create_model(name, num_classes=3), tmp_path / "base")
+    return save(create(name, 3), tmp_path / "base")
 
 
 def adapter(base, name, folder, classes=3, **options):
@@ -122,7 +130,7 @@ def test_what_a_fine_tune_changed_is_extracted(name, base, workspace, tmp_path):
 
 
 def test_where_everything_would_be_saved_whole_extract_says_so(workspace, tmp_path):
-    base = save(timm.create_model("test_vit", num_classes=3), tmp_path / "base")
+    base = save(create("test_vit", 3), tmp_path / "base")
     tuned = load(base).float()
     with torch.no_grad():
         for parameter in tuned.parameters():
@@ -136,7 +144,7 @@ def test_where_everything_would_be_saved_whole_extract_says_so(workspace, tmp_pa
 
 
 def test_running_means_that_moved_are_named(workspace, tmp_path):
-    base = save(timm.create_model("test_resnet", num_classes=3), tmp_path / "base")
+    base = save(create("test_resnet", 3), tmp_path / "base")
     tuned = load(base).float()
     with torch.no_grad():
         tuned.fc.weight += 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from adaptkit.errors import Unmergeable
 
-pytest.importorskip("diffusers", reason="pip install diffusers")
+pytestmark = pytest.mark.skipif(find_spec("diffusers") is None, reason="pip install diffusers")
 
 ALPHA, RANK = 2.0, 4
 # module, rows, columns; named as the original checkpoint names them
