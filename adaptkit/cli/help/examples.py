@@ -35,6 +35,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "config get": ("adaptkit config get author",),
     "config list": ("adaptkit config list",),
     "config set": ("adaptkit config set protected prod release",),
+    "config unset": ("adaptkit config unset review.enable",),
     "convert": ("adaptkit convert style --rank 16 --name style-lora",),
     "demo": ("adaptkit demo fleet",),
     "diff": ("adaptkit diff naval@prod medic",),

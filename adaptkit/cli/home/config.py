@@ -45,17 +45,28 @@ def get_(session: Session, key: str) -> None:
 
 @config.command("set")
 @click.argument("key")
-@click.argument("values", metavar="[VALUE]...", nargs=-1)
+@click.argument("values", metavar="VALUE...", nargs=-1)
 @json_option
 @pass_session
 def set_(session: Session, key: str, values: tuple[str, ...]) -> None:
-    """Write KEY; a list, such as protected, takes several values. Without a VALUE, KEY is removed."""
+    """Write KEY; a list, such as protected, takes several values."""
+    if not values:
+        raise click.UsageError(
+            f"Missing argument 'VALUE...': adaptkit config unset {key} takes a setting away."
+        )
     session.workspace.set_config(key, values)
     shown = _shown(values)
-    session.out.done(
-        {"key": key, "value": list(shown) or None},
-        [f"{key} = {_text(shown)}" if values else f"{key} is not set any more"],
-    )
+    session.out.done({"key": key, "value": list(shown)}, [f"{key} = {_text(shown)}"])
+
+
+@config.command("unset")
+@click.argument("key")
+@json_option
+@pass_session
+def unset(session: Session, key: str) -> None:
+    """Remove KEY from the file, so that it has its default."""
+    session.workspace.set_config(key, ())
+    session.out.done({"key": key, "value": None}, [f"{key} is not set any more"])
 
 
 def _shown(value: Value) -> Value:

@@ -279,6 +279,7 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
     ("arguments", "message"),
     [
         (["lst"], "Nearest are: list"),
+        (["config", "set", "protected"], "adaptkit config unset protected takes a setting away"),
         (["completion"], "Choose from:\n  bash,"),
         (["delete", "naval"], "No such command 'delete'. It is called rm: adaptkit rm --help"),
         (["alias", "prod", "naval@1"], "NAME comes first: adaptkit alias naval prod 1"),

@@ -71,6 +71,7 @@ def test_every_result_has_its_documented_form(shell):
         "base show": ("fleet/ship",),
         "base compare": ("fleet/ship", "fleet/ship"),
         "config set": ("author", "ada"),
+        "config unset": ("author",),
         "config list": (),
         "verify": (),
         "fsck": (),

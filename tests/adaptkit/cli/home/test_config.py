@@ -67,10 +67,10 @@ def test_a_password_that_is_set_is_not_repeated(run):
     assert run("get", "endpoints.hf") == "http://ada:hush@hub.example\n"
 
 
-def test_without_a_value_a_setting_is_removed(run, tmp_path):
+def test_a_setting_is_removed_and_comments_stay(run, tmp_path):
     (tmp_path / "config.toml").write_text('# ours\nauthor = "ada"\nprotected = ["prod"] # keep\n')
-    run("set", "author")
-    run("set", "policy.file")
+    run("unset", "author")
+    run("unset", "policy.file")
     assert run("get", "author") == "\n"
     assert (tmp_path / "config.toml").read_text() == '# ours\nprotected = ["prod"] # keep\n'
 
