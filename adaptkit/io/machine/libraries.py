@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 QUIET = {
     # PEFT and diffusers import it; on CPUs with AVX-512 BF16 it warns that an optional kernel was not downloaded
     "bitsandbytes.backends.cpu.ops": logging.ERROR,
+    # checkpoints of a short training have one time of writing: it then goes by their numbers, which is right
+    "transformers.trainer_utils": logging.ERROR,
 }
 """The least level that is shown, by logger."""
 
