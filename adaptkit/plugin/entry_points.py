@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 GROUP = "adaptkit"
 OWN = "adaptkit-peft"  # adaptkit's own distribution, as pyproject.toml names it
+_SETTLED = (
+    2_000_000_000  # ns after which a second change of a folder cannot have the time of the first
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,33 @@ class EntryPoint:
 
 
 def installed(group: str, path: Sequence[str] | None = None) -> list[EntryPoint]:
-    """The group's entry points on the import path; a distribution shadows one of its name further back."""
+    """The group's entry points on the import path; a distribution shadows one of its name further back.
+
+    They are read again when a folder of the path changed, as it does when a distribution is installed or removed.
+    """
+    folders = tuple(sys.path if path is None else path)
+    states = tuple(map(_state, folders))
+    known = _READ.get((group, folders))
+    if known is None or known[0] != states:
+        known = states, tuple(_read(group, folders))
+        newest = max((state[0] for state in states if state), default=0)
+        if time.time_ns() - newest > _SETTLED:
+            _READ[group, folders] = known
+    return list(known[1])
+
+
+def _state(folder: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(folder or ".")  # noqa: PTH116  (half the time of a Path)
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_dev
+
+
+def _read(group: str, path: Sequence[str]) -> list[EntryPoint]:
     found: list[EntryPoint] = []
     seen: set[str] = set()
-    for folder, name in _metadata(sys.path if path is None else path):
+    for folder, name in _metadata(path):
         project = _project(name)
         if project in seen:
             continue
@@ -95,6 +122,13 @@ def _points(text: str, group: str, metadata: Folder) -> Iterator[EntryPoint]:
     for section, name, value in lines:
         if section == group:
             yield EntryPoint(name, value, metadata, frozenset(kinds[name, value]))
+
+
+_READ: dict[
+    tuple[str, tuple[str, ...]],
+    tuple[tuple[tuple[int, int, int] | None, ...], tuple[EntryPoint, ...]],
+] = {}
+"""By group and path: how its folders were when they were read, and what was found."""
 
 
 def qualified(entry_points: Iterable[EntryPoint]) -> list[tuple[str, EntryPoint]]:

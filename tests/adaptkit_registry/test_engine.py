@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from artifacts import manifest
 from concurrency import FORK, at_once, killed
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, RegistryTooNew
 from adaptkit_registry import Registry
@@ -360,3 +361,21 @@ def test_a_driver_that_is_not_installed_is_named_with_what_to_type():
         "cannot open the registry postgresql+psycopg://ada:***@127.0.0.1:1/adaptkit" in done.stdout
     )
     assert "pip install 'adaptkit-peft[postgres]'" in done.stdout
+
+
+def test_a_statement_becomes_sql_once_however_many_registries_are_opened(tmp_path, monkeypatch):
+    def used(name, alias):
+        with Registry.open(tmp_path / f"{name}.db") as registry:
+            registry.add_version(name, manifest(name), alias=alias)
+            return [(one.ref, one.aliases) for one in registry.versions(name=name)]
+
+    assert used("naval", "prod") == [("naval@1", ("prod",))]
+    made, make = [], SQLCompiler.__init__
+
+    def counted(self, dialect, statement, **options):
+        made.append(type(statement).__name__)
+        make(self, dialect, statement, **options)
+
+    monkeypatch.setattr(SQLCompiler, "__init__", counted)
+    assert used("medic", "canary") == [("medic@1", ("canary",))]
+    assert made == []

@@ -33,6 +33,7 @@ from adaptkit.errors import (
 from adaptkit_registry.database.driver_errors import busy_timeout, database_errors, shown
 from adaptkit_registry.database.indexes import make_indexes
 from adaptkit_registry.database.schema import about, metadata
+from adaptkit_registry.database.statements import STATEMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 HEAD = "0005"
 WRITE = "adaptkit_write"  # execution option of transactions that will write
 _KNOWN = frozenset({"0001", "0002", "0003", "0004", HEAD})
+_OPTIONS = {"compiled_cache": STATEMENTS}
 _MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _TURN = 4151402077  # the advisory lock of a writer
 _MAGIC = b"SQLite format 3\x00"
@@ -66,7 +68,10 @@ def open_engine(where: str | Path) -> Engine:
 def empty_engine() -> Engine:
     """An engine on an empty registry in memory: what a file that does not exist reads as."""
     engine = create_engine(
-        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+        "sqlite://",
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False},
+        execution_options=_OPTIONS,
     )
     with engine.begin() as connection:
         _make_tables(connection)
@@ -144,7 +149,11 @@ def _parse(where: str) -> URL:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": busy_timeout(), "isolation_level": None})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": busy_timeout(), "isolation_level": None},
+        execution_options=_OPTIONS,
+    )
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _record: Any) -> None:
@@ -172,7 +181,7 @@ def _server_engine(url: URL) -> Engine:
     if url.get_backend_name() != "postgresql":
         return create_engine(url)
     url = url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-    engine = create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, pool_pre_ping=True, execution_options=_OPTIONS)
     wait = round(busy_timeout() * 1000)
 
     @event.listens_for(engine, "connect")

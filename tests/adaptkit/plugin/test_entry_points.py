@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import zipfile
 
 import pytest
@@ -94,6 +96,27 @@ def test_what_cannot_be_read_hides_nothing_else(tmp_path):
     ]
     with pytest.raises(ValueError, match="'only-a-name', not NAME = MODULE"):
         EntryPoint("only-a-name", "").load()
+
+
+def test_a_folder_is_read_again_once_a_distribution_was_installed_or_removed(tmp_path, monkeypatch):
+    read, listdir = [], os.listdir
+
+    def counted(folder):
+        read.append(folder)
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", counted)
+    one = distribution(tmp_path, "one", "[adaptkit]\none = one\n")
+    os.utime(tmp_path, (1e9, 1e9))
+    assert found(tmp_path) == found(tmp_path) == [("one", "one")]
+    assert len(read) == 1
+    distribution(tmp_path, "two", "[adaptkit]\ntwo = two\n")
+    assert found(tmp_path) == [("one", "one"), ("two", "two")]
+    shutil.rmtree(one)  # at the same time of the clock of some file systems
+    assert found(tmp_path) == [("two", "two")]
+    os.utime(tmp_path, (2e9, 2e9))  # a clock that was wrong
+    assert found(tmp_path) == found(tmp_path) == [("two", "two")]
+    assert len(read) == 5
 
 
 def test_a_zip_on_the_path_is_read(tmp_path):
