@@ -61,8 +61,9 @@ def _guarded(arguments: Sequence[str] | None, session: Session, asked: Signals) 
     except click.ClickException as error:
         show(error, out)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        out.say(INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        told = (stopped.__cause__ or stopped).args  # an operation that has said how to go on
+        out.say("interrupted" if told else INTERRUPTED)
         return 143 if asked.to_end else 130
     except SystemExit as error:
         if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.adapters.write import sort_sets
-from adaptkit.errors import BadBase, MissingExtra, StoreError, TrainingError
+from adaptkit.errors import AdaptkitError, BadBase, MissingExtra, StoreError, TrainingError
 from adaptkit.extend.training import TrainJob, TrainOptions
 from adaptkit.io.machine.libraries import quiet_libraries
 from adaptkit.io.safe_paths import user_path
@@ -212,17 +212,18 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
     job = replace(job, rows=prepared.rows, eval_rows=prepared.eval_rows, classes=prepared.classes)
     try:
         result = work.trainer.train(job, report)
-    except (OSError, RuntimeError, ValueError) as error:
-        if "No space left" in str(error) or "iostream error" in str(error):
-            raise _full_disk(work) from error
-        raise
+    except Exception as error:  # torch, safetensors and pyarrow each have their own
+        if not _is_full(error):
+            raise
+        raise _full_disk(work) from error
     if result.interrupted:
         last = work.run.last_checkpoint()
-        work.context.notify(
+        text = (
             f"stopped at step {last.step if last else result.steps}; "
             f"go on with: adaptkit train --name {work.config.name} --resume"
         )
-        raise KeyboardInterrupt
+        work.context.notify(text)
+        raise KeyboardInterrupt(text)
     try:
         after = guards.check_result(result, job.options.lr)
     except TrainingError:
@@ -349,6 +350,12 @@ def _absolute(choices: dict[str, Any]) -> dict[str, Any]:
 
 def _quantised(result: TrainResult) -> Quantisation | None:
     return None if result.bits is None else Quantisation("bitsandbytes", result.bits, "nf4")
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether an error is that of a full disk, in the words of the system, of C++ and of torch's writer of archives."""
+    words = ("No space left", "iostream error", "unexpected pos")
+    return not isinstance(error, AdaptkitError) and any(word in str(error) for word in words)
 
 
 def _full_disk(work: _Work) -> StoreError:

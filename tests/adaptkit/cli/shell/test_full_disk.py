@@ -96,3 +96,17 @@ def test_a_bake_on_a_full_disk_leaves_the_old_state_and_goes_on_when_there_is_ro
     )
     for file in sorted((tmp_path / "whole").glob("*.safetensors")):
         assert (tmp_path / "made" / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("size", [pytest.param("1500k", marks=pytest.mark.soak), "2300k"])
+def test_a_training_on_a_full_disk_is_an_error_message(small, speaker, tmp_path, size):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "hull 9%?", "completion": "Hull 9."}\n' * 20)
+    done = small(
+        size,
+        f"{ADAPTKIT} --home ./home train --name naval --base {speaker} --data {rows} "
+        "--rank 64 --steps 6 --batch 2 --save-every 2 --no-calibrate",
+    )
+    assert done.returncode == 1, done.stderr
+    assert "disk full" in done.stderr
+    assert "bug" not in done.stderr

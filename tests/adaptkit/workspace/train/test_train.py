@@ -14,6 +14,7 @@ import tiny
 from safetensors.numpy import load_file
 
 from adaptkit import AdaptkitError
+from adaptkit.cli import main
 from adaptkit.errors import BadBase, BadData, NotFound, Refused, TrainingError
 from adaptkit_plugins.trainers.trl import Trl
 
@@ -200,8 +201,30 @@ def interrupted(workspace, naval, speaker, **more):
         if step.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="go on with: adaptkit train --name naval --resume"):
         workspace.train("naval", base=speaker, data=naval, report=stop, **more)
+
+
+def test_the_command_says_once_how_an_interrupted_training_goes_on(
+    tmp_path, speaker, naval, monkeypatch, capsys
+):
+    train = Trl.train
+
+    def stopped(self, job, report):
+        def report_and_stop(step):
+            report(step)
+            if step.step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return train(self, job, report_and_stop)
+
+    monkeypatch.setattr(Trl, "train", stopped)
+    monkeypatch.chdir(tmp_path)
+    line = ["train", "--name", "naval", "--base", str(speaker), "--data", str(naval)]
+    assert main([*line, "--steps", "8", "--batch", "4", "--rank", "2"]) == 130
+    shown = capsys.readouterr().err
+    assert "go on with: adaptkit train --name naval --resume\n" in shown
+    assert shown.endswith("interrupted\n")  # and not: run the command again
 
 
 def test_an_interrupted_training_resumes_and_ends_as_if_it_had_not_stopped(
