@@ -360,3 +360,29 @@ def test_a_driver_that_is_not_installed_is_named_with_what_to_type():
         "cannot open the registry postgresql+psycopg://ada:***@127.0.0.1:1/adaptkit" in done.stdout
     )
     assert "pip install 'adaptkit-peft[postgres]'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("UPDATE bases SET quantised = '{\"a\":'", "JSONDecodeError"),
+        ("UPDATE bases SET quantised = -1", "TypeError"),
+        ("UPDATE bases SET quantised = X'FFFE00'", "UnicodeDecodeError"),
+        ("DELETE FROM bases", "KeyError"),
+    ],
+)
+def test_rows_that_adaptkit_did_not_write_are_an_error(change, why, tmp_path):
+    """A workspace may have been found in a clone, and its database be somebody's who means harm."""
+    with Registry.open(tmp_path / "registry.db") as registry:
+        registry.add_version("naval", manifest(1))
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as damaged:
+        damaged.execute(change)
+        damaged.commit()
+    with (
+        Registry.open(tmp_path / "registry.db") as registry,
+        pytest.raises(RegistryError) as caught,
+    ):
+        registry.versions()
+    assert caught.value.what == f"cannot use the registry {tmp_path / 'registry.db'}"
+    assert caught.value.why.startswith(f"a row of it is not as adaptkit writes them ({why}: ")
+    assert "adaptkit registry rebuild --from REMOTE" in caught.value.fix

@@ -113,13 +113,24 @@ def _parsed(number: int, text: str) -> Record:
         value = json.loads(text.rstrip(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         return Record(number, None, f"it is not JSON ({error})")
-    return _object(number, value)
+    return _object(number, value, text)
 
 
-def _object(number: int, value: object) -> Record:
+def _object(number: int, value: object, text: str) -> Record:
     if isinstance(value, dict):
+        if "\\u" in text and _half_a_pair(value):
+            return Record(number, None, "a text in it is no Unicode: it has half a surrogate pair")
         return Record(number, value)
     return Record(number, None, f"it is {json.dumps(value)[:40]}, not an object")
+
+
+def _half_a_pair(value: object) -> bool:
+    """Whether a text in a value from JSON could not be written as UTF-8, which no tokenizer takes."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _no_constant(text: str) -> NoReturn:
@@ -147,8 +158,8 @@ def _json_array(path: Path) -> Iterator[Record]:
                         fix="an array cannot be read past a mistake: fix it, or write JSON lines",
                     ) from error
                 break
+            yield _object(number, value, text.held[:end])
             text.drop(end)
-            yield _object(number, value)
             text.skip(" \t\r\n,")
 
 
