@@ -39,6 +39,7 @@ __all__ = [
 
 ALIASES = "refs.json"
 _TRIES = 64  # as many other pushes may come first
+_IN_VAIN = 8  # times that a number is taken which no list shows; a list may lag for a moment
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -143,9 +144,16 @@ class VersionedStorage(StorageBackend):
     def push(
         self, bundle: Bundle, expected: tuple[PlacedVersion, ...], progress: Progress = no_progress
     ) -> Receipt:
-        versions = expected
+        versions, number, vain = expected, 0, 0
         for _ in range(_TRIES):
             taken = self.taken()
+            vain = vain + 1 if taken < number else 0
+            if vain == _IN_VAIN:
+                raise StorageError(
+                    f"cannot push to {self.url}",
+                    why=f"it reports that v{number} is taken, and lists no such version",
+                    fix="ask who runs it, or push to another place",
+                )
             begun = self.begun(bundle)
             if taken > max(
                 (p.number for p in versions), default=0

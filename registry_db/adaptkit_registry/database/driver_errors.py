@@ -48,6 +48,23 @@ def database_errors(url: URL) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def row_errors(url: URL) -> Iterator[None]:
+    """Turn what a row raises that adaptkit did not write into a `RegistryError`: a database may be damaged, or of others."""
+    try:
+        yield
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        text = " ".join(_plain(url, str(error)).split())[:_SHOWN]
+        raise RegistryError(
+            f"cannot use the registry {shown(url)}",
+            why=f"a row of it is not as adaptkit writes them ({type(error).__name__}: {text})",
+            fix="restore a backup (adaptkit registry import FILE), or make it anew: adaptkit registry rebuild --from REMOTE",
+        ) from error
+
+
+_SHOWN = 120  # characters of a library's text
+
+
 def shown(url: URL) -> str:
     """The database as it may be shown: without its password."""
     if url.get_backend_name() == "sqlite":

@@ -13,7 +13,12 @@ from sqlalchemy import bindparam, func, select
 
 from adaptkit.errors import Conflict, NotFound, Refused
 from adaptkit.types import AliasMove, Event, canonical_json
-from adaptkit_registry.database.driver_errors import Overtaken, database_errors, shown
+from adaptkit_registry.database.driver_errors import (
+    Overtaken,
+    database_errors,
+    row_errors,
+    shown,
+)
 from adaptkit_registry.database.engine import (
     close_engine,
     empty_engine,
@@ -143,13 +148,15 @@ class Transactions:
     def _reading(self) -> Iterator[Connection]:
         if self._absent is not None and self._absent.exists():  # another process made it
             self.make()
-        with database_errors(self._engine.url), to_read(self._engine).begin() as connection:
+        url = self._engine.url
+        with row_errors(url), database_errors(url), to_read(self._engine).begin() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         self.make()
-        with database_errors(self._engine.url), to_write(self._engine).begin() as connection:
+        url = self._engine.url
+        with row_errors(url), database_errors(url), to_write(self._engine).begin() as connection:
             yield connection
 
     def _list(self, query: Select[tuple[object, ...]]) -> list[Version]:

@@ -105,6 +105,7 @@ GOOD = {"prompt": "Hull?", "completion": "Hull 90%."}
 BROKEN = {
     '{"prompt": "Hull?"': "it is not JSON",
     '{"prompt": "Hull?", "completion": NaN}': "NaN is not a value",
+    '{"prompt": "Hull \\ud800?", "completion": "90%"}': "it has half a surrogate pair",
     "[1, 2]": r"it is \[1, 2\], not an object",
     '{"prompt": "Hull?"}': "'completion' is missing",
     '{"prompt": "Hull?", "completion": 3}': "'completion' is the number 3, not a text",

@@ -530,6 +530,9 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(hub, place, packed, tmp_path
             "to 169.254.169.254, which only this machine can reach",
         ),
         ("http://0.0.0.0/x", "to 0.0.0.0, which only this machine can reach"),
+        ("http://2852039166/latest", "to 169.254.169.254, which only this machine can reach"),
+        ("http://[::ffff:169.254.169.254]/x", "to 169.254.169.254, which only this machine"),
+        ("http://[::1", "to a nameless: address"),
     ],
 )
 def test_a_redirect_to_where_no_hub_points_is_refused(hub, place, packed, tmp_path, where, words):

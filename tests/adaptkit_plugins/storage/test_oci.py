@@ -240,6 +240,15 @@ def test_a_tag_that_is_listed_a_moment_before_it_can_be_read_is_waited_for(behin
         behind.list()
 
 
+def test_a_number_that_is_taken_and_that_no_list_shows_is_an_error(behind, proxy, packed):
+    harm = proxy.harm("GET", "/manifests/v1", status=200, body=b"{}")
+    with pytest.raises(StorageError) as caught:
+        transfer.push(behind, packed("a"))
+    assert caught.value.why == "it reports that v1 is taken, and lists no such version"
+    assert caught.value.fix == "ask who runs it, or push to another place"
+    assert harm.hits <= 8
+
+
 def test_twelve_pushes_at_once_get_numbers_of_their_own(place, packed):
     bundles, barrier = [packed(content) for content in range(RACERS)], Barrier(RACERS, timeout=60)
 
@@ -694,6 +703,8 @@ def test_a_token_is_fetched_from_the_named_server_and_renewed(
         "http://registry.example.org/token",
         "file:///etc/passwd",
         "https://169.254.169.254/token",
+        "https://2852039166/token",
+        "http://[::1",
         "ftp://x/y",
         "",
     ],
@@ -727,11 +738,13 @@ def test_a_redirect_gets_no_authorisation_and_goes_nowhere_unsafe(
         "file:///etc/passwd",
         "https://169.254.169.254/latest",
         "http://registry.example.org/x",
+        "http://[::1",
+        "http://a:99999999/",
         "//",
     ):
         proxy.harms.clear()
         proxy.harm("GET", f"/blobs/{weights}", status=302, headers={"Location": bad})
-        with pytest.raises(StorageError, match="which is not safe|in circles"):
+        with pytest.raises(StorageError, match="not safe|in circles|the connection broke"):
             transfer.fetch(challenged, challenged.version(1), Store(tmp_path / f"store{len(bad)}"))
 
 
@@ -743,6 +756,9 @@ def test_which_urls_of_a_registry_may_be_followed():
         "http://localhost:9/x",
         "http://auth.example.org/x",
         "https://127.0.0.1/x",
+        "https://2130706433/x",
+        "https://[::ffff:169.254.169.254]/x",
+        "http://[::1",
         "https://[fe80::1]/x",
         "file:///x",
         "gopher://x",

@@ -7,8 +7,8 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
+from adaptkit.io.http.addresses import joined
 from adaptkit.io.http.limits import TooLarge, refuse_compressed
 from adaptkit_plugins.storage.hub.redirects import Misled, unsafe
 
@@ -54,7 +54,7 @@ def count_response(response: httpx2.Response) -> None:
     refuse_compressed(response.headers)
     if response.has_redirect_location:
         asked = str(response.request.url)
-        if why := unsafe(urljoin(asked, response.headers["Location"]), asked):
+        if why := unsafe(joined(asked, response.headers["Location"]), asked):
             raise Misled(f"the Hub redirects {why}")
     limit: Budget | None = getattr(_here, "budget", None)
     if limit is None:

@@ -14,9 +14,10 @@ import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from adaptkit.errors import AdaptkitError, Corrupt, StorageError
+from adaptkit.io.http.addresses import joined
 from adaptkit.io.http.client import POLICY, RetryPolicy, retry
 from adaptkit.io.http.environment import (
     check_certificates,
@@ -231,7 +232,7 @@ class Client:
                     hf_raise_for_status(response)
                     yield response
                     return
-                moved = urljoin(url, where)
+                moved = joined(url, where)
                 if _origin(moved) != _origin(url):
                     headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
                     self._refuse_neighbours(moved)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from adaptkit.io.http.addresses import ip_of
 
 _HERE = {"127.0.0.1", "::1", "localhost"}
 
@@ -15,11 +16,9 @@ class Misled(Exception):
 def unsafe(url: str, endpoint: str) -> str:
     """Why a redirect to `url` is refused, as a part of an error message; empty when it is fine."""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"}:
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
         return f"to a {parts.scheme or 'nameless'}: address"
-    try:
-        address = ip_address(parts.hostname or "")
-    except ValueError:
+    if (address := ip_of(parts.hostname)) is None:
         return ""
     if address.is_link_local or address.is_unspecified or address.is_multicast:
         return f"to {address}, which only this machine can reach"

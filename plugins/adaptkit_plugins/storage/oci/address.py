@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from adaptkit.errors import StorageError
+from adaptkit.io.http.addresses import ip_of, joined
 
 _HOST = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
@@ -80,13 +81,9 @@ def may_be_asked(url: str, origin: str) -> bool:
 
     Never `file:`, and never an address of this link, where clouds hand out credentials.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(joined(url, ""))
     if parts.scheme == "https":
-        try:
-            from ipaddress import ip_address
-
-            address = ip_address(parts.hostname or "")
-        except ValueError:
+        if (address := ip_of(parts.hostname)) is None:
             return bool(parts.hostname)
         return not address.is_link_local and not (
             address.is_loopback and not loopback(urlsplit(origin).netloc)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from adaptkit.errors import Corrupt, StorageError, Unresponsive
 from adaptkit.extend import no_progress
+from adaptkit.io.http.addresses import joined
 from adaptkit.io.http.client import retry
 from adaptkit.io.http.limits import TooLarge, TooSlow, refuse_compressed
 from adaptkit_plugins.storage.oci import images
@@ -360,6 +361,6 @@ def _bytes(source: Path | bytes, start: int, count: int, report: Progress) -> It
 
 
 def _location(response: httpx.Response) -> str:
-    return urljoin(
+    return joined(
         str(response.request.url), str(response.headers.get("Location") or response.request.url)
     )

@@ -7,9 +7,10 @@ import weakref
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from adaptkit.errors import Unresponsive, requires_extra
+from adaptkit.io.http.addresses import joined
 from adaptkit.io.http.client import BUSY, retry
 from adaptkit.io.http.environment import check_certificates, check_no_proxy, check_proxies
 from adaptkit.io.http.limits import LARGEST_ERROR, TooLarge, TooSlow, body, bound
@@ -107,7 +108,7 @@ class Client:
             if not repeat:
                 raise errors.Broken(type(error).__name__) from None
             raise errors.unreachable(doing, self.address, error) from None
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
             raise errors.failed(doing, self.address, "what it returned is not HTTP") from None
 
     def _logged_in(self, method: str, url: str, scope: str, **more: Any) -> httpx.Response:
@@ -133,7 +134,7 @@ class Client:
                 raise errors.failed(
                     "follow",
                     self.address,
-                    f"it redirects to {urlsplit(url).scheme}://{urlsplit(url).hostname}, which is not safe",
+                    f"it redirects to {_shown(url)}, which is not safe",
                     "do not trust this registry",
                 )
             headers = dict(more.get("headers") or {})
@@ -151,7 +152,7 @@ class Client:
             if response.status_code not in _REDIRECTS or method not in {"GET", "HEAD"}:
                 return response
             response.close()
-            url, more = urljoin(url, response.headers.get("Location", "")), more | {"params": None}
+            url, more = joined(url, response.headers.get("Location", "")), more | {"params": None}
         raise errors.failed(
             "follow", self.address, "it redirects in circles", "do not trust this registry"
         )
@@ -194,6 +195,11 @@ def _whole(response: httpx.Response, largest: int, *, cut: bool = False) -> http
     return httpx.Response(
         response.status_code, headers=headers, content=data, request=response.request
     )
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}" if url else "what is no address"
 
 
 def _same_origin(url: str, origin: str) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
 from adaptkit.errors import Corrupt, StorageError
 from adaptkit.extend import attachments
+from adaptkit.io.http.addresses import joined
 from adaptkit.types import canonical_json
 from adaptkit_plugins.storage.oci import errors, images
 
@@ -254,7 +254,7 @@ class Manifests:
                 return tuple(dict.fromkeys(found))
             if len(found) > _MOST_NAMES or time.monotonic() - begun > _LONGEST_LIST:
                 break
-            url = urljoin(url, following)
+            url = joined(url, following)
         raise StorageError(
             f"cannot read {self._client.address.url}",
             why=f"its list of {key} does not end: it goes on after {len(found):,} names",
