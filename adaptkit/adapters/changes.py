@@ -31,7 +31,11 @@ class Tensor:
     biases: list[Module] = field(default_factory=list)
     replaced_by: str = ""
     rows_from: tuple[str, tuple[int, ...]] = ("", ())
+    padded: bool = False
+    """Whether zeros are added behind what the base has, up to the shape."""
 
     @property
     def changed(self) -> bool:
-        return bool(self.changes or self.biases or self.replaced_by or self.rows_from[0])
+        return bool(
+            self.changes or self.biases or self.replaced_by or self.rows_from[0] or self.padded
+        )

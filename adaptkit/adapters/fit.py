@@ -129,6 +129,11 @@ def unopenable(after: Architecture, before: Architecture, tensors: Mapping[str, 
                 wrong.append(
                     f"'{name}' would be {list(stored)}, and {after.name} loads {list(after.parameters[name])}"
                 )
+    wrong += [
+        f"'{name}' would be {list(tensors[name].shape)}, and {after.name} loads {list(shape)}"
+        for name, shape in after.buffers.items()
+        if tensors[name].shape != shape and before.buffers.get(name) != shape
+    ]
     new = set(after.unused) - set(before.unused)
     wrong += [f"{after.name} would not load '{name}'" for name in sorted(new)]
     return wrong
@@ -201,10 +206,8 @@ def _update(made: Fit) -> None:
         if wrong := _misfit(made, changes):
             made.misfits.append(wrong)
             continue
-        if _standardised(made, module):
-            made.unbakeable.append(
-                f"'{module.name}' computes with its weight standardised, where an update is no longer what it was"
-            )
+        if (kind := _kind(made, module)) in _NO_SUM:
+            made.unbakeable.append(f"'{module.name}' {_NO_SUM[kind]}")
         if not _divisible(changes, by_rows=method.by_rows(view)):
             made.unbakeable.append(
                 f"its update of '{module.name}' needs the whole weight, which the base keeps in pieces"
@@ -224,10 +227,16 @@ def _update(made: Fit) -> None:
     made.misfits[:0] = _absent(made, absent)
 
 
-def _standardised(made: Fit, module: Module) -> bool:
+_NO_SUM = {
+    "own": "computes with its weight in a way of its own, where an update is no longer what it was",
+    "read": "is not called by its model, or not only: the code reads its weight, where PEFT's update does not act and "
+    "a baked one would",
+}
+
+
+def _kind(made: Fit, module: Module) -> str:
     parameter = made.parameter(made.layers.old_name(module.tensor))
-    layer = (parameter or "").removesuffix(".weight")
-    return made.architecture.layers.get(layer) == "standardised"
+    return made.architecture.layers.get((parameter or "").removesuffix(".weight"), "")
 
 
 def _misfit(made: Fit, changes: list[tuple[str, Change]]) -> str:

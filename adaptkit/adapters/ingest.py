@@ -189,8 +189,13 @@ def _check_fit(
                     gathered.warnings.append(
                         f"checked against the base's own names only: {made.architecture.unknown}"
                     )
-            except Unmergeable as error:  # its file names modules that only the base has shapes for
+            except (
+                BaseMismatch
+            ) as error:  # its file names modules that only the base has shapes for
                 wrong = [error.why]
+            except Unmergeable as error:
+                gathered.facts["cannot_bake"] = [error.why]
+                gathered.warnings.append(f"not checked against the base: {error.why}")
             except (MissingExtra, BadBase) as error:
                 gathered.warnings.append(f"not checked against the base: {error.summary}")
     if not wrong:
@@ -212,8 +217,10 @@ def _misfits_by_shape(adapter: Adapter, method: AdapterMethod, base: Base) -> li
     names, wrong = Names(base.shapes), []
     try:
         modules = method.modules(adapter)
-    except Unmergeable as error:
+    except BaseMismatch as error:
         return [error.why]
+    except Unmergeable:  # what cannot be merged can still be kept
+        return []
     for module in modules:
         if module.kind == "expert" or adapter.config.get("layer_replication"):
             continue  # only the base itself tells where these are

@@ -44,6 +44,19 @@ def settle_vocabulary(made: Fit) -> None:
         made.config[COMPONENTS] = {**parts, **changed}
     elif changed:
         made.config |= {key: v for key, v in changed[""].items() if config.get(key) != v}
+    if changed:
+        _pad_buffers(made)
+
+
+def _pad_buffers(made: Fit) -> None:
+    """What the class holds beside parameters for each token (BART's bias of the logits) gets zeros for the new ones."""
+    for name, shape in made.result().buffers.items():
+        tensor = made.tensors[name]
+        longer = len(shape) == len(tensor.shape) and all(
+            new >= old for new, old in zip(shape, tensor.shape, strict=True)
+        )
+        if longer and shape != tensor.shape:
+            tensor.shape, tensor.padded = shape, True
 
 
 def _resized(

@@ -78,7 +78,10 @@ def new_values(
         yield stored
         return
     working = np.dtype(np.float64 if target.itemsize >= 4 else np.float32)
-    if tensor.biases:
+    if tensor.padded:
+        sides = zip(tensor.shape, stored.shape, strict=True)
+        yield np.pad(stored, [(0, new - old) for new, old in sides])
+    elif tensor.biases:
         yield rounded(_with_biases(source, tensor, stored.astype(working)), target, name)
     elif tensor.rows_from[0]:
         key, rows = tensor.rows_from

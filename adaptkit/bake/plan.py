@@ -69,7 +69,8 @@ def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> B
         raise BakeError(
             f"cannot bake {label} into {where}",
             why=_some(made.unbakeable),
-            fix="keep it as an adapter, or give a base that has what is missing",
+            fix="keep it as an adapter, take that part out (adaptkit strip REF --modules NAME), or give a base that has "
+            "what is missing",
         )
     for tensor in made.tensors.values():
         tensor.dtype = _cast_to(tensor.dtype, dtype)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from adaptkit.bases.architecture import Architecture
     from adaptkit.bases.weights import BaseWeights
+    from adaptkit.extend import Array
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bo
             continue
         if leaf == "weight" and (module := layer_of(new, name, rank)) is not None:
             found.modules.append(module)
-        elif len(new.parameters[name]) == 3 and new.known and parent:
+        elif _holds_experts(new, name):
             found.modules.extend(_experts(new, name, rank))
         elif keep_full and parent:
             whole.add(parent)
@@ -112,7 +113,7 @@ def size_of_change(
         name: float(
             np.linalg.norm(
                 after.parameter(name).astype(np.float64)
-                - before.parameter(partners[name]).astype(np.float64)
+                - _padded(before.parameter(partners[name]), after.parameter(name).shape)
             )
         )
         for name in names
@@ -198,7 +199,22 @@ def _buffer_moved(after: BaseWeights, before: BaseWeights, name: str) -> bool:
     """Whether a buffer changed; the count of batches does not tell in what a model computes."""
     if name not in before.shapes or name.endswith(".num_batches_tracked"):
         return False
-    return not np.array_equal(after.read(name), before.read(name))
+    tuned = after.read(name)
+    return not np.array_equal(tuned, _padded(before.read(name), tuned.shape))
+
+
+def _padded(array: Array, shape: tuple[int, ...]) -> Array:
+    """With zeros for new tokens, as transformers resizes what it holds for each token beside parameters."""
+    if array.ndim != len(shape) or any(n < o for n, o in zip(shape, array.shape, strict=True)):
+        return array
+    return np.pad(array, [(0, n - o) for n, o in zip(shape, array.shape, strict=True)])
+
+
+def _holds_experts(arch: Architecture, name: str) -> bool:
+    """Whether a parameter is one matrix for each of several experts, of a module that is no layer itself."""
+    parent, shape = name.rpartition(".")[0], arch.parameters[name]
+    plain = parent not in arch.layers and ".parametrizations." not in name
+    return arch.known and bool(parent) and plain and len(shape) == 3 and shape[0] > 1
 
 
 def layer_of(arch: Architecture, name: str, rank: int) -> Module | None:

@@ -36,7 +36,9 @@ class Architecture:
     """A model's parameters, and the pieces of the checkpoint that each is made of.
 
     `layers` gives modules their kind (`linear`, `conv1d` for transformers' transposed Conv1D, `convolution`,
-    `standardised` for a convolution that computes with its weight standardised, `embedding`); `ties` names, for each parameter that is one object with others, the one they are all known by;
+    `embedding`; `own` for a layer that computes otherwise than its plain class, `read` for one whose weight the model
+    reads without calling it); `ties` names, for each parameter that is one object with others, the one they are all
+    known by;
     `altered` names parameters that the library computes in a way that cannot be written back, with the operation;
     `unused` are tensors of the checkpoint that the class does not load. Where the class is not known, `unknown` says
     why, and `parameters` are the checkpoint's own tensors.
@@ -55,6 +57,8 @@ class Architecture:
     altered: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     unknown: str = ""
+    buffers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Tensors of the checkpoint that are no parameters and are loaded all the same, in the shapes that the class has."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Of a pipeline: the class of each component."""
     _names: dict[str, Names] = field(default_factory=dict, compare=False, repr=False)
@@ -118,6 +122,7 @@ class Architecture:
             "altered": dict(self.altered),
             "unused": list(self.unused),
             "unknown": self.unknown,
+            "buffers": [[name, list(shape)] for name, shape in self.buffers.items()],
             "parts": dict(self.parts),
         }
 
@@ -141,6 +146,7 @@ class Architecture:
             dict(data["altered"]),
             tuple(data["unused"]),
             str(data["unknown"]),
+            {str(name): tuple(map(int, shape)) for name, shape in data["buffers"]},
             dict(data["parts"]),
         )
 

@@ -172,7 +172,7 @@ def extract_adapter(
             context.notify(text)
         if report.left_out:
             context.notify(
-                f"left out, because only a matrix can be low rank: {count_text(len(report.left_out), 'tensor')} "
+                f"left out, because PEFT has no low-rank update for such: {count_text(len(report.left_out), 'tensor')} "
                 f"({report.left_out_share:.2g} of the whole change; saved with --keep-full), "
                 f"such as {', '.join(report.left_out[:3])}"
             )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.architecture import Architecture, Piece
+from adaptkit.bases.classes.uses import computes_as, read_directly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ class Described:
     ties: Mapping[str, str]
     embedding: str
     head: str
-    buffers: frozenset[str]
+    buffers: Mapping[str, tuple[int, ...]]
 
 
 def on_no_device(build: Callable[[], Any]) -> Any:
@@ -57,6 +57,7 @@ def by_its_own_names(
             if tensor in found.parameters
         },
         unused=tuple(t for t in tensors if t not in found.parameters and t not in found.buffers),
+        buffers={t: found.buffers[t] for t in tensors if t in found.buffers},
     )
 
 
@@ -65,10 +66,12 @@ def described(model: Any) -> Described:
     named = list(model.named_parameters(remove_duplicate=False))
     modules = list(model.named_modules())
     layers = {name: kind for name, module in modules if (kind := _kind(module))}
+    model_type = getattr(getattr(model, "config", None), "model_type", "")
+    layers |= dict.fromkeys(read_directly(modules, model_type) & layers.keys(), "read")
     groups = {
         name: int(module.groups)
         for name, module in modules
-        if layers.get(name) in {"convolution", "standardised"} and int(module.groups) > 1
+        if name in layers and int(getattr(module, "groups", 1)) > 1
     }
     embedding, head = _embeddings(model, modules)
     return Described(
@@ -79,21 +82,19 @@ def described(model: Any) -> Described:
         _ties(named, embedding),
         embedding,
         head,
-        frozenset(name for name, _ in model.named_buffers(remove_duplicate=False)),
+        {name: tuple(b.shape) for name, b in model.named_buffers(remove_duplicate=False)},
     )
 
 
-# timm's StdConv2d and ScaledStdConv2d, BiT's WeightStandardizedConv2d: what is added to such a weight is no sum there
-_STANDARDISED = re.compile(r"StdConv\dd|Standardi[sz]edConv\dd")
+_PLAIN = {"Linear": "linear"} | dict.fromkeys(("Conv1d", "Conv2d", "Conv3d"), "convolution")
 
 
 def _kind(module: Any) -> str:
     from torch import nn
 
-    if isinstance(module, nn.Linear):
-        return "linear"
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return "standardised" if _STANDARDISED.search(type(module).__name__) else "convolution"
+    for plain, kind in _PLAIN.items():
+        if isinstance(module, getattr(nn, plain)):
+            return kind if computes_as(module, getattr(nn, plain)) else "own"
     if isinstance(module, nn.Embedding):
         return "embedding" if _looks_up(module) else ""
     named = type(module).__name__ == "Conv1D" and hasattr(module, "nf")

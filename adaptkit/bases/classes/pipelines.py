@@ -45,6 +45,7 @@ def joined(
             for key, pieces in found.pieces.items()
         },
         altered=together("altered"),
+        buffers=together("buffers"),
         unused=tuple(prefixed(part, key) for part, found in parts.items() for key in found.unused),
         parts={part: found.name for part, found in parts.items()},
     )

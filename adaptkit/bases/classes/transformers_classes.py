@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from adaptkit.bases.classes.layers import described
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from adaptkit.bases.classes.layers import Described
 
 _AUTO = {  # PEFT's task types, and the auto classes that PEFT's own AutoPeftModel uses for them
     "CAUSAL_LM": "AutoModelForCausalLM",
@@ -42,7 +45,7 @@ def build(
         first = (str(error).splitlines() or [type(error).__name__])[0]
         return unknown(tensors, f"transformers {transformers.__version__} cannot build it: {first}")
     found = described(model)
-    pieces, altered, unused = _follow(model, found.parameters, tensors)
+    followed = _follow(model, found, tensors)
     return Architecture(
         type(model).__name__,
         task or _task(transformers, model),
@@ -53,9 +56,10 @@ def build(
         found.ties,
         found.embedding,
         found.head,
-        pieces,
-        altered,
-        unused,
+        followed.pieces,
+        followed.altered,
+        tuple(followed.unused),
+        buffers=followed.buffers,
     )
 
 
@@ -112,10 +116,19 @@ def _takes_text(model: Any) -> bool:
     return {"input_ids", "inputs_embeds"} <= set(signature(model.forward).parameters)
 
 
-def _follow(
-    model: Any, parameters: Mapping[str, tuple[int, ...]], tensors: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, tuple[Piece, ...]], dict[str, str], tuple[str, ...]]:
-    """The pieces of every parameter, what is computed beyond following, and the tensors that are not loaded."""
+@dataclass(slots=True)
+class _Followed:
+    """The pieces of every parameter, what is computed beyond following, what is not loaded, and what are buffers."""
+
+    pieces: dict[str, tuple[Piece, ...]] = field(default_factory=dict)
+    altered: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    buffers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def _follow(model: Any, found: Described, tensors: Mapping[str, tuple[int, ...]]) -> _Followed:
+    """Where the library's own loading would take every tensor of the checkpoint."""
+    parameters, buffers = found.parameters, found.buffers
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import (
@@ -127,11 +140,10 @@ def _follow(
     except (
         ImportError
     ):  # transformers 4 loads names as they are, less or more the prefix of the inner model
-        return _as_they_are(model, parameters, tensors)
+        return _as_they_are(model, found, tensors)
     mapping = get_model_conversion_mapping(model)
     renamings = [m for m in mapping if isinstance(m, WeightRenaming)]
     converters = [m for m in mapping if isinstance(m, WeightConverter)]
-    buffers = [name for name, _ in model.named_buffers()]
     known = dict.fromkeys([*parameters, *buffers], True)
     gathered: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for name in sorted(tensors, key=dot_natural_key):
@@ -139,40 +151,38 @@ def _follow(
             name, renamings, converters, model.base_model_prefix, known
         )
         gathered[target].append((pattern or "", name))
-    pieces: dict[str, tuple[Piece, ...]] = {}
-    altered: dict[str, str] = {}
-    unused: list[str] = []
+    followed = _Followed()
     for target, sources in gathered.items():
         pattern = sources[0][0]
         if not pattern:
             if target in parameters:
-                pieces[target] = (_whole(sources[0][1], tensors[sources[0][1]]),)
-            elif target not in buffers:
-                unused += [name for _, name in sources]
+                followed.pieces[target] = (_whole(sources[0][1], tensors[sources[0][1]]),)
+            elif target in buffers:
+                followed.buffers |= {name: buffers[target] for _, name in sources}
+            else:
+                followed.unused += [name for _, name in sources]
             continue
         converter = next(c for c in converters if pattern in c.source_patterns)
-        found, operation = _converted(target, converter, sources, tensors, parameters)
-        pieces |= found
+        made, operation = _converted(target, converter, sources, tensors, parameters)
+        followed.pieces |= made
         if operation:
-            altered |= dict.fromkeys(_outputs(target, converter), operation)
-    return pieces, altered, tuple(unused)
+            followed.altered |= dict.fromkeys(_outputs(target, converter), operation)
+    return followed
 
 
-def _as_they_are(
-    model: Any, parameters: Mapping[str, tuple[int, ...]], tensors: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, tuple[Piece, ...]], dict[str, str], tuple[str, ...]]:
+def _as_they_are(model: Any, found: Described, tensors: Mapping[str, tuple[int, ...]]) -> _Followed:
     prefix = f"{model.base_model_prefix}."
-    pieces: dict[str, tuple[Piece, ...]] = {}
-    unused = []
+    followed = _Followed()
     for name, shape in tensors.items():
-        target = next(
-            (n for n in (name, prefix + name, name.removeprefix(prefix)) if n in parameters), None
-        )
+        names = (name, prefix + name, name.removeprefix(prefix))
+        target = next((n for n in names if n in found.parameters or n in found.buffers), None)
         if target is None:
-            unused.append(name)
+            followed.unused.append(name)
+        elif target in found.parameters:
+            followed.pieces[target] = (_whole(name, shape),)
         else:
-            pieces[target] = (_whole(name, shape),)
-    return pieces, {}, tuple(unused)
+            followed.buffers[name] = found.buffers[target]
+    return followed
 
 
 def _converted(

@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adaptkit.errors import BadWeights, Unmergeable
+from adaptkit.errors import BadWeights, BaseMismatch, Unmergeable
 from adaptkit.extend import AdapterMethod, Module
 from adaptkit.extend.layers import linear_kind, stored_shape
 from adaptkit.extend.module_names import PREFIX, base_name, may_never_end
@@ -84,8 +84,8 @@ class Ia3(_Vectors):
     def _module(self, view: AdapterView, name: str) -> Module:
         stored = stored_shape(view, name)
         if stored is None or len(stored) < 2:
-            raise Unmergeable(
-                f"cannot merge {view.label}",
+            raise BaseMismatch(
+                f"{view.label} does not fit the base",
                 why=f"the base has no single layer '{name}'",
                 fix="give the base it was trained on: --base DIR",
             )

@@ -19,9 +19,9 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adaptkit.errors import BadConfig, BadWeights, Unmergeable, requires_extra
+from adaptkit.errors import BadConfig, BadWeights, BaseMismatch, Unmergeable, requires_extra
 from adaptkit.extend import AdapterMethod, Dense, Module
-from adaptkit.extend.layers import linear_kind, stored_shape
+from adaptkit.extend.layers import linear_kind, model_of, stored_shape
 from adaptkit.extend.module_names import PREFIX, base_name, same_name
 from adaptkit.hookspecs import hookimpl
 
@@ -249,11 +249,18 @@ class Tuner(AdapterMethod):
                     fix="save the adapter again",
                 ) from error
         stored = stored_shape(view, name)
-        if stored is None or len(stored) != 2:
+        if stored is None:
+            raise BaseMismatch(
+                f"{view.label} does not fit the base",
+                why=f"the base has no single layer '{name}'",
+                fix="give the base it was trained on: --base DIR",
+            )
+        model = model_of(view)
+        if len(stored) != 2 or (model is not None and model.layer(name) == "embedding"):
             raise Unmergeable(
                 f"cannot merge {view.label}",
-                why=f"the base has no single linear layer '{name}'",
-                fix="give the base it was trained on: --base DIR",
+                why=f"it changes '{name}', which is no linear layer, and {self.kind.peft_type} is read on those only",
+                fix="keep it as an adapter",
             )
         sideways = linear_kind(view, name, *stored) == "conv1d"
         return (stored[1], stored[0]) if sideways else (stored[0], stored[1])

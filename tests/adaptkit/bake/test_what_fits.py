@@ -180,9 +180,9 @@ def test_a_layer_that_standardises_its_weight_takes_no_update(workspace, tmp_pat
     get_peft_model(model, LoraConfig(r=2, target_modules=["conv2"])).save_pretrained(
         tmp_path / "ad"
     )
-    assert workspace.check_base(tmp_path / "base").layers["standardised"] == 9
+    assert workspace.check_base(tmp_path / "base").layers["own"] == 9
     workspace.add(tmp_path / "ad", "ships", base=str(tmp_path / "base"))
-    with pytest.raises(BakeError, match="computes with its weight standardised") as caught:
+    with pytest.raises(BakeError, match="computes with its weight in a way of its own") as caught:
         workspace.bake("ships", tmp_path / "base", tmp_path / "out")
     assert "'bit.encoder.stages.0.layers.0.conv2'" in caught.value.why
     assert caught.value.fix.startswith("keep it as an adapter")

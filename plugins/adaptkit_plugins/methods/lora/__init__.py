@@ -202,7 +202,9 @@ class Lora(AdapterMethod):
 
     def applier(self, view: AdapterView, module: Module) -> Applier:
         added = super().applier(view, module)
-        if start := start_of(view.config):
+        if (
+            start := start_of(view.config)
+        ) and module.kind != "embedding":  # PEFT leaves those whole
             scale = scale_of(view.config, module)
             return lambda weight, rows: (
                 added(weight, rows) - taken_out(start, weight, module.rank, scale)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import BadWeights, ExtrasConflict, Unmergeable
+from adaptkit.errors import BadWeights, BaseMismatch, ExtrasConflict
 from adaptkit.extend import Module
 from adaptkit.extend.module_names import PREFIX, matches, same_name
 from adaptkit_plugins.methods.lora.files import checked_shapes
@@ -57,7 +57,7 @@ def describe_experts(view: AdapterView, name: str, key_a: str, key_b: str) -> li
     experts = a[0] // rank
     slab = (a[1], b[0]) if transposed else (b[0], a[1])
     if stored and stored != (experts, *slab) and not (experts == 1 and stored == slab):
-        raise Unmergeable(
+        raise BaseMismatch(
             f"{view.label}: '{name}' does not fit the base's '{weight}'",
             why=f"{experts} experts of {list(slab)} here, {list(stored)} there",
             fix="give the base it was trained on",
@@ -149,7 +149,7 @@ def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool
         (w for w in wrappers if w.replace(_INNER, "") == bare), key=lambda w: -w.count(_INNER)
     )
     if len(nested) != len(here):
-        raise Unmergeable(
+        raise BaseMismatch(
             f"{view.label} does not fit the base",
             why=f"it wraps {len(nested)} parameters of '{bare}', "
             f"the base's model has {len(here)} of them",

@@ -25,7 +25,9 @@ def start_of(config: Mapping[str, Any]) -> str:
     if config.get("kasa_config"):
         return "kasa"
     initialisation = str(config.get("init_lora_weights", ""))
-    return initialisation if initialisation in {"pissa", "olora"} else ""
+    if initialisation.lower() == "olora":  # PEFT takes this one in any case
+        return "olora"
+    return "pissa" if initialisation == "pissa" else ""
 
 
 def lost_start(config: Mapping[str, Any]) -> str:
@@ -36,8 +38,9 @@ def lost_start(config: Mapping[str, Any]) -> str:
             f"it was initialised with {initialisation}, which changes the base's weights by what was drawn or measured then, "
             "and was saved without path_initial_model_for_weight_conversion"
         )
-    if start_of(config) and (config.get("use_dora") or config.get("fan_in_fan_out")):
-        return f"it was initialised with {start_of(config)}, which PEFT has for plain linear layers only"
+    start = start_of(config)
+    if start and (config.get("use_dora") or (config.get("fan_in_fan_out") and start != "pissa")):
+        return f"it was initialised with {start}, which PEFT has for plain linear layers only"
     return ""
 
 

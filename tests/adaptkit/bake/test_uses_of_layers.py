@@ -1,0 +1,249 @@
+"""Layers that PEFT's update does not act on as a sum into the weight: refused by bake, left alone by extract."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import transformers
+from peft import HRAConfig, LoraConfig, PeftModel, get_peft_model
+
+from adaptkit import Workspace
+from adaptkit.errors import BakeError, Unmergeable
+
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+IMAGE = {"pixel_values": torch.ones(1, 3, 32, 32).cumsum(-1) / 32}
+IDS = {"input_ids": torch.tensor([[3, 5, 7, 9, 60]])}
+
+
+def siglip():
+    config = transformers.SiglipVisionConfig(
+        **SIZES, num_attention_heads=4, image_size=32, patch_size=8
+    )
+    return transformers.SiglipVisionModel(config), IMAGE
+
+
+def wavlm():
+    config = transformers.WavLMConfig(
+        **SIZES,
+        num_attention_heads=4,
+        conv_dim=(16, 16),
+        conv_stride=(5, 4),
+        conv_kernel=(10, 8),
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        vocab_size=32,
+    )
+    return transformers.WavLMModel(config), {"input_values": torch.linspace(-1, 1, 2000)[None] ** 3}
+
+
+def deberta():
+    config = transformers.DebertaV2Config(
+        **SIZES,
+        vocab_size=64,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        type_vocab_size=0,
+        legacy=False,
+    )
+    return transformers.DebertaV2ForMaskedLM(config), IDS
+
+
+def mamba():
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 4}
+    return transformers.MambaForCausalLM(transformers.MambaConfig(**sizes)), IDS
+
+
+def phimoe():
+    config = transformers.PhimoeConfig(
+        **SIZES,
+        vocab_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        max_position_embeddings=64,
+    )
+    return transformers.PhimoeForCausalLM(config), IDS
+
+
+def vit():
+    config = transformers.ViTConfig(
+        **SIZES, num_attention_heads=4, image_size=32, patch_size=8, num_labels=3
+    )
+    return transformers.ViTForImageClassification(config), IMAGE
+
+
+def saved(build, folder):
+    torch.manual_seed(0)
+    model, asked = build()
+    model.save_pretrained(folder)
+    return type(model), asked
+
+
+def output(model, asked):
+    with torch.no_grad():
+        return model.eval()(**asked)[0]
+
+
+def moved(model, only=lambda name: True):
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and only(name):
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def adapter(cls, base, folder, *targets, **options):
+    config = LoraConfig(r=4, init_lora_weights=False, target_modules=list(targets), **options)
+    return saved_adapter(cls.from_pretrained(base), config, folder)
+
+
+def saved_adapter(model, config, folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ties and of a vocabulary that was resized
+        live = moved(get_peft_model(model, config))
+        live.save_pretrained(folder)
+    return live
+
+
+def with_adapter(model, folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ties, which the adapter keeps
+        return PeftModel.from_pretrained(model, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("build", "target", "module"),
+    [
+        (siglip, "head.attention.out_proj", "head.attention.out_proj"),
+        (wavlm, "v_proj", "encoder.layers.0.attention.v_proj"),
+        (deberta, "rel_embeddings", "deberta.encoder.rel_embeddings"),
+        (mamba, "dt_proj", "backbone.layers.0.mixer.dt_proj"),
+    ],
+)
+def test_a_weight_that_the_model_reads_itself_takes_no_update(
+    workspace, tmp_path, build, target, module
+):
+    cls, asked = saved(build, tmp_path / "base")
+    live = adapter(cls, tmp_path / "base", tmp_path / "ad", target)
+    before = output(cls.from_pretrained(tmp_path / "base"), asked)
+    assert torch.equal(output(live, asked), before), "PEFT's update acts"
+    workspace.add(tmp_path / "ad", "kept", base=str(tmp_path / "base"))
+    with pytest.raises(BakeError) as caught:
+        workspace.bake("kept", tmp_path / "base", tmp_path / "out")
+    assert f"'{module}' is not called by its model" in caught.value.why
+    assert "adaptkit strip REF --modules" in caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_embedding_whose_weight_the_head_reads_as_well_takes_no_update(workspace, tmp_path):
+    cls, _ = saved(deberta, tmp_path / "base")
+    adapter(cls, tmp_path / "base", tmp_path / "ad", "word_embeddings")
+    with pytest.raises(
+        BakeError, match=r"word_embeddings' is not called by its model, or not only"
+    ):
+        workspace.bake(str(tmp_path / "ad"), tmp_path / "base", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("build", "target"), [(siglip, "q_proj"), (mamba, "x_proj"), (phimoe, "q_proj")]
+)
+def test_what_the_same_models_call_is_baked(workspace, tmp_path, build, target):
+    cls, asked = saved(build, tmp_path / "base")
+    live = adapter(cls, tmp_path / "base", tmp_path / "ad", target)
+    workspace.bake(str(tmp_path / "ad"), tmp_path / "base", tmp_path / "out")
+    baked = cls.from_pretrained(tmp_path / "out")
+    assert torch.allclose(output(baked, asked), output(live, asked), atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [siglip, wavlm, deberta, mamba, phimoe, vit])
+def test_a_fine_tune_of_every_matrix_comes_back_but_for_what_is_named(workspace, tmp_path, build):
+    cls, asked = saved(build, tmp_path / "base")
+    tuned = moved(cls.from_pretrained(tmp_path / "base"), lambda name: name.endswith(".weight"))
+    tuned.save_pretrained(tmp_path / "tuned")
+    report = workspace.extract(
+        tmp_path / "tuned", tmp_path / "base", rank=64, out=tmp_path / "ad"
+    ).report
+    live = with_adapter(cls.from_pretrained(tmp_path / "base"), tmp_path / "ad")
+    left = dict(tuned.named_parameters())
+    with torch.no_grad():
+        for name, parameter in live.get_base_model().named_parameters():
+            plain = name.replace(".base_layer", "").replace("original_module.", "")
+            if plain in report.left_out:
+                parameter.copy_(left[plain])
+    assert torch.allclose(output(live, asked), output(tuned, asked), atol=1e-4)
+
+
+def bart(folder):
+    config = transformers.BartConfig(
+        vocab_size=64,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        max_position_embeddings=64,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        forced_eos_token_id=2,
+    )
+    torch.manual_seed(0)
+    model = transformers.BartForConditionalGeneration(config)
+    model.final_logits_bias += torch.arange(64) / 64
+    model.save_pretrained(folder)
+    return IDS | {"decoder_input_ids": torch.tensor([[2, 3, 4]])}
+
+
+def resized(folder):
+    model = transformers.BartForConditionalGeneration.from_pretrained(folder)
+    model.resize_token_embeddings(66, mean_resizing=False)
+    return model
+
+
+def test_a_buffer_for_each_token_grows_with_the_vocabulary(workspace, tmp_path):
+    asked = bart(tmp_path / "base")
+    config = LoraConfig(r=4, init_lora_weights=False, target_modules=["q_proj", "shared"])
+    live = saved_adapter(resized(tmp_path / "base"), config, tmp_path / "ad")
+    workspace.bake(str(tmp_path / "ad"), tmp_path / "base", tmp_path / "out")
+    baked = transformers.BartForConditionalGeneration.from_pretrained(tmp_path / "out")
+    assert baked.final_logits_bias.shape == (1, 66)
+    assert torch.allclose(output(baked, asked), output(live, asked), atol=1e-5)
+
+
+def test_a_fine_tune_with_new_tokens_and_such_a_buffer_is_extracted(workspace, tmp_path):
+    asked = bart(tmp_path / "base")
+    tuned = moved(
+        resized(tmp_path / "base"), lambda name: "q_proj.weight" in name or "shared" in name
+    )
+    tuned.save_pretrained(tmp_path / "tuned")
+    report = workspace.extract(
+        tmp_path / "tuned", tmp_path / "base", rank=64, out=tmp_path / "ad"
+    ).report
+    assert report.left_out == ()
+    live = with_adapter(resized(tmp_path / "base"), tmp_path / "ad")
+    assert torch.allclose(output(live, asked), output(tuned, asked), atol=1e-5)
+
+
+def test_a_method_that_is_read_on_linear_layers_only_is_kept_on_others(tmp_path):
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "layer_type": "basic"}
+    config = transformers.ResNetConfig(num_labels=3, **sizes)
+    transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "base")
+    model = transformers.ResNetForImageClassification.from_pretrained(tmp_path / "base")
+    saved_adapter(model, HRAConfig(r=2, target_modules=["layer.1.convolution"]), tmp_path / "ad")
+    noticed = []
+    with Workspace.init(tmp_path / "home", notify=noticed.append) as workspace:
+        workspace.add(tmp_path / "ad", "kept", base=str(tmp_path / "base"))
+        why = "'resnet.encoder.stages.0.layers.0.layer.1.convolution', which is no linear layer"
+        assert any(why in text for text in noticed), noticed
+        with pytest.raises(Unmergeable, match="cannot merge") as caught:
+            workspace.bake("kept", tmp_path / "base", tmp_path / "out")
+    assert why in caught.value.why
+    assert caught.value.fix == "keep it as an adapter"
