@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptkit.errors import nearest
 from adaptkit.io.files import os_errors
+from adaptkit.types.unicode_text import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,7 @@ def check(text: str, deepest: int = DEEPEST) -> None:
                 )
             if getattr(event, "tag", None):
                 raise BadYaml(line, "it holds a YAML tag, which can load anything, code too")
-            if not _is_unicode(getattr(event, "value", None) or ""):
+            if not is_unicode(getattr(event, "value", None) or ""):
                 raise BadYaml(line, "a text in it is no Unicode: it has half a surrogate pair")
             if depth > deepest:
                 raise BadYaml(line, f"it is more than {deepest} levels deep")
@@ -171,7 +172,3 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise BadYaml(line, "it is not UTF-8") from error
-
-
-def _is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= one <= "\udfff" for one in text)

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, ValidationError, field
 
 from adaptkit.types.convert import convert
 from adaptkit.types.limits import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME
+from adaptkit.types.unicode_text import is_unicode
 
 _DEEPEST = 64  # lists and objects in each other
 _LONGEST = 100_000  # characters of any text, such as a recipe's
@@ -133,7 +134,7 @@ def _check_values(data: Any) -> None:
         elif isinstance(value, str):
             if len(value) > _LONGEST:
                 raise ValueError(f"a text in it has {len(value):,} characters")
-            if not value.isascii() and any("\ud800" <= one <= "\udfff" for one in value):
+            if not is_unicode(value):
                 raise ValueError("a text in it is no Unicode: it has half a surrogate pair")
             if "\0" in value:
                 raise ValueError("a text in it has a NUL")

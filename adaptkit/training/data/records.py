@@ -123,9 +123,7 @@ def _parsed(number: int, text: str) -> Record:
 def _object(number: int, value: object, text: str) -> Record:
     if isinstance(value, dict):
         if _HALF.search(text) and not _whole(value):
-            return Record(
-                number, None, "one of its texts has half a character (\\ud800 to \\udfff)"
-            )
+            return Record(number, None, "a text in it is no Unicode: it has half a surrogate pair")
         return Record(number, value)
     return Record(number, None, f"it is {json.dumps(value)[:40]}, not an object")
 

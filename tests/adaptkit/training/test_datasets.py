@@ -112,7 +112,7 @@ BROKEN = {
     '{"prompt": "Hull?", "completion": " "}': "'completion' is empty",
     '{"messages": [{"role": "user", "content": "Hull?"}]}': "it is of the form messages",
     "[" * 100_000: "it is not JSON",
-    r'{"prompt": "Hull \ud83d?", "completion": "x"}': "one of its texts has half a character",
+    r'{"prompt": "Hull \ud83d?", "completion": "x"}': "it has half a surrogate pair",
 }
 
 
@@ -133,7 +133,9 @@ def test_a_pair_of_halves_is_one_character_and_an_array_is_looked_at_as_well(tmp
     assert list(DataFile.open(path).rows()) == [Pair("\U0001f600", r"\ud83d")]
     array = tmp_path / "a.json"
     array.write_text(r'[{"prompt": "\ud83d", "completion": "x"}]')
-    with pytest.raises(BadData, match="line 1 of .*a.json cannot be used: .* half a character"):
+    with pytest.raises(
+        BadData, match="line 1 of .*a.json cannot be used: .* half a surrogate pair"
+    ):
         DataFile.open(array)
 
 
