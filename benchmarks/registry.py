@@ -47,7 +47,8 @@ Milliseconds, medians of 15 (of 3 for gc, fsck and the whole list), through `Reg
 a Unix socket. Targets marked * are of SQLite only: PostgreSQL compares all texts with a word, as its index for that
 (pg_trgm) is an extension that not every server has. `add` is the whole call, with the sync of the disk; `its statements`
 is the part inside of the database, without the commit. gc, fsck and the list of all read everything, so they grow with it;
-the others hardly do. [Up to a million versions](scale-large.md).
+the others hardly do. At 100,000 versions fsck misses its target in SQLite: looking every row up in every index (SQLite's
+`integrity_check`) alone takes longer, and nothing less finds a damaged index. [Up to a million versions](scale-large.md).
 """
 LARGE = """# The registry at a million versions
 

@@ -348,6 +348,8 @@ def report(rows: list[Row]) -> str:
             "every module, and writes and syncs files within the time shown. The exact sum is compared with PEFT's `cat`, "
             "which computes the same thing; PEFT's own `linear` is faster and computes something else."
         ),
+        "",
+        "Bakes: writing takes as much processor time as all of `cp`, the product of the factors as much again, and so does rounding.",
     ]
     return "\n".join(lines) + "\n"
 
