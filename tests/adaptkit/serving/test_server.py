@@ -17,6 +17,7 @@ import httpx
 import pytest
 import tiny
 import torch
+from command_line import run
 from servers import free_port, serving
 
 from adaptkit import Workspace
@@ -301,12 +302,7 @@ def test_ending_finishes_what_runs(home, served_base):
 
 
 def test_a_folder_that_is_no_base_is_refused(home):
-    done = subprocess.run(
-        [ADAPTKIT, "--home", home / "home" / ".adaptkit", "serve", "--base", home],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(["--home", home / "home" / ".adaptkit", "serve", "--base", home], home)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(home) in done.stderr
