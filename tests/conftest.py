@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import certifi
 import hypothesis
+import jinja2
 import pytest
 from hypothesis.internal.conjecture import providers
 from once import once
@@ -42,6 +45,10 @@ for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"):
 LOCAL, HERE = providers.is_local_module_file, str(Path(__file__).parents[1])
 providers.is_local_module_file = lambda path: path.startswith(HERE) and LOCAL(path)
 
+# PEFT writes a model card beside every adapter, and jinja2 compiles the one template of all of them each time: a third
+# of making a tiny adapter.
+jinja2.Environment.compile = lru_cache(64)(jinja2.Environment.compile)
+
 # On two busy cores a slow example is not a failure. Other examples are drawn in every run; `make soak` draws many.
 for profile, examples in (("adaptkit", 25), ("soak", 500)):
     hypothesis.settings.register_profile(
@@ -56,6 +63,11 @@ hypothesis.settings.load_profile("adaptkit")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long: a worker that took it last would be alone with it, and the others idle."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of garbage collection: it stays to the end, a million objects."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,8 @@ def test_the_bytes_are_these_whatever_the_order():
     st.dictionaries(
         st.sampled_from(["a", "b-c", "x.y", "team/z"]),
         st.tuples(
-            st.text(st.characters(codec="utf-8"), max_size=20), st.integers(0, LARGEST_NUMBER)
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+            st.integers(0, LARGEST_NUMBER),
         ),
     )
 )

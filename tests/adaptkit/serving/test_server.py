@@ -11,17 +11,19 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
 import pytest
 import tiny
 import torch
+from command_line import run
 from servers import free_port, serving
 
 from adaptkit import Workspace
 
-openai = pytest.importorskip("openai", reason="pip install openai")
+pytestmark = pytest.mark.skipif(find_spec("openai") is None, reason="pip install openai")
 
 ADAPTKIT = str(Path(sys.executable).with_name("adaptkit"))
 EOS = 2  # of the tiny Llama's configuration
@@ -61,6 +63,8 @@ def server(home, served_base):
 
 @pytest.fixture(scope="module")
 def client(server):
+    import openai
+
     with openai.OpenAI(base_url=f"{server}/v1", api_key=KEY, max_retries=0, timeout=120) as made:
         yield made
 
@@ -194,6 +198,8 @@ def test_a_moved_alias_counts_from_the_next_request_on(client, home, fleet, serv
     ],
 )
 def test_models_that_cannot_be_served_are_refused_with_the_reason(client, model, status, message):
+    import openai
+
     with pytest.raises(openai.APIStatusError, match=message) as caught:
         ask(client, model)
     assert caught.value.status_code == status
@@ -277,6 +283,8 @@ def test_a_key_asks_only_in_its_namespaces(server):
 
 
 def test_a_full_queue_is_429_with_retry_after(client):
+    import openai
+
     with pytest.raises(openai.RateLimitError, match="the queue holds 24") as caught:
         ask(client, "parallel(naval, medic)", n=16, max_tokens=1)  # 32 rows
     assert caught.value.response.headers["retry-after"] == "1"
@@ -347,12 +355,7 @@ def test_ending_finishes_what_runs(home, served_base):
 
 
 def test_a_folder_that_is_no_base_is_refused(home):
-    done = subprocess.run(
-        [ADAPTKIT, "--home", home / "home" / ".adaptkit", "serve", "--base", home],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(["--home", home / "home" / ".adaptkit", "serve", "--base", home], home)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(home) in done.stderr
