@@ -103,6 +103,8 @@ def test_the_models_are_the_base_the_adapters_and_their_aliases(client):
 
 
 def test_one_model_is_described_by_any_name_that_a_request_may_give_it(client):
+    import openai
+
     for name in ("base", "naval", "naval@prod", "team/medic", "naval+medic=0.4", "auto"):
         assert client.models.retrieve(name).id == name
     with pytest.raises(openai.NotFoundError, match="no adapter called 'nvaal': known are"):
@@ -251,12 +253,16 @@ def test_requests_that_are_none_are_refused_and_the_server_lives(client, server)
 def test_a_field_that_is_not_followed_is_refused_unless_it_asks_for_nothing(
     client, name, nothing, something
 ):
+    import openai
+
     assert ask(client, "naval", max_tokens=1, extra_body={name: nothing}).choices
     with pytest.raises(openai.BadRequestError, match=f"cannot follow '{name}'"):
         ask(client, "naval", max_tokens=1, extra_body={name: something})
 
 
 def test_a_part_of_a_message_that_is_no_text_is_refused(client):
+    import openai
+
     for part in ({"type": "image_url"}, {"type": "text", "text": None}, {"type": "text"}):
         with pytest.raises(openai.BadRequestError, match="it has a part that is no text"):
             client.chat.completions.create(
