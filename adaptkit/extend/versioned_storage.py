@@ -241,13 +241,20 @@ def damaged(entries: Sequence[FileEntry], sizes: Mapping[str, int | None]) -> Ma
 def alias_table(url: str, data: bytes) -> Mapping[str, int]:
     """What a place's `refs.json` holds; `StorageError` when it cannot be read."""
     try:
-        return {str(alias): int(number) for alias, number in json.loads(data).items()}
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        table = json.loads(data)
+        why = "" if isinstance(table, dict) else "it holds no object"
+    except (ValueError, RecursionError) as error:
+        table, why = {}, str(error)
+    odd = () if why else (alias for alias, number in table.items() if type(number) is not int)
+    for alias in odd:
+        why = f"the alias '{alias[:60]}' points at no whole number"
+    if why:
         raise StorageError(
             f"{ALIASES} of {url} cannot be read",
-            why=str(error),
+            why=why,
             fix="fix or delete it, then push the alias again",
-        ) from error
+        )
+    return dict(table)
 
 
 def alias_table_bytes(table: Mapping[str, int]) -> bytes:

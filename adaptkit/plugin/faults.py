@@ -51,6 +51,6 @@ def refusing_command(error: PluginError) -> click.Command:
 def described(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)
+    except BaseException:  # noqa: BLE001  (what cannot even say what broke is named all the same)
         text = ""
     return " ".join(f"{type(error).__name__}: {text}".split()).removesuffix(":")

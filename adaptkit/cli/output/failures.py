@@ -61,7 +61,7 @@ def described(error: BaseException) -> dict[str, str]:
         }
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  (what cannot even say what broke is named all the same)
+    except BaseException:  # noqa: BLE001  (what cannot even say what broke is named all the same)
         text = ""
     return {"type": kind, "what": text, "why": "", "fix": BUG}
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 START = b'{"adaptkit-registry":'
 """Of every export."""
+_LOOK = 4096  # bytes, by which a file that never ends, or another one of gigabytes, is told
 
 
 def export_registry(context: Context, path: str | os.PathLike[str]) -> Path:
@@ -46,8 +47,10 @@ def import_registry(context: Context, path: str | os.PathLike[str]) -> dict[str,
     All of it, or nothing.
     """
     source = user_path(path)
-    with os_errors("read", source):
-        data = source.read_bytes()
+    with os_errors("read", source), source.open("rb") as file:
+        data = file.read(_LOOK)
+        if data.lstrip().startswith(START):
+            data += file.read()
     try:
         lines = data.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:

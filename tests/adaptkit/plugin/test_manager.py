@@ -452,7 +452,7 @@ def test_a_review_is_called_what_its_plugin_says_else_as_its_plugin(plugin):
     assert plugins.review_names() == ("acme-size", "colour", "size")
 
 
-SPEECHLESS = "class Odd(Exception):\n    def __str__(self): raise RuntimeError\n"
+SPEECHLESS = "class Odd(Exception):\n    def __str__(self): raise SystemExit(5)\n"
 
 
 def test_an_error_that_cannot_be_printed_is_named_all_the_same(plugin):

@@ -268,6 +268,25 @@ def test_a_linked_version_folder_is_none_and_its_number_is_taken(place, packed, 
     assert transfer.push(place, packed("b", 2)).number == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"prod": "1"}', "the alias 'prod' points at no whole number"),
+        ('{"prod": true}', "the alias 'prod' points at no whole number"),
+        ('{"prod": 1.0}', "the alias 'prod' points at no whole number"),
+        ('{"prod": null}', "the alias 'prod' points at no whole number"),
+        ('[["prod", 1]]', "it holds no object"),
+        ('{"prod": 1', "Expecting"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_an_alias_table_of_another_form_is_an_error(place, packed, text, why):
+    transfer.push(place, packed("a"))
+    (place.folder / "refs.json").write_text(text)
+    with pytest.raises(StorageError, match=f"refs.json of {place.url} cannot be read: .*{why}"):
+        place.aliases()
+
+
 def test_a_linked_alias_table_manifest_or_attachment_is_an_error(place, packed, tmp_path):
     transfer.push(place, packed("a"))
     (tmp_path / "secret").write_text('{"prod": 1}')

@@ -547,6 +547,11 @@ def test_a_file_that_is_no_export_is_refused(workspace, tmp_path, content, messa
         workspace.import_registry(tmp_path / "x.jsonl")
 
 
+def test_a_file_without_an_end_is_not_read_to_it(workspace):
+    with pytest.raises(RegistryError, match="not a registry export"):
+        workspace.import_registry("/dev/zero")
+
+
 def test_an_export_that_was_edited_with_care_is_still_checked(eventful, tmp_path):
     """An edit that also fixes the last line cannot smuggle in a manifest that is not what its digest says."""
     from hashlib import sha256
