@@ -169,6 +169,23 @@ def test_a_weight_that_the_model_reads_itself_takes_no_update(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_was_trained_there_without_effect_does_not_stand_in_the_way(workspace, tmp_path):
+    cls, asked = saved(siglip, tmp_path / "base")
+    config = LoraConfig(r=4, target_modules=["q_proj", "out_proj"])
+    live = get_peft_model(cls.from_pretrained(tmp_path / "base"), config)
+    optimizer = torch.optim.SGD([p for p in live.parameters() if p.requires_grad], lr=0.5)
+    for _ in range(2):
+        live(**asked)[1].square().sum().backward()
+        optimizer.step()
+    live.save_pretrained(tmp_path / "ad")
+    workspace.bake(str(tmp_path / "ad"), tmp_path / "base", tmp_path / "out")
+    baked = output(cls.from_pretrained(tmp_path / "out"), asked)
+    assert torch.allclose(baked, output(live, asked), atol=1e-5)
+    assert not torch.allclose(
+        baked, output(cls.from_pretrained(tmp_path / "base"), asked), atol=1e-3
+    )
+
+
 def test_a_class_is_known_whose_configuration_has_numbers_that_json_has_not(workspace, tmp_path):
     saved(mamba2, tmp_path / "base")
     assert '"__float__": "Infinity"' in (tmp_path / "base" / "config.json").read_text()
