@@ -186,6 +186,15 @@ def test_what_was_trained_there_without_effect_does_not_stand_in_the_way(workspa
     )
 
 
+def test_lora_on_torch_s_attention_is_kept_and_not_merged(workspace, tmp_path):
+    cls, _ = saved(siglip, tmp_path / "base")
+    adapter(cls, tmp_path / "base", tmp_path / "ad", "head.attention")
+    workspace.add(tmp_path / "ad", "kept", base=str(tmp_path / "base"))
+    with pytest.raises(Unmergeable) as caught:
+        workspace.bake("kept", tmp_path / "base", tmp_path / "out")
+    assert "it changes 'head.attention', a MultiheadAttention of torch" in caught.value.why
+
+
 def test_a_class_is_known_whose_configuration_has_numbers_that_json_has_not(workspace, tmp_path):
     saved(mamba2, tmp_path / "base")
     assert '"__float__": "Infinity"' in (tmp_path / "base" / "config.json").read_text()
