@@ -22,6 +22,7 @@ from adaptkit.adapters.vocabulary import settle_vocabulary
 from adaptkit.bases.classes.layer_replication import Layers
 from adaptkit.bases.describe import library_of
 from adaptkit.bases.pipeline import component_configs, is_component
+from adaptkit.extend import LowRank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -206,7 +207,7 @@ def _update(made: Fit) -> None:
         if wrong := _misfit(made, changes):
             made.misfits.append(wrong)
             continue
-        if (kind := _kind(made, module)) in _NO_SUM:
+        if (kind := _kind(made, module)) in _NO_SUM and not _is_zero(made, module):
             made.unbakeable.append(f"'{module.name}' {_NO_SUM[kind]}")
         if not _divisible(changes, by_rows=method.by_rows(view)):
             made.unbakeable.append(
@@ -232,6 +233,16 @@ _NO_SUM = {
     "read": "is not called by its model, or not only: the code reads its weight, where PEFT's update does not act and "
     "a baked one would",
 }
+
+
+def _is_zero(made: Fit, module: Module) -> bool:
+    """Whether an update does nothing, as where PEFT trained a layer that is never called."""
+    if made.method.needs(made.adapter) == "weights":
+        return False
+    delta = made.method.delta(made.adapter, module)
+    return (
+        isinstance(delta, LowRank) and delta.bias is None and not (delta.A.any() and delta.B.any())
+    )
 
 
 def _kind(made: Fit, module: Module) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from adaptkit.bases.classes.uses import named_otherwise
 from adaptkit.errors import BadBase
 from adaptkit.extend import Module
 from adaptkit.io.safetensors.reader import same_bytes
@@ -66,11 +67,13 @@ def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bo
     found.names |= dict(zip(moved, moved, strict=True))
     whole = set(_outermost(fresh, _shapes(new, after)))
     whole |= {name.rpartition(".")[0] for name in resized}
+    elsewhere = named_otherwise(str(after.layout.config.get("model_type", "")))
     for name in rest:
         parent, _, leaf = name.rpartition(".")
         if within(name, whole):
             continue
-        if leaf == "weight" and (module := layer_of(new, name, rank)) is not None:
+        module = layer_of(new, name, rank) if leaf == "weight" else None
+        if module is not None and parent.rpartition(".")[2] not in elsewhere:
             found.modules.append(module)
         elif _holds_experts(new, name):
             found.modules.extend(_experts(new, name, rank))

@@ -76,7 +76,7 @@ def _empty_model(transformers: Any, declared: Mapping[str, Any], task: str) -> A
         transformers.logging.set_verbosity_error()  # of the configuration's odd values, which are the owner's
         try:
             whole = {
-                key: value
+                key: _floats(value)
                 for key, value in declared.items()
                 if key not in {"auto_map", "quantization_config"}
             }
@@ -98,6 +98,15 @@ def _empty_model(transformers: Any, declared: Mapping[str, Any], task: str) -> A
         finally:
             transformers.logging.set_verbosity(level)
     return model
+
+
+def _floats(value: Any) -> Any:
+    """A value of config.json with the numbers that JSON has not, which transformers 5 writes as `{"__float__": …}`."""
+    if isinstance(value, dict):
+        if value.keys() == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _floats(one) for key, one in value.items()}
+    return [_floats(one) for one in value] if isinstance(value, list) else value
 
 
 def _task(transformers: Any, model: Any) -> str:

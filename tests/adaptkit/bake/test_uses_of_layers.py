@@ -77,6 +77,34 @@ def vit():
     return transformers.ViTForImageClassification(config), IMAGE
 
 
+def deepseek():
+    config = transformers.DeepseekV3Config(
+        **SIZES,
+        vocab_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        moe_intermediate_size=16,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        n_group=1,
+        topk_group=1,
+        q_lora_rank=8,
+        kv_lora_rank=8,
+        qk_rope_head_dim=4,
+        qk_nope_head_dim=4,
+        v_head_dim=8,
+        first_k_dense_replace=0,
+        max_position_embeddings=64,
+    )
+    return transformers.DeepseekV3ForCausalLM(config), IDS
+
+
+def mamba2():
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 8}
+    heads = {"num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8}
+    return transformers.Mamba2ForCausalLM(transformers.Mamba2Config(**sizes, **heads)), IDS
+
+
 def saved(build, folder):
     torch.manual_seed(0)
     model, asked = build()
@@ -141,6 +169,49 @@ def test_a_weight_that_the_model_reads_itself_takes_no_update(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_was_trained_there_without_effect_does_not_stand_in_the_way(workspace, tmp_path):
+    cls, asked = saved(siglip, tmp_path / "base")
+    config = LoraConfig(r=4, target_modules=["q_proj", "out_proj"])
+    live = get_peft_model(cls.from_pretrained(tmp_path / "base"), config)
+    optimizer = torch.optim.SGD([p for p in live.parameters() if p.requires_grad], lr=0.5)
+    for _ in range(2):
+        live(**asked)[1].square().sum().backward()
+        optimizer.step()
+    live.save_pretrained(tmp_path / "ad")
+    workspace.bake(str(tmp_path / "ad"), tmp_path / "base", tmp_path / "out")
+    baked = output(cls.from_pretrained(tmp_path / "out"), asked)
+    assert torch.allclose(baked, output(live, asked), atol=1e-5)
+    assert not torch.allclose(
+        baked, output(cls.from_pretrained(tmp_path / "base"), asked), atol=1e-3
+    )
+
+
+def test_lora_on_torch_s_attention_is_kept_and_not_merged(workspace, tmp_path):
+    cls, _ = saved(siglip, tmp_path / "base")
+    adapter(cls, tmp_path / "base", tmp_path / "ad", "head.attention")
+    workspace.add(tmp_path / "ad", "kept", base=str(tmp_path / "base"))
+    with pytest.raises(Unmergeable) as caught:
+        workspace.bake("kept", tmp_path / "base", tmp_path / "out")
+    assert "it changes 'head.attention', a MultiheadAttention of torch" in caught.value.why
+
+
+def test_a_class_is_known_whose_configuration_has_numbers_that_json_has_not(workspace, tmp_path):
+    saved(mamba2, tmp_path / "base")
+    assert '"__float__": "Infinity"' in (tmp_path / "base" / "config.json").read_text()
+    found = workspace.check_base(tmp_path / "base")
+    assert (found.model_class, found.unknown) == ("Mamba2ForCausalLM", "")
+    assert found.layers["read"] == 2  # conv1d and out_proj, on which PEFT refuses LoRA
+
+
+def test_what_peft_would_take_for_experts_is_named_and_left_out(workspace, tmp_path):
+    cls, _ = saved(deepseek, tmp_path / "base")
+    tuned = moved(cls.from_pretrained(tmp_path / "base"), lambda name: "proj.weight" in name)
+    tuned.save_pretrained(tmp_path / "tuned")
+    report = workspace.extract(tmp_path / "tuned", tmp_path / "base", out=tmp_path / "ad").report
+    inside = "model.layers.0.mlp.shared_experts"
+    assert set(report.left_out) == {f"{inside}.{n}_proj.weight" for n in ("gate", "up", "down")}
+
+
 def test_an_embedding_whose_weight_the_head_reads_as_well_takes_no_update(workspace, tmp_path):
     cls, _ = saved(deberta, tmp_path / "base")
     adapter(cls, tmp_path / "base", tmp_path / "ad", "word_embeddings")
@@ -161,7 +232,7 @@ def test_what_the_same_models_call_is_baked(workspace, tmp_path, build, target):
     assert torch.allclose(output(baked, asked), output(live, asked), atol=1e-5)
 
 
-@pytest.mark.parametrize("build", [siglip, wavlm, deberta, mamba, phimoe, vit])
+@pytest.mark.parametrize("build", [siglip, wavlm, deberta, mamba, mamba2, phimoe, deepseek, vit])
 def test_a_fine_tune_of_every_matrix_comes_back_but_for_what_is_named(workspace, tmp_path, build):
     cls, asked = saved(build, tmp_path / "base")
     tuned = moved(cls.from_pretrained(tmp_path / "base"), lambda name: name.endswith(".weight"))

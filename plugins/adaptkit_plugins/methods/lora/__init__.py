@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import AdapterView, Applier, Array, Delta, Rows, Translated
 
+_ATTENTION = (
+    ".base_layer.out_proj.lora_"  # what only PEFT's layer for torch's MultiheadAttention saves
+)
+
 # Flags under which D = s·B·A no longer holds, with the reason as a clause.
 _OTHER_MATH: Mapping[str, str] = {
     "use_qalora": "QALoRA pools its input, so its update is not a plain product",
@@ -103,6 +107,9 @@ class Lora(AdapterMethod):
                 return reason
         if reason := lost_start(config):
             return reason
+        if attention := next((key for key in view.header if _ATTENTION in key), ""):
+            module = attention.removeprefix(PREFIX).partition(_ATTENTION)[0]
+            return f"it changes '{module}', a MultiheadAttention of torch, which keeps three projections in one tensor"
         if view.config.get("use_dora") and any(".lora_embedding_" in key for key in view.header):
             return "it uses DoRA on an embedding"
         marks = tuple(
