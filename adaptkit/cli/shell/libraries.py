@@ -15,26 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adaptkit.cli.shell.inert import inert, inert_lines
+from adaptkit.io.machine.libraries import quiet_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-QUIET = {
-    # PEFT and diffusers import it; on CPUs with AVX-512 BF16 it warns that an optional kernel was not downloaded
-    "bitsandbytes.backends.cpu.ops": logging.ERROR,
-}
-"""The least level that is shown, by logger."""
-
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Show only errors of the loggers in `QUIET`, and all text inert, while a workspace is open.
-
-    What needs no workspace waits for no `logging`.
-    """
-    before = {name: logging.getLogger(name).level for name in QUIET}
-    for name, level in QUIET.items():
-        logging.getLogger(name).setLevel(level)
+def inert_libraries() -> Iterator[None]:
+    """Only what matters, and all of it inert, while a workspace is open; what needs none waits for no `logging`."""
     records, warned, broke = (
         logging.getLogRecordFactory(),
         warnings.formatwarning,
@@ -45,12 +34,11 @@ def quiet_libraries() -> Iterator[None]:
     if os.environ.get("ADAPTKIT_DEBUG") != "1":
         threading.excepthook = _named
     try:
-        yield
+        with quiet_libraries():
+            yield
     finally:
         logging.setLogRecordFactory(records)
         warnings.formatwarning, threading.excepthook = warned, broke
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
 
 
 def _inert_records(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:

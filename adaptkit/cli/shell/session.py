@@ -49,12 +49,12 @@ class Session:
 
     @cached_property
     def workspace(self) -> Workspace:
-        from adaptkit.io.machine.libraries import quiet_libraries
+        from adaptkit.cli.shell.libraries import inert_libraries
         from adaptkit.plugin.entry_points import GROUP, installed
         from adaptkit.workspace import Workspace
         from adaptkit.workspace.context.home import Home
 
-        self._opened.enter_context(quiet_libraries())
+        self._opened.enter_context(inert_libraries())
         home = Home.find(self.home)
         if self.asks:
             self._ask_for_trust(home)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import threading
-import warnings
 
 import pytest
 
@@ -38,7 +36,6 @@ def test_a_remark_of_a_quiet_library_is_dropped_and_its_errors_are_shown(name, c
     assert [record.message for record in caplog.records] == ["broken", "afterwards"]
 
 
-<<<<<<< HEAD:tests/adaptkit/io/test_libraries.py
 def test_a_library_is_quiet_until_the_last_of_two_threads_has_left(caplog):
     name = next(iter(QUIET))
     logger = logging.getLogger(name)
@@ -60,50 +57,6 @@ def remark() -> bool:
 def test_a_library_is_quiet_while_a_worker_does_a_task():
     assert Call.of(remark, ()).run() == Outcome(value=False)
     assert remark()
-=======
-HOSTILE = "\x1b]0;pwned\x07\u202e 100% \x9b2J"
-SHOWN = r"\x1b]0;pwned\x07\u202e 100% \x9b2J"
-
-
-@pytest.mark.parametrize(
-    ("message", "arguments"),
-    [
-        (HOSTILE, ()),
-        ("the server says %s", (HOSTILE,)),
-        ("the server says %s", (ValueError(HOSTILE),)),
-        ("the server says %(what)s", ({"what": HOSTILE},)),
-    ],
-)
-def test_what_a_library_logs_does_not_act_on_a_terminal(message, arguments, caplog):
-    with quiet_libraries():
-        logging.getLogger("some.library").warning(message, *arguments)
-    assert caplog.messages[0].removeprefix("the server says ") == SHOWN
-
-
-def test_a_message_without_harm_keeps_its_arguments(caplog):
-    with quiet_libraries():
-        logging.getLogger("uvicorn.access").warning('"%s %s" %d', "GET", "/v1/models", 200)
-    assert caplog.messages == ['"GET /v1/models" 200']
-    assert caplog.records[0].args == ("GET", "/v1/models", 200)
-
-
-def test_what_a_library_warns_of_does_not_act_on_a_terminal():
-    with quiet_libraries():
-        text = warnings.formatwarning(UserWarning(HOSTILE), UserWarning, "a.py", 1, line=HOSTILE)
-    assert "\x1b" not in text
-    assert f"UserWarning: {SHOWN}\n" in text
-
-
-def test_a_thread_of_a_library_that_breaks_is_named_in_one_line(capsys):
-    def broken():
-        raise ValueError(HOSTILE)
-
-    with quiet_libraries():
-        thread = threading.Thread(target=broken, name="uploader")
-        thread.start()
-        thread.join()
-    assert capsys.readouterr().err == f"warning: uploader broke: ValueError: {SHOWN}\n"
->>>>>>> trust11:tests/adaptkit/cli/shell/test_libraries.py
 
 
 @pytest.mark.soak  # two processes that import torch and PEFT
