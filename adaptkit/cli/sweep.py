@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.executors import on_option
+from adaptkit.cli.shell.pictures import Picture
 from adaptkit.cli.shell.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Only show what is done already and what would be.")
 @click.option(
     "--png",
-    type=click.Path(path_type=Path),
+    type=Picture(),
     metavar="FILE",
     help="Draw adapters by suites and gates, too.",
 )

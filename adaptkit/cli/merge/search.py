@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from adaptkit.cli.executors import on_option
+from adaptkit.cli.shell.pictures import Picture
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from adaptkit.workspace.merge.search import Searched
 
@@ -91,9 +92,7 @@ def params_of(texts: Sequence[str]) -> dict[str, str]:
 @click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts at once."
 )
-@click.option(
-    "--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw skills against size, too."
-)
+@click.option("--png", type=Picture(), metavar="FILE", help="Draw skills against size, too.")
 @on_option
 @click.option("--dry-run", is_flag=True, help="Search, and register nothing.")
 @click.option("-m", "--message", default="", help="What this version is.")

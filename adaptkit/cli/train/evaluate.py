@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adaptkit.cli.executors import on_option
+from adaptkit.cli.shell.pictures import Picture
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("eval")
@@ -36,9 +40,7 @@ from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_
 @click.option(
     "--batch", type=click.IntRange(1), default=16, show_default=True, help="Prompts at once."
 )
-@click.option(
-    "--png", type=click.Path(path_type=Path), metavar="FILE", help="Draw the matrix, too."
-)
+@click.option("--png", type=Picture(), metavar="FILE", help="Draw the matrix, too.")
 @on_option
 @click.option("--dry-run", is_flag=True, help="Keep no figure on the versions.")
 @click.option("--force", is_flag=True, help="Even when the base is not known to be the adapter's.")

@@ -65,7 +65,7 @@ def make_app(service: Service, keys: Keys, *, drain: float = 30.0) -> Starlette:
             Route("/v1/models/{model:path}", api.guarded(api.model)),
             Route("/v1/completions", api.guarded(api.completions), methods=["POST"]),
             Route("/v1/chat/completions", api.guarded(api.chat), methods=["POST"]),
-            Route("/metrics", api.metrics_page),
+            Route("/metrics", api.guarded(api.metrics_page, counted=False)),
             Route("/healthz", api.health),
         ],
         exception_handlers={HTTPException: api.no_page},
@@ -77,8 +77,10 @@ class _Api:
     def __init__(self, service: Service, keys: Keys) -> None:
         self.service, self.keys, self.metrics = service, keys, Metrics()
 
-    def guarded(self, handle: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        """Errors become replies; every request is counted and logged with its exact versions."""
+    def guarded(
+        self, handle: Callable[[Request], Any], *, counted: bool = True
+    ) -> Callable[[Request], Any]:
+        """Errors become replies; a request is counted and logged with its exact versions."""
         from starlette.responses import JSONResponse
 
         async def run(request: Request) -> Response:
@@ -94,7 +96,7 @@ class _Api:
                 response.headers["x-adaptkit-version"] = request.state.version
             if getattr(request.state, "route", None):
                 response.headers["x-adaptkit-route"] = request.state.route
-            if not getattr(request.state, "streams", False):
+            if counted and not getattr(request.state, "streams", False):
                 self._count(request, response.status_code)
             return response
 
@@ -122,10 +124,13 @@ class _Api:
         running, waiting = self.service.batcher.load
         return JSONResponse({"status": "ok", "running": running, "waiting": waiting})
 
-    async def metrics_page(self, _: Request) -> Response:
-        """Prometheus' page."""
+    async def metrics_page(self, request: Request) -> Response:
+        """Prometheus' page; it names versions of every namespace, so it is for keys that may ask for everything."""
         from starlette.responses import PlainTextResponse
 
+        spaces_of(request, self.keys)
+        if not sees_all(request):
+            raise HttpError(403, "permission_error", "the metrics are for a key of every namespace")
         text = self.metrics.text(self.service.batcher)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 

@@ -280,6 +280,10 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
     [
         (["lst"], "Nearest are: list"),
         (["config", "set", "protected"], "adaptkit config unset protected takes a setting away"),
+        (
+            ["eval", "naval", "--base", "ship", "--suite", "x.jsonl", "--png", "no/folder/x.png"],
+            "Invalid value for '--png': no/folder is no folder",
+        ),
         (["completion"], "Choose from:\n  bash,"),
         (["delete", "naval"], "No such command 'delete'. It is called rm: adaptkit rm --help"),
         (["alias", "prod", "naval@1"], "NAME comes first: adaptkit alias naval prod 1"),

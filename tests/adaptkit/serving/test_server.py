@@ -320,16 +320,26 @@ def test_a_client_that_hangs_up_before_its_whole_request_is_no_failure_of_the_se
             'Content-Length: 100\r\n\r\n{"model": '.encode()
         )
     for _ in range(2000):
-        if counted in httpx.get(f"{server}/metrics").text:
+        if counted in metrics(server, KEY).text:
             break
     else:
         pytest.fail("the request that broke off was not counted")
     assert "Traceback" not in (home / "log").read_text()
 
 
+def metrics(server, key):
+    return httpx.get(f"{server}/metrics", headers={"Authorization": f"Bearer {key}"})
+
+
+def test_the_metrics_are_for_a_key_that_may_ask_for_everything(server):
+    assert httpx.get(f"{server}/metrics").status_code == 401
+    assert metrics(server, TEAM_KEY).status_code == 403
+    assert "a key of every namespace" in metrics(server, TEAM_KEY).text
+
+
 def test_the_metrics_and_the_log_name_versions(client, server, home):
     ask(client, "polite")
-    page = httpx.get(f"{server}/metrics").text
+    page = metrics(server, KEY).text
     assert re.search(r'adaptkit_requests_total\{version="polite@1",status="200"\} [1-9]', page)
     assert re.search(r"^adaptkit_tokens_total [1-9]", page, re.MULTILINE)
     assert "adaptkit_slots 3" in page
