@@ -309,6 +309,12 @@ def is_path(text: str) -> bool:
     )
 
 
+def path_text(path: os.PathLike[str]) -> str:
+    """A path as a reference that is one: `fleet/naval` alone would be a name."""
+    text = os.fspath(path)
+    return text if is_path(text) else f"./{text}"
+
+
 def _parse_url(text: str) -> UrlRef:
     check_url(text)
     if not _URL.fullmatch(text) or any(ord(c) < 32 or "\ud800" <= c <= "\udfff" for c in text):

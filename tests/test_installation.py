@@ -61,6 +61,7 @@ WITHOUT = {
     "adaptkit/bases/classes/layers.py",
     "adaptkit/bases/classes/timm_classes.py",
     "adaptkit/bases/classes/transformers_classes.py",
+    "adaptkit/bases/classes/uses.py",  # is given a model of torch's
     "plugins/adaptkit_plugins/engines/vllm.py",
     "plugins/adaptkit_plugins/methods/lora/oracle.py",
     "plugins/adaptkit_plugins/methods/lora/originals.py",

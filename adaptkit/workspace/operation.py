@@ -13,6 +13,8 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.refs import path_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,7 +69,7 @@ def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
     """The function, by the name it is called by, with a `TypeError` that names an argument of another kind than its annotation.
 
     Where it takes several strings, paths or numbers, a single one is taken as a sequence of that one: to Python a
-    string is a sequence of strings, so that `tags="best"` would be four tags.
+    string is a sequence of strings, so that `tags="best"` would be four tags. A path is taken where its text is.
     """
     kinds = function.__annotations__
     several = {name for name, kind in kinds.items() if kind.startswith(_SEVERAL)}
@@ -82,6 +84,8 @@ def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
     def checked(name: str, value: object) -> object:
         if name in several and isinstance(value, _ONE):
             return (value,)
+        if name in plain and isinstance(value, os.PathLike) and os.PathLike not in plain[name]:
+            value = path_text(value)
         if name in plain and (isinstance(value, bool) or not isinstance(value, plain[name])):
             raise TypeError(
                 f"{called}() takes {kinds[name]} as {name}, and {value!r} is a {type(value).__name__}"

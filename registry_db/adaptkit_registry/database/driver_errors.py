@@ -53,6 +53,8 @@ def row_errors(url: URL) -> Iterator[None]:
     """Turn what a row raises that adaptkit did not write into a `RegistryError`: a database may be damaged, or of others."""
     try:
         yield
+    except UnicodeEncodeError:  # of what was asked, not of a row
+        raise
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         text = " ".join(_plain(url, str(error)).split())[:_SHOWN]
         raise RegistryError(

@@ -265,7 +265,7 @@ def test_repeated_layers_become_layers_of_the_model(bake, workspace, tiny_llama,
     workspace.add(tmp_path / "a", name="deep", base=str(tiny_llama))
 
 
-@pytest.mark.parametrize("spans", [[[0, 3]], [[0, 10**12]], [[-1, 1]], "layers", [[0]], [[1, 1]]])
+@pytest.mark.parametrize("spans", [[[0, 3]], [[0, 10**12]], [[-1, 1]], [[1, 1]]])
 def test_layers_that_the_base_has_not_are_refused(spans, bake, tiny_llama, tmp_path):
     tiny.make_adapter(load(tiny_llama), tmp_path / "a", 1, r=2, target_modules=["q_proj"])
     tiny.edit_config(tmp_path / "a", layer_replication=spans)

@@ -177,9 +177,8 @@ def test_a_layer_that_standardises_its_weight_takes_no_update(workspace, tmp_pat
     sizes = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1], "num_groups": 4}
     model = BitForImageClassification(BitConfig(num_labels=3, **sizes))
     model.save_pretrained(tmp_path / "base")
-    get_peft_model(model, LoraConfig(r=2, target_modules=["conv2"])).save_pretrained(
-        tmp_path / "ad"
-    )
+    lora = LoraConfig(r=2, target_modules=["conv2"], init_lora_weights=False)
+    get_peft_model(model, lora).save_pretrained(tmp_path / "ad")
     assert workspace.check_base(tmp_path / "base").layers["own"] == 9
     workspace.add(tmp_path / "ad", "ships", base=str(tmp_path / "base"))
     with pytest.raises(BakeError, match="computes with its weight in a way of its own") as caught:

@@ -219,7 +219,7 @@ def test_the_command_says_once_how_an_interrupted_training_goes_on(
         return train(self, job, report_and_stop)
 
     monkeypatch.setattr(Trl, "train", stopped)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ADAPTKIT_HOME", str(tmp_path / "home"))
     line = ["train", "--name", "naval", "--base", str(speaker), "--data", str(naval)]
     assert main([*line, "--steps", "8", "--batch", "4", "--rank", "2"]) == 130
     shown = capsys.readouterr().err
