@@ -13,6 +13,7 @@ import json
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.architecture import Architecture, unknown
@@ -29,6 +30,8 @@ _FORMAT = 5  # of what is remembered; a change of meaning counts it up
 _LARGEST = 100_000_000  # bytes of a remembered file that are read
 _MOST = 64  # architectures that a process remembers
 _REMEMBERED: dict[str, Architecture] = {}
+_TURN = RLock()
+"""One thread describes at a time, and the next finds what it found."""
 
 
 def architecture_of(
@@ -55,14 +58,15 @@ def architecture_of(
             _version("transformers") if component_configs(config) else "",
         ]
     )
-    found = _REMEMBERED.get(key)
-    if found is None or (cache is not None and not _file(key, cache).exists()):
-        found = found or _recall(key, cache) or _build(library, config, tensors, task)
-        _remember(key, found, cache)
-    if len(_REMEMBERED) >= _MOST:
-        _REMEMBERED.clear()
-    _REMEMBERED[key] = found
-    return found
+    with _TURN:
+        found = _REMEMBERED.get(key)
+        if found is None or (cache is not None and not _file(key, cache).exists()):
+            found = found or _recall(key, cache) or _build(library, config, tensors, task)
+            _remember(key, found, cache)
+        if len(_REMEMBERED) >= _MOST:
+            _REMEMBERED.clear()
+        _REMEMBERED[key] = found
+        return found
 
 
 def library_of(config: Mapping[str, Any]) -> str:

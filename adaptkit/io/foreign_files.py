@@ -169,6 +169,8 @@ class ForeignFolder:
                         kind = os.stat(part, dir_fd=descriptor, follow_symlinks=False).st_mode
                         if stat.S_ISLNK(kind):
                             raise self._refused(done, _KINDS[stat.S_IFLNK]) from None
+                        if stat.S_ISDIR(kind):  # it was something else a moment ago
+                            raise self._refused(done, "replaced while it is read") from None
                     raise
                 os.close(descriptor)
                 descriptor = below

@@ -17,6 +17,7 @@ import inspect
 import re
 import sys
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ _DESCRIBES = frozenset(
 # PEFT refuses LoRA on these layers of these models, whose kernels read the weights (tuners_utils, 0.21)
 _KERNELS = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
 _IN_KERNELS = frozenset({"out_proj", "conv1d"})
+_PARSING = (
+    Lock()
+)  # https://github.com/python/cpython/issues/106905: two threads at it are a SystemError
 
 
 def read_directly(modules: list[tuple[str, Any]], model_type: str = "") -> frozenset[str]:
@@ -117,9 +121,10 @@ def _tree(file: str) -> ast.Module:
     try:
         text = inspect.getsource(module) if module is not None else ""
         read = not file.startswith("torch.") or file.endswith(".activation")
-        return ast.parse(text if read and _READS.search(text) else "")
+        with _PARSING:
+            return ast.parse(text if read and _READS.search(text) else "")
     except (OSError, TypeError, SyntaxError):
-        return ast.parse("")
+        return ast.Module([], [])
 
 
 def _look(tree: ast.AST, reads: set[str], calls: set[str], others: set[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import architectures
 import pytest
@@ -88,3 +89,14 @@ def unet(tmp_path):
         norm_num_groups=4,
     ).save_pretrained(tmp_path / "unet")
     return tmp_path / "unet"
+
+
+def test_threads_that_ask_for_one_class_at_once_have_it_described_once(tiny_llama, monkeypatch):
+    config = json.loads((tiny_llama / "config.json").read_text()) | {"eos_token_id": 4711}
+    made, build = [], describe._build
+    monkeypatch.setattr(describe, "_build", lambda *of: made.append(of) or build(*of))
+    with ThreadPoolExecutor(8) as pool:
+        shapes = base_shapes(tiny_llama)
+        found = list(pool.map(lambda _: architecture_of(config, shapes), range(8)))
+    assert len(made) == 1
+    assert all(one is found[0] for one in found)

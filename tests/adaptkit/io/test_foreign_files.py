@@ -128,6 +128,18 @@ def test_a_link_put_in_the_way_while_it_is_read_never_leads_out(root, folder):
     assert read <= {b"good"}
 
 
+def test_a_folder_that_was_a_link_a_moment_ago_is_refused(folder, monkeypatch):
+    def opened(path, *arguments, **where):
+        if path == "v1":
+            raise NotADirectoryError(20, "Not a directory", path)
+        return real(path, *arguments, **where)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(Corrupt, match="v1 is replaced while it is read"):
+        folder.read("v1/good", 100)
+
+
 def test_a_good_file_is_read_copied_and_linked(root, folder, tmp_path):
     assert folder.read("v1/good", 4) == b"good"
     folder.copy("v1/good", 4, tmp_path / "copy")
