@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, distribution, install_line
@@ -86,11 +87,12 @@ def _next_steps(
     if unverified:
         ref = unverified[0].ref
         yield f"adaptkit base verify {ref} --base DIR", "prove which base it was made for"
-    names = [version.name for version in newest]
-    if len(names) > 1:
-        yield f"adaptkit merge {names[0]} {names[1]} --name NAME", "combine two into one"
+    for one, other in combinations(newest, 2):
+        if one.digest != other.digest and one.base == other.base:
+            yield f"adaptkit merge {one.name} {other.name} --name NAME", "combine two into one"
+            break
     if remotes:
-        yield f"adaptkit push {names[0]} {remotes[0]}", "share the newest"
+        yield f"adaptkit push {newest[0].name} {remotes[0]}", "share the newest"
     else:
         yield "adaptkit remote add NAME URL", "name a place to share adapters"
 

@@ -51,6 +51,16 @@ def test_the_demo_is_written_registered_and_merged_by_what_it_says_to_type(tmp_p
     assert "error: " in shell.refused("demo", "fleet")
 
 
+def test_what_is_named_for_a_merge_can_be_merged(tmp_path):
+    shell = Shell(tmp_path)
+    shell.run("demo", "fleet")
+    for name, folder in (("naval", "naval"), ("medic", "medic"), ("copy", "medic")):
+        shell.run("add", f"fleet/{folder}", "--name", name, "--base", "fleet/ship")
+    (line,) = re.findall(r"adaptkit (merge .*)  combine", shell.run().stdout)
+    assert "copy medic" not in line
+    shell.run(*shlex.split(line.replace("NAME", "x")))
+
+
 def test_every_command_has_a_task():
     named = {name for members in TASKS.values() for name in members.split()}
     assert set(COMMANDS) <= named
