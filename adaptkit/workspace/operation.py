@@ -84,13 +84,14 @@ def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
     def checked(name: str, value: object) -> object:
         if name in several and isinstance(value, _ONE):
             return (value,)
-        if name in plain and isinstance(value, os.PathLike) and os.PathLike not in plain[name]:
+        if name not in plain:
+            return value
+        if isinstance(value, os.PathLike) and os.PathLike not in plain[name]:
             value = path_text(value)
-        if name in plain and (isinstance(value, bool) or not isinstance(value, plain[name])):
-            raise TypeError(
-                f"{called}() takes {kinds[name]} as {name}, and {value!r} is a {type(value).__name__}"
-            )
-        if name in plain and isinstance(value, Real) and not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, plain[name]):
+            given = f"{value!r}, which is of the type {type(value).__name__}"
+            raise TypeError(f"{called}() takes {kinds[name]} as {name}, not {given}")
+        if isinstance(value, Real) and not isinstance(value, (int, float)):
             return int(value) if isinstance(value, Integral) else float(value)  # numpy's
         return value
 

@@ -100,11 +100,17 @@ def test_an_argument_of_another_kind_is_named_with_what_is_taken(workspace, lora
     for wrong, message in (
         (
             lambda: workspace.alias("naval", "prod", "1"),
-            r"alias\(\) takes int \| None as number, and '1'",
+            r"alias\(\) takes int \| None as number, not '1'",
         ),
-        (lambda: workspace.alias("naval", 3, 1), r"alias\(\) takes str as alias, and 3 is a int"),
-        (lambda: workspace.alias("naval", "prod", True), "as number, and True is a bool"),
-        (lambda: workspace.show(None), r"show\(\) takes str as ref, and None is a NoneType"),
+        (
+            lambda: workspace.alias("naval", 3, 1),
+            r"alias\(\) takes str as alias, not 3, which is of the type int",
+        ),
+        (lambda: workspace.alias("naval", "prod", True), "as number, not True"),
+        (
+            lambda: workspace.show(None),
+            r"show\(\) takes str as ref, not None, which is of the type NoneType",
+        ),
         (lambda: workspace.merge("naval", "medic", name="x"), r"merge\(\) takes sources by place"),
     ):
         with pytest.raises(TypeError, match=message):
