@@ -62,8 +62,8 @@ def _guarded(arguments: Sequence[str] | None, session: Session, asked: Signals) 
         show(error, out)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as stopped:
-        told = (stopped.__cause__ or stopped).args  # an operation that has said how to go on
-        out.say("interrupted" if told else INTERRUPTED)
+        has_advice = (stopped.__cause__ or stopped).args  # the operation printed how to go on
+        out.say("interrupted" if has_advice else INTERRUPTED)
         return 143 if asked.to_end else 130
     except SystemExit as error:
         if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):

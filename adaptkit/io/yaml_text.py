@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptkit.errors import nearest
 from adaptkit.io.files import os_errors
-from adaptkit.types.unicode_text import is_unicode
+from adaptkit.types.limits import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, ValidationError, field
 
 from adaptkit.types.convert import convert
-from adaptkit.types.limits import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME
-from adaptkit.types.unicode_text import is_unicode
+from adaptkit.types.limits import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME, is_unicode
 
 _DEEPEST = 64  # lists and objects in each other
 _LONGEST = 100_000  # characters of any text, such as a recipe's

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from adaptkit.errors import Refused, install_line
+from adaptkit.errors import requires_extra
 
 if TYPE_CHECKING:
     from typing import Any
@@ -26,8 +25,6 @@ class Picture(click.Path):
         if not os.access(path.parent, os.W_OK):
             why = "is no folder" if not path.parent.is_dir() else "cannot be written"
             self.fail(f"{path.parent} {why}", param, ctx)
-        if find_spec("matplotlib") is None:
-            raise Refused(
-                f"cannot draw {path}", why="matplotlib is not installed", fix=install_line("plot")
-            )
+        with requires_extra("plot", f"cannot draw {path}"):
+            from matplotlib.figure import Figure  # noqa: F401  (what every plot draws on)
         return path

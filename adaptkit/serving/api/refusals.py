@@ -59,8 +59,8 @@ def refusal(error: Exception, *, names: bool = True) -> tuple[int, dict[str, Any
     for kind, status, name in _STATUS:
         if isinstance(error, kind):
             headers = {"Retry-After": str(RETRY_AFTER)} if status == 429 else {}
-            told = error.what if status == 404 and not names else str(error)
-            return status, body(name, told), headers
+            message = error.what if status == 404 and not names else str(error)
+            return status, body(name, message), headers
     return 503, body("server_error", error.summary), {}
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 START = b'{"adaptkit-registry":'
 """Of every export."""
-_LOOK = 4096  # bytes, by which a file that never ends, or another one of gigabytes, is told
+_LOOK = 4096  # bytes that are read first: another file may be gigabytes, or never end
 
 
 def export_registry(context: Context, path: str | os.PathLike[str]) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 import pytest
 
 from adaptkit.cli.shell import pictures
-from adaptkit.errors import Refused
+from adaptkit.errors import MissingExtra
 
 
 def test_a_picture_goes_into_a_folder_that_is_there(tmp_path):
@@ -20,6 +22,9 @@ def test_a_picture_goes_into_a_folder_that_is_there(tmp_path):
 def test_a_picture_without_the_library_that_draws_shows_the_line_to_install_it(
     monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(pictures, "find_spec", lambda _: None)
-    with pytest.raises(Refused, match=r"matplotlib is not installed\n  pip install .*\[plot\]"):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    missing = (
+        r"cannot draw .*x\.png: the optional part 'plot' is not installed\n  pip install .*\[plot\]"
+    )
+    with pytest.raises(MissingExtra, match=missing):
         pictures.Picture().convert(str(tmp_path / "x.png"), None, None)
