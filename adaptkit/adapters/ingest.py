@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit.adapters.adapter import Adapter, artifact_paths
-from adaptkit.adapters.fit import fit
+from adaptkit.adapters.fitting.fit import fit
 from adaptkit.bases.checkpoint import scaled_tensor
 from adaptkit.bases.known import declared_base, stored_reference
 from adaptkit.bases.weights import BaseWeights

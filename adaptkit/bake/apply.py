@@ -22,7 +22,7 @@ from adaptkit.io.safetensors.reader import numpy_dtype
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from adaptkit.adapters.changes import Tensor
+    from adaptkit.adapters.fitting.changes import Tensor
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.extend import Applier, Array

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from adaptkit.adapters.changes import Tensor
+    from adaptkit.adapters.fitting.changes import Tensor
     from adaptkit.bake.plan import BakePlan
     from adaptkit.bases.checkpoint import Layout
 

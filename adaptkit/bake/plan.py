@@ -1,6 +1,6 @@
 """What a bake will write: every tensor of the result, where it comes from, and what happens to it.
 
-What fits is decided by `adapters.fit`; all refusals are made here, before anything is written.
+What fits is decided by `adapters.fitting.fit`; all refusals are made here, before anything is written.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.adapters.fit import fit
+from adaptkit.adapters.fitting.fit import fit
 from adaptkit.bases.checkpoint import declared_quantisation, scaled_tensor
 from adaptkit.bases.pipeline import COMPONENTS
 from adaptkit.errors import BakeError, NotFound, Unmergeable
@@ -17,7 +17,7 @@ from adaptkit.io.safetensors.reader import STORED_DTYPES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from adaptkit.adapters.changes import Tensor
+    from adaptkit.adapters.fitting.changes import Tensor
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.bases.architecture import Architecture
     from adaptkit.bases.weights import BaseWeights

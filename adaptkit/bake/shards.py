@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from adaptkit.adapters.changes import Tensor
+    from adaptkit.adapters.fitting.changes import Tensor
     from adaptkit.adapters.opened import OpenAdapter
     from adaptkit.bases.weights import BaseWeights
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from adaptkit.adapters.fit import unopenable
+from adaptkit.adapters.fitting.fit import unopenable
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError
 from adaptkit.io.safetensors.reader import same_bytes

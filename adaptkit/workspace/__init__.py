@@ -87,7 +87,7 @@ else:
     live = operations("adaptkit.workspace.merge.live")
     reshape = operations("adaptkit.workspace.merge.reshape")
     merging = operations("adaptkit.workspace.merge.merge")
-    searching = operations("adaptkit.workspace.merge.search")
+    searching = operations("adaptkit.workspace.search.search")
     stripping = operations("adaptkit.workspace.merge.strip")
     weighing = operations("adaptkit.workspace.merge.weigh")
     project = operations("adaptkit.workspace.project.project")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from adaptkit.workspace.merge.search import Searched
+    from adaptkit.workspace.search.search import Searched
 
 
 def params_of(texts: Sequence[str]) -> dict[str, str]:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.adapters.changes import Change, Tensor
-from adaptkit.adapters.fitted import Fit
-from adaptkit.adapters.heads import class_with_heads
-from adaptkit.adapters.tied import settle_ties
-from adaptkit.adapters.vocabulary import settle_vocabulary
+from adaptkit.adapters.fitting.changes import Change, Tensor
+from adaptkit.adapters.fitting.fitted import Fit
+from adaptkit.adapters.fitting.heads import class_with_heads
+from adaptkit.adapters.fitting.tied import settle_ties
+from adaptkit.adapters.fitting.vocabulary import settle_vocabulary
 from adaptkit.bases.classes.layer_replication import Layers
 from adaptkit.bases.describe import library_of
 from adaptkit.bases.pipeline import component_configs, is_component

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adaptkit.adapters.changes import Tensor
+from adaptkit.adapters.fitting.changes import Tensor
 from adaptkit.bases.describe import architecture_of
 from adaptkit.extend import LowRank
 
 if TYPE_CHECKING:
-    from adaptkit.adapters.fitted import Fit
+    from adaptkit.adapters.fitting.fitted import Fit
 
 _KEY = "tie_word_embeddings"
 

@@ -14,9 +14,9 @@ from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.context.moments import kept_moments
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.merge.merge import merge
-from adaptkit.workspace.merge.search_space import search_space
-from adaptkit.workspace.merge.search_trials import Asked, searched, study_of
 from adaptkit.workspace.results import names
+from adaptkit.workspace.search.space import search_space
+from adaptkit.workspace.search.trials import Asked, searched, study_of
 from adaptkit.workspace.tasks.supply import Supply
 from adaptkit.workspace.train.evaluate import base_at_hand, check_base
 

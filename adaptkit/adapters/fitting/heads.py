@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.adapters.changes import Tensor
+from adaptkit.adapters.fitting.changes import Tensor
 from adaptkit.bases.describe import architecture_of
 from adaptkit.extend.module_names import same_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from adaptkit.adapters.fitted import Fit
+    from adaptkit.adapters.fitting.fitted import Fit
     from adaptkit.bases.architecture import Architecture
 
 _TASKS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "CAUSAL_LM", "SEQ_2_SEQ_LM")

@@ -11,7 +11,7 @@ from adaptkit.bases.pipeline import COMPONENTS, component_configs, split
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from adaptkit.adapters.fitted import Fit
+    from adaptkit.adapters.fitting.fitted import Fit
 
     Path = tuple[str, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.adapters.changes import Change, Tensor
+from adaptkit.adapters.fitting.changes import Change, Tensor
 from adaptkit.bases.describe import architecture_of
 
 if TYPE_CHECKING:

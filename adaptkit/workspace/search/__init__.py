@@ -1,0 +1,1 @@
+"""Look for the merge that does best on suites."""
