@@ -82,6 +82,8 @@ def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> B
         )
     before = made.before or made.architecture
     remarks = [*weights.layout.remarks(), *made.remarks]
+    if made.passed_over:  # what was baked is what the adapter says
+        remarks.append(f"baked all the same, where PEFT would not: {_some(made.passed_over)}")
     return BakePlan(made.tensors, made.config, remarks, made.architecture, before)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adaptkit.bases.classes.uses import named_otherwise
+from adaptkit.bases.classes.peft_names import renamed
 from adaptkit.errors import BadBase
 from adaptkit.extend import Module
 from adaptkit.io.safetensors.reader import same_bytes
@@ -67,7 +67,7 @@ def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bo
     found.names |= dict(zip(moved, moved, strict=True))
     whole = set(_outermost(fresh, _shapes(new, after)))
     whole |= {name.rpartition(".")[0] for name in resized}
-    elsewhere = named_otherwise(str(after.layout.config.get("model_type", "")))
+    elsewhere = renamed(str(after.layout.config.get("model_type", ""))).names
     for name in rest:
         parent, _, leaf = name.rpartition(".")
         if within(name, whole):

@@ -63,17 +63,6 @@ def read_directly(modules: list[tuple[str, Any]], model_type: str = "") -> froze
     return frozenset(found)
 
 
-def named_otherwise(model_type: str) -> frozenset[str]:
-    """Last parts of names that PEFT, in `target_modules` of such a model, takes for its fused experts instead."""
-    try:
-        from peft.utils import transformers_weight_conversion as peft
-    except ImportError:
-        return frozenset()
-    kind = getattr(peft, "_MODEL_TO_CONVERSION_PATTERN", {}).get(model_type)
-    fused = getattr(peft, "_MOE_FUSED_TARGETS", {}).get(kind)
-    return frozenset(getattr(peft, "_MOE_TARGET_MODULE_MAPPING", {}).get(kind, ()) if fused else ())
-
-
 @cache
 def _uses(kind: Hashable) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """Of a class: attributes whose weight it reads, those it uses otherwise, and names of others whose weight it reads."""

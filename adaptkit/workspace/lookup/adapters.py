@@ -92,18 +92,19 @@ def ingest_result(
     context: Context, folder: Path, base: Base, work: Path, **how: Any
 ) -> PreparedAdapter:
     """A folder that was written here and whose base is known, opened again as PEFT will open it."""
-    with Adapter.open(folder) as adapter:
+    with Adapter.open(folder, "the result") as adapter:
         prepared = _prepare(context, adapter, base, work, **how)
-        architecture = None
+        architecture, model_type = None, ""
         if base.folder is not None:
             with BaseWeights.open(base.folder, base.cache) as weights:
                 architecture = weights.architecture()
+                model_type = str(weights.layout.config.get("model_type", ""))
         elif (here := folder_here(context, base.identity)) is not None:
             found = prepared.manifest.base
             checked = fits(adapter, prepared.method, here, context.home.cache)
             manifest = replace(prepared.manifest, base=replace(found, checked=checked))
             prepared = replace(prepared, manifest=manifest)
-        check_reload(adapter, prepared.method, architecture)
+        check_reload(adapter, prepared.method, architecture, model_type)
         return prepared
 
 

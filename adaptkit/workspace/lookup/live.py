@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import Adapter
+from adaptkit.bases.architecture import Architecture
+from adaptkit.bases.classes.peft_names import unloaded
+from adaptkit.bases.classes.transformers_classes import without_place
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BadBase, BaseMismatch
 from adaptkit.extend.module_names import Names
@@ -14,7 +17,9 @@ from adaptkit.types import Sameness
 from adaptkit.workspace.lookup.bases import folder_here, measured_base, same_base
 
 if TYPE_CHECKING:
-    from adaptkit.extend import Array
+    from collections.abc import Mapping
+
+    from adaptkit.extend import AdapterMethod, Array
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
@@ -54,17 +59,40 @@ def _check_shapes(context: Context, version: Version, folder: Path, plain: Any) 
         method = context.plugins.method_for(adapter)
         if method.unmergeable(adapter) or method.generic:
             return
+        apart = {}
         for module in method.modules(adapter):
             found = names.called(module.tensor)
-            if module.kind != "expert" and (
-                not found or module.stored not in {shapes[name] for name in found}
-            ):
+            if module.kind != "expert" and module.stored not in map(shapes.get, found):
+                apart[module.tensor] = (module, found)
+        lacking = {tensor: one.stored for tensor, (one, found) in apart.items() if not found}
+        elsewhere = lacking.keys() - without_place(plain, shapes, lacking)
+        for tensor, (module, found) in apart.items():
+            if tensor not in elsewhere:  # PEFT loads what the class itself would rename or fuse
                 there = list(shapes[found[0]]) if found else "missing"
                 raise BaseMismatch(
                     f"{version.ref} does not fit this {type(plain).__name__}",
                     why=f"'{module.name}' is {list(module.stored)} in it and {there} in the model",
                     fix="load the base it was trained on, or force=True",
                 )
+        _check_loaded(version, adapter, plain, shapes, method)
+
+
+def _check_loaded(
+    version: Version,
+    adapter: Adapter,
+    plain: Any,
+    shapes: Mapping[str, tuple[int, ...]],
+    method: AdapterMethod,
+) -> None:
+    """Refuse what PEFT would load in part only, without a word."""
+    kind = str(getattr(getattr(plain, "config", None), "model_type", ""))
+    architecture = Architecture(type(plain).__name__, "", shapes)
+    if lost := unloaded(adapter.config, kind, architecture, method.modules(adapter)):
+        raise BaseMismatch(
+            f"PEFT would not load {version.ref} as it was trained",
+            why="; ".join(lost[:2]) + (f"; and {len(lost) - 2} more" if len(lost) > 2 else ""),
+            fix="bake it (adaptkit bake), which has all of it, or force=True",
+        )
 
 
 def _check_values(context: Context, version: Version, model: Any) -> None:

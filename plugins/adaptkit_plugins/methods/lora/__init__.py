@@ -7,7 +7,6 @@ configuration is needed for alpha and for the flags that change what the factors
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,8 +21,9 @@ from adaptkit_plugins.methods.lora.experts import (
     expert_factors,
     is_expert,
     packed_experts,
-    pattern_name,
+    pattern_of,
     targets,
+    undecided,
 )
 from adaptkit_plugins.methods.lora.files import (
     DIAGONAL,
@@ -105,7 +105,7 @@ class Lora(AdapterMethod):
         for flag, reason in _OTHER_MATH.items():
             if config.get(flag):
                 return reason
-        if reason := lost_start(config):
+        if reason := lost_start(config) or undecided(view):
             return reason
         if attention := next((key for key in view.header if _ATTENTION in key), ""):
             module = attention.removeprefix(PREFIX).partition(_ATTENTION)[0]
@@ -330,11 +330,8 @@ class Lora(AdapterMethod):
         _check_whole(views, parts, bias)
         ranks = {part.name: (part.saved_rank, part) for part in parts}
         top = max(rank for rank, _ in ranks.values())
-        # The ^ keeps PEFT's optional "(.*\.)?" from matching a longer name that ends in this one.
         others = {
-            f"^{re.escape(pattern_name(part))}": rank
-            for _, (rank, part) in sorted(ranks.items())
-            if rank != top
+            pattern_of(part): rank for _, (rank, part) in sorted(ranks.items()) if rank != top
         }
         saved = {module for view in views for module in view.config.get("modules_to_save") or ()}
         biases = {str(view.config.get("bias") or "none") for view in views} - {"none"}
