@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.bases.architecture import Architecture
+from adaptkit.bases.classes.layer_replication import Layers
 from adaptkit.bases.classes.peft_names import unloaded
 from adaptkit.bases.classes.transformers_classes import without_place
 from adaptkit.bases.weights import BaseWeights
@@ -42,12 +43,15 @@ def check_model(context: Context, version: Version, folder: Path, model: Any) ->
                 why=verdict.reason,
                 fix="load the base it was trained on, or force=True",
             )
-    _check_shapes(context, version, folder, plain)
+    others = {} if plain is model else getattr(model, "peft_config", {})
+    _check_shapes(context, version, folder, plain, others)
     if plain is model:  # under adapters, a method may have taken a part out of the weights
         _check_values(context, version, plain)
 
 
-def _check_shapes(context: Context, version: Version, folder: Path, plain: Any) -> None:
+def _check_shapes(
+    context: Context, version: Version, folder: Path, plain: Any, others: Mapping[str, Any]
+) -> None:
     """Every module of the version must be there, in its shape."""
     shapes = {
         name.replace(".base_layer.", "."): tuple(parameter.shape)
@@ -59,9 +63,10 @@ def _check_shapes(context: Context, version: Version, folder: Path, plain: Any) 
         method = context.plugins.method_for(adapter)
         if method.unmergeable(adapter) or method.generic:
             return
+        layers = _layers(version, adapter, plain, others)
         apart = {}
         for module in method.modules(adapter):
-            found = names.called(module.tensor)
+            found = names.called(layers.old_name(module.tensor))
             if module.kind != "expert" and module.stored not in map(shapes.get, found):
                 apart[module.tensor] = (module, found)
         lacking = {tensor: one.stored for tensor, (one, found) in apart.items() if not found}
@@ -75,6 +80,21 @@ def _check_shapes(context: Context, version: Version, folder: Path, plain: Any) 
                     fix="load the base it was trained on, or force=True",
                 )
         _check_loaded(version, adapter, plain, shapes, method)
+
+
+def _layers(version: Version, adapter: Adapter, plain: Any, others: Mapping[str, Any]) -> Layers:
+    """Which layers of the model PEFT will repeat for this version; it does that again for each adapter that says so."""
+    declared = adapter.config.get("layer_replication")
+    repeated = any(getattr(other, "layer_replication", None) for other in others.values())
+    if others and (declared or repeated):
+        raise BaseMismatch(
+            f"cannot load {version.ref} beside another adapter",
+            why="PEFT repeats layers once more for each adapter that asks for it, and the model would be another one",
+            fix="load it onto a model of its own",
+        )
+    config = getattr(plain, "config", None)
+    as_dict = config.to_dict() if hasattr(config, "to_dict") else {}
+    return Layers.of(declared, as_dict, version.ref)
 
 
 def _check_loaded(

@@ -110,8 +110,6 @@ class Lora(AdapterMethod):
         if attention := next((key for key in view.header if _ATTENTION in key), ""):
             module = attention.removeprefix(PREFIX).partition(_ATTENTION)[0]
             return f"it changes '{module}', a MultiheadAttention of torch, which keeps three projections in one tensor"
-        if view.config.get("use_dora") and any(".lora_embedding_" in key for key in view.header):
-            return "it uses DoRA on an embedding"
         marks = tuple(
             mark
             for flag, mark in (("use_dora", MAGNITUDE), ("kasa_config", DIAGONAL))
@@ -136,6 +134,8 @@ class Lora(AdapterMethod):
         return "weights" if view.config.get("use_dora") or start_of(view.config) else "nothing"
 
     def by_rows(self, view: AdapterView) -> bool:
+        if view.config.get("use_dora") and any(".lora_embedding_" in key for key in view.header):
+            return False  # PEFT rescales the columns of an embedding, each by all of its rows
         return not start_of(view.config)
 
     def rank(self, view: AdapterView) -> int | None:
@@ -222,6 +222,10 @@ class Lora(AdapterMethod):
 
         def apply(weight: Array, rows: slice) -> Array:
             updated = added(weight, rows)
+            if module.kind == "embedding":
+                norms = (updated**2).sum(axis=0) ** 0.5
+                columns: Array = updated * (magnitude.astype(weight.dtype) / norms)
+                return columns
             norms = (updated**2).sum(axis=1) ** 0.5  # DoRA: magnitude times direction, row by row
             scaled: Array = updated * (magnitude[rows].astype(weight.dtype) / norms)[:, None]
             return scaled
@@ -233,7 +237,10 @@ class Lora(AdapterMethod):
         key = next(
             key for key in (f"{stem}{MAGNITUDE}", f"{stem}{MAGNITUDE}.weight") if key in view.header
         )
-        return view.read(key).reshape(-1)[module.part * rows : (module.part + 1) * rows]
+        magnitude = view.read(key).reshape(-1)
+        if module.kind == "embedding":
+            return magnitude
+        return magnitude[module.part * rows : (module.part + 1) * rows]
 
     def needs_bias(self, view: AdapterView, module: Module) -> bool:
         return f"{stem_of(view, module)}.lora_B.bias" in view.header

@@ -115,8 +115,7 @@ def _wrapped(view: AdapterView) -> tuple[object, ...]:
 def pattern_of(part: Module) -> str:
     """What rank_pattern and alpha_pattern call a module.
 
-    The ^ keeps PEFT's optional "(.*\\.)?" from matching a longer name that ends in this one. A router is
-    looked up as a layer or, where PEFT takes it for a parameter (Mixtral), as that.
+    A router is looked up as a layer or, where PEFT takes it for a parameter (Mixtral), as that.
     """
     if part.kind == "expert" and not part.weight:
         raise ExtrasConflict(
@@ -124,6 +123,7 @@ def pattern_of(part: Module) -> str:
             why="rank_pattern names the parameter, and only the base shows its name",
             fix="--base DIR, or a --rank that all can have",
         )
+    # the ^ keeps PEFT's optional "(.*\\.)?" from matching a longer name that ends in this one
     name = re.escape(part.weight or part.name)
     router = part.kind == "linear" and part.name.endswith(_ROUTER)
     return f"^{name}(\\.weight|)" if router else f"^{name}"
