@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptkit.bases.classes.peft_names import unloaded
+from adaptkit.bases.classes.peft_names import PEFT_HEADS, unloaded
 from adaptkit.errors import MergeError
 from adaptkit.extend.module_names import PREFIX, matches, targeted
 
@@ -68,6 +68,12 @@ def unreadable(
                 f"'{name}' has rank {module.saved_rank}, and the configuration says {asked}"
             )
     wrong += _unsaved(adapter)
+    heads = PEFT_HEADS.get(str(config.get("task_type")), ())
+    wrong += [
+        f"'{name}' has an update, and is or is in what PEFT saves whole in an adapter for {config['task_type']}"
+        for name in sorted(plain)
+        if heads and any(part.endswith(heads) for part in name.split("."))
+    ]
     wrong += [
         f"'{key}' is not what PEFT calls the bias of a layer that it updates"
         for key in adapter.header
@@ -86,7 +92,8 @@ def unreadable(
 
 def _layers(architecture: Architecture, name: str) -> list[str]:
     found = architecture.find(f"{name}.weight")
-    return [parameter.removesuffix(".weight") for parameter in found]
+    computed = architecture.computed_from(name).partition(".parametrizations.")[0]
+    return [parameter.removesuffix(".weight") for parameter in found] or [computed]
 
 
 def _rank(config: Mapping[str, object], module: Module) -> int:

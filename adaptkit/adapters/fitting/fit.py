@@ -204,6 +204,11 @@ def _update(made: Fit) -> None:
     absent = []
     for module in method.modules(view):
         changes = made.changes(module)
+        old = made.layers.old_name(module.name)
+        if not changes and (part := made.architecture.computed_from(old)):
+            why = f"the weight of '{module.name}' is computed from others, such as '{part}'"
+            made.unbakeable += [why] if why not in made.unbakeable else []
+            continue
         if not changes:
             absent.append(module)
             continue

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 _EXPERT = re.compile(r".+\.experts\.\d+\.(?P<leaf>[^.]+)")
 ROUTER = "gate"
+PEFT_HEADS: Mapping[str, tuple[str, ...]] = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+"""What PEFT's models of a task add to `modules_to_save`, whatever the adapter says; it takes no other update."""
 
 
 @dataclass(frozen=True, slots=True)

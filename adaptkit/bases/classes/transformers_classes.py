@@ -58,6 +58,7 @@ def build(
         followed.altered,
         tuple(followed.unused),
         buffers=followed.buffers,
+        looked_into=found.looked_into,
     )
 
 

@@ -64,10 +64,13 @@ def _check_shapes(
         if method.unmergeable(adapter) or method.generic:
             return
         layers = _layers(version, adapter, plain, others)
+        architecture = Architecture(type(plain).__name__, "", shapes)
         apart = {}
         for module in method.modules(adapter):
             found = names.called(layers.old_name(module.tensor))
-            if module.kind != "expert" and module.stored not in map(shapes.get, found):
+            if module.kind == "expert" or architecture.computed_from(module.name):
+                continue
+            if module.stored not in map(shapes.get, found):
                 apart[module.tensor] = (module, found)
         lacking = {tensor: one.stored for tensor, (one, found) in apart.items() if not found}
         elsewhere = lacking.keys() - without_place(plain, shapes, lacking)
@@ -79,7 +82,7 @@ def _check_shapes(
                     why=f"'{module.name}' is {list(module.stored)} in it and {there} in the model",
                     fix="load the base it was trained on, or force=True",
                 )
-        _check_loaded(version, adapter, plain, shapes, method)
+        _check_loaded(version, adapter, plain, architecture, method)
 
 
 def _layers(version: Version, adapter: Adapter, plain: Any, others: Mapping[str, Any]) -> Layers:
@@ -101,12 +104,11 @@ def _check_loaded(
     version: Version,
     adapter: Adapter,
     plain: Any,
-    shapes: Mapping[str, tuple[int, ...]],
+    architecture: Architecture,
     method: AdapterMethod,
 ) -> None:
     """Refuse what PEFT would load in part only, without a word."""
     kind = str(getattr(getattr(plain, "config", None), "model_type", ""))
-    architecture = Architecture(type(plain).__name__, "", shapes)
     if lost := unloaded(adapter.config, kind, architecture, method.modules(adapter)):
         raise BaseMismatch(
             f"PEFT would not load {version.ref} as it was trained",

@@ -10,18 +10,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from adaptkit import Workspace
 from adaptkit.errors import BaseMismatch
 
 pytestmark = pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
 IDS = {"input_ids": torch.tensor([[3, 5, 7, 9, 60]])}
 REPEATED = {"target_modules": ["q_proj", "v_proj"], "layer_replication": [[0, 2], [1, 2]]}
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    with Workspace.init(tmp_path / "home", notify=lambda text: None) as opened:
-        yield opened
 
 
 def output(model):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _INNER = ".base_layer"
 _ROUTER = ".gate"
+_MOST_NESTED = 5  # parameters of one module, of which every order is tried
 
 
 def targets(view: AdapterView) -> tuple[str, ...]:
@@ -207,13 +208,15 @@ def _by_ranks(view: AdapterView, name: str) -> list[str]:
     known = {f"{bare}.{leaf}": _declared(view, f"{bare}.{leaf}")[0] for leaf in leaves}
     keys = [key for wrapper in nested for key in _keys_of(wrapper) if key in view.header]
     rows = [view.header[key].shape[0] for key in keys]
+    if len(nested) > _MOST_NESTED:
+        return list(known)
     at = nested.index(name)
     fitting = {
         one[at]
         for one in permutations(known, min(len(nested), len(known)))
         if _as_many(rows, [known[parameter] for parameter in one])
     }
-    return [parameter for parameter in known if parameter in fitting]
+    return [parameter for parameter in known if parameter in fitting] or list(known)
 
 
 def _keys_of(wrapper: str) -> tuple[str, str]:
