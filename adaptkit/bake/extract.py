@@ -18,6 +18,7 @@ from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
 from adaptkit.algebra.lowrank import dense_svd, leading, rounding, work
 from adaptkit.bake.tuned import compare, layer_of, size_of_change, within
+from adaptkit.bases.quantised import why_quantised
 from adaptkit.bases.weights import BaseWeights, as_matrix
 from adaptkit.errors import BadRecipe, BakeError
 from adaptkit.extend import Dense, LowRank, Module
@@ -96,6 +97,13 @@ def run(
             f"--rank is {rank}", why="a rank is at least 1", fix="for example --rank 64, or auto"
         )
     with BaseWeights.open(tuned, cache) as after, BaseWeights.open(base, cache) as before:
+        for weights in (after, before):
+            if why := why_quantised(weights.layout):
+                raise BakeError(
+                    f"cannot extract an adapter with {weights.layout.directory}",
+                    why=why,
+                    fix="give the full-precision model it was made from",
+                )
         found = compare(after, before, rank or 1 << 30, keep_full=keep_full)
         many = workers or cores()
         if not found.modules:  # PEFT's LoRA wants a target all the same

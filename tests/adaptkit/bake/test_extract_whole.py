@@ -180,6 +180,7 @@ def test_layers_that_the_model_looks_into_get_no_update_that_peft_could_not_run(
     assert report.left_out == ("model.encoder.conv1.weight",)
 
 
+@pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd layer with groups")
 def test_a_weight_that_is_computed_from_others_is_kept_and_not_baked(workspace, tmp_path):
     cls, asked = saved(wav2vec2, tmp_path / "base")
     live = adapter(cls, tmp_path / "base", tmp_path / "a", "pos_conv_embed.conv", "q_proj")
