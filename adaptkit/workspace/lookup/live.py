@@ -95,7 +95,7 @@ def _layers(version: Version, adapter: Adapter, plain: Any, others: Mapping[str,
             why="PEFT repeats layers once more for each adapter that asks for it, and the model would be another one",
             fix="load it onto a model of its own",
         )
-    config = getattr(plain, "config", None)
+    config: Any = getattr(plain, "config", None)
     as_dict = config.to_dict() if hasattr(config, "to_dict") else {}
     return Layers.of(declared, as_dict, version.ref)
 

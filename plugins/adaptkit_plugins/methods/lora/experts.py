@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadWeights, BaseMismatch, ExtrasConflict
 from adaptkit.extend import Module
+from adaptkit.extend.layers import model_of
 from adaptkit.extend.module_names import PREFIX, matches, same_name, targeted
 from adaptkit_plugins.methods.lora.files import checked_shapes
 
@@ -233,7 +234,7 @@ def _as_many(rows: Sequence[int], ranks: Sequence[int]) -> bool:
 
 def undecided(view: AdapterView) -> str:
     """Why it is not known without the base what a wrapper is scaled by; empty when it is known."""
-    if not targets(view) or view.model() is not None:
+    if not targets(view) or model_of(view) is not None:
         return ""
     usual = (int(view.config["r"]), float(view.config["lora_alpha"]))
     names = dict.fromkeys(key.removeprefix(PREFIX).partition(".lora_")[0] for key in view.header)
