@@ -28,7 +28,7 @@ from adaptkit.io.safetensors.reader import TensorFile
 from adaptkit.types import TensorInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.bases.weights import BaseWeights
@@ -268,6 +268,17 @@ def normalise(key: str) -> str:
     return _STRAY_BARE.sub(r".\1", _STRAY.sub(r".\1.\2", key))
 
 
+def _is_copy(key: str, keys: Collection[str]) -> bool:
+    """Whether a key is PEFT's second one for a bias of a module that is saved whole, as `bias="all"` writes them.
+
+    The other has neither the wrapper's name nor the adapter's, and is the one that PEFT reads.
+    """
+    stem, wrapper, rest = key.partition(".modules_to_save.")
+    return bool(wrapper) and any(
+        f"{stem}.{name}" in keys for name in (rest, rest.partition(".")[2])
+    )
+
+
 _FEW = 1024
 """Headers of up to so many tensors are kept once normalised."""
 _RECENT: list[tuple[Mapping[str, TensorInfo], dict[str, str], Mapping[str, TensorInfo]]] = []
@@ -282,6 +293,8 @@ def _normalised(
             return keys, header
     keys = {}
     for raw in infos:
+        if _is_copy(raw, infos):
+            continue
         key = normalise(raw)
         if key in keys:
             raise BadWeights(
