@@ -162,13 +162,21 @@ def _weighted(source: object, weight: object = None) -> WeightedRef:
         return WeightedRef(PathRef(path, str(path)), factor)
     if isinstance(source, (NameRef, DigestRef, PathRef, UrlRef, RemoteRef)):
         return WeightedRef(source, factor)
+    if (ref := reference_of(source)) is not None:
+        return WeightedRef(parse(ref), factor)
     raise _not_sources(source)
+
+
+def reference_of(found: object) -> str | None:
+    """The reference that means a version, or the result of an operation that made one; None of anything else."""
+    ref = getattr(getattr(found, "version", found), "ref", None)
+    return ref if isinstance(ref, str) else None
 
 
 def _not_sources(given: object) -> BadRecipe:
     return BadRecipe(
         f"{given!r} is no list of adapters to merge",
-        why="it is a list of references, of (reference, weight) pairs, or a mapping of them",
+        why="it is a list of references or versions, of pairs of one and its weight, or a mapping of them",
         fix='for example ["naval=0.7", "medic"] or {"naval": 0.7, "medic": 0.3}',
     )
 

@@ -332,7 +332,8 @@ def _check_sources(strategy: MergeStrategy[Any], sources: Sequence[Parent]) -> N
         wanted = (
             f"exactly {low}" if low == high else f"{low} to {high}" if high else f"at least {low}"
         )
-        raise BadRecipe(f"'{strategy.name}' takes {wanted} adapters", why=f"{len(sources)} given")
+        noun = "adapter" if wanted.endswith(" 1") else "adapters"
+        raise BadRecipe(f"'{strategy.name}' takes {wanted} {noun}", why=f"{len(sources)} given")
     for source in sources:
         if not math.isfinite(source.weight):
             raise BadRecipe(

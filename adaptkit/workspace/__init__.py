@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from adaptkit.workspace.merge import distil as distilling
     from adaptkit.workspace.merge import into_model, live, reshape
     from adaptkit.workspace.merge import merge as merging
-    from adaptkit.workspace.merge import search as searching
     from adaptkit.workspace.merge import strip as stripping
     from adaptkit.workspace.merge import weigh as weighing
     from adaptkit.workspace.project import project
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from adaptkit.workspace.remotes import push as pushing
     from adaptkit.workspace.remotes import remotes as named_remotes
     from adaptkit.workspace.remotes import signing
+    from adaptkit.workspace.search import search as searching
     from adaptkit.workspace.serving import gateway, placement
     from adaptkit.workspace.serving import serve as server
     from adaptkit.workspace.sweeps import sweep as sweeping
@@ -106,6 +106,22 @@ else:
     training = operations("adaptkit.workspace.train.train")
 
 __all__ = ["Workspace"]
+
+COMMANDS = {
+    "chat": "conversation",
+    "completion": "a command only",
+    "demo": "write_demo",
+    "eval": "evaluate",
+    "methods": "plugins.methods()",
+    "plot": "diff(…), parameters(…), loss_curves(…) or forgotten(…)",
+    "recipe": "compose(…)",
+    "remote": "remotes(), add_remote(…), show_remote(…) and so on",
+    "rm": "remove",
+    "delete": "remove",
+    "serve": "serving_app",
+    "strategies": "plugins.strategies()",
+}
+"""What a command, or another tool, has another word for."""
 
 
 class Workspace(Context):
@@ -245,6 +261,8 @@ class Workspace(Context):
                 return object.__getattribute__(self, name)  # raises, or what a property raised
             from adaptkit.errors import nearest
 
+            if name in COMMANDS:
+                raise AttributeError(f"a workspace has no '{name}': it is called {COMMANDS[name]}")
             known = [one for one in dir(type(self)) if not one.startswith("_")]
             near = ", ".join(nearest(name, known, show=3)[:3])
             raise AttributeError(f"a workspace has no '{name}': nearest are {near}")

@@ -28,7 +28,7 @@ def list_adapters(
     base: str | None = None,
     method: str | None = None,
     every: bool = False,
-    rank: str | None = None,
+    rank: str | int | None = None,
     tag: str | None = None,
     metrics: Sequence[str] = (),
     words: Sequence[str] = (),
@@ -65,7 +65,7 @@ def list_adapters(
             tag=tag,
             team=team and refs.check_name(team),
             words=tuple(words),
-            rank=None if rank is None else parse_rank(rank),
+            rank=None if rank is None else parse_rank(str(rank)),
             fitting=fitting,
             figures=tuple(parse_condition(text) for text in metrics),
         )
