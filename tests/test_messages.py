@@ -56,8 +56,7 @@ def messages():
                     ]
                     yield path.relative_to(ROOT).as_posix(), "".join(parts)
                 elif isinstance(node, ast.Constant) and id(node) not in docs | inner:
-                    if isinstance(node.value, str):
-                        yield path.relative_to(ROOT).as_posix(), node.value
+                    yield path.relative_to(ROOT).as_posix(), str(node.value)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptkit.cli.shell.session import Session, json_option, pass_session
+from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
 
 if TYPE_CHECKING:
     from adaptkit.project.lockfile import Locked
@@ -101,6 +101,7 @@ def sync(session: Session, frozen: bool, jobs: int, project: Path | None) -> Non
     is_flag=True,
     help="Instead: registered versions whose parents have moved on, and the line of a sweep for each.",
 )
+@table_options
 @json_option
 @pass_session
 def outdated(session: Session, project: Path | None, exit_code: bool, lineage: bool) -> None:

@@ -66,7 +66,7 @@ def rollback(
         raise Refused(
             f"cannot roll back {name}@{alias}",
             why="it has no earlier target",
-            fix=f"adaptkit alias {name} {alias} VERSION",
+            fix=f"adaptkit alias {name} {alias} VERSION points it at any other version",
         )
     if to is not None and to not in earlier:
         raise Refused(
@@ -116,6 +116,8 @@ def rename(context: Context, old: str, new: str) -> str:
     """Another name for an adapter, with all its versions; the old one leads to it from now on."""
     refs.check_name(old)
     refs.check_name(new)
+    if old == new:
+        raise Refused(f"cannot rename {old} to {new}", why="that is what it is called")
     was = context.registry.rename(old, new, author=context.config.author)
     if was != new:
         emit(context, "renamed", new, detail={"old": was, "new": new})
