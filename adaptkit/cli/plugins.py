@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from adaptkit.plugin.record import PluginRecord
 
-HEAD = ("PLUGIN", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED, OR WHY NOT")
+HEAD = ("PLUGIN", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED OR WHY NOT")
 
 
 @click.group(invoke_without_command=True)

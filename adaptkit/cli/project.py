@@ -87,7 +87,7 @@ def sync(session: Session, frozen: bool, jobs: int, project: Path | None) -> Non
     ]
     session.out.table(
         [r.to_json() for r in ready],
-        ("NAME", "VERSION", "DIGEST", "FROM", ""),
+        ("NAME", "VERSION", "DIGEST", "FROM", "STATE"),
         rows,
         "adaptkit.toml names no adapters",
     )
@@ -117,7 +117,7 @@ def outdated(session: Session, project: Path | None, exit_code: bool, lineage: b
     ]
     session.out.table(
         [one.to_json() for one in found],
-        ("NAME", "LOCKED", "WANTED", "LATEST", ""),
+        ("NAME", "LOCKED", "WANTED", "LATEST", "NOTE"),
         rows,
         "everything is up to date",
     )
