@@ -41,7 +41,6 @@ LEAST = {
     "grace": 0,
     "jobs": 1,
     "limit": 1,
-    "memory": 1,
     "new_tokens": 1,
     "size": 1,
     "temperature": 0,
@@ -50,6 +49,8 @@ LEAST = {
     "workers": 1,
 }
 """The least of numbers that mean the same in every operation."""
+_OWN_CHECKS = frozenset({"distil", "weigh"})
+"""Operations that say themselves what their numbers may be."""
 
 
 def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
@@ -62,6 +63,7 @@ def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
     }
     placed = [n for n, one in parameters.items() if one.kind is Parameter.POSITIONAL_OR_KEYWORD]
     required = [name for name in placed if parameters[name].default is Parameter.empty]
+    least_of = {} if called in _OWN_CHECKS else LEAST
     is_open = bool(
         unwrap(function).__code__.co_flags & CO_VARKEYWORDS
     )  # names itself what it does not know
@@ -78,7 +80,7 @@ def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
         taken, fits = _taken(kinds[name], value)
         if not fits:
             raise refuse(name, value)
-        least = LEAST.get(name) if name in function.__annotations__ else None
+        least = least_of.get(name) if name in function.__annotations__ else None
         if least is not None and isinstance(taken, (int, float)) and not taken >= least:
             raise ValueError(f"{called}() takes {name} from {least} on, not {taken}")
         return taken

@@ -141,7 +141,11 @@ class Output:
             whole = text if isinstance(text, str) else "\n".join(text)
             _to_stderr(inert_json({kind: whole}, indent=None))
             return
-        label = f"{click.style(f'{kind}:', fg=colour, bold=True)} " if colour else ""
+        name = f"{kind}:"
+        plain = (
+            os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        )  # https://no-color.org
+        label = f"{name if plain else click.style(name, fg=colour, bold=True)} " if colour else ""
         _to_stderr(f"{label}{_joined(text)}")
 
 

@@ -116,9 +116,9 @@ def rename(context: Context, old: str, new: str) -> str:
     """Another name for an adapter, with all its versions; the old one leads to it from now on."""
     refs.check_name(old)
     refs.check_name(new)
-    if old == new:
-        raise Refused(f"cannot rename {old} to {new}", why="that is what it is called")
     was = context.registry.rename(old, new, author=context.config.author)
+    if was == old == new:
+        raise Refused(f"cannot rename {old} to {new}", why="that is what it is called")
     if was != new:
         emit(context, "renamed", new, detail={"old": was, "new": new})
     return new
