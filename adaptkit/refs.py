@@ -288,6 +288,11 @@ def _is_name(name: str) -> bool:
     )
 
 
+def as_name(text: str) -> str:
+    """The text where it is a name, else one that is like it: a file may be called `my style v2`."""
+    return text if _is_name(text) else _like(text) or text
+
+
 def _why_no_name(name: str) -> str:
     if is_path(name):
         return "it is a path"

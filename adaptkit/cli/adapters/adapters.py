@@ -176,8 +176,8 @@ def add(
     (path,) = paths
     if name is None and ":" not in path:
         raise click.UsageError(
-            "Missing option '--name': a folder does not say what it is called. "
-            "--name-from '{dir}' takes the folder's own name."
+            "Missing option '--name': neither a folder nor a file says what it is called. "
+            "--name-from '{dir}' takes its own name."
         )
     added = session.workspace.add(path, name, **how)
     session.out.data(added.to_json(), added_line(added))

@@ -293,7 +293,9 @@ def test_adding_a_url_pulls_it_and_what_only_fits_a_folder_is_refused(team, tmp_
             BadReference, match=f"cannot add {url} with another base: what is pulled says itself"
         ):
             other.add(url, "naval", base="somewhere")
-        with pytest.raises(BadReference, match="a folder does not say what it is called"):
+        with pytest.raises(
+            BadReference, match="neither a folder nor a file says what it is called"
+        ):
             other.add(tmp_path / "made-1")
         monkeypatch.chdir(tmp_path)
         (tmp_path / "x:y").symlink_to(tmp_path / "made-1")  # a folder comes before a remote
