@@ -40,6 +40,7 @@ LARGEST_CONFIG = (
 
 _LARGEST_INT = 2**63
 _LARGEST_FLOAT = 1e30  # as in an adaptkit.json; the norm of an update is its fourth power
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _NEVER = frozenset(
     {
         "optimizer.pt",
@@ -108,10 +109,16 @@ class Adapter(Closing):
                 fix="check the path for a typo",
             )
         if not path.is_dir():
+            beside = (path.parent / CONFIG).is_file()
+            fix = f"give the folder: {path.parent}" if beside else ""
+            if path.suffix in _PICKLES:
+                fix = (
+                    fix or "a pickle of another tool: write it as .safetensors there, and add that"
+                )
             raise BadAdapter(
                 f"{label} is a file",
-                why=f"an adapter is a folder that holds {CONFIG}",
-                fix=f"give the folder: {path.parent}",
+                why=f"an adapter is a folder that holds {CONFIG}, or a .safetensors file of another tool",
+                fix=fix,
             )
         config = read_config(path, label)
         weights, pickle = path / WEIGHTS, path / PICKLE

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import Refused, requires_extra
+from adaptkit.errors import PluginError, Refused, requires_extra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,10 +49,14 @@ def start_engine(
             f"{name} knows no limit of {how['rank_limit']}: it is started for ranks up to {limit}"
         )
     inner = ("127.0.0.1", _free_port()) if engine.gateway else (host, port)
-    command = (
-        *engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit),
-        *more,
-    )
+    line = engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit)
+    if not isinstance(line, tuple | list) or not line:
+        raise PluginError(
+            f"the engine '{name}' cannot be started",
+            why=f"its command is {line!r}, and no tuple of the words of a command line",
+            fix="adaptkit plugins doctor",
+        )
+    command = (*line, *more)
     home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}
     environment = {**os.environ, **engine.environment(limit), **home}
     program = shutil.which(command[0])

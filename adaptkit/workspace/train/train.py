@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.adapters.write import sort_sets
-from adaptkit.errors import AdaptkitError, BadBase, MissingExtra, StoreError, TrainingError
-from adaptkit.extend.training import TrainJob, TrainOptions
+from adaptkit.errors import (
+    AdaptkitError,
+    BadBase,
+    MissingExtra,
+    PluginError,
+    StoreError,
+    TrainingError,
+)
+from adaptkit.extend.training import TrainJob, TrainOptions, TrainResult
 from adaptkit.io.machine.libraries import quiet_libraries
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from adaptkit.bases.known import Base
-    from adaptkit.extend.training import TrainResult, TrainStep
+    from adaptkit.extend.training import TrainStep
     from adaptkit.training.data.datasets import DataFile
     from adaptkit.training.prepare import Prepared
     from adaptkit.training.runs import Checkpoint
@@ -216,6 +223,12 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
         if not _is_full(error):
             raise
         raise _full_disk(work) from error
+    if not isinstance(result, TrainResult):
+        raise PluginError(
+            f"the trainer '{work.config.trainer}' broke",
+            why=f"it returned {result!r}, and no adaptkit.extend.TrainResult",
+            fix="--trainer trl, or adaptkit plugins doctor",
+        )
     if result.interrupted:
         last = work.run.last_checkpoint()
         text = (

@@ -93,7 +93,7 @@ class Local(Executor):
         raise ExecutorError(
             f"{call.function} was given up",
             why=f"{TRIES} workers died while it ran: out of memory, most likely",
-            fix="--workers 1, or a machine with more memory",
+            fix="leave out --on, or use a machine with more memory",
         )
 
     def _process(self) -> ProcessPoolExecutor:

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 
 from adaptkit import Workspace
-from adaptkit.errors import BadSweep, Conflict, NotFound
+from adaptkit.errors import AdaptkitError, BadSweep, Conflict, NotFound
 from adaptkit.workspace.sweeps.board import Board, picture
 from adaptkit.workspace.sweeps.file import read
 from adaptkit.workspace.sweeps.journal import Journal
@@ -114,8 +114,7 @@ def test_a_plan_names_what_is_to_do_and_what_waits_for_it_and_does_nothing(works
         ("evaluate", "naval-skill@1", "to do"),
         ("gate", "medic-skill@1", "waits"),
         ("gate", "naval-skill@1", "waits"),
-        ("merge", "medic-skill@1?", "waits"),
-        ("merge", "naval-skill@1?", "waits"),
+        ("merge", "bridge@?", "waits"),
         ("evaluate", "bridge@?", "waits"),
         ("gate", "bridge@?", "waits"),
         ("alias", "bridge@?", "waits"),
@@ -180,8 +179,11 @@ def test_a_parent_that_moved_is_swept_again(workspace, nightly, made, speaker, t
 
 def test_a_gate_holds_back_what_does_not_pass(workspace, nightly, tmp_path):
     swept = carry_out(workspace, nightly(limit="0.5"))
-    (held,) = [task for task in swept.tasks if task.status == "held"]
+    held, *behind = [task for task in swept.tasks if task.status == "held"]
     assert (held.kind, held.what) == ("gate", "bridge@1")
+    assert [(task.kind, task.result) for task in behind] == [
+        (kind, "'bridge' holds no adapter") for kind in ("alias", "push", "bake")
+    ]
     assert held.result.startswith("speech.perplexity is ")
     assert workspace.version("bridge").aliases == ()
     assert not (tmp_path / "team").exists()
@@ -314,6 +316,12 @@ def test_a_line_that_was_cut_short_is_left_out_and_the_next_is_whole(tmp_path):
             "'merge.strategy' in number 3 of steps is a whole number, and must be a text",
         ),
         ("name: nightly", "name: nightly\nname: daily", "the key 'name' occurs twice"),
+        (
+            "{of: bridge, to: team}",
+            "{off: bridge, to: team}",
+            "YAML takes the key 'off' for true or",
+        ),
+        ("{of: bridge, to: team}", "{1: bridge, to: team}", "takes the key '1' for a whole number"),
     ],
 )
 def test_mistakes_in_the_file_are_named(nightly, old, new, why):
@@ -333,7 +341,9 @@ def test_mistakes_in_the_file_are_named(nightly, old, new, why):
 def test_a_suite_that_is_not_there_is_named_before_anything_is_done(workspace, nightly):
     path = nightly()
     path.write_text(path.read_text().replace("speech.yaml", "missing.yaml"))
-    with pytest.raises(NotFound, match="it is named in the sweep nightly") as caught:
+    with pytest.raises(
+        NotFound, match="check it for a typo; paths are relative to the sweep's file"
+    ) as caught:
         carry_out(workspace, path)
     assert caught.value.what.startswith(f"{path}, line {_line(path, 'missing.yaml')}: no file")
 
@@ -352,16 +362,88 @@ def test_a_weight_of_an_adapter_that_the_set_lacks_is_refused(workspace, nightly
         ("strategy: ties", "strategy: tise", "no strategy called 'tise': known are ties"),
         ("density: 0.5", "densty: 0.5", "no parameter of 'ties' called 'densty'"),
         ("to: team", "to: taem", "no remote called 'taem'"),
+        ("to: staging", "to: v3", "'v3' cannot be an alias"),
+        ("name: bridge, strategy", "name: latest, strategy", "'latest' is not a name"),
+        ("strategy: ties,", "strategy: ties, space: cores,", "no space called 'cores'"),
+        ("strategy: ties,", "strategy: ties, rank: 0,", "--rank is 0"),
+        ("strategy: ties,", "strategy: ties, dtype: int8,", "no dtype called 'int8'"),
+        ('out: "models', 'dtype: int8, out: "models', "no dtype called 'int8'"),
+        (
+            "speech.perplexity < 1e9",
+            "speech.perplexity =< 1e9",
+            "'speech.perplexity =< 1e9' is not",
+        ),
+        ("baseline: base}", "baseline: bsae}", "no adapter called 'bsae'"),
+        ("baseline: base}", "baseline: base, new: [naval]}", "no suite called 'naval'"),
+        ('name: "*-skill"', "name: navel-skill", "no adapter called 'navel-skill'"),
+        (
+            'name: "*-skill"',
+            "name: naval-skill@1",
+            "'naval-skill@1' is not a name: it names a version",
+        ),
     ],
 )
-def test_an_unknown_name_in_a_step_is_named_with_its_line(workspace, nightly, old, new, message):
+def test_what_a_step_cannot_mean_is_named_with_its_line_before_any_work(
+    workspace, nightly, old, new, message
+):
     path = nightly()
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new, 1))
-    with pytest.raises(NotFound) as caught:
-        carry_out(workspace, path)
-    assert str(caught.value).startswith(f"{path}, line {_line(path, new)}: {message}")
+    path.write_text(
+        text.replace(old, new, 1).replace(
+            "name: latest, strategy: ties, params: {density: 0.5}, weights: {naval-skill: 0.5}}",
+            "name: latest, strategy: ties}",
+        )
+    )
+    if "latest" in new:
+        path.write_text(path.read_text().replace("of: bridge", "of: latest"))
+    before = len(workspace.events())
+    for dry in (True, False):
+        with pytest.raises(AdaptkitError) as caught:
+            carry_out(workspace, path, dry_run=dry)
+        assert str(caught.value).startswith(f"{path}, line {_line(path, new)}: {message}")
+    assert len(workspace.events()) == before
+
+
+def test_a_set_that_is_empty_is_said_and_what_it_was_for_is_held(workspace, nightly):
+    path = nightly()
+    path.write_text(path.read_text().replace("tag: approved", "tag: appproved"))
+    said = []
+    workspace.notify = said.append
+    swept = carry_out(workspace, path)
+    line = _line(path, "appproved")
+    assert said == [f"{path}, line {line}: no adapter fits the query, so the set 'skills' is empty"]
+    assert [task.status for task in swept.tasks] == ["held"] * 8
+    assert swept.tasks[0].result == "'skills' holds no adapter"
+
+
+def test_a_gate_may_hold_back_an_adapter_that_has_a_weight(workspace, nightly):
+    path = nightly()
+    workspace.note("medic-skill", metrics={"seen": 1})
+    gate = 'require: ["seen >= 1"]'
+    path.write_text(path.read_text().replace('require: ["speech.perplexity < 1e9"]', gate))
+    swept = carry_out(workspace, path)
+    assert ("gate", "naval-skill@1", "held") in statuses(swept)
+    assert ("merge", "bridge@1", "made") in statuses(swept)
+    assert [p.label for p in workspace.show("bridge").parents] == ["medic-skill@1"]
+
+
+def test_a_merge_goes_on_under_its_own_name_where_another_has_the_same_bytes(workspace, nightly):
+    path = nightly()
+    carry_out(workspace, path)
+    workspace.add(workspace.path("bridge"), "copy")
+    assert {status for _, _, status in statuses(carry_out(workspace, path))} == {"done"}
+    assert ("alias", "bridge@1", "done") in statuses(carry_out(workspace, path, dry_run=True))
+    assert workspace.version("copy").aliases == ()
+
+
+def test_an_adapter_that_was_renamed_is_found_under_its_old_name(workspace, nightly):
+    path = nightly()
+    text = path.read_text().replace('name: "*-skill"', "name: [naval-skill, medic-skill]")
+    path.write_text(text.replace(", weights: {naval-skill: 0.5}", ""))
+    workspace.rename("naval-skill", "navy")
+    planned = statuses(carry_out(workspace, path, dry_run=True))
+    assert ("evaluate", "navy@1", "to do") in planned
 
 
 def _line(path, written):
@@ -382,10 +464,26 @@ def test_the_command_shows_the_table_and_counts(workspace, nightly, capfd):
         "status": "to do",
         "result": "",
     }
-    assert main([*home, "sweep", str(nightly()), "--dry-run"]) == 0
+    assert main([*home, "sweep", str(nightly()), "--dry-run", "--exit-code"]) == 0
     seen = capfd.readouterr()
-    assert "nightly: 2 to do, 9 waits" in seen.err
+    assert "nightly: 2 to do, 8 waits" in seen.err
     assert "bridge@?" in seen.out
+
+
+def test_a_gate_that_holds_is_an_exit_code_where_one_is_asked_for(workspace, nightly, capfd):
+    from adaptkit.cli import main
+
+    for name in ("naval", "medic"):
+        workspace.note(f"{name}-skill", metrics={"speech.perplexity": 1e10})
+    path = nightly()
+    text = path.read_text()
+    path.write_text(
+        text.replace("  - evaluate: {of: skills, suites: [speech.yaml], baseline: base}\n", "")
+    )
+    command = ["--home", str(workspace.home.path), "sweep", str(path), "--dry-run"]
+    assert main(command) == 0
+    assert main([*command, "--exit-code"]) == 1
+    assert "gate\tmedic-skill@1\theld\tspeech.perplexity is 10000000000.0" in capfd.readouterr().out
 
 
 def png_size(file):
