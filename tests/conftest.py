@@ -17,7 +17,14 @@ import pytest
 from hypothesis.internal.conjecture import providers
 from once import once
 
+# Importing torch, PEFT and the tests makes a million objects that stay: to look through them for garbage while they are
+# made is a fifth of it. `pytest_collection_finish` lets the collections begin.
+gc.disable()
+
 os.environ["OMP_WAIT_POLICY"] = "passive"
+# PEFT imports bitsandbytes, which wraps six functions in `torch.compile`: that imports the whole compiler, a fifth of
+# importing torch and PEFT. Nothing of ours is compiled.
+os.environ["TORCHDYNAMO_DISABLE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for name in (
@@ -68,6 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Leave what was imported and collected out of garbage collection: it stays to the end, a million objects."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -134,14 +142,22 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
     )
 
 
-@pytest.fixture
-def workspace(tmp_path: Path):
-    """A fresh workspace; what it notices is collected in `.noticed`."""
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an empty workspace, to be copied."""
     from adaptkit import Workspace
 
-    noticed: list[str] = []
-    with Workspace.init(tmp_path / "home", notify=noticed.append) as opened:
-        opened.noticed = noticed
+    folder = tmp_path_factory.mktemp("empty") / "home"
+    Workspace.init(folder).close()
+    return folder
+
+
+@pytest.fixture
+def workspace(empty_home: Path, tmp_path: Path):
+    """A fresh workspace; what it notices is collected in `.noticed`."""
+    from homes import copied
+
+    with copied(empty_home, tmp_path / "home") as opened:
         yield opened
 
 
