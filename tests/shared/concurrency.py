@@ -18,7 +18,7 @@ def at_once(works: Iterable[Callable[[], Any]]) -> list[Any]:
     barrier = FORK.Barrier(len(works), timeout=60)
 
     def run(work: Callable[[], Any], end: Any) -> None:
-        _use_one_thread()
+        use_one_thread()
         barrier.wait()
         try:
             end.send(work())
@@ -44,7 +44,7 @@ def exit_code(work: Callable[[], Any]) -> int | None:
     """How a process ended that did some work, unless it was killed by what it did."""
 
     def run() -> None:
-        _use_one_thread()
+        use_one_thread()
         work()
 
     process = FORK.Process(target=run)
@@ -55,7 +55,7 @@ def exit_code(work: Callable[[], Any]) -> int | None:
     return code
 
 
-def _use_one_thread() -> None:
+def use_one_thread() -> None:
     """In a forked process: the threads that torch has do not cross a fork, and it would wait for them."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
