@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -56,6 +57,9 @@ providers.is_local_module_file = lambda path: path.startswith(HERE) and LOCAL(pa
 # of making a tiny adapter.
 jinja2.Environment.compile = lru_cache(64)(jinja2.Environment.compile)
 
+MODULES = pytest.StashKey[int]()
+"""How many modules were loaded when what stood was last left out of garbage collection."""
+
 # On two busy cores a slow example is not a failure. Other examples are drawn in every run; `make soak` draws many.
 for profile, examples in (("adaptkit", 25), ("soak", 500)):
     hypothesis.settings.register_profile(
@@ -72,10 +76,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave what was imported and collected out of garbage collection: it stays to the end, a million objects."""
-    gc.freeze()
+    _freeze(session.config)
     gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """And what a test has imported: every training collects the garbage of all objects."""
+    if len(sys.modules) > item.config.stash[MODULES] + 200:
+        gc.collect()
+        _freeze(item.config)
+
+
+def _freeze(config: pytest.Config) -> None:
+    gc.freeze()
+    config.stash[MODULES] = len(sys.modules)
 
 
 @pytest.fixture(scope="session")
