@@ -10,6 +10,7 @@ import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import certifi
 import hypothesis
@@ -18,9 +19,8 @@ import pytest
 from hypothesis.internal.conjecture import providers
 from once import once
 
-# Importing torch, PEFT and the tests makes a million objects that stay: to look through them for garbage while they are
-# made is a fifth of it. `pytest_collection_finish` lets the collections begin.
-gc.disable()
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 os.environ["OMP_WAIT_POLICY"] = "passive"
 # PEFT imports bitsandbytes, which wraps six functions in `torch.compile`: that imports the whole compiler, a fifth of
@@ -71,6 +71,16 @@ for profile, examples in (("adaptkit", 25), ("soak", 500)):
 hypothesis.settings.load_profile("adaptkit")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage among a million objects that stay: a fifth of importing torch, PEFT and the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long: a worker that took it last would be alone with it, and the others idle."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
@@ -79,7 +89,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave what was imported and collected out of garbage collection: it stays to the end, a million objects."""
     _freeze(session.config)
-    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
