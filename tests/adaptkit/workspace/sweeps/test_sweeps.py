@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
+from functools import partial
 
 import pytest
+from concurrency import at_once, exit_code
 
 from adaptkit import Workspace
 from adaptkit.errors import AdaptkitError, BadSweep, Conflict, NotFound
@@ -31,29 +30,6 @@ steps:
   - alias: {{of: bridge, to: staging}}
   - push: {{of: bridge, to: team}}
   - bake: {{of: bridge, out: "models/{{name}}-{{number}}"}}
-"""
-SCRIPT = """
-import os, sys
-from pathlib import Path
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-from adaptkit import Workspace
-from adaptkit.workspace.sweeps.journal import Journal
-
-home, file, before, count = sys.argv[1:]
-note = Journal.note
-seen = []
-
-def killed(self, *entry):
-    seen.append(entry)
-    if before == "before" and len(seen) == int(count):
-        os.kill(os.getpid(), 9)
-    note(self, *entry)
-    if before == "after" and len(seen) == int(count):
-        os.kill(os.getpid(), 9)
-
-Journal.note = killed
-with Workspace.open(home, notify=lambda _: None) as ws:
-    ws.sweep(file)
 """
 
 
@@ -83,6 +59,26 @@ def nightly(workspace, made, speaker, tmp_path):
         return tmp_path / "nightly.yaml"
 
     return write
+
+
+def sweep_and_die(home, file, when, count):
+    """Run the sweep in a process that is killed before or after it notes that many entries."""
+    note, seen = Journal.note, []
+
+    def killed(self, *entry):
+        seen.append(entry)
+        if when == "before" and len(seen) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        note(self, *entry)
+        if when == "after" and len(seen) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def sweep():
+        Journal.note = killed
+        with Workspace.open(home, notify=lambda _: None) as ws:
+            ws.sweep(file)
+
+    assert exit_code(sweep) == -signal.SIGKILL
 
 
 def carry_out(workspace, path, **how):
@@ -210,11 +206,7 @@ SOAK = pytest.mark.soak
 def test_a_killed_sweep_goes_on_and_leaves_one_of_each(workspace, nightly, tmp_path, when, count):
     path = nightly()
     workspace.close()
-    script = tmp_path / "driver.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    arguments = [str(workspace.home.path), str(path), when, str(count)]
-    killed = subprocess.run([sys.executable, str(script), *arguments], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    sweep_and_die(workspace.home.path, path, when, count)
     swept = carry_out(workspace, path)
     assert [(kind, what) for kind, what, _ in statuses(swept)] == EVERYTHING
     assert len(workspace.list(every=True)) == 3
@@ -228,11 +220,7 @@ def test_a_killed_sweep_goes_on_and_leaves_one_of_each(workspace, nightly, tmp_p
 def test_a_kill_between_two_adapters_of_one_evaluation_costs_only_the_second(
     workspace, nightly, tmp_path
 ):
-    script = tmp_path / "sweep_and_die.py"
-    script.write_text(SCRIPT)
-    arguments = [str(workspace.home.path), str(nightly()), "after", "1"]
-    killed = subprocess.run([sys.executable, str(script), *arguments], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    sweep_and_die(workspace.home.path, nightly(), "after", 1)
     assert "speech.perplexity" in workspace.version("medic-skill").metrics
     assert workspace.version("naval-skill").metrics == {}
     planned = statuses(carry_out(workspace, nightly(), dry_run=True))
@@ -258,15 +246,15 @@ def test_two_sweeps_at_once_over_the_same_adapters_leave_one_of_each(workspace, 
     second.write_text(
         first.read_text().replace("name: nightly", "name: other").replace("models/", "more/")
     )
+    home = workspace.home.path
     workspace.close()
-    script = tmp_path / "driver.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    home = str(workspace.home.path)
-    running = [
-        subprocess.Popen([sys.executable, str(script), home, str(path), "never", "0"])
-        for path in (first, second)
-    ]
-    assert [process.wait(120) for process in running] == [0, 0]
+
+    def sweep(path):
+        with Workspace.open(home, notify=lambda _: None) as ws:
+            return statuses(ws.sweep(path))
+
+    for done in at_once([partial(sweep, first), partial(sweep, second)]):
+        assert isinstance(done, list), done
     assert sorted(version.ref for version in workspace.list(every=True)) == [
         "bridge@1",
         "medic-skill@1",
