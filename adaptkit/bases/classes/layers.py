@@ -99,7 +99,7 @@ def _kind(module: Any) -> str:
         if isinstance(module, getattr(nn, plain)):
             return kind if computes_as(module, getattr(nn, plain)) else "own"
     if isinstance(module, nn.Embedding):
-        return "embedding" if _looks_up(module) else ""
+        return "embedding" if _looks_up(module) else "own"
     named = type(module).__name__ == "Conv1D" and hasattr(module, "nf")
     return "conv1d" if named else ""  # transformers.pytorch_utils.Conv1D keeps its weight in×out
 

@@ -93,10 +93,3 @@ def tiny_model(folder):
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(folder)
-
-
-def test_an_empty_declaration_says_nothing(workspace, tiny_llama, tmp_path):
-    folder = shutil.copytree(tiny_llama, tmp_path / "plain")
-    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {}}
-    (folder / "config.json").write_text(json.dumps(config))
-    assert workspace.check_base(folder).quantised == ""

@@ -277,3 +277,26 @@ def test_a_method_that_is_read_on_linear_layers_only_is_kept_on_others(tmp_path)
             workspace.bake("kept", tmp_path / "base", tmp_path / "out")
     assert why in caught.value.why
     assert caught.value.fix == "keep it as an adapter"
+
+
+def opt():
+    config = transformers.OPTConfig(
+        vocab_size=64,
+        hidden_size=32,
+        ffn_dim=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        word_embed_proj_dim=32,
+    )
+    return transformers.OPTForCausalLM(config), IDS
+
+
+def test_positions_that_are_no_look_up_take_no_update(workspace, tmp_path):
+    cls, _ = saved(opt, tmp_path / "base")
+    adapter(cls, tmp_path / "base", tmp_path / "ad", "q_proj", "embed_positions")
+    workspace.add(tmp_path / "ad", "kept", base=str(tmp_path / "base"))
+    with pytest.raises(BakeError) as caught:
+        workspace.bake("kept", tmp_path / "base", tmp_path / "out")
+    assert "embed_positions' computes with its weight in a way of its own" in caught.value.why
+    assert not (tmp_path / "out").exists()
