@@ -55,7 +55,8 @@ def hooks() -> str:
         if isinstance(node, ast.FunctionDef)
     ]
     return "\n".join(
-        f"\n```python\ndef {_signature(node)}\n```\n\n{ast.get_docstring(node)}" for node in found
+        f"\n```python\ndef {_signature(node)}: ...\n```\n\n{ast.get_docstring(node)}"
+        for node in found
     )
 
 

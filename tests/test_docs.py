@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 from command_line import typed, typed_in_processes
 
 from adaptkit import Workspace
@@ -23,6 +27,27 @@ TYPED = pytest.mark.parametrize(
 
 def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+READERS = {
+    "python": lambda text: compile(text, "a page", "exec"),
+    "toml": tomllib.loads,
+    "yaml": lambda text: list(yaml.safe_load_all(text)),
+    "json": json.loads,
+}
+SHELLS = ("sh", "bash", "console")
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_block_of_a_page_can_be_read_by_what_it_is_for(page):
+    for language, read in READERS.items():
+        for text in blocks(page, language):
+            read(text)
+    lines = "\n".join(text for language in SHELLS for text in blocks(page, language))
+    done = subprocess.run(["bash", "-n"], input=lines, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

@@ -119,6 +119,7 @@ def test_flags_that_messages_name_are_flags_and_all_others_take_a_value(options)
         "all",
         "as-latest",
         "claim",
+        "disjoint",
         "dry-run",
         "json",
         "live",

@@ -109,12 +109,11 @@ def show_base(session: Session, base_: str, claim: bool) -> None:
     pair = session.workspace.measured_by(found)
     lines = [f"{found.name or '?'} ({found.status})"]
     for level in found.levels:
-        by = (
-            f", measured by {pair.author or 'an unknown author'} on {pair.when[:10]}"
-            if pair and level.kind == "tm1"
-            else ""
-        )
-        lines.append(f"  {level.value} ({'measured' if level.measured else 'claimed'}{by})")
+        how = "measured" if level.measured else "claimed"
+        if pair and level.kind == "tm1":
+            who = f" by {pair.author}" if pair.author else ""
+            how = f"{how}, first measured{who} on {pair.when[:10]}"
+        lines.append(f"  {level.value} ({how})")
     if found.quantised:
         quantised = found.quantised
         lines.append(

@@ -130,6 +130,10 @@ def serve(
         _only_for_engines(engine, preload)
         start_engine(session, engine, base, host=host, port=port, how=how, keys=keys, more=preload)
         return
+    if odd := next((word for word in preload if word.startswith("-")), ""):
+        raise click.UsageError(
+            f"{odd} is an option of another engine: what follows -- goes with --engine"
+        )
     from adaptkit.serving.api.listen import bound, url_of, web_server
     from adaptkit.serving.placement import lines
     from adaptkit.workspace.serving.serve import ServeOptions

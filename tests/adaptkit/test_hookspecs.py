@@ -53,7 +53,7 @@ def test_no_hook_stops_at_the_first_result(hook):
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_every_hook_is_documented_with_its_exact_arguments(hook):
-    documented = re.search(rf"```python\n{re.escape(HOOKS[hook])}\n```\n\n(.+)", PAGE)
+    documented = re.search(rf"```python\n{re.escape(HOOKS[hook])}: \.\.\.\n```\n\n(.+)", PAGE)
     assert documented, f"make docs: {HOOKS[hook]} is not in docs/plugins.md"
     assert documented[1] == inspect.getdoc(getattr(hookspecs, hook)).splitlines()[0]
 

@@ -38,11 +38,11 @@ def carry_out(
     walk = Walk(workspace, written, journal, on, dry)
     for name, query in written.file.sets.items():
         try:
-            walk.sets[name] = found(workspace, query)
+            walk.sets[name] = members = found(workspace, query)
         except AdaptkitError as error:
             raise error.at(written.place("sets", name)) from error
-        walk.names[name] = frozenset(one.name for one in walk.sets[name])
-        if not walk.sets[name]:
+        walk.names[name] = frozenset(one.name for one in members)
+        if not members:
             place = written.place("sets", name)
             workspace.notify(f"{place}: no adapter fits the query, so the set '{name}' is empty")
     check_steps(walk)

@@ -65,6 +65,11 @@ def shell(tmp_path_factory):
         ("plot parameters --out x.png --base fleet/ship --size 3", 2, "one of them"),
         ("export naval x.pt", 1, "for example x.safetensors"),
         ("add fleet/naval/adapter_model.bin --name x", 1, "no adapter at"),
+        (
+            "serve --base fleet/ship -- --x",
+            2,
+            "--x is an option of another engine: what follows --",
+        ),
         ("generate naval --base fleet/ship --prompt -", 2, "nothing came from there"),
     ],
 )

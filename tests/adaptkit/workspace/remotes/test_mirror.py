@@ -165,7 +165,7 @@ def test_what_a_plugin_refuses_to_publish_is_not_mirrored(team, tmp_path, monkey
     monkeypatch.setattr(team.plugins, "review", review)
     with pytest.raises(
         StorageError,
-        match="1 of 4 could not be mirrored: the push of naval@1 was refused by a plugin: licence: no licence",
+        match="1 of 4 could not be mirrored: the push of medic@1 was refused by a plugin: licence: no licence",
     ):
         team.mirror("team", "spare")
     assert ("medic@1", f"file://{tmp_path}/spare/medic") in seen
