@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from adaptkit.workspace.merge import distil as distilling
     from adaptkit.workspace.merge import into_model, live, reshape
     from adaptkit.workspace.merge import merge as merging
-    from adaptkit.workspace.merge import search as searching
     from adaptkit.workspace.merge import strip as stripping
     from adaptkit.workspace.merge import weigh as weighing
     from adaptkit.workspace.project import project
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from adaptkit.workspace.remotes import push as pushing
     from adaptkit.workspace.remotes import remotes as named_remotes
     from adaptkit.workspace.remotes import signing
+    from adaptkit.workspace.search import search as searching
     from adaptkit.workspace.serving import gateway, placement
     from adaptkit.workspace.serving import serve as server
     from adaptkit.workspace.sweeps import sweep as sweeping
@@ -87,7 +87,6 @@ else:
     live = operations("adaptkit.workspace.merge.live")
     reshape = operations("adaptkit.workspace.merge.reshape")
     merging = operations("adaptkit.workspace.merge.merge")
-    searching = operations("adaptkit.workspace.search.search")
     stripping = operations("adaptkit.workspace.merge.strip")
     weighing = operations("adaptkit.workspace.merge.weigh")
     project = operations("adaptkit.workspace.project.project")
@@ -96,6 +95,7 @@ else:
     pushing = operations("adaptkit.workspace.remotes.push")
     named_remotes = operations("adaptkit.workspace.remotes.remotes")
     signing = operations("adaptkit.workspace.remotes.signing")
+    searching = operations("adaptkit.workspace.search.search")
     gateway = operations("adaptkit.workspace.serving.gateway")
     placement = operations("adaptkit.workspace.serving.placement")
     server = operations("adaptkit.workspace.serving.serve")

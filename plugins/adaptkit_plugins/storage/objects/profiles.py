@@ -28,8 +28,8 @@ _RENEW = timedelta(minutes=15)
 class Profile:
     """A credential provider for obstore's S3 client: what botocore finds in a profile, as often as it is asked."""
 
-    def __init__(self, url: str, credentials: Any, region: str) -> None:
-        self._url, self._credentials, self.region = url, credentials, region
+    def __init__(self, credentials: Any, region: str) -> None:
+        self._credentials, self.region = credentials, region
 
     def __call__(self) -> S3Credential:
         frozen = self._credentials.get_frozen_credentials()
@@ -74,4 +74,4 @@ def profile_credentials(url: str) -> Profile | None:
                 fix=f"add them to {file}",
             )
         return None
-    return Profile(url, credentials, region)
+    return Profile(credentials, region)
