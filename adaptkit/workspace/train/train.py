@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.adapters.write import sort_sets
+from adaptkit.bases.compatibility import check_next_base
 from adaptkit.errors import AdaptkitError, BadBase, MissingExtra, StoreError, TrainingError
 from adaptkit.extend.training import TrainJob, TrainOptions
 from adaptkit.io.machine.libraries import quiet_libraries
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from adaptkit.training.data.datasets import DataFile
     from adaptkit.training.prepare import Prepared
     from adaptkit.training.runs import Checkpoint
+    from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
 _LR = {"sft": 2e-4, "classify": 2e-4, "dpo": 5e-6, "orpo": 5e-6, "kto": 5e-6}
@@ -98,6 +100,7 @@ def train(
             run.begin(config, fresh=fresh)
         started = time.monotonic()
         work = _Work(context, config, run, checkpoint)
+        _check_addition(work, message, new_version=new_version)
         done = _run(work, report)
         seconds = time.monotonic() - started
         facts = training_facts(
@@ -178,6 +181,32 @@ class _Work:
                 why=f"it trains {', '.join(self.trainer.objectives)}",
                 fix="--trainer trl",
             )
+        for option, given, needs in (
+            ("beta", config.beta is not None, ("dpo", "orpo", "kto")),
+            ("packing", config.packing, ("sft",)),
+        ):
+            if given and self.objective not in needs:
+                raise TrainingError(
+                    f"cannot train {self.objective} with --{option}",
+                    why=f"it is for {', '.join(needs)}",
+                    fix=f"leave out --{option}",
+                )
+
+
+def _check_addition(work: _Work, message: str, *, new_version: bool) -> None:
+    """Refuse what could not be registered before anything is trained."""
+    context, name = work.context, work.config.name
+
+    def admit(latest: Version) -> None:
+        check_next_base(name, latest, work.base.identity, context.pairs)
+
+    context.registry.check_addition(
+        name,
+        "",  # no digest yet
+        None if new_version else admit,
+        message=message,
+        author=context.config.author,
+    )
 
 
 def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
@@ -199,6 +228,8 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
     work.run.record_data({one.label: one.digest for one in (*prepared.data, *prepared.eval_data)})
     warnings = [
         *guards.check_rows(prepared.looked, work.config.length),
+        *guards.check_rank(job.peft, work.base.shapes or {}),
+        *guards.check_end(tokenizer.eos_token_id, [file.form.name for file in work.files]),
         *guards.check_overlap(prepared.shared_prompts, prepared.eval_looked.rows),
         *guards.check_replay(prepared.replay_again, prepared.replay.rows if prepared.replay else 0),
     ]
