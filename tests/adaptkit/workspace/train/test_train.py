@@ -327,6 +327,24 @@ def test_a_conversation_needs_a_chat_template(workspace, speaker, tmp_path):
     assert "im_start" in (workspace.path("naval") / "chat_template.jinja").read_text()
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('no system role') }}", "roles .*: no system role"),
+        ("{% if %}", "the chat template cannot write a conversation of the roles"),
+        ("{{ captain.rank.name }}", "'captain' is undefined[\\s\\S]*--chat-template FILE"),
+    ],
+)
+def test_a_template_that_refuses_a_conversation_is_named(
+    template, message, workspace, speaker, tmp_path
+):
+    turns = [{"role": "user", "content": "hull?"}, {"role": "assistant", "content": "Hull 90."}]
+    data = write(tmp_path / "a.jsonl", [{"messages": turns}] * 2)
+    (tmp_path / "own.jinja").write_text(template)
+    how = {"chat_template": str(tmp_path / "own.jinja")}
+    refused(workspace, speaker, data, message, **how)
+
+
 def test_prompts_that_are_learned_and_measured_are_counted(workspace, speaker, naval):
     workspace.train("naval", base=speaker, data=naval, eval_data=naval, **QUICK)
     assert any("evaluation prompts are among the training prompts" in t for t in workspace.noticed)
