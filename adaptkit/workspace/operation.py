@@ -70,6 +70,7 @@ def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
 
     Where it takes several strings, paths or numbers, a single one is taken as a sequence of that one: to Python a
     string is a sequence of strings, so that `tags="best"` would be four tags. A path is taken where its text is.
+    Meanwhile libraries say nothing of themselves.
     """
     kinds = function.__annotations__
     several = {name for name, kind in kinds.items() if kind.startswith(_SEVERAL)}
@@ -102,9 +103,12 @@ def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
                 f"{called}() takes {', '.join(placed[1:]) or 'nothing'} by place: several adapters go into "
                 "a list, all else goes by name"
             )
-        return function(
-            *map(checked, placed, arguments),
-            **{name: checked(name, value) for name, value in named.items()},
-        )
+        from adaptkit.io.machine.libraries import quiet_libraries
+
+        with quiet_libraries():
+            return function(
+                *map(checked, placed, arguments),
+                **{name: checked(name, value) for name, value in named.items()},
+            )
 
     return operation

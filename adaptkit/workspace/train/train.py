@@ -15,7 +15,6 @@ from adaptkit.adapters.write import sort_sets
 from adaptkit.bases.compatibility import check_next_base
 from adaptkit.errors import AdaptkitError, BadBase, MissingExtra, StoreError, TrainingError
 from adaptkit.extend.training import TrainJob, TrainOptions
-from adaptkit.io.machine.libraries import quiet_libraries
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.training import guards
@@ -90,7 +89,7 @@ def train(
         refs.check_alias(alias)
     choices = _absolute(_plain(choices)) | {"name": name}
     run = Run(name, context.home.path / "training" / name)
-    with run.alone(), quiet_libraries():
+    with run.alone():
         checkpoint = None
         if resume:
             recorded, checkpoint = run.to_resume(choices)
