@@ -83,27 +83,73 @@ class AdaptkitError(Exception):
         return _rebuild, (type(self), self.what, self.why, self.fix)
 
 
-_OPTION = re.compile(
-    r"(?P<drop>drop )?--(?P<name>[a-z][a-z-]*)"
-    r"(?:[ =](?P<value>-?[0-9][0-9.]*|[A-Z]+\b|[a-z_:][a-z0-9_:]*(?=$|[,;.]| --)))?"
+_PROGRAM = re.compile(
+    r"(\b(?:adaptkit|accelerate|git|hf|llama-server|lm-eval|pip|python|ray|torchrun|vllm) (?:[^,;)]|,(?! ))*)"
 )
+_OPTION = re.compile(
+    r"(?P<drop>drop |leave out |without )?(?<![\w-])--(?P<name>[a-z][a-z0-9-]*)"
+    r"(?:[ =](?P<value>-?[0-9][0-9.]*|'[^']*'|[\w.]+=\S*[^\s,;]|(?:[A-Z]+(?:\[[A-Z]+\])?)+\b|bake DIR|"
+    r"(?!(?:and|is|it|of|or|out|to|with|without)\b)[a-z_:](?:[\w:+.,/-]*[\w+/])?(?=$|[,;.)]| --| of | or )))?"
+)
+FLAGS = frozenset(
+    "allow-pickle as-latest clean create create-pr deep embeddings force fresh frozen heads keep-full move "
+    "normalize new-version private repair resume skip-bad yes".split()
+)
+"""Options without a value that messages name."""
+IN_PYTHON = {
+    "for": "engine",
+    "from": "dialect",
+    "metric": "metrics",
+    "param": "params",
+    "suite": "suites",
+    "tag": "tags",
+    "to": "dialect",
+    "yes": "confirmed",
+}
+"""Options that the Python interface has another word for."""
+_WHOLE = {
+    "--into bake DIR": "merge_into_model(…, out=DIR)",
+    "--yes pushes": "older='keep-latest' pushes",
+    "--as-latest": "older='as-latest'",
+    "--disjoint": "missing='disjoint'",
+}
 
 
 def in_python(text: str) -> str:
     """An error message's text for a notebook: `--rank 8` is `rank=8`, and a command gets its `!`."""
+    for option, call in _WHOLE.items():
+        text = text.replace(option, call)
+    return "\n".join(map(_line_in_python, text.split("\n")))
 
-    def keyword(found: re.Match[str]) -> str:
-        name, value = found["name"].replace("-", "_"), found["value"]
-        if found["drop"]:
-            return f"drop {name}"
-        if value is None:
-            return f"{name}=True"
-        return f"{name}={value if value[0] in '-0123456789' or value.isupper() else repr(value)}"
 
-    return "\n".join(
-        f"!{line}" if line.startswith("adaptkit ") else _OPTION.sub(keyword, line)
-        for line in text.split("\n")
-    )
+def _line_in_python(line: str) -> str:
+    parts, before = _PROGRAM.split(line), ""  # every second one is a command
+    for place, part in enumerate(parts):
+        if place % 2 == 0:
+            parts[place] = _OPTION.sub(_keyword, part)
+        elif part.startswith("adaptkit ") and (line.startswith(part) or before.endswith(": ")):
+            parts[place] = f"!{part}"  # can be typed as it stands
+        before = part
+    return "".join(parts)
+
+
+def _keyword(found: re.Match[str]) -> str:
+    drop, option, value = found["drop"] or "", found["name"], found["value"]
+    name = IN_PYTHON.get(option, option).replace("-", "_")
+    if drop or (value is None and option not in FLAGS and not option.startswith("no-")):
+        return f"{drop}{name}" + (f" {value}" if value else "")
+    if option.startswith("no-"):
+        return f"{name[3:]}=False"
+    if option in FLAGS:
+        return f"{name}=True" + (f" {value}" if value else "")
+    assert value is not None
+    key, equals, given = value.partition("=")
+    if equals and name in {"data", "weigh"}:
+        return f"data={{{key!r}: {given!r}}}"
+    if equals and name in {"metrics", "params"}:
+        return f"{name}={{{key!r}: {given}}}"
+    as_it_is = value[0] in "-'0123456789" or value.isupper()
+    return f"{name}={value if as_it_is else repr(value)}"
 
 
 def _rebuild(kind: type[AdaptkitError], what: str, why: str, fix: str) -> AdaptkitError:

@@ -162,13 +162,21 @@ def _weighted(source: object, weight: object = None) -> WeightedRef:
         return WeightedRef(PathRef(path, str(path)), factor)
     if isinstance(source, (NameRef, DigestRef, PathRef, UrlRef, RemoteRef)):
         return WeightedRef(source, factor)
+    if (ref := reference_of(source)) is not None:
+        return WeightedRef(parse(ref), factor)
     raise _not_sources(source)
+
+
+def reference_of(found: object) -> str | None:
+    """The reference that means a version, or the result of an operation that made one; None of anything else."""
+    ref = getattr(getattr(found, "version", found), "ref", None)
+    return ref if isinstance(ref, str) else None
 
 
 def _not_sources(given: object) -> BadRecipe:
     return BadRecipe(
         f"{given!r} is no list of adapters to merge",
-        why="it is a list of references, of (reference, weight) pairs, or a mapping of them",
+        why="it is a list of references or versions, of pairs of one and its weight, or a mapping of them",
         fix='for example ["naval=0.7", "medic"] or {"naval": 0.7, "medic": 0.3}',
     )
 
@@ -179,8 +187,8 @@ def parse(text: str) -> Ref:
         return PathRef(user_path(text), text)
     if "://" in text:
         return _parse_url(text)
-    if _DIGEST.fullmatch(text):
-        return DigestRef(text)
+    if _DIGEST.fullmatch(text.removesuffix("…")):  # as tables show it
+        return DigestRef(text.removesuffix("…"))
     if re.match(r"sha256:", text):
         raise BadReference(
             f"cannot read the digest '{text}'",
@@ -189,19 +197,26 @@ def parse(text: str) -> Ref:
         )
     _check_single(text)
     head, at, tail = text.partition("@")
+    if at and not head:
+        raise BadReference(
+            f"cannot read '{text}'",
+            why="the name before the @ is missing",
+            fix=f"for example naval{text if tail else ''}",
+        )
     selector = parse_selector(tail, text) if at else None
-    if ":" in head:
-        remote, _, name = head.partition(":")
-        return RemoteRef(check_name(remote), check_name(name), selector)
-    return NameRef(check_name(head), selector)
+    remote, colon, name = head.rpartition(":")
+    for part in (remote, name) if colon else (head,):
+        if not _is_name(part):
+            raise BadReference(f"'{part}' is not a name", why=_why_no_name(part), fix=GRAMMAR)
+    return RemoteRef(remote, name, selector) if colon else NameRef(head, selector)
 
 
 def parse_selector(text: str, whole: str) -> Selector:
     """Parse what follows the `@` of `whole`."""
     if _NUMBER.fullmatch(text):
         return Selector("number", text)
-    if _DIGEST.fullmatch(text):
-        return Selector("digest", text)
+    if _DIGEST.fullmatch(text.removesuffix("…")):
+        return Selector("digest", text.removesuffix("…"))
     if text.startswith("rev:") and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", text[4:]):
         return Selector("rev", text[4:])
     if text.lower() == "latest" or re.fullmatch(r"v[1-9][0-9]*", text):
@@ -257,15 +272,51 @@ def _check_single(text: str) -> None:
 
 
 def check_name(name: str) -> str:
-    """The name of an adapter or a remote, checked: it becomes part of paths and URLs."""
-    if not _NAME.fullmatch(name) or ".." in name or any(map(_is_reserved, name.split("/"))):
+    """The name of an adapter or a remote, checked: it becomes part of paths and URLs. An error suggests one."""
+    if not _is_name(name):
+        like = _like(name)
         raise BadReference(
             f"'{name}' is not a name",
-            why="a name is letters, digits, '.', '_' and '-' (at most 96), starts with a letter or digit, "
-            "may have one 'team/' before it, and is not a reserved word such as 'latest'",
-            fix=GRAMMAR,
+            why=_why_no_name(name),
+            fix=f"for example {like}" if like else "",
         )
     return name
+
+
+def _is_name(name: str) -> bool:
+    return bool(
+        _NAME.fullmatch(name) and ".." not in name and not any(map(_is_reserved, name.split("/")))
+    )
+
+
+def as_name(text: str) -> str:
+    """The text where it is a name, else one that is like it: a file may be called `my style v2`."""
+    return text if _is_name(text) else _like(text) or text
+
+
+def _why_no_name(name: str) -> str:
+    if is_path(name):
+        return "it is a path"
+    if "://" in name or _DIGEST.fullmatch(name):
+        return "it is a URL" if "://" in name else "it is a digest"
+    if "@" in name and _is_name(name.partition("@")[0]):
+        return "it names a version, and the whole adapter is meant here"
+    if reserved := next(filter(_is_reserved, name.split("/")), None):
+        return f"'{reserved}' means something else, here or to Windows"
+    return (
+        "a name is letters, digits, '.', '_' and '-' (at most 96), starts with a letter or digit, "
+        "may have one 'team/' before it, and is not a reserved word such as 'latest'"
+    )
+
+
+def _like(name: str) -> str:
+    """A name that is like a text which is none; empty where nothing is left of it."""
+    if _DIGEST.fullmatch(name):
+        return ""
+    parts = re.split(r"[/\\]", name.partition("@")[0].rpartition("://")[2])
+    found = re.sub(r"[^A-Za-z0-9._-]+|\.\.+", "-", next(filter(None, reversed(parts)), ""))
+    found = found.strip("-._")[:96]
+    return f"{found}-1" if found and _is_reserved(found) else found
 
 
 def check_alias(alias: str) -> str:

@@ -6,9 +6,11 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import certifi
 import hypothesis
@@ -17,7 +19,13 @@ import pytest
 from hypothesis.internal.conjecture import providers
 from once import once
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 os.environ["OMP_WAIT_POLICY"] = "passive"
+# PEFT imports bitsandbytes, which wraps six functions in `torch.compile`: that imports the whole compiler, a fifth of
+# importing torch and PEFT. Nothing of ours is compiled.
+os.environ["TORCHDYNAMO_DISABLE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 for name in (
@@ -49,6 +57,9 @@ providers.is_local_module_file = lambda path: path.startswith(HERE) and LOCAL(pa
 # of making a tiny adapter.
 jinja2.Environment.compile = lru_cache(64)(jinja2.Environment.compile)
 
+MODULES = pytest.StashKey[int]()
+"""How many modules were loaded when what stood was last left out of garbage collection."""
+
 # On two busy cores a slow example is not a failure. Other examples are drawn in every run; `make soak` draws many.
 for profile, examples in (("adaptkit", 25), ("soak", 500)):
     hypothesis.settings.register_profile(
@@ -60,14 +71,37 @@ for profile, examples in (("adaptkit", 25), ("soak", 500)):
 hypothesis.settings.load_profile("adaptkit")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage among a million objects that stay: a fifth of importing torch, PEFT and the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long: a worker that took it last would be alone with it, and the others idle."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Leave what was imported and collected out of garbage collection: it stays to the end, a million objects."""
+    _freeze(session.config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """And what a test has imported: every training collects the garbage of all objects."""
+    if len(sys.modules) > item.config.stash[MODULES] + 200:
+        gc.collect()
+        _freeze(item.config)
+
+
+def _freeze(config: pytest.Config) -> None:
     gc.freeze()
+    config.stash[MODULES] = len(sys.modules)
 
 
 @pytest.fixture(scope="session")
@@ -134,14 +168,22 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
     )
 
 
-@pytest.fixture
-def workspace(tmp_path: Path):
-    """A fresh workspace; what it notices is collected in `.noticed`."""
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an empty workspace, to be copied."""
     from adaptkit import Workspace
 
-    noticed: list[str] = []
-    with Workspace.init(tmp_path / "home", notify=noticed.append) as opened:
-        opened.noticed = noticed
+    folder = tmp_path_factory.mktemp("empty") / "home"
+    Workspace.init(folder).close()
+    return folder
+
+
+@pytest.fixture
+def workspace(empty_home: Path, tmp_path: Path):
+    """A fresh workspace; what it notices is collected in `.noticed`."""
+    from homes import copied
+
+    with copied(empty_home, tmp_path / "home") as opened:
         yield opened
 
 

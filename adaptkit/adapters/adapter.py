@@ -28,7 +28,7 @@ from adaptkit.io.safetensors.reader import TensorFile
 from adaptkit.types import TensorInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.bases.weights import BaseWeights
@@ -40,6 +40,7 @@ LARGEST_CONFIG = (
 
 _LARGEST_INT = 2**63
 _LARGEST_FLOAT = 1e30  # as in an adaptkit.json; the norm of an update is its fourth power
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _NEVER = frozenset(
     {
         "optimizer.pt",
@@ -108,10 +109,16 @@ class Adapter(Closing):
                 fix="check the path for a typo",
             )
         if not path.is_dir():
+            beside = (path.parent / CONFIG).is_file()
+            fix = f"give the folder: {path.parent}" if beside else ""
+            if path.suffix in _PICKLES:
+                fix = (
+                    fix or "a pickle of another tool: write it as .safetensors there, and add that"
+                )
             raise BadAdapter(
                 f"{label} is a file",
-                why=f"an adapter is a folder that holds {CONFIG}",
-                fix=f"give the folder: {path.parent}",
+                why=f"an adapter is a folder that holds {CONFIG}, or a .safetensors file of another tool",
+                fix=fix,
             )
         config = read_config(path, label)
         weights, pickle = path / WEIGHTS, path / PICKLE
@@ -268,6 +275,17 @@ def normalise(key: str) -> str:
     return _STRAY_BARE.sub(r".\1", _STRAY.sub(r".\1.\2", key))
 
 
+def _is_copy(key: str, keys: Collection[str]) -> bool:
+    """Whether a key is PEFT's second one for a bias of a module that is saved whole, as `bias="all"` writes them.
+
+    The other has neither the wrapper's name nor the adapter's, and is the one that PEFT reads.
+    """
+    stem, wrapper, rest = key.partition(".modules_to_save.")
+    return bool(wrapper) and any(
+        f"{stem}.{name}" in keys for name in (rest, rest.partition(".")[2])
+    )
+
+
 _FEW = 1024
 """Headers of up to so many tensors are kept once normalised."""
 _RECENT: list[tuple[Mapping[str, TensorInfo], dict[str, str], Mapping[str, TensorInfo]]] = []
@@ -282,6 +300,8 @@ def _normalised(
             return keys, header
     keys = {}
     for raw in infos:
+        if _is_copy(raw, infos):
+            continue
         key = normalise(raw)
         if key in keys:
             raise BadWeights(

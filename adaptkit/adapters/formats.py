@@ -79,7 +79,7 @@ def from_dialect(
     known = list(methods)
     names = sorted({name for method in known for name in method.dialects})
     if dialect is not None and dialect not in names:
-        raise NotFound("dialect", dialect, names)
+        raise NotFound("tool", dialect, names)
     file = foreign_file(path)
     source = (
         Foreign(path / WEIGHTS, read_config(path, str(path)), base_shapes)
@@ -141,7 +141,7 @@ def to_dialect(
 ) -> Path:
     """Write an adapter as another tool reads it, into the folder `out`; returns the file, opened again as that tool would."""
     if dialect not in method.dialects:
-        raise NotFound("dialect", dialect, method.dialects)
+        raise NotFound("tool", dialect, method.dialects)
     made = method.write_dialect(dialect, adapter)
     made = replace(made, metadata={**(metadata or {}), **made.metadata})
     file = out / made.file

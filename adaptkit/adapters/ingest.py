@@ -185,6 +185,9 @@ def _check_fit(
                 if made.unbakeable:
                     gathered.facts["cannot_bake"] = made.unbakeable
                 gathered.checked = made.architecture.known and not wrong
+                if lost := made.passed_over:
+                    more = f"; and {len(lost) - 2} more" if len(lost) > 2 else ""
+                    gathered.warnings.append("; ".join(lost[:2]) + more)
                 if not made.architecture.known:
                     gathered.warnings.append(
                         f"checked against the base's own names only: {made.architecture.unknown}"

@@ -6,11 +6,11 @@ the other does not would be missing or unexpected there, and a rank that differs
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from adaptkit.bases.classes.peft_names import PEFT_HEADS, unloaded
 from adaptkit.errors import MergeError
-from adaptkit.extend.module_names import PREFIX, matches, may_never_end
+from adaptkit.extend.module_names import PREFIX, matches, targeted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def check_reload(
-    adapter: Adapter, method: AdapterMethod, architecture: Architecture | None = None
+    adapter: Adapter,
+    method: AdapterMethod,
+    architecture: Architecture | None = None,
+    model_type: str = "",
 ) -> None:
     """`MergeError` where PEFT would not find what was written; the base's class, if known, says what else is there."""
     if wrong := unreadable(adapter, method, architecture):
@@ -31,10 +34,21 @@ def check_reload(
             why="; ".join(wrong[:3]) + more,
             fix="please report this with the configurations of the adapters",
         )
+    if architecture is None or not method.packs:
+        return
+    if lost := unloaded(adapter.config, model_type, architecture, method.modules(adapter)):
+        more = f"; and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise MergeError(
+            f"PEFT would not load {adapter.label} as it is",
+            why="; ".join(lost[:3]) + more,
+            fix="take that part out first (adaptkit strip REF --modules GLOB), or bake the adapters instead",
+        )
 
 
 def unreadable(
-    adapter: Adapter, method: AdapterMethod, architecture: Architecture | None = None
+    adapter: Adapter,
+    method: AdapterMethod,
+    architecture: Architecture | None = None,
 ) -> list[str]:
     """What PEFT would miss, not expect or refuse, in words. Only methods that say their modules are looked at."""
     config = adapter.config
@@ -45,7 +59,7 @@ def unreadable(
     wrong = [
         f"the file has '{name}', which target_modules does not name"
         for name in sorted(plain)
-        if not _targeted(config, name)
+        if not targeted(config, name)
     ]
     for name, module in sorted(modules.items()):
         asked = _rank(config, module)
@@ -54,13 +68,19 @@ def unreadable(
                 f"'{name}' has rank {module.saved_rank}, and the configuration says {asked}"
             )
     wrong += _unsaved(adapter)
+    heads = PEFT_HEADS.get(str(config.get("task_type")), ())
+    wrong += [
+        f"'{name}' has an update, and is or is in what PEFT saves whole in an adapter for {config['task_type']}"
+        for name in sorted(plain)
+        if heads and any(part.endswith(heads) for part in name.split("."))
+    ]
     wrong += [
         f"'{key}' is not what PEFT calls the bias of a layer that it updates"
         for key in adapter.header
         if key.endswith(".bias") and key.removeprefix(PREFIX).removesuffix(".bias") in plain
     ]
     if architecture is not None and architecture.known:
-        there = {n for n in architecture.layers if _targeted(config, n)}
+        there = {n for n in architecture.layers if targeted(config, n)}
         known = {found[0] for n in plain if len(found := _layers(architecture, n)) == 1}
         wrong += [
             f"target_modules names '{name}' too, for which the file has nothing"
@@ -72,18 +92,8 @@ def unreadable(
 
 def _layers(architecture: Architecture, name: str) -> list[str]:
     found = architecture.find(f"{name}.weight")
-    return [parameter.removesuffix(".weight") for parameter in found]
-
-
-def _targeted(config: Mapping[str, object], name: str) -> bool:
-    """As PEFT matches: a pattern fits the whole name; of a list, an entry is the name or its end."""
-    targets = config.get("target_modules")
-    if isinstance(targets, str):
-        return targets == "all-linear" or (
-            not may_never_end(targets) and re.fullmatch(targets, name) is not None
-        )
-    listed = targets if isinstance(targets, list) else []
-    return any(name == one or name.endswith(f".{one}") for one in listed)
+    computed = architecture.computed_from(name).partition(".parametrizations.")[0]
+    return [parameter.removesuffix(".weight") for parameter in found] or [computed]
 
 
 def _rank(config: Mapping[str, object], module: Module) -> int:

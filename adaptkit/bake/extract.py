@@ -18,6 +18,7 @@ from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
 from adaptkit.algebra.lowrank import dense_svd, leading, rounding, work
 from adaptkit.bake.tuned import compare, layer_of, size_of_change, within
+from adaptkit.bases.quantised import why_quantised
 from adaptkit.bases.weights import BaseWeights, as_matrix
 from adaptkit.errors import BadRecipe, BakeError
 from adaptkit.extend import Dense, LowRank, Module
@@ -96,6 +97,13 @@ def run(
             f"--rank is {rank}", why="a rank is at least 1", fix="for example --rank 64, or auto"
         )
     with BaseWeights.open(tuned, cache) as after, BaseWeights.open(base, cache) as before:
+        for weights in (after, before):
+            if why := why_quantised(weights.layout):
+                raise BakeError(
+                    f"cannot extract an adapter with {weights.layout.directory}",
+                    why=why,
+                    fix="give the full-precision model it was made from",
+                )
         found = compare(after, before, rank or 1 << 30, keep_full=keep_full)
         many = workers or cores()
         if not found.modules:  # PEFT's LoRA wants a target all the same
@@ -107,6 +115,7 @@ def run(
             groups[module.name].append(module)
         config = _config(after, before, found, method, name)
         saved = {f"{_PREFIX}{parameter}": parameter for parameter in found.saved}
+        saved |= {_bias_key(parameter): parameter for parameter in found.biases}
         layout = {
             key: ("F32", array.shape)
             for parts in groups.values()
@@ -172,18 +181,27 @@ def _config(
         {
             "base_model_name_or_path": name,
             "fan_in_fan_out": any(m.kind == "conv1d" for m in found.modules),
+            "bias": "lora_only" if found.biases else "none",
             "modules_to_save": found.whole or None,
             "target_parameters": found.targets or None,
         },
         {},
     )
-    kept = tuple(f"{_PREFIX}{parameter}" for parameter in found.saved)
+    kept = (
+        *(f"{_PREFIX}{parameter}" for parameter in found.saved),
+        *map(_bias_key, found.biases),
+    )
     settings = {"task_type": task} if task else {}
     config = method.merged_config([view], found.modules, kept, settings, bias=False)
     touched = {m.name for m in found.modules}
     if {new.embedding, new.head} <= touched and _equal_pair(new.embedding, new.head, new.ties):
         config["ensure_weight_tying"] = _peft_ties(new.embedding, new.head)
     return config
+
+
+def _bias_key(parameter: str) -> str:
+    """PEFT's key of a bias whose layer has an update."""
+    return f"{_PREFIX}{parameter.removesuffix('.bias')}.base_layer.bias"
 
 
 def _equal_pair(embedding: str, head: str, ties: Mapping[str, str]) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.fitting.fit import fit
-from adaptkit.bases.checkpoint import declared_quantisation, scaled_tensor
 from adaptkit.bases.pipeline import COMPONENTS
+from adaptkit.bases.quantised import why_quantised
 from adaptkit.errors import BakeError, NotFound, Unmergeable
 from adaptkit.io.safetensors.reader import STORED_DTYPES
 
@@ -39,17 +39,10 @@ def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> B
     """Find a tensor for everything that the adapter changes."""
     view, method, label = source.adapter, source.method, source.label
     where = weights.layout.directory
-    if quantised := declared_quantisation(weights.layout.config):
+    if quantised := why_quantised(weights.layout):
         raise BakeError(
             f"cannot bake into {where}",
-            why=f"its weights are quantised ({quantised.method})",
-            fix="bake into the full-precision model it was made from",
-        )
-    if scaled := scaled_tensor(weights.layout):
-        raise BakeError(
-            f"cannot bake into {where}",
-            why=f"its weights are quantised: it holds '{scaled}', although its config.json names no "
-            "quantization_config",
+            why=quantised,
             fix="bake into the full-precision model it was made from",
         )
     if reason := method.unbakeable(view):
@@ -82,6 +75,8 @@ def plan_bake(source: OpenAdapter, weights: BaseWeights, dtype: str | None) -> B
         )
     before = made.before or made.architecture
     remarks = [*weights.layout.remarks(), *made.remarks]
+    if made.passed_over:  # what was baked is what the adapter says
+        remarks.append(f"baked all the same, where PEFT would not: {_some(made.passed_over)}")
     return BakePlan(made.tensors, made.config, remarks, made.architecture, before)
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from adaptkit.bases.classes.uses import named_otherwise
+from adaptkit.bases.classes.peft_names import PEFT_HEADS, renamed
 from adaptkit.errors import BadBase
 from adaptkit.extend import Module
 from adaptkit.io.safetensors.reader import same_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from adaptkit.bases.architecture import Architecture
     from adaptkit.bases.weights import BaseWeights
@@ -32,6 +32,8 @@ class TunedChanges:
     whole: list[str] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)
     """The parameters of the modules that are saved as they are."""
+    biases: list[str] = field(default_factory=list)
+    """The biases that go along with their layers' updates."""
     left_out: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     """The base's name of each parameter."""
@@ -65,32 +67,13 @@ def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bo
     buffers = _buffers(after)
     moved = [name for name in buffers if _buffer_moved(after, before, name)]
     found.names |= dict(zip(moved, moved, strict=True))
-    whole = set(_outermost(fresh, _shapes(new, after)))
-    whole |= {name.rpartition(".")[0] for name in resized}
-    elsewhere = named_otherwise(str(after.layout.config.get("model_type", "")))
-    for name in rest:
-        parent, _, leaf = name.rpartition(".")
-        if within(name, whole):
-            continue
-        module = layer_of(new, name, rank) if leaf == "weight" else None
-        if module is not None and parent.rpartition(".")[2] not in elsewhere:
-            found.modules.append(module)
-        elif _holds_experts(new, name):
-            found.modules.extend(_experts(new, name, rank))
-        elif keep_full and parent:
-            whole.add(parent)
-        else:
-            found.left_out.append(name)
-    for name in moved:  # such as the running means of a batch norm
-        if keep_full and not within(name, whole):
-            whole.add(name.rpartition(".")[0])
-        elif not within(name, whole):
-            found.left_out.append(name)
+    needed = set(_outermost(fresh, _shapes(new, after)))
+    needed |= {name.rpartition(".")[0] for name in resized}
+    needed |= _heads(new, new.task or old.task)
+    other = _updates(found, after, [n for n in rest if not within(n, needed)], rank)
+    other += [name for name in moved if not within(name, needed)]
     _nest_experts(found, new)
-    if keep_full:
-        found.modules = [m for m in found.modules if not within(m.name, whole)]
-        found.left_out = [n for n in found.left_out if not within(n, whole)]
-    found.whole = sorted(n for n in whole if not within(n.rpartition(".")[0], whole))
+    found.whole = _whole(found, needed, other, keep_full=keep_full)
     found.saved = [name for name in (*new.parameters, *buffers) if within(name, set(found.whole))]
     _check_loads(after)
     if (lost := sorted(set(new.missing()).intersection(found.saved))) != []:
@@ -99,13 +82,67 @@ def compare(after: BaseWeights, before: BaseWeights, rank: int, *, keep_full: bo
             why=f"it has no '{lost[0]}', which {new.name} needs and would make up when it is loaded",
             fix="save the tuned model with all of its tensors, or tie its embeddings as the base does",
         )
-    if not found.modules and not found.whole:
+    whole = set(found.whole)
+    changed = any(within(name, whole) for name in [*fresh, *resized, *rest, *moved])
+    if not found.modules and not changed:
         raise BadBase(
             f"{after.layout.directory} changes no matrix of its base",
             why="all of them are equal, byte for byte",
             fix="is this the tuned model?",
         )
     return found
+
+
+def _heads(arch: Architecture, task: str) -> set[str]:
+    """The modules that PEFT saves whole with every adapter of a task, whether or not they changed."""
+    ends = PEFT_HEADS.get(task, ())
+    parts = (name.split(".")[:-1] for name in arch.parameters)
+    modules = {".".join(p[:depth]) for p in parts for depth in range(1, len(p) + 1)}
+    return {name for name in modules if ends and name.endswith(ends)}
+
+
+def _updates(found: TunedChanges, after: BaseWeights, names: Sequence[str], rank: int) -> list[str]:
+    """Find what can be low rank, and the biases beside it; returns the rest."""
+    arch = after.architecture()
+    elsewhere = renamed(str(after.layout.config.get("model_type", ""))).names
+    other = []
+    for name in names:
+        parent, _, leaf = name.rpartition(".")
+        module = layer_of(arch, name, rank) if leaf == "weight" else None
+        if module is not None and parent.rpartition(".")[2] not in elsewhere:
+            found.modules.append(module)
+        elif _holds_experts(arch, name):
+            found.modules.extend(_experts(arch, name, rank))
+        else:
+            other.append(name)
+    layers = {m.name for m in found.modules if m.kind in {"linear", "conv1d", "convolution"}}
+    found.biases = [
+        name for name in other if name.endswith(".bias") and name.removesuffix(".bias") in layers
+    ]
+    return [name for name in other if name not in found.biases]
+
+
+def _whole(
+    found: TunedChanges, needed: set[str], other: Sequence[str], *, keep_full: bool
+) -> list[str]:
+    """The modules to save as they are: those that must be and, with `keep_full`, those of all other parameters.
+
+    A parameter whose module holds every layer (Wav2Vec2's `masked_spec_embed`) is left out all the same.
+    """
+    if not keep_full:
+        found.left_out = [*found.biases, *other]
+        found.biases = []
+        return sorted(n for n in needed if not within(n.rpartition(".")[0], needed))
+    whole = needed | {name.rpartition(".")[0] for name in other} - {""}
+    names = {module.name for module in found.modules}
+    while not within_all(names, needed) and within_all(names, whole):
+        whole.remove(
+            max(whole - needed, key=lambda w: (sum(within(name, {w}) for name in names), w))
+        )
+    found.modules = [m for m in found.modules if not within(m.name, whole)]
+    found.biases = [name for name in found.biases if not within(name, whole)]
+    found.left_out = [name for name in other if not within(name, whole)]
+    return sorted(n for n in whole if not within(n.rpartition(".")[0], whole))
 
 
 def size_of_change(
@@ -214,15 +251,21 @@ def _padded(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _holds_experts(arch: Architecture, name: str) -> bool:
-    """Whether a parameter is one matrix for each of several experts, of a module that is no layer itself."""
+    """Whether a parameter is one matrix for each of several experts, of a module that neither is nor holds a layer.
+
+    PEFT wraps the module, and layers inside would go by other names then.
+    """
     parent, shape = name.rpartition(".")[0], arch.parameters[name]
-    plain = parent not in arch.layers and ".parametrizations." not in name
+    inside = any(layer == parent or layer.startswith(f"{parent}.") for layer in arch.layers)
+    plain = not inside and ".parametrizations." not in name
     return arch.known and bool(parent) and plain and len(shape) == 3 and shape[0] > 1
 
 
 def layer_of(arch: Architecture, name: str, rank: int) -> Module | None:
     """The layer that a weight belongs to, as an adapter names it; None for what PEFT has no LoRA for."""
     module, shape = name.removesuffix(".weight"), arch.parameters[name]
+    if module in arch.looked_into:
+        return None
     kind = arch.layers.get(module, "linear" if not arch.known and len(shape) == 2 else "")
     if kind == "convolution":
         groups = arch.groups.get(module, 1)
@@ -294,3 +337,8 @@ def _outermost(fresh: list[str], shapes: Mapping[str, tuple[int, ...]]) -> list[
 def within(name: str, modules: set[str]) -> bool:
     """Whether a parameter or module is one of these modules, or in one."""
     return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def within_all(names: Iterable[str], modules: set[str]) -> bool:
+    """Whether all of these are one of the modules, or in one."""
+    return all(within(name, modules) for name in names)

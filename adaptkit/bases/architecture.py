@@ -6,15 +6,19 @@ and `unknown` says why.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.pipeline import prefixed, split
 from adaptkit.extend import Model
-from adaptkit.extend.module_names import Names
+from adaptkit.extend.module_names import Names, same_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_COMPUTED = re.compile(r"(?P<layer>.+)\.(?:parametrizations\.weight\..+|weight_[gv])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Architecture:
     unknown: str = ""
     buffers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Tensors of the checkpoint that are no parameters and are loaded all the same, in the shapes that the class has."""
+    looked_into: frozenset[str] = frozenset()
+    """Layers of which the model's code reads more than their weight, which PEFT's layers in their place have not."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Of a pipeline: the class of each component."""
     _names: dict[str, Names] = field(default_factory=dict, compare=False, repr=False)
@@ -86,6 +92,17 @@ class Architecture:
                 name.removeprefix(f"{part}.") if part else name for name in own
             )
         return [prefixed(part, name) for name in self._names[part].called(rest)]
+
+    def computed_from(self, layer: str) -> str:
+        """A parameter that a layer's weight is computed from, where it is none itself (weight norms); empty otherwise."""
+        return next(
+            (
+                name
+                for name in self.parameters
+                if (found := _COMPUTED.fullmatch(name)) and same_name(found["layer"], layer)
+            ),
+            "",
+        )
 
     def tied_with(self, parameter: str) -> tuple[str, ...]:
         """All parameters that are one object with this one, itself included, in the model's order."""
@@ -123,6 +140,7 @@ class Architecture:
             "unused": list(self.unused),
             "unknown": self.unknown,
             "buffers": [[name, list(shape)] for name, shape in self.buffers.items()],
+            "looked_into": sorted(self.looked_into),
             "parts": dict(self.parts),
         }
 
@@ -147,6 +165,7 @@ class Architecture:
             tuple(data["unused"]),
             str(data["unknown"]),
             {str(name): tuple(map(int, shape)) for name, shape in data["buffers"]},
+            frozenset(data["looked_into"]),
             dict(data["parts"]),
         )
 

@@ -346,7 +346,7 @@ def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
         if (found := declared_quantisation(part)) is not None:
             return found
     declared = config.get("quantization_config")
-    if not isinstance(declared, dict):
+    if not isinstance(declared, dict) or not declared:
         return None
     method = str(declared.get("quant_method") or "unknown")
     if declared.get("load_in_4bit") or method in {"mxfp4", "nvfp4"}:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_FORMAT = 5  # of what is remembered; a change of meaning counts it up
+_FORMAT = 6  # of what is remembered; a change of meaning counts it up
 _LARGEST = 100_000_000  # bytes of a remembered file that are read
 _MOST = 64  # architectures that a process remembers
 _REMEMBERED: dict[str, Architecture] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from adaptkit.bases.checkpoint import read_layout
+from adaptkit.bases.quantised import why_quantised
 from adaptkit.errors import BadBase
 from adaptkit.extend.module_names import Names
 from adaptkit.io.closing import Closing
@@ -44,6 +45,7 @@ class BaseWeights(Closing):
     _pieces: dict[str, tuple[Piece, ...]] = field(default_factory=dict)
     _names: Names | None = None
     _architecture: Architecture | None = None
+    _quantised: str | None = None
 
     @classmethod
     def open(cls, directory: Path, cache: Path | None = None) -> Self:
@@ -140,6 +142,14 @@ class BaseWeights(Closing):
         """A module's weight as the m×n matrix that updates are added to; `BadBase` when there is none that fits."""
         import numpy as np
 
+        if self._quantised is None:
+            self._quantised = why_quantised(self.layout)
+        if why := self._quantised:
+            raise BadBase(
+                f"an update that depends on weights cannot be computed with {self.layout.directory}",
+                why=why,
+                fix="give the full-precision model it was made from",
+            )
         pieces = self.pieces(module)
         whole = (
             len(pieces) == 1

@@ -88,7 +88,7 @@ def _reported(error: BaseException, debug: bool, session: Session) -> int:
     """A bug; even so no traceback unless asked for."""
     if debug:
         raise error
-    show(error, session.out)
+    show(session.blamed(error) or error, session.out)
     return 1
 
 

@@ -172,7 +172,7 @@ def _complete_by_name(command: click.Command) -> None:
 
 
 def _home_first(args: list[str]) -> list[str]:
-    """`--home DIR` may stand anywhere before a `--`: it is moved to where this group reads it."""
+    """`--home DIR` may stand anywhere before a `--`: it is moved to where this group reads it; `--json` to its command."""
     end = args.index("--") if "--" in args else len(args)
     home, rest, skip = [], [], False
     for place, word in enumerate(args[:end]):
@@ -184,6 +184,8 @@ def _home_first(args: list[str]) -> list[str]:
             home = [word]
         else:
             rest.append(word)
+    if rest[:1] == ["--json"]:  # an option of the commands: behind the one that is meant
+        rest = [*(rest[1:] or ["status"]), "--json"]
     return [*home, *rest, *args[end:]]
 
 

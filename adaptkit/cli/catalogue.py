@@ -46,7 +46,11 @@ def strategies(session: Session, name: str | None) -> None:
 @pass_session
 def methods(session: Session, name: str | None) -> None:
     """List the adapter methods that can be read, or show one."""
-    found = session.plugins.methods() if name is None else (session.plugins.method(name),)
+    if name is not None:
+        one = session.plugins.method(name)
+        session.out.data([_method_json(one)], lambda: _method_text(one))
+        return
+    found = session.plugins.methods()
     session.out.table(
         [_method_json(one) for one in found],
         ("METHOD", "MERGES", "READS", "WHAT IT IS"),
@@ -116,6 +120,15 @@ def _method_json(one: AdapterMethod) -> dict[str, Any]:
         "merges": _merges(one),
         "dialects": [{"name": key, "what": what} for key, what in one.dialects.items()],
     }
+
+
+def _method_text(one: AdapterMethod) -> list[str]:
+    return [
+        one.name,
+        f"  what      {one.summary}",
+        f"  merges    {_merges(one)}",
+        *(f"  reads     {name}: {what}" for name, what in one.dialects.items()),
+    ]
 
 
 def _merges(one: AdapterMethod) -> str:

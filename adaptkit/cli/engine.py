@@ -11,11 +11,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import Refused, requires_extra
+from adaptkit.errors import PluginError, Refused, requires_extra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import uvicorn
 
     from adaptkit.cli.shell.session import Session
     from adaptkit.extend.serving import Engine
@@ -39,6 +41,7 @@ def start_engine(
 
     `more` are options of its own, which its command line ends with.
     """
+    from adaptkit.serving.api.listen import bound, url_of, web_server
     from adaptkit.serving.preflight import limit_to_start
     from adaptkit.workspace.serving.serve import SLOTS
 
@@ -49,10 +52,14 @@ def start_engine(
             f"{name} knows no limit of {how['rank_limit']}: it is started for ranks up to {limit}"
         )
     inner = ("127.0.0.1", _free_port()) if engine.gateway else (host, port)
-    command = (
-        *engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit),
-        *more,
-    )
+    line = engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit)
+    if not isinstance(line, tuple | list) or not line:
+        raise PluginError(
+            f"the engine '{name}' cannot be started",
+            why=f"its command is {line!r}, and no tuple of the words of a command line",
+            fix="adaptkit plugins doctor",
+        )
+    command = (*line, *more)
     home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}
     environment = {**os.environ, **engine.environment(limit), **home}
     program = shutil.which(command[0])
@@ -69,42 +76,38 @@ def start_engine(
         os.execve(program, command, environment)  # noqa: S606  (the engine's own command, no shell)
     url = f"http://{inner[0]}:{inner[1]}"
     app = session.workspace.gateway_app(base, url, engine=name, rank_limit=limit, keys=keys)
-    process = subprocess.Popen(
-        [program, *command[1:]],
-        env=environment,
-        stdout=sys.stderr,
-        preexec_fn=_end_with_us if sys.platform == "linux" else None,  # noqa: PLW1509
-    )
-    try:
-        _wait(process, engine, url)
-        shown = {"engine": name, "command": list(command)}
-        lines = [
-            shlex.join(command),
-            f"serving {base} on http://{host}:{port}/v1; end it with Ctrl-C",
-        ]
-        session.out.done(shown, lines)
-        sys.stdout.flush()
-        _serve(app, process, host, port)
-    finally:
-        process.terminate()
+    with bound(host, port) as listener:
+        process = subprocess.Popen(
+            [program, *command[1:]],
+            env=environment,
+            stdout=sys.stderr,
+            preexec_fn=_end_with_us if sys.platform == "linux" else None,  # noqa: PLW1509
+        )
         try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _wait(process, engine, url)
+            server = web_server(app, listener, drain=how["drain"])
+            shown = {"engine": name, "command": list(command)}
+            lines = [
+                shlex.join(command),
+                f"serving {base} on {url_of(listener)}/v1; end it with Ctrl-C",
+            ]
+            session.out.done(shown, lines)
+            sys.stdout.flush()
+            _serve(server, listener, process)
+        finally:
+            process.terminate()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _serve(app: Any, process: subprocess.Popen[bytes], host: str, port: int) -> None:
+def _serve(
+    server: uvicorn.Server, listener: socket.socket, process: subprocess.Popen[bytes]
+) -> None:
     """Serve until it is ended, or the engine ends."""
     from threading import Thread
-
-    with requires_extra("serve", "cannot put a gateway before an engine"):
-        import uvicorn
-
-    config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, server_header=False
-    )
-    server = uvicorn.Server(config)
 
     def follow() -> None:
         process.wait()
@@ -112,7 +115,7 @@ def _serve(app: Any, process: subprocess.Popen[bytes], host: str, port: int) -> 
 
     Thread(target=follow, daemon=True).start()
     try:
-        server.run()
+        server.run(sockets=[listener])
     except KeyboardInterrupt:
         if not server.should_exit:
             raise

@@ -31,9 +31,7 @@ OF_ADAPTERS = ("similarity", "spectrum", "conflict", "training", "forgetting")
 @click.option(
     "--size",
     type=click.IntRange(1),
-    default=4096,
-    show_default=True,
-    help="Of parameters without a base: one square matrix of this size.",
+    help="Of parameters without a base: one square matrix of this size.  [default: 4096]",
 )
 @click.option(
     "--rank", "ranks", multiple=True, type=int, help="Of parameters: ranks.  [default: 1 to 64]"
@@ -46,7 +44,7 @@ def plot(
     sources: tuple[str, ...],
     out: Path,
     base: str | None,
-    size: int,
+    size: int | None,
     ranks: tuple[int, ...],
 ) -> None:
     """Draw adapters side by side, or what explains a training.
@@ -58,6 +56,10 @@ def plot(
         raise click.UsageError("Missing argument 'REF[=W]...'.")
     if kind not in OF_ADAPTERS and sources:
         raise click.UsageError(f"plot {kind} takes no adapters: --base DIR, or --size N.")
+    if kind != "parameters" and (base or size or ranks):
+        raise click.UsageError(f"--base, --size and --rank are of parameters, not of {kind}")
+    if base and size:
+        raise click.UsageError("--size is of one matrix, --base of a whole model: one of them")
     result: dict[str, Any] = {"out": str(out)}
     lines: list[str] = []
     ws = session.workspace
@@ -65,7 +67,7 @@ def plot(
         from adaptkit.training.parameters import RANKS
         from adaptkit.training.plots import draw_parameters
 
-        counts = ws.parameters(base, size=size, ranks=ranks or RANKS)
+        counts = ws.parameters(base, size=size or 4096, ranks=ranks or RANKS)
         draw_parameters(counts, out)
         result["parameters"] = [one.to_json() for one in counts]
         lines = list(_counted(counts))

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.cli.shell.session import Session, json_option, pass_session
+from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from adaptkit.plugin.record import PluginRecord
 
-HEAD = ("PLUGIN", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED, OR WHY NOT")
+HEAD = ("PLUGIN", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED OR WHY NOT")
 
 
 @click.group(invoke_without_command=True)
+@table_options
 @json_option
 @click.pass_context
 def plugins(context: click.Context) -> None:
@@ -31,6 +32,7 @@ def plugins(context: click.Context) -> None:
 
 
 @plugins.command()
+@table_options
 @json_option
 @click.pass_context
 @pass_session

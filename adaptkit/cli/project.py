@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptkit.cli.shell.session import Session, json_option, pass_session
+from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
 
 if TYPE_CHECKING:
     from adaptkit.project.lockfile import Locked
@@ -87,7 +87,7 @@ def sync(session: Session, frozen: bool, jobs: int, project: Path | None) -> Non
     ]
     session.out.table(
         [r.to_json() for r in ready],
-        ("NAME", "VERSION", "DIGEST", "FROM", ""),
+        ("NAME", "VERSION", "DIGEST", "FROM", "STATE"),
         rows,
         "adaptkit.toml names no adapters",
     )
@@ -101,6 +101,7 @@ def sync(session: Session, frozen: bool, jobs: int, project: Path | None) -> Non
     is_flag=True,
     help="Instead: registered versions whose parents have moved on, and the line of a sweep for each.",
 )
+@table_options
 @json_option
 @pass_session
 def outdated(session: Session, project: Path | None, exit_code: bool, lineage: bool) -> None:
@@ -116,7 +117,7 @@ def outdated(session: Session, project: Path | None, exit_code: bool, lineage: b
     ]
     session.out.table(
         [one.to_json() for one in found],
-        ("NAME", "LOCKED", "WANTED", "LATEST", ""),
+        ("NAME", "LOCKED", "WANTED", "LATEST", "NOTE"),
         rows,
         "everything is up to date",
     )

@@ -130,14 +130,10 @@ def serve(
         _only_for_engines(engine, preload)
         start_engine(session, engine, base, host=host, port=port, how=how, keys=keys, more=preload)
         return
-    from adaptkit.errors import requires_extra
+    from adaptkit.serving.api.listen import bound, url_of, web_server
+    from adaptkit.serving.placement import lines
     from adaptkit.workspace.serving.serve import ServeOptions
     from adaptkit.workspace.units import parse_size
-
-    with requires_extra("serve", "cannot serve"):
-        import uvicorn
-    from adaptkit.serving.api.listen import BACKLOG, bound, raise_open_files, url_of
-    from adaptkit.serving.placement import lines
 
     size = None if cache is None else parse_size(cache, "--cache")
     options = ServeOptions(host_bytes=size, **how)
@@ -155,18 +151,7 @@ def serve(
 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("adaptkit.access").setLevel(logging.INFO)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=BACKLOG,
-                timeout_graceful_shutdown=max(1, int(options.drain)),
-            )
-        )
-        raise_open_files()
-        listener.listen(BACKLOG)  # who reads the URL can connect
+        server = web_server(app, listener, drain=options.drain)  # who reads the URL can connect
         url = f"{url_of(listener)}/v1"
         done = {"base": base, "url": url, "plan": placement.to_json() if placement else None}
         session.out.done(done, [f"serving {base} on {url}; end it with Ctrl-C"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.executors import on_option
+from adaptkit.cli.output.table import Cell
 from adaptkit.cli.shell.pictures import Picture
 from adaptkit.cli.shell.session import Session, json_option, pass_session
 
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Draw adapters by suites and gates, too.",
 )
+@click.option("--exit-code", is_flag=True, help="Exit with 1 when a gate held something back.")
 @json_option
 @pass_session
-def sweep(session: Session, file: Path, on: str | None, dry_run: bool, png: Path | None) -> None:
+def sweep(
+    session: Session, file: Path, on: str | None, dry_run: bool, png: Path | None, exit_code: bool
+) -> None:
     """Evaluate, merge, distil, gate, promote and push sets of adapters, as the YAML FILE says.
 
     What is done already is not done again, after a kill too. docs/scale-out.md shows such a file.
@@ -38,11 +42,16 @@ def sweep(session: Session, file: Path, on: str | None, dry_run: bool, png: Path
     session.out.table(
         swept.to_json(),
         ("STEP", "DO", "WHAT", "STATUS", "RESULT"),
-        [(str(t.step), t.kind, t.what, t.status, t.result[:60] or "") for t in swept.tasks],
+        [
+            (str(t.step), t.kind, t.what, t.status, Cell(t.result[:60], t.result))
+            for t in swept.tasks
+        ],
         "no set holds an adapter",
     )
     if not session.out.as_json:
         session.out.say(list(_summary(swept)))
+    if exit_code and swept.count("held"):
+        click.get_current_context().exit(1)
 
 
 def _summary(swept: Swept) -> Iterator[str]:
@@ -52,7 +61,7 @@ def _summary(swept: Swept) -> Iterator[str]:
         if (count := swept.count(status))
     )
     yield f"{swept.name}: {counts or 'nothing'}"
-    for version in swept.versions:
+    for version in (one for one in swept.versions if one.metrics):
         figures = "  ".join(
             f"{name} {value:.4g}" for name, value in sorted(version.metrics.items())
         )

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 PREFIX = "base_model.model."
 """What every key of a PEFT file begins with, before the name of the module."""
@@ -25,6 +25,20 @@ def matches(pattern: str, name: str) -> bool:
     """
     compiled = _compiled(pattern)
     return compiled.match(name) is not None if compiled else pattern == name
+
+
+def targeted(config: Mapping[str, object], name: str) -> bool:
+    """Whether `target_modules` names a module, as PEFT matches it.
+
+    A pattern fits the whole name; of a list, an entry is the name or its end.
+    """
+    targets = config.get("target_modules")
+    if isinstance(targets, str):
+        return targets == "all-linear" or (
+            not may_never_end(targets) and re.fullmatch(targets, name) is not None
+        )
+    listed = targets if isinstance(targets, list) else []
+    return any(name == one or name.endswith(f".{one}") for one in listed)
 
 
 def may_never_end(pattern: str) -> bool:

@@ -117,6 +117,7 @@ def parse(found: Document, kind: type[T]) -> T:
     from adaptkit.io.struct_mistakes import called, tables_of, taken_apart, wanted
     from adaptkit.types.convert import convert
 
+    _check_keys(found.value, (), found)
     try:
         return convert(found.value, kind)
     except msgspec.ValidationError as error:
@@ -132,6 +133,29 @@ def parse(found: Document, kind: type[T]) -> T:
             line, f"{called(where)} has no '{mistake.detail}'", f"add {mistake.detail}: …; "
         )
     raise BadYaml(line, f"{called(where)} {wanted(mistake.detail, CALLED | _MSGSPEC)}")
+
+
+def _check_keys(value: Any, where: tuple[str, ...], found: Document) -> None:
+    """Refuse keys that YAML takes for something else than texts: `on`, `off`, `yes`, `no` and numbers."""
+    parts = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value if isinstance(value, list) else ())
+    )
+    for key, inner in parts:
+        if isinstance(value, dict) and not isinstance(key, str):
+            written = next(
+                (one[-1] for one in found.lines if one[:-1] == where and one[-1] not in value),
+                str(key),
+            )
+            taken = CALLED.get(type(key).__name__, "something else than a text")
+            why = f"YAML takes the key '{written}' for {taken}"
+            raise BadYaml(
+                found.line(*where, written),
+                why,
+                f'if it is meant, write "{written}" with its quotes; ',
+            )
+        _check_keys(inner, (*where, str(key)), found)
 
 
 def _note_lines(node: Any, where: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> None:

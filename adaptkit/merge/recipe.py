@@ -123,15 +123,32 @@ def resolve(
 ) -> Recipe:
     """Check every part of a merge that can be checked before reading a tensor.
 
-    `BadRecipe` names the part.
-
-    `modules[i]` maps module globs to weights of `sources[i]` there.
+    `BadRecipe` names the part. `modules[i]` maps module globs to weights of `sources[i]` there.
     """
     _check_sources(strategy, sources)
     module_weights = _module_weights(sources, modules)
     if choices.normalize:
         sources = _normalised(sources)
-    rank, dtype = choices.rank, choices.dtype
+    space, params = check_choices(strategy, choices)
+    return Recipe(
+        tuple(sources),
+        strategy.name,
+        space,
+        params,
+        choices.rank,
+        choices.seed,
+        choices.dtype,
+        _extras(choices.extras, sources),
+        cast("Missing", choices.missing),
+        choices.energy,
+        cast("Keep", choices.keep),
+        module_weights,
+    )
+
+
+def check_choices(strategy: MergeStrategy[Any], how: Choices) -> tuple[Space, Mapping[str, Any]]:
+    """Check what is chosen before any adapter is known; the space and the parameters that follow from it."""
+    rank, dtype = how.rank, how.dtype
     if rank is not None and rank < 1:
         raise BadRecipe(
             f"--rank is {rank}",
@@ -146,29 +163,16 @@ def resolve(
         )
     if dtype is not None and dtype not in STORED_DTYPES:
         raise NotFound("dtype", dtype, STORED_DTYPES)
-    _check_energy(choices.energy, choices.keep, rank)
-    if choices.missing not in get_args(Missing):
-        raise NotFound("--missing", choices.missing, get_args(Missing))
-    if choices.missing == "zero" and strategy.needs == "moments":
+    _check_energy(how.energy, how.keep, rank)
+    if how.missing not in get_args(Missing):
+        raise NotFound("--missing", how.missing, get_args(Missing))
+    if how.missing == "zero" and strategy.needs == "moments":
         raise BadRecipe(
             f"'{strategy.name}' takes no --missing zero",
             why="a module that an adapter lacks has no inputs that were measured",
             fix="drop --missing: such an adapter is left out of that module",
         )
-    return Recipe(
-        tuple(sources),
-        strategy.name,
-        _space(strategy, choices.space),
-        read_params(strategy, choices.params),
-        rank,
-        choices.seed,
-        dtype,
-        _extras(choices.extras, sources),
-        cast("Missing", choices.missing),
-        choices.energy,
-        cast("Keep", choices.keep),
-        module_weights,
-    )
+    return _space(strategy, how.space), read_params(strategy, how.params)
 
 
 def _normalised(sources: Sequence[Parent]) -> list[Parent]:
@@ -203,6 +207,12 @@ def _check_energy(energy: float | None, keep: str, rank: int | None) -> None:
     if keep not in get_args(Keep):
         raise NotFound("--keep", keep, get_args(Keep))
     if energy is None:
+        if keep != "fro":
+            raise BadRecipe(
+                f"--keep is '{keep}'",
+                why="it says what --energy is a share of, and no --energy is given",
+                fix=f"--keep {keep} --energy {20 if keep == 'ratio' else 0.95}",
+            )
         return
     if rank is not None:
         raise BadRecipe(
@@ -332,7 +342,8 @@ def _check_sources(strategy: MergeStrategy[Any], sources: Sequence[Parent]) -> N
         wanted = (
             f"exactly {low}" if low == high else f"{low} to {high}" if high else f"at least {low}"
         )
-        raise BadRecipe(f"'{strategy.name}' takes {wanted} adapters", why=f"{len(sources)} given")
+        noun = "adapter" if wanted.endswith(" 1") else "adapters"
+        raise BadRecipe(f"'{strategy.name}' takes {wanted} {noun}", why=f"{len(sources)} given")
     for source in sources:
         if not math.isfinite(source.weight):
             raise BadRecipe(

@@ -48,13 +48,18 @@ class EntryPoint:
 
     def load(self) -> Any:
         """Import the module, or the object in it, that the entry point names."""
-        module, _, attribute = self.value.partition("[")[0].partition(":")
-        if not module.strip():
+        if not self.module:
             raise ValueError(f"its line in entry_points.txt is '{self.name}', not NAME = MODULE")
-        found = import_module(module.strip())
+        found = import_module(self.module)
+        attribute = self.value.partition("[")[0].partition(":")[2]
         for part in filter(None, attribute.strip().split(".")):
             found = getattr(found, part)
         return found
+
+    @property
+    def module(self) -> str:
+        """What is imported."""
+        return self.value.partition("[")[0].partition(":")[0].strip()
 
     @property
     def third_party(self) -> bool:

@@ -25,7 +25,14 @@ from adaptkit.errors import NotFound, PluginError, distribution, nearest
 from adaptkit.extend.review import Objection, Severity
 from adaptkit.plugin.catalogue import KINDS, Catalogue, by_name
 from adaptkit.plugin.entry_points import GROUP, installed, qualified
-from adaptkit.plugin.faults import as_objection, described, recognises, refusing_command
+from adaptkit.plugin.faults import (
+    blamed,
+    broke,
+    described,
+    objections,
+    recognises,
+    refusing_command,
+)
 from adaptkit.plugin.interrupts import interrupts
 from adaptkit.plugin.pins import pins_of
 from adaptkit.plugin.record import PluginRecord, PluginState
@@ -198,17 +205,17 @@ class Plugins:
 
     def review(self, action: Action) -> tuple[tuple[str, Objection], ...]:
         """The objections of every plugin to an action; one that raises refuses it."""
-        objections: list[tuple[str, Objection]] = []
+        against: list[tuple[str, Objection]] = []
         for plugin, hook in self._each("review"):
             try:
                 with redirect_stdout(sys.stderr), interrupts() as asked:
-                    found = [as_objection(one) for listed in hook(action=action) for one in listed]
+                    found = [one for listed in hook(action=action) for one in objections(listed)]
             except BaseException as error:
                 if asked(error):
                     raise
                 found = [Objection(f"its review broke: {described(error)}", Severity.REFUSE)]
-            objections += [(plugin, objection) for objection in found]
-        return tuple(objections)
+            against += [(plugin, objection) for objection in found]
+        return tuple(against)
 
     def review_names(self) -> tuple[str, ...]:
         """What `[review]` in config.toml calls the installed reviews: a plugin's `REVIEW`, and its own name."""
@@ -279,6 +286,13 @@ class Plugins:
                             f"the {KINDS[kind].called} '{name}' does not work: {wrong}"
                         )
         return found
+
+    def blamed(self, error: BaseException) -> PluginError | None:
+        """An exception of a plugin that is not adaptkit's own, as an error that names it."""
+        loaded = {n: s.entry for n, s in self._states.items() if s.status == "loaded"}
+        others = {name: entry.module for name, entry in loaded.items() if entry.third_party}
+        plugin = blamed(error, others)
+        return None if plugin is None else broke(plugin, described(error))
 
     # ------------------------------------------------------------ loading
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ class Places:
             raise BadReference(
                 f"'{url}' is no URL",
                 why="a place is behind a URL",
-                fix=f"for a folder: {user_path(url).absolute().as_uri()}",
+                fix=_url_like(url),
             )
         refs.check_url(url)
         place = self.plugins.backend_for(url).open(url.rstrip("/"))
@@ -84,6 +85,12 @@ class Places:
                 why="a pull names a URL or REMOTE:NAME",
                 fix=f"adaptkit pull {folder.as_uri()}, where versions were pushed; else adaptkit add {source} --name NAME",
             )
+        if str(source) in self.remotes:
+            raise BadReference(
+                f"'{source}' is a remote",
+                why="a pull names an adapter in it",
+                fix=f"adaptkit list {source}: shows what is there",
+            )
         known = ", ".join(f"{remote}:{source}" for remote in sorted(self.remotes))
         raise BadReference(
             f"'{source}' is not in a remote",
@@ -93,3 +100,10 @@ class Places:
 
     def _in_remote(self, remote: str, name: str) -> StorageBackend:
         return self.open(f"{self.url_of(remote).rstrip('/')}/{name}")
+
+
+def _url_like(text: str) -> str:
+    """The URL that was probably meant."""
+    if found := re.match(r"([a-z][a-z0-9]+):/?(?=[^/\\])", text):
+        return f"for example {found[1]}://{text[found.end() :]}"
+    return f"for a folder: {user_path(text).absolute().as_uri()}"

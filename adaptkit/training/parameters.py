@@ -77,7 +77,6 @@ def _count(label: str, shapes: Sequence[tuple[int, int]], ranks: Sequence[int]) 
 
 def _checked(ranks: Sequence[int]) -> tuple[int, ...]:
     if not ranks or min(ranks) < 1:
-        raise AdaptkitError(
-            f"--rank is {min(ranks, default=0)}", why="a rank is at least 1", fix="--rank 8"
-        )
+        what = f"--rank is {min(ranks)}" if ranks else "no rank is given"
+        raise AdaptkitError(what, why="a rank is at least 1", fix="--rank 8")
     return tuple(sorted(set(ranks)))

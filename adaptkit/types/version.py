@@ -34,6 +34,10 @@ class Version:
     def ref(self) -> str:
         return f"{self.name}@{self.number}" if self.number else self.name
 
+    def __hash__(self) -> int:
+        """Of what never changes: a version can be the key of a mapping, such as of weights."""
+        return hash((self.name, self.number, self.digest))
+
     def __repr__(self) -> str:
         rank = f" rank {self.rank}" if self.rank else ""
         base = f"{self.base.name or '?'} ({self.base.status})"

@@ -107,6 +107,22 @@ else:
 
 __all__ = ["Workspace"]
 
+COMMANDS = {
+    "chat": "conversation",
+    "completion": "a command only",
+    "demo": "write_demo",
+    "eval": "evaluate",
+    "methods": "plugins.methods()",
+    "plot": "diff(…), parameters(…), loss_curves(…) or forgotten(…)",
+    "recipe": "compose(…)",
+    "remote": "remotes(), add_remote(…), show_remote(…) and so on",
+    "rm": "remove",
+    "delete": "remove",
+    "serve": "serving_app",
+    "strategies": "plugins.strategies()",
+}
+"""What a command, or another tool, has another word for."""
+
 
 class Workspace(Context):
     """A home with its adapters.
@@ -245,6 +261,8 @@ class Workspace(Context):
                 return object.__getattribute__(self, name)  # raises, or what a property raised
             from adaptkit.errors import nearest
 
+            if name in COMMANDS:
+                raise AttributeError(f"a workspace has no '{name}': it is called {COMMANDS[name]}")
             known = [one for one in dir(type(self)) if not one.startswith("_")]
             near = ", ".join(nearest(name, known, show=3)[:3])
             raise AttributeError(f"a workspace has no '{name}': nearest are {near}")

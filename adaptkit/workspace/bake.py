@@ -141,7 +141,7 @@ def extract_adapter(
     """
     from adaptkit.bake import extract
 
-    check_destination(name, out)
+    check_destination(name, out, message=message)
     method = context.plugins.packing_method()
     if method is None:
         raise Unmergeable(

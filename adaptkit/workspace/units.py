@@ -67,11 +67,18 @@ def parse_condition(text: str) -> Condition:
         raise BadReference(
             f"'{text}' is not a condition",
             why="it is a name, one of >= <= > < = != and a number",
-            fix="for example: adaptkit list --metric 'accuracy>=0.9'",
+            fix="for example accuracy>=0.9",
         )
     return Condition(found[1], found[2], value)
 
 
 def parse_rank(text: str) -> Condition:
     """A condition on the rank: `8` means exactly that; `>=8` and the like are allowed too."""
-    return parse_condition(f"rank={text}" if text[:1].isdigit() else f"rank{text}")
+    try:
+        return parse_condition(f"rank={text}" if text[:1].isdigit() else f"rank{text}")
+    except BadReference as error:
+        raise BadReference(
+            f"'{text}' is not a condition on the rank",
+            why="it is a number, or one of >= <= > < = != and a number",
+            fix="for example 8, or '>=8'",
+        ) from error

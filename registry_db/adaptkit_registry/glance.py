@@ -23,11 +23,12 @@ _QUERIES = {
     "trash": "SELECT a.name || '@' || v.number FROM versions v JOIN adapters a "
     "ON a.id = v.adapter_id WHERE v.deleted IS NOT NULL ORDER BY a.name, v.number",
     "tags": "SELECT DISTINCT tag FROM tags ORDER BY tag",
+    "bases": "SELECT name FROM base_names ORDER BY name",
     "places": "SELECT DISTINCT place FROM placements ORDER BY place",
 }
 
 
 def glance(database: Path, what: str) -> list[str]:
-    """One of `names`, `aliases`, `versions`, `trash`, `tags`, `places`; sqlite3's errors are raised."""
+    """One of `names`, `aliases`, `versions`, `trash`, `tags`, `bases`, `places`; sqlite3's errors are raised."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=0.1)) as connection:
         return [row[0] for row in connection.execute(_QUERIES[what])]

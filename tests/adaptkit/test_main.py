@@ -22,7 +22,7 @@ run()
 
 _WORK = """
 import gc, weakref
-from adaptkit.__main__ import put_off_collection
+from adaptkit.io.machine.collection import put_off_collection
 
 class Cycle:
     def __init__(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ def at_once(works: Iterable[Callable[[], Any]]) -> list[Any]:
     barrier = FORK.Barrier(len(works), timeout=60)
 
     def run(work: Callable[[], Any], end: Any) -> None:
+        use_one_thread()
         barrier.wait()
         try:
             end.send(work())
@@ -36,6 +38,27 @@ def at_once(works: Iterable[Callable[[], Any]]) -> list[Any]:
         here.close()
         process.close()
     return results
+
+
+def exit_code(work: Callable[[], Any]) -> int | None:
+    """How a process ended that did some work, unless it was killed by what it did."""
+
+    def run() -> None:
+        use_one_thread()
+        work()
+
+    process = FORK.Process(target=run)
+    process.start()
+    process.join()
+    code = process.exitcode
+    process.close()
+    return code
+
+
+def use_one_thread() -> None:
+    """In a forked process: the threads that torch has do not cross a fork, and it would wait for them."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
 
 
 def killed(work: Callable[[], Any], after: float) -> bool:

@@ -15,6 +15,8 @@ SECRET = (
 )
 _DRIVER = """
 import json, os, sys, time
+from adaptkit.io.machine.collection import put_off_collection
+put_off_collection()  # as every command does
 opened, changed, connected = [], [], []
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

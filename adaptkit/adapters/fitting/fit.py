@@ -20,6 +20,7 @@ from adaptkit.adapters.fitting.heads import class_with_heads
 from adaptkit.adapters.fitting.tied import settle_ties
 from adaptkit.adapters.fitting.vocabulary import settle_vocabulary
 from adaptkit.bases.classes.layer_replication import Layers
+from adaptkit.bases.classes.peft_names import unloaded
 from adaptkit.bases.describe import library_of
 from adaptkit.bases.pipeline import component_configs, is_component
 from adaptkit.extend import LowRank
@@ -55,6 +56,8 @@ def fit(
     class_with_heads(made, replacements)
     _replace(made, replacements)
     _replace_rows(made)
+    kind = str(weights.layout.config.get("model_type", ""))
+    made.passed_over = unloaded(adapter.config, kind, made.architecture, method.modules(adapter))
     if not shapes:
         _only_names(made)
         return made
@@ -201,6 +204,11 @@ def _update(made: Fit) -> None:
     absent = []
     for module in method.modules(view):
         changes = made.changes(module)
+        old = made.layers.old_name(module.name)
+        if not changes and (part := made.architecture.computed_from(old)):
+            why = f"the weight of '{module.name}' is computed from others, such as '{part}'"
+            made.unbakeable += [why] if why not in made.unbakeable else []
+            continue
         if not changes:
             absent.append(module)
             continue

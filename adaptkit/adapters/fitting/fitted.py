@@ -37,6 +37,8 @@ class Fit:
     """New names of the base's tensors, where the result is of another class."""
     lacking: list[str] = field(default_factory=list)
     """Components of a pipeline that the adapter changes and the base has not."""
+    passed_over: list[str] = field(default_factory=list)
+    """What the installed PEFT would leave out of the adapter, or would not load, on this base."""
     before: Architecture | None = None
     """What the class that the base itself names says of it."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.architecture import Architecture, Piece
-from adaptkit.bases.classes.uses import computes_as, read_directly
+from adaptkit.bases.classes.uses import computes_as, looked_into, read_directly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +26,7 @@ class Described:
     embedding: str
     head: str
     buffers: Mapping[str, tuple[int, ...]]
+    looked_into: frozenset[str] = frozenset()
 
 
 def on_no_device(build: Callable[[], Any]) -> Any:
@@ -58,6 +59,7 @@ def by_its_own_names(
         },
         unused=tuple(t for t in tensors if t not in found.parameters and t not in found.buffers),
         buffers={t: found.buffers[t] for t in tensors if t in found.buffers},
+        looked_into=found.looked_into,
     )
 
 
@@ -83,6 +85,7 @@ def described(model: Any) -> Described:
         embedding,
         head,
         {name: tuple(b.shape) for name, b in model.named_buffers(remove_duplicate=False)},
+        looked_into(modules),
     )
 
 

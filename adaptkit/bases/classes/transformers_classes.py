@@ -14,12 +14,10 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.architecture import Architecture, Piece, unknown
-from adaptkit.bases.classes.layers import described
+from adaptkit.bases.classes.layers import Described, described
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from adaptkit.bases.classes.layers import Described
 
 _AUTO = {  # PEFT's task types, and the auto classes that PEFT's own AutoPeftModel uses for them
     "CAUSAL_LM": "AutoModelForCausalLM",
@@ -60,6 +58,7 @@ def build(
         followed.altered,
         tuple(followed.unused),
         buffers=followed.buffers,
+        looked_into=found.looked_into,
     )
 
 
@@ -133,6 +132,21 @@ class _Followed:
     altered: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     buffers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def without_place(
+    model: Any,
+    parameters: Mapping[str, tuple[int, ...]],
+    tensors: Mapping[str, tuple[int, ...]],
+) -> list[str]:
+    """The tensors that a live model of these parameters would not load, under the names of a checkpoint of its class."""
+    try:
+        found = Described(parameters, {}, {}, frozenset(), {}, "", "", {})
+        followed = _follow(model, found, tensors)
+    except (AttributeError, KeyError):  # no model of transformers
+        return list(tensors)
+    kept = {piece.tensor for pieces in followed.pieces.values() for piece in pieces}
+    return [name for name in tensors if name not in kept]
 
 
 def _follow(model: Any, found: Described, tensors: Mapping[str, tuple[int, ...]]) -> _Followed:

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 _SETTING_UP = re.compile(
     r".*(init|load|reset|resize|fuse|prune|convert|rescale|reparam).*|_?tie_.*|set_.*"
 )
-_READS = re.compile(r"(?<!\bself)(?<!\bmodule)\.weight\b")
+_SETTINGS = frozenset(
+    {"stride", "kernel_size", "padding", "dilation", "in_channels", "out_channels"}
+    | {"num_embeddings", "embedding_dim", "padding_idx"}
+)
+_READS = re.compile(
+    rf"(?<!\bself)(?<!\bmodule)\.weight\b|self\.\w+\.(?:{'|'.join(sorted(_SETTINGS))})\b"
+)
 _DESCRIBES = frozenset(
     {"dtype", "device", "shape", "ndim", "requires_grad", "is_meta", "size", "numel"}
 )
@@ -63,15 +69,33 @@ def read_directly(modules: list[tuple[str, Any]], model_type: str = "") -> froze
     return frozenset(found)
 
 
-def named_otherwise(model_type: str) -> frozenset[str]:
-    """Last parts of names that PEFT, in `target_modules` of such a model, takes for its fused experts instead."""
-    try:
-        from peft.utils import transformers_weight_conversion as peft
-    except ImportError:
-        return frozenset()
-    kind = getattr(peft, "_MODEL_TO_CONVERSION_PATTERN", {}).get(model_type)
-    fused = getattr(peft, "_MOE_FUSED_TARGETS", {}).get(kind)
-    return frozenset(getattr(peft, "_MOE_TARGET_MODULE_MAPPING", {}).get(kind, ()) if fused else ())
+def looked_into(modules: list[tuple[str, Any]]) -> frozenset[str]:
+    """The names of convolutions and embeddings whose settings the model's code reads (Whisper's `conv1.stride`).
+
+    PEFT's own layers, which take their places, have none of them: the model could not run with one.
+    """
+    from torch import nn
+
+    kinds: dict[str, Any] = {name: type(module) for name, module in modules}
+    return frozenset(
+        name
+        for name, module in modules
+        if isinstance(module, (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        and (owner := kinds.get(name.rpartition(".")[0])) is not None
+        and name.rpartition(".")[2] in _inspects(owner)
+    )
+
+
+@cache
+def _inspects(kind: Hashable) -> frozenset[str]:
+    """Of a class: NAME of every `self.NAME.stride` and the like in its methods."""
+    return frozenset(
+        own
+        for cls in inspect.getmro(kind)  # type: ignore[arg-type]
+        for method in _methods(cls)
+        for node in ast.walk(method)
+        if isinstance(node, ast.Attribute) and node.attr in _SETTINGS and (own := _own(node.value))
+    )
 
 
 @cache

@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adaptkit.cli.adapters.bulk import added_line, base_shown, report_added, report_removed
+from adaptkit.cli.adapters.bulk import added_line, report_added, report_removed
+from adaptkit.cli.adapters.described import described
 from adaptkit.cli.executors import on_option
-from adaptkit.cli.output import times
 from adaptkit.cli.servers import SERVERS
 from adaptkit.cli.shell.questions import confirm
-from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
+from adaptkit.cli.shell.session import (
+    Session,
+    complete_ref,
+    json_option,
+    pass_session,
+    table_options,
+)
+from adaptkit.errors import AdaptkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from adaptkit.types import Quantisation
-    from adaptkit.workspace.results import Shown
 
 REF = click.argument("ref", shell_complete=complete_ref)
 NAME = click.argument("name", shell_complete=complete_ref)
@@ -172,8 +176,8 @@ def add(
     (path,) = paths
     if name is None and ":" not in path:
         raise click.UsageError(
-            "Missing option '--name': a folder does not say what it is called. "
-            "--name-from '{dir}' takes the folder's own name."
+            "Missing option '--name': neither a folder nor a file says what it is called. "
+            "--name-from '{dir}' takes its own name."
         )
     added = session.workspace.add(path, name, **how)
     session.out.data(added.to_json(), added_line(added))
@@ -207,10 +211,16 @@ def show(session: Session, ref: str, recipe: bool) -> None:
     if recipe:
         from adaptkit.merge.recipe_file import document
 
-        value = document(shown.manifest.recipe) if shown.manifest.recipe else None
+        if not shown.manifest.recipe:
+            raise AdaptkitError(
+                f"there is no recipe of {shown.version.ref}",
+                why=f"it was {shown.version.origin}, and what made it is not recorded",
+                fix=f"adaptkit show {ref} shows what is known of it",
+            )
+        value = document(shown.manifest.recipe)
         session.out.data(value, dumps(value, indent=2, ensure_ascii=False))
         return
-    session.out.data(shown.to_json(), lambda: _describe(shown))
+    session.out.data(shown.to_json(), lambda: described(shown))
 
 
 @click.command()
@@ -307,6 +317,7 @@ def rm(session: Session, refs: tuple[str, ...], whole: bool, yes: bool) -> None:
 
 @click.command()
 @click.argument("ref", required=False)
+@table_options
 @json_option
 @pass_session
 def restore(session: Session, ref: str | None) -> None:
@@ -332,56 +343,3 @@ def _metric(text: str) -> tuple[str, float]:
         raise click.BadParameter(
             f"'{text}' is not K=V with a number, such as accuracy=0.93", param_hint="--metric"
         ) from None
-
-
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _data(file: Mapping[str, Any]) -> str:
-    """One file of training data; what a foreign manifest leaves out is shown as missing."""
-    rows = file.get("rows")
-    count = f"{rows:,}" if isinstance(rows, int) else "?"
-    return (
-        f"  data      {file.get('label', '?')}  {count} rows  {str(file.get('digest', '?'))[:19]}…"
-    )
-
-
-def _describe(shown: Shown) -> list[str]:
-    version, manifest = shown.version, shown.manifest
-    lines = [
-        f"{version.ref}  {version.message}".rstrip(),
-        *([f"  {version.description}"] if version.description else []),
-        f"  digest    {version.digest}",
-        f"  method    {version.method}, rank {version.rank or '-'}",
-        f"  base      {base_shown(version)}",
-        *(
-            f"            {level.value} ({'measured' if level.measured else 'claimed'})"
-            for level in version.base.levels
-        ),
-        f"  {version.origin:<9} {times.local_and_ago(version.created)} {f'by {version.author}' if version.author else ''}".rstrip(),
-    ]
-    if version.aliases:
-        lines.append(f"  aliases   {' '.join(version.aliases)}")
-    if version.tags:
-        lines.append(f"  tags      {' '.join(version.tags)}")
-    if isinstance(training := manifest.facts.get("training"), dict):
-        lines += map(_data, filter(_is_table, training.get("data") or ()))
-        lines.append(f"  steps     {training.get('steps', '-')}, seed {training.get('seed', '-')}")
-    lines += [f"  metric    {key} = {value:g}" for key, value in version.metrics.items()]
-    lines += [
-        f"  parent    {parent.label} × {parent.weight:g}  {parent.digest[:19]}…"
-        for parent in shown.parents
-    ]
-    loss = manifest.facts.get("loss")
-    error = loss.get("error") if isinstance(loss, dict) else None
-    if isinstance(error, int | float):
-        lines.append(f"  loss      {error:.2g} of the untruncated merge")
-    forced = manifest.facts.get("forced", ())
-    lines += [f"  forced    {text}" for text in forced if isinstance(forced, list)]
-    lines += [f"  placed    {placement.place}@{placement.number}" for placement in shown.placements]
-    lines += [
-        f"  file      {entry.path}  {entry.size:,} bytes"
-        for entry in manifest.files + manifest.extras
-    ]
-    return [line for line in lines if line]

@@ -8,6 +8,7 @@ import click
 
 from adaptkit.cli.adapters.adapters import NAME
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
+from adaptkit.errors import AdaptkitError, NotFound
 
 if TYPE_CHECKING:
     from adaptkit.types import AliasMove
@@ -19,7 +20,7 @@ _YES = click.option("--yes", is_flag=True, help="Even when config.toml protects 
 @click.command()
 @NAME
 @click.argument("alias_", metavar="ALIAS")
-@click.argument("version", type=int, required=False)
+@click.argument("version", required=False)
 @click.option(
     "--expect",
     type=int,
@@ -34,16 +35,19 @@ def alias(
     session: Session,
     name: str,
     alias_: str,
-    version: int | None,
+    version: str | None,
     expect: int | None,
     drop: bool,
     yes: bool,
 ) -> None:
-    """Point ALIAS of NAME at VERSION. NAME@VERSION ALIAS says the same."""
-    name, selected = _split(name)
-    if selected is not None and version is not None:
+    """Point ALIAS of NAME at VERSION. NAME@VERSION ALIAS says the same.
+
+    VERSION is a number, or another alias of NAME: what that points at now.
+    """
+    name, at, selected = name.partition("@")
+    if at and version is not None:
         raise click.UsageError(f"the version is given twice: @{selected} and {version}")
-    version = selected if version is None else version
+    version = selected if at else version
     if version is None and "@" in alias_:
         of, _, wanted = alias_.partition("@")
         raise click.UsageError(f"NAME comes first: adaptkit alias {of} {name} {wanted}")
@@ -52,7 +56,16 @@ def alias(
             f"give the VERSION to point at, such as adaptkit alias {name} {alias_} 2, or --drop"
         )
     swap = -1 if expect is None else expect or None
-    _tell(session, name, session.workspace.alias(name, alias_, version, expect=swap, confirmed=yes))
+    try:
+        number = None if version is None else _number(session, name, version)
+        move = session.workspace.alias(name, alias_, number, expect=swap, confirmed=yes)
+    except NotFound as error:
+        if _is_adapter(session, alias_) and not _is_adapter(session, name):
+            raise click.UsageError(
+                f"NAME comes first: adaptkit alias {alias_} {name} {version or '--drop'}"
+            ) from error
+        raise
+    _tell(session, name, move)
 
 
 @click.command()
@@ -85,18 +98,27 @@ def rename(session: Session, old: str, new: str) -> None:
     session.out.data({"old": old, "new": new}, f"{old} is called {new} now; {old} leads there too")
 
 
-def _split(name: str) -> tuple[str, int | None]:
-    """`naval@3` → `naval` and 3; a version may be written either way."""
-    head, at, tail = name.partition("@")
-    if not at:
-        return name, None
-    if not tail.isdigit():
-        raise click.UsageError(f"'{name}' names no version: give NAME@VERSION ALIAS")
-    return head, int(tail)
+def _is_adapter(session: Session, name: str) -> bool:
+    try:
+        session.workspace.version(name)
+    except AdaptkitError:
+        return False
+    return True
+
+
+def _number(session: Session, name: str, version: str) -> int:
+    """The number of a version: as it is written, behind the name once more, or of another alias."""
+    of, at, _ = version.partition("@")
+    if at and of != name:
+        raise click.UsageError(f"{version} is no version of {name}: give its number, such as 2")
+    if version.isdigit():
+        return int(version)
+    wanted = version if of == name else f"{name}@{version}"
+    return session.workspace.version(wanted).number
 
 
 def _tell(session: Session, name: str, move: AliasMove) -> None:
     data = {"name": name, "alias": move.alias, "old": move.old, "new": move.new, "when": move.when}
-    session.out.data(
-        data, f"{name}@{move.alias}: {move.old or 'nothing'} → {move.new or 'nothing'}"
-    )
+    moved = f"{move.old or 'nothing'} → {move.new or 'nothing'}"
+    text = f"{move.new}, as before" if move.old == move.new else moved
+    session.out.data(data, f"{name}@{move.alias}: {text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def list_(
     """List the latest version of each adapter.
 
     With WORDs, those that have every word in their name, description, message or tags. A WORD such
-    as team: lists what is in that remote.
+    as team: lists what is in that remote, team:naval what of it has that word.
     """
     versions = session.workspace.list(
         base=base,
@@ -90,15 +91,18 @@ def list_(
         )
         for v in versions
     ]
-    remote = next((word for word in words if word.endswith(":")), "")
+    if not rows and method is not None:
+        session.plugins.method(method)  # names the nearest of one that there is not
+    remotes = () if rows or not words else session.workspace.remotes()
     asked = words or base or method or rank or tag or metrics or team
-    empty = (
-        f"nothing found in {remote} adaptkit remote list shows where that is"
-        if remote
-        else "no adapter matches: adaptkit list shows all"
-        if asked
-        else f"no adapters yet in {session.workspace.home.path}: adaptkit add PATH --name NAME"
-    )
+    if remote := next((word.partition(":")[0] for word in words if ":" in word), ""):
+        empty = f"nothing found in {remote}: adaptkit remote show {remote} lists what is there"
+    elif meant := next((word for word in words if word in remotes), ""):
+        empty = f"no adapter matches: adaptkit list {meant}: lists the remote of that name"
+    elif asked:
+        empty = "no adapter matches: adaptkit list shows all"
+    else:
+        empty = f"no adapters yet in {session.workspace.home.path}: adaptkit add PATH --name NAME"
     session.out.table(
         [v.to_json() for v in versions],
         ("VERSION", "ALIASES", "METHOD", "RANK", "BASE", "CREATED", "TAGS", "METRICS", "MESSAGE"),
@@ -116,27 +120,42 @@ def list_(
     is_flag=True,
     help="Show everything that was done instead, by whom and when; NAME may be left out.",
 )
-@click.option("--limit", type=int, metavar="N", help="Only the newest N events.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="Only the newest N versions or events."
+)
 @json_option
 @pass_session
 def log(session: Session, name: str | None, graph: bool, events: bool, limit: int | None) -> None:
     """Show the versions of NAME, newest first, and the moves of its aliases.
 
-    NAME may be in a place (REMOTE:NAME or a URL), of which nothing is fetched.
+    NAME may be in a place (REMOTE:NAME or a URL), of which nothing is fetched. NAME@V means its NAME.
     """
+    if events and graph:
+        raise click.UsageError("--graph draws versions, --events lists what was done: one of them")
     if events:
         found = session.workspace.events(name, limit=limit)
-        session.out.data([_as_json(event) for event in found], lambda: list(map(_event, found)))
+        now = datetime.now(UTC)
+        session.out.table(
+            [_as_json(event) for event in found],
+            ("WHEN", "WHO", "DID", "WHAT", "DETAIL"),
+            [
+                (times.cell(e.when, now), e.actor or "-", e.verb, e.subject, _event_detail(e))
+                for e in found
+            ],
+            "nothing was done yet",
+            drop=("WHO",),
+        )
         return
     if name is None:
         raise click.UsageError("give a NAME, or --events")
     if graph:
         from adaptkit.cli.adapters.lineage_graph import draw, rows
 
-        drawn = session.workspace.lineages(name.partition("@")[0])
+        drawn = session.workspace.lineages(name)
         session.out.data(drawn.to_json(), lambda: draw(rows(drawn.versions, drawn.lineages)))
         return
-    logged = session.workspace.log(name.partition("@")[0])
+    logged = session.workspace.log(name)
+    logged = replace(logged, versions=logged.versions[:limit])
     session.out.data(logged.to_json(), lambda: _logged(logged))
 
 
@@ -172,11 +191,18 @@ def _logged(logged: Logged) -> list[str]:
     return lines
 
 
-def _event(event: Event) -> str:
-    detail = _detail(event.detail)
-    by = f"by {event.author}  " if event.author not in {"", event.actor} else ""
-    line = f"{times.local(event.when)}  {event.actor or '-':<12} {event.verb:<12} {event.subject}  {by}{detail}"
-    return line.rstrip()
+def _event_detail(event: Event) -> str:
+    """What an event says beyond its verb and subject."""
+    told = {"digest": event.digest, "place": event.subject, "state": event.verb}
+    rest = {k: value for k, value in event.detail.items() if k not in told or told[k] != value}
+    number, sent = rest.pop("number", None), rest.pop("sent", None)
+    parts = [
+        f"by {event.author}" if event.author not in {"", event.actor} else "",
+        f"version {number}" if number else "",
+        f"{sent:,} bytes sent" if isinstance(sent, int) else "",
+        _detail(rest),
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _detail(detail: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ alone, and what cannot be read is not offered.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
     import click
 
+    Completer = Callable[[click.Context, str], list[str | CompletionItem]]
+
 FOLDER = ".adaptkit"
+TOOLS = ("comfyui", "diffusers", "kohya", "unsloth")
+ENGINES = ("gguf", "llm-d", "lorax", "ollama", "ray", "sglang", "vllm")
+RULES = ("llamacpp", "lorax", "ollama", "sglang", "vllm")
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 SPACES = ("core", "dense", "factors", "knots")
 
@@ -65,12 +71,50 @@ def remotes(context: click.Context, incomplete: str) -> list[str | CompletionIte
     return [one for one in _remotes(home_of(context)) if one.startswith(incomplete)]
 
 
-def strategies(_context: click.Context, incomplete: str) -> list[str | CompletionItem]:
-    """The merge strategies."""
-    from adaptkit.plugin.manager import Plugins
+def names(context: click.Context, incomplete: str) -> list[str | CompletionItem]:
+    """The names there are, for a next version of one."""
+    return [one for one in _glance(home_of(context), "names") if one.startswith(incomplete)]
 
-    names = Plugins.from_environment().names("strategies")
-    return [one for one in names if one.startswith(incomplete)]
+
+def versions(context: click.Context, incomplete: str) -> list[str | CompletionItem]:
+    """The numbers and aliases of the NAME on the line."""
+    name = f"{str(context.params.get('name') or '').partition('@')[0]}@"
+    home = home_of(context)
+    found = _glance(home, "versions") + _glance(home, "aliases")
+    known = [one.removeprefix(name) for one in found if one.startswith(name)]
+    return [one for one in known if one.startswith(incomplete)]
+
+
+def bases_or_files(context: click.Context, incomplete: str) -> list[str | CompletionItem]:
+    """What bases are called here, and folders."""
+    found = [one for one in _glance(home_of(context), "bases") if one.startswith(incomplete)]
+    return [*found, *files(context, incomplete)] if found else files(context, incomplete)
+
+
+def settings(_context: click.Context, incomplete: str) -> list[str | CompletionItem]:
+    """The keys of config.toml."""
+    from adaptkit.workspace.context.config_file import known_keys
+
+    keys = (key.removesuffix("NAME") for key in known_keys())
+    return [key for key in keys if key.startswith(incomplete)]
+
+
+def _plugged(kind: str) -> Completer:
+    """The names of one kind of what plugins offer."""
+
+    def offered(_context: click.Context, incomplete: str) -> list[str | CompletionItem]:
+        from adaptkit.plugin.manager import Plugins
+
+        found = Plugins.from_environment().names(kind)
+        return [one for one in found if one.startswith(incomplete)]
+
+    return offered
+
+
+def executors(context: click.Context, incomplete: str) -> list[str | CompletionItem]:
+    """`local`, and the beginnings of the addresses of clusters."""
+    found = _plugged("executors")(context, incomplete)
+    return [one if one == "local" else f"{one}://" for one in found if isinstance(one, str)]
 
 
 def params(context: click.Context, incomplete: str) -> list[str | CompletionItem]:
@@ -79,16 +123,11 @@ def params(context: click.Context, incomplete: str) -> list[str | CompletionItem
 
     from adaptkit.plugin.manager import Plugins
 
-    strategy = Plugins.from_environment().strategy(context.params.get("strategy") or "linear")
+    chosen = context.params.get("strategy") or next(
+        iter(context.params.get("strategies") or ()), ""
+    )
+    strategy = Plugins.from_environment().strategy(chosen or "linear")
     return [f"{f.name}=" for f in fields(strategy.params) if f.name.startswith(incomplete)]
-
-
-def methods(_context: click.Context, incomplete: str) -> list[str | CompletionItem]:
-    """The adapter methods."""
-    from adaptkit.plugin.manager import Plugins
-
-    names = Plugins.from_environment().names("methods")
-    return [one for one in names if one.startswith(incomplete)]
 
 
 def files(_context: click.Context, incomplete: str) -> list[str | CompletionItem]:
@@ -125,14 +164,15 @@ def locked(_context: click.Context, incomplete: str) -> list[str | CompletionIte
     return []
 
 
-def _among(known: Iterable[str]) -> Callable[[click.Context, str], list[str | CompletionItem]]:
+def _among(known: Iterable[str]) -> Completer:
     return lambda _, incomplete: [one for one in known if one.startswith(incomplete)]
 
 
+_FILE = re.compile(r"\b(?:FILE|DIR|PATH|PRIVATE|PUBLIC)\b")
+_FILES_TOO = frozenset({"key"})  # of `sign` and `verify`; that of `config` is a setting
+
 # (command, parameter), or a parameter that means one thing everywhere, to what is offered.
-COMPLETERS: Mapping[
-    str | tuple[str, str], Callable[[click.Context, str], list[str | CompletionItem]]
-] = {
+COMPLETERS: Mapping[str | tuple[str, str], Completer] = {
     "ref": refs,
     "refs": refs,
     "sources": refs,
@@ -142,16 +182,29 @@ COMPLETERS: Mapping[
     ("mirror", "source"): refs_or_remotes,
     ("mirror", "target"): refs_or_remotes,
     ("push", "to"): remotes,
-    ("remove", "name"): remotes,
-    ("rm", "name"): remotes,
-    ("rename", "name"): remotes,
-    ("set-url", "name"): remotes,
-    ("show", "name"): remotes,
-    ("check", "name"): remotes,
+    ("remote remove", "name"): remotes,
+    ("remote rm", "name"): remotes,
+    ("remote rename", "name"): remotes,
+    ("remote set-url", "name"): remotes,
+    ("remote show", "name"): remotes,
+    ("remote check", "name"): remotes,
     ("restore", "ref"): trash,
     ("add", "paths"): files,
-    ("strategies", "name"): strategies,
-    ("methods", "name"): methods,
+    ("strategies", "name"): _plugged("strategies"),
+    ("methods", "name"): _plugged("methods"),
+    ("list", "words"): refs_or_remotes,
+    ("registry rebuild", "source"): remotes,
+    ("alias", "version"): versions,
+    ("rollback", "to"): versions,
+    ("distil", "data"): refs,
+    ("remote add", "name"): _among(()),
+    ("base add", "name"): bases_or_files,
+    ("base alias", "name"): bases_or_files,
+    "name": names,
+    "file": files,
+    ("preflight", "engine"): _among(RULES),
+    ("serve", "engine"): _plugged("engines"),
+    ("export", "engine"): _among(ENGINES),
     ("lock", "update"): locked,
     ("log", "name"): refs_or_remotes,
     ("alias", "name"): refs,
@@ -159,14 +212,34 @@ COMPLETERS: Mapping[
     "old": refs,
     "alias_": aliases,
     "alias": aliases,
-    "strategy": strategies,
+    "strategy": _plugged("strategies"),
+    "strategies": _plugged("strategies"),
     "params": params,
     "space": _among(SPACES),
+    "spaces": _among(SPACES),
     "dtype": _among(DTYPES),
-    "method": methods,
+    "method": _plugged("methods"),
+    "trainer": _plugged("trainers"),
+    "on": executors,
+    "key": settings,
     "tag": tags,
     "tags": tags,
-    "base": files,
+    "without_tags": tags,
+    "base": bases_or_files,
+    "base_": bases_or_files,
+    "one": bases_or_files,
+    "other": bases_or_files,
+    "derived_from": bases_or_files,
+    "baseline": refs,
+    "orthogonal_to": refs,
+    "canary": refs,
+    "compare": refs,
+    "preload": refs,
+    "weights": refs,
+    "prompts": refs,
+    "unlabelled": refs,
+    "dialect": _among(TOOLS),
+    "device": _among(("cpu", "cuda", "mps")),
     "folder": files,
     "tuned": files,
     "missing": _among(("skip", "zero")),
@@ -179,7 +252,12 @@ def complete(
     command: str, context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem] | None:
     """What is offered for a parameter; None where click's own completion stands."""
-    found = COMPLETERS.get((command, str(parameter.name)), COMPLETERS.get(str(parameter.name)))
+    name = str(parameter.name)
+    group = context.parent if context.parent and context.parent.parent else None
+    path = f"{group.info_name} {command}" if group else command
+    found = COMPLETERS.get((path, name), COMPLETERS.get(name))
+    if _FILE.search(parameter.metavar or "") and (found is None or name in _FILES_TOO):
+        found = files
     if found is None:
         return None
     try:

@@ -32,7 +32,7 @@ _BASH = """\
         if [[ $kind == dir ]]; then
             COMPREPLY=(); compopt -o dirnames
         elif [[ $kind == file ]]; then
-            COMPREPLY=(); compopt -o default
+            compopt -o default
         else
             COMPREPLY+=("$value")
         fi

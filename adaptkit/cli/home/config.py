@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from adaptkit.cli.shell.session import Session, json_option, pass_session
+from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
 
 if TYPE_CHECKING:
     from adaptkit.workspace.home.config import Value
@@ -19,6 +19,7 @@ def config() -> None:
 
 
 @config.command("list")
+@table_options
 @json_option
 @pass_session
 def list_(session: Session) -> None:

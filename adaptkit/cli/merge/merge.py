@@ -67,15 +67,11 @@ def _destination(command: _Command) -> _Command:
     )(command)
 
 
-def _registration(*, pickles: str, alias: bool = True) -> Callable[[_Command], _Command]:
+def _registration(*, pickles: str) -> Callable[[_Command], _Command]:
     """How the result is registered, and what is overruled."""
     return _options(
         click.option("-m", "--message", default="", help="What this version is."),
-        *(
-            [click.option("--alias", metavar="ALIAS", help="Point this alias at the new version.")]
-            if alias
-            else []
-        ),
+        click.option("--alias", metavar="ALIAS", help="Point this alias at the new version."),
         click.option(
             "--new-version", is_flag=True, help="Even when the name holds another method or base."
         ),
@@ -90,7 +86,7 @@ def _result(command: _Command) -> _Command:
         _destination,
         _BASE,
         _dtype("adapter"),
-        _registration(pickles="Read a .bin pickle when REF is a folder.", alias=False),
+        _registration(pickles="Read a .bin pickle when REF is a folder."),
     )(command)
 
 
@@ -116,7 +112,7 @@ def _result(command: _Command) -> _Command:
     "--strategy",
     default="linear",
     show_default=True,
-    help="How to combine; adaptkit plugins lists them.",
+    help="How to combine; adaptkit strategies lists them.",
 )
 @click.option(
     "--space",
@@ -207,15 +203,14 @@ def merge(
     if choices.pop("disjoint"):
         choices["missing"] = "disjoint"
     weighted = with_module_weights(named(sources), weights)
+    choices["params"] = dict(_pair(text) for text in params)
     if dry_run:
-        cost = session.workspace.merge_cost(
-            weighted, allow_pickle=choices["allow_pickle"], on=choices["on"]
-        )
+        planned = {name: choices[name] for name in _PLANNED}
+        cost = session.workspace.merge_cost(weighted, **planned)
         found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
-        session.out.data(found.to_json(), lambda: compared(found))
+        session.out.data(found.to_json(), lambda: compared(found, session.out.width))
         session.out.say(f"merging takes {cost.text}")
         return
-    choices["params"] = dict(_pair(text) for text in params)
     if into is not None:
         _merge_into_model(session, weighted, into[1], choices)
         return
@@ -256,6 +251,9 @@ def _merge_into_model(
     session.out.data(baked.to_json(), lambda: baked_lines(baked))
 
 
+_PLANNED = (
+    "strategy space params rank energy keep normalize seed dtype extras missing allow_pickle on"
+).split()
 _NO_ADAPTER = {
     "name": "--name",
     "out": "--out",
@@ -328,9 +326,10 @@ def describe(merged: Merged) -> list[str]:
     ]
     if report.error.total is not None:
         worst = max(report.error.modules, key=lambda key: report.error.modules[key] or 0.0)
-        lines.append(
-            f"  loss {report.error.total:.2g} of the merged update (worst {report.error.modules[worst] or 0:.2g} in {worst})"
-        )
+        most = report.error.modules[worst] or 0.0
+        where = f" (worst {most:.2g} in {worst})" if most else ""
+        of = "merged update" if len(merged.recipe.sources) > 1 else "update"
+        lines.append(f"  loss {report.error.total:.2g} of the {of}{where}")
     if report.dropped:
         lines.append(f"  dropped: {', '.join(report.dropped)}")
     return lines

@@ -83,6 +83,7 @@ class Output:
         table = Table(tuple(head), tuple(tuple(row) for row in rows), tuple(drop))
         order = table.order(self.sort) if self.sort else list(range(len(rows)))
         order = order[: self.limit]
+        taken = table.taken(order, self.columns)  # names a column that there is not, of no rows too
         if self.as_json:
             same = isinstance(values, list) and len(values) == len(rows)
             self.data([values[place] for place in order] if same else values, "")
@@ -90,7 +91,6 @@ class Output:
         if not rows:
             self.say(empty)
             return
-        taken = table.taken(order, self.columns)
         self._write(taken.piped(titled=titled) if self.width is None else taken.fitted(self.width))
 
     @property
@@ -141,7 +141,11 @@ class Output:
             whole = text if isinstance(text, str) else "\n".join(text)
             _to_stderr(inert_json({kind: whole}, indent=None))
             return
-        label = f"{click.style(f'{kind}:', fg=colour, bold=True)} " if colour else ""
+        name = f"{kind}:"
+        plain = (
+            os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        )  # https://no-color.org
+        label = f"{name if plain else click.style(name, fg=colour, bold=True)} " if colour else ""
         _to_stderr(f"{label}{_joined(text)}")
 
 

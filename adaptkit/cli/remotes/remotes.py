@@ -57,6 +57,7 @@ def rename_remote(session: Session, name: str, new: str) -> None:
 
 
 @remote.command("list")
+@table_options
 @json_option
 @pass_session
 def list_remotes(session: Session) -> None:

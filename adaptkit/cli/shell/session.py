@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from adaptkit.errors import PluginError
     from adaptkit.plugin.manager import Plugins
     from adaptkit.workspace import Workspace
     from adaptkit.workspace.context.home import Home
@@ -61,6 +62,10 @@ class Session:
         if any(entry.third_party for entry in installed(GROUP)):
             _ = self.plugins  # one that is new is announced before anything is done
         return Workspace(home, lambda: self.plugins, notify=self.out.warn, watch=self.out.watch)
+
+    def blamed(self, error: BaseException) -> PluginError | None:
+        """An exception of a plugin, as an error that names it; None where no plugin was asked for anything."""
+        return self.plugins.blamed(error) if "plugins" in self.__dict__ else None
 
     def _ask_for_trust(self, home: Home) -> None:
         """Ask once, on a terminal, whether a configuration that was only found may decide something."""

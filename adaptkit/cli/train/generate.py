@@ -59,7 +59,11 @@ def generate(
     names = [*([ref] if ref else []), *(compare.split(",") if compare else [])]
     if not names:
         raise click.UsageError("Missing argument 'REF', or option '--compare'.")
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = (sys.stdin.read() if sys.stdin else "") if prompt == "-" else prompt
+    if prompt == "-" and not text.strip():
+        raise click.UsageError(
+            "--prompt - reads the prompt from stdin, and nothing came from there"
+        )
     alone = len(names) == 1 and not session.out.as_json
     found = session.workspace.generate(names, text, stream=sys.stdout if alone else None, **how)
     if not alone:

@@ -36,7 +36,7 @@ class Count:
         rate = self.done / seconds
         parts = [f"{self.what}: {self._amount()}".removesuffix(": ")]
         if self.done:
-            parts.append(f"{size_text(rate)}/s" if self.unit == "bytes" else f"{rate:.3g}/s")
+            parts.append(f"{size_text(rate)}/s" if self.unit == "bytes" else _rate(rate))
             if self.total:
                 parts.append(f"{clock_time((self.total - self.done) / rate)} left")
         else:
@@ -54,6 +54,11 @@ class Count:
         if self.total is None and not self.done:
             return ""
         return f"{self.done}{f'/{self.total}' if self.total else ''} {self.unit}".rstrip()
+
+
+def _rate(a_second: float) -> str:
+    """`2,330/s`, `3.1/s`."""
+    return f"{a_second:,.0f}/s" if a_second >= 100 else f"{a_second:.3g}/s"
 
 
 def clock_time(seconds: float) -> str:

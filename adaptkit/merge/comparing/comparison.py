@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import MissingExtra
+from adaptkit.errors import MissingExtra, in_python
 from adaptkit.io.html import picture, table
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         labels = ", ".join(adapter.label for adapter in self.adapters)
-        return f"<Comparison of {labels}: {self.suggestion}>"
+        return f"<Comparison of {labels}: {in_python(self.suggestion)}>"
 
     def _repr_html_(self) -> str:
         """Tables, and the cosines as a picture where matplotlib is installed."""
@@ -59,8 +59,8 @@ class Comparison:
             ("rank of the sum", "loss"),
             [(rank, f"{loss:.2g}") for rank, loss in self.truncation.items()],
         )
-        advice = f"<p>{escape(self.suggestion)}: {escape(self.reason)}</p>"
-        warnings = "".join(f"<p>warning: {escape(text)}</p>" for text in self.warnings)
+        advice = f"<p>{escape(in_python(self.suggestion))}: {escape(self.reason)}</p>"
+        warnings = "".join(f"<p>warning: {escape(in_python(text))}</p>" for text in self.warnings)
         found = pairs + _picture(self) if self.pairs else ""
         return adapters + found + losses + warnings + advice
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+from asyncio import CancelledError
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import Refused
+from adaptkit.errors import Refused, requires_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import uvicorn
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; Linux cuts it to net.core.somaxconn."""
@@ -41,6 +45,34 @@ def url_of(listener: socket.socket) -> str:
     """Where clients of a bound socket connect to."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def web_server(app: Any, listener: socket.socket, *, drain: float) -> uvicorn.Server:
+    """A server of an application on a bound socket, which listens from now on.
+
+    When it is ended, requests have `drain` seconds to end; then they are cancelled.
+    """
+    with requires_extra("serve", "cannot serve"):
+        import uvicorn
+
+    logging.getLogger("uvicorn.error").addFilter(_not_cancelled)
+    raise_open_files()
+    listener.listen(BACKLOG)
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=max(1, int(drain)),
+        )
+    )
+
+
+def _not_cancelled(record: logging.LogRecord) -> bool:
+    """Leave out a traceback for each request that is cancelled: one line says how many there were."""
+    return not (record.exc_info and isinstance(record.exc_info[1], CancelledError))
 
 
 def raise_open_files() -> int:

@@ -67,7 +67,7 @@ def add(
         if name is None:
             raise BadReference(
                 f"cannot add {path}",
-                why="a folder does not say what it is called",
+                why="neither a folder nor a file says what it is called",
                 fix=f"adaptkit add {path} --name NAME",
             )
         return _add_folder(

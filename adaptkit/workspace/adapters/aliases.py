@@ -66,7 +66,7 @@ def rollback(
         raise Refused(
             f"cannot roll back {name}@{alias}",
             why="it has no earlier target",
-            fix=f"adaptkit alias {name} {alias} VERSION",
+            fix=f"adaptkit alias {name} {alias} VERSION points it at any other version",
         )
     if to is not None and to not in earlier:
         raise Refused(
@@ -117,6 +117,8 @@ def rename(context: Context, old: str, new: str) -> str:
     refs.check_name(old)
     refs.check_name(new)
     was = context.registry.rename(old, new, author=context.config.author)
+    if was == old == new:
+        raise Refused(f"cannot rename {old} to {new}", why="that is what it is called")
     if was != new:
         emit(context, "renamed", new, detail={"old": was, "new": new})
     return new

@@ -174,7 +174,8 @@ def _below(path: Path) -> list[Path]:
 
 def _named(template: str, folder: Path) -> str:
     whole = folder.absolute()
-    values = {"dir": whole.stem if whole.is_file() else whole.name, "parent": whole.parent.name}
+    own = whole.stem if whole.is_file() else whole.name
+    values = {"dir": refs.as_name(own), "parent": refs.as_name(whole.parent.name)}
 
     def fill(match: re.Match[str]) -> str:
         if match[1] not in values:

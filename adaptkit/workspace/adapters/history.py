@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 
 def log(context: Context, name: str) -> Logged:
-    """The versions of a name, newest first, and the moves of its aliases; or the versions of a place."""
+    """The versions of a name, newest first, and the moves of its aliases; or the versions of a place.
+
+    `name` may mean one of its versions, by number, alias or digest.
+    """
     parsed = refs.parse(name)
     if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
         from adaptkit.workspace.lookup.places import log_elsewhere
 
         return log_elsewhere(context, parsed)
-    name = find_version(context, refs.check_name(name)).name
+    name = find_version(context, parsed).name
     return Logged(
         tuple(reversed(context.registry.versions(name=name))),
         mark_undone(context.registry.alias_history(name)),
@@ -39,6 +42,8 @@ def events(
     context.check_home()
     names: tuple[str, ...] = ()
     if name is not None:
+        if "@" in name:
+            name = find_version(context, name).name
         refs.check_name(name)
         with suppress(NotFound):  # all its versions may be in the trash
             name = find_version(context, name).name

@@ -13,7 +13,7 @@ from adaptkit.types import Sameness
 from adaptkit.workspace.units import parse_condition, parse_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
@@ -28,7 +28,7 @@ def list_adapters(
     base: str | None = None,
     method: str | None = None,
     every: bool = False,
-    rank: str | None = None,
+    rank: str | int | None = None,
     tag: str | None = None,
     metrics: Sequence[str] = (),
     words: Sequence[str] = (),
@@ -38,13 +38,13 @@ def list_adapters(
 
     `rank` is `8` or `>=8`, `metrics` are conditions such as `accuracy>=0.9`, and each of `words`
     must be found in the name, the names it had, the description, the message or a tag. A word such
-    as `team:` lists what is in that remote.
+    as `team:` lists what is in that remote, `team:naval` what of it has that word.
     """
     unfit = {"--base": base, "--rank": rank, "--tag": tag, "--metric": metrics, "--team": team}
-    if (remote := _remote_in(tuple(words), dict(unfit))) is not None:
+    if (remote := _remote_in(context, words, unfit)) is not None:
         from adaptkit.workspace.lookup.places import list_remote, narrowed
 
-        others = tuple(word for word in words if word != f"{remote}:")
+        others = tuple(filter(None, (word.removeprefix(f"{remote}:") for word in words)))
         return narrowed(list_remote(context, remote, every=every), others, method)
     context.check_home()
     find = context.registry.versions if every else context.registry.latest_versions
@@ -65,16 +65,23 @@ def list_adapters(
             tag=tag,
             team=team and refs.check_name(team),
             words=tuple(words),
-            rank=None if rank is None else parse_rank(rank),
+            rank=None if rank is None else parse_rank(str(rank)),
             fitting=fitting,
             figures=tuple(parse_condition(text) for text in metrics),
         )
     )
 
 
-def _remote_in(words: tuple[str, ...], unfit: dict[str, object]) -> str | None:
-    """The remote that a word such as `team:` names; options that only a registry knows are refused."""
-    remote = next((word[:-1] for word in words if word.endswith(":")), None)
+def _remote_in(context: Context, words: Sequence[str], unfit: Mapping[str, object]) -> str | None:
+    """The remote that a word such as `team:` or `team:naval` names; options that only a registry knows are refused."""
+    remote = next(
+        (
+            head
+            for head, colon, tail in (word.partition(":") for word in words)
+            if colon and (not tail or head in context.config.remotes)
+        ),
+        None,
+    )
     if remote is not None and (given := next((name for name, value in unfit.items() if value), "")):
         raise BadReference(
             f"cannot narrow {remote}: by {given}",

@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import BadReference
+from adaptkit.errors import AdaptkitError, BadReference
 from adaptkit.workspace.context.events import emit
 from adaptkit.workspace.lookup.artifacts import (
     find_version,
@@ -36,6 +36,13 @@ def note(
     `without_metrics` are taken away; `NotFound` lists those that are there.
     """
     version = find_version(context, ref)
+    learned = (message, description, *tags, *without_tags, *without_metrics, *(metrics or {}))
+    if all(one is None for one in learned):
+        raise AdaptkitError(
+            f"there is nothing to note on {version.ref}",
+            why="no message, tag, metric or description is given, and none to take away",
+            fix=f"for example: adaptkit note {version.ref} --tag approved",
+        )
     numbers = {key: _number(key, value) for key, value in (metrics or {}).items()}
     for text in (*tags, message or "", description or "", *numbers):
         _check_text(text)

@@ -64,13 +64,17 @@ class Context:
 
     def __init__(
         self,
-        home: Home,
-        plugins: Plugins | Callable[[], Plugins],
+        home: Home | None = None,
+        plugins: Plugins | Callable[[], Plugins] = _installed,
         *,
         notify: Callable[[str], None] = warn_in_python,
         watch: Watch | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        if not isinstance(home, Home):
+            raise TypeError(
+                "Workspace.open(home) opens a workspace, Workspace.init(folder) makes one"
+            )
         self.home, self._plugins = home, plugins
         self.store = Store(home.store, home.spare_trees)
         self.notify, self.clock = notify, clock

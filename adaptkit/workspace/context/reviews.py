@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit import refs
 from adaptkit.errors import BadReference, NotFound, Refused
-from adaptkit.extend.review import MoveAlias, Severity
+from adaptkit.extend.review import Delete, MoveAlias, Publish, Severity
 from adaptkit.workspace.units import parse_condition
 
 if TYPE_CHECKING:
@@ -23,7 +23,18 @@ def review(context: Context, action: Action) -> None:
             context.notify(f"{plugin}: {objection.text}")
     refusals = [f"{plugin}: {o.text}" for plugin, o in objections if o.severity is Severity.REFUSE]
     if refusals:
-        raise Refused(f"{type(action).__name__} was refused by a plugin", why="; ".join(refusals))
+        raise Refused(f"{_called(action)} was refused by a plugin", why="; ".join(refusals))
+
+
+def _called(action: Action) -> str:
+    """An action as a person calls it."""
+    if isinstance(action, Publish):
+        return f"the push of {action.version.ref}"
+    if isinstance(action, Delete):
+        return f"the removal of {', '.join(version.ref for version in action.versions)}"
+    if isinstance(action, MoveAlias):
+        return f"the move of {action.name}@{action.alias}"
+    return f"the merge into {action.name}" if action.name else "the merge"
 
 
 def review_move(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -32,7 +33,6 @@ from adaptkit.workspace.lookup.bases import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextlib import ExitStack
 
     from adaptkit.adapters.ingest import PreparedAdapter
     from adaptkit.bases.known import Base
@@ -92,18 +92,23 @@ def ingest_result(
     context: Context, folder: Path, base: Base, work: Path, **how: Any
 ) -> PreparedAdapter:
     """A folder that was written here and whose base is known, opened again as PEFT will open it."""
-    with Adapter.open(folder) as adapter:
-        prepared = _prepare(context, adapter, base, work, **how)
-        architecture = None
+    with ExitStack() as stack:
+        adapter = stack.enter_context(Adapter.open(folder, "the result"))
+        architecture, model_type = None, ""
         if base.folder is not None:
-            with BaseWeights.open(base.folder, base.cache) as weights:
-                architecture = weights.architecture()
-        elif (here := folder_here(context, base.identity)) is not None:
+            weights = stack.enter_context(BaseWeights.open(base.folder, base.cache))
+            architecture = weights.architecture()
+            model_type = str(weights.layout.config.get("model_type", ""))
+            if architecture.known:
+                adapter.attach_base(weights)
+        prepared = _prepare(context, adapter, base, work, **how)
+        here = folder_here(context, base.identity) if base.folder is None else None
+        if here is not None:
             found = prepared.manifest.base
             checked = fits(adapter, prepared.method, here, context.home.cache)
             manifest = replace(prepared.manifest, base=replace(found, checked=checked))
             prepared = replace(prepared, manifest=manifest)
-        check_reload(adapter, prepared.method, architecture)
+        check_reload(adapter, prepared.method, architecture, model_type)
         return prepared
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from adaptkit.adapters.ingest import PreparedAdapter
-    from adaptkit.types import Facts, Manifest, Version
+    from adaptkit.types import BaseIdentity, Facts, Manifest, Version
     from adaptkit.workspace.context.context import Context
 
 
@@ -162,8 +163,13 @@ def check_addition(
     return asked
 
 
-def check_destination(name: str | None, out: str | os.PathLike[str] | None) -> None:
-    """Refuse a result that is to go to neither, or both, of a name and a folder."""
+def check_destination(
+    name: str | None, out: str | os.PathLike[str] | None, **of_versions: object
+) -> None:
+    """Refuse a result that is to go to neither, or both, of a name and a folder.
+
+    And what only a version has (`of_versions`), of a folder.
+    """
     if (name is None) == (out is None):
         raise BadReference(
             "the new adapter goes to one place",
@@ -172,6 +178,31 @@ def check_destination(name: str | None, out: str | os.PathLike[str] | None) -> N
         )
     if name is not None:
         refs.check_name(name)
+    elif given := next((option for option, value in of_versions.items() if value), None):
+        option = given.replace("_", "-")
+        raise BadReference(
+            f"--{option} goes with --name",
+            why="a folder is not registered, and only a version has that",
+            fix=f"give --name, or leave out --{option}",
+        )
+
+
+def check_next_version(
+    context: Context, name: str, base: BaseIdentity, *, message: str, new_version: bool
+) -> None:
+    """Refuse what could not be registered under a name, before anything of it is made."""
+    from adaptkit.bases.compatibility import check_next_base
+
+    def admit(latest: Version) -> None:
+        check_next_base(name, latest, base, context.pairs)
+
+    context.registry.check_addition(
+        name,
+        "",  # no digest yet
+        None if new_version else admit,
+        message=message,
+        author=context.config.author,
+    )
 
 
 @contextmanager
@@ -182,9 +213,11 @@ def _hint(context: Context, name: str) -> Iterator[None]:
     except NotFound as error:
         with suppress(OSError):
             if Path(name).is_dir():
-                raise NotFound(
-                    "adapter", name, (), fix=f"there is a folder of that name: ./{name}"
-                ) from error
+                error.fix = f"there is a folder of that name: ./{name}"
+        if re.fullmatch("[0-9a-f]{8,64}", name):
+            error.fix = error.fix or f"of a digest: sha256:{name}"
+        elif re.fullmatch(r"[0-9]*\.[0-9]+", name):
+            error.fix = error.fix or f"a weight goes behind its adapter: naval={name}"
         if not context.registry.names():
             error.fix = error.fix or (
                 f"looked in {context.registry.shown}: adaptkit add PATH --name {name}, or check --home"

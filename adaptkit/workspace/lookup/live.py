@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import Adapter
+from adaptkit.bases.architecture import Architecture
+from adaptkit.bases.classes.layer_replication import Layers
+from adaptkit.bases.classes.peft_names import unloaded
+from adaptkit.bases.classes.transformers_classes import without_place
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BadBase, BaseMismatch
 from adaptkit.extend.module_names import Names
@@ -14,7 +18,9 @@ from adaptkit.types import Sameness
 from adaptkit.workspace.lookup.bases import folder_here, measured_base, same_base
 
 if TYPE_CHECKING:
-    from adaptkit.extend import Array
+    from collections.abc import Mapping
+
+    from adaptkit.extend import AdapterMethod, Array
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
@@ -37,12 +43,15 @@ def check_model(context: Context, version: Version, folder: Path, model: Any) ->
                 why=verdict.reason,
                 fix="load the base it was trained on, or force=True",
             )
-    _check_shapes(context, version, folder, plain)
+    others = {} if plain is model else getattr(model, "peft_config", {})
+    _check_shapes(context, version, folder, plain, others)
     if plain is model:  # under adapters, a method may have taken a part out of the weights
         _check_values(context, version, plain)
 
 
-def _check_shapes(context: Context, version: Version, folder: Path, plain: Any) -> None:
+def _check_shapes(
+    context: Context, version: Version, folder: Path, plain: Any, others: Mapping[str, Any]
+) -> None:
     """Every module of the version must be there, in its shape."""
     shapes = {
         name.replace(".base_layer.", "."): tuple(parameter.shape)
@@ -54,17 +63,58 @@ def _check_shapes(context: Context, version: Version, folder: Path, plain: Any) 
         method = context.plugins.method_for(adapter)
         if method.unmergeable(adapter) or method.generic:
             return
+        layers = _layers(version, adapter, plain, others)
+        architecture = Architecture(type(plain).__name__, "", shapes)
+        apart = {}
         for module in method.modules(adapter):
-            found = names.called(module.tensor)
-            if module.kind != "expert" and (
-                not found or module.stored not in {shapes[name] for name in found}
-            ):
+            found = names.called(layers.old_name(module.tensor))
+            if module.kind == "expert" or architecture.computed_from(module.name):
+                continue
+            if module.stored not in map(shapes.get, found):
+                apart[module.tensor] = (module, found)
+        lacking = {tensor: one.stored for tensor, (one, found) in apart.items() if not found}
+        elsewhere = lacking.keys() - without_place(plain, shapes, lacking)
+        for tensor, (module, found) in apart.items():
+            if tensor not in elsewhere:  # PEFT loads what the class itself would rename or fuse
                 there = list(shapes[found[0]]) if found else "missing"
                 raise BaseMismatch(
                     f"{version.ref} does not fit this {type(plain).__name__}",
                     why=f"'{module.name}' is {list(module.stored)} in it and {there} in the model",
                     fix="load the base it was trained on, or force=True",
                 )
+        _check_loaded(version, adapter, plain, architecture, method)
+
+
+def _layers(version: Version, adapter: Adapter, plain: Any, others: Mapping[str, Any]) -> Layers:
+    """Which layers of the model PEFT will repeat for this version; it does that again for each adapter that says so."""
+    declared = adapter.config.get("layer_replication")
+    repeated = any(getattr(other, "layer_replication", None) for other in others.values())
+    if others and (declared or repeated):
+        raise BaseMismatch(
+            f"cannot load {version.ref} beside another adapter",
+            why="PEFT repeats layers once more for each adapter that asks for it, and the model would be another one",
+            fix="load it onto a model of its own",
+        )
+    config: Any = getattr(plain, "config", None)
+    as_dict = config.to_dict() if hasattr(config, "to_dict") else {}
+    return Layers.of(declared, as_dict, version.ref)
+
+
+def _check_loaded(
+    version: Version,
+    adapter: Adapter,
+    plain: Any,
+    architecture: Architecture,
+    method: AdapterMethod,
+) -> None:
+    """Refuse what PEFT would load in part only, without a word."""
+    kind = str(getattr(getattr(plain, "config", None), "model_type", ""))
+    if lost := unloaded(adapter.config, kind, architecture, method.modules(adapter)):
+        raise BaseMismatch(
+            f"PEFT would not load {version.ref} as it was trained",
+            why="; ".join(lost[:2]) + (f"; and {len(lost) - 2} more" if len(lost) > 2 else ""),
+            fix="bake it (adaptkit bake), which has all of it, or force=True",
+        )
 
 
 def _check_values(context: Context, version: Version, model: Any) -> None:

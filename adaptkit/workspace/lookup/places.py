@@ -118,7 +118,9 @@ def _show_folder(context: Context, ref: refs.PathRef) -> Shown:
         path = path.parent
     with staging(Path(gettempdir())) as work:  # looking makes nothing in the home
         prepared = ingest_folder(context, path, None, work, label=ref.text)
-    version = _described(ref.text, 0, prepared.manifest, origin="a folder")
+    version = _described(
+        ref.text, 0, prepared.manifest, origin="a file" if path.is_file() else "a folder"
+    )
     return Shown(version, prepared.manifest, (), ())
 
 

@@ -91,7 +91,8 @@ def merge(
     from adaptkit.merge import recipe as recipes
 
     on = executor_url(context, on)
-    target = _target(name, out, dialect)
+    check_destination(name, out, alias=alias, message=message, new_version=new_version)
+    target = _target(out, dialect)
     plan = context.plugins.strategy(strategy)
     choices = recipes.Choices(
         space=space,
@@ -137,11 +138,8 @@ def merge(
         return Merged(report, parents.recipe, manifest, added.version, added.created)
 
 
-def _target(
-    name: str | None, out: str | os.PathLike[str] | None, dialect: str | None
-) -> Path | None:
+def _target(out: str | os.PathLike[str] | None, dialect: str | None) -> Path | None:
     """The folder or the one file to write; None where the result is registered."""
-    check_destination(name, out)
     one_file = out is not None and Path(out).suffix == SUFFIX
     target = None if out is None else (file_target if one_file else empty_target)(Path(out))
     if dialect is not None and not one_file:
@@ -273,13 +271,47 @@ def _say_extras(context: Context, source: OpenAdapter, policy: str) -> None:
 
 
 def merge_cost(
-    context: Context, sources: Sources, *, allow_pickle: bool = False, on: str | None = None
+    context: Context,
+    sources: Sources,
+    *,
+    strategy: str = "linear",
+    space: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    rank: int | None = None,
+    energy: float | None = None,
+    keep: str = "fro",
+    normalize: bool = False,
+    seed: int = 0,
+    dtype: str | None = None,
+    extras: str | None = None,
+    missing: str = "skip",
+    allow_pickle: bool = False,
+    on: str | None = None,
 ) -> Estimate:
-    """What merging takes, by the shapes of the modules, and whether an executor would pay."""
+    """What merging takes, by the shapes of the modules, and whether an executor would pay.
+
+    What `merge` would refuse of its choices is refused here.
+    """
+    from adaptkit.merge import recipe as recipes
+
     executor_url(context, on)
+    plan = context.plugins.strategy(strategy)
+    choices = recipes.Choices(
+        space=space,
+        params=all_params(context, merge_cost, plan, params, {}),
+        rank=rank,
+        energy=energy,
+        keep=keep,
+        normalize=normalize,
+        seed=seed,
+        dtype=dtype,
+        extras=extras,
+        missing=missing,
+    )
     weighted = refs.weighted(sources)
     with ExitStack() as stack, staging(context.home.reading) as work:
         opened = open_sources(
             context, weighted, work, stack, allow_pickle=allow_pickle, weights=None
         )
+        recipes.resolve(plan, *parents_of(weighted, opened), choices)
         return estimate_of([source for source, _ in opened])

@@ -45,7 +45,7 @@ def strip(
     """
     from adaptkit.adapters.strip import strip as strip_adapter
 
-    check_destination(name, out)
+    check_destination(name, out, message=message)
     if not (heads or embeddings or modules):
         raise BadRecipe(
             f"cannot strip {ref}",

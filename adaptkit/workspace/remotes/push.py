@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from adaptkit import refs
 from adaptkit.errors import (
@@ -61,6 +61,8 @@ def push(
 
     Where people look at a version's README.md, it gets a model card.
     """
+    if older not in get_args(Older):
+        raise NotFound("way to push an older version", older, get_args(Older))
     version = find_version(context, ref)
     place = context.places.to_push(to, version.name).asked(options or PushOptions())
     ensure_present(context, version.digest)

@@ -4,15 +4,20 @@ Notable choices:
 - a task is known by its content: the digests that go in, what is done, and the versions of the code; a task whose
   result is known and still there is not done again, so a second run does nothing and a killed one goes on
 - every step is an operation of `Workspace`, which leaves one result however often it is done
+- what the steps name (strategies, parameters, suites, remotes, files) is looked at before the first of them begins
 - planning is the same walk without doing: what a step would make is not known, so what follows from it waits
 """
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import AdaptkitError
+from adaptkit.refs import check_name
+from adaptkit.workspace.sweeps.checks import check_steps
+from adaptkit.workspace.sweeps.file import Merge
 from adaptkit.workspace.sweeps.journal import Journal
 from adaptkit.workspace.sweeps.steps import DO
 from adaptkit.workspace.sweeps.walk import Swept, Walk
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
     from adaptkit.types import Version
     from adaptkit.workspace import Workspace
     from adaptkit.workspace.sweeps.file import Query, WrittenSweep
+
+_GLOB = re.compile(r"[*?\[]")
 
 
 def carry_out(
@@ -34,6 +41,11 @@ def carry_out(
             walk.sets[name] = found(workspace, query)
         except AdaptkitError as error:
             raise error.at(written.place("sets", name)) from error
+        walk.names[name] = frozenset(one.name for one in walk.sets[name])
+        if not walk.sets[name]:
+            place = written.place("sets", name)
+            workspace.notify(f"{place}: no adapter fits the query, so the set '{name}' is empty")
+    check_steps(walk)
     if dry:
         return _walked(walk)
     with journal.alone():
@@ -48,7 +60,12 @@ def found(workspace: Workspace, query: Query) -> tuple[Version, ...]:
         metrics=query.metrics,
         every=bool(query.alias),
     )
-    globs = (query.name,) if isinstance(query.name, str) else query.name
+    globs = [
+        glob
+        if _GLOB.search(glob)
+        else workspace.version(check_name(glob)).name  # it may be renamed
+        for glob in ((query.name,) if isinstance(query.name, str) else query.name)
+    ]
     fitting = [
         version
         for version in listed
@@ -61,10 +78,14 @@ def found(workspace: Workspace, query: Query) -> tuple[Version, ...]:
 def _walked(walk: Walk) -> Swept:
     for number, action in enumerate(walk.file.actions, 1):
         walk.step = number
+        empty = not walk.sets[action.of]
         try:
             DO[type(action)](walk, action)
         except AdaptkitError as error:
             raise error.at(walk.written.place("steps", number - 1)) from error
+        if empty:
+            what = action.name if isinstance(action, Merge) else action.of
+            walk.add(what, "held", f"'{action.of}' holds no adapter")
     last = [one for members in walk.sets.values() for one in members if not isinstance(one, str)]
     fresh = {one.ref: walk.workspace.version(one.ref) for one in last}
     return Swept(walk.file.name, tuple(walk.tasks), tuple(fresh.values()), walk.board)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import NotFound
 from adaptkit.workspace.sweeps.file import Alias, Bake, Distil, Evaluate, Gate, Merge, Push
 from adaptkit.workspace.sweeps.walk import base_key, baseline_key, content_of, suites_of
 from adaptkit.workspace.units import parse_condition
@@ -61,26 +60,19 @@ def _evaluate(walk: Walk, action: Evaluate) -> None:
 
 
 def _merge(walk: Walk, action: Merge) -> None:
-    parents = walk.known(action.of)
-    if len(parents) < len(walk.sets[action.of]):
+    walk.names[action.name] = frozenset({action.name})
+    if any(isinstance(one, str) for one in walk.sets[action.of]):
+        walk.add(f"{action.name}@?", "waits")
         walk.sets[action.name] = (f"{action.name}@?",)
         return
+    parents = walk.known(action.of)
     if not parents:
-        walk.add(action.name, "held", f"'{action.of}' holds no adapter")
         walk.sets[action.name] = ()
         return
-    for name in action.weights:
-        if name not in {parent.name for parent in parents}:
-            raise NotFound(f"adapter in '{action.of}'", name, [one.name for one in parents])
     pairs = [(parent, action.weights.get(parent.name, 1.0)) for parent in parents]
     choices: dict[str, Any] = {
-        "strategy": action.strategy,
-        "params": action.params,
-        "space": action.space,
-        "rank": action.rank,
-        "dtype": action.dtype,
-        "normalize": action.normalize,
-        "seed": action.seed,
+        name: getattr(action, name)
+        for name in ("strategy", "params", "space", "rank", "dtype", "normalize", "seed")
     }
     key = walk.key(
         parents=[[one.digest, weight] for one, weight in pairs], name=action.name, choices=choices
@@ -132,7 +124,7 @@ def _distil(walk: Walk, action: Distil) -> None:
 def _made(walk: Walk, key: str, name: str, make: Callable[[], Version]) -> Version | str:
     """The version that a task made before, or makes now."""
     digest = walk.journal.result(key)
-    version = walk.version(digest) if digest else None
+    version = walk.version(name, digest) if digest else None
     if version is not None:
         walk.add(version.ref, "done", version.digest)
         return version

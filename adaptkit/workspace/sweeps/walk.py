@@ -31,7 +31,7 @@ class Task:
     kind: str
     what: str
     status: str
-    """done (before), made (now), to do, waits (for what a step before it makes), held (by a gate) or failed."""
+    """done (before), made (now), to do, waits (for what a step before it makes) or held (by a gate)."""
     result: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -71,6 +71,8 @@ class Walk:
     dry: bool
     sets: dict[str, tuple[Version | str, ...]] = field(default_factory=dict)
     """Versions; and, as texts, those that a step would first have to make."""
+    names: dict[str, frozenset[str]] = field(default_factory=dict)
+    """The adapters that each set had before any gate."""
     tasks: list[Task] = field(default_factory=list)
     board: Board = field(default_factory=Board)
     step: int = 0
@@ -114,9 +116,10 @@ class Walk:
                 found.append(one)
         return found
 
-    def version(self, digest: str) -> Version | None:
+    def version(self, name: str, digest: str) -> Version | None:
+        """The version of `name` with a digest: other names may have the same bytes."""
         try:
-            return self.workspace.version(digest)
+            return self.workspace.version(f"{name}@{digest}")
         except NotFound:
             return None
 
@@ -137,15 +140,20 @@ def suites_of(walk: Walk, paths: Iterable[str]) -> tuple[Suite, ...]:
     """What is asked, and how it is scored, wherever the rows are stored."""
     files = [walk.folder / path for path in paths]
     for file in files:
-        _must_exist(walk, file)
+        _must_exist(file)
     return read_suites(files)
 
 
 def content_of(walk: Walk, path: str) -> str:
-    _must_exist(walk, walk.folder / path)
+    _must_exist(walk.folder / path)
     return sha256_file(walk.folder / path)
 
 
-def _must_exist(walk: Walk, path: Path) -> None:
+def _must_exist(path: Path) -> None:
     if not path.exists():
-        raise NotFound("file", str(path), (), fix=f"it is named in the sweep {walk.file.name}")
+        raise NotFound(
+            "file",
+            str(path),
+            none="the path does not exist",
+            fix="check it for a typo; paths are relative to the sweep's file",
+        )

@@ -48,12 +48,16 @@ class Estimate:
     def text(self) -> str:
         """For `--dry-run`."""
         where = "runs on an executor, if one is given" if self.pays else "stays in this process"
-        return f"about {self.seconds:.3g} s of one thread: {where} (from {WORTH:g} s on)"
+        return f"about {self.shown} s of one thread: {where} (workers pay from {WORTH:g} s on)"
+
+    @property
+    def shown(self) -> str:
+        return f"{max(self.seconds, 0.01):.2g}" if self.seconds < 100 else f"{self.seconds:,.0f}"
 
     @property
     def why(self) -> str:
         """Why workers were not asked."""
-        return f"about {self.seconds:.3g} s of one thread, and workers pay from {WORTH:g} s on"
+        return f"about {self.shown} s of one thread, and workers pay from {WORTH:g} s on"
 
 
 def modules_elsewhere(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit.bases.compare import admits
-from adaptkit.errors import BadBase, BaseMismatch, NotFound
+from adaptkit.errors import BadBase, BadData, BaseMismatch, NotFound
 from adaptkit.evaluation.matrix import Matrix
 from adaptkit.evaluation.run import score_all
 from adaptkit.evaluation.speaker import Speaker
@@ -62,6 +62,9 @@ def evaluate(
         if name not in names:
             raise NotFound("suite", name, names)
     asked = list(dict.fromkeys([*([baseline] if baseline else []), *adapters]))
+    if not adapters or not read:
+        what = "suite" if adapters else "adapter"
+        raise BadData("there is nothing to evaluate", why=f"no {what} is named")
     at_hand = base_at_hand(context, base)
     versions = {ref: None if ref == BASE else find_version(context, ref) for ref in asked}
     for version in versions.values():

@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.adapters.write import sort_sets
-from adaptkit.bases.compatibility import check_next_base
-from adaptkit.errors import AdaptkitError, BadBase, MissingExtra, StoreError, TrainingError
-from adaptkit.extend.training import TrainJob, TrainOptions
+from adaptkit.errors import (
+    AdaptkitError,
+    BadBase,
+    MissingExtra,
+    PluginError,
+    StoreError,
+    TrainingError,
+)
+from adaptkit.extend.training import TrainJob, TrainOptions, TrainResult
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.training import guards
@@ -28,7 +34,7 @@ from adaptkit.training.settings.config import TYPES, TrainConfig, from_mapping
 from adaptkit.training.settings.seeds import seed_of
 from adaptkit.types import Quantisation
 from adaptkit.workspace.lookup.adapters import ingest_folder, open_for_merge
-from adaptkit.workspace.lookup.artifacts import register
+from adaptkit.workspace.lookup.artifacts import check_next_version, register
 from adaptkit.workspace.lookup.bases import find_base
 from adaptkit.workspace.merge.calibrate import calibrate_trained
 from adaptkit.workspace.results import Trained
@@ -37,11 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from adaptkit.bases.known import Base
-    from adaptkit.extend.training import TrainResult, TrainStep
+    from adaptkit.extend.training import TrainStep
     from adaptkit.training.data.datasets import DataFile
     from adaptkit.training.prepare import Prepared
     from adaptkit.training.runs import Checkpoint
-    from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
 _LR = {"sft": 2e-4, "classify": 2e-4, "dpo": 5e-6, "orpo": 5e-6, "kto": 5e-6}
@@ -99,7 +104,9 @@ def train(
             run.begin(config, fresh=fresh)
         started = time.monotonic()
         work = _Work(context, config, run, checkpoint)
-        _check_addition(work, message, new_version=new_version)
+        check_next_version(
+            context, name, work.base.identity, message=message, new_version=new_version
+        )
         done = _run(work, report)
         seconds = time.monotonic() - started
         facts = training_facts(
@@ -192,22 +199,6 @@ class _Work:
                 )
 
 
-def _check_addition(work: _Work, message: str, *, new_version: bool) -> None:
-    """Refuse what could not be registered before anything is trained."""
-    context, name = work.context, work.config.name
-
-    def admit(latest: Version) -> None:
-        check_next_base(name, latest, work.base.identity, context.pairs)
-
-    context.registry.check_addition(
-        name,
-        "",  # no digest yet
-        None if new_version else admit,
-        message=message,
-        author=context.config.author,
-    )
-
-
 def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
     job = _job(work)
     work.trainer.check(job)
@@ -246,6 +237,12 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
         if not _is_full(error):
             raise
         raise _full_disk(work) from error
+    if not isinstance(result, TrainResult):
+        raise PluginError(
+            f"the trainer '{work.config.trainer}' broke",
+            why=f"it returned {result!r}, and no adaptkit.extend.TrainResult",
+            fix="--trainer trl, or adaptkit plugins doctor",
+        )
     if result.interrupted:
         last = work.run.last_checkpoint()
         text = (

@@ -92,12 +92,6 @@ SQL = (
 """For SQLite; in PostgreSQL migration 0005 makes those of names, on `lower(name)`."""
 
 
-def make_indexes(connection: Connection) -> None:
-    """Make the indexes of new, empty tables."""
-    for statement in SQL:
-        connection.exec_driver_sql(statement)
-
-
 def rows_with(connection: Connection, index: str, word: str, limit: int) -> list[int]:
     """The ids of the first rows that may hold a word of `SHORTEST` characters or more; all that do are among them."""
     parts = dict.fromkeys(word[i : i + 3] for i in range(len(word) - 2))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 import transformers
-from peft import HRAConfig, LoraConfig, PeftModel, get_peft_model
+from live_models import adapter, moved, output, saved, saved_adapter, with_adapter
+from peft import HRAConfig, LoraConfig, get_peft_model
 
 from adaptkit import Workspace
 from adaptkit.errors import BakeError, Unmergeable
@@ -103,46 +102,6 @@ def mamba2():
     sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 8}
     heads = {"num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8}
     return transformers.Mamba2ForCausalLM(transformers.Mamba2Config(**sizes, **heads)), IDS
-
-
-def saved(build, folder):
-    torch.manual_seed(0)
-    model, asked = build()
-    model.save_pretrained(folder)
-    return type(model), asked
-
-
-def output(model, asked):
-    with torch.no_grad():
-        return model.eval()(**asked)[0]
-
-
-def moved(model, only=lambda name: True):
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad and only(name):
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
-def adapter(cls, base, folder, *targets, **options):
-    config = LoraConfig(r=4, init_lora_weights=False, target_modules=list(targets), **options)
-    return saved_adapter(cls.from_pretrained(base), config, folder)
-
-
-def saved_adapter(model, config, folder):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of ties and of a vocabulary that was resized
-        live = moved(get_peft_model(model, config))
-        live.save_pretrained(folder)
-    return live
-
-
-def with_adapter(model, folder):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of ties, which the adapter keeps
-        return PeftModel.from_pretrained(model, str(folder))
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_every_command_takes_json_and_its_form_is_documented():
     ("arguments", "code", "kind", "what"),
     [
         (("show", "nope"), 1, "NotFound", "no adapter called 'nope'"),
-        (("show", "@"), 1, "BadReference", "cannot read '@' in '@'"),
+        (("show", "@"), 1, "BadReference", "cannot read '@'"),
         (("show",), 2, "MissingParameter", "Missing argument 'REF'."),
         (("lst",), 2, "UsageError", "No such command 'lst'. Nearest are: list"),
         (("list", "--sort", "size"), 1, "NotFound", "no column called 'size'"),

@@ -374,7 +374,8 @@ def test_biases_of_lora_are_added(fleet, tmp_path):
     close(got[2], logits(load(biased).eval(), PROMPTS[2:3])[0])
 
 
-def test_a_compiled_model_is_compiled_once_for_all_adapters(fleet):
+def test_a_compiled_model_is_compiled_once_for_all_adapters(fleet, monkeypatch):
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE")
     bank = Bank(fleet.model(), slots=3, rank=8)
     for name in ("medic", "naval", "cargo"):
         with fleet.opened(name) as source:

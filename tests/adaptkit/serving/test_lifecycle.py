@@ -77,9 +77,8 @@ def poison(workspace, name):
 
 @pytest.fixture(scope="module")
 def server(home, served_base):
-    with adaptkit_server(
-        home, served_base, "naval", "--slots", "3", "--memory", "60MB", log=home.parent / "log"
-    ) as made:
+    options = ("naval", "--slots", "3", "--memory", "60MB")
+    with adaptkit_server(home, served_base, *options, log=home.parent / "log", forked=True) as made:
         yield made
 
 
@@ -224,7 +223,7 @@ def test_a_killed_server_loses_nothing_and_starts_with_what_was_popular(
     with Workspace.open(home, notify=lambda _: None) as ws:
         medic = ws.version("medic").digest
         before = set(ws.fsck().findings)  # of cargo, and of what is not fetched again yet
-    with adaptkit_server(home, served_base, "naval", log=tmp_path / "log") as first:
+    with adaptkit_server(home, served_base, "naval", log=tmp_path / "log", forked=True) as first:
         for name, times in HELD.items():
             for _ in range(times):
                 text_of(ask(first, name))
@@ -238,7 +237,7 @@ def test_a_killed_server_loses_nothing_and_starts_with_what_was_popular(
     with Workspace.open(home, notify=lambda _: None) as ws:
         assert set(ws.fsck().findings) <= before
         assert [v.ref for v in ws.registry.versions(name="ship")] == ["ship@1", "ship@2"]
-    with adaptkit_server(home, served_base, log=tmp_path / "again") as second:
+    with adaptkit_server(home, served_base, log=tmp_path / "again", forked=True) as second:
         page = httpx.get(f"{second.url}/metrics", timeout=60).text
         (kept,) = json.loads(file.read_text())["bases"].values()
         loaded = len(kept["asked"])

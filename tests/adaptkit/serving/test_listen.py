@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
+from threading import Thread
+from time import sleep
 
 import httpx
 import pytest
@@ -11,7 +14,7 @@ from adaptkit_server import adaptkit_server
 
 from adaptkit import Workspace
 from adaptkit.errors import Refused
-from adaptkit.serving.api.listen import bound, url_of
+from adaptkit.serving.api.listen import bound, url_of, web_server
 
 
 @pytest.mark.soak  # every server of test_lifecycle is reached at the port that it printed
@@ -54,3 +57,25 @@ def test_the_url_of_an_ipv6_address_has_brackets():
             assert re.fullmatch(r"http://\[::1\]:[1-9][0-9]*", url_of(listener))
     except Refused:
         pytest.skip("this machine has no IPv6")
+
+
+async def never(scope, receive, send):
+    """An application that answers no request."""
+    if scope["type"] == "http":
+        await asyncio.Event().wait()
+
+
+def test_requests_that_the_end_of_a_server_cancels_are_one_line_in_the_log(caplog):
+    with bound("127.0.0.1", 0) as listener:
+        server = web_server(never, listener, drain=1)
+        running = Thread(target=server.run, kwargs={"sockets": [listener]})
+        running.start()
+        with socket.create_connection(listener.getsockname(), timeout=60) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            while not server.server_state.tasks:
+                sleep(0.01)
+            server.should_exit = True
+            running.join(60)
+    assert not running.is_alive()
+    assert "Cancel 1 running task(s)" in caplog.text
+    assert "Traceback" not in caplog.text

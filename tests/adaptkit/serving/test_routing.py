@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from servers import free_port, serving
+from adaptkit_server import adaptkit_server
 
 from adaptkit import Workspace
 from adaptkit.errors import BadReference, Refused
@@ -17,7 +15,6 @@ from adaptkit.extend import Moment
 from adaptkit.serving.composition import parse
 from adaptkit.serving.routing import WITHIN, Density, Profile, choose, route_of, unmeasured
 
-ADAPTKIT = str(Path(sys.executable).with_name("adaptkit"))
 KEY, TEAM_KEY = "a-key-that-may-ask-everything", "a-key-of-the-medical-team"
 FOREIGN = "Zz?!#~{}[]<>^$"
 DATA = {
@@ -43,18 +40,16 @@ def home(fleet, served_base, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ask(home, served_base):
-    port = free_port()
-    command = [
-        *(ADAPTKIT, "--home", str(home / "home" / ".adaptkit"), "serve"),
-        *("--base", str(served_base), "--port", str(port), "--slots", "4"),
-        *("--keys", str(home / "keys.toml")),
-    ]
-    with serving(command, port, home / "log", start=300, OMP_NUM_THREADS="1") as url:
+    options = ("--slots", "4", "--keys", str(home / "keys.toml"))
+    folder = home / "home" / ".adaptkit"
+    with adaptkit_server(folder, served_base, *options, log=home / "log", forked=True) as server:
 
         def request(model, prompt, *, key=KEY, **more):
             body = {"model": model, "prompt": prompt, "max_tokens": 4, "temperature": 0} | more
             headers = {"Authorization": f"Bearer {key}"}
-            return httpx.post(f"{url}/v1/completions", json=body, headers=headers, timeout=120)
+            return httpx.post(
+                f"{server.url}/v1/completions", json=body, headers=headers, timeout=120
+            )
 
         yield request
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,6 +16,7 @@ import httpx
 import pytest
 import tiny
 import torch
+from adaptkit_server import adaptkit_server
 from command_line import run
 from servers import free_port, serving
 
@@ -437,23 +436,15 @@ def test_the_metrics_and_the_log_name_versions(client, server, home):
 
 
 def test_ending_finishes_what_runs(home, served_base):
-    port = free_port()
-    command = [
-        *(ADAPTKIT, "--home", str(home / "home" / ".adaptkit"), "serve"),
-        *("--base", str(served_base), "--port", str(port), "--json"),
-    ]
-    with serving(command, port, home / "log2", start=300, OMP_NUM_THREADS="1"):
-        assert f'"url": "http://127.0.0.1:{port}/v1"' in (home / "log2").read_text()
+    port, folder = free_port(), home / "home" / ".adaptkit"
+    options = ("--port", str(port))
+    with adaptkit_server(folder, served_base, *options, log=home / "log2", forked=True) as server:
+        assert server.url == f"http://127.0.0.1:{port}"
         how = {"model": "base", "prompt": "x", "max_tokens": 40, "stream": True, "temperature": 0}
-        with httpx.stream(
-            "POST", f"http://127.0.0.1:{port}/v1/completions", json=how, timeout=60
-        ) as reply:
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=how, timeout=60) as reply:
             lines = reply.iter_lines()
             next(lines)
-            found = subprocess.run(
-                ["pgrep", "-f", f"serve.*--port {port}"], capture_output=True, text=True, check=True
-            )
-            os.kill(int(found.stdout.split()[0]), signal.SIGTERM)
+            server.process.send_signal(signal.SIGTERM)
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]"
         assert sum('"finish_reason": "length"' in line for line in rest) == 1

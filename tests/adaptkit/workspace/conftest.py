@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import talking
 import tiny
+from homes import copied
+
+from adaptkit import Workspace
 
 
 @pytest.fixture(scope="session")
@@ -21,10 +24,19 @@ def talkers(talker, tmp_path_factory):
     return [tiny.save_adapter(talker, folder / str(seed), seed=seed, **how) for seed in (1, 2)]
 
 
+@pytest.fixture(scope="session")
+def home_of_talkers(talker, talkers, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two") / "home"
+    with Workspace.init(folder) as workspace:
+        for name, made in zip(("naval", "medic"), talkers, strict=True):
+            workspace.add(made, name, base=str(talker))
+    return folder
+
+
 @pytest.fixture
-def two(workspace, talker, talkers, tmp_path):
+def two(home_of_talkers, tmp_path):
     """A workspace with both, and a file of prompts for each."""
-    for name, folder, first in zip(("naval", "medic"), talkers, (0, 30), strict=True):
-        workspace.add(folder, name, base=str(talker))
+    for name, first in (("naval", 0), ("medic", 30)):
         talking.save_prompts(tmp_path / f"{name}.jsonl", first, 20)
-    return workspace
+    with copied(home_of_talkers, tmp_path / "home") as opened:
+        yield opened

@@ -14,7 +14,8 @@ import pytest
 
 import adaptkit.workspace
 from adaptkit.workspace import Workspace
-from adaptkit.workspace.operation import Operation, checking
+from adaptkit.workspace.arguments import checking
+from adaptkit.workspace.operation import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,11 +79,12 @@ def test_one_is_taken_where_several_are_and_everything_else_is_left_alone():
     assert taken(1, "naval", tags=Path("a"), ranks=8, other="x") == (
         1,
         "naval",
-        (Path("a"),),
+        ("./a",),
         (8,),
         {"other": "x"},
     )
-    assert taken(1, "naval", ["a", "b"], ranks=(4, 8))[2:4] == (["a", "b"], (4, 8))
+    assert taken(1, "naval", ["a", "b"], ranks=(4, 8))[2:4] == (("a", "b"), (4, 8))
+    assert taken(1, "naval", ranks=np.array([4, 8]))[3] == (4, 8)
     assert inspect.signature(taken) == inspect.signature(tagged)
     with pytest.raises(TypeError, match=r"note\(\) takes ref, tags by place"):
         taken(1, "naval", (), 5)
@@ -119,8 +121,8 @@ def test_an_argument_of_another_kind_is_named_with_what_is_taken(workspace, lora
 
 
 def test_an_operation_that_there_is_not_is_answered_with_the_nearest(workspace):
-    with pytest.raises(AttributeError, match="a workspace has no 'eval': nearest are .*evaluate"):
-        workspace.eval  # noqa: B018
+    with pytest.raises(AttributeError, match="a workspace has no 'evalute': nearest are evaluate"):
+        workspace.evalute  # noqa: B018
     assert not hasattr(workspace, "_ipython_canary_method_should_not_exist_")
 
 

@@ -9,6 +9,7 @@ import sqlite3
 import numpy as np
 import pytest
 import tiny
+from homes import copied
 from safetensors.numpy import load_file, save_file
 
 from adaptkit import Workspace
@@ -25,12 +26,20 @@ from adaptkit.errors import (
 from adaptkit.types import Sameness
 
 
+@pytest.fixture(scope="module")
+def made(lora_pair, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workspace") / "home"
+    with Workspace.init(folder) as workspace:
+        workspace.add(lora_pair[0], "naval", alias="prod", message="first")
+        workspace.add(lora_pair[1], "medic")
+    return folder
+
+
 @pytest.fixture
-def filled(workspace, lora_pair):
+def filled(made, tmp_path):
     """naval@1 and medic@1, on one base."""
-    workspace.add(lora_pair[0], "naval", alias="prod", message="first")
-    workspace.add(lora_pair[1], "medic")
-    return workspace
+    with copied(made, tmp_path / "home") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from adaptkit.errors import ExecutorError
 from adaptkit.extend.executor import TaskNeeds
+from adaptkit.io.machine.collection import LOADED
 from adaptkit.testing import ExecutorConformance
 from adaptkit.testing.executors import LONG
 from adaptkit_plugins.executors.local import Local
@@ -26,6 +28,12 @@ def test_each_process_has_one_blas_thread():
     with Local(1) as executor:
         found = executor.submit(os.getenv, "OMP_NUM_THREADS").result(LONG)
     assert found == "1"
+
+
+def test_what_a_process_imports_for_its_first_task_is_not_looked_through_for_garbage():
+    with Local(1) as executor:
+        found = executor.submit(gc.get_threshold).result(LONG)
+    assert found == (LOADED, *gc.get_threshold()[1:])
 
 
 def test_a_task_that_kills_every_worker_is_given_up_by_name():

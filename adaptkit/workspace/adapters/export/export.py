@@ -6,14 +6,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptkit import refs
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.formats import to_dialect
+from adaptkit.errors import BadRecipe
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.workspace.adapters.export.one_file import (
     SUFFIX,
     base_here,
+    dialect_for,
     file_target,
     write_file,
 )
@@ -29,16 +32,27 @@ if TYPE_CHECKING:
     from adaptkit.workspace.context.context import Context
 
 
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+
 def export(
     context: Context, ref: str, out: str | os.PathLike[str], *, dialect: str | None = None
 ) -> Path:
     """Copy a version into a folder of its own, with its README and `adaptkit.json`.
 
-    In a `dialect`, its one file.
+    In a `dialect`, its one file; where `out` ends in `.safetensors`, in that of the tool that wrote it if nobody says.
     """
-    one_file = dialect is not None and Path(out).suffix == SUFFIX
-    target = (file_target if one_file else empty_target)(Path(out))
+    if Path(out).suffix in _PICKLES:
+        raise BadRecipe(
+            f"cannot write {out}",
+            why=f"what is written is a folder, or for another tool a file NAME{SUFFIX}",
+            fix=f"for example {Path(out).with_suffix(SUFFIX)}",
+        )
     version = find_version(context, ref)
+    one_file = Path(out).suffix == SUFFIX
+    if one_file and dialect is None:
+        dialect = dialect_for(context, [refs.parse(version.ref)])
+    target = (file_target if one_file else empty_target)(Path(out))
     tree, manifest = verified_tree(context, version.digest), manifest_of(context, version)
     with staging(target.parent) as work:
         folder = work / "copy"

@@ -6,23 +6,19 @@ configuration is needed for alpha and for the flags that change what the factors
 
 from __future__ import annotations
 
-import math
-import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adaptkit.errors import BadConfig, BadWeights, ExtrasConflict, Unmergeable
+from adaptkit.errors import BadWeights, Unmergeable
 from adaptkit.extend import AdapterMethod, LowRank, Module
-from adaptkit.extend.module_names import PREFIX, base_name, may_never_end
+from adaptkit.extend.module_names import PREFIX, base_name
 from adaptkit.hookspecs import hookimpl
 from adaptkit_plugins.methods.lora.dialects import DIALECTS, dialect_of, translated
 from adaptkit_plugins.methods.lora.experts import (
-    common_targets,
     describe_experts,
     expert_factors,
     is_expert,
     packed_experts,
-    pattern_name,
     targets,
 )
 from adaptkit_plugins.methods.lora.files import (
@@ -36,27 +32,16 @@ from adaptkit_plugins.methods.lora.files import (
     stem_of,
     token_rows,
 )
+from adaptkit_plugins.methods.lora.merged import config_of_merge
 from adaptkit_plugins.methods.lora.oracle import unread
-from adaptkit_plugins.methods.lora.starts import lost_start, start_of, taken_out
+from adaptkit_plugins.methods.lora.refusals import check_settings, other_math
+from adaptkit_plugins.methods.lora.starts import start_of, taken_out
 from adaptkit_plugins.methods.lora.writing import written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from adaptkit.extend import AdapterView, Applier, Array, Delta, Rows, Translated
-
-_ATTENTION = (
-    ".base_layer.out_proj.lora_"  # what only PEFT's layer for torch's MultiheadAttention saves
-)
-
-# Flags under which D = s·B·A no longer holds, with the reason as a clause.
-_OTHER_MATH: Mapping[str, str] = {
-    "use_qalora": "QALoRA pools its input, so its update is not a plain product",
-    "use_bdlora": "block-diagonal LoRA shards its factors",
-    "alora_invocation_tokens": "activated LoRA works only after its invocation tokens",
-    "arrow_config": "Arrow routes between adapters at run time",
-    "monteclora_config": "MonteCLoRA samples its factors at run time",
-}
 
 
 class Lora(AdapterMethod):
@@ -74,68 +59,19 @@ class Lora(AdapterMethod):
         return view.config.get("peft_type") == "LORA"
 
     def check(self, view: AdapterView) -> None:
-        config = view.config
-        for field, low in (("r", 1), ("lora_alpha", 0)):
-            value = config.get(field)
-            if not _at_least(value, low):
-                raise BadConfig(
-                    f"{view.label}: {field} is {value!r}",
-                    why=f"it must be a number of at least {low}",
-                    fix="correct adapter_config.json, or train again",
-                )
-        for field in ("rank_pattern", "alpha_pattern"):
-            for pattern, value in (config.get(field) or {}).items():
-                if not _at_least(value, 0):
-                    raise BadConfig(
-                        f"{view.label}: {field} gives '{pattern}' the value {value!r}",
-                        why="it must be a positive number",
-                        fix="correct adapter_config.json",
-                    )
-                if may_never_end(pattern):
-                    raise BadConfig(
-                        f"{view.label}: {field} has the pattern '{pattern[:60]}'",
-                        why="matching it could take for ever: it repeats a group, or repeats too often",
-                        fix="write the module names out in adapter_config.json",
-                    )
+        check_settings(view)
         if not self.unmergeable(view):
             self._modules(view)
 
     def unmergeable(self, view: AdapterView) -> str:
-        config = view.config
-        for flag, reason in _OTHER_MATH.items():
-            if config.get(flag):
-                return reason
-        if reason := lost_start(config):
-            return reason
-        if attention := next((key for key in view.header if _ATTENTION in key), ""):
-            module = attention.removeprefix(PREFIX).partition(_ATTENTION)[0]
-            return f"it changes '{module}', a MultiheadAttention of torch, which keeps three projections in one tensor"
-        if view.config.get("use_dora") and any(".lora_embedding_" in key for key in view.header):
-            return "it uses DoRA on an embedding"
-        marks = tuple(
-            mark
-            for flag, mark in (("use_dora", MAGNITUDE), ("kasa_config", DIAGONAL))
-            if config.get(flag)
-        )
-        marks += tuple(f"{mark}.weight" for mark in marks)
-        unknown = next(
-            (
-                key
-                for key in view.header
-                if ".lora_" in key and not factor_of(key) and not key.endswith(marks or "\0")
-            ),
-            None,
-        )
-        return (
-            f"it contains the tensor '{unknown}', which is not part of plain LoRA"
-            if unknown
-            else ""
-        )
+        return other_math(view)
 
     def needs(self, view: AdapterView) -> Literal["nothing", "shapes", "weights"]:
         return "weights" if view.config.get("use_dora") or start_of(view.config) else "nothing"
 
     def by_rows(self, view: AdapterView) -> bool:
+        if view.config.get("use_dora") and any(".lora_embedding_" in key for key in view.header):
+            return False  # PEFT rescales the columns of an embedding, each by all of its rows
         return not start_of(view.config)
 
     def rank(self, view: AdapterView) -> int | None:
@@ -222,6 +158,10 @@ class Lora(AdapterMethod):
 
         def apply(weight: Array, rows: slice) -> Array:
             updated = added(weight, rows)
+            if module.kind == "embedding":
+                norms = (updated**2).sum(axis=0) ** 0.5
+                columns: Array = updated * (magnitude.astype(weight.dtype) / norms)
+                return columns
             norms = (updated**2).sum(axis=1) ** 0.5  # DoRA: magnitude times direction, row by row
             scaled: Array = updated * (magnitude[rows].astype(weight.dtype) / norms)[:, None]
             return scaled
@@ -233,7 +173,10 @@ class Lora(AdapterMethod):
         key = next(
             key for key in (f"{stem}{MAGNITUDE}", f"{stem}{MAGNITUDE}.weight") if key in view.header
         )
-        return view.read(key).reshape(-1)[module.part * rows : (module.part + 1) * rows]
+        magnitude = view.read(key).reshape(-1)
+        if module.kind == "embedding":
+            return magnitude
+        return magnitude[module.part * rows : (module.part + 1) * rows]
 
     def needs_bias(self, view: AdapterView, module: Module) -> bool:
         return f"{stem_of(view, module)}.lora_B.bias" in view.header
@@ -327,65 +270,7 @@ class Lora(AdapterMethod):
         settings: Mapping[str, Any],
         bias: bool,
     ) -> dict[str, Any]:
-        _check_whole(views, parts, bias)
-        ranks = {part.name: (part.saved_rank, part) for part in parts}
-        top = max(rank for rank, _ in ranks.values())
-        # The ^ keeps PEFT's optional "(.*\.)?" from matching a longer name that ends in this one.
-        others = {
-            f"^{re.escape(pattern_name(part))}": rank
-            for _, (rank, part) in sorted(ranks.items())
-            if rank != top
-        }
-        saved = {module for view in views for module in view.config.get("modules_to_save") or ()}
-        biases = {str(view.config.get("bias") or "none") for view in views} - {"none"}
-        return {
-            **settings,
-            "peft_type": "LORA",
-            "base_model_name_or_path": views[0].config.get("base_model_name_or_path"),
-            "inference_mode": True,
-            "r": top,
-            "lora_alpha": top,
-            "rank_pattern": others,
-            "alpha_pattern": others,
-            "target_modules": sorted(
-                name for name, (_, part) in ranks.items() if part.kind != "expert"
-            ),
-            "target_parameters": common_targets(views),
-            "modules_to_save": sorted(m for m in saved if any(f".{m}." in key for key in kept))
-            or None,
-            "layer_replication": views[0].config.get("layer_replication"),
-            "fan_in_fan_out": any(view.config.get("fan_in_fan_out") for view in views),
-            "lora_bias": bias,
-            "bias": ("all" if len(biases) > 1 else biases.pop())
-            if biases and any(k.endswith(".bias") for k in kept)
-            else "none",
-            "lora_dropout": 0.0,
-            "use_rslora": False,
-            "use_dora": False,
-            "init_lora_weights": True,
-        }
-
-
-def _check_whole(views: Sequence[AdapterView], parts: Sequence[Module], bias: bool) -> None:
-    """Refuse what one LoraConfig cannot say."""
-    if bias and any(part.kind == "embedding" for part in parts):
-        raise ExtrasConflict(
-            "cannot merge an adapter with lora_bias and one on an embedding",
-            why="PEFT has no lora_bias on embeddings, and the flag is for the whole adapter",
-            fix="merge them apart, or train one of them without lora_bias",
-        )
-    plans = [(view.label, view.config.get("layer_replication")) for view in views]
-    if any(plan != plans[0][1] for _, plan in plans):
-        raise ExtrasConflict(
-            "the adapters disagree about layer_replication",
-            why="; ".join(f"{label} says {plan!r}" for label, plan in plans),
-            fix="merge adapters that were trained on the same layers",
-        )
-
-
-def _at_least(value: Any, low: float) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= low
+        return config_of_merge(views, parts, kept, settings, bias=bias)
 
 
 @hookimpl

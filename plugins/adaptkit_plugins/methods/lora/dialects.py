@@ -27,7 +27,7 @@ from adaptkit_plugins.methods.lora.names import (
     kohya_key,
     part_named,
 )
-from adaptkit_plugins.methods.lora.originals import family_of, from_original
+from adaptkit_plugins.methods.lora.originals import EMBEDDINGS, family_of, from_original
 from adaptkit_plugins.methods.lora.tensors import (
     LYCORIS,
     Held,
@@ -67,6 +67,8 @@ def translated(
     if dialect == "unsloth":
         return _from_unsloth(view, modules())
     notes: list[str] = []
+    if words := next((key for key in view.header if key.startswith(EMBEDDINGS)), ""):
+        notes.append(f"'{words}' is left out: a PEFT directory has no place for learned words")
     if model := family_of(view):
         arrays, reason = from_original(view)
         if arrays:
@@ -79,7 +81,10 @@ def translated(
     parts: dict[str, dict[str, str]] = defaultdict(dict)
     odd = []
     for key in view.header:
-        name, what = kohya_key(view, key, notes) if dialect == "kohya" else diffusers_key(key)
+        if key.startswith(EMBEDDINGS):
+            continue
+        kohya = dialect == "kohya" and KOHYA.fullmatch(key) is not None  # some files mix both
+        name, what = kohya_key(view, key, notes) if kohya else diffusers_key(key)
         if what not in {"A", "B", "alpha", "magnitude", "mid"} and not LYCORIS.fullmatch(what):
             odd.append(key)
             continue

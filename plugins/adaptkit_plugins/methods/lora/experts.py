@@ -10,11 +10,14 @@ the nesting and a bake reads the base.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadWeights, BaseMismatch, ExtrasConflict
 from adaptkit.extend import Module
-from adaptkit.extend.module_names import PREFIX, matches, same_name
+from adaptkit.extend.layers import model_of
+from adaptkit.extend.module_names import PREFIX, matches, same_name, targeted
 from adaptkit_plugins.methods.lora.files import checked_shapes
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from adaptkit.extend import AdapterView, Array, LowRank
 
 _INNER = ".base_layer"
+_ROUTER = ".gate"
+_MOST_NESTED = 5  # parameters of one module, of which every order is tried
 
 
 def targets(view: AdapterView) -> tuple[str, ...]:
@@ -32,22 +37,23 @@ def targets(view: AdapterView) -> tuple[str, ...]:
 
 
 def is_expert(view: AdapterView, name: str) -> bool:
-    """Whether a module of the file is a wrapped parameter."""
+    """Whether a module of the file is a wrapped parameter.
+
+    A target without a dot, such as PEFT itself writes for `all-linear` on Mixtral or Qwen3-MoE, does not say whose
+    parameter it is: a module of the file that `target_modules` does not name is the one that has it.
+    """
     bare = name.replace(_INNER, "")
-    return any(f".{bare}".endswith(f".{target.rpartition('.')[0]}") for target in targets(view))
+    parents = [target.rpartition(".")[0] for target in targets(view)]
+    if any(f".{bare}".endswith(f".{parent}") for parent in parents if parent):
+        return True
+    return "" in parents and not targeted(view.config, bare)
 
 
 def describe_experts(view: AdapterView, name: str, key_a: str, key_b: str) -> list[Module]:
     """One Module per expert of a factor pair."""
     a, b = checked_shapes(view, key_a, key_b)
     weight, stored, transposed = _parameter(view, name)
-    declared = view.config.get("rank_pattern") or {}
-    rank = int(
-        next(
-            (r for pattern, r in declared.items() if matches(pattern, weight or name)),
-            view.config["r"],
-        )
-    )
+    rank, _ = _declared(view, weight or name)
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or a[0] % rank:
         raise BadWeights(
             f"{view.label}: A and B of '{name}' do not fit",
@@ -86,29 +92,43 @@ def packed_experts(parts: Sequence[tuple[Module, LowRank]]) -> tuple[Array, Arra
 
 
 def common_targets(views: Sequence[AdapterView]) -> list[str] | None:
-    """The parameters that a merge targets.
+    """The parameters that a merge targets, in the longest spelling.
 
     The nesting has a meaning only when all who have any have the same.
     """
-    known = {targets(view): view.label for view in views if targets(view)}
+    known = {_wrapped(view): view for view in views if targets(view)}
     if len(known) > 1:
         raise ExtrasConflict(
             "the adapters disagree about target_parameters",
-            why="; ".join(f"{label} targets {list(names)}" for names, label in known.items()),
+            why="; ".join(f"{v.label} targets {list(targets(v))}" for v in known.values()),
             fix="merge adapters that target the same parameters",
         )
-    return list(next(iter(known))) if known else None
+    spellings = [targets(view) for view in views if targets(view)]
+    return list(max(spellings, key=lambda names: sum(map(len, names)))) if spellings else None
 
 
-def pattern_name(part: Module) -> str:
-    """The name by which PEFT looks a rank up."""
+def _wrapped(view: AdapterView) -> tuple[object, ...]:
+    """What an adapter wraps, however its configuration spells it: PEFT's own spelling has no dots."""
+    names = {key.removeprefix(PREFIX).partition(".lora_")[0] for key in view.header}
+    leaves = sorted(target.rpartition(".")[2] for target in targets(view))
+    return (*leaves, frozenset(name for name in names if is_expert(view, name)))
+
+
+def pattern_of(part: Module) -> str:
+    """What rank_pattern and alpha_pattern call a module.
+
+    A router is looked up as a layer or, where PEFT takes it for a parameter (Mixtral), as that.
+    """
     if part.kind == "expert" and not part.weight:
         raise ExtrasConflict(
             f"the experts in '{part.name}' get another rank than the rest",
             why="rank_pattern names the parameter, and only the base shows its name",
             fix="--base DIR, or a --rank that all can have",
         )
-    return part.weight or part.name
+    # the ^ keeps PEFT's optional "(.*\\.)?" from matching a longer name that ends in this one
+    name = re.escape(part.weight or part.name)
+    router = part.kind == "linear" and part.name.endswith(_ROUTER)
+    return f"^{name}(\\.weight|)" if router else f"^{name}"
 
 
 def peft_order(tensors: Mapping[str, Array], ranks: Mapping[str, int]) -> dict[str, Array]:
@@ -135,8 +155,8 @@ def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool
     """
     model = view.model()
     if model is None:
-        only = targets(view)
-        return (f"{name}.{only[0].rpartition('.')[2]}" if len(only) == 1 else "", (), False)
+        fitting = _by_ranks(view, name)
+        return (fitting[0] if len(fitting) == 1 else "", (), False)
     bare = name.replace(_INNER, "")
     here = [
         p
@@ -144,10 +164,7 @@ def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool
         if same_name(p.rpartition(".")[0], bare)
         and any(f".{p}".endswith(f".{target}") for target in targets(view))
     ]
-    wrappers = {key.removeprefix(PREFIX).partition(".lora_")[0] for key in view.header}
-    nested = sorted(
-        (w for w in wrappers if w.replace(_INNER, "") == bare), key=lambda w: -w.count(_INNER)
-    )
+    nested = _nested(view, bare)
     if len(nested) != len(here):
         raise BaseMismatch(
             f"{view.label} does not fit the base",
@@ -157,3 +174,78 @@ def _parameter(view: AdapterView, name: str) -> tuple[str, tuple[int, ...], bool
         )
     weight = here[nested.index(name)]
     return weight, model.parameters[weight], weight.rpartition(".")[0] in model.transposed
+
+
+def _nested(view: AdapterView, bare: str) -> list[str]:
+    """The wrappers of one module's parameters, the innermost first."""
+    wrappers = {key.removeprefix(PREFIX).partition(".lora_")[0] for key in view.header}
+    return sorted(
+        (w for w in wrappers if w.replace(_INNER, "") == bare), key=lambda w: -w.count(_INNER)
+    )
+
+
+def _declared(view: AdapterView, parameter: str) -> tuple[int, float]:
+    """The rank and the alpha that the configuration gives a parameter."""
+    config = view.config
+
+    def found(patterns: Any, otherwise: Any) -> Any:
+        known = (patterns or {}).items()
+        return next((value for pattern, value in known if matches(pattern, parameter)), otherwise)
+
+    return (
+        int(found(config.get("rank_pattern"), config["r"])),
+        float(found(config.get("alpha_pattern"), config["lora_alpha"])),
+    )
+
+
+def _by_ranks(view: AdapterView, name: str) -> list[str]:
+    """The parameters that a wrapper may be of, without the base: ranks must make as many experts of each pair."""
+    bare = name.replace(_INNER, "")
+    nested = _nested(view, bare)
+    split = [target.rpartition(".") for target in targets(view)]
+    leaves = [leaf for parent, _, leaf in split if parent and f".{bare}".endswith(f".{parent}")]
+    if len(leaves) < len(nested):  # the others are of those that do not say whose they are
+        leaves += [leaf for parent, _, leaf in split if not parent]
+    known = {f"{bare}.{leaf}": _declared(view, f"{bare}.{leaf}")[0] for leaf in leaves}
+    keys = [key for wrapper in nested for key in _keys_of(wrapper) if key in view.header]
+    rows = [view.header[key].shape[0] for key in keys]
+    if len(nested) > _MOST_NESTED:
+        return list(known)
+    at = nested.index(name)
+    fitting = {
+        one[at]
+        for one in permutations(known, min(len(nested), len(known)))
+        if _as_many(rows, [known[parameter] for parameter in one])
+    }
+    return [parameter for parameter in known if parameter in fitting] or list(known)
+
+
+def _keys_of(wrapper: str) -> tuple[str, str]:
+    """What the first factor of a wrapper may be called: some files lack PEFT's prefix."""
+    return f"{PREFIX}{wrapper}.lora_A.weight", f"{wrapper}.lora_A.weight"
+
+
+def _as_many(rows: Sequence[int], ranks: Sequence[int]) -> bool:
+    """Whether pairs of so many rows hold as many experts each, at these ranks; a bias of all experts counts as one."""
+    if len(rows) != len(ranks) or any(not r or n % r for n, r in zip(rows, ranks, strict=True)):
+        return False
+    return len({n // r for n, r in zip(rows, ranks, strict=True)} - {1}) <= 1
+
+
+def undecided(view: AdapterView) -> str:
+    """Why it is not known without the base what a wrapper is scaled by; empty when it is known."""
+    if not targets(view) or model_of(view) is not None:
+        return ""
+    usual = (int(view.config["r"]), float(view.config["lora_alpha"]))
+    names = dict.fromkeys(key.removeprefix(PREFIX).partition(".lora_")[0] for key in view.header)
+    for name in names:
+        if not is_expert(view, name):
+            continue
+        fitting = _by_ranks(view, name)
+        if len(fitting) > 1 and {_declared(view, parameter) for parameter in fitting} != {usual}:
+            last = " or ".join(f"'{parameter.rpartition('.')[2]}'" for parameter in fitting)
+            return (
+                f"'{name}' may be {last}, which its configuration scales by patterns, and only the base shows which "
+                "(give it with --base)"
+            )
+    return ""

@@ -25,7 +25,8 @@ KOHYA = re.compile(
 )
 DIFFUSERS = re.compile(
     r"(?P<module>.+?)(?:\.lora_linear_layer|\.lora)?\."
-    r"(?P<what>lora_A\.weight|lora_B\.weight|lora_magnitude_vector|down\.weight|up\.weight|alpha)"
+    r"(?P<what>lora_A\.weight|lora_B\.weight|lora_down\.weight|lora_up\.weight|lora_magnitude_vector|down\.weight"
+    r"|up\.weight|alpha|dora_scale)"
 )
 _PROCESSOR = re.compile(r"\.processor\.(to_[qkv]|to_out)_lora$")
 _TEXT = re.compile(r"(?<=\.self_attn\.)to_(q|k|v|out)_lora$")
@@ -197,11 +198,14 @@ def diffusers_key(key: str) -> tuple[str, str]:
         return key, ""
     what = {
         "lora_A.weight": "A",
+        "lora_down.weight": "A",
         "down.weight": "A",
         "lora_B.weight": "B",
+        "lora_up.weight": "B",
         "up.weight": "B",
         "alpha": "alpha",
         "lora_magnitude_vector": "magnitude",
+        "dora_scale": "magnitude",
     }[match["what"]]
     module = _PROCESSOR.sub(
         lambda m: f".{m[1]}.0" if m[1] == "to_out" else f".{m[1]}", match["module"]

@@ -46,6 +46,8 @@ _ATTENTION = re.compile(  # in Flux and in HunyuanVideo, where they become the s
     r"lora_unet_(?:double_blocks_\d+_(?:img|txt)_attn_(?:qkv|proj)|single_blocks_\d+_linear[12])"
 )
 _QKV = re.compile(r"attention[._]qkv\.(?:lora_up|lora_B)\.")
+_LINEAR1 = re.compile(r"single_blocks[._]\d+[._]linear1\.(?:lora_up|lora_B)\.")
+_MLP = re.compile(r"double_blocks[._]\d+[._](?:img|txt)_mlp[._]0\.(?:lora_up|lora_B)\.")
 _HUNYUAN = re.compile(
     r"double_blocks\.\d+\.(?:img|txt)_attn_(?:qkv|proj)\."
 )  # Flux has `img_attn.qkv`
@@ -59,9 +61,10 @@ _DROPPED = (
     "hada_",
     "lokr_",
 )
+EMBEDDINGS = "bundle_emb."  # textual inversions that OneTrainer and others bundle with a LoRA
 _TRANSLATED = re.compile(r"(?:unet|transformer(?:_2)?|text_encoder(?:_\d)?)\.(?!lora_)[\w.]+$")
 _WAN = re.compile(r"^lora_unet_blocks_(\d+)_(self_attn|cross_attn|ffn)_")
-_FACTOR = re.compile(r"\.(?:lora_(?:down|up|A|B)\.weight|alpha|lora_[AB]\.default\.weight)$")
+_FACTOR = re.compile(r"\.(?:(?:lora_)?(?:down|up)\.weight|lora_[AB]\.(?:default\.)?weight|alpha)$")
 
 
 def family_of(view: AdapterView) -> str:
@@ -91,9 +94,11 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
         return {}, "diffusers, which translates them, is not installed: pip install diffusers"
     loader: Any = getattr(diffusers.loaders.lora_pipeline, mixin, None) if mixin else None
     if loader is None:
-        return {}, f"diffusers {diffusers.__version__} has no converter for {model}"
+        return {}, f"diffusers {diffusers.__version__} has no converter for such names of {model}"
     given = {}
     for key, name in _spelled(view, model):
+        if key.startswith(EMBEDDINGS):
+            continue
         given[name] = torch.from_numpy(_folded(view, key))
     level = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -135,17 +140,28 @@ def _family(view: AdapterView) -> tuple[str, str] | None:
             return model, ""
     for model, pattern, mixin in _FAMILIES:
         if any(re.search(pattern, flat) for flat in flats):
+            if model == "Flux" and _of_flux_2(view):
+                return "Flux 2", "Flux2LoraLoaderMixin"
             # its keys and values have the queries' rows, Lumina's a third of them
-            square = model == "Lumina 2" and any(map(_equal_parts, _qkv(view)))
+            square = model == "Lumina 2" and any(map(_equal_parts, _sizes(view, _QKV)))
             return ("Z-Image", "") if square else (model, mixin)
     return None
 
 
-def _qkv(view: AdapterView) -> list[tuple[int, int]]:
-    """Rows and columns of queries, keys and values in one."""
+def _of_flux_2(view: AdapterView) -> bool:
+    """Whether the sizes of layers that Flux and Flux 2 name alike are those of the second, whose MLP has a gate."""
+    return any(
+        rows == times * columns
+        for pattern, times in ((_LINEAR1, 9), (_MLP, 6))
+        for rows, columns in _sizes(view, pattern)
+    )
+
+
+def _sizes(view: AdapterView, pattern: re.Pattern[str]) -> list[tuple[int, int]]:
+    """Rows and columns of the layers whose second factor has such a key."""
     found = []
     for key in view.header:
-        if _QKV.search(key):
+        if pattern.search(key):
             other = key.replace("lora_up", "lora_down").replace("lora_B", "lora_A")
             if other in view.header:
                 found.append((view.header[key].shape[0], view.header[other].shape[-1]))
@@ -161,7 +177,9 @@ def _spelled(view: AdapterView, model: str) -> list[tuple[str, str]]:
     found = []
     for key in view.header:
         stem, end = _split(key.removeprefix("diffusion_model."))
-        if model == "Flux":
+        if model == "Flux" and ".processor." in stem:  # XLabs
+            found.append((key, key))
+        elif model in {"Flux", "Flux 2"}:
             end = end.replace("lora_A", "lora_down").replace("lora_B", "lora_up")
             prefix = "" if stem.startswith("lora_") else "lora_unet_"
             found.append((key, f"{prefix}{stem.replace('.', '_')}{end}"))

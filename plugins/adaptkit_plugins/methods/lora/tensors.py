@@ -249,8 +249,8 @@ def scaled(view: AdapterView, key: str, scale: float) -> Callable[[], Array]:
     return read
 
 
-def constant(view: AdapterView, like: str, value: float) -> Callable[[], Array]:
-    """A scalar in the dtype of another tensor."""
+def constant(value: float) -> Callable[[], Array]:
+    """A scalar in float32: narrower dtypes, in which factors may be, would round it."""
     import numpy as np
 
-    return lambda: np.asarray(value).astype(view.read(like).dtype)
+    return lambda: np.asarray(value, np.float32)

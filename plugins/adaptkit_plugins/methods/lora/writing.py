@@ -52,7 +52,8 @@ def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Trans
     alphas = {
         name: scale_of(view.config, module) * module.saved_rank for name, module in distinct.items()
     }
-    alpha = Counter(alphas.values()).most_common(1)[0][0]
+    used = [value for value in alphas.values() if value] or [1.0]  # an alpha of 0 goes into lora_up
+    alpha = Counter(used).most_common(1)[0][0]
     both = any(name.startswith("text_encoder_2.") for name in distinct)
     model = _model(view, distinct.values()) if dialect == "kohya" else ""
     tensors: Tensors = {}
@@ -140,12 +141,8 @@ def _with_alpha(
     view: AdapterView, module: Module, flat: str, alpha: float, factor: float
 ) -> Tensors:
     A, B = (f"{stem_of(view, module)}.{end}" for end in ("lora_A.weight", "lora_B.weight"))
-    info = view.header[A]
     tensors: Tensors = {
-        f"{flat}.alpha": (
-            TensorInfo(info.dtype, (), info.nbytes // max(1, count(info.shape))),
-            constant(view, A, alpha),
-        ),
+        f"{flat}.alpha": (TensorInfo("F32", (), 4), constant(alpha)),
         f"{flat}.lora_down.weight": (view.header[A], reader(view, A)),
         f"{flat}.lora_up.weight": (view.header[B], scaled(view, B, factor)),
     }

@@ -31,6 +31,7 @@ def shell(tmp_path_factory):
     made.run("remote", "add", "team", (made.folder / "team").as_uri())
     made.run("push", "naval@prod", "team")
     made.run("rm", "old", "--yes")
+    made.run("base", "add", "fleet/ship", "--name", "ship")
     return made
 
 
@@ -74,14 +75,115 @@ def in_bash(line, shell):
         ("adaptkit rollback naval p", ["prod"]),
         ("adaptkit strat", ["strategies"]),
         ("adaptkit remote r", ["rename", "rm"]),
+        ("adaptkit alias navy prod ", ["1"]),
+        ("adaptkit eval naval --baseline nav", ["naval", "navy"]),
+        ("adaptkit add fleet/naval --name na", ["naval", "navy"]),
+        ("adaptkit serve na", ["naval", "navy"]),
+        ("adaptkit serve --engine v", ["vllm"]),
+        ("adaptkit fsck --on ", ["dask://", "local", "ray://"]),
+        ("adaptkit export naval out --to k", ["kohya"]),
+        ("adaptkit export naval out --for v", ["vllm"]),
+        ("adaptkit config set pro", ["protected"]),
+        ("adaptkit list te", ["team:"]),
+        ("adaptkit note naval --remove-tag a", ["approved"]),
+        ("adaptkit registry rebuild --from t", ["team"]),
+        ("adaptkit base show sh", ["ship"]),
     ],
 )
 def test_bash_offers_what_fits(line, offered, shell):
-    found = [one for one in in_bash(line, shell) if one not in {"compopt", "-o", "nospace"}]
+    marks = {"compopt", "-o", "nospace", "default"}
+    found = [one for one in in_bash(line, shell) if one not in marks]
     assert found == offered
 
 
-@pytest.mark.parametrize("line", ["adaptkit add fl", "adaptkit show ./fl", "adaptkit compose re"])
+FREE = {
+    # texts, names that are new, and what only the person knows
+    "message",
+    "describe",
+    "prompt",
+    "check",
+    "system",
+    "new",
+    "name_from",
+    "quantised",
+    "include",
+    "modules",
+    "pool",
+    "branch",
+    "study",
+    "storage",
+    "host",
+    "launch",
+    "columns",
+    "target_modules",
+    "init",
+    "set_",
+    "set",
+    "schedule",
+    "optimizer",
+    "report_to",
+    "task",
+    "extra",
+    "url",
+    "values",
+    "distributions",
+    "into",
+    # conditions, sizes and ages
+    "rank",
+    "metrics",
+    "without_metrics",
+    "team",
+    "memory",
+    "cache",
+    "grace",
+    "trash",
+    "weights",
+    "chat_template",
+    # of the table that is printed
+    "sort",
+}
+"""Parameters for which nothing can be offered."""
+
+
+def test_every_parameter_that_has_a_known_choice_offers_it(shell, monkeypatch):
+    from adaptkit.cli.app import app
+
+    monkeypatch.setenv("_ADAPTKIT_COMPLETE", "bash_complete")
+    monkeypatch.setenv("ADAPTKIT_HOME", str(shell.home))
+    monkeypatch.chdir(shell.folder)
+    silent, seen = set(), 0
+
+    def look(context, command):
+        nonlocal seen
+        for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+            inner = command.get_command(context, name)
+            look(click.Context(inner, context, name), inner)
+        for one in command.params:
+            number = isinstance(one.type, click.types.IntParamType | click.types.FloatParamType)
+            if getattr(one, "is_flag", False) or number or isinstance(one.type, click.Choice):
+                continue
+            seen += 1
+            if not one.shell_complete(context, "") and one.name not in FREE:
+                silent.add(f"{context.command_path} {one.name}")
+
+    look(app.make_context("adaptkit", ["plugins"]), app)
+    # a new name, and what follows from something else on the line, or from a project's file
+    rest = {"alias version", "lock update", "merge params", "remote add name", "search params"}
+    assert silent == {f"adaptkit {one}" for one in rest}
+    assert seen > 150
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "adaptkit add fl",
+        "adaptkit show ./fl",
+        "adaptkit compose re",
+        "adaptkit train --data ro",
+        "adaptkit sign naval --key k",
+        "adaptkit eval naval --suite s",
+    ],
+)
 def test_bash_completes_files_itself(line, shell):
     assert in_bash(line, shell)[:3] == ["compopt", "-o", "default"]
 

@@ -36,8 +36,9 @@ def shell(hub, tmp_path):
             "HF_HUB_OFFLINE": "0",
             "ADAPTKIT_HOME": str(tmp_path / who),
         }
-        # huggingface_hub reads its environment when it is imported
-        run = command_line.run_process if environment else command_line.run
+        # huggingface_hub reads this one when it is imported
+        own = "HF_HUB_OFFLINE" in environment
+        run = command_line.run_process if own else command_line.run
         done = checked(run(arguments, tmp_path, **(more | environment)), code)
         assert "hf_write" not in done.stdout + done.stderr
         return done.stdout if code == 0 else done.stderr

@@ -116,6 +116,7 @@ COMMANDS = [
 TABLES = [
     ["list"],
     ["list", "--all"],
+    ["log", "--events"],
     ["remote", "list"],
     ["config", "list"],
     ["base", "list"],

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,17 @@ def until_gone(engine):
 def weights(fleet, name):
     data = (fleet.adapters[name] / "adapter_model.safetensors").read_bytes()
     return sha256(data).hexdigest()[:12]
+
+
+def test_a_port_in_use_is_an_error_before_the_engine_is_started(home, fleet):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        line = command(home, fleet, other.getsockname()[1])
+        ended = subprocess.run(
+            line, env=os.environ | {"PATH": path(home)}, capture_output=True, text=True, timeout=120
+        )
+    assert ended.returncode == 1
+    assert "cannot listen on 127.0.0.1, port" in ended.stderr
+    assert "engine" not in ended.stdout
 
 
 def test_a_promoted_alias_counts_from_the_next_request_on(gateway, home, fleet):

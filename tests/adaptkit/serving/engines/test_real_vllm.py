@@ -105,6 +105,7 @@ def gateway(fleet_home):
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        "TORCHDYNAMO_DISABLE": "0",  # vLLM compiles
     }
     with serving(line, port, fleet_home / "log", start=600, **environment) as url:
         (ours,) = (child for child in psutil.Process().children() if str(port) in child.cmdline())

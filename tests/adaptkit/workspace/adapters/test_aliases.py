@@ -8,20 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from homes import copied
 
 from adaptkit import Workspace
 from adaptkit.errors import AdaptkitError, BadReference, Conflict, NotFound, Refused
 
 
+@pytest.fixture(scope="module")
+def made(lora_pair, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("aliases")
+    again = tiny.edit_config(Path(shutil.copytree(lora_pair[0], folder / "again")), lora_alpha=3)
+    with Workspace.init(folder / "home") as workspace:
+        workspace.add(lora_pair[0], "naval", message="Terse hull reports", alias="prod")
+        workspace.add(again, "naval")
+        workspace.add(lora_pair[1], "team/medic")
+    return folder / "home"
+
+
 @pytest.fixture
-def filled(workspace, lora_pair, tmp_path):
-    workspace.add(lora_pair[0], "naval", message="Terse hull reports", alias="prod")
-    workspace.add(
-        tiny.edit_config(Path(shutil.copytree(lora_pair[0], tmp_path / "again")), lora_alpha=3),
-        "naval",
-    )
-    workspace.add(lora_pair[1], "team/medic")
-    return workspace
+def filled(made, tmp_path):
+    with copied(made, tmp_path / "home") as opened:
+        yield opened
 
 
 @pytest.fixture

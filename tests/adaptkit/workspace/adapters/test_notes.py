@@ -124,6 +124,6 @@ def test_the_log_of_events_has_no_raw_json(workspace, lora_pair):
     workspace.rename("naval", "navy")
     text = Shell(workspace.home.path.parent).run("log", "--events").stdout
     assert not set(text) & set('{}[]"')
-    assert "naval@prod  nothing → 1" in text
+    assert "naval@prod\tnothing → 1" in text
     assert "message calm, accuracy = 0.93, tags sea" in text
     assert "naval → navy" in text

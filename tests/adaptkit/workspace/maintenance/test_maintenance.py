@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 from blobs import put_blob
+from homes import copied
 
 from adaptkit import Workspace
 from adaptkit.errors import AdaptkitError, Conflict, NotFound, RegistryError, StoreError
@@ -20,11 +21,19 @@ from adaptkit.workspace.units import parse_age, parse_size
 DAY = 24 * 3600.0
 
 
+@pytest.fixture(scope="module")
+def made(lora_pair, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("maintenance") / "home"
+    with Workspace.init(folder) as workspace:
+        workspace.add(lora_pair[0], "naval", alias="prod")
+        workspace.add(lora_pair[1], "medic")
+    return folder
+
+
 @pytest.fixture
-def filled(workspace, lora_pair):
-    workspace.add(lora_pair[0], "naval", alias="prod")
-    workspace.add(lora_pair[1], "medic")
-    return workspace
+def filled(made, tmp_path):
+    with copied(made, tmp_path / "home") as opened:
+        yield opened
 
 
 @pytest.fixture

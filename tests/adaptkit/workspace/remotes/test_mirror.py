@@ -165,7 +165,7 @@ def test_what_a_plugin_refuses_to_publish_is_not_mirrored(team, tmp_path, monkey
     monkeypatch.setattr(team.plugins, "review", review)
     with pytest.raises(
         StorageError,
-        match="1 of 4 could not be mirrored: Publish was refused by a plugin: licence: no licence",
+        match="1 of 4 could not be mirrored: the push of naval@1 was refused by a plugin: licence: no licence",
     ):
         team.mirror("team", "spare")
     assert ("medic@1", f"file://{tmp_path}/spare/medic") in seen
@@ -293,7 +293,9 @@ def test_adding_a_url_pulls_it_and_what_only_fits_a_folder_is_refused(team, tmp_
             BadReference, match=f"cannot add {url} with another base: what is pulled says itself"
         ):
             other.add(url, "naval", base="somewhere")
-        with pytest.raises(BadReference, match="a folder does not say what it is called"):
+        with pytest.raises(
+            BadReference, match="neither a folder nor a file says what it is called"
+        ):
             other.add(tmp_path / "made-1")
         monkeypatch.chdir(tmp_path)
         (tmp_path / "x:y").symlink_to(tmp_path / "made-1")  # a folder comes before a remote

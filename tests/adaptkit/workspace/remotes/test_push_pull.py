@@ -29,7 +29,7 @@ def test_a_push_is_refused_for_each_secret_and_path_and_nothing_is_written(sourc
         workspace.add(source, "naval")
         with pytest.raises(Refused) as caught:
             workspace.push("naval", (tmp_path / "team").as_uri())
-    assert caught.value.what == "Publish was refused by a plugin"
+    assert caught.value.what == "the push of naval@1 was refused by a plugin"
     assert "builtin-secrets: line 2 of README.md holds a Hugging Face token" in caught.value.why
     assert "builtin-paths: line 3 of README.md names the home folder of 'ada'" in caught.value.why
     assert token not in str(caught.value)

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from homes import copied
 from keypairs import key_pair
 
 from adaptkit import Workspace
@@ -28,12 +29,20 @@ def team(tmp_path):
     return (tmp_path / "team").as_uri()
 
 
+@pytest.fixture(scope="module")
+def made(lora_pair, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("signing") / "home"
+    with Workspace.init(folder) as workspace:
+        workspace.add(lora_pair[0], "naval", message="first")
+        workspace.add(lora_pair[1], "medic")
+    return folder
+
+
 @pytest.fixture
-def filled(workspace, lora_pair, team):
-    workspace.add(lora_pair[0], "naval", message="first")
-    workspace.add(lora_pair[1], "medic")
-    workspace.set_remote("team", team)
-    return workspace
+def filled(made, team, tmp_path):
+    with copied(made, tmp_path / "home") as opened:
+        opened.set_remote("team", team)
+        yield opened
 
 
 @pytest.fixture

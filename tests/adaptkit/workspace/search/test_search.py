@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 import talking
+from concurrency import exit_code
 
+from adaptkit import Workspace
 from adaptkit.cli import main
 from adaptkit.errors import BadRecipe, Conflict, MissingExtra, NotFound, Refused
-
-KILLED = """
-import os, sys
-import optuna
-from adaptkit import Workspace
 from adaptkit.search import study
-
-keep, seen = study._keep, []
-
-def killed(*result):
-    if len(seen) == int(sys.argv[3]):
-        os.kill(os.getpid(), 9)
-    seen.append(1)
-    keep(*result)
-
-study._keep = killed
-with Workspace.open(sys.argv[1], notify=lambda _: None) as ws:
-    ws.search(["naval", "medic"], [sys.argv[2]], base=sys.argv[4], name="bridge", trials=6, seed=3)
-"""
 
 HELD = """
 import sys
@@ -121,22 +107,21 @@ def test_a_finished_search_is_not_done_again_and_a_longer_one_goes_on(ask):
 @pytest.mark.parametrize("after", [pytest.param(0, marks=SOAK), 2, pytest.param(5, marks=SOAK)])
 def test_a_killed_search_goes_on_and_ends_like_one_that_was_not(ask, after):
     expected = plain(ask(trials=6, seed=3, study="whole", dry_run=True))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            KILLED,
-            str(ask.workspace.home.path),
-            str(ask.suite),
-            str(after),
-            str(ask.base),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == -9, done.stderr
+    keep, seen = study._keep, []
+
+    def killed(*result):
+        if len(seen) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen.append(1)
+        keep(*result)
+
+    def search():
+        study._keep = killed
+        with Workspace.open(ask.workspace.home.path, notify=lambda _: None) as ws:
+            how = {"base": str(ask.base), "name": "bridge", "trials": 6, "seed": 3}
+            ws.search(["naval", "medic"], [str(ask.suite)], **how)
+
+    assert exit_code(search) == -signal.SIGKILL
     assert plain(ask(trials=6, seed=3, dry_run=True)) == expected
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
+from functools import partial
 
 import pytest
+from concurrency import at_once, exit_code
 
 from adaptkit import Workspace
-from adaptkit.errors import BadSweep, Conflict, NotFound
+from adaptkit.errors import AdaptkitError, BadSweep, Conflict, NotFound
 from adaptkit.workspace.sweeps.board import Board, picture
 from adaptkit.workspace.sweeps.file import read
 from adaptkit.workspace.sweeps.journal import Journal
@@ -31,29 +30,6 @@ steps:
   - alias: {{of: bridge, to: staging}}
   - push: {{of: bridge, to: team}}
   - bake: {{of: bridge, out: "models/{{name}}-{{number}}"}}
-"""
-SCRIPT = """
-import os, sys
-from pathlib import Path
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-from adaptkit import Workspace
-from adaptkit.workspace.sweeps.journal import Journal
-
-home, file, before, count = sys.argv[1:]
-note = Journal.note
-seen = []
-
-def killed(self, *entry):
-    seen.append(entry)
-    if before == "before" and len(seen) == int(count):
-        os.kill(os.getpid(), 9)
-    note(self, *entry)
-    if before == "after" and len(seen) == int(count):
-        os.kill(os.getpid(), 9)
-
-Journal.note = killed
-with Workspace.open(home, notify=lambda _: None) as ws:
-    ws.sweep(file)
 """
 
 
@@ -85,6 +61,26 @@ def nightly(workspace, made, speaker, tmp_path):
     return write
 
 
+def sweep_and_die(home, file, when, count):
+    """Run the sweep in a process that is killed before or after it notes that many entries."""
+    note, seen = Journal.note, []
+
+    def killed(self, *entry):
+        seen.append(entry)
+        if when == "before" and len(seen) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        note(self, *entry)
+        if when == "after" and len(seen) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def sweep():
+        Journal.note = killed
+        with Workspace.open(home, notify=lambda _: None) as ws:
+            ws.sweep(file)
+
+    assert exit_code(sweep) == -signal.SIGKILL
+
+
 def carry_out(workspace, path, **how):
     return workspace.sweep(path, **how)
 
@@ -114,8 +110,7 @@ def test_a_plan_names_what_is_to_do_and_what_waits_for_it_and_does_nothing(works
         ("evaluate", "naval-skill@1", "to do"),
         ("gate", "medic-skill@1", "waits"),
         ("gate", "naval-skill@1", "waits"),
-        ("merge", "medic-skill@1?", "waits"),
-        ("merge", "naval-skill@1?", "waits"),
+        ("merge", "bridge@?", "waits"),
         ("evaluate", "bridge@?", "waits"),
         ("gate", "bridge@?", "waits"),
         ("alias", "bridge@?", "waits"),
@@ -180,8 +175,11 @@ def test_a_parent_that_moved_is_swept_again(workspace, nightly, made, speaker, t
 
 def test_a_gate_holds_back_what_does_not_pass(workspace, nightly, tmp_path):
     swept = carry_out(workspace, nightly(limit="0.5"))
-    (held,) = [task for task in swept.tasks if task.status == "held"]
+    held, *behind = [task for task in swept.tasks if task.status == "held"]
     assert (held.kind, held.what) == ("gate", "bridge@1")
+    assert [(task.kind, task.result) for task in behind] == [
+        (kind, "'bridge' holds no adapter") for kind in ("alias", "push", "bake")
+    ]
     assert held.result.startswith("speech.perplexity is ")
     assert workspace.version("bridge").aliases == ()
     assert not (tmp_path / "team").exists()
@@ -208,11 +206,7 @@ SOAK = pytest.mark.soak
 def test_a_killed_sweep_goes_on_and_leaves_one_of_each(workspace, nightly, tmp_path, when, count):
     path = nightly()
     workspace.close()
-    script = tmp_path / "driver.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    arguments = [str(workspace.home.path), str(path), when, str(count)]
-    killed = subprocess.run([sys.executable, str(script), *arguments], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    sweep_and_die(workspace.home.path, path, when, count)
     swept = carry_out(workspace, path)
     assert [(kind, what) for kind, what, _ in statuses(swept)] == EVERYTHING
     assert len(workspace.list(every=True)) == 3
@@ -226,11 +220,7 @@ def test_a_killed_sweep_goes_on_and_leaves_one_of_each(workspace, nightly, tmp_p
 def test_a_kill_between_two_adapters_of_one_evaluation_costs_only_the_second(
     workspace, nightly, tmp_path
 ):
-    script = tmp_path / "sweep_and_die.py"
-    script.write_text(SCRIPT)
-    arguments = [str(workspace.home.path), str(nightly()), "after", "1"]
-    killed = subprocess.run([sys.executable, str(script), *arguments], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    sweep_and_die(workspace.home.path, nightly(), "after", 1)
     assert "speech.perplexity" in workspace.version("medic-skill").metrics
     assert workspace.version("naval-skill").metrics == {}
     planned = statuses(carry_out(workspace, nightly(), dry_run=True))
@@ -256,15 +246,15 @@ def test_two_sweeps_at_once_over_the_same_adapters_leave_one_of_each(workspace, 
     second.write_text(
         first.read_text().replace("name: nightly", "name: other").replace("models/", "more/")
     )
+    home = workspace.home.path
     workspace.close()
-    script = tmp_path / "driver.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    home = str(workspace.home.path)
-    running = [
-        subprocess.Popen([sys.executable, str(script), home, str(path), "never", "0"])
-        for path in (first, second)
-    ]
-    assert [process.wait(120) for process in running] == [0, 0]
+
+    def sweep(path):
+        with Workspace.open(home, notify=lambda _: None) as ws:
+            return statuses(ws.sweep(path))
+
+    for done in at_once([partial(sweep, first), partial(sweep, second)]):
+        assert isinstance(done, list), done
     assert sorted(version.ref for version in workspace.list(every=True)) == [
         "bridge@1",
         "medic-skill@1",
@@ -314,6 +304,12 @@ def test_a_line_that_was_cut_short_is_left_out_and_the_next_is_whole(tmp_path):
             "'merge.strategy' in number 3 of steps is a whole number, and must be a text",
         ),
         ("name: nightly", "name: nightly\nname: daily", "the key 'name' occurs twice"),
+        (
+            "{of: bridge, to: team}",
+            "{off: bridge, to: team}",
+            "YAML takes the key 'off' for true or",
+        ),
+        ("{of: bridge, to: team}", "{1: bridge, to: team}", "takes the key '1' for a whole number"),
     ],
 )
 def test_mistakes_in_the_file_are_named(nightly, old, new, why):
@@ -333,7 +329,9 @@ def test_mistakes_in_the_file_are_named(nightly, old, new, why):
 def test_a_suite_that_is_not_there_is_named_before_anything_is_done(workspace, nightly):
     path = nightly()
     path.write_text(path.read_text().replace("speech.yaml", "missing.yaml"))
-    with pytest.raises(NotFound, match="it is named in the sweep nightly") as caught:
+    with pytest.raises(
+        NotFound, match="check it for a typo; paths are relative to the sweep's file"
+    ) as caught:
         carry_out(workspace, path)
     assert caught.value.what.startswith(f"{path}, line {_line(path, 'missing.yaml')}: no file")
 
@@ -352,16 +350,88 @@ def test_a_weight_of_an_adapter_that_the_set_lacks_is_refused(workspace, nightly
         ("strategy: ties", "strategy: tise", "no strategy called 'tise': known are ties"),
         ("density: 0.5", "densty: 0.5", "no parameter of 'ties' called 'densty'"),
         ("to: team", "to: taem", "no remote called 'taem'"),
+        ("to: staging", "to: v3", "'v3' cannot be an alias"),
+        ("name: bridge, strategy", "name: latest, strategy", "'latest' is not a name"),
+        ("strategy: ties,", "strategy: ties, space: cores,", "no space called 'cores'"),
+        ("strategy: ties,", "strategy: ties, rank: 0,", "--rank is 0"),
+        ("strategy: ties,", "strategy: ties, dtype: int8,", "no dtype called 'int8'"),
+        ('out: "models', 'dtype: int8, out: "models', "no dtype called 'int8'"),
+        (
+            "speech.perplexity < 1e9",
+            "speech.perplexity =< 1e9",
+            "'speech.perplexity =< 1e9' is not",
+        ),
+        ("baseline: base}", "baseline: bsae}", "no adapter called 'bsae'"),
+        ("baseline: base}", "baseline: base, new: [naval]}", "no suite called 'naval'"),
+        ('name: "*-skill"', "name: navel-skill", "no adapter called 'navel-skill'"),
+        (
+            'name: "*-skill"',
+            "name: naval-skill@1",
+            "'naval-skill@1' is not a name: it names a version",
+        ),
     ],
 )
-def test_an_unknown_name_in_a_step_is_named_with_its_line(workspace, nightly, old, new, message):
+def test_what_a_step_cannot_mean_is_named_with_its_line_before_any_work(
+    workspace, nightly, old, new, message
+):
     path = nightly()
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new, 1))
-    with pytest.raises(NotFound) as caught:
-        carry_out(workspace, path)
-    assert str(caught.value).startswith(f"{path}, line {_line(path, new)}: {message}")
+    path.write_text(
+        text.replace(old, new, 1).replace(
+            "name: latest, strategy: ties, params: {density: 0.5}, weights: {naval-skill: 0.5}}",
+            "name: latest, strategy: ties}",
+        )
+    )
+    if "latest" in new:
+        path.write_text(path.read_text().replace("of: bridge", "of: latest"))
+    before = len(workspace.events())
+    for dry in (True, False):
+        with pytest.raises(AdaptkitError) as caught:
+            carry_out(workspace, path, dry_run=dry)
+        assert str(caught.value).startswith(f"{path}, line {_line(path, new)}: {message}")
+    assert len(workspace.events()) == before
+
+
+def test_a_set_that_is_empty_is_said_and_what_it_was_for_is_held(workspace, nightly):
+    path = nightly()
+    path.write_text(path.read_text().replace("tag: approved", "tag: appproved"))
+    said = []
+    workspace.notify = said.append
+    swept = carry_out(workspace, path)
+    line = _line(path, "appproved")
+    assert said == [f"{path}, line {line}: no adapter fits the query, so the set 'skills' is empty"]
+    assert [task.status for task in swept.tasks] == ["held"] * 8
+    assert swept.tasks[0].result == "'skills' holds no adapter"
+
+
+def test_a_gate_may_hold_back_an_adapter_that_has_a_weight(workspace, nightly):
+    path = nightly()
+    workspace.note("medic-skill", metrics={"seen": 1})
+    gate = 'require: ["seen >= 1"]'
+    path.write_text(path.read_text().replace('require: ["speech.perplexity < 1e9"]', gate))
+    swept = carry_out(workspace, path)
+    assert ("gate", "naval-skill@1", "held") in statuses(swept)
+    assert ("merge", "bridge@1", "made") in statuses(swept)
+    assert [p.label for p in workspace.show("bridge").parents] == ["medic-skill@1"]
+
+
+def test_a_merge_goes_on_under_its_own_name_where_another_has_the_same_bytes(workspace, nightly):
+    path = nightly()
+    carry_out(workspace, path)
+    workspace.add(workspace.path("bridge"), "copy")
+    assert {status for _, _, status in statuses(carry_out(workspace, path))} == {"done"}
+    assert ("alias", "bridge@1", "done") in statuses(carry_out(workspace, path, dry_run=True))
+    assert workspace.version("copy").aliases == ()
+
+
+def test_an_adapter_that_was_renamed_is_found_under_its_old_name(workspace, nightly):
+    path = nightly()
+    text = path.read_text().replace('name: "*-skill"', "name: [naval-skill, medic-skill]")
+    path.write_text(text.replace(", weights: {naval-skill: 0.5}", ""))
+    workspace.rename("naval-skill", "navy")
+    planned = statuses(carry_out(workspace, path, dry_run=True))
+    assert ("evaluate", "navy@1", "to do") in planned
 
 
 def _line(path, written):
@@ -382,10 +452,26 @@ def test_the_command_shows_the_table_and_counts(workspace, nightly, capfd):
         "status": "to do",
         "result": "",
     }
-    assert main([*home, "sweep", str(nightly()), "--dry-run"]) == 0
+    assert main([*home, "sweep", str(nightly()), "--dry-run", "--exit-code"]) == 0
     seen = capfd.readouterr()
-    assert "nightly: 2 to do, 9 waits" in seen.err
+    assert "nightly: 2 to do, 8 waits" in seen.err
     assert "bridge@?" in seen.out
+
+
+def test_a_gate_that_holds_is_an_exit_code_where_one_is_asked_for(workspace, nightly, capfd):
+    from adaptkit.cli import main
+
+    for name in ("naval", "medic"):
+        workspace.note(f"{name}-skill", metrics={"speech.perplexity": 1e10})
+    path = nightly()
+    text = path.read_text()
+    path.write_text(
+        text.replace("  - evaluate: {of: skills, suites: [speech.yaml], baseline: base}\n", "")
+    )
+    command = ["--home", str(workspace.home.path), "sweep", str(path), "--dry-run"]
+    assert main(command) == 0
+    assert main([*command, "--exit-code"]) == 1
+    assert "gate\tmedic-skill@1\theld\tspeech.perplexity is 10000000000.0" in capfd.readouterr().out
 
 
 def png_size(file):

@@ -66,7 +66,7 @@ def test_a_bake_too_small_to_pay_stays_here_and_a_dry_run_says_so(
     workspace.bake("naval", tiny_llama, tmp_path / "small", force=True, on="local")
     why = "s of one thread, and workers pay from 20 s on"
     assert [text for text in workspace.noticed if text.endswith(why)] != []
-    rule = "s of one thread: stays in this process (from 20 s on)"
+    rule = "s of one thread: stays in this process (workers pay from 20 s on)"
     home = ["--home", str(workspace.home.path)]
     bake = ["bake", "naval", "--base", str(tiny_llama), "--out", str(tmp_path / "no"), "--dry-run"]
     assert main([*home, *bake]) == 0

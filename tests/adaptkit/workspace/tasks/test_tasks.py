@@ -61,7 +61,7 @@ def test_a_dry_run_says_whether_an_executor_would_pay(workspace, pair, capfd):
     assert main(["--home", str(workspace.home.path), "merge", "one", "two", "--dry-run"]) == 0
     said = capfd.readouterr().err
     assert "merging takes about " in said
-    assert "s of one thread: stays in this process (from 20 s on)" in said
+    assert "s of one thread: stays in this process (workers pay from 20 s on)" in said
 
 
 def test_the_estimate_grows_with_the_square_of_the_ranks(workspace, pair):

@@ -236,7 +236,7 @@ def test_what_another_tool_cannot_say_is_refused_by_name(lora_pair, native, work
         (
             lambda: workspace.export("naval", tmp_path / "b", dialect="khoya"),
             NotFound,
-            "no dialect called 'khoya': known are kohya",
+            "no tool called 'khoya': known are kohya",
         ),
         (
             lambda: workspace.export("naval", tmp_path / "c", dialect="unsloth"),

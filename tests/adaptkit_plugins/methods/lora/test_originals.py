@@ -178,3 +178,104 @@ def test_a_mix_of_algorithms_is_refused(write, workspace):
     }
     with pytest.raises(AdaptkitError, match="it mixes LoRA, LoHa and LoKr"):
         workspace.add(write("mix", mixed), "mix")
+
+
+def merged(workspace, ref):
+    """B·A of each module that was read, with its scale."""
+    folder = workspace.path(ref)
+    config = tiny.read_config(folder)
+    scale = config["lora_alpha"] / config["r"]
+    found = products(load_file(folder / "adapter_model.safetensors"))
+    return {name.removeprefix("base_model.model."): scale * value for name, value in found.items()}
+
+
+def by_diffusers(mixin, file):
+    """B·A of each module as diffusers' reader of a model has them."""
+    lora_pipeline = pytest.importorskip("diffusers.loaders.lora_pipeline")
+    read = getattr(lora_pipeline, mixin).lora_state_dict(str(file))
+    table = read[0] if isinstance(read, tuple) else read
+    return products({key: value.float().numpy() for key, value in table.items()})
+
+
+XLABS = {
+    f"{blocks}.0.processor.{layer}.{side}.weight": shape
+    for blocks, layers in (
+        ("double_blocks", {"proj_lora1": 64, "qkv_lora2": 192}),
+        ("single_blocks", {"proj_lora": 64, "qkv_lora": 192}),
+    )
+    for layer, rows in layers.items()
+    for side, shape in (("down", (4, 64)), ("up", (rows, 4)))
+}
+
+
+def flux_2(make, start, dot):
+    layers = {"double_blocks.0.img_attn.qkv": 192, "double_blocks.0.img_mlp.0": 384}
+    layers["single_blocks.0.linear1"] = 576
+    tensors = {}
+    for layer, rows in layers.items():
+        tensors |= make(f"{start}{layer.replace('.', dot)}", rows, 64)
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("mixin", "tensors"),
+    [
+        ("FluxLoraLoaderMixin", {key: random(*shape) for key, shape in XLABS.items()}),
+        ("Flux2LoraLoaderMixin", flux_2(kohya, "lora_unet_", "_")),
+        ("Flux2LoraLoaderMixin", flux_2(plain, "diffusion_model.", ".")),
+        (
+            "FluxLoraLoaderMixin",
+            kohya("transformer.single_transformer_blocks.0.attn.to_q", 8, 8, alpha=4),
+        ),
+    ],
+    ids=["XLabs", "Flux 2 of kohya", "Flux 2 of ComfyUI", "kohya's ends"],
+)
+def test_names_and_layers_are_those_that_diffusers_makes_of_them(write, workspace, mixin, tensors):
+    file = write("x", tensors)
+    want = by_diffusers(mixin, file)
+    workspace.add(file, "x")
+    found = merged(workspace, "x")
+    assert found.keys() == want.keys()
+    for name, value in want.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5)
+
+
+def test_a_file_with_the_names_of_two_tools_is_read_key_by_key(write, workspace):
+    unet = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    text = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    workspace.add(write("mixed", plain(unet, 8, 8) | kohya(text, 8, 8)), "mixed")
+    attention = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    assert targets(workspace, "mixed") == [attention, unet]
+
+
+def test_bundled_words_are_left_out_with_a_word_about_it(write, workspace):
+    tensors = kohya("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q", 8, 8)
+    tensors |= {"bundle_emb.ohwx.clip_l": random(2, 8)}
+    workspace.add(write("bundle", tensors), "bundle")
+    assert targets(workspace, "bundle") == [
+        "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    ]
+    assert "'bundle_emb.ohwx.clip_l' is left out" in " ".join(workspace.noticed)
+
+
+@pytest.mark.parametrize("alphas", [(0.0, 0.0), (0.0, 3.0), (2.3, 2.3)])
+def test_alphas_of_any_size_come_back_from_a_file_for_kohya(write, workspace, tmp_path, alphas):
+    import ml_dtypes
+
+    tensors = {}
+    for number, alpha in enumerate(alphas):
+        name = f"lora_unet_mid_block_attentions_{number}_proj_out"
+        made = kohya(name, 8, 8, alpha)
+        tensors |= {key: value.astype(ml_dtypes.bfloat16) for key, value in made.items()}
+        tensors[f"{name}.alpha"] = made[f"{name}.alpha"]
+    workspace.add(write("narrow", tensors), "narrow")
+    workspace.export("narrow", tmp_path / "out.safetensors", dialect="kohya")
+    again = load_file(tmp_path / "out.safetensors")
+    for number, alpha in enumerate(alphas):
+        name = f"lora_unet_mid_block_attentions_{number}_proj_out"
+        up, down = (
+            again[f"{name}.{side}.weight"].astype("f4") for side in ("lora_up", "lora_down")
+        )
+        was = tensors[f"{name}.lora_up.weight"].astype("f4") @ down
+        found = float(again[f"{name}.alpha"]) * (up @ down)
+        np.testing.assert_allclose(found, alpha * was, rtol=1e-6)

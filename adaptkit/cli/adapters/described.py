@@ -1,0 +1,67 @@
+"""One version as `show` prints it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from adaptkit.cli.adapters.bulk import base_shown
+from adaptkit.cli.output import times
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from adaptkit.workspace.results import Shown
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _data(file: Mapping[str, Any]) -> str:
+    """One file of training data; what a foreign manifest leaves out is shown as missing."""
+    rows = file.get("rows")
+    count = f"{rows:,}" if isinstance(rows, int) else "?"
+    return (
+        f"  data      {file.get('label', '?')}  {count} rows  {str(file.get('digest', '?'))[:19]}…"
+    )
+
+
+def described(shown: Shown) -> list[str]:
+    """A version, for people."""
+    version, manifest = shown.version, shown.manifest
+    lines = [
+        f"{version.ref}  {version.message}".rstrip(),
+        *([f"  {version.description}"] if version.description else []),
+        f"  digest    {version.digest}",
+        f"  method    {version.method}, rank {version.rank or '-'}",
+        f"  base      {base_shown(version)}",
+        *(
+            f"            {level.value} ({'measured' if level.measured else 'claimed'})"
+            for level in version.base.levels
+        ),
+        f"  {version.origin:<9} {times.local_and_ago(version.created)} {f'by {version.author}' if version.author else ''}".rstrip(),
+    ]
+    if version.aliases:
+        lines.append(f"  aliases   {' '.join(version.aliases)}")
+    if version.tags:
+        lines.append(f"  tags      {' '.join(version.tags)}")
+    if isinstance(training := manifest.facts.get("training"), dict):
+        lines += map(_data, filter(_is_table, training.get("data") or ()))
+        lines.append(f"  steps     {training.get('steps', '-')}, seed {training.get('seed', '-')}")
+    lines += [f"  metric    {key} = {value:g}" for key, value in version.metrics.items()]
+    lines += [
+        f"  parent    {parent.label} × {parent.weight:g}  {parent.digest[:19]}…"
+        for parent in shown.parents
+    ]
+    loss = manifest.facts.get("loss")
+    error = loss.get("error") if isinstance(loss, dict) else None
+    if isinstance(error, int | float):
+        lines.append(f"  loss      {error:.2g} of the untruncated merge")
+    forced = manifest.facts.get("forced", ())
+    lines += [f"  forced    {text}" for text in forced if isinstance(forced, list)]
+    lines += [f"  placed    {placement.place}@{placement.number}" for placement in shown.placements]
+    lines += [
+        f"  file      {entry.path}  {entry.size:,} bytes"
+        for entry in manifest.files + manifest.extras
+    ]
+    return [line for line in lines if line]
