@@ -247,14 +247,15 @@ def split_weight(text: str) -> tuple[str, float]:
     if not elsewhere:
         _check_single(text)
     try:
-        weight = float(tail)
+        # float() would read 1_0 and the digits of every script
+        weight = float(tail if tail.isascii() and "_" not in tail else "?")
     except ValueError:
         if elsewhere:
             return text, 1.0
         weight = math.nan
     if not math.isfinite(weight):
         raise BadRecipe(
-            f"the weight of '{head}' is {tail}",
+            f"the weight of '{head}' is {tail or 'empty'}",
             why="a weight is a finite number",
             fix=f"for example {head}=0.7",
         )

@@ -14,24 +14,33 @@ if TYPE_CHECKING:
     from adaptkit.types import BaseIdentity, Facts, Manifest, Verdict, Version
 
 
+_ANOTHER = "choose another name, or --new-version to change what this one is"
+
+
 def check_next(name: str, latest: Version, manifest: Manifest, pairs: Mapping[str, str]) -> None:
     """A name stays what it is: one method, one base. `Refused` says which of them would change."""
-    fix = "choose another name, or --new-version to change what this one is"
     if latest.method != manifest.method:
         raise Refused(
             f"'{name}' holds {latest.method} adapters",
             why=f"this one is {manifest.method}",
-            fix=fix,
+            fix=_ANOTHER,
         )
-    verdict = compare(latest.base, manifest.base, pairs)
-    if not admits(verdict, latest.base, manifest.base, "merge").allowed:
+    check_next_base(name, latest, manifest.base, pairs)
+
+
+def check_next_base(
+    name: str, latest: Version, base: BaseIdentity, pairs: Mapping[str, str]
+) -> None:
+    """Refuse a version of another base than the latest has."""
+    verdict = compare(latest.base, base, pairs)
+    if not admits(verdict, latest.base, base, "merge").allowed:
         unsure = how_to_know(verdict, [(latest.ref, latest.base)])
-        if not_settled(verdict) and not manifest.base.hashed:
+        if not_settled(verdict) and not base.hashed:
             unsure = [*unsure, "--base DIR measures the base of this one"]
         raise Refused(
             f"'{name}' holds adapters of another base",
             why=verdict.reason,
-            fix="; ".join([*unsure, fix]),
+            fix="; ".join([*unsure, _ANOTHER]),
         )
 
 

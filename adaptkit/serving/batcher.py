@@ -16,7 +16,7 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import AdaptkitError, NoRoom
+from adaptkit.errors import AdaptkitError, NoRoom, Refused
 from adaptkit.serving import cache as kv
 from adaptkit.serving.bank.silent import check_effect
 from adaptkit.serving.sampling import Chosen, Sampling, choose, generator_for
@@ -87,7 +87,13 @@ class Batcher:
         return len(self._active), len(self._waiting)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue rows, all or none; `NoRoom` when the queue is full."""
+        """Queue rows, all or none; `NoRoom` when the queue is full, `Refused` when they never fit."""
+        if len(jobs) > self.queue:
+            raise Refused(
+                f"a request of {len(jobs)} results",
+                why=f"the queue holds {self.queue}",
+                fix="fewer prompts, a smaller n, or a server with a longer --queue",
+            )
         with self._changed:
             if self._closed:
                 raise NoRoom("the server is shutting down", why="it finishes what it has begun")

@@ -108,6 +108,8 @@ def _part(piece: str, whole: str) -> Part:
         raise _bad(whole, error.summary) from error
     if not isinstance(ref, (refs.NameRef, refs.DigestRef, refs.RemoteRef)):
         raise _bad(whole, f"'{piece}' is not the name of a registered adapter")
+    if str(ref) in {BASE, AUTO}:
+        raise _bad(whole, f"'{ref}' stands alone, without a weight and beside no other")
     if abs(weight) > LARGEST_WEIGHT:
         raise _bad(
             whole, f"the weight of '{name}' is {weight:g}, at most {LARGEST_WEIGHT:g} is used"

@@ -53,7 +53,7 @@ class Router:
         may: Callable[[Composition], bool],
     ) -> tuple[Composition, Route]:
         """The adapter whose own data is most like the prompt, or the base; without names, of all that `may` be asked for."""
-        candidates = self._candidates(asked, may)
+        candidates, passed_over = self._candidates(asked, may)
         for digest in candidates.values():
             self._have(digest)
         inputs = self._read(prompt)
@@ -64,7 +64,7 @@ class Router:
             if (profile := self._profile(digest, sizes)) is not None
         }
         if not profiles:
-            raise unmeasured(list(candidates))
+            raise unmeasured([*candidates, *passed_over])
         route = choose(profiles, inputs, TEMPERATURE, self.within)
         parts = () if route.chosen == BASE else (exact(route.chosen),)
         return Composition("stack", parts), route
@@ -81,11 +81,17 @@ class Router:
         named = f"arrow({', '.join(versions)})"
         return route_of("arrow", named, dict(zip(versions, tally.means, strict=True)))
 
-    def _candidates(self, asked: Composition, may: Callable[[Composition], bool]) -> dict[str, str]:
-        """Versions with their digests; those of another base are left out unless they were named."""
+    def _candidates(
+        self, asked: Composition, may: Callable[[Composition], bool]
+    ) -> tuple[dict[str, str], list[str]]:
+        """Versions with their digests, and those that were never measured.
+
+        Those of another base are left out unless they were named.
+        """
         if asked.parts:
-            return dict(self._adapters.resolve(part.ref) for part in asked.parts)
+            return dict(self._adapters.resolve(part.ref) for part in asked.parts), []
         found: dict[str, str] = {}
+        passed_over: list[str] = []
         for name in self._adapters.names():
             if "@" in name:
                 continue
@@ -99,9 +105,11 @@ class Router:
                 continue
             if self._adapters.measured(digest):
                 found[version] = digest
+            else:
+                passed_over.append(version)
             if len(found) == MOST:
                 break
-        return found
+        return found, passed_over
 
     def _profile(self, digest: str, sizes: dict[str, int]) -> Profile | None:
         with self._lock:

@@ -7,11 +7,13 @@ returns a warning where a person must judge.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import TrainingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from adaptkit.extend.training import TrainResult
 
 _NAMED = 3  # examples in a warning
@@ -66,6 +68,26 @@ def check_rows(looked: Looked, length: int) -> list[str]:
             f"{_named(left, count)}"
         )
     return warnings
+
+
+def check_end(end: int | None, forms: Iterable[str]) -> list[str]:
+    """A tokenizer without an end token: what is learned of rows that no chat template writes has no end."""
+    if end is not None or set(forms) <= {"messages", "sharegpt"}:
+        return []
+    return [
+        "the base's tokenizer has no end token, so the adapter does not learn where an answer ends"
+    ]
+
+
+def check_rank(peft: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """LoRA of a rank above that of every matrix: it costs memory and holds no more."""
+    rank = int(peft["r"]) if peft["peft_type"] == "LORA" else 0
+    most = max((min(shape) for shape in shapes.values() if len(shape) == 2), default=rank)
+    if rank <= most:
+        return []
+    return [
+        f"rank {rank:,} is above that of every matrix of the base ({most:,}), and holds no more"
+    ]
 
 
 def check_overlap(shared: int, total: int) -> list[str]:

@@ -100,10 +100,13 @@ def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
         if lacking := [name for name in required[len(arguments) :] if name not in named]:
             takes = f"{called}({', '.join(required[1:])}, …)"
             raise TypeError(f"{called}() is not given {', '.join(lacking)}: {takes}")
-        return function(
-            *map(checked, placed, arguments),
-            **{name: checked(name, value) for name, value in named.items()},
-        )
+        from adaptkit.io.machine.libraries import quiet_libraries
+
+        with quiet_libraries():
+            return function(
+                *map(checked, placed, arguments),
+                **{name: checked(name, value) for name, value in named.items()},
+            )
 
     return operation
 

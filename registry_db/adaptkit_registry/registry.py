@@ -156,9 +156,16 @@ class Registry(
             return added, True
 
     def check_addition(
-        self, name: str, digest: str, admit: Callable[[Version], None] | None = None
+        self,
+        name: str,
+        digest: str,
+        admit: Callable[[Version], None] | None = None,
+        *,
+        message: str = "",
+        author: str = "",
     ) -> None:
-        """Raise what `add_version` would, before anything is stored for it."""
+        """Raise what `add_version` would, before anything is made or stored for it."""
+        check_texts(f"{name}: a version", message=message, author=author)
         with self._reading() as connection:
             named = self._known(connection, name)
             if named is None:

@@ -157,10 +157,12 @@ def test_a_weight_follows_the_last_equals_sign_if_it_reads_as_a_number(text, wan
     assert refs.split_weight(text) == wanted
 
 
-@pytest.mark.parametrize("weight", ["nan", "inf", "-inf", "80%", "", "half"])
+@pytest.mark.parametrize("weight", ["nan", "inf", "-inf", "80%", "half", "1_0", "٣"])
 def test_a_weight_that_is_no_finite_number_is_refused(weight):
     with pytest.raises(BadRecipe, match=f"the weight of 'naval' is {weight}"):
         refs.split_weight(f"naval={weight}")
+    with pytest.raises(BadRecipe, match="the weight of 'naval' is empty"):
+        refs.split_weight("naval=")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ class _Api:
         line = {
             "client": request.client.host if request.client else "-",
             "method": request.method,
-            "path": request.url.path,
+            "path": request.url.path[:1000],
             "status": status,
             "version": request.state.version,
             "seconds": round(seconds, 4),
@@ -164,14 +164,18 @@ class _Api:
         """What is no page of this server, or is not asked for in this way."""
         from starlette.responses import JSONResponse
 
-        text = f"{error.detail}: {request.method} {request.url.path}"
+        request.state.version, request.state.began = "-", monotonic()
+        self._count(request, error.status_code)
+        text = f"{error.detail}: {request.method} {request.url.path[:200]}"
         kind = "not_found_error" if error.status_code == 404 else "invalid_request_error"
         return JSONResponse(body(kind, text), error.status_code, error.headers)
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/completions`."""
         asked = protocol.read(protocol.CompletionRequest, await body_of(request, self.keys))
-        return await self._complete(request, asked, lambda: self.service.tokens(asked.prompt))
+        return await self._complete(
+            request, asked, lambda: [self.service.tokens(one) for one in asked.prompts()]
+        )
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
@@ -180,30 +184,29 @@ class _Api:
         return await self._complete(
             request,
             asked,
-            lambda: self.service.tokens(protocol.chat_tokens(tokenizer, asked.messages)),
+            lambda: [self.service.tokens(protocol.chat_tokens(tokenizer, asked.messages))],
         )
 
     # ---------------------------------------------------------------- completions
 
     async def _complete(
-        self, request: Request, asked: Any, tokens: Callable[[], list[int]]
+        self, request: Request, asked: Any, tokens: Callable[[], list[list[int]]]
     ) -> Response:
-        from dataclasses import replace
-
         from starlette.responses import JSONResponse, StreamingResponse
 
         self._allowed(request, wanted := composition.parse(asked.model))
-        prompt = await asyncio.to_thread(tokens)
         sampling = asked.sampling()
-        sampling = replace(sampling, max_tokens=self.service.room(prompt, sampling.max_tokens))
+        prompts = await asyncio.to_thread(tokens)
+        for prompt in prompts:
+            self.service.room(prompt, sampling.max_tokens)
         spaces = spaces_of(request, self.keys)
         wanted, route = await asyncio.to_thread(
-            self.service.route, wanted, prompt, lambda one: allowed(one, spaces)
+            self.service.route, wanted, prompts, lambda one: allowed(one, spaces)
         )
         request.state.route = None if route is None else route.header()
         resolved = await asyncio.to_thread(self.service.resolve, wanted)
         request.state.version = resolved.version
-        running = self.service.start(prompt, resolved, sampling, asked.n or 1)
+        running = self.service.start(prompts, resolved, sampling, asked.n or 1)
         chat = isinstance(asked, protocol.ChatRequest)
         reply = Reply(
             id=("chatcmpl-" if chat else "cmpl-") + token_hex(12),
@@ -211,7 +214,7 @@ class _Api:
             model=asked.model,
             chat=chat,
             tokenizer=self.service.tokenizer,
-            prompt_tokens=len(prompt),
+            prompt_tokens=sum(map(len, prompts)),
             logprobs=sampling.logprobs,
             route=route,
         )

@@ -28,6 +28,12 @@ class Keys:
     def from_table(cls, table: Mapping[str, Any], label: str) -> Keys:
         """Read `KEY = ["team", …]`, the table `[keys]` of a TOML file."""
         for key, spaces in table.items():
+            if not key.isascii() or not key.isprintable() or " " in key:
+                raise Refused(
+                    f"cannot use a key of {label}",
+                    why="it has a character that a header of a request cannot bring",
+                    fix="letters, digits and signs of ASCII, without spaces",
+                )
             if (
                 len(key) < 16
                 or not isinstance(spaces, list)
@@ -44,7 +50,9 @@ class Keys:
         """The namespaces of a request by its Authorization header; None when it has no valid key."""
         if not self._keys:
             return frozenset({EVERY})
-        given = (header or "").removeprefix("Bearer ").encode()
+        header = header or ""
+        scheme, _, brought = header.partition(" ")
+        given = (brought.strip() if scheme.lower() == "bearer" else header).encode()
         found = None
         for key, spaces in self._keys.items():  # all of them, so that time says nothing
             if compare_digest(key, given):

@@ -1,7 +1,8 @@
 """OpenAI's requests, read strictly: what is of another type or out of bounds is refused with its name.
 
-Fields as in https://platform.openai.com/docs/api-reference. Those that would change the text and that adaptkit does not
-follow are refused unless they ask for nothing; all others are ignored.
+Fields as in https://platform.openai.com/docs/api-reference, and what other engines add to them
+(https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html). Those that would change the text and that
+adaptkit does not follow are refused unless they ask for nothing; all others are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Seed = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 Stop = Annotated[str, msgspec.Meta(max_length=200)]
 Stops = Annotated[list[Stop], msgspec.Meta(max_length=8)]
-Tokens = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
+Token = Annotated[int, msgspec.Meta(ge=0)]
+Tokens = Annotated[list[Token], msgspec.Meta(min_length=1)]
+Prompts = Annotated[list[Token | str | Tokens], msgspec.Meta(min_length=1)]
 Top = Annotated[int, msgspec.Meta(ge=0, le=20)]
 
 
@@ -38,6 +41,38 @@ NOT_FOLLOWED: dict[str, tuple[Any, ...]] = {
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "audio": (),
+    # what vLLM and SGLang add
+    "top_k": (0, -1),
+    "min_p": (0,),
+    "typical_p": (1,),
+    "repetition_penalty": (1,),
+    "length_penalty": (1,),
+    "use_beam_search": (False,),
+    "min_tokens": (0,),
+    "ignore_eos": (False,),
+    "stop_token_ids": ([],),
+    "stop_regex": ("", []),
+    "bad_words": ([],),
+    "allowed_token_ids": (),
+    "include_stop_str_in_output": (False,),
+    "skip_special_tokens": (True,),
+    "truncate_prompt_tokens": (),
+    "prompt_logprobs": (),
+    "structured_outputs": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "regex": (),
+    "json_schema": (),
+    "ebnf": (),
+    "documents": ([],),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
 }
 """What changes the text and is not followed, with the values beside null that ask for nothing."""
 
@@ -59,16 +94,6 @@ class Asked(msgspec.Struct, kw_only=True):
     stop: Stop | Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    best_of: Any = None
-    frequency_penalty: Any = None
-    presence_penalty: Any = None
-    logit_bias: Any = None
-    suffix: Any = None
-    response_format: Any = None
-    tools: Any = None
-    tool_choice: Any = None
-    functions: Any = None
-    function_call: Any = None
 
     def stops(self) -> tuple[str, ...]:
         """The texts to stop at."""
@@ -79,10 +104,25 @@ class Asked(msgspec.Struct, kw_only=True):
 class CompletionRequest(Asked, kw_only=True):
     """`POST /v1/completions`."""
 
-    prompt: str | Tokens
+    prompt: str | Prompts
     max_tokens: Count | None = None
     logprobs: Top | None = None
     echo: bool | None = None
+
+    def prompts(self) -> list[str | list[int]]:
+        """The prompts, one by one: a list of tokens is one, a list of texts or of such lists is several."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        tokens = [one for one in self.prompt if isinstance(one, int)]
+        if len(tokens) == len(self.prompt):
+            return [tokens]
+        if tokens:
+            raise BadReference(
+                "cannot read the request",
+                why="it has tokens beside whole prompts - at `$.prompt`",
+                fix="a text, a list of tokens, or a list of several such",
+            )
+        return [one for one in self.prompt if not isinstance(one, int)]
 
     def sampling(self) -> Sampling:
         """How its tokens are chosen; the defaults are OpenAI's."""
@@ -94,9 +134,17 @@ class Message(msgspec.Struct):
 
     role: Annotated[str, msgspec.Meta(max_length=40)]
     content: str | list[dict[str, Any]] | None = None
+    tool_calls: Any = None
+    function_call: Any = None
 
     def text(self) -> str:
-        """The turn's text; pictures and other parts are refused."""
+        """The turn's text; pictures and other parts are refused, and so are calls of tools."""
+        if self.tool_calls or self.function_call:
+            raise BadReference(
+                "cannot read a message",
+                why="it calls a tool, and no tool is told to the model",
+                fix="send text only",
+            )
         if self.content is None or isinstance(self.content, str):
             return self.content or ""
         if any(
@@ -120,6 +168,12 @@ class ChatRequest(Asked, kw_only=True):
 
     def sampling(self) -> Sampling:
         """How its tokens are chosen; 0 tokens stands for as many as there is room for."""
+        if self.top_logprobs and not self.logprobs:
+            raise BadReference(
+                "cannot return top_logprobs",
+                why="logprobs is not asked for",
+                fix='"logprobs": true',
+            )
         most = self.max_completion_tokens or self.max_tokens or 0
         return _sampling(self, most, (self.top_logprobs or 0) if self.logprobs else None)
 
@@ -127,18 +181,19 @@ class ChatRequest(Asked, kw_only=True):
 def read(kind: type[Any], body: bytes) -> Any:
     """A request from its body; `BadReference` names the field that is wrong."""
     try:
-        asked = msgspec.json.decode(body, type=kind)
+        sent = msgspec.json.decode(body)
+        asked = msgspec.convert(sent, kind)
     except msgspec.ValidationError as error:
         raise BadReference("cannot read the request", why=str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadReference("the request is not JSON", why=str(error)) from error
-    if getattr(asked, "echo", None):
+    if sent.get("echo"):
         raise BadReference("cannot echo the prompt", why="adaptkit returns new text only")
     for name, nothing in NOT_FOLLOWED.items():
-        if (value := getattr(asked, name)) is not None and value not in nothing:
+        if (value := sent.get(name)) is not None and value not in nothing:
             raise BadReference(
                 f"cannot follow '{name}'",
-                why="adaptkit has no such way of choosing tokens",
+                why="adaptkit has no such way of reading prompts or choosing tokens",
                 fix=f"leave {name} out",
             )
     return asked

@@ -50,7 +50,8 @@ def refusal(error: Exception, *, names: bool = True) -> tuple[int, dict[str, Any
     `names` says whether who asks may learn what other names there are.
     """
     if isinstance(error, HttpError):
-        return error.status, body(error.kind, error.message), {}
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+        return error.status, body(error.kind, error.message), headers
     if out_of_memory(error):
         text = "the device has no memory left for this request; ask again in a moment"
         return 503, body("server_error", text), {"Retry-After": str(RETRY_AFTER)}

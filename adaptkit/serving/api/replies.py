@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Reply:
     texts: dict[int, list[str]] = field(default_factory=dict)
     tokens: dict[int, list[Chosen]] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
+    offsets: dict[int, int] = field(default_factory=dict)
+    """Where the next token of each stream begins."""
 
     def add(self, piece: Piece) -> None:
         """Keep a piece."""
@@ -47,7 +50,7 @@ class Reply:
             body = (
                 {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
             )
-            logprobs = self._logprobs(self.tokens.get(index, []))
+            logprobs = self._logprobs(self.tokens.get(index, []), 0)
             end = self.ends[index]
             choices.append({"index": index, **body, "logprobs": logprobs, "finish_reason": end})
         return self._frame("" if self.chat else None, choices) | {"usage": self.usage()}
@@ -71,10 +74,14 @@ class Reply:
         if self.chat:
             text = {"delta": {"content": piece.text} if piece.text else {}}
         chosen = [piece.chosen] if piece.chosen else []
+        before = self.offsets.get(piece.index, 0)
+        logprobs = self._logprobs(chosen, before) if chosen else None
+        if logprobs and not self.chat:
+            self.offsets[piece.index] = before + len(logprobs["tokens"][0])
         choice = {
             "index": piece.index,
             **text,
-            "logprobs": self._logprobs(chosen) if chosen else None,
+            "logprobs": logprobs,
             "finish_reason": piece.finish,
         }
         return self._frame(".chunk" if self.chat else None, [choice])
@@ -102,7 +109,8 @@ class Reply:
             **({} if self.route is None else {"adaptkit": {"route": self.route.to_json()}}),
         }
 
-    def _logprobs(self, tokens: Sequence[Chosen]) -> dict[str, Any] | None:
+    def _logprobs(self, tokens: Sequence[Chosen], before: int) -> dict[str, Any] | None:
+        """The tokens' probabilities; `before` is how many characters of the text came before them."""
         if self.logprobs is None:
             return None
         if self.chat:
@@ -113,13 +121,14 @@ class Reply:
                     for chosen in tokens
                 ]
             }
+        texts = [self._text(chosen.token) for chosen in tokens]
         return {
-            "tokens": [self._text(chosen.token) for chosen in tokens],
+            "tokens": texts,
             "token_logprobs": [chosen.logprob for chosen in tokens],
             "top_logprobs": [
                 {self._text(token): value for token, value in chosen.top} for chosen in tokens
             ],
-            "text_offset": [],
+            "text_offset": list(accumulate(map(len, texts[:-1]), initial=before)),
         }
 
     def _one(self, token: int, logprob: float) -> dict[str, Any]:

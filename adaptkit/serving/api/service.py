@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import BadReference
+from adaptkit.errors import BadReference, Refused
 from adaptkit.serving.bank.arrow import ArrowMixture
 from adaptkit.serving.batcher import Batcher, Job
 from adaptkit.serving.composition import Composition
@@ -78,26 +78,53 @@ class Service:
                 digest = pinned[part.ref][1]
                 mixture[digest] = mixture.get(digest, 0.0) + part.weight
             mixtures.append(mixture)
+        self._check_mixes(mixtures, {digest: version for version, digest in pinned.values()})
         named = composition.pinned({ref: version for ref, (version, _) in pinned.items()})
         return Resolved(named, tuple(d for _, d in pinned.values()), tuple(mixtures))
 
     def route(
-        self, asked: Composition, prompt: Sequence[int], may: Callable[[Composition], bool]
+        self,
+        asked: Composition,
+        prompts: Sequence[Sequence[int]],
+        may: Callable[[Composition], bool],
     ) -> tuple[Composition, Route | None]:
         """What to serve for a request that leaves the choice to us, and how it was chosen.
 
         `may` says what this request may ask for. Other requests come back as they are.
         """
+        if asked.kind not in {"auto", "arrow"}:
+            return asked, None
+        if len(prompts) > 1:
+            raise BadReference(
+                f"cannot choose for {len(prompts)} prompts at once",
+                why="each may need another adapter, and a request has one",
+                fix=f"one prompt in each request for '{asked}'",
+            )
+        [prompt] = prompts
         if asked.kind == "auto":
             return self.router.auto(asked, prompt, may)
-        if asked.kind != "arrow":
-            return asked, None
         pinned = [self.adapters.resolve(part.ref) for part in asked.parts]
         for _, digest in pinned:
             self.have(digest)
         versions, digests = zip(*pinned, strict=True)
+        self._check_mixes([ArrowMixture(digests)], dict(zip(digests, versions, strict=True)))
         route = self.router.arrow(versions, digests, prompt)
         return Composition("arrow", tuple(map(exact, versions))), route
+
+    def _check_mixes(
+        self, mixtures: Sequence[Mapping[str, float]], named: Mapping[str, str]
+    ) -> None:
+        """Refuse to mix, or to weigh, what only runs alone and as it is."""
+        for mixture in mixtures:
+            if list(mixture.values()) == [1.0] and not isinstance(mixture, ArrowMixture):
+                continue
+            for digest in mixture:
+                if why := self.bank.why_alone(digest):
+                    raise Refused(
+                        f"'{named[digest]}' cannot be mixed with others, nor weighed",
+                        why=why,
+                        fix=f"ask for {named[digest]} alone, or for a merge that was made with it",
+                    )
 
     def have(self, digest: str) -> None:
         """Load an artifact into the computer's memory unless it is there."""
@@ -128,10 +155,10 @@ class Service:
         return most or left
 
     def start(
-        self, prompt: Sequence[int], resolved: Resolved, sampling: Sampling, n: int
+        self, prompts: Sequence[Sequence[int]], resolved: Resolved, sampling: Sampling, n: int
     ) -> Running:
-        """Queue the rows of one request; `NoRoom` when the queue is full."""
-        return Running(self, prompt, resolved, sampling, n)
+        """Queue the rows of one request, `n` of each prompt; `NoRoom` when the queue is full."""
+        return Running(self, prompts, resolved, sampling, n)
 
 
 class Running:
@@ -140,26 +167,27 @@ class Running:
     def __init__(
         self,
         service: Service,
-        prompt: Sequence[int],
+        prompts: Sequence[Sequence[int]],
         resolved: Resolved,
         sampling: Sampling,
         n: int,
     ) -> None:
-        from dataclasses import replace
-
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
         self.jobs: list[Job] = []
         self.texts: list[TextStream] = []
-        for index in range(n * len(resolved.mixtures)):
-            seed = None if sampling.seed is None else sampling.seed + index
+        each = n * len(resolved.mixtures)
+        for index in range(len(prompts) * each):
+            turn, prompt = index % each, prompts[index // each]
+            seed = None if sampling.seed is None else sampling.seed + turn
+            most = service.room(prompt, sampling.max_tokens)
             text = TextStream(service.tokenizer, sampling.stop)
             self.texts.append(text)
             self.jobs.append(
                 Job(
                     prompt,
-                    resolved.mixtures[index % len(resolved.mixtures)],
-                    replace(sampling, seed=seed),
+                    resolved.mixtures[turn % len(resolved.mixtures)],
+                    replace(sampling, seed=seed, max_tokens=most),
                     self._token(index, text),
                     self._finish(index, text),
                 )

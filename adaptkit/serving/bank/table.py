@@ -13,6 +13,7 @@ from adaptkit.serving.bank.kernels import (
     gather,
     prefer_groups,
     prefer_segments,
+    settle,
     with_fixed,
 )
 from adaptkit.serving.bank.rows import Kept, lay_out
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from adaptkit.serving.bank.factors import Factors
     from adaptkit.serving.bank.layers import Layer
     from adaptkit.serving.bank.rows import Rows
+
+
+SETTLED = 2  # steps of one token after which a batch is taken to go on
 
 
 class ModuleTable:
@@ -129,12 +133,12 @@ class ModuleTable:
             pass
         elif prefer_segments(plan.slots.shape[0], len(plan.distinct), x.shape[1]):
             add_segments(x, output, A, B, plan)
-        elif kept.factors is None and prefer_groups(
-            plan, kept.rank, self.inputs + self.outputs, x.shape[1]
-        ):
+        elif (factors := self._settled(A, B, plan, kept, x.shape[1])) is not None:
+            add_gathered(x, output, *factors, plan)
+        elif prefer_groups(plan, kept.rank, self.inputs + self.outputs, x.shape[1]):
             add_groups(x, output, A, B, plan)
         else:
-            add_gathered(x, output, *self._gathered(A, B, plan, kept, x.shape[1]), plan)
+            add_gathered(x, output, *gather(A, B, plan), plan)
         if self.bias is not None and plan.entries:
             self._add_bias(output, plan)
         for row, mix in plan.arrows:
@@ -157,21 +161,22 @@ class ModuleTable:
             found = plan.kept[self.name] = Kept(rank)
         return found
 
-    def _gathered(
+    def _settled(
         self, A: Tensor, B: Tensor, plan: Rows, kept: Kept, tokens: int
-    ) -> tuple[Tensor, Tensor]:
-        """Each entry's factors, kept from the second step of a batch on: its slots do not change.
+    ) -> tuple[Tensor, Tensor] | None:
+        """Each entry's factors, kept once a batch has made some steps: its slots do not change.
 
-        Only in the computer's memory, where the copy costs more than the products: a batch then holds
-        each of its rows' adapters once more.
+        Only in the computer's memory, where copying costs more than the products, and not where rows share an
+        adapter and groups copy none of it: a batch then holds each of its rows' adapters once more.
         """
-        if kept.factors is not None:
-            return kept.factors
-        made = gather(A, B, plan)
-        kept.steps += tokens == 1
-        if kept.steps > 1 and A.device.type == "cpu":
-            kept.factors = made
-        return made
+        if kept.factors is None and A.device.type == "cpu":
+            kept.steps += tokens == 1
+            own = len(plan.entries) == len(plan.distinct)
+            if kept.steps > SETTLED and (
+                own or not prefer_groups(plan, kept.rank, self.inputs + self.outputs, 1)
+            ):
+                kept.factors = settle(*gather(A, B, plan))
+        return kept.factors
 
     def add_fixed(self, x: Tensor, output: Tensor, slots: Tensor, weights: Tensor) -> Tensor:
         """As `add`, with shapes that never change."""

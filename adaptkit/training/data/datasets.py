@@ -61,21 +61,23 @@ class DataFile:
         """Look at a file's first readable row; `columns` maps our fields to the file's own columns."""
         mapped = dict(columns or {})
         kind = kind_of(path)
-        seen: set[str] = set()
+        seen: dict[str, None] = {}
+        broken: Record | None = None
         for record in read_records(path, kind):
             if record.columns is None:
+                broken = broken or record
                 if skip_bad:
                     continue
-                raise _broken(path, record, record.trouble)
+                raise _broken(path, kind, record, record.trouble)
             renamed = _renamed(record.columns, mapped)
             form = detect(renamed)
             if form is not None:
                 return cls(path, kind, form, mapped, skip_bad)
-            seen |= set(record.columns)
+            seen |= dict.fromkeys(record.columns)
             if not skip_bad:
-                _refuse_missing(path, record, renamed, mapped)
+                _refuse_missing(path, kind, record, renamed, mapped)
                 break
-        raise _unknown(path, seen, mapped)
+        raise _unknown(path, list(seen), mapped) if seen else _no_row(path, kind, broken)
 
     def rows(self) -> Iterator[Row]:
         """Every row; `BadData` names the line of the first that cannot be read, unless `skip_bad` counts them."""
@@ -85,7 +87,7 @@ class DataFile:
                 row = self._row(record)
             except ValueError as error:
                 if not self.skip_bad:
-                    raise _broken(self.path, record, str(error)) from error
+                    raise _broken(self.path, self.kind, record, str(error)) from error
                 self.skipped += 1
                 continue
             self.count += 1
@@ -159,16 +161,32 @@ def _renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[s
     return kept | {name: record.get(column) for name, column in columns.items()}
 
 
-def _broken(path: Path, record: Record, why: str) -> BadData:
+def _broken(path: Path, kind: str, record: Record, why: str) -> BadData:
+    noun = _noun(kind)
     return BadData(
-        f"line {record.number} of {path} cannot be used",
+        f"{noun} {record.number} of {path} cannot be used",
         why=why,
-        fix="fix the line; train --skip-bad passes over such lines and counts them",
+        fix=f"fix the {noun}; train --skip-bad passes over such {noun}s and counts them",
     )
 
 
+def _noun(kind: str) -> str:
+    """What the number of a record counts in a file of this kind."""
+    return "row" if kind in {"json", "parquet"} else "line"
+
+
+def _no_row(path: Path, kind: str, broken: Record | None) -> BadData:
+    """A file of nothing but broken rows, or of a header alone."""
+    why = f"{_noun(kind)} {broken.number}: {broken.trouble}" if broken else "it holds none"
+    return BadData(f"{path} has no row that can be used", why=why, fix="give a file with rows")
+
+
 def _refuse_missing(
-    path: Path, record: Record, renamed: Mapping[str, Any], mapped: Mapping[str, str]
+    path: Path,
+    kind: str,
+    record: Record,
+    renamed: Mapping[str, Any],
+    mapped: Mapping[str, str],
 ) -> None:
     """A row that has the columns of a form, one of them without a value, is no row of an unknown form."""
     form = detect(dict.fromkeys(renamed, True))
@@ -178,20 +196,32 @@ def _refuse_missing(
         and record.columns.keys() >= set(mapped.values())
     ):
         empty = next(name for name in form.columns if renamed[name] is None)
-        raise _broken(path, record, f"'{empty}' has no value")
+        raise _broken(path, kind, record, f"'{empty}' has no value")
 
 
-def _unknown(path: Path, seen: set[str], columns: Mapping[str, str]) -> BadData:
+def _unknown(path: Path, seen: Sequence[str], columns: Mapping[str, str]) -> BadData:
     absent = [column for column in columns.values() if column not in seen]
     if absent:
         return BadData(
             f"{path} has no column '{absent[0]}'",
-            why=f"its columns are {', '.join(sorted(seen))}",
+            why=f"its columns are {_listed(seen)}",
             fix="check the names of your columns for a typo",
+        )
+    plain = {column.strip().casefold(): column for column in seen}
+    if not columns and (meant := detect(dict.fromkeys(plain, True))) is not None:
+        wanted = ",".join(f"{name}={plain[name]}" for name in meant.columns)
+        return BadData(
+            f"the form of {path} is not known",
+            why=f"its columns {_listed(seen)} are written otherwise than those of {meant.name}",
+            fix=f"--columns '{wanted}'",
         )
     forms = "; ".join(f"{form.name}: {', '.join(form.columns)}" for form in FORMS)
     return BadData(
         f"the form of {path} is not known",
-        why=f"its columns are {', '.join(sorted(seen)) or 'none'}; the forms are {forms}",
+        why=f"its columns are {_listed(seen)}; the forms are {forms}",
         fix="name its columns: --columns prompt=COLUMN,completion=COLUMN; in a suite's YAML, columns: …",
     )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(sorted(columns))

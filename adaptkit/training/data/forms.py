@@ -77,7 +77,13 @@ def _filled(record: Record, column: str) -> str:
 
 
 def _kind(value: object) -> str:
-    names = {type(None): "missing", bool: "true or false", list: "a list", dict: "an object"}
+    names: dict[type, str] = {
+        type(None): "missing",
+        bool: "true or false",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(value), f"the number {value!r}"[:40])
 
 
@@ -100,6 +106,10 @@ def _turns(value: object, column: str, role: str = "role", content: str = "conte
 
 
 def _chat(turns: Turns, column: str) -> Chat:
+    if turns[0].role == "assistant":
+        raise ValueError(
+            f"'{column}' begins with an answer of the assistant, and nothing asks for it"
+        )
     answers = [m for m in turns if m.role == "assistant"]
     if not answers:
         raise ValueError(

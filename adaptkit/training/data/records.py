@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 LONGEST_LINE = 64 << 20  # bytes of one row; more is no row
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"PK\x03\x04": "zip",
+}
 _LOOK = 8192
 _PIECE = 1 << 20
 
@@ -49,6 +56,15 @@ def kind_of(path: Path) -> str:
         raise BadData(f"{path} is empty", why="there is no row in it", fix="give a file with rows")
     if start.startswith(b"PAR1"):
         return "parquet"
+    for sign, program in _COMPRESSED.items():
+        if start.startswith(sign):
+            raise BadData(
+                f"{path} is compressed",
+                why=f"it begins as {program} writes it",
+                fix="unpack it first",
+            )
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise BadData(f"cannot read {path}", why="it is UTF-16", fix="save it as UTF-8")
     if b"\0" in start:
         raise BadData(
             f"{path} is a binary file",
@@ -75,7 +91,7 @@ def read_records(path: Path, kind: str) -> Iterator[Record]:
             case "json":
                 yield from _json_array(path)
             case "csv" | "tsv":
-                yield from _table(path, "\t" if kind == "tsv" else ",")
+                yield from _table(path, "\t" if kind == "tsv" else None)
             case "parquet":
                 yield from _parquet(path)
             case _:
@@ -113,6 +129,9 @@ def _json_lines(path: Path) -> Iterator[Record]:
 
 
 def _parsed(number: int, text: str) -> Record:
+    if text.strip() in {"{", "["}:
+        trouble = "it is not a whole object: a row stands on one line, or all rows in one array"
+        return Record(number, None, trouble)
     try:
         value = json.loads(text.rstrip(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -211,7 +230,8 @@ class _Window:
         self.held = self.held[count:]
 
 
-def _table(path: Path, delimiter: str) -> Iterator[Record]:
+def _table(path: Path, delimiter: str | None) -> Iterator[Record]:
+    """Rows under a header; without a delimiter, that of the header counts."""
     csv.field_size_limit(LONGEST_LINE)
     number = 0
 
@@ -224,8 +244,18 @@ def _table(path: Path, delimiter: str) -> Iterator[Record]:
                 )
             yield line
 
+    if delimiter is None:
+        _, header = next(_lines(path), (1, None))
+        delimiter = _delimiter(header or "")
     reader = csv.DictReader(lines(), delimiter=delimiter, strict=True)
     try:
+        names = list(reader.fieldnames or ())
+        if twice := [name for at, name in enumerate(names) if name in names[:at]]:
+            raise BadData(
+                f"cannot read {path}",
+                why=f"its header names '{twice[0]}' twice",
+                fix="rename one of the columns",
+            )
         for row in reader:
             if None in row or None in row.values():
                 yield Record(number, None, f"it has not the {len(reader.fieldnames or ())} columns")
@@ -235,6 +265,11 @@ def _table(path: Path, delimiter: str) -> Iterator[Record]:
         raise BadData(
             f"line {number} of {path} cannot be read", why=str(error), fix="quote its texts"
         ) from error
+
+
+def _delimiter(header: str) -> str:
+    """What stands between the columns of a header: a comma, or where it has none a semicolon or tab (spreadsheets)."""
+    return next((sign for sign in ",;\t" if sign in header), ",")
 
 
 def _parquet(path: Path) -> Iterator[Record]:

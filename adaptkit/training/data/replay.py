@@ -72,7 +72,9 @@ def write_from_base(
 
     model = load_model(base)
     where = model.device
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    end = tokenizer.eos_token_id
+    told = (tokenizer.bos_token_id, end, model.config.bos_token_id)
+    start = next((one for one in told if one is not None), 0)
     torch.manual_seed(seed)
     for begin in range(0, count, _AT_ONCE):
         size = min(_AT_ONCE, count - begin)
@@ -84,16 +86,16 @@ def write_from_base(
                 temperature=1.0,
                 top_k=0,
                 max_new_tokens=length - 1,
-                pad_token_id=tokenizer.eos_token_id,
+                pad_token_id=start if end is None else end,
             )
         for ids in out.tolist():
-            yield _whole(ids, tokenizer.eos_token_id)
+            yield _whole(ids, end)
         done(size)
 
 
-def _whole(ids: list[int], end: int) -> Tokens:
+def _whole(ids: list[int], end: int | None) -> Tokens:
     """Up to the first end token; the start is given, all else counts."""
-    if end in ids[1:]:
+    if end is not None and end in ids[1:]:
         ids = ids[: ids.index(end, 1) + 1]
     return Tokens(tuple(ids), (False,) + (True,) * (len(ids) - 1))
 

@@ -124,12 +124,7 @@ class Tokeniser:
     def _chat(self, messages: Turns) -> tuple[list[int], list[bool]]:
         self._need_template()
         if _MARKS_ANSWERS.search(self.tokenizer.chat_template):
-            out = self.tokenizer.apply_chat_template(
-                _dicts(messages),
-                tokenize=True,
-                return_dict=True,
-                return_assistant_tokens_mask=True,
-            )
+            out = self._templated(messages, return_assistant_tokens_mask=True)
             return list(out["input_ids"]), [bool(m) for m in out["assistant_masks"]]
         whole = self._render(messages)
         counted = [False] * len(whole)
@@ -150,10 +145,20 @@ class Tokeniser:
         return whole, counted
 
     def _render(self, messages: Sequence[Any], **how: Any) -> list[int]:
-        out = self.tokenizer.apply_chat_template(
-            _dicts(messages), tokenize=True, return_dict=True, **how
-        )
-        return list(out["input_ids"])
+        return list(self._templated(messages, **how)["input_ids"])
+
+    def _templated(self, messages: Sequence[Any], **how: Any) -> Any:
+        try:
+            return self.tokenizer.apply_chat_template(
+                _dicts(messages), tokenize=True, return_dict=True, **how
+            )
+        except Exception as error:  # templates refuse with exceptions of their own
+            roles = ", ".join(message.role for message in messages) or "none"
+            raise TrainingError(
+                f"the chat template cannot write a conversation of the roles {roles}",
+                why=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                fix="--chat-template FILE with one that can, or data with the turns that it takes",
+            ) from error
 
     def _need_template(self) -> None:
         if not getattr(self.tokenizer, "chat_template", None):

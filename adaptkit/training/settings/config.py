@@ -87,9 +87,19 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise TrainingError(
-                    f"{_flag(name)} {value:g} makes no sense",
+                    f"{_flag(name)} {str(value)[:30]} makes no sense",
                     why=f"it is at least {low:g}",
                     fix=f"for example: {_flag(name)} {max(low, 1):g}",
+                )
+        for name, high in _AT_MOST.items():
+            value = getattr(self, name)
+            if value is not None and value > high:
+                raise TrainingError(
+                    f"{_flag(name)} {str(value)[:30]} makes no sense",
+                    why=f"it is at most {high:,}"
+                    if isinstance(high, int)
+                    else f"it is at most {high:g}",
+                    fix=f"leave out {_flag(name)} for the default",
                 )
         for name in _SHARES:
             if not 0 <= getattr(self, name) < 1:
@@ -128,6 +138,24 @@ _AT_LEAST = {
     "save_every": 1,
     "early_stopping": 1,
     "seed": 0,
+    "alpha": 0.0001,
+    "neftune": 0,
+    "weight_decay": 0,
+    "clip": 0,
+    "beta": 0,
+}
+_AT_MOST = {
+    "lr": 1e30,  # float32 ends at 3e38
+    "seed": 2**32 - 1,  # numpy's
+    "rank": 1 << 20,
+    "steps": 1 << 40,
+    "length": 1 << 30,
+    "batch": 1 << 30,
+    "accumulate": 1 << 30,
+    "replay_from_base": 1 << 30,
+    "eval_every": 1 << 40,
+    "save_every": 1 << 40,
+    "early_stopping": 1 << 40,
 }
 _SHARES = ("eval_split", "replay_ratio", "dropout")
 TYPES: Mapping[str, Any] = get_type_hints(TrainConfig)

@@ -33,7 +33,7 @@ def peft_config(
     known = {str(one.value).lower(): one for one in PeftType if one in PEFT_TYPE_TO_CONFIG_MAPPING}
     if kind not in known:
         raise NotFound("method", config.method, [*known, "qlora", "dora"])
-    has = {field.name for field in fields(PEFT_TYPE_TO_CONFIG_MAPPING[known[kind]])}
+    has = {field.name: field.type for field in fields(PEFT_TYPE_TO_CONFIG_MAPPING[known[kind]])}
     made: dict[str, Any] = {
         "peft_type": str(known[kind].value),
         "task_type": "SEQ_CLS" if objective == "classify" else "CAUSAL_LM",
@@ -70,7 +70,7 @@ def peft_config(
     return made | _settings(config.set, has, config.method)
 
 
-def _settings(texts: Sequence[str], has: set[str], method: str) -> dict[str, Any]:
+def _settings(texts: Sequence[str], has: Mapping[str, Any], method: str) -> dict[str, Any]:
     from adaptkit.io import yaml_text
 
     found: dict[str, Any] = {}
@@ -85,10 +85,28 @@ def _settings(texts: Sequence[str], has: set[str], method: str) -> dict[str, Any
         if name not in has:
             raise NotFound(f"field of the method {method}", name, has)
         try:
-            found[name] = yaml_text.load(value)
+            read = yaml_text.load(value)
         except yaml_text.BadYaml as error:
             raise TrainingError(f"cannot set '{text}'", why=error.why) from error
+        found[name] = _fitting(read, has[name], text)
     return found
+
+
+def _fitting(value: Any, kind: Any, text: str) -> Any:
+    """A value for a field of PEFT's: one name where it takes a list of names is a list of one; a word is no number."""
+    called = kind.__name__ if isinstance(kind, type) else str(kind)
+    if not isinstance(value, str):
+        return value
+    if "list[str]" in called and "str" not in called.replace("list[str]", ""):
+        return [part.strip() for part in value.split(",")]
+    if called in {"int", "float", "bool"}:
+        wanted = {"int": "a whole number", "float": "a number", "bool": "true or false"}[called]
+        raise TrainingError(
+            f"cannot set '{text}'",
+            why=f"it takes {wanted}",
+            fix="look the field up in PEFT's documentation",
+        )
+    return value
 
 
 def _has_no(method: str, name: str) -> None:

@@ -21,6 +21,12 @@ def targets(text: str, shapes: Mapping[str, tuple[int, ...]] | None) -> list[str
     if text == ALL_LINEAR:
         return ALL_LINEAR
     names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise TrainingError(
+            "cannot choose target modules",
+            why="--target-modules is empty",
+            fix="for example: --target-modules q_proj,v_proj; without it they are chosen",
+        )
     modules = None if shapes is None else _modules(shapes)
     if names and all(_NAME.fullmatch(name) for name in names):
         for name in names:

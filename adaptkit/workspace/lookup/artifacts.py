@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from adaptkit.adapters.ingest import PreparedAdapter
-    from adaptkit.types import Facts, Manifest, Version
+    from adaptkit.types import BaseIdentity, Facts, Manifest, Version
     from adaptkit.workspace.context.context import Context
 
 
@@ -185,6 +185,24 @@ def check_destination(
             why="a folder is not registered, and only a version has that",
             fix=f"give --name, or leave out --{option}",
         )
+
+
+def check_next_version(
+    context: Context, name: str, base: BaseIdentity, *, message: str, new_version: bool
+) -> None:
+    """Refuse what could not be registered under a name, before anything of it is made."""
+    from adaptkit.bases.compatibility import check_next_base
+
+    def admit(latest: Version) -> None:
+        check_next_base(name, latest, base, context.pairs)
+
+    context.registry.check_addition(
+        name,
+        "",  # no digest yet
+        None if new_version else admit,
+        message=message,
+        author=context.config.author,
+    )
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.errors import BadReference
+from adaptkit.errors import BadReference, Refused
 from adaptkit.evaluation.speaker import Speaker
 from adaptkit.io.staging import staging
+from adaptkit.serving.sampling import GREEDY
 from adaptkit.training.data.rows import Message, as_turns
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.merge.merge import merge
@@ -111,8 +112,14 @@ def _adapter(context: Context, name: str, base: str, *, force: bool) -> Iterator
 
 
 def _sampling(temperature: float, seed: int) -> dict[str, object]:
-    if temperature == 0:
+    if temperature < GREEDY:
         return {}
+    if not 0 <= seed < 1 << 63:
+        raise Refused(
+            f"cannot sample with the seed {str(seed)[:30]}",
+            why="it is a whole number from 0 to 2^63 - 1",
+            fix="for example: --seed 1",
+        )
     import torch
 
     torch.manual_seed(seed)

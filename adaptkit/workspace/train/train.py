@@ -21,7 +21,6 @@ from adaptkit.errors import (
     TrainingError,
 )
 from adaptkit.extend.training import TrainJob, TrainOptions, TrainResult
-from adaptkit.io.machine.libraries import quiet_libraries
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.training import guards
@@ -35,7 +34,7 @@ from adaptkit.training.settings.config import TYPES, TrainConfig, from_mapping
 from adaptkit.training.settings.seeds import seed_of
 from adaptkit.types import Quantisation
 from adaptkit.workspace.lookup.adapters import ingest_folder, open_for_merge
-from adaptkit.workspace.lookup.artifacts import register
+from adaptkit.workspace.lookup.artifacts import check_next_version, register
 from adaptkit.workspace.lookup.bases import find_base
 from adaptkit.workspace.merge.calibrate import calibrate_trained
 from adaptkit.workspace.results import Trained
@@ -95,7 +94,7 @@ def train(
         refs.check_alias(alias)
     choices = _absolute(_plain(choices)) | {"name": name}
     run = Run(name, context.home.path / "training" / name)
-    with run.alone(), quiet_libraries():
+    with run.alone():
         checkpoint = None
         if resume:
             recorded, checkpoint = run.to_resume(choices)
@@ -105,6 +104,9 @@ def train(
             run.begin(config, fresh=fresh)
         started = time.monotonic()
         work = _Work(context, config, run, checkpoint)
+        check_next_version(
+            context, name, work.base.identity, message=message, new_version=new_version
+        )
         done = _run(work, report)
         seconds = time.monotonic() - started
         facts = training_facts(
@@ -185,6 +187,16 @@ class _Work:
                 why=f"it trains {', '.join(self.trainer.objectives)}",
                 fix="--trainer trl",
             )
+        for option, given, needs in (
+            ("beta", config.beta is not None, ("dpo", "orpo", "kto")),
+            ("packing", config.packing, ("sft",)),
+        ):
+            if given and self.objective not in needs:
+                raise TrainingError(
+                    f"cannot train {self.objective} with --{option}",
+                    why=f"it is for {', '.join(needs)}",
+                    fix=f"leave out --{option}",
+                )
 
 
 def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
@@ -206,6 +218,8 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
     work.run.record_data({one.label: one.digest for one in (*prepared.data, *prepared.eval_data)})
     warnings = [
         *guards.check_rows(prepared.looked, work.config.length),
+        *guards.check_rank(job.peft, work.base.shapes or {}),
+        *guards.check_end(tokenizer.eos_token_id, [file.form.name for file in work.files]),
         *guards.check_overlap(prepared.shared_prompts, prepared.eval_looked.rows),
         *guards.check_replay(prepared.replay_again, prepared.replay.rows if prepared.replay else 0),
     ]

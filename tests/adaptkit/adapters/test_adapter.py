@@ -390,3 +390,16 @@ def test_dora_is_carried_by_the_lora_method_with_its_rank(tmp_path):
     with Adapter.open(folder) as adapter:
         assert (method.name, method.rank(adapter)) == ("lora", 3)
     assert json.loads((folder / "adapter_config.json").read_text())["use_dora"] is True
+
+
+def test_a_file_that_is_replaced_in_its_place_is_read_anew(tmp_path, tiny_llama):
+    folder = tiny.save_adapter(tiny_llama, tmp_path / "a", seed=1, r=2, target_modules=["q_proj"])
+    file = folder / "adapter_model.safetensors"
+    with Adapter.open(folder) as adapter:
+        before = set(adapter.header)
+    stat, data = file.stat(), file.read_bytes()
+    with file.open("r+b") as other:  # the same inode, size and time of writing
+        other.write(data.replace(b"q_proj", b"o_proj"))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with Adapter.open(folder) as adapter:
+        assert set(adapter.header) == {key.replace("q_proj", "o_proj") for key in before}

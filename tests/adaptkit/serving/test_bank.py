@@ -15,6 +15,7 @@ from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.opened import OpenAdapter
 from adaptkit.errors import BadWeights, BaseMismatch, NoRoom, NotFound, Refused
 from adaptkit.serving.bank.bank import Bank
+from adaptkit.serving.bank.factors import Factors
 from adaptkit.serving.bank.kernels import (
     add_gathered,
     add_groups,
@@ -24,6 +25,7 @@ from adaptkit.serving.bank.kernels import (
     prefer_segments,
 )
 from adaptkit.serving.bank.rows import plan_rows
+from adaptkit.serving.bank.table import SETTLED, ModuleTable
 
 LORA = ["naval", "medic", "polite", "cargo"]
 PROMPTS = torch.tensor(
@@ -218,6 +220,29 @@ def test_all_kernels_agree_with_each_row_alone():
         kernel(x, output, *factors, plan)
         close(output, wanted, 1e-6)
         assert torch.equal(output[1], torch.zeros(3, 7))
+
+
+@pytest.mark.parametrize("wide", [2, 16], ids=["as wide as needed", "wider than every adapter"])
+def test_a_batch_that_goes_on_keeps_its_factors_and_says_the_same(wide):
+    from types import SimpleNamespace
+
+    layer = SimpleNamespace(name="l", outputs=7, inputs=6, module=torch.nn.Linear(6, 7))
+    table = ModuleTable(layer, 4, wide, torch.float32)
+    torch.manual_seed(0)
+    made = {slot: Factors(torch.randn(2, 6), torch.randn(2, 7)) for slot in (1, 2, 3)}
+    for slot, factors in made.items():
+        table.write(slot, factors)
+    plan = plan_rows([((slot, 1.0),) for slot in made], "cpu")
+    for step in range(SETTLED + 3):
+        x, output = torch.randn(3, 1, 6), torch.randn(3, 1, 7)
+        wanted = [output[i] + x[i] @ f.A.T @ f.B for i, f in enumerate(made.values())]
+        close(table.add(x, output, plan), torch.stack(wanted))
+        assert (plan.kept["l"].factors is not None) == (step >= SETTLED)
+    shared = plan_rows([((1 + row % 2, 1.0),) for row in range(8)], "cpu")
+    for _ in range(SETTLED + 3):
+        x, output = torch.randn(8, 1, 6), torch.zeros(8, 1, 7)
+        wanted = [x[row] @ made[1 + row % 2].A.T @ made[1 + row % 2].B for row in range(8)]
+        close(table.add(x, output, shared), torch.stack(wanted))
 
 
 def test_gradients_of_the_input_go_through_the_updates(fleet, bank):

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from adaptkit.errors import NoRoom
+from adaptkit.errors import NoRoom, Refused
 from adaptkit.serving.bank.bank import Bank
 from adaptkit.serving.batcher import Batcher, Job
 from adaptkit.serving.sampling import Sampling, choose, generator_for
@@ -104,8 +104,15 @@ def test_a_cancelled_request_ends_between_two_tokens(batcher):
 
 
 def test_a_full_queue_refuses_all_rows_of_a_request(batcher):
-    with pytest.raises(NoRoom, match="0 requests are waiting: the queue holds 8"):
+    with pytest.raises(Refused, match="a request of 9 results: the queue holds 8"):
         batcher.submit([Asked(None, [1], 1).job for _ in range(9)])
+
+    def submit_many():
+        for _ in range(100):
+            batcher.submit([Asked(None, [1], 100).job for _ in range(4)])
+
+    with pytest.raises(NoRoom, match=r"[0-9]+ requests are waiting: the queue holds 8"):
+        submit_many()
 
 
 def test_a_closed_batcher_takes_no_more_and_finishes_what_it_has(batcher):

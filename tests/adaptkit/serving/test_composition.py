@@ -43,6 +43,8 @@ def test_a_composition_is_written_as_it_is_read():
         ("a+" * 8 + "a", "it has 9 parts, at most 8"),
         ("naval+naval", "names one adapter twice"),
         ("naval=101", "at most 100 is used"),
+        ("base=0.5", "'base' stands alone"),
+        ("auto+naval", "'auto' stands alone"),
         ("x" * 2000, "more than 1000 characters"),
     ],
 )

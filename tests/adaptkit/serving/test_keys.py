@@ -43,6 +43,20 @@ def test_a_key_without_a_list_of_namespaces_is_refused(spaces):
         Keys.from_table({LONG: spaces}, "keys.toml")
 
 
+@pytest.mark.parametrize("key", ["a-long-rändom-text", "a long random text", "a-long-random\ttext"])
+def test_a_key_that_no_request_can_bring_is_refused(key):
+    with pytest.raises(AdaptkitError, match="that a header of a request cannot bring"):
+        Keys.from_table({key: ["*"]}, "keys.toml")
+
+
+def test_the_scheme_is_read_in_either_case():
+    keys = Keys.from_table({LONG: ["team"]}, "keys.toml")
+    for header in (f"Bearer {LONG}", f"bearer {LONG}", f"BEARER  {LONG}", LONG):
+        assert keys.spaces(header) == {"team"}
+    for header in (f"Basic {LONG}", f"Bearer{LONG}", "Bearer", "", None):
+        assert keys.spaces(header) is None
+
+
 def test_a_key_with_no_namespace_may_ask_for_nothing():
     keys = Keys.from_table({LONG: []}, "keys.toml")
     assert keys.spaces(f"Bearer {LONG}") == frozenset()

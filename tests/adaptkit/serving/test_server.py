@@ -195,7 +195,16 @@ def test_a_moved_alias_counts_from_the_next_request_on(client, home, fleet, serv
         ("file:///etc", 400, "is not the name of a registered adapter"),
         ("naval+naval=2", 400, "names one adapter twice"),
         ("naval=1e9", 400, "the weight of 'naval' is 1e\\+09"),
-        ("dora+naval", 400, "cannot share a batch, nor be mixed"),
+        (
+            "dora+naval",
+            400,
+            "'dora@1' cannot be mixed with others, nor weighed: its update depends",
+        ),
+        ("dora=0.5", 400, "ask for dora@1 alone, or for a merge that was made with it"),
+        ("arrow(naval, dora)", 400, "'dora@1' cannot be mixed with others"),
+        ("base+naval", 400, "'base' stands alone, without a weight and beside no other"),
+        ("naval=", 400, "the weight of 'naval' is empty"),
+        ("auto", 400, r"calibrated on, and none was: \w+"),
     ],
 )
 def test_models_that_cannot_be_served_are_refused_with_the_reason(client, model, status, message):
@@ -247,6 +256,15 @@ def test_requests_that_are_none_are_refused_and_the_server_lives(client, server)
         ("response_format", {"type": "text"}, {"type": "json_object"}),
         ("tools", [], [{"type": "function"}]),
         ("tool_choice", "auto", "required"),
+        ("modalities", ["text"], ["audio"]),
+        ("top_k", -1, 5),
+        ("min_p", 0.0, 0.1),
+        ("repetition_penalty", 1, 1.2),
+        ("ignore_eos", False, True),
+        ("stop_token_ids", [], [3]),
+        ("structured_outputs", None, {"json": {}}),
+        ("chat_template_kwargs", {}, {"enable_thinking": False}),
+        ("continue_final_message", False, True),
     ],
 )
 def test_a_field_that_is_not_followed_is_refused_unless_it_asks_for_nothing(
@@ -257,6 +275,71 @@ def test_a_field_that_is_not_followed_is_refused_unless_it_asks_for_nothing(
     assert ask(client, "naval", max_tokens=1, extra_body={name: nothing}).choices
     with pytest.raises(openai.BadRequestError, match=f"cannot follow '{name}'"):
         ask(client, "naval", max_tokens=1, extra_body={name: something})
+
+
+def test_several_prompts_are_answered_in_their_order_each_as_alone(client, expected):
+    texts = ["hull 90%.", "q", PROMPT]
+    made = ask(client, "naval", texts, n=2)
+    assert [choice.index for choice in made.choices] == list(range(6))
+    assert [choice.text for choice in made.choices] == [
+        expected("naval", text) for text in texts for _ in range(2)
+    ]
+    assert made.usage.prompt_tokens == sum(map(len, texts))
+    tokens = [[5, 6, 7], [8]]
+    both = ask(client, "medic", tokens, temperature=1, seed=3)
+    alone = [ask(client, "medic", one, temperature=1, seed=3).choices[0].text for one in tokens]
+    assert [choice.text for choice in both.choices] == alone
+    streamed = ["", ""]
+    for chunk in ask(client, "naval", texts[:2], stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.text
+    assert streamed == [expected("naval", text) for text in texts[:2]]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"prompt": [1, "a"]}, r"it has tokens beside whole prompts - at `\$\.prompt`"),
+        ({"prompt": ["a", ""]}, "the prompt is empty"),
+        ({"prompt": [[1], [-1]]}, r"Expected `int` >= 0 - at `\$\.prompt\[1\]\[0\]`"),
+        ({"prompt": ["a"] * 9, "n": 3}, "a request of 27 results: the queue holds 24"),
+        ({"prompt": ["a", "b"], "model": "arrow(naval, medic)"}, "for 2 prompts at once"),
+    ],
+)
+def test_prompts_that_cannot_be_answered_together_are_refused(client, how, message):
+    import openai
+
+    with pytest.raises(openai.BadRequestError, match=message):
+        ask(client, **{"model": "naval"} | how)
+
+
+def test_offsets_say_where_each_token_begins_whole_and_streamed(client):
+    whole = ask(client, "naval", logprobs=1).choices[0]
+    offsets = whole.logprobs.text_offset
+    assert offsets == list(range(len(whole.logprobs.tokens)))  # each token is one character
+    streamed = [
+        offset
+        for chunk in ask(client, "naval", logprobs=1, stream=True)
+        for choice in chunk.choices
+        if choice.logprobs
+        for offset in choice.logprobs.text_offset
+    ]
+    assert streamed == offsets
+
+
+def test_what_a_chat_asks_for_and_does_not_get_is_refused(client):
+    import openai
+
+    turn = {"role": "user", "content": "hi"}
+    called = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    for messages, more, message in (
+        ([turn, called], {}, "it calls a tool, and no tool is told to the model"),
+        ([turn], {"top_logprobs": 2}, "cannot return top_logprobs: logprobs is not asked for"),
+    ):
+        with pytest.raises(openai.BadRequestError, match=message):
+            client.chat.completions.create(
+                model="naval", messages=messages, max_tokens=1, extra_body=more
+            )
 
 
 def test_a_part_of_a_message_that_is_no_text_is_refused(client):
@@ -275,7 +358,8 @@ def test_a_key_asks_only_in_its_namespaces(server):
         headers = {"Authorization": f"Bearer {key}"}
         return httpx.post(f"{server}/v1/completions", json=how, headers=headers, timeout=60)
 
-    assert asked("wrong", "base").status_code == 401
+    unknown = asked("wrong", "base")
+    assert (unknown.status_code, unknown.headers["www-authenticate"]) == (401, "Bearer")
     assert asked(TEAM_KEY, "team/medic").status_code == 200
     refused = asked(TEAM_KEY, "naval")
     assert refused.status_code == 403
@@ -290,8 +374,13 @@ def test_a_key_asks_only_in_its_namespaces(server):
 def test_a_full_queue_is_429_with_retry_after(client):
     import openai
 
-    with pytest.raises(openai.RateLimitError, match="the queue holds 24") as caught:
-        ask(client, "parallel(naval, medic)", n=16, max_tokens=1)  # 32 rows
+    def long():
+        return ask(client, "naval", "x", n=16, max_tokens=1500, stream=True)
+
+    with long() as running:  # all rows of the batch
+        next(iter(running))
+        with long(), pytest.raises(openai.RateLimitError, match="the queue holds 24") as caught:
+            long()  # beside the 16 that wait
     assert caught.value.response.headers["retry-after"] == "1"
 
 

@@ -113,6 +113,26 @@ def test_every_field_is_an_option_with_help():
         assert f"--{name.replace('_', '-')}" in shown
 
 
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"lr": 1e300}, r"--lr 1e\+300 makes no sense: it is at most 1e\+30"),
+        ({"seed": 1 << 32}, "--seed 4294967296 makes no sense: it is at most 4,294,967,295"),
+        ({"seed": -(10**400)}, "--seed -100000[0-9]* makes no sense: it is at least 0"),
+        ({"seed": 10**400}, "--seed 100000[0-9]* makes no sense: it is at most"),
+        ({"alpha": 0.0}, "--alpha 0.0 makes no sense: it is at least 0.0001"),
+        ({"alpha": -3.0}, "--alpha -3.0 makes no sense"),
+        ({"neftune": -1.0}, "--neftune -1.0 makes no sense: it is at least 0"),
+        ({"weight_decay": -1.0}, "--weight-decay -1.0 makes no sense"),
+        ({"clip": -1.0}, "--clip -1.0 makes no sense"),
+        ({"steps": 10**30}, "--steps 1000[0-9]* makes no sense: it is at most"),
+    ],
+)
+def test_a_number_out_of_its_bounds_is_refused(how, message):
+    with pytest.raises(TrainingError, match=message):
+        TrainConfig(name="naval", **how)
+
+
 @pytest.mark.parametrize("name", ["lr", "warmup", "clip", "neftune", "epochs"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_is_refused(name, value):

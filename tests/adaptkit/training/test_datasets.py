@@ -112,6 +112,8 @@ BROKEN = {
     '{"prompt": "Hull?", "completion": " "}': "'completion' is empty",
     '{"messages": [{"role": "user", "content": "Hull?"}]}': "it is of the form messages",
     "[" * 100_000: "it is not JSON",
+    "{": "it is not a whole object: a row stands on one line",
+    '{"prompt": ["a"], "completion": "x"}': "message 1 of 'prompt' is a text, not an object",
     r'{"prompt": "Hull \ud83d?", "completion": "x"}': "it has half a surrogate pair",
 }
 
@@ -133,9 +135,7 @@ def test_a_pair_of_halves_is_one_character_and_an_array_is_looked_at_as_well(tmp
     assert list(DataFile.open(path).rows()) == [Pair("\U0001f600", r"\ud83d")]
     array = tmp_path / "a.json"
     array.write_text(r'[{"prompt": "\ud83d", "completion": "x"}]')
-    with pytest.raises(
-        BadData, match="line 1 of .*a.json cannot be used: .* half a surrogate pair"
-    ):
+    with pytest.raises(BadData, match="row 1 of .*a.json cannot be used: .* half a surrogate pair"):
         DataFile.open(array)
 
 
@@ -168,6 +168,17 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path):
         ("b.json", b'[{"text": "a"}', "its array has no end"),
         ("a.csv", b'text\n"open\n', "line 2 of .* cannot be read"),
         ("b.csv", b"prompt,completion\na,b\nc\n", "line 3 of .* has not the 2 columns"),
+        ("a.jsonl.gz", b"\x1f\x8b\x08", "is compressed: it begins as gzip writes it"),
+        ("a.zip", b"PK\x03\x04\0", "is compressed: it begins as zip writes it"),
+        ("w.jsonl", '{"text": "a"}'.encode("utf-16"), "it is UTF-16[\\s\\S]*save it as UTF-8"),
+        ("h.csv", b"prompt,completion\n", "has no row that can be used: it holds none"),
+        ("t.csv", b"prompt,prompt,completion\na,b,c\n", "its header names 'prompt' twice"),
+        ("u.csv", b"Prompt, completion\na,b\n", "--columns 'prompt=Prompt,completion= completion'"),
+        (
+            "n.jsonl",
+            b'{"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}',
+            "begins with an answer of the assistant, and nothing asks for it",
+        ),
         ("c.jsonl", b'{"question": "a"}\n', "its columns are question; the forms are"),
         ("d.jsonl", b'{"messages": [{"role": "user", "content": "a"}]}\n', "nothing to learn"),
         ("e.jsonl", b'{"messages": [{"role": "captain", "content": "a"}]}\n', "role 'captain'"),
@@ -178,6 +189,30 @@ def test_a_file_that_is_no_data_is_refused(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadData, match=message):
         list(DataFile.open(tmp_path / name).rows())
+
+
+def test_a_file_of_broken_lines_alone_names_the_first(tmp_path):
+    (tmp_path / "a.jsonl").write_text("x\ny\n")
+    with pytest.raises(BadData, match=r"has no row that can be used: line 1: it is not JSON"):
+        DataFile.open(tmp_path / "a.jsonl", skip_bad=True)
+
+
+@pytest.mark.parametrize("sign", [";", "\t", ","])
+def test_a_table_is_parted_as_its_header_is(sign, tmp_path):
+    text = f'\ufeffprompt{sign}completion\r\n"a ""b"", c{sign}\nd"{sign}e\r\n'
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    row = Pair(f'a "b", c{sign}\nd', "e")
+    assert list(DataFile.open(tmp_path / "a.csv").rows()) == [row]
+
+
+def test_a_row_of_a_parquet_file_is_called_a_row(tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = pa.table({"prompt": [{"text": "a"}], "completion": ["b"]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(BadData, match="row 1 of .*: 'prompt' is an object, not a text"):
+        list(DataFile.open(tmp_path / "a.parquet").rows())
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):

@@ -10,7 +10,9 @@ from adaptkit.errors import TrainingError
 from adaptkit.extend.training import TrainResult
 from adaptkit.training.guards import (
     Looked,
+    check_end,
     check_overlap,
+    check_rank,
     check_replay,
     check_result,
     check_resumed,
@@ -32,6 +34,21 @@ def test_a_training_that_went_well_raises_nothing():
     assert check_rows(Looked(rows=3), 64) == []
     assert check_overlap(0, 9) == []
     assert check_replay(0, 9) == []
+
+
+def test_a_tokenizer_without_an_end_is_said_where_no_template_writes_one():
+    (text,) = check_end(None, ["prompt/completion", "messages"])
+    assert text.endswith("does not learn where an answer ends")
+    assert check_end(None, ["messages", "sharegpt"]) == check_end(2, ["text"]) == []
+
+
+def test_a_rank_that_no_matrix_holds_is_said():
+    shapes = {"a": (64, 16), "b": (16, 16), "c": (99,)}
+    (text,) = check_rank({"peft_type": "LORA", "r": 17}, shapes)
+    assert text == "rank 17 is above that of every matrix of the base (16), and holds no more"
+    assert check_rank({"peft_type": "LORA", "r": 16}, shapes) == []
+    assert check_rank({"peft_type": "VERA", "r": 256}, shapes) == []
+    assert check_rank({"peft_type": "LORA", "r": 16}, {}) == []
 
 
 def test_replay_of_what_is_trained_on_is_said():

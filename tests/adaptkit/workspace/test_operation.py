@@ -133,3 +133,20 @@ def test_an_error_within_a_property_is_not_taken_for_a_missing_operation(workspa
     monkeypatch.setattr(type(workspace), "registry", property(broken))
     with pytest.raises(AttributeError, match="inside"):
         workspace.registry  # noqa: B018
+
+
+def test_libraries_say_nothing_of_themselves_while_an_operation_runs(caplog):
+    import logging
+
+    from adaptkit.io.machine.libraries import QUIET
+
+    name = next(iter(QUIET))
+
+    def look(context: str) -> None:
+        logging.getLogger(name).warning("an optional kernel was not downloaded: %s", context)
+        logging.getLogger(name).error("broken")
+
+    checking(look, "look")("x")
+    assert [record.message for record in caplog.records] == ["broken"]
+    logging.getLogger(name).warning("outside")
+    assert caplog.records[-1].message == "outside"

@@ -38,6 +38,15 @@ class Trl(Trainer):
 
         if any(find_spec(name) is None for name in _NEEDED):
             raise MissingExtra("cannot train with trl", "train")
+        if job.python is not None:
+            raise TrainingError(
+                "cannot train with trl in another Python",
+                why="it runs in adaptkit's own",
+                fix="leave out --trainer-python, or use --trainer unsloth",
+            )
+        from adaptkit_plugins.trainers.trl.arguments import check_names
+
+        check_names(job)
         if job.bits is not None and find_spec("bitsandbytes") is None:
             raise MissingExtra(f"cannot load {job.base.name} in {job.bits} bits", "qlora")
         if job.options.bf16:

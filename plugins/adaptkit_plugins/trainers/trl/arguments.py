@@ -6,13 +6,27 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import TrainingError
+from adaptkit.errors import NotFound, TrainingError
 from adaptkit_plugins.trainers.trl.model import device, use_bf16
 
 if TYPE_CHECKING:
     from adaptkit.extend.training import TrainJob
 
 _KEPT = 2  # checkpoints: the newest, and the last good one should the newest be cut off
+
+
+def check_names(job: TrainJob) -> None:
+    """Refuse an optimizer or a schedule that transformers does not know, with the nearest that it does."""
+    from transformers import SchedulerType
+    from transformers.training_args import OptimizerNames
+
+    for kind, name, known in (
+        ("optimizer", job.options.optimizer, OptimizerNames),
+        ("schedule", job.options.schedule, SchedulerType),
+    ):
+        names = [one.value for one in known]
+        if name and name not in names:
+            raise NotFound(kind, name, names)
 
 
 def trainer(job: TrainJob, adapted: Any, tokenizer: Any, watch: Any) -> Any:

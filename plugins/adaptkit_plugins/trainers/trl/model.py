@@ -29,12 +29,13 @@ def use_bf16(job: TrainJob) -> bool:
 
 
 def load_tokenizer(job: TrainJob) -> Any:
-    """The base's tokenizer, with the job's chat template."""
+    """The base's tokenizer, with the job's chat template and something to pad with: no row of it is learned or read."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(job.base)
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        spare = tokenizer.eos_token or tokenizer.unk_token
+        tokenizer.pad_token = spare or tokenizer.convert_ids_to_tokens(0)
     if job.chat_template:
         tokenizer.chat_template = job.chat_template
     return tokenizer

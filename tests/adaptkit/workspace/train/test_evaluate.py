@@ -134,3 +134,12 @@ def test_an_adapter_of_another_base_is_refused(fleet):
         fleet.evaluate(["naval"], [fleet.suites], base=fleet.base_model, new=["navl"])
     with pytest.raises(BadReference, match="names no adapter"):
         fleet.generate(["base+naval"], ASK, base=fleet.base_model)
+
+
+def test_next_to_nothing_of_chance_is_the_likeliest_token_and_a_seed_has_bounds(fleet):
+    how = {"base": fleet.base_model, "new_tokens": 6}
+    likeliest = fleet.generate(["naval"], ASK, **how)
+    assert fleet.generate(["naval"], ASK, temperature=1e-300, **how) == likeliest
+    for seed in (-1, 1 << 63):
+        with pytest.raises(Refused, match=f"cannot sample with the seed {seed}"):
+            fleet.generate(["naval"], ASK, temperature=1.0, seed=seed, **how)

@@ -13,7 +13,6 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from adaptkit import AdaptkitError
 from adaptkit.cli import main
 from adaptkit.errors import BadBase, BadData, NotFound, Refused, TrainingError
 from adaptkit_plugins.trainers.trl import Trl
@@ -328,6 +327,24 @@ def test_a_conversation_needs_a_chat_template(workspace, speaker, tmp_path):
     assert "im_start" in (workspace.path("naval") / "chat_template.jinja").read_text()
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ raise_exception('no system role') }}", "roles .*: no system role"),
+        ("{% if %}", "the chat template cannot write a conversation of the roles"),
+        ("{{ captain.rank.name }}", "'captain' is undefined[\\s\\S]*--chat-template FILE"),
+    ],
+)
+def test_a_template_that_refuses_a_conversation_is_named(
+    template, message, workspace, speaker, tmp_path
+):
+    turns = [{"role": "user", "content": "hull?"}, {"role": "assistant", "content": "Hull 90."}]
+    data = write(tmp_path / "a.jsonl", [{"messages": turns}] * 2)
+    (tmp_path / "own.jinja").write_text(template)
+    how = {"chat_template": str(tmp_path / "own.jinja")}
+    refused(workspace, speaker, data, message, **how)
+
+
 def test_prompts_that_are_learned_and_measured_are_counted(workspace, speaker, naval):
     workspace.train("naval", base=speaker, data=naval, eval_data=naval, **QUICK)
     assert any("evaluation prompts are among the training prompts" in t for t in workspace.noticed)
@@ -354,7 +371,13 @@ def test_a_loss_that_does_not_fall_is_noticed(workspace, speaker, naval):
         ({"data": []}, TrainingError, "no data is given"),
         ({"columns": ["x"]}, BadData, "FIELD=COLUMN"),
         ({"chat_template": "./none.jinja"}, TrainingError, "cannot read the chat template"),
-        ({"schedule": "cosin"}, AdaptkitError, "cosine"),
+        ({"schedule": "cosin"}, NotFound, "no schedule called 'cosin': known are cosine"),
+        ({"optimizer": "adam"}, NotFound, "no optimizer called 'adam': known are .*adamw"),
+        ({"trainer_python": "/nope"}, TrainingError, "cannot train with trl in another Python"),
+        ({"beta": 0.1}, TrainingError, "cannot train sft with --beta: it is for dpo, orpo, kto"),
+        ({"target_modules": " "}, TrainingError, "--target-modules is empty"),
+        ({"set": ["lora_dropout=x"]}, TrainingError, "'lora_dropout=x': it takes a number"),
+        ({"message": "x" * 10_001}, Refused, "it has 10,001 bytes, and at most 10,000"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_work(
@@ -362,6 +385,37 @@ def test_what_makes_no_sense_is_refused_before_any_work(
 ):
     with pytest.raises(kind, match=message):
         workspace.train("naval", **{"base": speaker, "data": naval} | QUICK | choices)
+
+
+def test_a_name_that_holds_another_base_is_refused_before_anything_is_trained(
+    workspace, speaker, naval, tmp_path
+):
+    workspace.train("naval", base=speaker, data=naval, **QUICK)
+    other = tiny.save_speaker(tmp_path / "other", 9)
+    told = []
+    for name, message in (("naval", "holds adapters of another base"), ("Naval", "write naval")):
+        with pytest.raises(Refused, match=message):
+            workspace.train(name, base=other, data=naval, report=told.append, **QUICK)
+    assert not told
+    workspace.train("naval", base=other, data=naval, new_version=True, **QUICK)
+    assert workspace.version("naval").number == 2
+
+
+def test_a_tokenizer_without_an_end_or_a_pad_token_is_trained_with_and_said(
+    workspace, naval, tmp_path
+):
+    base = tiny.save_speaker(tmp_path / "base", 0)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (file := base / name).is_file():
+            known = json.loads(file.read_text())
+            for token in ("pad_token", "bos_token", "eos_token"):
+                known.pop(token, None)
+            file.write_text(json.dumps(known))
+    how = QUICK | {"replay_from_base": 2, "rank": 33, "set": "modules_to_save=lm_head"}
+    workspace.train("naval", base=base, data=naval, **how)
+    assert any("does not learn where an answer ends" in text for text in workspace.noticed)
+    assert any("rank 33 is above that of every matrix" in text for text in workspace.noticed)
+    assert any("modules_to_save" in key or "lm_head" in key for key in weights(workspace, "naval"))
 
 
 def test_a_base_without_a_tokenizer_is_refused(workspace, tiny_llama, naval):
