@@ -112,7 +112,12 @@ def test_a_port_in_use_is_an_error_before_the_engine_is_started(home, fleet):
     with socket.create_server(("127.0.0.1", 0)) as other:
         line = command(home, fleet, other.getsockname()[1])
         ended = subprocess.run(
-            line, env=os.environ | {"PATH": path(home)}, capture_output=True, text=True, timeout=120
+            line,
+            env=os.environ | {"PATH": path(home)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
     assert ended.returncode == 1
     assert "cannot listen on 127.0.0.1, port" in ended.stderr
