@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import BadAdapter, PluginError
+from adaptkit.errors import BadAdapter, PluginError, text_of
 from adaptkit.extend.review import Objection
 
 if TYPE_CHECKING:
@@ -49,8 +49,5 @@ def refusing_command(error: PluginError) -> click.Command:
 
 
 def described(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001  (what cannot even say what broke is named all the same)
-        text = ""
-    return " ".join(f"{type(error).__name__}: {text}".split()).removesuffix(":")
+    """What a plugin raised, on one line."""
+    return " ".join(f"{type(error).__name__}: {text_of(error)}".split()).removesuffix(":")

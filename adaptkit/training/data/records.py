@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from adaptkit.errors import BadData, MissingExtra
+from adaptkit.errors import BadData, MissingExtra, text_of
 from adaptkit.io.files import os_errors
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _parquet(path: Path) -> Iterator[Record]:
                     yield Record(number, row)
     except pa.ArrowException as error:
         raise BadData(
-            f"cannot read {path}", why=str(error).splitlines()[0], fix="write it again"
+            f"cannot read {path}", why=text_of(error).partition("\n")[0], fix="write it again"
         ) from error
 
 
