@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from adaptkit.errors import BadProject
+from adaptkit.io import toml_file
 from adaptkit.project.requirements import PROJECT, Numbers, Project
 
 
@@ -124,3 +125,14 @@ def test_bytes_that_are_not_utf_8_are_refused_with_their_line(read):
 
 def test_windows_line_ends_are_only_line_ends(read):
     assert str(read("", b"[adapters]\r\na = '>=1'\r\n").adapters["a"]) == "a@>=1"
+
+
+def test_the_lines_of_a_long_file_are_looked_for_once(read, monkeypatch):
+    """Each of 3,000 entries has its line in an error message; to look for each anew took minutes."""
+    looked = []
+    monkeypatch.setattr(
+        toml_file, "_name_of", lambda written: looked.append(written) or written.strip()
+    )
+    project = read("[adapters]\n" + "".join(f'a{i} = "hf://fleet/a{i}@1"\n' for i in range(3000)))
+    assert [project.adapters[f"a{i}"].line for i in (0, 7, 2999)] == [2, 9, 3001]
+    assert len(looked) == 3001
