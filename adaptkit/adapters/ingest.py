@@ -22,7 +22,7 @@ from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import AdaptkitError, BadBase, BaseMismatch, MissingExtra, Unmergeable
 from adaptkit.extend.artifact_files import CONFIG, PICKLE, README, WEIGHTS
 from adaptkit.extend.module_names import Names
-from adaptkit.io.files import os_errors
+from adaptkit.io.files import open_plain, os_errors, read_plain
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.types import BaseIdentity, Facts, FileEntry, Manifest, artifact_digest
@@ -128,7 +128,7 @@ def describe(path: str, source: Path | bytes) -> FileEntry:
     """The entry of one file: its size and sha256."""
     if isinstance(source, bytes):
         return FileEntry(path, len(source), hashlib.sha256(source).hexdigest())
-    with os_errors("read", source), source.open("rb") as file:
+    with os_errors("read", source), open_plain(source) as file:
         return FileEntry(
             path, source.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
         )
@@ -148,7 +148,7 @@ def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathere
     }
     gathered.sources[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     if readme.is_file():
-        gathered.sources[README] = readme.read_bytes().replace(named.encode(), name.encode())
+        gathered.sources[README] = read_plain(readme).replace(named.encode(), name.encode())
 
 
 def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> None:

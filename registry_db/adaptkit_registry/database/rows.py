@@ -19,7 +19,7 @@ from adaptkit.types import (
     digest_of,
 )
 from adaptkit.types.schema import check_detail, check_quantised
-from adaptkit_registry.database.checked import Known, decoding, json_object, optional
+from adaptkit_registry.database.checked import DamagedRow, Known, decoding, json_object, optional
 from adaptkit_registry.database.schema import (
     adapters,
     aliases,
@@ -146,6 +146,8 @@ def read_bases(connection: Connection, ids: Sequence[int]) -> dict[int, BaseIden
             known = found.get(row.id) or BaseIdentity(
                 row.name, (), _quantised(row.quantised), row.derived_from, row.checked
             )
+            if (row.value is None) != (row.measured is None):
+                raise DamagedRow("its columns base_levels.value and measured hold one value of two")
             if row.value is not None:
                 level = Level(row.value, row.measured)
                 known = replace(known, levels=(*known.levels, level))

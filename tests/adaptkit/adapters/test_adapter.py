@@ -390,3 +390,12 @@ def test_dora_is_carried_by_the_lora_method_with_its_rank(tmp_path):
     with Adapter.open(folder) as adapter:
         assert (method.name, method.rank(adapter)) == ("lora", 3)
     assert json.loads((folder / "adapter_config.json").read_text())["use_dora"] is True
+
+
+def test_weights_that_are_a_pipe_or_a_device_are_refused_and_not_waited_for(naval):
+    weights = naval / "adapter_model.safetensors"
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        weights.unlink()
+        make(weights)
+        with pytest.raises(BadAdapter, match="adapter_model.safetensors"):
+            Adapter.open(naval)
