@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adaptkit.errors import BadProject
+from adaptkit.errors import BadProject, StoreError
 from adaptkit.io import toml_file
 from adaptkit.project.requirements import PROJECT, Numbers, Project
 
@@ -136,3 +136,10 @@ def test_the_lines_of_a_long_file_are_looked_for_once(read, monkeypatch):
     project = read("[adapters]\n" + "".join(f'a{i} = "hf://fleet/a{i}@1"\n' for i in range(3000)))
     assert [project.adapters[f"a{i}"].line for i in (0, 7, 2999)] == [2, 9, 3001]
     assert len(looked) == 3001
+
+
+def test_a_project_file_without_an_end_is_refused_before_it_is_read(read, tmp_path):
+    with (tmp_path / PROJECT).open("wb") as file:
+        file.truncate(40 << 30)
+    with pytest.raises(StoreError, match=r"cannot read .*adaptkit\.toml: it has 42,949,672,960"):
+        Project.find(tmp_path)
