@@ -32,6 +32,7 @@ WRONG: dict[str, Any] = {
     "a NUL": "a\0b",
     "largest": 2**62,
     "controls": HOSTILE,
+    "a URL without a host": "oci://[::1/a",
     "a path": "../../../etc/passwd",
     "the last moment": "9999-12-31T23:59:59-23:59",
     "the first moment": "0001-01-01T00:00:00+23:59",
