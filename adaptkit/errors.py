@@ -338,6 +338,14 @@ class requires_extra:  # noqa: N801  (used as a function: `with requires_extra("
             raise missing from error
 
 
+def text_of(error: BaseException) -> str:
+    """What an exception says; nothing where even that breaks, as an exception of a plugin may."""
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001
+        return ""
+
+
 # ---------------------------------------------------------------- installing adaptkit itself
 
 _PACKAGE = __name__.partition(".")[0]

@@ -337,13 +337,24 @@ def _is_reserved(part: str) -> bool:
 
 
 def check_url(url: str) -> str:
-    """The URL of a place, checked before it is used, kept or shown: nothing in it may be a password or a token."""
+    """The URL of a place, checked before it is used, kept or shown.
+
+    Nothing in it may be a password or a token, and it can be taken apart.
+    """
+    from urllib.parse import urlsplit
+
     scheme, _, rest = url.partition("://")
     if _TOKEN.search(url):
         why = "a part of it reads like a token"
     elif "@" in rest.partition("/")[0] or (scheme != "file" and ("?" in rest or "#" in rest)):
         why = "it holds a user, a '?' or a '#', which may be a secret"
     else:
+        try:
+            urlsplit(url)
+        except ValueError as error:  # such as file://[x]/naval
+            raise BadReference(
+                f"cannot read the URL '{url}'", why=f"its host is none: {error}", fix=GRAMMAR
+            ) from error
         return url
     raise BadReference(
         f"cannot read a place in {scheme}://…",

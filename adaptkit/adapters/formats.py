@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.adapters.adapter import Adapter, artifact_paths, read_config
 from adaptkit.errors import BadAdapter, MergeError, NotFound
 from adaptkit.extend.artifact_files import CONFIG, README, WEIGHTS
-from adaptkit.io.files import atomic_write, os_errors, sha256_file
+from adaptkit.io.files import atomic_write, os_errors, read_plain, sha256_file
 from adaptkit.io.safetensors.reader import TensorFile
 from adaptkit.io.safetensors.writer import TensorWriter
 
@@ -174,4 +174,4 @@ def _copy_companions(folder: Path, out: Path) -> None:
     for name in names + ([README] if (folder / README).is_file() else []):
         with os_errors("write", out / name):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (out / name).write_bytes((folder / name).read_bytes())
+            (out / name).write_bytes(read_plain(folder / name))

@@ -19,10 +19,17 @@ from adaptkit.adapters.fitting.fit import fit
 from adaptkit.bases.checkpoint import scaled_tensor
 from adaptkit.bases.known import declared_base, stored_reference
 from adaptkit.bases.weights import BaseWeights
-from adaptkit.errors import AdaptkitError, BadBase, BaseMismatch, MissingExtra, Unmergeable
+from adaptkit.errors import (
+    AdaptkitError,
+    BadAdapter,
+    BadBase,
+    BaseMismatch,
+    MissingExtra,
+    Unmergeable,
+)
 from adaptkit.extend.artifact_files import CONFIG, PICKLE, README, WEIGHTS
 from adaptkit.extend.module_names import Names
-from adaptkit.io.files import os_errors
+from adaptkit.io.files import LARGEST_COMPANION, open_plain, os_errors, read_plain
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors.writer import TensorWriter
 from adaptkit.types import BaseIdentity, Facts, FileEntry, Manifest, artifact_digest
@@ -82,6 +89,7 @@ def prepare(
         paths = [path for path in paths if path != PICKLE]
     for path in paths:
         gathered.sources[check_relative(path)] = adapter.path / path
+    _check_companions(adapter)
     _replace_local_base(adapter, base.identity, gathered)
     if adapter.pickled:
         _convert_pickle(adapter, staging, gathered)
@@ -107,6 +115,20 @@ def prepare(
     )
 
 
+def _check_companions(adapter: Adapter) -> None:
+    """Refuse a tokenizer or text of a size that none has: to read 40 GB of zeros takes minutes."""
+    for path in (*artifact_paths(adapter.path)[0], README):
+        source = adapter.path / path
+        if source.suffix in {".safetensors", ".bin"} or not source.is_file():
+            continue
+        if (size := source.stat().st_size) > LARGEST_COMPANION:
+            raise BadAdapter(
+                f"{adapter.label}: {path} has {size:,} bytes",
+                why=f"more than {LARGEST_COMPANION:,} is no tokenizer and no text",
+                fix=f"remove {path} from the folder",
+            )
+
+
 def fits(adapter: Adapter, method: AdapterMethod, folder: Path, cache: Path | None) -> bool:
     """Whether the class of the base in a folder has every module of an adapter, in its shape."""
     return misfits(adapter, method, folder, cache) == []
@@ -128,7 +150,7 @@ def describe(path: str, source: Path | bytes) -> FileEntry:
     """The entry of one file: its size and sha256."""
     if isinstance(source, bytes):
         return FileEntry(path, len(source), hashlib.sha256(source).hexdigest())
-    with os_errors("read", source), source.open("rb") as file:
+    with os_errors("read", source), open_plain(source) as file:
         return FileEntry(
             path, source.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
         )
@@ -148,7 +170,7 @@ def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathere
     }
     gathered.sources[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
     if readme.is_file():
-        gathered.sources[README] = readme.read_bytes().replace(named.encode(), name.encode())
+        gathered.sources[README] = read_plain(readme).replace(named.encode(), name.encode())
 
 
 def _convert_pickle(adapter: Adapter, staging: Path, gathered: _Gathered) -> None:

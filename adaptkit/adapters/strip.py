@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.adapters.write import write_companions
 from adaptkit.errors import BadRecipe
 from adaptkit.extend.artifact_files import CONFIG, WEIGHTS
+from adaptkit.io.files import read_plain
 from adaptkit.io.safetensors.writer import TensorWriter
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _files(adapter: Adapter) -> dict[str, bytes]:
     paths = artifact_paths(adapter.path)[0]
     own = {CONFIG, WEIGHTS}
     return {
-        path: (adapter.path / path).read_bytes()
+        path: read_plain(adapter.path / path)
         for path in paths
         if path not in own and not path.startswith("adapter_model.")
     }

@@ -23,6 +23,7 @@ from adaptkit.bases.pipeline import (
 )
 from adaptkit.errors import BadBase, BadWeights, StoreError
 from adaptkit.extend.artifact_files import BASE_WEIGHTS, PIPELINE, BaseFiles, base_files
+from adaptkit.io.files import open_plain
 from adaptkit.io.safe_paths import check_relative
 from adaptkit.io.safetensors.reader import LARGEST_HEADER, LFS_POINTER, read_header
 from adaptkit.types import Quantisation, TensorInfo
@@ -255,7 +256,7 @@ def _read_index(path: Path) -> dict[str, str]:
 
 def _check_whole(path: Path) -> None:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             start = file.read(len(LFS_POINTER))
     except OSError as error:
         raise BadBase(f"cannot read {path}", why=error.strerror or str(error)) from error

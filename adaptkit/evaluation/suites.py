@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -118,10 +119,11 @@ def _files(path: Path) -> list[Path]:
     with os_errors("read", path):
         if not path.is_dir():
             return [path]
-        files = sorted(p for p in path.iterdir() if p.suffix in {*_DATA, ".yaml", ".yml"})
+        suffixes = {*_DATA, ".yaml", ".yml"}
+        files = sorted(p for p in path.iterdir() if p.suffix in suffixes and p.is_file())
     described = [p for p in files if p.suffix in {".yaml", ".yml"}]
-    taken = {named.resolve() for p in described for named in _named(p)}
-    chosen = [p for p in files if p.resolve() not in taken]
+    taken = {os.path.realpath(named) for p in described for named in _named(p)}
+    chosen = [p for p in files if os.path.realpath(p) not in taken]
     if not chosen:
         raise BadData(
             f"there is no suite in {path}",

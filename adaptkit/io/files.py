@@ -14,8 +14,10 @@ from adaptkit.errors import Conflict, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
     from pathlib import Path
 
+LARGEST_COMPANION = 256 << 20  # bytes of a tokenizer, a README or the like, which is read whole
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
 _ADVICE = {errno.ENOENT: "check the path for a typo", errno.EISDIR: "give a file in it"}
@@ -192,7 +194,31 @@ def _mode_of(path: Path, otherwise: int | None) -> int | None:
     return stat.S_IMODE(mode)
 
 
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file to read it; OSError for what is no file: a FIFO would wait for a writer for ever, a device never ends.
+
+    Links are followed: caches of models are made of them, and the folder is the reader's own choice.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file", str(path))  # noqa: TRY301
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_plain(path: Path, largest: int = LARGEST_COMPANION) -> bytes:
+    """The bytes of a file that is read whole; `StoreError` for what is no file, and for one of more bytes than `largest`."""
+    with os_errors("read", path), open_plain(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > largest:
+            raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than {largest:,}", str(path))
+        return file.read(largest)
+
+
 def sha256_file(path: Path) -> str:
     """The sha256 (hex) of a file's bytes."""
-    with os_errors("read", path), path.open("rb") as file:
+    with os_errors("read", path), open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

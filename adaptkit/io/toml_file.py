@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptkit.errors import AdaptkitError, nearest
@@ -24,6 +26,7 @@ T = TypeVar("T")
 
 LARGEST = 1 << 20  # bytes of a file that a person writes
 _AT_LINE = re.compile(r"\s*\(at line (\d+)")
+_BARE = re.compile(r"\s*[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\s*")
 _KINDS = {
     "str": "text in quotes",
     "bool": "true or false",
@@ -91,22 +94,28 @@ def line_of(text: str, key: str, within: str = "", number: int = 0) -> int:
 
     Of an array of tables, `number` counts from 0.
     """
-    table, seen = "", -1
+    tables, keys = _lines(text)
+    if within:
+        return keys.get((within, number, key), 0)
+    return keys.get(("", 0, key), 0) or tables.get((key, number), 0)
+
+
+@lru_cache(maxsize=4)
+def _lines(text: str) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int, str], int]]:
+    """The lines of tables, by name and how many of that name stand before, and of keys, by that of their table."""
+    tables: dict[tuple[str, int], int] = {}
+    keys: dict[tuple[str, int, str], int] = {}
+    table, seen = "", Counter[str]()
     for line_number, line in enumerate(text.split("\n"), 1):
         head = line.strip()
         if head.startswith("["):
             table = _name_of(head.partition("#")[0].strip().strip("[]"))
-            seen += table == (within or key)
-            if not within and table == key and seen == number:
-                return line_number
-        elif (
-            "=" in head
-            and table == within
-            and (not within or seen == number)
-            and _name_of(head.partition("=")[0]) == key
-        ):
-            return line_number
-    return 0
+            tables[table, seen[table]] = line_number
+            seen[table] += 1
+        elif "=" in head:
+            place = max(seen[table] - 1, 0)
+            keys.setdefault((table, place, _name_of(head.partition("=")[0])), line_number)
+    return tables, keys
 
 
 def line_at(text: str, where: Where) -> int:
@@ -180,6 +189,8 @@ def _table(where: Where) -> str:
 
 
 def _name_of(written: str) -> str:
+    if _BARE.fullmatch(written):
+        return written.strip()
     try:
         value: Any = tomllib.loads(f"{written} = 0")
     except tomllib.TOMLDecodeError:

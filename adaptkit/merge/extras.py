@@ -16,6 +16,7 @@ from adaptkit.adapters.adapter import artifact_paths
 from adaptkit.algebra.lowrank import work
 from adaptkit.errors import ExtrasConflict
 from adaptkit.extend.artifact_files import CONFIG, PICKLE, WEIGHTS
+from adaptkit.io.files import read_plain
 from adaptkit.io.safetensors.reader import numpy_dtype
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def respelled(
 def resolve_files(policy: str, parties: Sequence[Contributor]) -> Resolved:
     """Settle the tokenizer and chat-template files; the values are their bytes."""
     contents = [
-        {path: (party.adapter.path / path).read_bytes() for path in _companions(party)}
+        {path: read_plain(party.adapter.path / path) for path in _companions(party)}
         for party in parties
     ]
     return _settle(policy, parties, contents, "the file")

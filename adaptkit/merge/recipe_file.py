@@ -27,6 +27,7 @@ tags are refused: a recipe needs none, and a few lines of them can grow without 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Composition:
     `BadRecipe` names the file and the line.
     """
     path = path.absolute()
-    if path.resolve() in {one.resolve() for one in above}:
+    if os.path.realpath(path) in {os.path.realpath(one) for one in above}:
         raise BadRecipe(
             f"{path} contains itself",
             why=" → ".join(one.name for one in (*above, path)),

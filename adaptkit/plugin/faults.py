@@ -12,7 +12,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 from adaptkit import hookspecs
-from adaptkit.errors import BadAdapter, PluginError
+from adaptkit.errors import BadAdapter, PluginError, text_of
 from adaptkit.extend.review import Objection
 
 if TYPE_CHECKING:
@@ -92,10 +92,8 @@ def refusing_command(error: PluginError) -> click.Command:
 
 
 def described(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001  (what cannot even say what broke is named all the same)
-        text = ""
+    """What a plugin raised, on one line."""
+    text = text_of(error)
     if odd := re.search(
         r"definition: (\w+)\(.*\)\s+Argument\(s\) \{(.*)\} are declared", text, re.DOTALL
     ):

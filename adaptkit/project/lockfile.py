@@ -137,13 +137,13 @@ def alone(project: Project, notify: Callable[[str], None]) -> Iterator[None]:
 def _entry(file: Path, text: str, name: str, value: Any) -> Locked:
     fields = dict(value) if isinstance(value, dict) else {}
     check = fields.pop("check", "")
-    line = line_of(text, f"adapters.{name}")
+
+    def wrong(why: str) -> BadProject:
+        line = line_of(text, f"adapters.{name}")
+        return BadProject(f"{file.name}, line {line}", why=why, fix=_AGAIN)
+
     if check != _checksum(name, fields):
-        raise BadProject(
-            f"{file.name}, line {line}",
-            why=f"the entry '{name}' was changed by hand: its checksum does not fit",
-            fix=_AGAIN,
-        )
+        raise wrong(f"the entry '{name}' was changed by hand: its checksum does not fit")
     try:
         check_name(fields["adapter"])
         if not 0 <= fields["number"] <= LARGEST_NUMBER:
@@ -163,11 +163,9 @@ def _entry(file: Path, text: str, name: str, value: Any) -> Locked:
             fields["number"],
         )
     except BadReference as error:
-        raise BadProject(f"{file.name}, line {line}", why=error.what, fix=_AGAIN) from error
+        raise wrong(error.what) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise BadProject(
-            f"{file.name}, line {line}", why=f"the entry '{name}' lacks {error}", fix=_AGAIN
-        ) from error
+        raise wrong(f"the entry '{name}' lacks {error}") from error
 
 
 def _check_form(file: Path, text: str, wanted: str) -> None:

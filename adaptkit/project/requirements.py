@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit import refs
 from adaptkit.errors import AdaptkitError, BadProject, BadReference
-from adaptkit.io.files import os_errors
+from adaptkit.io.files import read_plain
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.toml_file import BadToml, line_of, load
 
@@ -34,6 +34,7 @@ PROJECT, LOCK = "adaptkit.toml", "adaptkit.lock"
 EXAMPLE = 'for example:\n    [adapters]\n    naval = "hf://fleet/naval@3"\n    medic = {from = "team:medic", version = ">=3"}'
 _CONDITION = re.compile(r"\s*(>=|<=|!=|==|>|<|=)?\s*([1-9][0-9]{0,8})\s*")
 _BEHIND = re.compile(r"(.*?)@?\s*((?:[<>=!]=|[<>])[\s0-9<>=!,]+)")
+_LARGEST = 64 << 20  # bytes of a project file or a lock: 100,000 adapters
 _MARKER = re.compile(r"(<{7}|\|{7}|={7}|>{7})(\s|$)")
 
 
@@ -135,8 +136,7 @@ class Project:
 
 def read_text(file: Path) -> str:
     """The text of a file that people and git edit; `BadProject` when it contains merge markers."""
-    with os_errors("read", file):
-        data = file.read_bytes()
+    data = read_plain(file, _LARGEST)
     try:
         text = data.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -52,6 +52,8 @@ class Pinning:
     def latest(self, asked: Asked, locked: Locked) -> Locked:
         """The highest number of what is locked, whether the project would take it or not."""
         parsed = asked.ref
+        if not asked.numbers.text and getattr(parsed, "selector", None) is None:
+            return locked  # which was the highest a moment ago
         if isinstance(parsed, (refs.UrlRef, refs.RemoteRef)):
             place, _ = self.places.to_pull(asked.source)
             return _placed(asked, place, transfer.choose(place, None))

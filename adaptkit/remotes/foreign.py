@@ -16,7 +16,7 @@ from adaptkit.extend.versioned_storage import VersionedStorage
 from adaptkit.types.limits import LARGEST_NUMBER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from adaptkit.extend import StorageBackend
     from adaptkit.types import PlacedVersion
@@ -92,6 +92,24 @@ def aliases_of(place: StorageBackend) -> tuple[Mapping[str, int], tuple[str, ...
             f"{more:,} more aliases of {place.url} were left out: only {MOST_ALIASES} of a place are read"
         )
     return good, tuple(remarks)
+
+
+def dangling(
+    place: StorageBackend, aliases: Mapping[str, int], listed: Container[int]
+) -> tuple[str, ...]:
+    """A remark on each alias of a version that is missing: neither listed, nor come since."""
+    remarks = []
+    for alias, number in sorted(aliases.items()):
+        if number in listed:
+            continue
+        try:
+            check_placed(place, place.version(number))
+        except (NotFound, Corrupt):
+            remarks.append(
+                f"the alias {alias} of {place.url} was left out: it points at version {number}, "
+                "which is missing or cannot be trusted"
+            )
+    return tuple(remarks)
 
 
 def names_in(root: StorageBackend) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -17,7 +17,7 @@ from adaptkit.extend import Bundle, StorageBackend
 from adaptkit.io.files import sha256_file
 from adaptkit.io.progress.progress import no_progress
 from adaptkit.remotes import transfer
-from adaptkit.remotes.foreign import aliases_of, examined, names_in
+from adaptkit.remotes.foreign import aliases_of, dangling, examined, names_in
 from adaptkit.remotes.mirror_attachments import carry_attachments
 from adaptkit.remotes.mirrored import Copied, Mirrored, Plan
 
@@ -79,7 +79,8 @@ def plan(source: StorageBackend, target: StorageBackend, selector: refs.Selector
         if placed.manifest.digest not in numbers
     }
     todo = tuple(sorted(once.values(), key=lambda placed: placed.number))
-    return Plan(source, target, tuple(listed), todo, numbers, tuple(broken))
+    whole = selector is None
+    return Plan(source, target, tuple(listed), todo, numbers, tuple(broken), whole)
 
 
 def copy(
@@ -138,6 +139,8 @@ def _carry_aliases(
         failures.append(error.summary)
         return (), ()
     failures += left_out
+    if planned.whole:
+        failures += dangling(planned.source, found, digests)
     wanted = {
         alias: numbers[digests[number]]
         for alias, number in sorted(found.items())

@@ -70,6 +70,7 @@ class Plan:
     todo: tuple[PlacedVersion, ...]
     numbers: Mapping[str, int]
     broken: tuple[str, ...] = ()
+    whole: bool = True  # every version of the place, not one that was asked for
 
     @property
     def unchanged(self) -> tuple[Copied, ...]:

@@ -15,9 +15,10 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import AdaptkitError, MergeError, Refused, requires_extra
+from adaptkit.errors import AdaptkitError, MergeError, Refused, requires_extra, text_of
 from adaptkit.search.candidates import Candidate
 from adaptkit.search.found import Tried
+from adaptkit.types.passwords import without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,9 +57,10 @@ def open_study(url: str, name: str, question: str, *, shared: bool) -> Iterator[
                 load_if_exists=True,
             )
         except Exception as error:
+            first, _, _ = text_of(error).partition("\n")
             raise AdaptkitError(
                 f"cannot open the study {name}",
-                why=f"{shown(url)}: {str(error).splitlines()[0][:200]}",
+                why=without_passwords(f"{url}: {first[:200]}"),
                 fix="--storage postgresql+psycopg://USER@HOST/DATABASE, or leave it out",
             ) from error
     try:
@@ -219,16 +221,6 @@ def tried(study: Any) -> tuple[Tried, ...]:
 def count_done(study: Any) -> int:
     """How many trials are finished."""
     return len(tried(study))
-
-
-def shown(url: str) -> str:
-    """A storage's URL without its password."""
-    from sqlalchemy.engine import make_url
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except Exception:  # noqa: BLE001  (whatever it is, it is not to be printed)
-        return "this storage"
 
 
 def _seed(seed: int, trial: int) -> int:

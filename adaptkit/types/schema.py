@@ -82,7 +82,7 @@ class _Manifest(Struct):
     extras: list[_File] = field(default_factory=list)
     parents: list[_Parent] = field(default_factory=list)
     recipe: dict[str, Any] | None = None
-    facts: dict[str, Any] | None = None
+    facts: _Facts | None = None
     created: Annotated[str, Meta(max_length=64)] = ""
 
 
@@ -92,7 +92,12 @@ class _Placed(Struct):
     message: Annotated[str, Meta(max_length=LONGEST_MESSAGE)] = ""
     author: Name = ""
     latest: bool = True
-    facts: _Facts | None = None
+
+
+class _Detail(Struct):
+    """What adaptkit reads of what an event records; other keys are kept as they are."""
+
+    was: dict[str, str] = field(default_factory=dict)
 
 
 def check_manifest(data: Any) -> None:
@@ -101,10 +106,20 @@ def check_manifest(data: Any) -> None:
 
 
 def check_placed(data: Any) -> None:
-    """Refuse what a place adds to a manifest (name, number, message, author, latest), and facts of another shape."""
+    """Refuse what a place adds to a manifest (name, number, message, author, latest) of a wrong type or size."""
     _check(data, _Placed)
     if len(data.get("message", "").encode(errors="replace")) > LONGEST_MESSAGE:
         raise ValueError(f"its message is longer than {LONGEST_MESSAGE:,} bytes")
+
+
+def check_quantised(data: Any) -> None:
+    """Refuse what says how a base was quantised, alone, by the rules of a manifest."""
+    _check(data, _Quantised)
+
+
+def check_detail(data: Any) -> None:
+    """Refuse what an event records, of a wrong type or size."""
+    _check(data, _Detail)
 
 
 def _check(data: Any, kind: type[Struct]) -> None:
@@ -116,10 +131,10 @@ def _check(data: Any, kind: type[Struct]) -> None:
         what, _, where = str(error).partition(" - at `$")
         at = where.strip("`").lstrip(".")
         raise ValueError(f"in '{at}': {what}" if at else what) from error
-    _check_values(data)
+    check_values(data)
 
 
-def _check_values(data: Any) -> None:
+def check_values(data: Any) -> None:
     """Refuse NaN, infinity, numbers beyond 64 bits, text that is no Unicode, and what is too long or too deep."""
     waiting = [(data, 0)]
     while waiting:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
 
 from adaptkit.types import Event
+from adaptkit_registry.database.rows import read_detail
 from adaptkit_registry.database.schema import events
 from adaptkit_registry.database.transactions import Transactions, once_more
 
@@ -29,7 +29,7 @@ class Events(Transactions):
             query = query.where(or_(*about))
         with self._reading() as connection:
             return [
-                Event(r.verb, r.subject, r.digest, json.loads(r.detail), r.when, r.author, r.actor)
+                Event(r.verb, r.subject, r.digest, read_detail(r.detail), r.when, r.author, r.actor)
                 for r in connection.execute(query)
             ]
 

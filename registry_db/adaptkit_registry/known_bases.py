@@ -117,7 +117,7 @@ class KnownBases(Transactions):
                 select(base_names.c.name, base_names.c.base_id).order_by(base_names.c.name)
             ).all()
             known = read_bases(connection, sorted({row.base_id for row in rows}))
-        return {row.name: known[row.base_id] for row in rows}
+            return {row.name: known[row.base_id] for row in rows}
 
     @once_more
     def record_pair(self, fs1: str, tm1: str, *, author: str = "") -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, or_, select
@@ -12,6 +11,7 @@ from adaptkit.types import AliasMove, Event, Manifest, Version
 from adaptkit_registry.database.rows import (
     LIVE,
     read_bases,
+    read_manifest,
     read_versions,
     version_query,
     write_artifact,
@@ -190,9 +190,9 @@ class Registry(
             text = connection.execute(
                 select(artifacts.c.manifest).where(artifacts.c.digest == digest)
             ).scalar()
-        if text is None:
-            raise NotFound("artifact with digest", digest)
-        return Manifest.from_json(json.loads(text))
+            if text is None:
+                raise NotFound("artifact with digest", digest)
+            return read_manifest(text)
 
     @once_more
     def annotate(

@@ -107,6 +107,16 @@ def test_a_url_with_a_user_or_a_query_is_refused_and_not_repeated(url):
     assert str(caught.value).startswith(f"cannot read a place in {url.partition(':')[0]}://…")
 
 
+@pytest.mark.parametrize("scheme", ["file", "s3", "gs", "az", "oci", "hf"])
+@pytest.mark.parametrize("host", ["[::1", "[x]", "a\u2100b"])
+def test_a_url_whose_host_is_none_is_refused_wherever_it_stands(scheme, host, workspace):
+    url = f"{scheme}://{host}/naval"
+    for ask in (refs.parse, workspace.pull, workspace.places.open):
+        with pytest.raises(BadReference, match="cannot read the URL") as caught:
+            ask(url)
+        assert caught.value.why.startswith("its host is none: ")
+
+
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True).filter(
     lambda n: n.lower() not in refs._RESERVED and not DEVICE.match(n)
 )

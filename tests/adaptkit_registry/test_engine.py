@@ -379,29 +379,3 @@ def test_a_statement_becomes_sql_once_however_many_registries_are_opened(tmp_pat
     monkeypatch.setattr(SQLCompiler, "__init__", counted)
     assert used("medic", "canary") == [("medic@1", ("canary",))]
     assert made == []
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        ("UPDATE bases SET quantised = '{\"a\":'", "JSONDecodeError"),
-        ("UPDATE bases SET quantised = -1", "TypeError"),
-        ("UPDATE bases SET quantised = X'FFFE00'", "UnicodeDecodeError"),
-        ("DELETE FROM bases", "KeyError"),
-    ],
-)
-def test_rows_that_adaptkit_did_not_write_are_an_error(change, why, tmp_path):
-    """A workspace may have been found in a clone, and its database be somebody's who means harm."""
-    with Registry.open(tmp_path / "registry.db") as registry:
-        registry.add_version("naval", manifest(1))
-    with closing(sqlite3.connect(tmp_path / "registry.db")) as damaged:
-        damaged.execute(change)
-        damaged.commit()
-    with (
-        Registry.open(tmp_path / "registry.db") as registry,
-        pytest.raises(RegistryError) as caught,
-    ):
-        registry.versions()
-    assert caught.value.what == f"cannot use the registry {tmp_path / 'registry.db'}"
-    assert caught.value.why.startswith(f"a row of it is not as adaptkit writes them ({why}: ")
-    assert "adaptkit registry rebuild --from REMOTE" in caught.value.fix

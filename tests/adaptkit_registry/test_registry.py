@@ -241,7 +241,7 @@ def test_a_manifest_comes_back_as_it_was(registry):
         rank=8,
         parents=(Parent("sha256:" + "1" * 64, 0.7, "merged", "naval@1"),),
         recipe={"strategy": "ties"},
-        facts={"loss": 0.25},
+        facts={"loss": {"error": 0.02}},
         created="2026-01-01T00:00:00Z",
     )
     version, _ = registry.add_version("naval", full)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -295,6 +296,7 @@ def _in_remote(home: Path, remote: str) -> list[str]:
         if place.startswith(f"{url}/")
     }
     if url.startswith("file://"):
-        root = Path(unquote(urlsplit(url).path))
-        known |= {one.parent.name for one in root.glob("*/v1")} if root.is_dir() else set()
+        with suppress(ValueError):  # it has a host that is none
+            root = Path(unquote(urlsplit(url).path))
+            known |= {one.parent.name for one in root.glob("*/v1")} if root.is_dir() else set()
     return sorted(known)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import click
 
 from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
+from adaptkit.types.passwords import without_passwords
 
 if TYPE_CHECKING:
     from adaptkit.workspace.home.config import Value
@@ -73,13 +73,8 @@ def unset(session: Session, key: str) -> None:
 def _shown(value: Value) -> Value:
     """A setting as lists and logs may hold it: `config get` alone prints a password."""
     if not isinstance(value, str):
-        return tuple(_PASSWORD.sub(r"\1***", one) for one in value)
-    return _PASSWORD.sub(r"\1***", value)
-
-
-_PASSWORD = re.compile(
-    r"(://[^\s/@:]*:(?=[^\s/@]+@)|(?<=[?&])[^=&\s]*passw[^=&\s]*=)[^\s/@&]+", re.IGNORECASE
-)
+        return tuple(map(without_passwords, value))
+    return without_passwords(value)
 
 
 def _text(value: Value) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.help.examples import example_of
-from adaptkit.errors import AdaptkitError
+from adaptkit.errors import AdaptkitError, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,11 +59,7 @@ def described(error: BaseException) -> dict[str, str]:
             "why": "it has bytes that are not UTF-8",
             "fix": "type it again; a file or folder of that name must be renamed",
         }
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001  (what cannot even say what broke is named all the same)
-        text = ""
-    return {"type": kind, "what": text, "why": "", "fix": BUG}
+    return {"type": kind, "what": text_of(error), "why": "", "fix": BUG}
 
 
 def _indented(fix: str) -> Sequence[str]:

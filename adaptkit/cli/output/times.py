@@ -41,8 +41,10 @@ def cell(recorded: str, now: datetime | None = None) -> Cell:
 
 
 def _read(recorded: str) -> datetime | None:
+    """The moment that a text is, in UTC where it names no zone; None for one that no clock here can show."""
     try:
         moment = datetime.fromisoformat(recorded)
-    except ValueError:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment if moment.astimezone() else None
+    except (ValueError, OverflowError, OSError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

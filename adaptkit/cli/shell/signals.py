@@ -9,6 +9,7 @@ Nothing is lost by that: every write of adaptkit survives a kill (docs/reliabili
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 PATIENCE = 1.2  # seconds
+_BEHIND = 0.02  # seconds, in which Python leaves a destructor
 INTERRUPTED = "interrupted; completed steps were kept, run the command again to continue"
 
 
@@ -30,6 +32,7 @@ class Signals:
         self._before: Any = None
         self._finished = threading.Event()
         self._wakeup = -1
+        self._old_hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         with suppress(ValueError):  # not the main thread
             self._before = signal.signal(signal.SIGTERM, self._end)
             heard, self._wakeup = os.pipe()
@@ -40,6 +43,16 @@ class Signals:
     def _end(self, *_: object) -> None:
         self.to_end = True
         raise KeyboardInterrupt
+
+    def _unraisable(self, lost: Any) -> None:
+        """A signal that came in a destructor, of a library's say, is Python's remark and lost: raise it again behind it."""
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            number = signal.SIGTERM if self.to_end else signal.SIGINT
+            again = threading.Timer(_BEHIND, _thread.interrupt_main, (number,))
+            again.daemon = True
+            again.start()
+        else:
+            self._old_hook(lost)
 
     def _watch(self, heard: int) -> None:
         """Wait for a signal that ends the command, then for its end."""
@@ -64,6 +77,7 @@ class Signals:
     def give_back(self) -> None:
         """The command has ended: everything as it was."""
         self._finished.set()
+        sys.unraisablehook = self._old_hook
         if self._wakeup >= 0:
             signal.set_wakeup_fd(self._old_wakeup)
             os.close(self._wakeup)

@@ -23,7 +23,7 @@ def check_proxies(url: str) -> None:
         value = os.environ.get(name, "")
         if not value:
             continue
-        scheme = urlsplit(value if "://" in value else f"http://{value}").scheme
+        scheme = value.partition("://")[0].lower() if "://" in value else "http"
         if scheme in _SOCKS and find_spec("socksio") is None:
             raise StorageError(
                 f"cannot open {url}",

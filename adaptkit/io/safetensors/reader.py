@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from adaptkit.errors import BadWeights, NotFound, StoreError
 from adaptkit.io.closing import Closing
+from adaptkit.io.files import open_plain
 from adaptkit.io.safe_paths import CONTROL
 from adaptkit.types import TensorInfo
 
@@ -114,13 +115,11 @@ class Header:
 def read_header(path: Path, largest: int = ADAPTER_HEADER) -> Header:
     """The header of a safetensors file, checked whole; `BadWeights` names what is wrong with the file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        file = open_plain(path)
     except OSError as error:
         raise BadWeights(f"cannot read {path}", why=error.strerror or str(error)) from error
-    try:
-        return _read_header(descriptor, path, largest)
-    finally:
-        os.close(descriptor)
+    with file:
+        return _read_header(file.fileno(), path, largest)
 
 
 def _read_header(descriptor: int, path: Path, largest: int) -> Header:
@@ -328,7 +327,7 @@ class TensorFile(Closing):
     def __init__(self, path: Path, largest_header: int = ADAPTER_HEADER) -> None:
         self.path = path
         try:
-            with path.open("rb", buffering=0) as file:
+            with open_plain(path) as file:
                 self.header = _read_header(file.fileno(), path, largest_header)
                 self._map = mmap.mmap(file.fileno(), self.header.size, access=mmap.ACCESS_READ)
         except OSError as error:

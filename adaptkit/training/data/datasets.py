@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from adaptkit.errors import BadData
-from adaptkit.io.files import os_errors
+from adaptkit.io.files import open_plain, os_errors
 from adaptkit.training.data.forms import FIELDS, FORMS, Form, detect
 from adaptkit.training.data.records import kind_of, read_records
 
@@ -101,7 +101,7 @@ class DataFile:
 
     def facts(self) -> DataFacts:
         """What is recorded of the file once its rows were read."""
-        with os_errors("read", self.path), self.path.open("rb") as file:
+        with os_errors("read", self.path), open_plain(self.path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return DataFacts(
             self.path.name, f"sha256:{digest}", self.form.name, self.count, self.skipped

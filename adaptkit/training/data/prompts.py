@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from adaptkit.errors import BadData
-from adaptkit.io.files import os_errors
+from adaptkit.io.files import open_plain, os_errors
 from adaptkit.training.data.forms import asked_of
 from adaptkit.training.data.records import kind_of, read_records
 from adaptkit.training.data.rows import answer_of, prompt_of
@@ -59,7 +59,7 @@ def read_prompts(path: Path, most: int | None = None, seed: int = 0) -> Prompts:
             kept.append(row)
         elif (at := chance.randrange(len(seen))) < most:
             kept[at] = row
-    with os_errors("read", path), path.open("rb") as file:
+    with os_errors("read", path), open_plain(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Prompts(tuple(sorted(kept, key=lambda row: row.line)), digest)
 

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from adaptkit.errors import BadData, MissingExtra
-from adaptkit.io.files import os_errors
+from adaptkit.errors import BadData, MissingExtra, text_of
+from adaptkit.io.files import open_plain, os_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ def kind_of(path: Path) -> str:
                 why="data is a file",
                 fix="give each file in it with --data FILE",
             )
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             start = file.read(_LOOK)
     if not start.strip(b"\xef\xbb\xbf \t\r\n"):
         raise BadData(f"{path} is empty", why="there is no row in it", fix="give a file with rows")
@@ -100,7 +100,7 @@ def read_records(path: Path, kind: str) -> Iterator[Record]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str | None]]:
     """Numbered lines; None stands for one that is not UTF-8."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         number = 0
         while line := file.readline(LONGEST_LINE + 1):
             number += 1
@@ -163,7 +163,7 @@ def _no_constant(text: str) -> NoReturn:
 def _json_array(path: Path) -> Iterator[Record]:
     """The objects of one array, decoded from a window of the file."""
     decoder = json.JSONDecoder(parse_constant=_no_constant)
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         text = _Window(path, file)
         text.skip(" \t\r\n\ufeff[")
         number = 0
@@ -287,7 +287,7 @@ def _parquet(path: Path) -> Iterator[Record]:
                     yield Record(number, row)
     except pa.ArrowException as error:
         raise BadData(
-            f"cannot read {path}", why=str(error).splitlines()[0], fix="write it again"
+            f"cannot read {path}", why=text_of(error).partition("\n")[0], fix="write it again"
         ) from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from adaptkit.errors import AdaptkitError, Corrupt, NotFound, StoreError, Unresponsive
 
@@ -150,9 +149,9 @@ def check_placements(
     placement that holds none, and says what it did. A place that does not respond is left out; a server that is too
     slow, or sends without an end, is asked once.
     """
-    slow: dict[tuple[str, str], str] = {}
+    slow: dict[str, str] = {}
     for placement in placements:
-        server = urlsplit(placement.place)[:2]
+        server = "/".join(placement.place.split("/")[:3])
         try:
             if server in slow:
                 what = f"{placement.place}@{placement.number}"

@@ -20,14 +20,15 @@ from adaptkit.workspace.project.project_results import LockChange, LockReport, O
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from adaptkit.project.lockfile import Locked
     from adaptkit.project.resolve import Pinning
-    from adaptkit.types import Manifest, PlacedVersion
+    from adaptkit.types import Manifest, PlacedVersion, Version
     from adaptkit.workspace.context.context import Context
 
 _AT_ONCE = 4
+_ASKED = 500  # digests in one question to the registry
 
 
 def lock(
@@ -198,8 +199,15 @@ def _sync(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+        known = _known(context, came)
         ready = [
-            _registered(context, project, locked, came[locked.digest])
+            _registered(
+                context,
+                project,
+                locked,
+                came[locked.digest],
+                known.get((locked.adapter, locked.digest)),
+            )
             for locked in entries
             if locked.digest in came
         ]
@@ -233,20 +241,32 @@ def _fetched(
     return None
 
 
+def _known(context: Context, digests: Collection[str]) -> dict[tuple[str, str], Version]:
+    """The registered versions of these digests, by name and digest, some hundreds in one question."""
+    wanted = sorted(digests)
+    return {
+        (version.name, version.digest): version
+        for start in range(0, len(wanted), _ASKED)
+        for version in context.registry.versions(digests=wanted[start : start + _ASKED])
+    }
+
+
 def _registered(
     context: Context,
     project: Project,
     locked: Locked,
     came: tuple[Manifest, PlacedVersion] | None,
+    version: Version | None,
 ) -> Ready:
-    """A locked artifact of the store as a version.
+    """A locked artifact of the store as a version, which it may be already.
 
     A lock was reviewed, so its name may hold another base.
     """
-    known = context.registry.versions(name=locked.adapter, digest=locked.digest)
-    if known:
-        version = known[-1]
-    else:
+    if version is None and (
+        renamed := context.registry.versions(name=locked.adapter, digest=locked.digest)
+    ):
+        version = renamed[-1]
+    if version is None:
         manifest = came[0] if came else context.store.manifest(locked.digest)
         placed = came[1] if came else None
         version, _ = context.registry.add_version(

@@ -127,6 +127,7 @@ def _rebuild_one(
         raise problem
     aliases, remarks = foreign.aliases_of(place)
     failed += remarks
+    failed += foreign.dangling(place, aliases, {placed.number for placed in listed})
     for alias, number in aliases.items():
         version = found[number].version if number in found else None
         if version is not None and alias not in context.registry.aliases(version.name):

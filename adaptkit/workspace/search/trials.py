@@ -10,6 +10,7 @@ from adaptkit import refs
 from adaptkit.errors import Conflict, ExecutorError, MergeError
 from adaptkit.io.file_lock import exclusive_lock
 from adaptkit.io.files import os_errors
+from adaptkit.types.passwords import without_passwords
 from adaptkit.workspace.tasks.run import open_executor
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def searched(
 ) -> Found:
     """Go on with the study until it has as many trials as were asked for; what it found."""
     from adaptkit.search.found import Found
-    from adaptkit.search.study import count_done, open_study, shown, tried
+    from adaptkit.search.study import count_done, open_study, tried
 
     with (
         _alone(study),
@@ -87,7 +88,7 @@ def searched(
         )
         return Found(
             study.name,
-            shown(study.url) if study.shared else str(study.file),
+            without_passwords(study.url) if study.shared else str(study.file),
             sources.labels,
             tuple(one.name for one in asked.suites),
             tried(opened) if study.shared else tried(opened)[: asked.trials],

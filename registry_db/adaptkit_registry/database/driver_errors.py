@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exc
 
 from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, install_line
+from adaptkit.types.passwords import without_passwords
+from adaptkit_registry.database.checked import DamagedRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,29 +52,28 @@ def database_errors(url: URL) -> Iterator[None]:
 
 @contextmanager
 def row_errors(url: URL) -> Iterator[None]:
-    """Turn what a row raises that adaptkit did not write into a `RegistryError`: a database may be damaged, or of others."""
+    """Turn `DamagedRow` into a `RegistryError`: a database may be damaged, or somebody else's."""
     try:
         yield
-    except UnicodeEncodeError:  # of what was asked, not of a row
-        raise
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        text = " ".join(_plain(url, str(error)).split())[:_SHOWN]
-        raise RegistryError(
-            f"cannot use the registry {shown(url)}",
-            why=f"a row of it is not as adaptkit writes them ({type(error).__name__}: {text})",
-            fix="restore a backup (adaptkit registry import FILE), or make it anew: adaptkit registry rebuild --from REMOTE",
+    except DamagedRow as error:
+        raise _damaged(
+            f"the registry {shown(url)}", f"a row of it is not as adaptkit writes them: {error}"
         ) from error
 
 
-_SHOWN = 120  # characters of a library's text
+def _damaged(what: str, why: str) -> RegistryError:
+    return RegistryError(
+        f"cannot use {what}",
+        why=why,
+        fix="restore a backup (adaptkit registry import FILE), or make it anew: adaptkit registry rebuild --from REMOTE",
+    )
 
 
 def shown(url: URL) -> str:
     """The database as it may be shown: without its password."""
     if url.get_backend_name() == "sqlite":
         return url.database or ":memory:"
-    hidden = {key: "***" for key in url.query if "password" in key or "passwd" in key}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    return without_passwords(url.render_as_string(hide_password=False))
 
 
 def busy_timeout() -> float:
@@ -122,6 +123,8 @@ def _of_sqlite(url: URL, message: str) -> RegistryError:
             why=f"SQLite {sqlite_version} here has no full-text index of trigrams: {message}",
             fix="use a Python whose sqlite3 is 3.34 or newer with FTS5, as python.org, conda and uv ship it",
         )
+    if "could not decode" in low or "too big" in low:
+        return _damaged(what, f"a row of it is not as adaptkit writes them: {message}")
     if "full" in low:
         return _full(what)
     if "readonly" in low or "read-only" in low:

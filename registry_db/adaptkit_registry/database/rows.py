@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Float, bindparam, cast, func, literal_column, null, select, union_all
+from sqlalchemy import bindparam, cast, func, literal_column, null, select, union_all
 
 from adaptkit.types import (
     BaseIdentity,
@@ -18,6 +18,8 @@ from adaptkit.types import (
     canonical_json,
     digest_of,
 )
+from adaptkit.types.schema import check_detail, check_quantised
+from adaptkit_registry.database.checked import DamagedRow, Known, decoding, json_object, optional
 from adaptkit_registry.database.schema import (
     adapters,
     aliases,
@@ -57,11 +59,12 @@ _MANY = 500
 _NAMED, _TAGGED, _MEASURED = range(3)
 _IDS: BindParameter[Sequence[int]] = bindparam("ids", expanding=True)
 # Built once: to build a statement takes SQLAlchemy as long as to run it.
+_NO_FIGURE = cast(null(), optional(metrics.c.value).type)
 _BELONGING = union_all(
-    select(
-        literal_column(str(_NAMED)), aliases.c.version_id, aliases.c.alias, cast(null(), Float)
-    ).where(aliases.c.version_id.in_(_IDS)),
-    select(literal_column(str(_TAGGED)), tags.c.version_id, tags.c.tag, cast(null(), Float)).where(
+    select(literal_column(str(_NAMED)), aliases.c.version_id, aliases.c.alias, _NO_FIGURE).where(
+        aliases.c.version_id.in_(_IDS)
+    ),
+    select(literal_column(str(_TAGGED)), tags.c.version_id, tags.c.tag, _NO_FIGURE).where(
         tags.c.version_id.in_(_IDS)
     ),
     select(
@@ -69,7 +72,11 @@ _BELONGING = union_all(
     ).where(metrics.c.version_id.in_(_IDS)),
 )
 _BASES = (
-    select(bases, base_levels.c.value, base_levels.c.measured)
+    select(
+        bases,
+        optional(base_levels.c.value).label("value"),
+        optional(base_levels.c.measured).label("measured"),
+    )
     .outerjoin(base_levels, base_levels.c.base_id == bases.c.id)
     .where(bases.c.id.in_(_IDS))
     .order_by(bases.c.id, base_levels.c.kind)
@@ -133,12 +140,14 @@ def read_versions(connection: Connection, query: Select[tuple[object, ...]]) -> 
 
 def read_bases(connection: Connection, ids: Sequence[int]) -> dict[int, BaseIdentity]:
     """The base identities of these rows."""
-    found: dict[int, BaseIdentity] = {}
+    found = Known[int, BaseIdentity]("bases")
     for some in batched(ids):
         for row in connection.execute(_BASES, {"ids": some}):
             known = found.get(row.id) or BaseIdentity(
                 row.name, (), _quantised(row.quantised), row.derived_from, row.checked
             )
+            if (row.value is None) != (row.measured is None):
+                raise DamagedRow("its columns base_levels.value and measured hold one value of two")
             if row.value is not None:
                 level = Level(row.value, row.measured)
                 known = replace(known, levels=(*known.levels, level))
@@ -220,5 +229,19 @@ def write_artifact(connection: Connection, manifest: Manifest) -> int:
     return base_id
 
 
+def read_manifest(text: str) -> Manifest:
+    """The manifest in the text of an artifact's row."""
+    with decoding("artifacts.manifest"):
+        return Manifest.from_json(json.loads(text))
+
+
 def _quantised(text: str | None) -> Quantisation | None:
-    return Quantisation(**json.loads(text)) if text else None
+    """How a base was quantised, from the text of its row, under the rules of a manifest."""
+    if not text:
+        return None
+    return Quantisation(**json_object("bases.quantised", text, check_quantised))
+
+
+def read_detail(text: str) -> dict[str, Any]:
+    """What an event records, from the text of its row."""
+    return json_object("events.detail", text, check_detail)

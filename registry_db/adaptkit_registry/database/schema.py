@@ -19,6 +19,8 @@ from sqlalchemy import (
     text,
 )
 
+from adaptkit_registry.database.checked import check_columns
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -210,3 +212,5 @@ events = Table(
 # The latest live version of each name, and the list of one name, come from this index alone.
 Index(None, versions.c.adapter_id, versions.c.deleted, versions.c.number)
 Index(None, metrics.c.name, metrics.c.value)
+
+check_columns(metadata)

@@ -18,6 +18,8 @@ from sqlalchemy import select
 
 from adaptkit.errors import RegistryError, RegistryTooNew, install_line
 from adaptkit.types import Event, canonical_json
+from adaptkit.types.schema import check_manifest
+from adaptkit_registry.database.checked import Known, json_object
 from adaptkit_registry.database.engine import HEAD
 from adaptkit_registry.database.schema import (
     adapters,
@@ -89,15 +91,14 @@ class ExportImport(Transactions):
 def _lines(connection: Connection) -> Iterator[Line]:
     """What a later line names, an earlier one has brought."""
     yield {"adaptkit-registry": FORMAT, "schema": HEAD}
-    keys: dict[int, str] = {}
-    names: dict[int, str] = {}
+    keys, names = Known[int, str]("bases"), Known[int, str]("adapters")
     yield from _base_lines(connection, keys)
     yield from _adapter_lines(connection, names)
     for row in connection.execute(select(artifacts).order_by(artifacts.c.digest)):
         yield {
             "artifact": row.digest,
             "base": keys[row.base_id],
-            "manifest": json.loads(row.manifest),
+            "manifest": json_object("artifacts.manifest", row.manifest, check_manifest),
         }
     yield from _version_lines(connection, names)
     for row in connection.execute(select(alias_moves).order_by(alias_moves.c.id)):
@@ -163,7 +164,7 @@ def _version_lines(connection: Connection, names: Mapping[int, str]) -> Iterator
     measured: dict[int, dict[str, float]] = {}
     for row in connection.execute(select(metrics)):
         measured.setdefault(row.version_id, {})[row.name] = row.value
-    numbers = {}
+    numbers = Known[int, int]("versions")
     for row in connection.execute(select(versions).order_by(versions.c.id)):
         numbers[row.id] = row.number
         yield {

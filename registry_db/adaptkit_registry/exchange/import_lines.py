@@ -25,6 +25,7 @@ from adaptkit_registry.database.schema import (
     tags,
     versions,
 )
+from adaptkit_registry.exchange.line_schema import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -75,12 +76,9 @@ class Import:
         )
         for number, line in enumerate(lines, start=2):
             try:
-                kind = next(kind for kind in _KINDS if kind in line)
-                for field, types in _TYPES.items():
-                    if field in line and type(line[field]) not in types:
-                        raise TypeError(f"'{field}' is {line[field]!r}")  # noqa: TRY301
+                kind = checked(line)
                 getattr(self, f"_{kind}")(line)
-            except (StopIteration, KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, RecursionError) as error:
                 raise RegistryError(
                     f"cannot import {self.source}",
                     why=f"line {number} is not a line of an export: {error}",
@@ -273,41 +271,3 @@ class Import:
         self.new[kind] += 1
         inserted = self.sql.execute(table.insert().values(**values)).inserted_primary_key
         return int(inserted[0]) if inserted and isinstance(inserted[0], int) else 0
-
-
-_KINDS = (
-    "artifact",
-    "base_name",
-    "pair",
-    "base",
-    "adapter",
-    "version",
-    "move",
-    "alias",
-    "placement",
-    "event",
-)  # the first key that a line has
-_TYPES = {
-    "number": (int,),
-    "next_number": (int,),
-    "old": (int, type(None)),
-    "new": (int, type(None)),
-    "message": (str,),
-    "author": (str,),
-    "actor": (str,),
-    "created": (str,),
-    "deleted": (str, type(None)),
-    "when": (str,),
-    "digest": (str,),
-    "tags": (list,),
-    "metrics": (dict,),
-    "description": (str,),
-    "alias": (str,),
-    "adapter": (str,),
-    "version": (str,),
-    "placement": (str,),
-    "detail": (str,),
-    "subject": (str,),
-    "event": (str,),
-    "origin": (str,),
-}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, text
 
 from adaptkit.errors import RegistryError, RegistryLocked
-from adaptkit.types import Manifest
+from adaptkit_registry.database.checked import DamagedRow, unchecked
 from adaptkit_registry.database.driver_errors import database_errors
 from adaptkit_registry.database.engine import to_write
 from adaptkit_registry.database.indexes import rebuild_index, stale_indexes
+from adaptkit_registry.database.rows import read_manifest
 from adaptkit_registry.database.schema import (
     adapters,
     aliases,
@@ -134,8 +134,8 @@ def _artifact_problems(connection: Connection) -> Iterator[str]:
     from adaptkit.types.stored_files import reader  # what it decodes takes time to define
 
     read = reader()
-    manifests = select(artifacts.c.digest, artifacts.c.manifest)
-    listing = select(files.c.digest, files.c.path, files.c.size, files.c.sha256)
+    manifests = select(unchecked(artifacts.c.digest), unchecked(artifacts.c.manifest))
+    listing = select(*map(unchecked, files.c))
     known = connection.execute(select(func.count()).select_from(artifacts)).scalar() or 0
     cuts = _CUTS if known > _AT_ONCE else ()
     edges: list[str | None] = [None, *cuts, None]
@@ -165,10 +165,13 @@ def _between(
     return query if end is None else query.where(digest < end)
 
 
-def _problem(digest: str, stored: str, listed: set[tuple[str, int, str]]) -> Iterator[str]:
+def _problem(digest: object, stored: object, listed: set[tuple[str, int, str]]) -> Iterator[str]:
+    if not isinstance(digest, str) or not isinstance(stored, str):
+        yield f"a row of artifacts is not as adaptkit writes them: {digest!r:.40} is what it calls itself"
+        return
     try:
-        manifest = Manifest.from_json(json.loads(stored))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        manifest = read_manifest(stored)
+    except DamagedRow as error:
         yield f"the manifest of {digest[:19]}… in the registry cannot be read: {error}"
         return
     entries = {(f.path, f.size, f.sha256) for f in manifest.files + manifest.extras}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from adaptkit.types import Event, Manifest
-from adaptkit_registry.database.rows import LIVE, read_versions, version_query
+from adaptkit.types import Event
+from adaptkit_registry.database.checked import DamagedRow
+from adaptkit_registry.database.rows import (
+    LIVE,
+    read_detail,
+    read_manifest,
+    read_versions,
+    version_query,
+)
 from adaptkit_registry.database.schema import (
     artifacts,
     events,
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
-    from adaptkit.types import Version
+    from adaptkit.types import Manifest, Version
 
 
 class Garbage(Transactions):
@@ -58,10 +64,8 @@ class Garbage(Transactions):
             for row in connection.execute(
                 query.where(artifacts.c.digest.in_(select(versions.c.digest)))
             ):
-                with suppress(
-                    ValueError, KeyError, TypeError, AttributeError
-                ):  # `problems` reports those
-                    yield Manifest.from_json(json.loads(row.manifest)), row.alive
+                with suppress(DamagedRow):  # `problems` reports those
+                    yield read_manifest(row.manifest), row.alive
 
     def purgeable(self, before: str) -> list[Version]:
         """What has been in the trash since before that time."""
@@ -97,9 +101,8 @@ def _former(connection: Connection, digests: Collection[str]) -> set[str]:
     query = select(events.c.digest, events.c.detail).where(events.c.verb == "corrected")
     found: set[str] = set()
     for digest, detail in connection.execute(query):
-        with suppress(ValueError, AttributeError):
-            if digest in digests:
-                found.update(map(str, json.loads(detail).get("was", {}).values()))
+        if digest in digests:
+            found.update(read_detail(detail).get("was", {}).values())
     return found
 
 

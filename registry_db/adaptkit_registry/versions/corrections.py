@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from adaptkit.errors import NotFound
-from adaptkit.types import Event, FileEntry, Manifest, canonical_json
+from adaptkit.types import Event, FileEntry, canonical_json
+from adaptkit_registry.database.rows import read_manifest
 from adaptkit_registry.database.schema import artifacts, files
 from adaptkit_registry.database.transactions import Transactions, once_more
 
@@ -30,7 +30,7 @@ class Corrections(Transactions):
             text = connection.execute(select(artifacts.c.manifest).where(of_artifact)).scalar()
             if text is None:
                 raise NotFound("artifact with digest", digest)
-            manifest = Manifest.from_json(json.loads(text))
+            manifest = read_manifest(text)
             if manifest.extras == tuple(extras):
                 return False
             corrected = replace(manifest, extras=tuple(extras))

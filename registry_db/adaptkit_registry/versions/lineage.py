@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from adaptkit.types import Lineage, Manifest, Parent
-from adaptkit_registry.database.rows import LIVE, read_versions, version_query
+from adaptkit_registry.database.rows import LIVE, read_manifest, read_versions, version_query
 from adaptkit_registry.database.schema import artifacts, lineage, versions
 from adaptkit_registry.database.transactions import Transactions
 
@@ -66,8 +65,7 @@ class LineageQueries(Transactions):
                     artifacts.c.digest.in_(some)
                 )
                 manifests |= {
-                    row.digest: Manifest.from_json(json.loads(row.manifest))
-                    for row in connection.execute(query)
+                    row.digest: read_manifest(row.manifest) for row in connection.execute(query)
                 }
         return Lineage(
             digest,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from adaptkit.types import Version
 
 
-_FEW = ("name", "digest", "level_values", "base_name", "fitting", "tag", "figures")
+_FEW = ("name", "digest", "digests", "level_values", "base_name", "fitting", "tag", "figures")
 """Filters that have an index, and leave few versions."""
 
 

@@ -49,6 +49,7 @@ def filtered(
     figures: Collection[Condition] = (),
     words: Collection[str] = (),
     digest: str | None = None,
+    digests: Collection[str] | None = None,
     fitting: Collection[BaseIdentity] | None = None,
 ) -> Select[tuple[object, ...]]:
     """A query made from `version_query`, narrowed. `figures` are metrics; each of `words` must be found somewhere.
@@ -64,6 +65,8 @@ def filtered(
         )
     if digest is not None:
         query = query.where(versions.c.digest == digest)
+    if digests is not None:
+        query = query.where(versions.c.digest.in_(digests))
     if team is not None:
         query = query.where(adapters.c.name.startswith(f"{team}/", autoescape=True))
     if method is not None:

@@ -403,3 +403,12 @@ def test_a_file_that_is_replaced_in_its_place_is_read_anew(tmp_path, tiny_llama)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with Adapter.open(folder) as adapter:
         assert set(adapter.header) == {key.replace("q_proj", "o_proj") for key in before}
+
+
+def test_weights_that_are_a_pipe_or_a_device_are_refused_and_not_waited_for(naval):
+    weights = naval / "adapter_model.safetensors"
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        weights.unlink()
+        make(weights)
+        with pytest.raises(BadAdapter, match="adapter_model.safetensors"):
+            Adapter.open(naval)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import tiny
 
 from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.reload import check_reload, unreadable
-from adaptkit.errors import BadRecipe, BaseMismatch, MergeError, Unmergeable
+from adaptkit.errors import BadAdapter, BadRecipe, BaseMismatch, MergeError, Unmergeable
 from adaptkit.plugin.manager import Plugins
 
 PLUGINS = Plugins.from_environment()
@@ -105,3 +107,14 @@ def test_a_pickle_beside_safetensors_never_enters_an_artifact(workspace, tmp_pat
     place = (tmp_path / "place" / "naval").as_uri()
     workspace.push("naval", place)
     assert not list((tmp_path / "place").rglob("*.bin"))
+
+
+def test_a_tokenizer_or_text_of_a_size_that_none_has_is_refused_before_it_is_read(
+    workspace, lora_pair, tmp_path
+):
+    for name in ("tokenizer.json", "README.md", "chat_template.jinja"):
+        folder = shutil.copytree(lora_pair[0], tmp_path / name)
+        with (folder / name).open("wb") as file:
+            file.truncate(40 << 30)
+        with pytest.raises(BadAdapter, match=rf"{name} has 42,949,672,960 bytes: more than"):
+            workspace.add(folder, "naval")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
-from adaptkit.errors import BadData, NotFound
+from adaptkit.errors import BadData, NotFound, StoreError
 from adaptkit.evaluation.suites import SCORERS, read_suites
 
 PAIR = {"prompt": "hull?", "completion": "Hull 90."}
@@ -86,3 +87,13 @@ def test_two_suites_of_one_name_and_an_empty_folder_are_refused(tmp_path):
     files = [write(tmp_path / "n.jsonl", PAIR), write(tmp_path / "a" / "n.jsonl", PAIR)]
     with pytest.raises(BadData, match="two suites are called 'n'"):
         read_suites(files)
+
+
+def test_pipes_and_links_in_circles_in_a_folder_of_suites_are_passed_over(tmp_path):
+    (tmp_path / "naval.jsonl").write_text('{"prompt": "Status?", "completion": "Hull 90%."}\n')
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "circle.jsonl").symlink_to("circle.jsonl")
+    assert [suite.name for suite in read_suites([tmp_path])] == ["naval"]
+    (tmp_path / "named.yaml").write_text("data: pipe.jsonl\n")
+    with pytest.raises(StoreError, match=r"cannot read .*pipe\.jsonl: it is not a file"):
+        read_suites([tmp_path])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptkit.errors import Conflict, StoreError
-from adaptkit.io.files import atomic_write, os_errors, sha256_file
+from adaptkit.io.files import atomic_write, os_errors, read_plain, sha256_file
 from adaptkit.io.safe_paths import check_paths, check_relative
 
 
@@ -254,3 +254,30 @@ def test_a_file_to_read_that_is_missing_or_a_folder_is_named_with_what_to_do(tmp
         ):
             path.read_bytes()
         assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to a device"])
+def test_what_is_no_file_is_refused_and_not_waited_for(kind, tmp_path):
+    path = tmp_path / "weights"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(StoreError, match=f"cannot read {path}: it is not a file"):
+        sha256_file(path)
+    with pytest.raises(StoreError, match=f"cannot read {path}: it is not a file"):
+        read_plain(path)
+
+
+def test_a_file_that_is_read_whole_has_a_largest_size_and_may_be_a_link(tmp_path):
+    (tmp_path / "README.md").write_bytes(b"hello")
+    (tmp_path / "link").symlink_to("README.md")
+    assert read_plain(tmp_path / "link", 5) == b"hello"
+    with pytest.raises(StoreError, match="it has 5 bytes, more than 4"):
+        read_plain(tmp_path / "link", 4)
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(40 << 30)
+    with pytest.raises(StoreError, match=r"it has 42,949,672,960 bytes, more than 268,435,456"):
+        read_plain(tmp_path / "sparse")

@@ -25,7 +25,9 @@ def no_proxies(monkeypatch):
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-@pytest.mark.parametrize("value", ["ftp://secret", "http://:secret", "http://proxy:secret"])
+@pytest.mark.parametrize(
+    "value", ["ftp://secret", "http://:secret", "http://proxy:secret", "http://[secret"]
+)
 def test_a_proxy_that_is_none_is_named_without_its_value(monkeypatch, value):
     monkeypatch.setenv("HTTPS_PROXY", value)
     with pytest.raises(StorageError, match="HTTPS_PROXY is not the address of a proxy") as caught:

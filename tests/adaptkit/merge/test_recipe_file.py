@@ -139,3 +139,9 @@ def test_the_same_adapter_twice_is_refused_as_when_typed(filled, written, tmp_pa
     with pytest.raises(BadRecipe, match="are the same adapter"):
         filled.compose(written("adapters: [naval, naval@prod]"), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_file_that_is_a_link_to_itself_is_named(tmp_path):
+    (tmp_path / "circle.yaml").symlink_to("circle.yaml")
+    with pytest.raises(BadRecipe, match=r"circle\.yaml"):
+        recipe_file.read(tmp_path / "circle.yaml")

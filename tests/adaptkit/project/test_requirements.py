@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from adaptkit.errors import BadProject
+from adaptkit.errors import BadProject, StoreError
+from adaptkit.io import toml_file
 from adaptkit.project.requirements import PROJECT, Numbers, Project
 
 
@@ -124,3 +125,21 @@ def test_bytes_that_are_not_utf_8_are_refused_with_their_line(read):
 
 def test_windows_line_ends_are_only_line_ends(read):
     assert str(read("", b"[adapters]\r\na = '>=1'\r\n").adapters["a"]) == "a@>=1"
+
+
+def test_the_lines_of_a_long_file_are_looked_for_once(read, monkeypatch):
+    """Each of 3,000 entries has its line in an error message; to look for each anew took minutes."""
+    looked = []
+    monkeypatch.setattr(
+        toml_file, "_name_of", lambda written: looked.append(written) or written.strip()
+    )
+    project = read("[adapters]\n" + "".join(f'a{i} = "hf://fleet/a{i}@1"\n' for i in range(3000)))
+    assert [project.adapters[f"a{i}"].line for i in (0, 7, 2999)] == [2, 9, 3001]
+    assert len(looked) == 3001
+
+
+def test_a_project_file_without_an_end_is_refused_before_it_is_read(read, tmp_path):
+    with (tmp_path / PROJECT).open("wb") as file:
+        file.truncate(40 << 30)
+    with pytest.raises(StoreError, match=r"cannot read .*adaptkit\.toml: it has 42,949,672,960"):
+        Project.find(tmp_path)

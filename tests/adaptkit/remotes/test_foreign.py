@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from artifacts import bundle
@@ -140,6 +141,28 @@ def test_who_pulled_and_who_made_it_are_two_fields(put, tmp_path):
 def test_the_manifest_that_was_pushed_has_no_more_than_a_place_takes(put):
     placed = put("naval", "one").version()
     assert json.loads(manifest_bytes(placed))["number"] == 1
+
+
+def test_an_alias_of_a_missing_version_is_named_by_rebuild_and_mirror(workspace, put, tmp_path):
+    place = put("naval", "one")
+    put("naval", "two", 2)
+    (tmp_path / "team" / "naval" / "refs.json").write_text('{"canary": 1, "old": 9, "prod": 2}')
+    shutil.rmtree(tmp_path / "team" / "naval" / "v2")
+    left_out = (
+        f"the alias {{}} of {place.url} was left out: it points at version {{}}, "
+        "which is missing or cannot be trusted"
+    )
+    with pytest.raises(StorageError) as caught:
+        workspace.mirror("team:naval", (tmp_path / "stick" / "naval").as_uri())
+    assert caught.value.why == f"{left_out.format('old', 9)}; {left_out.format('prod', 2)}"
+    there = workspace.places.open((tmp_path / "stick" / "naval").as_uri())
+    assert dict(there.aliases()) == {"canary": 1}
+    one = workspace.mirror("team:naval@1", (tmp_path / "one" / "naval").as_uri())
+    assert one.failures == ()  # of one version that was asked for, other aliases are not expected
+    with pytest.raises(StorageError) as caught:
+        workspace.rebuild("team")
+    assert left_out.format("prod", 2) in caught.value.why
+    assert workspace.registry.aliases("naval") == {"canary": 1}
 
 
 def test_a_place_with_very_many_aliases_and_folders_costs_neither_hours_nor_screens(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 
 import pytest
 from artifacts import manifest
 from command_line import run
+from hostile_text import acts
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -16,17 +16,7 @@ from adaptkit.cli.shell.inert import inert, inert_json, inert_lines
 from adaptkit.types import BaseIdentity, Parent, Placement
 from adaptkit_registry import Registry
 
-ALLOWED = {"\u200c", "\u200d"}  # Persian and emoji are written with these two
 HOSTILE = "ok\x1b]0;pwned\x07\x1b[2J\x1b[8mhidden \rFAKE\n  @prod: 1 → 9  forged [red]x[/red] \u202egnp.\x9b31m"
-
-
-def acts(text):
-    """Whether a terminal would do anything else with it than show it."""
-    return any(
-        unicodedata.category(one) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and one not in ALLOWED
-        for one in text
-        if one != "\n"
-    )
 
 
 @given(st.text() | st.text(alphabet="\x1b\x07\r\n\x9b\u202e\u2028\ufeff[]/red\\ab", max_size=60))

@@ -65,3 +65,31 @@ def test_code_that_takes_a_signal_over_has_time_until_the_second_one(times, code
         [sys.executable, "-c", _TAKEN_OVER, times], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (code, "the step is finished\n"), done.stderr
+
+
+_IN_DESTRUCTOR = """
+import os, signal, sys, threading
+from adaptkit.cli.shell.signals import Signals
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+held = Signals()
+
+class Freed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{0})
+        return None
+
+try:
+    Freed()
+    threading.Event().wait(1.0)
+except KeyboardInterrupt:
+    sys.exit(143 if held.to_end else 130)
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_comes_in_a_destructor_of_a_library_is_neither_lost_nor_printed(name, code):
+    """Python calls that an exception it ignores, with a traceback."""
+    line = [sys.executable, "-c", _IN_DESTRUCTOR.format(name)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
