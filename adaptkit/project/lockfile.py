@@ -21,7 +21,7 @@ from adaptkit.io.toml_file import line_of
 from adaptkit.project.requirements import LOCK, PROJECT, parse_toml, read_text
 from adaptkit.refs import check_name
 from adaptkit.types import BaseIdentity, Level, digest_of
-from adaptkit.types.limits import LARGEST_NUMBER
+from adaptkit.types.schema import check_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -142,30 +142,31 @@ def _entry(file: Path, text: str, name: str, value: Any) -> Locked:
         line = line_of(text, f"adapters.{name}")
         return BadProject(f"{file.name}, line {line}", why=why, fix=_AGAIN)
 
-    if check != _checksum(name, fields):
+    try:
+        whole = check == _checksum(name, fields)
+    except (TypeError, ValueError):  # of what no JSON holds, such as a date or an infinity
+        whole = False
+    if not whole:
         raise wrong(f"the entry '{name}' was changed by hand: its checksum does not fit")
     try:
+        check_locked(fields)
         check_name(fields["adapter"])
-        if not 0 <= fields["number"] <= LARGEST_NUMBER:
-            raise ValueError(f"a number up to {LARGEST_NUMBER:,}")  # noqa: TRY301
-        base = dict(fields["base"])
-        identity = BaseIdentity(
-            base.pop("name", None), tuple(Level(value, measured=False) for value in base.values())
-        )
-        return Locked(
-            name,
-            fields["asked"],
-            fields["adapter"],
-            fields["digest"],
-            fields["method"],
-            identity,
-            fields["place"],
-            fields["number"],
-        )
     except BadReference as error:
         raise wrong(error.what) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise wrong(f"the entry '{name}' lacks {error}") from error
+    except (TypeError, ValueError) as error:
+        raise wrong(f"the entry '{name}' cannot be read: {error}") from error
+    base = dict(fields["base"])
+    levels = (Level(value, measured=False) for kind, value in base.items() if kind != "name")
+    return Locked(
+        name,
+        fields["asked"],
+        fields["adapter"],
+        fields["digest"],
+        fields["method"],
+        BaseIdentity(base.get("name"), tuple(levels)),
+        fields["place"],
+        fields["number"],
+    )
 
 
 def _check_form(file: Path, text: str, wanted: str) -> None:

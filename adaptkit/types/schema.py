@@ -18,6 +18,7 @@ _LARGEST = 2**63
 
 Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
 Text = Annotated[str, Meta(max_length=400)]
+_Place = Annotated[str, Meta(max_length=4_096)]
 Digest = Annotated[str, Meta(max_length=71, pattern=r"^sha256:[0-9a-f]+\Z")]
 
 
@@ -94,6 +95,18 @@ class _Placed(Struct):
     latest: bool = True
 
 
+class _Locked(Struct, forbid_unknown_fields=True):
+    """An entry of `adaptkit.lock`, without its checksum."""
+
+    asked: _Place
+    adapter: Name
+    digest: Digest
+    place: _Place
+    number: Annotated[int, Meta(ge=0, le=LARGEST_NUMBER)]
+    method: Annotated[str, Meta(max_length=64)]
+    base: dict[Annotated[str, Meta(max_length=8)], Text]
+
+
 class _Detail(Struct):
     """What adaptkit reads of what an event records; other keys are kept as they are."""
 
@@ -110,6 +123,11 @@ def check_placed(data: Any) -> None:
     _check(data, _Placed)
     if len(data.get("message", "").encode(errors="replace")) > LONGEST_MESSAGE:
         raise ValueError(f"its message is longer than {LONGEST_MESSAGE:,} bytes")
+
+
+def check_locked(data: Any) -> None:
+    """Refuse an entry of a lock of a wrong type or size."""
+    _check(data, _Locked)
 
 
 def check_quantised(data: Any) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+import tomlkit
 from concurrency import killed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptkit.errors import BadProject
 from adaptkit.project.lockfile import Locked, lock_bytes, read_lock, write_lock
-from adaptkit.types import BaseIdentity, Level
+from adaptkit.types import BaseIdentity, Level, digest_of
 from adaptkit.types.limits import LARGEST_NUMBER
 
 GOLDEN = """\
@@ -63,7 +64,7 @@ def test_the_bytes_are_these_whatever_the_order():
     st.dictionaries(
         st.sampled_from(["a", "b-c", "x.y", "team/z"]),
         st.tuples(
-            st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
             st.integers(0, LARGEST_NUMBER),
         ),
     )
@@ -137,3 +138,35 @@ def test_a_killed_writer_leaves_the_old_lock_or_the_new_one(tmp_path):
     for delay in (0.01, 0.02, 0.05):
         assert killed(work, delay)
         assert file.read_bytes() in {lock_bytes(old), lock_bytes(new)}
+
+
+@pytest.mark.parametrize("value", ["1e999", "nan", "2026-11-30", "12:00:00", "[1979-05-27]"])
+def test_a_value_that_no_json_holds_does_not_fit_the_checksum(tmp_path, value):
+    file = tmp_path / "adaptkit.lock"
+    write_lock(file, {"naval": NAVAL})
+    file.write_text(file.read_text().replace('method = "lora"', f"method = {value}"))
+    with pytest.raises(BadProject, match="line 4: .*its checksum does not fit"):
+        read_lock(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("asked", ["naval"]),
+        ("adapter", 1),
+        ("digest", "sha256:UPPER"),
+        ("place", True),
+        ("number", 3.5),
+        ("number", -1),
+        ("method", {"name": "lora"}),
+        ("base", "fleet/ship"),
+        ("base", {"tm1": 5}),
+    ],
+)
+def test_a_field_of_another_type_is_named_though_its_checksum_fits(tmp_path, key, value):
+    fields = NAVAL.to_json() | {key: value}
+    entry = {"check": digest_of(["naval", fields])} | fields
+    file = tmp_path / "adaptkit.lock"
+    file.write_text(tomlkit.dumps({"format": 1, "adapters": {"naval": entry}}))
+    with pytest.raises(BadProject, match=f"'naval' cannot be read: in '{key}"):
+        read_lock(file)
