@@ -59,6 +59,7 @@ WITHOUT = {
     "adaptkit/bake/check_pipeline.py",
     "adaptkit/bases/classes/diffusers_classes.py",
     "adaptkit/bases/classes/layers.py",
+    "adaptkit/bases/classes/peft_names.py",
     "adaptkit/bases/classes/timm_classes.py",
     "adaptkit/bases/classes/transformers_classes.py",
     "adaptkit/bases/classes/uses.py",  # is given a model of torch's

@@ -34,14 +34,16 @@ class LossFacts(TypedDict):
 
 
 class Facts(TypedDict, total=False):
-    """What only some origins record. Other keys are kept; a foreign file may break these types."""
+    """What only some origins record. Other keys are kept; a value of another type is left out when it is read."""
 
     loss: LossFacts  # of a merge
     made_with: dict[str, str]  # what the bytes of a merge depend on besides its recipe
     forced: list[str]  # what --force overruled
     warnings: list[str]  # bases that could not be compared
     extracted: dict[str, Any]  # {"loss": float | None, "left_out": [name]}
-    converted_from: dict[str, Any]  # {"path", "sha256", "dialect"} of the file that was read
+    converted_from: dict[
+        str, Any
+    ]  # {"path", "sha256", "dialect", "notes", "metadata"} of the file that was read
     cannot_bake: list[str]  # why the update cannot become part of its base's weights
     stripped: Any  # what was left out of a parent
     found: dict[str, str]  # {"place", "revision", "made_by"} of what others published
@@ -93,7 +95,7 @@ class Manifest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
         """Read back what `to_json` wrote; KeyError, TypeError or ValueError when it is not one."""
-        from adaptkit.types.schema import check_manifest
+        from adaptkit.types.schema import check_manifest, sound_facts
 
         if data["schema"] != MANIFEST_SCHEMA:
             raise ValueError(
@@ -109,7 +111,7 @@ class Manifest:
             extras=tuple(FileEntry(**f) for f in data.get("extras", ())),
             parents=tuple(Parent(**p) for p in data.get("parents", ())),
             recipe=data.get("recipe"),
-            facts=cast("Facts", data.get("facts") or {}),
+            facts=cast("Facts", sound_facts(data.get("facts") or {})),
             created=data.get("created", ""),
         )
         if artifact_digest(manifest.files) != manifest.digest:

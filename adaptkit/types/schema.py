@@ -5,12 +5,15 @@ Whoever may write to a place writes these files, so every one of them is checked
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct, ValidationError, field
 
 from adaptkit.types.convert import convert
 from adaptkit.types.limits import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME, is_unicode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _DEEPEST = 64  # lists and objects in each other
 _LONGEST = 100_000  # characters of any text, such as a recipe's
@@ -59,6 +62,14 @@ class _Loss(Struct):
     dropped: list[str] = field(default_factory=list)
 
 
+class _Converted(Struct):
+    dialect: str = ""
+    path: str = ""
+    sha256: str = ""
+    notes: list[str] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
 class _Facts(Struct):
     """The facts that adaptkit reads; other keys are kept as they are."""
 
@@ -67,7 +78,7 @@ class _Facts(Struct):
     forced: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     extracted: dict[str, Any] | None = None
-    converted_from: dict[str, str] | None = None
+    converted_from: _Converted | None = None
     found: dict[str, str] | None = None
     training: dict[str, Any] | None = None
     plugins_off: list[str] = field(default_factory=list)
@@ -83,7 +94,7 @@ class _Manifest(Struct):
     extras: list[_File] = field(default_factory=list)
     parents: list[_Parent] = field(default_factory=list)
     recipe: dict[str, Any] | None = None
-    facts: _Facts | None = None
+    facts: dict[str, Any] | None = None
     created: Annotated[str, Meta(max_length=64)] = ""
 
 
@@ -93,6 +104,7 @@ class _Placed(Struct):
     message: Annotated[str, Meta(max_length=LONGEST_MESSAGE)] = ""
     author: Name = ""
     latest: bool = True
+    facts: _Facts | None = None
 
 
 class _Locked(Struct, forbid_unknown_fields=True):
@@ -119,10 +131,23 @@ def check_manifest(data: Any) -> None:
 
 
 def check_placed(data: Any) -> None:
-    """Refuse what a place adds to a manifest (name, number, message, author, latest) of a wrong type or size."""
+    """Refuse what a place adds to a manifest (name, number, message, author, latest), and facts of another shape."""
     _check(data, _Placed)
     if len(data.get("message", "").encode(errors="replace")) > LONGEST_MESSAGE:
         raise ValueError(f"its message is longer than {LONGEST_MESSAGE:,} bytes")
+
+
+def sound_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that are of the types which adaptkit reads: one that is not must not make its artifact unreadable."""
+    return {key: value for key, value in facts.items() if _is_sound({key: value})}
+
+
+def _is_sound(facts: dict[str, Any]) -> bool:
+    try:
+        convert(facts, _Facts)
+    except ValidationError:
+        return False
+    return True
 
 
 def check_locked(data: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated
 
-from msgspec import DecodeError, Meta, Struct, field
+from msgspec import DecodeError, Meta, Struct
 
 from adaptkit.types.convert import decoder
 from adaptkit.types.manifest import MANIFEST_SCHEMA
@@ -64,24 +64,6 @@ class _Base(Struct, forbid_unknown_fields=True):
     status: str
 
 
-class _Loss(Struct, forbid_unknown_fields=True):
-    error: _Float | None = None
-    from_sum: _Float | None = None
-    dropped: list[str] = field(default_factory=list)
-
-
-class _Facts(Struct, forbid_unknown_fields=True):
-    loss: _Loss | None = None
-    made_with: dict[str, str] | None = None
-    forced: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    extracted: dict[str, _Three] | None = None
-    converted_from: dict[str, str] | None = None
-    found: dict[str, str] | None = None
-    training: dict[str, _Three] | None = None
-    plugins_off: list[str] = field(default_factory=list)
-
-
 class _Manifest(Struct, forbid_unknown_fields=True):
     schema: int
     digest: Digest
@@ -92,7 +74,7 @@ class _Manifest(Struct, forbid_unknown_fields=True):
     extras: list[_File]
     parents: list[_Parent]
     recipe: dict[str, _Four] | None
-    facts: _Facts
+    facts: dict[str, _Four]
     created: Annotated[str, Meta(max_length=64)]
 
 

@@ -49,7 +49,7 @@ LEAST = {
     "workers": 1,
 }
 """The least of numbers that mean the same in every operation."""
-_OWN_CHECKS = frozenset({"distil", "weigh"})
+_OWN_CHECKS = frozenset({"distil", "search", "weigh"})
 """Operations that say themselves what their numbers may be."""
 
 

@@ -57,6 +57,8 @@ def unloaded(
     """What PEFT would leave out of an adapter, or would not load, in words; `config` is the adapter's."""
     if config.get("peft_type") != "LORA" or not architecture.known:
         return []
+    if not any(".experts." in name for name in architecture.parameters):
+        return []  # and PEFT, whose table it is, need not be imported
     table, plain = renamed(model_type), [m for m in modules if m.kind != "expert"]
     leaves = {module.name.rpartition(".")[2] for module in plain}
     wrong = [

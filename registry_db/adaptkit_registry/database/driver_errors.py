@@ -123,7 +123,7 @@ def _of_sqlite(url: URL, message: str) -> RegistryError:
             why=f"SQLite {sqlite_version} here has no full-text index of trigrams: {message}",
             fix="use a Python whose sqlite3 is 3.34 or newer with FTS5, as python.org, conda and uv ship it",
         )
-    if "could not decode" in low or "too big" in low:
+    if any(text in low for text in ("could not decode", "too big", "too complex")):
         return _damaged(what, f"a row of it is not as adaptkit writes them: {message}")
     if "full" in low:
         return _full(what)

@@ -18,7 +18,6 @@ from sqlalchemy import select
 
 from adaptkit.errors import RegistryError, RegistryTooNew, install_line
 from adaptkit.types import Event, canonical_json
-from adaptkit.types.schema import check_manifest
 from adaptkit_registry.database.checked import Known, json_object
 from adaptkit_registry.database.engine import HEAD
 from adaptkit_registry.database.schema import (
@@ -90,6 +89,8 @@ class ExportImport(Transactions):
 
 def _lines(connection: Connection) -> Iterator[Line]:
     """What a later line names, an earlier one has brought."""
+    from adaptkit.types.schema import check_manifest  # defining what it checks takes time
+
     yield {"adaptkit-registry": FORMAT, "schema": HEAD}
     keys, names = Known[int, str]("bases"), Known[int, str]("adapters")
     yield from _base_lines(connection, keys)

@@ -25,7 +25,6 @@ from adaptkit_registry.database.schema import (
     tags,
     versions,
 )
-from adaptkit_registry.exchange.line_schema import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -74,6 +73,8 @@ class Import:
         self.events = Counter(
             map(tuple, self.sql.execute(select(*(events.c[field] for field in EVENT_COLUMNS))))
         )
+        from adaptkit_registry.exchange.line_schema import checked  # takes time to define
+
         for number, line in enumerate(lines, start=2):
             try:
                 kind = checked(line)

@@ -132,15 +132,29 @@ def test_who_pulled_and_who_made_it_are_two_fields(put, tmp_path):
     pulled = next(e for e in shell.json("log", "--events") if e["verb"] == "pulled")
     assert (pulled["actor"], pulled["author"]) == ("bob", "ada")
     line = next(
-        line for line in shell.run("log", "--events").stdout.splitlines() if " pulled " in line
+        line for line in shell.run("log", "--events").stdout.splitlines() if "\tpulled\t" in line
     )
-    assert line.split()[3:6] == ["bob", "pulled", "naval@1"]
+    assert line.split("\t")[1:4] == ["bob", "pulled", "naval@1"]
     assert "by ada" in line
 
 
 def test_the_manifest_that_was_pushed_has_no_more_than_a_place_takes(put):
     placed = put("naval", "one").version()
     assert json.loads(manifest_bytes(placed))["number"] == 1
+
+
+def test_what_a_converted_file_brought_along_may_come_from_a_place(workspace, put, tmp_path):
+    put("naval", "one")
+    origin = {
+        "dialect": "kohya",
+        "path": "naval.safetensors",
+        "sha256": "1" * 64,
+        "notes": ["its names were guessed"],
+        "metadata": {"ss_network_dim": "8"},
+    }
+    rewritten(tmp_path, "naval", 1, facts={"converted_from": origin})
+    pulled = workspace.pull("team:naval").version
+    assert workspace.registry.manifest(pulled.digest).facts["converted_from"] == origin
 
 
 def test_an_alias_of_a_missing_version_is_named_by_rebuild_and_mirror(workspace, put, tmp_path):

@@ -160,3 +160,20 @@ def test_the_error_message_names_the_field_and_what_is_wrong_with_it():
 def test_what_adaptkit_writes_is_read_back_the_same():
     assert PlacedVersion.from_json(json.loads(json.dumps(GOOD.to_json()))) == GOOD
     assert len(WRONG) >= 62
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"loss": 3},
+        {"loss": {"error": "much"}},
+        {"forced": "base"},
+        {"warnings": [1]},
+        {"converted_from": {"notes": "one"}},
+        {"training": []},
+    ],
+    ids=str,
+)
+def test_a_fact_of_another_type_is_left_out_and_its_artifact_can_still_be_read(wrong):
+    data = manifest(1).to_json() | {"facts": wrong | {"found": {"place": "x"}, "other": [1]}}
+    assert Manifest.from_json(data).facts == {"found": {"place": "x"}, "other": [1]}

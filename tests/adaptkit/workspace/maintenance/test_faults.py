@@ -26,6 +26,7 @@ from sqlalchemy import text
 
 from adaptkit import Workspace
 from adaptkit.errors import AdaptkitError, NoWorkspace, RegistryError, StoreError
+from adaptkit.workspace.maintenance.garbage import collect_garbage
 
 EVERY = [pytest.param(23, id="some"), pytest.param(1, id="all", marks=pytest.mark.soak)]
 
@@ -366,7 +367,7 @@ def test_gc_beside_gc_beside_adds_takes_nothing_that_is_needed(fresh, prepared, 
 
     def sweeps():
         with opened(home) as ws:
-            return sum(len(ws.gc(grace=-1000).swept) for _ in range(12))
+            return sum(len(collect_garbage(ws, grace=-1000).swept) for _ in range(12))
 
     results = at_once([adds(folders[:6]), adds(folders[6:]), sweeps, sweeps])
     assert not [str(result) for result in results if isinstance(result, Exception)]
@@ -393,7 +394,7 @@ def test_a_gc_beside_pulls_of_stored_blobs_takes_nothing_that_is_needed(fresh, p
 
     def sweeps():
         with opened(home) as ws:
-            return [ws.gc(grace=-1000).returned for _ in range(10)]
+            return [collect_garbage(ws, grace=-1000).returned for _ in range(10)]
 
     results = at_once([pulls, sweeps, sweeps])
     assert results[0] == [f"pulled-{number}@1" for number in range(6)]
@@ -416,10 +417,10 @@ def test_the_lease_of_a_dead_process_holds_nothing(fresh):
     process.start()
     sha256 = here.recv()
     with opened(home) as ws:
-        assert ws.gc(grace=-1000).swept == ()
+        assert collect_garbage(ws, grace=-1000).swept == ()
         process.kill()
         process.join()
-        assert ws.gc(grace=-1000).swept == (sha256,)
+        assert collect_garbage(ws, grace=-1000).swept == (sha256,)
         assert list((home / "store" / "leases").iterdir()) == []
 
 

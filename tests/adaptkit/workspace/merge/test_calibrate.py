@@ -197,7 +197,7 @@ def test_another_base_is_refused_before_anything_is_measured(two, tmp_path):
     [
         (
             b"{",
-            "it is not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
+            "it is not a whole object: a row stands on one line, or all rows in one array",
         ),
         (b"\xff\xfe", "it is not UTF-8"),
         (b"[1]", "it is [1], not an object"),
