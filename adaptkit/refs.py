@@ -263,6 +263,12 @@ def split_weight(text: str) -> tuple[str, float]:
 
 
 def _check_single(text: str) -> None:
+    if decimal := re.fullmatch(r"([^,=]+=-?\d*),(\d+)", text):
+        raise BadRecipe(
+            f"cannot read the weight in '{text}'",
+            why="a weight has a point, not a comma",
+            fix=f"for example {decimal[1]}.{decimal[2]}",
+        )
     if "," in text:
         raise BadReference(
             f"'{text}' is more than one reference",

@@ -208,3 +208,9 @@ def test_an_alias_must_not_read_as_a_version_or_a_reserved_word(alias):
 def test_references_that_a_comma_joins_are_shown_apart(text, parts):
     with pytest.raises(BadReference, match=f"put blanks between them: {parts}$"):
         refs.weighted([text])
+
+
+def test_a_weight_with_a_comma_is_shown_with_a_point():
+    with pytest.raises(BadRecipe, match="a weight has a point, not a comma") as caught:
+        refs.split_weight("medic@prod=0,8")
+    assert caught.value.fix == "for example medic@prod=0.8"

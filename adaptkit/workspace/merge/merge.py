@@ -91,12 +91,13 @@ def merge(
     from adaptkit.merge import recipe as recipes
 
     on = executor_url(context, on)
+    plan = context.plugins.strategy(strategy)
+    every_param = all_params(context, merge, plan, params, strategy_params)
     check_destination(name, out, alias=alias, message=message, new_version=new_version)
     target = _target(out, dialect)
-    plan = context.plugins.strategy(strategy)
     choices = recipes.Choices(
         space=space,
-        params=all_params(context, merge, plan, params, strategy_params),
+        params=every_param,
         rank=rank,
         energy=energy,
         keep=keep,
