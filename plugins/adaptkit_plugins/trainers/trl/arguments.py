@@ -82,8 +82,15 @@ def _check_kept(given: int, kept: int, objective: str) -> None:
 
 
 def _sft(job: TrainJob, **parts: Any) -> Any:
+    from peft.utils.other import TrainableTokensWrapper
     from trl import SFTConfig, SFTTrainer
 
+    if isinstance(parts["model"].get_output_embeddings(), TrainableTokensWrapper):
+        raise TrainingError(
+            "cannot train single tokens of this base",
+            why="its head is tied to its embedding, and TRL computes the loss from the head's own weight",
+            fix="train the whole embedding: --set modules_to_save=embed_tokens, or leave out trainable_token_indices",
+        )
     prepared = {} if job.options.packing else {"dataset_kwargs": {"skip_prepare_dataset": True}}
     config = SFTConfig(
         **_known(SFTConfig, _common(job)),

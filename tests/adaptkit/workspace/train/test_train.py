@@ -312,6 +312,13 @@ def test_replay_from_the_training_data_itself_is_said(workspace, speaker, naval)
     assert any("15 of the 15 replayed rows ask what is" in text for text in workspace.noticed)
 
 
+def test_single_tokens_of_a_tied_embedding_are_refused(workspace, naval, tmp_path):
+    workspace.write_demo(tmp_path / "demo")
+    message = r"its head is tied to its embedding[\s\S]*--set modules_to_save=embed_tokens"
+    tied = tmp_path / "demo" / "ship"
+    refused(workspace, tied, naval, message, set="trainable_token_indices=[1, 2]")
+
+
 def test_target_modules_that_match_nothing_name_the_nearest(workspace, speaker, naval):
     message = "'q_prj' match nothing in the base: nearest are q_proj"
     refused(workspace, speaker, naval, message, target_modules="v_proj,q_prj")
