@@ -20,7 +20,7 @@ from typing import Any
 
 PATIENCE = 1.2  # seconds
 _BEHIND = 0.02  # seconds, in which Python leaves a destructor
-INTERRUPTED = "interrupted; completed steps were kept, run the command again to continue"
+INTERRUPTED = "interrupted; what was finished is kept, run the command again to go on"
 
 
 class Signals:
