@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     Completer = Callable[[click.Context, str], list[str | CompletionItem]]
 
 FOLDER = ".adaptkit"
-TOOLS = ("comfyui", "diffusers", "kohya", "unsloth")
-ENGINES = ("gguf", "llm-d", "lorax", "ollama", "ray", "sglang", "vllm")
-RULES = ("llamacpp", "lorax", "ollama", "sglang", "vllm")
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 SPACES = ("core", "dense", "factors", "knots")
 
@@ -110,6 +107,28 @@ def _plugged(kind: str) -> Completer:
         return [one for one in found if one.startswith(incomplete)]
 
     return offered
+
+
+def dialects(_context: click.Context, incomplete: str) -> list[str | CompletionItem]:
+    """The tools whose files are read and written."""
+    from adaptkit.plugin.manager import Plugins
+
+    found = {name for method in Plugins.from_environment().methods() for name in method.dialects}
+    return [one for one in sorted(found) if one.startswith(incomplete)]
+
+
+def layouts(_context: click.Context, incomplete: str) -> list[str | CompletionItem]:
+    """The programs that files are laid out for."""
+    from adaptkit.serving.engines.layouts import LAYOUTS
+
+    return [one for one in sorted(LAYOUTS) if one.startswith(incomplete)]
+
+
+def preflights(_context: click.Context, incomplete: str) -> list[str | CompletionItem]:
+    """The engines whose rules are known."""
+    from adaptkit.serving.preflight import RULES
+
+    return [one for one in sorted(RULES) if one.startswith(incomplete)]
 
 
 def executors(context: click.Context, incomplete: str) -> list[str | CompletionItem]:
@@ -203,9 +222,9 @@ COMPLETERS: Mapping[str | tuple[str, str], Completer] = {
     ("base alias", "name"): bases_or_files,
     "name": names,
     "file": files,
-    ("preflight", "engine"): _among(RULES),
+    ("preflight", "engine"): preflights,
     ("serve", "engine"): _plugged("engines"),
-    ("export", "engine"): _among(ENGINES),
+    ("export", "engine"): layouts,
     ("lock", "update"): locked,
     ("log", "name"): refs_or_remotes,
     ("alias", "name"): refs,
@@ -239,7 +258,7 @@ COMPLETERS: Mapping[str | tuple[str, str], Completer] = {
     "weights": refs,
     "prompts": refs,
     "unlabelled": refs,
-    "dialect": _among(TOOLS),
+    "dialect": dialects,
     "device": _among(("cpu", "cuda", "mps")),
     "folder": files,
     "tuned": files,
