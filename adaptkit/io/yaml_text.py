@@ -145,7 +145,11 @@ def _check_keys(value: Any, where: tuple[str, ...], found: Document) -> None:
     for key, inner in parts:
         if isinstance(value, dict) and not isinstance(key, str):
             written = next(
-                (one[-1] for one in found.lines if one[:-1] == where and one[-1] not in value),
+                (
+                    one[-1]
+                    for one in found.lines
+                    if one and one[:-1] == where and one[-1] not in value
+                ),
                 str(key),
             )
             taken = CALLED.get(type(key).__name__, "something else than a text")
@@ -167,6 +171,8 @@ def _note_lines(node: Any, where: tuple[str, ...], lines: dict[tuple[str, ...], 
             if inner in lines:
                 raise BadYaml(line, f"the key '{key.value}' occurs twice")
             lines[inner] = line
+            if isinstance(key, yaml.ScalarNode):
+                _check_scalar(key)
             _note_lines(value, inner, lines)
     elif isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
@@ -174,10 +180,16 @@ def _note_lines(node: Any, where: tuple[str, ...], lines: dict[tuple[str, ...], 
             lines[inner] = item.start_mark.line + 1
             _note_lines(item, inner, lines)
     else:
-        try:
-            yaml.SafeLoader("").construct_object(node)
-        except ValueError as error:  # such as the date 2026-13-45
-            raise _unreadable(error, node.start_mark) from error
+        _check_scalar(node)
+
+
+def _check_scalar(node: Any) -> None:
+    import yaml
+
+    try:
+        yaml.SafeLoader("").construct_object(node)
+    except ValueError as error:  # such as the date 2026-13-45, or a number of 5,000 digits
+        raise _unreadable(error, node.start_mark) from error
 
 
 def _unreadable(error: Exception, mark: Any) -> BadYaml:

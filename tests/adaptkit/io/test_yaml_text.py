@@ -31,6 +31,8 @@ def test_plain_yaml_is_loaded_with_its_types():
         ("a: !!python/name:os.system\n", 1, "it holds a YAML tag"),
         ("a: \n" + "[" * 900, 2, "it is more than 12 levels deep"),
         ("b: 1\na: 2026-13-45\n", 2, "a value cannot be read: month must be in 1..12"),
+        ("b: 1\n2026-13-45: a\n", 2, "a value cannot be read: month must be in 1..12"),
+        (f"b: {{a: 1,\n {'9' * 5000}}}\n", 2, "a value cannot be read: Exceeds the limit"),
         ('a: 1\n"\\ud800": 2\n', 2, "it has half a surrogate pair"),
         ("a: 1\nb: {c: 2}\na: 3\n", 3, "the key 'a' occurs twice"),
         ("a: 1\n? [b]\n: 2\n", 2, "a value cannot be read: while constructing a mapping"),

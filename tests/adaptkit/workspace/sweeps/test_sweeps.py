@@ -310,6 +310,8 @@ def test_a_line_that_was_cut_short_is_left_out_and_the_next_is_whole(tmp_path):
             "YAML takes the key 'off' for true or",
         ),
         ("{of: bridge, to: team}", "{1: bridge, to: team}", "takes the key '1' for a whole number"),
+        ("name: nightly", "name: nightly\ntrue: 1", "YAML takes the key 'true' for true or"),
+        ("name: nightly", "name: nightly\nnull: 1", "YAML takes the key 'null' for "),
     ],
 )
 def test_mistakes_in_the_file_are_named(nightly, old, new, why):
