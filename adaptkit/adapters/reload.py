@@ -36,7 +36,7 @@ def check_reload(
         )
     if architecture is None or not method.packs:
         return
-    if lost := unloaded(adapter.config, model_type, architecture, method.modules(adapter)):
+    if lost := unloaded(adapter, method, architecture, model_type):
         more = f"; and {len(lost) - 3} more" if len(lost) > 3 else ""
         raise MergeError(
             f"PEFT would not load {adapter.label} as it is",

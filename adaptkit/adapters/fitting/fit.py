@@ -57,7 +57,7 @@ def fit(
     _replace(made, replacements)
     _replace_rows(made)
     kind = str(weights.layout.config.get("model_type", ""))
-    made.passed_over = unloaded(adapter.config, kind, made.architecture, method.modules(adapter))
+    made.passed_over = unloaded(adapter, method, made.architecture, kind)
     if not shapes:
         _only_names(made)
         return made

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from adaptkit.bases.architecture import Architecture
-    from adaptkit.extend import Module
+    from adaptkit.extend import AdapterMethod, AdapterView
 
 _EXPERT = re.compile(r".+\.experts\.\d+\.(?P<leaf>[^.]+)")
 ROUTER = "gate"
@@ -49,17 +49,15 @@ def renamed(model_type: str) -> Renamed:
 
 
 def unloaded(
-    config: Mapping[str, Any],
-    model_type: str,
-    architecture: Architecture,
-    modules: Iterable[Module],
+    view: AdapterView, method: AdapterMethod, architecture: Architecture, model_type: str
 ) -> list[str]:
-    """What PEFT would leave out of an adapter, or would not load, in words; `config` is the adapter's."""
+    """What PEFT would leave out of an adapter, or would not load, in words."""
+    config = view.config
     if config.get("peft_type") != "LORA" or not architecture.known:
         return []
     if not any(".experts." in name for name in architecture.parameters):
         return []  # and PEFT, whose table it is, need not be imported
-    table, plain = renamed(model_type), [m for m in modules if m.kind != "expert"]
+    table, plain = renamed(model_type), [m for m in method.modules(view) if m.kind != "expert"]
     leaves = {module.name.rpartition(".")[2] for module in plain}
     wrong = [
         f"it updates {', '.join(sorted(here))} and not {', '.join(sorted(set(parts) - here))}, which PEFT takes "

@@ -45,7 +45,7 @@ def described(shown: Shown) -> list[str]:
         lines.append(f"  aliases   {' '.join(version.aliases)}")
     if version.tags:
         lines.append(f"  tags      {' '.join(version.tags)}")
-    if isinstance(training := manifest.facts.get("training"), dict):
+    if (training := manifest.facts.get("training")) is not None:
         lines += map(_data, filter(_is_table, training.get("data") or ()))
         lines.append(f"  steps     {training.get('steps', '-')}, seed {training.get('seed', '-')}")
     lines += [f"  metric    {key} = {value:g}" for key, value in version.metrics.items()]
@@ -54,11 +54,9 @@ def described(shown: Shown) -> list[str]:
         for parent in shown.parents
     ]
     loss = manifest.facts.get("loss")
-    error = loss.get("error") if isinstance(loss, dict) else None
-    if isinstance(error, int | float):
+    if loss is not None and (error := loss.get("error")) is not None:
         lines.append(f"  loss      {error:.2g} of the untruncated merge")
-    forced = manifest.facts.get("forced", ())
-    lines += [f"  forced    {text}" for text in forced if isinstance(forced, list)]
+    lines += [f"  forced    {text}" for text in manifest.facts.get("forced", ())]
     lines += [f"  placed    {placement.place}@{placement.number}" for placement in shown.placements]
     lines += [
         f"  file      {entry.path}  {entry.size:,} bytes"

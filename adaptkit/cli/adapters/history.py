@@ -193,8 +193,8 @@ def _logged(logged: Logged) -> list[str]:
 
 def _event_detail(event: Event) -> str:
     """What an event says beyond its verb and subject."""
-    told = {"digest": event.digest, "place": event.subject, "state": event.verb}
-    rest = {k: value for k, value in event.detail.items() if k not in told or told[k] != value}
+    shown = {"digest": event.digest, "place": event.subject, "state": event.verb}
+    rest = {k: value for k, value in event.detail.items() if k not in shown or shown[k] != value}
     number, sent = rest.pop("number", None), rest.pop("sent", None)
     parts = [
         f"by {event.author}" if event.author not in {"", event.actor} else "",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,7 +206,8 @@ def merge(
     weighted = with_module_weights(named(sources), weights)
     choices["params"] = dict(_pair(text) for text in params)
     if dry_run:
-        planned = {name: choices[name] for name in _PLANNED}
+        takes = signature(session.workspace.merge_cost).parameters
+        planned = {name: value for name, value in choices.items() if name in takes}
         cost = session.workspace.merge_cost(weighted, **planned)
         found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
         session.out.data(found.to_json(), lambda: compared(found, session.out.width))
@@ -251,9 +253,6 @@ def _merge_into_model(
     session.out.data(baked.to_json(), lambda: baked_lines(baked))
 
 
-_PLANNED = (
-    "strategy space params rank energy keep normalize seed dtype extras missing allow_pickle on"
-).split()
 _NO_ADAPTER = {
     "name": "--name",
     "out": "--out",

@@ -142,7 +142,7 @@ class Message(msgspec.Struct):
         if self.tool_calls or self.function_call:
             raise BadReference(
                 "cannot read a message",
-                why="it calls a tool, and no tool is told to the model",
+                why="it calls a tool, and the model is given no tools",
                 fix="send text only",
             )
         if self.content is None or isinstance(self.content, str):

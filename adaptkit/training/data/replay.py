@@ -73,8 +73,8 @@ def write_from_base(
     model = load_model(base)
     where = model.device
     end = tokenizer.eos_token_id
-    told = (tokenizer.bos_token_id, end, model.config.bos_token_id)
-    start = next((one for one in told if one is not None), 0)
+    starts = (tokenizer.bos_token_id, end, model.config.bos_token_id)
+    start = next((one for one in starts if one is not None), 0)
     torch.manual_seed(seed)
     for begin in range(0, count, _AT_ONCE):
         size = min(_AT_ONCE, count - begin)

@@ -109,7 +109,7 @@ def _check_loaded(
 ) -> None:
     """Refuse what PEFT would load in part only, without a word."""
     kind = str(getattr(getattr(plain, "config", None), "model_type", ""))
-    if lost := unloaded(adapter.config, kind, architecture, method.modules(adapter)):
+    if lost := unloaded(adapter, method, architecture, kind):
         raise BaseMismatch(
             f"PEFT would not load {version.ref} as it was trained",
             why="; ".join(lost[:2]) + (f"; and {len(lost) - 2} more" if len(lost) > 2 else ""),

@@ -333,7 +333,7 @@ def test_what_a_chat_asks_for_and_does_not_get_is_refused(client):
     turn = {"role": "user", "content": "hi"}
     called = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
     for messages, more, message in (
-        ([turn, called], {}, "it calls a tool, and no tool is told to the model"),
+        ([turn, called], {}, "it calls a tool, and the model is given no tools"),
         ([turn], {"top_logprobs": 2}, "cannot return top_logprobs: logprobs is not asked for"),
     ):
         with pytest.raises(openai.BadRequestError, match=message):
