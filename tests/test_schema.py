@@ -20,7 +20,7 @@ from adaptkit.types import (
     Quantisation,
     artifact_digest,
 )
-from adaptkit.types.schema import _Manifest, _Placed
+from adaptkit.types.checks.schema import _Manifest, _Placed
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "adaptkit.schema.json").read_text())
 CHECK = jsonschema.Draft202012Validator(SCHEMA)

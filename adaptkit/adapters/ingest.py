@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit.adapters.adapter import Adapter, artifact_paths
 from adaptkit.adapters.fitting.fit import fit
-from adaptkit.bases.checkpoint import scaled_tensor
+from adaptkit.bases.files.checkpoint import scaled_tensor
 from adaptkit.bases.known import declared_base, stored_reference
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import (

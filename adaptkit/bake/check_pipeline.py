@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.bake.check_logits import TOLERANCE
-from adaptkit.bases.checkpoint import read_layout
+from adaptkit.bases.files.checkpoint import read_layout
 from adaptkit.errors import BakeError
 from adaptkit.io.safetensors.reader import numpy_dtype, read_header
 

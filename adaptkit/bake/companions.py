@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import artifact_paths
-from adaptkit.bases.checkpoint import module_folders
+from adaptkit.bases.files.checkpoint import module_folders
 from adaptkit.bases.pipeline import COMPONENTS, prefixed
 from adaptkit.extend.artifact_files import is_index
 from adaptkit.io.files import atomic_write, fsync_directory, fsync_file, os_errors
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from adaptkit.adapters.fitting.changes import Tensor
     from adaptkit.bake.plan import BakePlan
-    from adaptkit.bases.checkpoint import Layout
+    from adaptkit.bases.files.checkpoint import Layout
 
 _WEIGHTS = (
     ".safetensors",

@@ -18,7 +18,7 @@ from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
 from adaptkit.algebra.lowrank import dense_svd, leading, rounding, work
 from adaptkit.bake.tuned import compare, layer_of, size_of_change, within
-from adaptkit.bases.quantised import why_quantised
+from adaptkit.bases.files.quantised import why_quantised
 from adaptkit.bases.weights import BaseWeights, as_matrix
 from adaptkit.errors import BadRecipe, BakeError
 from adaptkit.extend import Dense, LowRank, Module

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.fitting.fit import fit
+from adaptkit.bases.files.quantised import why_quantised
 from adaptkit.bases.pipeline import COMPONENTS
-from adaptkit.bases.quantised import why_quantised
 from adaptkit.errors import BakeError, NotFound, Unmergeable
 from adaptkit.io.safetensors.reader import STORED_DTYPES
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.bases.checkpoint import declared_quantisation, scaled_tensor
+from adaptkit.bases.files.checkpoint import declared_quantisation, scaled_tensor
 from adaptkit.bases.weights import BaseWeights
 
 if TYPE_CHECKING:

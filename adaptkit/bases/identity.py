@@ -12,14 +12,14 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from adaptkit.bases.checkpoint import (
+from adaptkit.bases.classes.tied_weights import candidates
+from adaptkit.bases.files.checkpoint import (
     declared_name,
     declared_origin,
     declared_quantisation,
     read_layout,
 )
-from adaptkit.bases.classes.tied_weights import candidates
-from adaptkit.bases.hashing import hash_all
+from adaptkit.bases.files.hashing import hash_all
 from adaptkit.bases.pipeline import prefixed
 from adaptkit.errors import BadBase, NotFound
 from adaptkit.io.progress.progress import no_progress
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from adaptkit.bases.checkpoint import Layout, TensorLocation
+    from adaptkit.bases.files.checkpoint import Layout, TensorLocation
     from adaptkit.io.progress.progress import Progress
     from adaptkit.types import TensorInfo
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from adaptkit.bases.checkpoint import read_layout
-from adaptkit.bases.quantised import why_quantised
+from adaptkit.bases.files.checkpoint import read_layout
+from adaptkit.bases.files.quantised import why_quantised
 from adaptkit.errors import BadBase
 from adaptkit.extend.module_names import Names
 from adaptkit.io.closing import Closing
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from adaptkit.bases.architecture import Architecture, Piece
-    from adaptkit.bases.checkpoint import Layout, TensorLocation
+    from adaptkit.bases.files.checkpoint import Layout, TensorLocation
     from adaptkit.extend import Array, Model, Module
 
 

@@ -80,7 +80,7 @@ def parse(text: str, kind: type[T]) -> T:
     """The text as a `kind` of msgspec.Struct; `BadToml` for everything that it does not allow."""
     import msgspec
 
-    from adaptkit.types.convert import convert
+    from adaptkit.types.checks.convert import convert
 
     table = load(text)
     try:

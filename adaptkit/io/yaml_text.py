@@ -115,7 +115,7 @@ def parse(found: Document, kind: type[T]) -> T:
     import msgspec
 
     from adaptkit.io.struct_mistakes import called, tables_of, taken_apart, wanted
-    from adaptkit.types.convert import convert
+    from adaptkit.types.checks.convert import convert
 
     _check_keys(found.value, (), found)
     try:

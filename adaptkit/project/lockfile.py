@@ -21,7 +21,7 @@ from adaptkit.io.toml_file import line_of
 from adaptkit.project.requirements import LOCK, PROJECT, parse_toml, read_text
 from adaptkit.refs import check_name
 from adaptkit.types import BaseIdentity, Level, digest_of
-from adaptkit.types.schema import check_locked
+from adaptkit.types.checks.schema import check_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,7 @@
 """Names, numbers and aliases that come from a place: checked by the grammar of the keyboard, in one function each.
 
 What a place holds is written by whoever may write there. Types and lengths of an `adaptkit.json` are checked where it
-is read (`adaptkit.types.schema`); here is what its texts may mean. Everything that takes versions, names or
+is read (`adaptkit.types.checks.schema`); here is what its texts may mean. Everything that takes versions, names or
 aliases out of a place (pull, rebuild, mirror, lock, sync) goes through these functions.
 """
 

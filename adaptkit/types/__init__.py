@@ -1,6 +1,6 @@
 """The frozen dataclasses that cross boundaries.
 
-Reading one from JSON checks it by `adaptkit.types.schema`; else this takes the standard library only.
+Reading one from JSON checks it by `adaptkit.types.checks.schema`; else this takes the standard library only.
 
 Every value that travels between the core, a plugin and the registry is one of these, so a reader
 who knows this page knows what the packages say to each other.

@@ -95,7 +95,7 @@ class Manifest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
         """Read back what `to_json` wrote; KeyError, TypeError or ValueError when it is not one."""
-        from adaptkit.types.schema import check_manifest, sound_facts
+        from adaptkit.types.checks.schema import check_manifest, sound_facts
 
         if data["schema"] != MANIFEST_SCHEMA:
             raise ValueError(

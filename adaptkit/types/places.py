@@ -51,7 +51,7 @@ class PlacedVersion:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlacedVersion:
         """Read an `adaptkit.json`; raises as `Manifest.from_json` does."""
-        from adaptkit.types.schema import check_placed
+        from adaptkit.types.checks.schema import check_placed
 
         check_placed(data)
         number = data["number"]

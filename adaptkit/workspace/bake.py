@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from adaptkit import refs
 from adaptkit.adapters.ingest import fits
 from adaptkit.bake.work_folder import failed_name
-from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.compare import admits, names_no_base
 from adaptkit.bases.compatibility import how_to_know
+from adaptkit.bases.files.checkpoint import weight_files
 from adaptkit.bases.known import snapshot_of
 from adaptkit.errors import BaseMismatch, Unmergeable
 from adaptkit.extend.artifact_files import MANIFEST

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adaptkit.bases.checkpoint import read_layout, weight_files
 from adaptkit.bases.compare import compare
 from adaptkit.bases.compatibility import best_known
+from adaptkit.bases.files.checkpoint import read_layout, weight_files
+from adaptkit.bases.files.hub_cache import claimed_by_cache
 from adaptkit.bases.folders import folder_of, remember_folder
-from adaptkit.bases.hub_cache import claimed_by_cache
 from adaptkit.bases.identity import base_shapes, claimed, measure, tensor_hashes
 from adaptkit.bases.known import Base, declared_base
 from adaptkit.errors import BadBase, BadReference, Conflict, NotFound, StoreError

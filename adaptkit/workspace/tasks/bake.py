@@ -16,7 +16,7 @@ from adaptkit.bake.plan import by_file, plan_bake
 from adaptkit.bake.shards import write_shards
 from adaptkit.bake.weight_files import DoneShard
 from adaptkit.bake.work_folder import read_journal, sync_folders
-from adaptkit.bases.checkpoint import weight_files
+from adaptkit.bases.files.checkpoint import weight_files
 from adaptkit.bases.weights import BaseWeights
 from adaptkit.errors import BakeError, ExecutorError
 from adaptkit.extend import no_progress

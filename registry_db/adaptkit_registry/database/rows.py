@@ -238,13 +238,13 @@ def _quantised(text: str | None) -> Quantisation | None:
     """How a base was quantised, from the text of its row, under the rules of a manifest."""
     if not text:
         return None
-    from adaptkit.types.schema import check_quantised  # defining what it checks takes time
+    from adaptkit.types.checks.schema import check_quantised  # defining what it checks takes time
 
     return Quantisation(**json_object("bases.quantised", text, check_quantised))
 
 
 def read_detail(text: str) -> dict[str, Any]:
     """What an event records, from the text of its row."""
-    from adaptkit.types.schema import check_detail  # defining what it checks takes time
+    from adaptkit.types.checks.schema import check_detail  # defining what it checks takes time
 
     return json_object("events.detail", text, check_detail)

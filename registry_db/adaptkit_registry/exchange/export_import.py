@@ -89,7 +89,7 @@ class ExportImport(Transactions):
 
 def _lines(connection: Connection) -> Iterator[Line]:
     """What a later line names, an earlier one has brought."""
-    from adaptkit.types.schema import check_manifest  # defining what it checks takes time
+    from adaptkit.types.checks.schema import check_manifest  # defining what it checks takes time
 
     yield {"adaptkit-registry": FORMAT, "schema": HEAD}
     keys, names = Known[int, str]("bases"), Known[int, str]("adapters")

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct, ValidationError
 
-from adaptkit.types.convert import convert
+from adaptkit.types.checks.convert import convert
+from adaptkit.types.checks.schema import check_detail, check_quantised, check_values
 from adaptkit.types.limits import LARGEST_NUMBER
-from adaptkit.types.schema import check_detail, check_quantised, check_values
 
 _Number = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
 _Figure = Annotated[float, Meta(gt=-(2**63), lt=2**63)]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Select
 
-    from adaptkit.types.stored_files import Rows
+    from adaptkit.types.checks.stored_files import Rows
 
 _AT_ONCE = 200_000  # artifacts; of more a part at a time, so that memory is bounded
 _CUTS = tuple(f"sha256:{digit}" for digit in "123456789abcdef")
@@ -131,7 +131,7 @@ class Contradictions(Transactions):
 
 def _artifact_problems(connection: Connection) -> Iterator[str]:
     """Manifests that cannot be read, or do not agree with the rows of their files."""
-    from adaptkit.types.stored_files import reader  # what it decodes takes time to define
+    from adaptkit.types.checks.stored_files import reader  # what it decodes takes time to define
 
     read = reader()
     manifests = select(unchecked(artifacts.c.digest), unchecked(artifacts.c.manifest))

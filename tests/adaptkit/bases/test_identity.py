@@ -16,9 +16,9 @@ import pytest
 import safetensors.numpy
 from blake3 import blake3
 
-from adaptkit.bases import hashing
-from adaptkit.bases.checkpoint import weight_files
 from adaptkit.bases.compare import admits, compare
+from adaptkit.bases.files import hashing
+from adaptkit.bases.files.checkpoint import weight_files
 from adaptkit.bases.identity import base_shapes, measure, tensor_hashes
 from adaptkit.errors import BadBase, NotFound
 from adaptkit.io.safetensors.reader import dtype_name
@@ -612,7 +612,7 @@ def test_a_base_that_changes_while_it_is_read_is_refused(tmp_path):
 
 
 def test_importing_loads_neither_numpy_nor_blake3():
-    script = "import sys, adaptkit.bases.compare, adaptkit.bases.checkpoint; print(sorted({'numpy', 'blake3', 'torch'} & set(sys.modules)))"
+    script = "import sys, adaptkit.bases.compare, adaptkit.bases.files.checkpoint; print(sorted({'numpy', 'blake3', 'torch'} & set(sys.modules)))"
     assert (
         subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True

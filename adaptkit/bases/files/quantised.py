@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptkit.bases.checkpoint import declared_quantisation, scaled_tensor
+from adaptkit.bases.files.checkpoint import declared_quantisation, scaled_tensor
 
 if TYPE_CHECKING:
-    from adaptkit.bases.checkpoint import Layout
+    from adaptkit.bases.files.checkpoint import Layout
 
 
 def why_quantised(layout: Layout) -> str:

@@ -1,4 +1,4 @@
-"""adaptkit.types.convert: several threads may be the first to read a manifest."""
+"""adaptkit.types.checks.convert: several threads may be the first to read a manifest."""
 
 from __future__ import annotations
 

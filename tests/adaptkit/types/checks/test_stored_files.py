@@ -1,4 +1,4 @@
-"""adaptkit.types.stored_files: never more generous than `Manifest.from_json`, and the same rows."""
+"""adaptkit.types.checks.stored_files: never more generous than `Manifest.from_json`, and the same rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaptkit.types import Manifest, canonical_json
-from adaptkit.types.stored_files import reader
+from adaptkit.types.checks.stored_files import reader
 
 SOUND = manifest(1).to_json()
 VALUES = st.recursive(

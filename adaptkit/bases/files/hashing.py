@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from adaptkit.bases.checkpoint import TensorLocation
+    from adaptkit.bases.files.checkpoint import TensorLocation
     from adaptkit.io.progress.progress import Progress
 
 _SLICE = 64 << 20  # bytes between two reports of progress

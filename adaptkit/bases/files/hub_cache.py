@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from adaptkit.bases.checkpoint import weight_files
+from adaptkit.bases.files.checkpoint import weight_files
 from adaptkit.bases.identity import fs1, measure
 from adaptkit.errors import BadBase
 from adaptkit.types import BaseIdentity, Level

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import DecodeError, Meta, Struct
 
-from adaptkit.types.convert import decoder
+from adaptkit.types.checks.convert import decoder
+from adaptkit.types.checks.schema import Digest, Name, Text  # noqa: TC001  (msgspec reads annotations)
 from adaptkit.types.manifest import MANIFEST_SCHEMA
-from adaptkit.types.schema import Digest, Name, Text  # noqa: TC001  (msgspec reads annotations)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

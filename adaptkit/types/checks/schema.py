@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct, ValidationError, field
 
-from adaptkit.types.convert import convert
+from adaptkit.types.checks.convert import convert
 from adaptkit.types.limits import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME, is_unicode
 
 if TYPE_CHECKING:
