@@ -83,10 +83,9 @@ class AdaptkitError(Exception):
         return _rebuild, (type(self), self.what, self.why, self.fix)
 
 
-_PROGRAM = re.compile(
-    r"(\b(?:adaptkit|accelerate|git|hf|llama-server|lm-eval|pip|python|ray|torchrun|vllm) (?:[^,;)]|,(?! ))*)"
-)
-_OPTION = re.compile(
+# Not compiled here: only a notebook needs them, and every command imports this module.
+_PROGRAM = r"(\b(?:adaptkit|accelerate|git|hf|llama-server|lm-eval|pip|python|ray|torchrun|vllm) (?:[^,;)]|,(?! ))*)"
+_OPTION = (
     r"(?P<drop>drop |leave out |without )?(?<![\w-])--(?P<name>[a-z][a-z0-9-]*)"
     r"(?:[ =](?P<value>-?[0-9][0-9.]*|'[^']*'|[\w.]+=\S*[^\s,;]|(?:[A-Z]+(?:\[[A-Z]+\])?)+\b|bake DIR|"
     r"(?!(?:and|is|it|of|or|out|to|with|without)\b)[a-z_:](?:[\w:+.,/-]*[\w+/])?(?=$|[,;.)]| --| of | or )))?"
@@ -123,10 +122,10 @@ def in_python(text: str) -> str:
 
 
 def _line_in_python(line: str) -> str:
-    parts, before = _PROGRAM.split(line), ""  # every second one is a command
+    parts, before = re.split(_PROGRAM, line), ""  # every second one is a command
     for place, part in enumerate(parts):
         if place % 2 == 0:
-            parts[place] = _OPTION.sub(_keyword, part)
+            parts[place] = re.sub(_OPTION, _keyword, part)
         elif part.startswith("adaptkit ") and (line.startswith(part) or before.endswith(": ")):
             parts[place] = f"!{part}"  # can be typed as it stands
         before = part
