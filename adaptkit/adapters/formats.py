@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import AdapterMethod, Array, Model, Translated
     from adaptkit.types import Facts, TensorInfo
+    from adaptkit.types.facts import ConvertedFacts
 
 
 _MOST_NOTES = 8
@@ -104,7 +105,7 @@ def from_dialect(
                 )
                 if file is None:
                     _copy_companions(path, out)
-                origin: dict[str, Any] = {
+                origin: ConvertedFacts = {
                     "dialect": found,
                     "path": source.file.name,
                     "sha256": sha256_file(source.file),

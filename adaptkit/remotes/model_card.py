@@ -26,7 +26,7 @@ from adaptkit.remotes import front_matter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.types import Manifest, Parent
+    from adaptkit.types import LossFacts, Manifest, Parent
 
 BEGIN = "<!-- adaptkit:begin (made by adaptkit at each push: write above or below) -->"
 END = "<!-- adaptkit:end -->"
@@ -145,7 +145,9 @@ def _front(
         values["pipeline_tag"] = "text-generation"
     declared = _declared(subject.tags)
     values |= {key: value for key, value in {**carried, **declared}.items() if key not in matter}
-    found = [one for one in _strings(_training(manifest).get("datasets")) if is_hub_id(one)]
+    found = [
+        one for one in manifest.facts.get("training", {}).get("datasets", ()) if is_hub_id(one)
+    ]
     for key, new in (("datasets", found), ("metrics", sorted(subject.metrics))):
         if new:
             values[key] = list(dict.fromkeys(_strings(matter.get(key)) + list(new)))
@@ -202,7 +204,7 @@ def _inherited(ancestors: Sequence[Ancestor]) -> tuple[dict[str, Any], list[str]
 
 
 def _block(subject: Subject, conflicts: Sequence[str]) -> str:
-    manifest = subject.manifest
+    manifest, training = subject.manifest, subject.manifest.facts.get("training")
     parts = [
         *([inert(subject.message)] if subject.message else []),
         *conflicts,
@@ -210,14 +212,14 @@ def _block(subject: Subject, conflicts: Sequence[str]) -> str:
         _usage(subject),
     ]
     parts += _section("Intended use", [inert(subject.description)] if subject.description else [])
-    parts += _section("Training", [_fenced(_training(manifest))] if _training(manifest) else [])
+    parts += _section("Training", [_fenced(training)] if training else [])
     rows = [f"| {inert(name)} | {value:.6g} |" for name, value in sorted(subject.metrics.items())]
     parts += _section(
         "Evaluation", ["\n".join(["| metric | value |", "|---|---|", *rows])] if rows else []
     )
     parts += _section("Lineage", [_graph(subject)] if manifest.parents else [])
     parts += _section("Recipe", [_fenced(manifest.recipe)] if manifest.recipe else [])
-    parts += _section("What the merge lost", _loss(manifest.facts.get("loss")))
+    parts += _section("What the merge lost", _loss(manifest.facts.get("loss", {})))
     return "\n\n".join(parts)
 
 
@@ -265,19 +267,17 @@ def _graph(subject: Subject) -> str:
     return "\n".join([*lines, f'  it["{name} {subject.manifest.digest[7:15]}"]', "```"])
 
 
-def _loss(loss: object) -> list[str]:
-    if not isinstance(loss, dict):
-        return []
-    lines = []
-    for key, meaning in (
-        ("error", "of the strategy's own result, by storing it at this rank"),
-        ("from_sum", "from the exact weighted sum of the parents"),
-    ):
-        value = loss.get(key)
-        if isinstance(value, int | float):
-            lines.append(f"- {value:.3%} {meaning}")
+def _loss(loss: LossFacts) -> list[str]:
+    lines = [
+        f"- {share:.3%} {meaning}"
+        for share, meaning in (
+            (loss.get("error"), "of the strategy's own result, by storing it at this rank"),
+            (loss.get("from_sum"), "from the exact weighted sum of the parents"),
+        )
+        if share is not None
+    ]
     if dropped := loss.get("dropped"):
-        lines.append(f"- left out: {inert(', '.join(map(str, dropped)))}")
+        lines.append(f"- left out: {inert(', '.join(dropped))}")
     return [_ABOUT_LOSS, "\n".join(lines)] if lines else []
 
 
@@ -319,11 +319,6 @@ def _code(text: str) -> str:
 def _label(parent: Parent) -> str:
     label = without_paths(parent.label or parent.digest[:19])
     return "a local folder" if label.startswith("(a local path)") else label
-
-
-def _training(manifest: Manifest) -> Mapping[str, Any]:
-    training = manifest.facts.get("training")
-    return training if isinstance(training, dict) else {}
 
 
 def _strings(value: object) -> list[str]:

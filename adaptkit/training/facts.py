@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from adaptkit.extend.training import TrainResult
     from adaptkit.training.prepare import Prepared
     from adaptkit.training.settings.config import TrainConfig
+    from adaptkit.types.facts import TrainingFacts
 
 _POINTS = 50  # of the loss curve
 
@@ -22,10 +23,10 @@ def training_facts(
     result: TrainResult,
     seconds: float,
     warnings: Sequence[str],
-) -> dict[str, Any]:
+) -> TrainingFacts:
     """`facts.training` of the manifest. Paths of this machine are left out: files stand by name and digest."""
     looked = prepared.looked
-    facts: dict[str, Any] = {
+    facts: TrainingFacts = {
         "trainer": config.trainer,
         "objective": prepared.objective,
         "config": portable(config.changed()),
@@ -36,7 +37,7 @@ def training_facts(
         "steps": result.steps,
         "parameters": result.parameters,
         "metrics": {name: _short(value) for name, value in sorted(result.metrics.items())},
-        "curve": [[step, _short(loss)] for step, loss in _thinned(result.losses)],
+        "curve": [(step, _short(loss)) for step, loss in _thinned(result.losses)],
         "seconds": round(seconds, 2),
         "peak_memory": result.peak_memory,
         "versions": dict(result.versions),

@@ -18,9 +18,10 @@ from adaptkit.types.base_identity import (
 )
 from adaptkit.types.digests import canonical_json, digest_of
 from adaptkit.types.event import Event
+from adaptkit.types.facts import Facts, LossFacts
 from adaptkit.types.files import FileEntry, TensorInfo, artifact_digest
 from adaptkit.types.lineage import Lineage
-from adaptkit.types.manifest import MANIFEST_SCHEMA, Facts, LossFacts, Manifest, Parent
+from adaptkit.types.manifest import MANIFEST_SCHEMA, Manifest, Parent
 from adaptkit.types.places import PlacedVersion, Placement, Receipt, latest_of
 from adaptkit.types.search import Condition
 from adaptkit.types.version import AliasMove, Version

@@ -1,11 +1,12 @@
-"""What is recorded of an artifact: its manifest, with parents and facts."""
+"""What is recorded of an artifact: its manifest, with its parents."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from adaptkit.types.base_identity import BaseIdentity
+from adaptkit.types.facts import Facts
 from adaptkit.types.files import FileEntry, artifact_digest
 
 if TYPE_CHECKING:
@@ -23,37 +24,6 @@ class Parent:
     weight: float = 1.0
     role: str = "merged"
     label: str = ""
-
-
-class LossFacts(TypedDict):
-    """What a merge lost, as shares of the norm (None: undefined), and which extras it dropped."""
-
-    error: float | None
-    from_sum: float | None
-    dropped: list[str]
-
-
-class Facts(TypedDict, total=False):
-    """What only some origins record. Other keys are kept; a value of another type is left out when it is read."""
-
-    loss: LossFacts  # of a merge
-    made_with: dict[str, str]  # what the bytes of a merge depend on besides its recipe
-    forced: list[str]  # what --force overruled
-    warnings: list[str]  # bases that could not be compared
-    extracted: dict[str, Any]  # {"loss": float | None, "left_out": [name]}
-    converted_from: dict[
-        str, Any
-    ]  # {"path", "sha256", "dialect", "notes", "metadata"} of the file that was read
-    cannot_bake: list[str]  # why the update cannot become part of its base's weights
-    stripped: Any  # what was left out of a parent
-    found: dict[str, str]  # {"place", "revision", "made_by"} of what others published
-    training: dict[str, Any]  # {"data": [{"label", "digest"}], "datasets": [name], …}
-    distilled: dict[str, Any]  # how a merge was trained towards its parents
-    weighed: dict[str, Any]  # how the weights of a merge were chosen
-    search: dict[
-        str, Any
-    ]  # {"study", "trials", "trial", "seed", "skills", "suites"} that chose a merge
-    plugins_off: list[str]  # plugins that were disabled then
 
 
 @dataclass(frozen=True, slots=True)

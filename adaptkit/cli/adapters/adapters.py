@@ -203,7 +203,7 @@ def show(session: Session, ref: str, recipe: bool) -> None:
     """
     shown = session.workspace.show(ref)
     training = shown.manifest.facts.get("training")
-    if recipe and isinstance(training, dict) and not shown.manifest.recipe:
+    if recipe and training is not None and not shown.manifest.recipe:
         from adaptkit.training.settings.config import command
 
         session.out.data(training.get("config"), lambda: command(training.get("config") or {}))

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adaptkit.cli.adapters.bulk import base_shown
 from adaptkit.cli.output import times
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from adaptkit.types.facts import TrainingDataFacts
     from adaptkit.workspace.results import Shown
 
 
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _data(file: Mapping[str, Any]) -> str:
+def _data(file: TrainingDataFacts) -> str:
     """One file of training data; what a foreign manifest leaves out is shown as missing."""
-    rows = file.get("rows")
-    count = f"{rows:,}" if isinstance(rows, int) else "?"
-    return (
-        f"  data      {file.get('label', '?')}  {count} rows  {str(file.get('digest', '?'))[:19]}…"
-    )
+    count = f"{file['rows']:,}" if "rows" in file else "?"
+    return f"  data      {file.get('label', '?')}  {count} rows  {file.get('digest', '?')[:19]}…"
 
 
 def described(shown: Shown) -> list[str]:
@@ -46,7 +38,7 @@ def described(shown: Shown) -> list[str]:
     if version.tags:
         lines.append(f"  tags      {' '.join(version.tags)}")
     if (training := manifest.facts.get("training")) is not None:
-        lines += map(_data, filter(_is_table, training.get("data") or ()))
+        lines += map(_data, training.get("data", ()))
         lines.append(f"  steps     {training.get('steps', '-')}, seed {training.get('seed', '-')}")
     lines += [f"  metric    {key} = {value:g}" for key, value in version.metrics.items()]
     lines += [

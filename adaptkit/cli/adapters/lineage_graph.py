@@ -27,13 +27,11 @@ def training_data(lineage: Lineage, digest: str) -> tuple[Data, ...]:
     It is in `facts.training.data`, a list of label and digest.
     """
     manifest = lineage.manifests.get(digest)
-    training = manifest.facts.get("training") if manifest else None
-    data = training.get("data") if isinstance(training, dict) else None
-    entries = data if isinstance(data, list) else []
+    if manifest is None:
+        return ()
     return tuple(
-        Data(str(e.get("label") or e.get("path") or "data"), str(e.get("digest", "")))
-        for e in entries
-        if isinstance(e, dict)
+        Data(one.get("label") or one.get("path") or "data", one.get("digest", ""))
+        for one in manifest.facts.get("training", {}).get("data", ())
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from adaptkit.training.data.records import Record
     from adaptkit.training.data.rows import Row
+    from adaptkit.types.facts import TrainingDataFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,16 @@ class DataFacts:
     rows: int
     skipped: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {
+    def to_json(self) -> TrainingDataFacts:
+        facts: TrainingDataFacts = {
             "label": self.label,
             "digest": self.digest,
             "form": self.form,
             "rows": self.rows,
         }
-        return facts | ({"skipped": self.skipped} if self.skipped else {})
+        if self.skipped:
+            facts["skipped"] = self.skipped
+        return facts
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta, Struct, ValidationError, field
 
 from adaptkit.types.checks.convert import convert
+from adaptkit.types.facts import Facts
 from adaptkit.types.limits import LARGEST_NUMBER, LONGEST_MESSAGE, LONGEST_NAME, is_unicode
 
 if TYPE_CHECKING:
@@ -56,34 +57,6 @@ class _Base(Struct):
     derived_from: Text | None = None
 
 
-class _Loss(Struct):
-    error: float | None = None
-    from_sum: float | None = None
-    dropped: list[str] = field(default_factory=list)
-
-
-class _Converted(Struct):
-    dialect: str = ""
-    path: str = ""
-    sha256: str = ""
-    notes: list[str] = field(default_factory=list)
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
-class _Facts(Struct):
-    """The facts that adaptkit reads; other keys are kept as they are."""
-
-    loss: _Loss | None = None
-    made_with: dict[str, str] | None = None
-    forced: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    extracted: dict[str, Any] | None = None
-    converted_from: _Converted | None = None
-    found: dict[str, str] | None = None
-    training: dict[str, Any] | None = None
-    plugins_off: list[str] = field(default_factory=list)
-
-
 class _Manifest(Struct):
     schema: int
     digest: Digest
@@ -104,7 +77,7 @@ class _Placed(Struct):
     message: Annotated[str, Meta(max_length=LONGEST_MESSAGE)] = ""
     author: Name = ""
     latest: bool = True
-    facts: _Facts | None = None
+    facts: Facts | None = None
 
 
 class _Locked(Struct, forbid_unknown_fields=True):
@@ -144,7 +117,7 @@ def sound_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_sound(facts: dict[str, Any]) -> bool:
     try:
-        convert(facts, _Facts)
+        convert(facts, Facts)
     except ValidationError:
         return False
     return True

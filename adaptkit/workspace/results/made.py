@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adaptkit.merge.recipe import Recipe
     from adaptkit.merge.report import MergeReport
     from adaptkit.types import Manifest, Version
+    from adaptkit.types.facts import TrainingFacts
     from adaptkit.workspace.tasks.merge import Estimate
 
 
@@ -178,7 +179,7 @@ class Trained:
 
     version: Version
     created: bool
-    facts: Mapping[str, Any]
+    facts: TrainingFacts
     calibrated: Calibrated | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def loss_curves(
     for ref in adapters:
         version = find_version(context, ref)
         curve = context.registry.manifest(version.digest).facts.get("training", {}).get("curve", [])
-        points = [(int(step), float(loss)) for step, loss in curve]
+        points = [(step, float(loss)) for step, loss in curve]
         if not points:
             raise NotFound(
                 "loss curve", version.ref, (), fix="adaptkit train records one with what it trains"

@@ -171,6 +171,13 @@ def test_what_adaptkit_writes_is_read_back_the_same():
         {"warnings": [1]},
         {"converted_from": {"notes": "one"}},
         {"training": []},
+        {"training": {"data": 5}},
+        {"training": {"data": [{"label": ["naval"]}]}},
+        {"training": {"curve": [["first", 0.5]]}},
+        {"training": {"config": "rank 8"}},
+        {"training": {"datasets": "org/naval"}},
+        {"cannot_bake": 1},
+        {"search": []},
     ],
     ids=str,
 )

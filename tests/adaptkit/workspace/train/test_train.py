@@ -78,7 +78,7 @@ def test_a_training_is_registered_with_everything_to_repeat_it(workspace, speake
     )
     assert version.base.status == "verified"
     facts = workspace.show("naval").manifest.facts["training"]
-    assert facts == trained.facts
+    assert facts == json.loads(json.dumps(trained.facts))
     assert facts["config"]["data"] == ["naval.jsonl"]
     assert str(tmp_path) not in json.dumps(facts)
     own = 60 - facts["eval"]["rows"]
