@@ -57,15 +57,9 @@ def evaluate(
     on = executor_url(context, on)
     files = [user_path(path) for path in suites]
     read = read_suites(files)
-    names = [suite.name for suite in read]
-    for name in new:
-        if name not in names:
-            raise NotFound("suite", name, names)
-    asked = list(dict.fromkeys([*([baseline] if baseline else []), *adapters]))
-    if not adapters or not read:
-        what = "suite" if adapters else "adapter"
-        raise BadData("there is nothing to evaluate", why=f"no {what} is named")
+    _check_asked(adapters, read, new)
     at_hand = base_at_hand(context, base)
+    asked = dict.fromkeys([*([baseline] if baseline else []), *adapters])
     versions = {ref: None if ref == BASE else find_version(context, ref) for ref in asked}
     for version in versions.values():
         if version is not None:
@@ -86,12 +80,7 @@ def evaluate(
     executor = open_executor(context, on)
     with context.watch("asking", total, "prompts") as done:
         if executor is None:
-            trees = {
-                label: None if version is None else verified_tree(context, version.digest)
-                for label, version in labelled.items()
-            }
-            assert at_hand.folder is not None
-            score_all(Speaker(at_hand.folder, batch=batch), trees, read, done, scored)
+            _score_here(context, at_hand, labelled, read, batch, done, scored)
         else:
             from adaptkit.workspace.tasks.evaluate import score_on
 
@@ -110,6 +99,35 @@ def evaluate(
                     scored=scored,
                 )
     return Matrix(read, figures, known, frozenset(new))
+
+
+def _check_asked(adapters: Sequence[str], suites: Sequence[Suite], new: Sequence[str]) -> None:
+    """Refuse to evaluate nothing, and new suites that are not among the suites."""
+    names = [suite.name for suite in suites]
+    for name in new:
+        if name not in names:
+            raise NotFound("suite", name, names)
+    if not adapters or not suites:
+        what = "suite" if adapters else "adapter"
+        raise BadData("there is nothing to evaluate", why=f"no {what} is named")
+
+
+def _score_here(
+    context: Context,
+    base: Base,
+    adapters: Mapping[str, Version | None],
+    suites: Sequence[Suite],
+    batch: int,
+    done: Callable[[int], None],
+    scored: Callable[[str, Mapping[str, float]], None],
+) -> None:
+    """Score the adapters in this process, one after another on one model."""
+    trees = {
+        label: None if version is None else verified_tree(context, version.digest)
+        for label, version in adapters.items()
+    }
+    assert base.folder is not None
+    score_all(Speaker(base.folder, batch=batch), trees, suites, done, scored)
 
 
 def _record(
