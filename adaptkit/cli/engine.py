@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import PluginError, Refused, requires_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import uvicorn
@@ -53,22 +54,10 @@ def start_engine(
         )
     inner = ("127.0.0.1", _free_port()) if engine.gateway else (host, port)
     line = engine.command(base, host=inner[0], port=inner[1], slots=slots, rank_limit=limit)
-    if not isinstance(line, tuple | list) or not line:
-        raise PluginError(
-            f"the engine '{name}' cannot be started",
-            why=f"its command is {line!r}, and no tuple of the words of a command line",
-            fix="adaptkit plugins doctor",
-        )
-    command = (*line, *more)
+    command = (*_checked(engine, line), *more)
+    program = _program(engine, command[0])
     home = {"ADAPTKIT_HOME": str(session.workspace.home.path)}
     environment = {**os.environ, **engine.environment(limit), **home}
-    program = shutil.which(command[0])
-    if program is None:
-        raise Refused(
-            f"cannot start the engine '{name}'",
-            why=f"the program '{command[0]}' is not installed",
-            fix=f"pip install {command[0]}",
-        )
     if not engine.gateway:
         session.out.done({"engine": name, "command": command}, [shlex.join(command)])
         sys.stdout.flush()
@@ -76,31 +65,62 @@ def start_engine(
         os.execve(program, command, environment)  # noqa: S606  (the engine's own command, no shell)
     url = f"http://{inner[0]}:{inner[1]}"
     app = session.workspace.gateway_app(base, url, engine=name, rank_limit=limit, keys=keys)
-    with bound(host, port) as listener:
-        process = subprocess.Popen(
-            [program, *command[1:]],
-            env=environment,
-            stdout=sys.stderr,
-            preexec_fn=_end_with_us if sys.platform == "linux" else None,  # noqa: PLW1509
+    with bound(host, port) as listener, _running(program, command, environment) as process:
+        _wait(process, engine, url)
+        server = web_server(app, listener, drain=how["drain"])
+        shown = {"engine": name, "command": list(command)}
+        lines = [
+            shlex.join(command),
+            f"serving {base} on {url_of(listener)}/v1; end it with Ctrl-C",
+        ]
+        session.out.done(shown, lines)
+        sys.stdout.flush()
+        _serve(server, listener, process)
+
+
+def _checked(engine: Engine, line: object) -> Sequence[str]:
+    """The command line that an engine plugin gave, where it is one."""
+    if not isinstance(line, tuple | list) or not line:
+        raise PluginError(
+            f"the engine '{engine.name}' cannot be started",
+            why=f"its command is {line!r}, and no tuple of the words of a command line",
+            fix="adaptkit plugins doctor",
         )
+    return line
+
+
+def _program(engine: Engine, name: str) -> str:
+    """Where an engine's program is on this machine."""
+    program = shutil.which(name)
+    if program is None:
+        raise Refused(
+            f"cannot start the engine '{engine.name}'",
+            why=f"the program '{name}' is not installed",
+            fix=f"pip install {name}",
+        )
+    return program
+
+
+@contextmanager
+def _running(
+    program: str, command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """An engine's process, which is ended however the block ends."""
+    process = subprocess.Popen(
+        [program, *command[1:]],
+        env=environment,
+        stdout=sys.stderr,
+        preexec_fn=_end_with_us if sys.platform == "linux" else None,  # noqa: PLW1509
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
         try:
-            _wait(process, engine, url)
-            server = web_server(app, listener, drain=how["drain"])
-            shown = {"engine": name, "command": list(command)}
-            lines = [
-                shlex.join(command),
-                f"serving {base} on {url_of(listener)}/v1; end it with Ctrl-C",
-            ]
-            session.out.done(shown, lines)
-            sys.stdout.flush()
-            _serve(server, listener, process)
-        finally:
-            process.terminate()
-            try:
-                process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _serve(
