@@ -16,6 +16,11 @@ def run() -> NoReturn:
     What a command loads lives as long as its process. To look through it for garbage while it grew,
     and three times more at the end, was 0.3 of `adaptkit list` and a quarter of importing torch and PEFT.
     """
+    if sys.platform == "win32":
+        sys.exit(
+            "error: adaptkit does not run on Windows: it locks and links files as Linux and macOS do\n"
+            "  install WSL (wsl --install), and adaptkit in it"
+        )
     from adaptkit.io.machine.collection import put_off_collection
 
     put_off_collection()

@@ -17,7 +17,7 @@ from adaptkit.errors import FLAGS, in_python
 ROOT = Path(__file__).parents[1]
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
 OF_OTHERS = re.compile(
-    r"\b(?:accelerate|conda|git|hf|llama-server|lm-eval|pip|python|ray|torchrun|vllm) [^,;]*"
+    r"\b(?:accelerate|conda|git|hf|llama-server|lm-eval|pip|python|ray|torchrun|vllm|wsl) [^,;]*"
 )
 """Lines of other programs."""
 ENGINES = {"plugins/adaptkit_plugins/engines/vllm.py", "adaptkit/serving/preflight.py"}

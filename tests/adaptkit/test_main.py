@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from adaptkit.__main__ import run
+
 _LIST = """
 import atexit, gc, sys
 from adaptkit.__main__ import run
@@ -70,3 +74,11 @@ def test_the_exit_code_of_a_command_is_that_of_its_process():
     )
     assert done.returncode == 2
     assert "Nearest are: list" in done.stderr
+
+
+def test_on_windows_the_error_message_says_what_adaptkit_runs_on(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(
+        SystemExit, match=r"does not run on Windows: .*\n  install WSL \(wsl --install\)"
+    ):
+        run()
