@@ -98,8 +98,11 @@ def is_original(name: str) -> bool:
 # how diffusers names the layers of transformers that only one model has
 _MODELS = {
     "Wan": re.compile(r"blocks\.\d+\.(?:attn[12]|ffn\.net)\.|condition_embedder\."),
+    "ZImage": re.compile(
+        r"(?:layers|context_refiner|noise_refiner)\.\d+\.(?:attention\.to_|feed_forward\.w\d)"
+    ),
     "Lumina2": re.compile(
-        r"(?:layers|context_refiner|noise_refiner)\.\d+\.(?:attn|feed_forward|norm1)\."
+        r"(?:layers|context_refiner|noise_refiner)\.\d+\.(?:attn|feed_forward\.linear_\d|norm1)\."
     ),
     "QwenImage": re.compile(r"transformer_blocks\.\d+\.(?:img|txt)_(?:mlp|mod)\."),
 }
