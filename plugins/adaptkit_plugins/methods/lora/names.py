@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import Unmergeable
+from adaptkit.extend.module_names import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,11 @@ HINTS = {
         "double_blocks",
         "single_blocks",
         "joint_blocks",
+        "joint_transformer_blocks",
+        "double_stream_blocks",
+        "single_stream_blocks",
+        "context_refiner",
+        "noise_refiner",
         "blocks",
         "layers",
     ),
@@ -260,11 +266,22 @@ def part_of(view: AdapterView, name: str) -> tuple[str, str]:
     if first in PARTS:
         clip = first.startswith("text_encoder") and rest.startswith(_CLIP)
         return first, f"text_model.{rest}" if clip else rest
-    part = next((part for part, hints in HINTS.items() if first in hints), None)
-    if part is None:
+    part = _hinted(first) or next(
+        (
+            part  # of a component alone, whose other modules say which it is
+            for key in view.header
+            if (part := _hinted(key.removeprefix(PREFIX).partition(".")[0]))
+        ),
+        "",
+    )
+    if not part:
         raise Unmergeable(
             f"cannot write {view.label} for a diffusion pipeline",
             why=f"'{name}' belongs to none of its parts",
             fix="adaptkit export REF DIR writes the PEFT directory",
         )
     return part, name
+
+
+def _hinted(first: str) -> str:
+    return next((part for part, hints in HINTS.items() if first in hints), "")

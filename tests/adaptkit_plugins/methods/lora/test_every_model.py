@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -291,6 +292,28 @@ def test_some_modules_of_lumina_are_translated_as_among_all_of_them(workspace, t
             split.get(n.partition(".")[2].partition(".")[2], 1) for n, *_ in later
         )
         close(found, {name: whole[name] for name in found})
+
+
+@pytest.mark.parametrize(
+    ("mixin", "names"),
+    [
+        ("Sana", ["transformer_blocks.0.attn1.to_q", "caption_projection.linear_1"]),
+        ("HiDreamImage", ["double_stream_blocks.0.block.attn1.to_q", "t_embedder.linear_1"]),
+        ("Lumina2", ["context_refiner.0.attn.to_q", "norm_out.linear_1"]),
+        ("StableDiffusion", ["down_blocks.0.resnets.0.conv1", "conv_in"]),
+    ],
+)
+def test_all_modules_of_a_component_alone_belong_to_it(workspace, tmp_path, mixin, names):
+    tensors = under("base_model.model.", [(name, 8, 8) for name in names])
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": names}
+    (tmp_path / "ad").mkdir()
+    (tmp_path / "ad" / "adapter_config.json").write_text(json.dumps(config))
+    save_file(tensors, tmp_path / "ad" / "adapter_model.safetensors")
+    workspace.add(tmp_path / "ad", "a")
+    out = workspace.export("a", tmp_path / "out.safetensors", dialect="diffusers")
+    part = "unet" if mixin == "StableDiffusion" else "transformer"
+    wanted = under(f"{part}.", [(name, 8, 8) for name in names])
+    close(as_diffusers_reads(mixin, load_file(out)), as_diffusers_reads(mixin, wanted))
 
 
 def test_z_image_of_comfyui_becomes_what_diffusers_makes_of_kohyas_spelling(workspace, tmp_path):
