@@ -54,8 +54,10 @@ _NEVER = frozenset(
 _WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _STRAY = re.compile(r"\.(lora_(?:A|B))\.(?!weight$|bias$)[^.]+\.(weight|bias)$")
 _STRAY_BARE = re.compile(
-    r"\.(lora_(?:embedding_A|embedding_B|magnitude_vector))\.(?!weight$)[^.]+(?:\.weight)?$"
+    r"\.(lora_(?:embedding_A|embedding_B|magnitude_vector)|ia3_l|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2)"
+    r"|trainable_tokens_delta)\.(?!weight$)[^.]+(?:\.weight)?$"
 )
+_STRAY_WHOLE = re.compile(r"\.modules_to_save\.default(?=\.)")
 
 
 class _Tensors(Protocol):
@@ -125,11 +127,7 @@ class Adapter(Closing):
         if weights.exists():
             return cls(path, label, config, _Safetensors(weights, views=views), base_shapes)
         if not pickle.exists():
-            raise BadWeights(
-                f"{label} has no weights",
-                why=f"neither {WEIGHTS} nor {PICKLE} is there",
-                fix="save the adapter again with model.save_pretrained(DIR)",
-            )
+            raise _no_weights(path, label)
         if not allow_pickle:
             raise BadWeights(
                 f"{label} holds a pickle, {PICKLE}",
@@ -178,6 +176,20 @@ class Adapter(Closing):
 
     def close(self) -> None:
         self._tensors.close()
+
+
+def _no_weights(folder: Path, label: str) -> BadWeights:
+    if any(folder.glob("adapter_model-*-of-*.safetensors")):
+        return BadWeights(
+            f"{label} has its weights in several files",
+            why=f"PEFT loads one, {WEIGHTS}",
+            fix='save it again in one: model.save_pretrained(DIR, max_shard_size="100GB")',
+        )
+    return BadWeights(
+        f"{label} has no weights",
+        why=f"neither {WEIGHTS} nor {PICKLE} is there",
+        fix="save the adapter again with model.save_pretrained(DIR)",
+    )
 
 
 def _not_an_adapter(folder: Path, label: str) -> BadConfig:
@@ -271,7 +283,7 @@ def _finite(text: str) -> float:
 @lru_cache(1 << 14)  # a thousand adapters of one base have the same keys
 def normalise(key: str) -> str:
     """The key without wrapper prefixes and stray adapter names."""
-    key = _WRAPPERS.sub("", key).removeprefix("module.")
+    key = _STRAY_WHOLE.sub("", _WRAPPERS.sub("", key).removeprefix("module."))
     return _STRAY_BARE.sub(r".\1", _STRAY.sub(r".\1.\2", key))
 
 

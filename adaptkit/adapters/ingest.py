@@ -8,7 +8,6 @@ taken as it is.
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit.adapters.adapter import Adapter, artifact_paths
 from adaptkit.adapters.fitting.fit import fit
+from adaptkit.adapters.members import as_file, member_files, members, with_folders
 from adaptkit.bases.files.checkpoint import scaled_tensor
 from adaptkit.bases.known import declared_base, stored_reference
 from adaptkit.bases.weights import BaseWeights
@@ -89,6 +89,9 @@ def prepare(
         paths = [path for path in paths if path != PICKLE]
     for path in paths:
         gathered.sources[check_relative(path)] = adapter.path / path
+    parts = member_files(adapter.path, members(adapter.config, adapter.path), adapter.label)
+    gathered.sources |= parts
+    skipped = [path for path in skipped if path not in parts]
     _check_companions(adapter)
     _replace_local_base(adapter, base.identity, gathered)
     if adapter.pickled:
@@ -162,13 +165,14 @@ def _replace_local_base(adapter: Adapter, base: BaseIdentity, gathered: _Gathere
     named, local = declared_base(adapter.config, adapter.path)
     if readme.is_file():
         gathered.sources[README] = readme
+    config = with_folders(adapter.config, members(adapter.config, adapter.path))
     if named is None or local is None:
+        if config != adapter.config:
+            gathered.sources[CONFIG] = as_file(config)
         return
     name = base.name or Path(named).name
-    config = dict(adapter.config) | {
-        "base_model_name_or_path": stored_reference(adapter.config, adapter.path)
-    }
-    gathered.sources[CONFIG] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    reference = {"base_model_name_or_path": stored_reference(adapter.config, adapter.path)}
+    gathered.sources[CONFIG] = as_file(config | reference)
     if readme.is_file():
         gathered.sources[README] = read_plain(readme).replace(named.encode(), name.encode())
 

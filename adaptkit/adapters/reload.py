@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from adaptkit.bases.classes.peft_names import PEFT_HEADS, unloaded
+from adaptkit.bases.classes.peft_names import PEFT_HEADS, modules_of, saved_whole, unloaded
 from adaptkit.errors import MergeError
-from adaptkit.extend.module_names import PREFIX, matches, targeted
+from adaptkit.extend.module_names import PREFIX, base_name, matches, targeted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,24 @@ def unreadable(
             for name in sorted(there - known)
             if known
         ]
+        wrong += _saved_by_their_ends(adapter, architecture)
     return wrong
+
+
+def _saved_by_their_ends(adapter: Adapter, architecture: Architecture) -> list[str]:
+    """Modules that PEFT would look for in the file, or inside of another, because an entry is the end of their names."""
+    meant = saved_whole(
+        adapter.config.get("modules_to_save") or (), modules_of(architecture.parameters)
+    )
+    keys = [base_name(key) for key in adapter.header] if meant else []
+    there = {module for module in meant if any(key.startswith(f"{module}.") for key in keys)}
+    return [
+        f"PEFT takes '{entry}' of modules_to_save for '{module}' too, "
+        + ("which is in what it saves whole" if inside else "for which the file has nothing")
+        for module, entry in meant.items()
+        if (inside := any(module.startswith(f"{other}.") for other in meant))
+        or (there and module not in there)
+    ]
 
 
 def _layers(architecture: Architecture, name: str) -> list[str]:

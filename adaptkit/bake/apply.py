@@ -74,7 +74,7 @@ def new_values(
         else weights.read(tensor.source)
     )
     target = numpy_dtype(tensor.dtype)
-    if stored.dtype.kind in "iub":
+    if stored.dtype.kind in "iub" and stored.dtype == target:
         yield stored
         return
     working = np.dtype(np.float64 if target.itemsize >= 4 else np.float32)

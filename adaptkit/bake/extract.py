@@ -18,6 +18,7 @@ from adaptkit.adapters.write import write_companions
 from adaptkit.algebra.loss import Loss, relative
 from adaptkit.algebra.lowrank import dense_svd, leading, rounding, work
 from adaptkit.bake.tuned import compare, layer_of, size_of_change, within
+from adaptkit.bases.classes.peft_names import modules_of, only_these
 from adaptkit.bases.files.quantised import why_quantised
 from adaptkit.bases.weights import BaseWeights, as_matrix
 from adaptkit.errors import BadRecipe, BakeError
@@ -182,7 +183,7 @@ def _config(
             "base_model_name_or_path": name,
             "fan_in_fan_out": any(m.kind == "conv1d" for m in found.modules),
             "bias": "lora_only" if found.biases else "none",
-            "modules_to_save": found.whole or None,
+            "modules_to_save": only_these(found.whole, modules_of(new.parameters)) or None,
             "target_parameters": found.targets or None,
         },
         {},

@@ -62,6 +62,12 @@ def check_methods(
                 why=f"a {source.method.name} update depends on the base's {what}",
                 fix="--base DIR",
             )
+        if needs == "weights" and not any_rank and not source.method.modules(source.adapter):
+            raise Unmergeable(
+                f"cannot write {source.label} as LoRA",
+                why="it changes no matrix, and low-rank updates are for matrices only",
+                fix="keep it as it is, or write full weights: adaptkit bake, or merge with --into bake DIR",
+            )
         if needs == "weights" and not any_rank and recipe.rank is None and recipe.energy is None:
             raise BadRecipe(
                 f"merging {source.label} needs --rank",

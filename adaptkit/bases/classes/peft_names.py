@@ -12,8 +12,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from adaptkit.extend.module_names import PREFIX
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from adaptkit.bases.architecture import Architecture
     from adaptkit.extend import AdapterMethod, AdapterView
@@ -82,3 +84,34 @@ def unloaded(
                 f"PEFT passes over '{module.name}': it takes {leaf} for the experts' {table.names[leaf]}"
             )
     return wrong
+
+
+def modules_of(parameters: Iterable[str]) -> list[str]:
+    """Every module that holds parameters of these names, or holds modules that do."""
+    found: dict[str, None] = {}
+    for name in parameters:
+        parts = name.split(".")
+        found.update((".".join(parts[:depth]), None) for depth in range(1, len(parts)))
+    return list(found)
+
+
+def saved_whole(entries: Collection[str], modules: Iterable[str]) -> dict[str, str]:
+    """The modules that entries of `modules_to_save` mean to PEFT, each with the entry: all whose names end so.
+
+    An end need not begin at a dot: `norm` means `layers.0.input_layernorm` too.
+    """
+    named, found = set(entries), {}
+    for module in modules:
+        known = f"{PREFIX}{module}"
+        entry = next((known[at:] for at in range(len(known)) if known[at:] in named), None)
+        if entry is not None:
+            found[module] = entry
+    return found
+
+
+def only_these(wanted: Collection[str], modules: Collection[str]) -> list[str]:
+    """Entries of `modules_to_save` that mean these modules and no others."""
+    meant = saved_whole(wanted, modules)
+    broad = {entry for module, entry in meant.items() if module not in set(wanted)}
+    broad |= {meant[module] for module in wanted if module in meant and meant[module] != module}
+    return [f"{PREFIX}{name}" if name in broad else name for name in wanted]

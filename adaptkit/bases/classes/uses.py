@@ -21,7 +21,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable, Iterator, Mapping
 
 # methods that make, load or change weights before the model computes
 _SETTING_UP = re.compile(
@@ -40,6 +40,7 @@ _DESCRIBES = frozenset(
 # PEFT refuses LoRA on these layers of these models, whose kernels read the weights (tuners_utils, 0.21)
 _KERNELS = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
 _IN_KERNELS = frozenset({"out_proj", "conv1d"})
+_ITEM = "[]"  # behind an attribute that is a list, for its members
 _PARSING = (
     Lock()
 )  # https://github.com/python/cpython/issues/106905: two threads at it are a SystemError
@@ -51,22 +52,31 @@ def read_directly(modules: list[tuple[str, Any]], model_type: str = "") -> froze
 
     kinds: dict[str, Any] = {name: type(module) for name, module in modules}
     layers = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    owned = [
-        (name, kinds.get(name.rpartition(".")[0]), name.rpartition(".")[2])
-        for name, module in modules
-        if isinstance(module, layers)
-    ]
+    owned = [(name, *_owner(name, kinds)) for name, module in modules if isinstance(module, layers)]
     uses = {kind: _uses(kind) for kind in dict.fromkeys(kinds.values())}
     elsewhere = {leaf for _, _, others in uses.values() for leaf in others}
     nothing: frozenset[str] = frozenset()
     found = set()
     for name, owner, leaf in owned:
         reads, calls, _ = uses[owner] if owner is not None else (nothing, nothing, nothing)
-        by_itself = leaf in reads and leaf not in calls | _called_in(owner.__module__)
+        by_itself = leaf in reads and leaf.removesuffix(_ITEM) not in calls | _called_in(
+            owner.__module__
+        )
         in_kernels = model_type in _KERNELS and leaf in _IN_KERNELS
         if by_itself or in_kernels or leaf in elsewhere:
             found.add(name)
     return frozenset(found)
+
+
+def _owner(name: str, kinds: Mapping[str, Any]) -> tuple[Any, str]:
+    """The class that has a layer, and by which attribute: of a list of layers, the one that has the list."""
+    from torch import nn
+
+    parent, _, leaf = name.rpartition(".")
+    if kinds.get(parent) in {nn.ModuleList, nn.ModuleDict}:
+        parent, _, leaf = parent.rpartition(".")
+        leaf += _ITEM
+    return kinds.get(parent), leaf
 
 
 def looked_into(modules: list[tuple[str, Any]]) -> frozenset[str]:
@@ -172,7 +182,10 @@ def _look(tree: ast.AST, reads: set[str], calls: set[str], others: set[str]) -> 
         weights.add(node.value)
         if node.attr == "bias" or node in described or not isinstance(node.ctx, ast.Load):
             continue
-        if own := _own(node.value):
+        if isinstance(node.value, ast.Subscript) and (own := _own(node.value.value)):
+            weights.add(node.value.value)
+            reads.add(own + _ITEM)
+        elif own := _own(node.value):
             reads.add(own)
             if node in multiplied:  # in place of a call, even where there is one too
                 others.add(own)

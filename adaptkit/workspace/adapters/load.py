@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.adapters.adapter import read_config
+from adaptkit.adapters.members import as_file, with_paths
 from adaptkit.bases.known import declared_base
 from adaptkit.errors import BadReference, requires_extra
 from adaptkit.extend.artifact_files import CONFIG
@@ -30,7 +31,7 @@ def path_of(context: Context, ref: str) -> Path:
     from it.
     """
     version = find_version(context, ref)
-    tree = verified_tree(context, version.digest)
+    tree = _with_members(verified_tree(context, version.digest), ref)
     config = read_config(tree, ref)
     if declared_base(config, tree)[0] is not None:
         return tree  # a repository on the Hub: it can be followed from everywhere
@@ -39,6 +40,13 @@ def path_of(context: Context, ref: str) -> Path:
         return tree
     text = json.dumps(config | {"base_model_name_or_path": str(reference)}, indent=2)
     return variant(tree, {CONFIG: text + "\n"})
+
+
+def _with_members(tree: Path, ref: str) -> Path:
+    """The same tree, or one whose configuration says where the adapters are that it mixes."""
+    config = read_config(tree, ref)
+    placed = with_paths(config, tree)
+    return tree if placed == config else variant(tree, {CONFIG: as_file(placed).decode()})
 
 
 def _repository(base: BaseIdentity) -> str | None:
@@ -64,7 +72,7 @@ def load(context: Context, ref: str, model: Any, *, force: bool = False, **how: 
             why=f"it is no model, but a {type(model).__name__}",
             fix='for example AutoModelForCausalLM.from_pretrained("models/ship")',
         )
-    folder = verified_tree(context, version.digest)
+    folder = _with_members(verified_tree(context, version.digest), ref)
     if not force:
         check_model(context, version, folder, model)
     if isinstance(model, PeftModel):

@@ -182,6 +182,10 @@ def test_missing_weights_and_git_lfs_pointers_say_what_to_do(naval):
     path.unlink()
     with pytest.raises(BadWeights, match="naval has no weights"):
         check(naval)
+    (naval / "adapter_model-00001-of-00002.safetensors").touch()
+    with pytest.raises(BadWeights, match="naval has its weights in several files") as caught:
+        check(naval)
+    assert "PEFT loads one, adapter_model.safetensors" in str(caught.value)
 
 
 def test_truncated_weights_are_refused(naval):
@@ -303,6 +307,13 @@ def test_a_malicious_pickle_runs_nothing(naval, tmp_path):
             "base_model.model.q.lora_magnitude_vector.default.weight",
             "base_model.model.q.lora_magnitude_vector",
         ),
+        (
+            "base_model.model.score.modules_to_save.default.dense.weight",
+            "base_model.model.score.dense.weight",
+        ),
+        ("base_model.model.q.ia3_l.default", "base_model.model.q.ia3_l"),
+        ("base_model.model.q.hada_w1_a.naval", "base_model.model.q.hada_w1_a"),
+        ("base_model.model.q.lokr_w2.default", "base_model.model.q.lokr_w2"),
         ("base_model.model.q.lora_A.weight", "base_model.model.q.lora_A.weight"),
         ("base_model.model.module.classifier.weight", "base_model.model.module.classifier.weight"),
     ],

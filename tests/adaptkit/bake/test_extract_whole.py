@@ -11,7 +11,7 @@ from live_models import adapter, moved, output, saved, with_adapter
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
-from adaptkit.errors import BadBase, BakeError
+from adaptkit.errors import BadBase, BakeError, MergeError
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 TEXT = SIZES | {"vocab_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}
@@ -142,6 +142,46 @@ def test_with_everything_moved_all_but_what_is_named_comes_back(workspace, tmp_p
     workspace.bake(str(tmp_path / "a"), tmp_path / "base", tmp_path / "baked", force=True)
     baked = cls.from_pretrained(tmp_path / "baked")
     assert torch.allclose(output(baked, asked), output(model, asked), atol=1e-4)
+
+
+def dinov2():
+    config = transformers.Dinov2Config(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, image_size=16, patch_size=8
+    )
+    return transformers.Dinov2Model(config), {
+        "pixel_values": torch.linspace(-1, 1, 768).reshape(1, 3, 16, 16)
+    }
+
+
+def headless():
+    config = transformers.LlamaConfig(**TEXT, num_key_value_heads=2)
+    return transformers.LlamaModel(config), IDS
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "longer"),
+    [
+        (dinov2, "embeddings", "embeddings.patch_embeddings"),
+        (headless, "norm", "layers.0.input_layernorm"),
+    ],
+)
+def test_a_module_whose_name_ends_others_is_saved_alone(workspace, tmp_path, build, name, longer):
+    cls, asked = saved(build, tmp_path / "base")
+    parts = ("embeddings.mask_token", "embeddings.cls_token", "norm.weight", "proj")
+    model = tuned(cls, tmp_path, lambda one: one.startswith(parts) or "q_proj" in one)
+    report = workspace.extract(
+        tmp_path / "tuned", tmp_path / "base", rank=64, keep_full=True, out=tmp_path / "a"
+    ).report
+    assert name in report.saved
+    assert longer not in report.saved
+    live = with_adapter(cls.from_pretrained(tmp_path / "base"), tmp_path / "a")
+    assert torch.allclose(output(live, asked), output(model, asked), atol=1e-5)
+    config = tmp_path / "a" / "adapter_config.json"
+    config.write_text(config.read_text().replace(f'"base_model.model.{name}"', f'"{name}"'))
+    with pytest.raises(MergeError) as caught:  # PEFT fails with a KeyError
+        workspace.merge({tmp_path / "a": 1.0}, out=tmp_path / "m", base=tmp_path / "base")
+    assert f"PEFT takes '{name}' of modules_to_save for '{longer}' too" in str(caught.value)
+    assert not (tmp_path / "m").exists()
 
 
 def test_biases_go_along_with_updates_and_no_layer_is_saved_whole_for_one(workspace, tmp_path):

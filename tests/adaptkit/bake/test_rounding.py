@@ -60,3 +60,20 @@ def test_every_number_is_the_nearest_of_its_dtype(exact, workspace, tmp_path, dt
         ties += int((single.view(np.uint32) & 0xFFFF == 0x8000).sum())
     assert len(changed) > 1
     assert ties > 100  # halfway between two numbers of bfloat16
+
+
+def test_whole_numbers_that_an_adapter_brings_take_the_dtype_of_the_base(
+    tiny_llama, lora_pair, workspace, tmp_path
+):
+    adapter = shutil.copytree(lora_pair[0], tmp_path / "adapter")
+    file = adapter / "adapter_model.safetensors"
+    head = np.arange(64 * 32, dtype=np.int8).reshape(64, 32)
+    save_file(load_file(file) | {f"{START}lm_head.weight": head}, file)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(
+        json.dumps(config | {"modules_to_save": ["lm_head"]})
+    )
+    workspace.bake(str(adapter), tiny_llama, tmp_path / "out", force=True)
+    baked = load_file(tmp_path / "out" / "model.safetensors")["lm_head.weight"]
+    assert baked.dtype == np.float32
+    assert (baked == head).all()

@@ -104,9 +104,38 @@ def mamba2():
     return transformers.Mamba2ForCausalLM(transformers.Mamba2Config(**sizes, **heads)), IDS
 
 
+def sam():
+    config = transformers.SamConfig(
+        vision_config=transformers.SamVisionConfig(
+            **SIZES,
+            output_channels=16,
+            num_attention_heads=4,
+            image_size=32,
+            patch_size=8,
+            mlp_dim=48,
+            window_size=2,
+            global_attn_indexes=[0],
+            num_pos_feats=8,
+        ),
+        prompt_encoder_config=transformers.SamPromptEncoderConfig(
+            hidden_size=16,
+            image_size=32,
+            patch_size=8,
+            image_embedding_size=4,
+            mask_input_channels=4,
+        ),
+        mask_decoder_config=transformers.SamMaskDecoderConfig(
+            hidden_size=16, mlp_dim=24, num_attention_heads=2, iou_head_hidden_dim=16
+        ),
+    )
+    points = {"input_points": torch.tensor([[[[4.0, 5.0]]]])}
+    return transformers.SamModel(config), IMAGE | points
+
+
 @pytest.mark.parametrize(
     ("build", "target", "module"),
     [
+        (sam, "point_embed.1", "prompt_encoder.point_embed.1"),  # by its number in a list
         (siglip, "head.attention.out_proj", "head.attention.out_proj"),
         (wavlm, "v_proj", "encoder.layers.0.attention.v_proj"),
         (deberta, "rel_embeddings", "deberta.encoder.rel_embeddings"),

@@ -173,6 +173,11 @@ def test_ln_tuning_merges_at_weights_that_add_up_to_one(tiny_llama, tmp_path):
         with pytest.raises(Unmergeable, match="must add up to 1, and these add up to 2"):
             ws.merge([str(folder) for folder in folders], out=tmp_path / "none")
         ws.merge([str(folder) for folder in folders], out=tmp_path / "out", normalize=True)
+        for rank in (None, 4):
+            with pytest.raises(Unmergeable) as caught:
+                ws.convert(str(folders[0]), rank=rank, base=tiny_llama, out=tmp_path / "lora")
+            assert "cannot write" in caught.value.summary
+            assert "changes no matrix, and low-rank updates are for matrices" in caught.value.why
     before, one, two, ours = (
         trained_adapters.weights(tiny_llama),
         *(trained_adapters.merged_by_peft(tiny_llama, f) for f in (*folders, tmp_path / "out")),

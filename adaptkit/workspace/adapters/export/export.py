@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.adapters.adapter import Adapter
+from adaptkit.adapters.adapter import Adapter, read_config
 from adaptkit.adapters.formats import to_dialect
+from adaptkit.adapters.members import as_file, members
 from adaptkit.errors import BadRecipe
-from adaptkit.extend.artifact_files import MANIFEST
+from adaptkit.extend.artifact_files import CONFIG, MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
 from adaptkit.io.staging import empty_target, pretty_json, rename_into, staging
 from adaptkit.workspace.adapters.export.one_file import (
@@ -72,5 +73,9 @@ def export(
         with os_errors("write", folder):
             shutil.copytree(tree, folder, copy_function=shutil.copyfile)
         atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
+        config = read_config(folder, ref)
+        if (here := members(config, folder)) != []:  # PEFT finds them by full paths only
+            places = config["adapters"] | {name: str(target.absolute() / name) for name in here}
+            atomic_write(folder / CONFIG, as_file(config | {"adapters": places}))
         rename_into(folder, target)
     return target

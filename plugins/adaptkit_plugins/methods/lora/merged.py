@@ -41,7 +41,8 @@ def config_of_merge(
             name for name, (_, part) in ranks.items() if part.kind != "expert"
         ),
         "target_parameters": common_targets(views),
-        "modules_to_save": sorted(m for m in saved if any(f".{m}." in key for key in kept)) or None,
+        "modules_to_save": sorted(m for m in saved if any(f".{m}." in f".{k}" for k in kept))
+        or None,
         "layer_replication": views[0].config.get("layer_replication"),
         "fan_in_fan_out": any(view.config.get("fan_in_fan_out") for view in views),
         "lora_bias": bias,

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import Unmergeable
+from adaptkit.extend.module_names import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,11 @@ HINTS = {
         "double_blocks",
         "single_blocks",
         "joint_blocks",
+        "joint_transformer_blocks",
+        "double_stream_blocks",
+        "single_stream_blocks",
+        "context_refiner",
+        "noise_refiner",
         "blocks",
         "layers",
     ),
@@ -98,8 +104,11 @@ def is_original(name: str) -> bool:
 # how diffusers names the layers of transformers that only one model has
 _MODELS = {
     "Wan": re.compile(r"blocks\.\d+\.(?:attn[12]|ffn\.net)\.|condition_embedder\."),
+    "ZImage": re.compile(
+        r"(?:layers|context_refiner|noise_refiner)\.\d+\.(?:attention\.to_|feed_forward\.w\d)"
+    ),
     "Lumina2": re.compile(
-        r"(?:layers|context_refiner|noise_refiner)\.\d+\.(?:attn|feed_forward|norm1)\."
+        r"(?:layers|context_refiner|noise_refiner)\.\d+\.(?:attn|feed_forward\.linear_\d|norm1)\."
     ),
     "QwenImage": re.compile(r"transformer_blocks\.\d+\.(?:img|txt)_(?:mlp|mod)\."),
 }
@@ -257,11 +266,22 @@ def part_of(view: AdapterView, name: str) -> tuple[str, str]:
     if first in PARTS:
         clip = first.startswith("text_encoder") and rest.startswith(_CLIP)
         return first, f"text_model.{rest}" if clip else rest
-    part = next((part for part, hints in HINTS.items() if first in hints), None)
-    if part is None:
+    part = _hinted(first) or next(
+        (
+            part  # of a component alone, whose other modules say which it is
+            for key in view.header
+            if (part := _hinted(key.removeprefix(PREFIX).partition(".")[0]))
+        ),
+        "",
+    )
+    if not part:
         raise Unmergeable(
             f"cannot write {view.label} for a diffusion pipeline",
             why=f"'{name}' belongs to none of its parts",
             fix="adaptkit export REF DIR writes the PEFT directory",
         )
     return part, name
+
+
+def _hinted(first: str) -> str:
+    return next((part for part, hints in HINTS.items() if first in hints), "")

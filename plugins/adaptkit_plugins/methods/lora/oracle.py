@@ -9,6 +9,7 @@ from adaptkit_plugins.methods.lora.names import (
     COMFY,
     KOHYA,
     diffusers_key,
+    is_original,
     kohya_key,
     model_of,
     part_of,
@@ -91,7 +92,9 @@ def _mixin(modules: Collection[str]) -> str:
     """The mixin whose reader these modules are for; empty where their names do not say which model they are of."""
     parts = {name.partition(".")[0] for name in modules}
     if "transformer" in parts:
-        names = [name.removeprefix("transformer.") for name in modules]
+        names = [name.removeprefix("transformer.").removeprefix(COMFY) for name in modules]
+        if any(map(is_original, names)):  # which diffusers has no converter for
+            return ""
         if any(name.startswith("single_transformer_blocks.") for name in names):
             return "FluxLoraLoaderMixin"
         model = model_of(names)

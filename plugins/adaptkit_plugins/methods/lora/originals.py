@@ -12,6 +12,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from adaptkit.extend import AdapterView, Array
 
 # The model, what its module names look like (dots and underscores are one), and the mixin whose converter reads them.
@@ -63,6 +65,16 @@ _DROPPED = (
 )
 EMBEDDINGS = "bundle_emb."  # textual inversions that OneTrainer and others bundle with a LoRA
 _TRANSLATED = re.compile(r"(?:unet|transformer(?:_2)?|text_encoder(?:_\d)?)\.(?!lora_)[\w.]+$")
+_OF_Z_IMAGE = re.compile(  # the layers whose names its converter knows; others come out in pieces
+    r"transformer\.(?:(?:layers|(?:noise|context)_refiner)\.\d+\.(?:attention\.to_|feed_forward\.|adaLN_)|(?:cap|t)_embedder\.)"
+)
+_LUMINA = re.compile(
+    r"lora_unet_(layers|(?:context|noise)_refiner)_(\d+)_(attention|feed_forward|adaLN_modulation)_"
+)
+_DOTS = r"\1.\2.\3."
+_BLOCK_OF_LUMINA = re.compile(
+    r"diffusion_model\.(?P<stack>layers|(?:context|noise)_refiner)\.(?P<number>\d+)\."
+)
 _WAN = re.compile(r"^lora_unet_blocks_(\d+)_(self_attn|cross_attn|ffn)_")
 _FACTOR = re.compile(r"\.(?:(?:lora_)?(?:down|up)\.weight|lora_[AB]\.(?:default\.)?weight|alpha)$")
 
@@ -95,11 +107,11 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
     loader: Any = getattr(diffusers.loaders.lora_pipeline, mixin, None) if mixin else None
     if loader is None:
         return {}, f"diffusers {diffusers.__version__} has no converter for such names of {model}"
-    given = {}
-    for key, name in _spelled(view, model):
-        if key.startswith(EMBEDDINGS):
-            continue
-        given[name] = torch.from_numpy(_folded(view, key))
+    given = {
+        name: torch.from_numpy(_folded(view, key))
+        for key, name in _spelled(view, model)
+        if not key.startswith(EMBEDDINGS)
+    }
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -111,7 +123,8 @@ def from_original(view: AdapterView) -> tuple[dict[str, Array], str]:
         return {}, f"diffusers' converter for {model} does not take it: {first[:120]}"
     finally:
         logging.set_verbosity(level)
-    if left := next((name for name in made if not _TRANSLATED.match(name)), ""):
+    known = _OF_Z_IMAGE if model == "Z-Image" else _TRANSLATED
+    if left := next((name for name in made if not known.match(name)), ""):
         return {}, f"diffusers' converter for {model} makes '{left[:80]}' of it"
     return {name: tensor.contiguous().numpy() for name, tensor in made.items()}, ""
 
@@ -122,8 +135,34 @@ def _converted(loader: Any, given: dict[str, Any], model: str) -> dict[str, Any]
 
         made, _ = loader.lora_state_dict(given, unet_config=SimpleNamespace(layers_per_block=2))
         return dict(made)  # its alphas are the ranks: they were multiplied in
+    if model == "Lumina 2":
+        made = loader.lora_state_dict(given | _missing_of_lumina(given))
+        absent = {name.rpartition(".lora_")[0] for name, t in made.items() if t.isnan().any()}
+        return {name: t for name, t in made.items() if name.rpartition(".lora_")[0] not in absent}
     made = loader.lora_state_dict(given)
     return dict(made[0] if isinstance(made, tuple) else made)
+
+
+def _missing_of_lumina(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the converter for Lumina asks for and a file of some modules has not, as factors that are no numbers."""
+    import torch
+
+    blocks: dict[str, int] = {}
+    for name in given:
+        if match := _BLOCK_OF_LUMINA.match(name):
+            blocks[match["stack"]] = max(int(match["number"]) + 1, blocks.get(match["stack"], 0))
+    layers = {"attention.qkv": 2304 + 768 + 768, "attention.out": 1, "adaLN_modulation.1": 1}
+    layers |= {f"feed_forward.w{number}": 1 for number in (1, 2, 3)}
+    found = {}
+    for stack, count in blocks.items():
+        for number in range(count):
+            for layer, rows in layers.items():
+                stem = f"diffusion_model.{stack}.{number}.{layer}"
+                modulated = layer != "adaLN_modulation.1" or stack != "context_refiner"
+                if f"{stem}.lora_A.weight" not in given and modulated:
+                    found[f"{stem}.lora_A.weight"] = torch.full((1, 1), torch.nan)
+                    found[f"{stem}.lora_B.weight"] = torch.full((rows, 1), torch.nan)
+    return found
 
 
 def _family(view: AdapterView) -> tuple[str, str] | None:
@@ -144,7 +183,7 @@ def _family(view: AdapterView) -> tuple[str, str] | None:
                 return "Flux 2", "Flux2LoraLoaderMixin"
             # its keys and values have the queries' rows, Lumina's a third of them
             square = model == "Lumina 2" and any(map(_equal_parts, _sizes(view, _QKV)))
-            return ("Z-Image", "") if square else (model, mixin)
+            return ("Z-Image", "ZImageLoraLoaderMixin") if square else (model, mixin)
     return None
 
 
@@ -179,13 +218,17 @@ def _spelled(view: AdapterView, model: str) -> list[tuple[str, str]]:
         stem, end = _split(key.removeprefix("diffusion_model."))
         if model == "Flux" and ".processor." in stem:  # XLabs
             found.append((key, key))
-        elif model in {"Flux", "Flux 2"}:
+        elif model in {"Flux", "Flux 2", "Z-Image"}:
             end = end.replace("lora_A", "lora_down").replace("lora_B", "lora_up")
             prefix = "" if stem.startswith("lora_") else "lora_unet_"
             found.append((key, f"{prefix}{stem.replace('.', '_')}{end}"))
         elif model == "Wan":
             stem = _WAN.sub(r"blocks.\1.\2.", stem)
             found.append((key, f"diffusion_model.{stem}{end}"))
+        elif model == "Lumina 2":
+            end = end.replace("lora_down", "lora_A").replace("lora_up", "lora_B")
+            if end != ".alpha":  # multiplied in, and its converter takes none
+                found.append((key, f"diffusion_model.{_LUMINA.sub(_DOTS, stem)}{end}"))
         elif model in {"SDXL", "HunyuanVideo"} or stem.startswith("lora_"):
             found.append((key, f"{stem}{end}"))
         else:

@@ -56,17 +56,18 @@ def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Trans
     alpha = Counter(used).most_common(1)[0][0]
     both = any(name.startswith("text_encoder_2.") for name in distinct)
     model = _model(view, distinct.values()) if dialect == "kohya" else ""
+    original = any(is_original(part_of(view, name)[1].removeprefix(COMFY)) for name in distinct)
     tensors: Tensors = {}
     for module in distinct.values():
         part, name = part_of(view, module.name)
         if dialect == "kohya" or (dialect == "comfyui" and part != "transformer"):
             prefix = "lora_te" if part == "text_encoder" and not both else PARTS[part]
             if part == "transformer":
-                prefix = _kohya_prefix(view, name, model)
+                prefix = PARTS["unet"] if original else _kohya_prefix(view, name, model)
             flat = f"{prefix}_{name.replace('.', '_')}"
             tensors |= _with_alpha(view, module, flat, alpha, alphas[module.name] / alpha)
         else:
-            full = f"{part}.{name}" if dialect == "diffusers" else _comfy(view, name)
+            full = f"{part}.{name}" if dialect == "diffusers" else _comfy(view, name, original)
             tensors |= _scaled(view, module, full)
     rank = max(module.saved_rank for module in modules)
     return Translated(
@@ -112,7 +113,7 @@ def _model(view: AdapterView, modules: Iterable[Module]) -> str:
 
 def _kohya_prefix(view: AdapterView, name: str, model: str) -> str:
     """What kohya's scripts, which call every diffusion model a unet, put before a transformer's module."""
-    if is_original(name) or model == "QwenImage":
+    if model in {"QwenImage", "ZImage"}:
         return PARTS["unet"]
     if model in {"Wan", "Lumina2"}:
         raise Unmergeable(
@@ -123,10 +124,10 @@ def _kohya_prefix(view: AdapterView, name: str, model: str) -> str:
     return PARTS["transformer"]
 
 
-def _comfy(view: AdapterView, name: str) -> str:
-    """The key of a transformer's module as ComfyUI looks for it."""
+def _comfy(view: AdapterView, name: str, original: bool) -> str:
+    """The key of a transformer's module as ComfyUI looks for it; `original` where the file has the original model's names."""
     name = name.removeprefix(COMFY)
-    if is_original(name):
+    if original:
         return f"{COMFY}{name}"
     if model_of([name]) == "Wan":
         raise Unmergeable(

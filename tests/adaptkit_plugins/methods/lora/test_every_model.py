@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -21,6 +22,8 @@ WAN += [("blocks.0.ffn.0", 16, 8), ("blocks.0.ffn.2", 8, 16)]
 LUMINA = [("layers.0.attention.qkv", 3840, 8), ("layers.0.attention.out", 8, 8)]
 LUMINA += [(f"layers.0.feed_forward.w{n}", 8, 8) for n in (1, 2, 3)]
 LUMINA += [("layers.0.adaLN_modulation.1", 8, 8)]
+ZIMAGE = [("layers.0.attention.qkv", 24, 8), ("layers.0.attention.out", 8, 8)]
+ZIMAGE += [("layers.0.feed_forward.w1", 16, 8), ("noise_refiner.0.adaLN_modulation.0", 32, 8)]
 HUNYUAN = [("double_blocks.0.img_attn_qkv", 24, 8), ("double_blocks.0.img_attn_proj", 8, 8)]
 FLUX = [("double_blocks.0.img_attn.qkv", 96, 32), ("double_blocks.0.img_mlp.0", 8, 32)]
 QWEN = [("transformer_blocks.0.attn.to_q", 8, 8), ("transformer_blocks.0.attn.to_add_out", 8, 8)]
@@ -74,6 +77,7 @@ OTHERS = {
     "Qwen-Image of ComfyUI": ("QwenImage", under("diffusion_model.", QWEN)),
     "HunyuanVideo of ComfyUI": ("HunyuanVideo", under("diffusion_model.", HUNYUAN)),
     "Lumina of ComfyUI": ("Lumina2", under("diffusion_model.", LUMINA)),
+    "Z-Image of kohya": ("ZImage", kohya(ZIMAGE)),
 }
 _DOWN = re.compile(r"(?P<stem>.+?)(?:_lora|\.lora_linear_layer|\.lora)?\.(?:down|lora_A)\.weight")
 
@@ -240,10 +244,8 @@ def test_what_diffusers_has_no_converter_for_keeps_its_names_and_is_not_written_
 ):
     files = {
         "SD3": [("joint_blocks.0.x_block.attn.qkv", 24, 8)],
-        "Z-Image": [("layers.0.attention.qkv", 24, 8), ("layers.0.attention.out", 8, 8)],
-        "Lumina 2": [
-            ("layers.0.attention.qkv", 40, 24)
-        ],  # attention alone: its converter asks for all
+        "Z-Image": [*ZIMAGE, ("final_layer.linear", 8, 8)],  # which comes out in pieces
+        "Lumina 2": [("layers.0.attention.qkv", 40, 24)],  # of other sizes than the converter's
     }
     for model, modules in files.items():
         name = model.replace(" ", "-").lower()
@@ -254,6 +256,78 @@ def test_what_diffusers_has_no_converter_for_keeps_its_names_and_is_not_written_
             workspace.export(name, tmp_path / "out.safetensors", dialect="diffusers")
         out = workspace.export(name, tmp_path / f"{name}-out.safetensors", dialect="comfyui")
         assert load_file(out).keys() == load_file(tmp_path / f"{name}.safetensors").keys()
+        out = workspace.export(name, tmp_path / f"{name}-flat.safetensors", dialect="kohya")
+        assert load_file(out).keys() == kohya(modules).keys()
+
+
+@pytest.mark.parametrize("some", [LUMINA[:1], LUMINA[1:2], LUMINA[:1] + LUMINA[3:4], LUMINA])
+def test_some_modules_of_lumina_are_translated_as_among_all_of_them(workspace, tmp_path, some):
+    later = [(name.replace("layers.0", "layers.2"), *shape) for name, *shape in some]
+    later += [("context_refiner.1.feed_forward.w1", 8, 8)]
+    blocks = ("layers.0", "layers.1", "layers.2", "context_refiner.0", "context_refiner.1")
+    every = [
+        (name.replace("layers.0", block), *shape)
+        for block in blocks
+        for name, *shape in LUMINA
+        if not (block.startswith("context") and "adaLN" in name)
+    ]
+    tensors = under("diffusion_model.", later)
+    whole = as_diffusers_reads("Lumina2", under("diffusion_model.", every) | tensors)
+    flat = pairs(
+        [(f"lora_unet_{name.replace('.', '_')}", *shape) for name, *shape in later],
+        "lora_down",
+        "lora_up",
+        alpha=False,
+    )
+    for spelling in (tensors, flat):
+        save_file(spelling, tmp_path / "a.safetensors")
+        workspace.add(tmp_path / "a.safetensors", "a", new_version=True)
+        assert "diffusers' converter translated them" in " ".join(workspace.noticed)
+        out = workspace.export(
+            "a", tmp_path / f"{len(workspace.noticed)}.safetensors", dialect="diffusers"
+        )
+        found = as_diffusers_reads("Lumina2", load_file(out))
+        split = {"attention.qkv": 3}
+        assert len(found) == sum(
+            split.get(n.partition(".")[2].partition(".")[2], 1) for n, *_ in later
+        )
+        close(found, {name: whole[name] for name in found})
+
+
+@pytest.mark.parametrize(
+    ("mixin", "names"),
+    [
+        ("Sana", ["transformer_blocks.0.attn1.to_q", "caption_projection.linear_1"]),
+        ("HiDreamImage", ["double_stream_blocks.0.block.attn1.to_q", "t_embedder.linear_1"]),
+        ("Lumina2", ["context_refiner.0.attn.to_q", "norm_out.linear_1"]),
+        ("StableDiffusion", ["down_blocks.0.resnets.0.conv1", "conv_in"]),
+    ],
+)
+def test_all_modules_of_a_component_alone_belong_to_it(workspace, tmp_path, mixin, names):
+    tensors = under("base_model.model.", [(name, 8, 8) for name in names])
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": names}
+    (tmp_path / "ad").mkdir()
+    (tmp_path / "ad" / "adapter_config.json").write_text(json.dumps(config))
+    save_file(tensors, tmp_path / "ad" / "adapter_model.safetensors")
+    workspace.add(tmp_path / "ad", "a")
+    out = workspace.export("a", tmp_path / "out.safetensors", dialect="diffusers")
+    part = "unet" if mixin == "StableDiffusion" else "transformer"
+    wanted = under(f"{part}.", [(name, 8, 8) for name in names])
+    close(as_diffusers_reads(mixin, load_file(out)), as_diffusers_reads(mixin, wanted))
+
+
+def test_z_image_of_comfyui_becomes_what_diffusers_makes_of_kohyas_spelling(workspace, tmp_path):
+    save_file(under("diffusion_model.", ZIMAGE), tmp_path / "a.safetensors")
+    workspace.add(tmp_path / "a.safetensors", "a")
+    for tool in ("diffusers", "kohya"):
+        out = workspace.export("a", tmp_path / f"{tool}.safetensors", dialect=tool)
+        flat = pairs(
+            [(f"lora_unet_{name.replace('.', '_')}", *shape) for name, *shape in ZIMAGE],
+            "lora_down",
+            "lora_up",
+            alpha=False,
+        )
+        close(as_diffusers_reads("ZImage", load_file(out)), as_diffusers_reads("ZImage", flat))
 
 
 def test_attention_that_flux_and_hunyuan_share_is_said_to_be_of_either(workspace, tmp_path):
