@@ -29,7 +29,7 @@ from adaptkit.io.machine.parallel import run_modules
 from adaptkit.io.safetensors.writer import TensorWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.bake.tuned import TunedChanges
@@ -98,71 +98,116 @@ def run(
             f"--rank is {rank}", why="a rank is at least 1", fix="for example --rank 64, or auto"
         )
     with BaseWeights.open(tuned, cache) as after, BaseWeights.open(base, cache) as before:
-        for weights in (after, before):
-            if why := why_quantised(weights.layout):
-                raise BakeError(
-                    f"cannot extract an adapter with {weights.layout.directory}",
-                    why=why,
-                    fix="give the full-precision model it was made from",
-                )
+        _check_full_precision(after, before)
         found = compare(after, before, rank or 1 << 30, keep_full=keep_full)
-        many = workers or cores()
+        pair, many = _Pair(after, before, found, done), workers or cores()
         if not found.modules:  # PEFT's LoRA wants a target all the same
             found.modules.append(_untouched(after, found))
         if rank is None:
-            found.modules = _by_energy(after, before, found, many, done)
-        groups: dict[str, list[Module]] = defaultdict(list)
-        for module in found.modules:
-            groups[module.name].append(module)
+            found.modules = _by_energy(pair, many)
         config = _config(after, before, found, method, name)
-        saved = {f"{_PREFIX}{parameter}": parameter for parameter in found.saved}
-        saved |= {_bias_key(parameter): parameter for parameter in found.biases}
-        layout = {
-            key: ("F32", array.shape)
-            for parts in groups.values()
-            for key, array in method.pack([(m, _shape(m)) for m in parts]).items()
-        }
-        for key, parameter in saved.items():
-            array = after.parameter(parameter)
-            layout[key] = (_dtype(array), array.shape)
-        with TensorWriter(out / WEIGHTS, layout) as writer:
-
-            def make(parts: list[Module]) -> list[tuple[str, float, float]]:
-                measured, packed = [], []
-                for module in parts:
-                    tuned_weight = after.parameter(module.tensor)
-                    change = _change(tuned_weight, before, found, module)
-                    kept, lost = leading(Dense(change), module.rank, np.random.default_rng(_SEED))
-                    stored = LowRank(
-                        kept.B.astype(np.float32), np.ascontiguousarray(kept.A).astype(np.float32)
-                    )
-                    packed.append((module, stored))
-                    size = float(np.linalg.norm(change))
-                    measured.append((module.key, math.hypot(lost, rounding(kept, stored)), size))
-                    done(change.size * tuned_weight.itemsize)
-                for key, array in method.pack(packed).items():
-                    writer.write(key, array)
-                return measured
-
-            measured = [one for m in run_modules(make, groups.values(), workers=many) for one in m]
-            for key, parameter in saved.items():
-                writer.write(key, np.asarray(after.parameter(parameter), order="C"))
-            writer.commit()
+        measured = _write(pair, out / WEIGHTS, method, many)
         write_companions(out, config, {})
         rest = size_of_change(after, before, found.left_out, found.names)
-    error = Loss(
-        relative([a for _, a, _ in measured], [s for _, _, s in measured]),
-        {key: relative([a], [s]) for key, a, s in measured},
-    )
-    moved, whole = math.hypot(*rest.values()), math.hypot(*(s for _, _, s in measured))
-    total = math.hypot(moved, whole)
-    top = max((m.saved_rank for m in found.modules), default=1)
+    return _report(found, measured, math.hypot(*rest.values()), rank)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A tuned model and its base, and what was found to differ."""
+
+    after: BaseWeights
+    before: BaseWeights
+    found: TunedChanges
+    done: Callable[[int], None]
+
+    def change(self, module: Module) -> Array:
+        """What was added to a module's matrix: m×n, in working precision."""
+        tuned = self.after.parameter(module.tensor)
+        change = work(tuned) - work(self.before.parameter(self.found.names[module.tensor]))
+        if not np.isfinite(change).all():
+            raise BakeError(
+                "cannot extract an adapter",
+                why=f"the tensor '{module.tensor}' of the tuned model or of the base holds NaN or Inf",
+                fix="look where its training diverged, and extract from an earlier checkpoint",
+            )
+        self.done(change.size * tuned.itemsize)
+        matrix: Array = np.ascontiguousarray(as_matrix(change, module))
+        return matrix
+
+
+@dataclass(frozen=True, slots=True)
+class _ModuleLoss:
+    """How much of a module's change its update leaves out, and the norm of the whole change."""
+
+    key: str
+    lost: float
+    size: float
+
+
+def _check_full_precision(*models: BaseWeights) -> None:
+    for weights in models:
+        if why := why_quantised(weights.layout):
+            raise BakeError(
+                f"cannot extract an adapter with {weights.layout.directory}",
+                why=why,
+                fix="give the full-precision model it was made from",
+            )
+
+
+def _write(pair: _Pair, file: Path, method: AdapterMethod, workers: int) -> list[_ModuleLoss]:
+    """Write the updates of all modules, and what is saved whole."""
+    groups: dict[str, list[Module]] = defaultdict(list)
+    for module in pair.found.modules:
+        groups[module.name].append(module)
+    saved = {f"{_PREFIX}{parameter}": parameter for parameter in pair.found.saved}
+    saved |= {_bias_key(parameter): parameter for parameter in pair.found.biases}
+    layout = {
+        key: ("F32", array.shape)
+        for parts in groups.values()
+        for key, array in method.pack([(m, _shape(m)) for m in parts]).items()
+    }
+    for key, parameter in saved.items():
+        array = pair.after.parameter(parameter)
+        layout[key] = (_dtype(array), array.shape)
+    with TensorWriter(file, layout) as writer:
+
+        def make(parts: list[Module]) -> list[_ModuleLoss]:
+            measured, packed = [], []
+            for module in parts:
+                change = pair.change(module)
+                kept, lost = leading(Dense(change), module.rank, np.random.default_rng(_SEED))
+                stored = LowRank(
+                    kept.B.astype(np.float32), np.ascontiguousarray(kept.A).astype(np.float32)
+                )
+                packed.append((module, stored))
+                lost = math.hypot(lost, rounding(kept, stored))
+                measured.append(_ModuleLoss(module.key, lost, float(np.linalg.norm(change))))
+            for key, array in method.pack(packed).items():
+                writer.write(key, array)
+            return measured
+
+        measured = [one for m in run_modules(make, groups.values(), workers=workers) for one in m]
+        for key, parameter in saved.items():
+            writer.write(key, np.asarray(pair.after.parameter(parameter), order="C"))
+        writer.commit()
+    return measured
+
+
+def _report(
+    found: TunedChanges, measured: Sequence[_ModuleLoss], left_out: float, rank: int | None
+) -> ExtractReport:
+    """`left_out` is how far the parameters moved that are no matrices."""
+    total = math.hypot(left_out, *(one.size for one in measured))
     return ExtractReport(
-        rank or top,
+        rank or max((m.saved_rank for m in found.modules), default=1),
         {m.key: m.rank for m in found.modules},
-        error,
+        Loss(
+            relative([one.lost for one in measured], [one.size for one in measured]),
+            {one.key: relative([one.lost], [one.size]) for one in measured},
+        ),
         tuple(found.left_out),
-        moved / total if total else 0.0,
+        left_out / total if total else 0.0,
         tuple(found.whole),
         _remarks(found),
     )
@@ -232,43 +277,20 @@ def _untouched(after: BaseWeights, found: TunedChanges) -> Module:
     )
 
 
-def _by_energy(
-    after: BaseWeights,
-    before: BaseWeights,
-    found: TunedChanges,
-    workers: int,
-    done: Callable[[int], None],
-) -> list[Module]:
+def _by_energy(pair: _Pair, workers: int) -> list[Module]:
     """Each module with the smallest rank that keeps its share; all experts of one parameter have the largest."""
+    modules = pair.found.modules
 
     def fitted(module: Module) -> int:
-        tuned_weight = after.parameter(module.tensor)
-        change = _change(tuned_weight, before, found, module)
-        sums = np.cumsum(dense_svd(Dense(change)).S ** 2)
-        done(change.size * tuned_weight.itemsize)
+        sums = np.cumsum(dense_svd(Dense(pair.change(module))).S ** 2)
         if not sums[-1]:
             return 1
         return int(np.searchsorted(sums, ENERGY * sums[-1] * (1 - 1e-12))) + 1
 
     ranks: dict[str, int] = defaultdict(int)
-    for module, rank in zip(
-        found.modules, run_modules(fitted, found.modules, workers=workers), strict=True
-    ):
+    for module, rank in zip(modules, run_modules(fitted, modules, workers=workers), strict=True):
         ranks[module.name] = max(ranks[module.name], min(rank, module.rank))
-    return [replace(module, rank=ranks[module.name]) for module in found.modules]
-
-
-def _change(tuned_weight: Array, before: BaseWeights, found: TunedChanges, module: Module) -> Array:
-    """m×n, in working precision."""
-    change = work(tuned_weight) - work(before.parameter(found.names[module.tensor]))
-    if not np.isfinite(change).all():
-        raise BakeError(
-            "cannot extract an adapter",
-            why=f"the tensor '{module.tensor}' of the tuned model or of the base holds NaN or Inf",
-            fix="look where its training diverged, and extract from an earlier checkpoint",
-        )
-    matrix: Array = np.ascontiguousarray(as_matrix(change, module))
-    return matrix
+    return [replace(module, rank=ranks[module.name]) for module in modules]
 
 
 def _dtype(array: Array) -> str:
