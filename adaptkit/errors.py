@@ -177,7 +177,7 @@ class NotFound(AdaptkitError):
     ) -> None:
         """`written` has names that are written in another way than they are compared; `none` is why where none is known."""
         names = [(written or {}).get(one, one) for one in nearest(name, known)]
-        why = f"known are {', '.join(names)}" if names else none
+        why = f"known {'is' if len(names) == 1 else 'are'} {', '.join(names)}" if names else none
         super().__init__(f"no {kind} called '{name}'", why=why, fix=fix)
 
 

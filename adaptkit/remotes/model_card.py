@@ -26,7 +26,7 @@ from adaptkit.remotes import front_matter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from adaptkit.types import Manifest, Parent
+    from adaptkit.types import LossFacts, Manifest, Parent
 
 BEGIN = "<!-- adaptkit:begin (made by adaptkit at each push: write above or below) -->"
 END = "<!-- adaptkit:end -->"
@@ -265,19 +265,16 @@ def _graph(subject: Subject) -> str:
     return "\n".join([*lines, f'  it["{name} {subject.manifest.digest[7:15]}"]', "```"])
 
 
-def _loss(loss: object) -> list[str]:
-    if not isinstance(loss, dict):
+def _loss(loss: LossFacts | None) -> list[str]:
+    if loss is None:
         return []
-    lines = []
-    for key, meaning in (
-        ("error", "of the strategy's own result, by storing it at this rank"),
-        ("from_sum", "from the exact weighted sum of the parents"),
-    ):
-        value = loss.get(key)
-        if isinstance(value, int | float):
-            lines.append(f"- {value:.3%} {meaning}")
+    shares = (
+        (loss.get("error"), "of the strategy's own result, by storing it at this rank"),
+        (loss.get("from_sum"), "from the exact weighted sum of the parents"),
+    )
+    lines = [f"- {share:.3%} {meaning}" for share, meaning in shares if share is not None]
     if dropped := loss.get("dropped"):
-        lines.append(f"- left out: {inert(', '.join(map(str, dropped)))}")
+        lines.append(f"- left out: {inert(', '.join(dropped))}")
     return [_ABOUT_LOSS, "\n".join(lines)] if lines else []
 
 

@@ -45,7 +45,7 @@ class Merged:
         )
         made = {
             "result": self.version.ref if self.version else self.out,
-            "strategy": f"{report.strategy} in {report.space} space",
+            "strategy": report.how,
             "modules": len(report.ranks),
             "rank": report.rank,
             "loss": "" if report.error.total is None else f"{report.error.total:.2g}",

@@ -8,7 +8,7 @@ import pytest
 from artifacts import manifest
 
 from adaptkit.errors import Refused
-from adaptkit.remotes import front_matter, model_card
+from adaptkit.remotes import front_matter
 from adaptkit.remotes.model_card import BEGIN, END, Ancestor, Subject, inert, render, without_paths
 from adaptkit.types import BaseIdentity, Level, Parent
 
@@ -237,4 +237,3 @@ def test_no_figure_is_shown_that_is_none():
     assert "What the merge lost" not in render(
         subject(merged(parent("1", "a"), facts={"loss": {"error": None}}))
     )
-    assert model_card._loss("x") == []
