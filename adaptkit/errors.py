@@ -118,7 +118,12 @@ def in_python(text: str) -> str:
     """An error message's text for a notebook: `--rank 8` is `rank=8`, and a command gets its `!`."""
     for option, call in _WHOLE.items():
         text = text.replace(option, call)
+    text = re.sub(r"adaptkit --home (.+?) (init\b|…)", _opened, text)
     return "\n".join(map(_line_in_python, text.split("\n")))
+
+
+def _opened(found: re.Match[str]) -> str:
+    return f"Workspace.open({found[1]!r})" + (".create()" if found[2] == "init" else "")
 
 
 def _line_in_python(line: str) -> str:
@@ -177,7 +182,7 @@ class NotFound(AdaptkitError):
     ) -> None:
         """`written` has names that are written in another way than they are compared; `none` is why where none is known."""
         names = [(written or {}).get(one, one) for one in nearest(name, known)]
-        why = f"known are {', '.join(names)}" if names else none
+        why = f"known {'is' if len(names) == 1 else 'are'} {', '.join(names)}" if names else none
         super().__init__(f"no {kind} called '{name}'", why=why, fix=fix)
 
 

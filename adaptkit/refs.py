@@ -175,7 +175,7 @@ def reference_of(found: object) -> str | None:
 
 def _not_sources(given: object) -> BadRecipe:
     return BadRecipe(
-        f"{given!r} is no list of adapters to merge",
+        f"{given!r} is no list of adapters",
         why="it is a list of references or versions, of pairs of one and its weight, or a mapping of them",
         fix='for example ["naval=0.7", "medic"] or {"naval": 0.7, "medic": 0.3}',
     )
@@ -255,9 +255,11 @@ def split_weight(text: str) -> tuple[str, float]:
         weight = math.nan
     if not math.isfinite(weight):
         raise BadRecipe(
-            f"the weight of '{head}' is {tail or 'empty'}",
-            why="a weight is a finite number",
-            fix=f"for example {head}=0.7",
+            f"the weight of '{head}' is {tail or 'empty'}"
+            if head
+            else f"'{text}' names no adapter",
+            why="a weight is a finite number" if head else "no blank is beside a =",
+            fix=f"for example {head or 'naval'}=0.7",
         )
     return head, weight
 

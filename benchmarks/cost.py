@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ LARGEST_DENSE = 2048  # a dense merge of 4096×4096 takes seconds, and the line 
 
 def main() -> None:
     """Time every strategy in its own space, draw, write the page."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     from adaptkit.plugin.manager import Plugins
 
     strategies = [s for s in Plugins.from_environment().strategies() if ":" not in s.name]

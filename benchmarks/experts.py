@@ -8,8 +8,8 @@ tensor of both adapters read as float64 and multiplied once with its partner.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
 from itertools import count
 from pathlib import Path
@@ -124,7 +124,9 @@ def report(found: list[Row], layers: int) -> str:
 
 def main() -> None:
     """Measure, show, and write the page."""
-    layers = int(sys.argv[sys.argv.index("--layers") + 1]) if "--layers" in sys.argv else 36
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--layers", type=int, default=36, metavar="N", help="how many layers")
+    layers = parser.parse_args().layers
     with tempfile.TemporaryDirectory(prefix="adaptkit-bench-") as name:
         text = report(rows(Path(name), layers), layers)
     REPORT.write_text(text)

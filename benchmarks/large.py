@@ -234,7 +234,7 @@ def report(total: int, rows: list[Measured], disk: str) -> str:
 
 def main() -> None:
     """Measure, show, and write the page."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--peft", action="store_true", help="takes twice the base in memory")
     parser.add_argument("--folder", default=None, help="where 15 GB are free")

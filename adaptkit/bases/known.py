@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.bases.pipeline import is_pipeline
 from adaptkit.io.safe_paths import user_path
+from adaptkit.io.sizes import count_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,10 @@ class Base:
     """Where what its class says is remembered by content."""
     remarks: tuple[str, ...] = ()
     """What to know about its files: which variant of the weights was read, and which were not."""
+
+    def __repr__(self) -> str:
+        tensors = "" if self.shapes is None else f", {count_text(len(self.shapes), 'tensor')}"
+        return f"<Base {self.identity.name or '?'} ({self.identity.status}){tensors}>"
 
 
 def declared_base(config: Mapping[str, Any], folder: Path) -> tuple[str | None, Path | None]:

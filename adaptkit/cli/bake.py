@@ -78,7 +78,7 @@ def bake(
         planned = session.workspace.bake_plan(
             ref, base, out, dtype=dtype, allow_pickle=allow_pickle, on=on
         )
-        session.out.data(planned.to_json(), lambda: _planned_lines(planned))
+        session.out.data(planned.to_json(), lambda: _planned_lines(planned), fit=True)
         return
     baked = session.workspace.bake(
         ref,
@@ -92,7 +92,7 @@ def bake(
         allow_pickle=allow_pickle,
         force=force,
     )
-    session.out.data(baked.to_json(), lambda: baked_lines(baked))
+    session.out.data(baked.to_json(), lambda: baked_lines(baked), fit=True)
 
 
 def _planned_lines(planned: PlannedBake) -> list[str]:

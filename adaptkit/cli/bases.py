@@ -17,6 +17,8 @@ from adaptkit.cli.shell.session import (
 if TYPE_CHECKING:
     from adaptkit.types import BaseIdentity
 
+_BASES = ("CALLED", "NAME", "STATUS", "VERSIONS", "LEVELS")
+
 
 @click.group()
 def base() -> None:
@@ -49,7 +51,9 @@ def add_base(
     called, found = session.workspace.add_base(
         base_, name=name, derived_from=derived_from, claim=claim, move=move
     )
-    session.out.data({"called": called} | found.to_json(), f"{called}  {_described(found)}")
+    session.out.data(
+        {"called": called} | found.to_json(), f"{called}  {_described(found)}", fit=True
+    )
 
 
 @base.command("alias")
@@ -68,7 +72,7 @@ def alias_base(session: Session, name: str, base_: str | None, move: bool) -> No
 
 
 @base.command("list")
-@table_options
+@table_options(*_BASES)
 @json_option
 @pass_session
 def list_bases(session: Session) -> None:
@@ -87,7 +91,7 @@ def list_bases(session: Session) -> None:
     ]
     session.out.table(
         [b.to_json() | {"called": called[b], "versions": count} for b, count in bases],
-        ("CALLED", "NAME", "STATUS", "VERSIONS", "LEVELS"),
+        _BASES,
         rows,
         "no bases yet",
         drop=("LEVELS",),
@@ -121,7 +125,9 @@ def show_base(session: Session, base_: str, claim: bool) -> None:
         )
     if found.derived_from:
         lines.append(f"  made from {found.derived_from}")
-    session.out.data(found.to_json() | {"measured_by": pair.author if pair else None}, lines)
+    session.out.data(
+        found.to_json() | {"measured_by": pair.author if pair else None}, lines, fit=True
+    )
 
 
 def _described(found: BaseIdentity) -> str:
@@ -161,7 +167,7 @@ def check_base(session: Session, folder: str) -> None:
         if found.quantised
         else "  adapters can be added, merged, baked and extracted"
     )
-    session.out.data(found.to_json(), "\n".join(lines))
+    session.out.data(found.to_json(), "\n".join(lines), fit=True)
 
 
 @base.command("compare")
@@ -181,7 +187,7 @@ def compare_bases(session: Session, one: str, other: str, exit_code: bool) -> No
         "tensors": list(verdict.tensors),
     }
     tensors = [f"  differs: {name}" for name in verdict.tensors[:20]]
-    session.out.data(data, [f"{verdict.sameness.value}: {verdict.reason}", *tensors])
+    session.out.data(data, [f"{verdict.sameness.value}: {verdict.reason}", *tensors], fit=True)
     if exit_code and verdict.sameness.value not in {"same", "probably-same"}:
         raise click.exceptions.Exit(1)
 

@@ -14,22 +14,25 @@ if TYPE_CHECKING:
 
     from adaptkit.extend import AdapterMethod, MergeStrategy
 
+_STRATEGIES = ("STRATEGY", "PARAMETERS", "FORMULA", "WHEN")
+_METHODS = ("METHOD", "MERGES", "READS", "WHAT IT IS")
+
 
 @click.command()
 @click.argument("name", required=False)
-@table_options
+@table_options(*_STRATEGIES)
 @json_option
 @pass_session
 def strategies(session: Session, name: str | None) -> None:
     """List the merge strategies, or explain one: formula, parameters, paper, and when to use it."""
     if name is not None:
         one = session.plugins.strategy(name)
-        session.out.data(_strategy_json(one), lambda: _strategy_text(one))
+        session.out.data(_strategy_json(one), lambda: _strategy_text(one), fit=True)
         return
     found = session.plugins.strategies()
     session.out.table(
         [_strategy_json(one) for one in found],
-        ("STRATEGY", "PARAMETERS", "FORMULA", "WHEN"),
+        _STRATEGIES,
         [
             (one.name, " ".join(f.name for f in fields(one.params)), one.formula, _when(one))
             for one in found
@@ -41,19 +44,19 @@ def strategies(session: Session, name: str | None) -> None:
 
 @click.command()
 @click.argument("name", required=False)
-@table_options
+@table_options(*_METHODS)
 @json_option
 @pass_session
 def methods(session: Session, name: str | None) -> None:
     """List the adapter methods that can be read, or show one."""
     if name is not None:
         one = session.plugins.method(name)
-        session.out.data([_method_json(one)], lambda: _method_text(one))
+        session.out.data([_method_json(one)], lambda: _method_text(one), fit=True)
         return
     found = session.plugins.methods()
     session.out.table(
         [_method_json(one) for one in found],
-        ("METHOD", "MERGES", "READS", "WHAT IT IS"),
+        _METHODS,
         [(one.name, _merges(one), " ".join(one.dialects), one.summary) for one in found],
         "no plugin has a method: adaptkit plugins doctor",
         drop=("READS", "MERGES"),

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 HEAD = ("PLUGIN", "DISTRIBUTION", "VERSION", "STATUS", "REGISTERED OR WHY NOT")
 
+_DROP = ("DISTRIBUTION", "VERSION")
+
 
 @click.group(invoke_without_command=True)
-@table_options
+@table_options(*HEAD)
 @json_option
 @click.pass_context
 def plugins(context: click.Context) -> None:
@@ -27,12 +29,12 @@ def plugins(context: click.Context) -> None:
         session = context.ensure_object(Session)
         records = _records(context, session)
         session.out.table(
-            [as_json(record) for record in records], HEAD, rows(records), "no plugins"
+            [as_json(record) for record in records], HEAD, rows(records), "no plugins", drop=_DROP
         )
 
 
 @plugins.command()
-@table_options
+@table_options(*HEAD)
 @json_option
 @click.pass_context
 @pass_session
@@ -41,7 +43,7 @@ def doctor(session: Session, context: click.Context) -> None:
     wrong = session.plugins.tried()
     records = [_with(record, wrong.get(record.plugin, ())) for record in _records(context, session)]
     value = [as_json(record) | {"fix": fix(record)} for record in records]
-    session.out.table(value, HEAD, rows(records), "no plugins")
+    session.out.table(value, HEAD, rows(records), "no plugins", drop=_DROP)
     broken = [record for record in records if is_broken(record)]
     for record in broken:
         session.out.warn([f"{record.plugin}: {record.reason}", f"  {fix(record)}"])

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from adaptkit.project.lockfile import Locked
     from adaptkit.workspace.project.project_results import LockChange
 
+_OUTDATED = ("NAME", "LOCKED", "WANTED", "LATEST", "NOTE")
+_LINEAGE = ("VERSION", "MADE OF", "NOW", "SET OF A SWEEP", "STEP")
 PROJECT = click.option(
     "--project",
     type=click.Path(path_type=Path),
@@ -101,7 +103,7 @@ def sync(session: Session, frozen: bool, jobs: int, project: Path | None) -> Non
     is_flag=True,
     help="Instead: registered versions whose parents have moved on, and the line of a sweep for each.",
 )
-@table_options
+@table_options(*_OUTDATED, *_LINEAGE)
 @json_option
 @pass_session
 def outdated(session: Session, project: Path | None, exit_code: bool, lineage: bool) -> None:
@@ -117,7 +119,7 @@ def outdated(session: Session, project: Path | None, exit_code: bool, lineage: b
     ]
     session.out.table(
         [one.to_json() for one in found],
-        ("NAME", "LOCKED", "WANTED", "LATEST", "NOTE"),
+        _OUTDATED,
         rows,
         "everything is up to date",
     )
@@ -132,7 +134,7 @@ def _moved_parents(session: Session, exit_code: bool) -> None:
     moved = session.workspace.moved_parents()
     session.out.table(
         [one.to_json() for one in moved],
-        ("VERSION", "MADE OF", "NOW", "SET OF A SWEEP", "STEP"),
+        _LINEAGE,
         [
             (
                 one.version.ref,

@@ -199,7 +199,7 @@ def _only_for_engines(engine: str, more: Sequence[str]) -> None:
 def preflight(session: Session, ref: str, engine: str, rank_limit: int | None) -> None:
     """List what another engine applies, ignores and refuses of REF; exit code 1 when it does not load."""
     found = session.workspace.preflight(ref, engine, rank_limit=rank_limit)
-    session.out.data(found.to_json(), lambda: preflight_lines(ref, found))
+    session.out.data(found.to_json(), lambda: preflight_lines(ref, found), fit=True)
     if not found.loads:
         raise click.exceptions.Exit(1)
 

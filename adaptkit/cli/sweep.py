@@ -56,7 +56,7 @@ def sweep(
 
 def _summary(swept: Swept) -> Iterator[str]:
     counts = ", ".join(
-        f"{count} {status}"
+        f"{count} {'wait' if status == 'waits' and count > 1 else status}"
         for status in ("done", "made", "to do", "waits", "held")
         if (count := swept.count(status))
     )
@@ -66,3 +66,8 @@ def _summary(swept: Swept) -> Iterator[str]:
             f"{name} {value:.4g}" for name, value in sorted(version.metrics.items())
         )
         yield f"  {version.ref}  {figures}"
+    shown = {version.ref for version in swept.versions}
+    for ref, row in swept.board.figures.items():  # what a gate held back, too
+        if ref not in shown:
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in sorted(row.items()))
+            yield f"  {ref}  {figures}"

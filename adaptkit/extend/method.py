@@ -127,11 +127,6 @@ class Model:
         found = self._called(name, 0, self.layers)
         return self.layers[found] if found else ""
 
-    def group_count(self, name: str) -> int:
-        """The groups of the convolution that a name means."""
-        found = self._called(name, 0, self.layers)
-        return self.groups.get(found or "", 1)
-
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of the parameter that a name means."""
         found = self._called(name, 1, self.parameters)

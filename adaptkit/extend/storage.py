@@ -11,11 +11,21 @@ from adaptkit.io.progress.progress import no_progress
 from adaptkit.types import latest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.io.progress.progress import Progress
     from adaptkit.types import FileEntry, Manifest, PlacedVersion, Receipt
+
+
+def no_version(url: str, number: int | None, there: Iterable[int]) -> NotFound:
+    """The error for a version that a place does not have: it lists those that are there."""
+    numbers = list(map(str, there))
+    fix = "" if numbers else "check the URL for a typo; a push makes the first version"
+    error = NotFound(f"version in {url}", str(number), numbers, fix=fix)
+    if number is None:
+        error.what = f"no version in {url}"
+    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +188,7 @@ class StorageBackend(ABC):
         """
         found = {version.number: version for version in self.list()}
         if not found or (number is not None and number not in found):
-            raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, found))
+            raise no_version(self.url, number, found)
         chosen = latest_of(found.values()) if number is None else found[number]
         assert chosen is not None
         return chosen

@@ -12,9 +12,10 @@ from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from adaptkit.errors import Conflict, Corrupt, NotFound, StorageError, StoreError
+from adaptkit.errors import Conflict, Corrupt, StorageError, StoreError
 from adaptkit.extend import StorageBackend
 from adaptkit.extend.artifact_files import LARGEST_MANIFEST, MANIFEST
+from adaptkit.extend.storage import no_version
 from adaptkit.io.progress.progress import no_progress
 from adaptkit.io.safe_paths import check_paths
 from adaptkit.types import PlacedVersion, Receipt
@@ -96,7 +97,7 @@ class VersionedStorage(StorageBackend):
     def version(self, number: int | None = None) -> PlacedVersion:
         numbers = self.numbers()
         if not numbers or (number is not None and number not in numbers):
-            raise NotFound(f"version in {self.url}", str(number or "latest"), map(str, numbers))
+            raise no_version(self.url, number, numbers)
         if number is None:
             return self._latest(numbers)
         found = self._read(number)

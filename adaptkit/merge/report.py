@@ -31,6 +31,11 @@ class MergeReport:
     from_sum: float | None
     dropped: tuple[str, ...]
 
+    @property
+    def how(self) -> str:
+        """The strategy, and the space that it worked in where that is not the usual one."""
+        return self.strategy if self.space == "core" else f"{self.strategy} in {self.space} space"
+
 
 def stored_dtype(recipe: Recipe, sources: Sequence[OpenAdapter]) -> str:
     """The dtype of the recipe, or the one that holds all updates, as torch promotes: two different halves give F32."""

@@ -268,14 +268,11 @@ def _graph(subject: Subject) -> str:
 
 
 def _loss(loss: LossFacts) -> list[str]:
-    lines = [
-        f"- {share:.3%} {meaning}"
-        for share, meaning in (
-            (loss.get("error"), "of the strategy's own result, by storing it at this rank"),
-            (loss.get("from_sum"), "from the exact weighted sum of the parents"),
-        )
-        if share is not None
-    ]
+    shares = (
+        (loss.get("error"), "of the strategy's own result, by storing it at this rank"),
+        (loss.get("from_sum"), "from the exact weighted sum of the parents"),
+    )
+    lines = [f"- {share:.3%} {meaning}" for share, meaning in shares if share is not None]
     if dropped := loss.get("dropped"):
         lines.append(f"- left out: {inert(', '.join(dropped))}")
     return [_ABOUT_LOSS, "\n".join(lines)] if lines else []

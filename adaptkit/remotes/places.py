@@ -99,6 +99,12 @@ class Places:
         )
 
     def _in_remote(self, remote: str, name: str) -> StorageBackend:
+        if remote not in self.remotes and re.fullmatch(r"[0-9]+(\.[0-9]+)?", name):
+            raise BadReference(
+                f"'{remote}:{name}' names the adapter '{name}' in a remote, and there is no remote '{remote}'",
+                why="a weight follows a =",
+                fix=f"for example {remote}={name}",
+            )
         return self.open(f"{self.url_of(remote).rstrip('/')}/{name}")
 
 

@@ -90,6 +90,12 @@ class Preflight:
     version: str
     findings: tuple[Finding, ...]
 
+    def __repr__(self) -> str:
+        said = "loads" if self.whole else "loads a part" if self.loads else "refused"
+        return (
+            f"<Preflight for {self.engine} {self.version}: {said}, findings: {len(self.findings)}>"
+        )
+
     @property
     def loads(self) -> bool:
         """Whether the engine takes the adapter at all."""

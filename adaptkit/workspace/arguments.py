@@ -32,6 +32,7 @@ _KINDS: dict[str, type] = {
     "bool": bool,
     "None": NoneType,
 }
+_NO_WORKSPACE = (str, os.PathLike, Sequence, Mapping, NoneType)
 _OBJECTS = frozenset({"BaseIdentity", "Placement", "PushOptions", "Quantisation", "ServeOptions"})
 """Annotations that name a class of ours: an object of that class, whoever imported it."""
 _REFERENCES = frozenset({"ref", "adapters", "asked", "baseline", "source"})
@@ -87,6 +88,12 @@ def checking(function: Callable[..., Any], called: str) -> Callable[..., Any]:
 
     @wraps(function)
     def operation(*arguments: Any, **named: Any) -> Any:
+        if placed[:1] == ["context"] and isinstance(
+            arguments[0] if arguments else None, _NO_WORKSPACE
+        ):
+            raise TypeError(
+                f"{called}() is an operation of a workspace that is open: Workspace.open().{called}(…)"
+            )
         if len(arguments) > len(placed):
             raise TypeError(
                 f"{called}() takes {', '.join(placed[1:]) or 'nothing'} by place: several adapters go into "

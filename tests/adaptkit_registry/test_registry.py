@@ -215,9 +215,9 @@ def test_an_unknown_name_or_number_lists_the_nearest_known_ones(registry):
         registry.add_version(name, manifest(name), alias="prod")
     with pytest.raises(NotFound, match="no adapter called 'navel': known are naval, "):
         registry.version("navel")
-    with pytest.raises(NotFound, match="no alias of naval called 'prdo': known are prod"):
+    with pytest.raises(NotFound, match="no alias of naval called 'prdo': known is prod"):
         registry.version("naval", alias="prdo")
-    with pytest.raises(NotFound, match="no version of naval called '7': known are 1"):
+    with pytest.raises(NotFound, match="no version of naval called '7': known is 1"):
         registry.version("naval", number=7)
     with pytest.raises(NotFound, match="known are naval"):
         registry.aliases("navel")

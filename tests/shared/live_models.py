@@ -7,6 +7,19 @@ import warnings
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+SPEECH = {"input_values": torch.linspace(-1, 1, 2000)[None] ** 3}
+CONVOLUTIONS = {
+    "num_attention_heads": 4,
+    "conv_dim": (16, 16),
+    "conv_stride": (5, 4),
+    "conv_kernel": (10, 8),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "vocab_size": 32,
+}
+"""What Wav2Vec2 and the models after it need beside their hidden sizes."""
+
 
 def saved(build, folder):
     torch.manual_seed(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from json import dumps
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,13 +21,18 @@ from adaptkit.cli.shell.session import (
     pass_session,
     table_options,
 )
-from adaptkit.errors import AdaptkitError
+from adaptkit.errors import AdaptkitError, BadAdapter
 
 if TYPE_CHECKING:
-    from adaptkit.types import Quantisation
+    from collections.abc import Sequence
+
+    from adaptkit.types import Quantisation, Version
 
 REF = click.argument("ref", shell_complete=complete_ref)
 NAME = click.argument("name", shell_complete=complete_ref)
+_SHOWN = 8  # versions in a question
+
+_TRASH = ("VERSION", "DIGEST", "MESSAGE")
 
 
 @click.command()
@@ -155,6 +162,8 @@ def add(
         "dialect": dialect,
         "quantised": quantised,
     }
+    if not (name or name_from):
+        _refuse_a_name(paths)
     if len(paths) > 1 or recursive or name_from:
         if name and name_from:
             raise click.UsageError("give either --name or --name-from")
@@ -175,12 +184,9 @@ def add(
         raise click.UsageError("--on is for several PATHs, or --recursive")
     (path,) = paths
     if name is None and ":" not in path:
-        raise click.UsageError(
-            "Missing option '--name': neither a folder nor a file says what it is called. "
-            "--name-from '{dir}' takes its own name."
-        )
+        _refuse_nameless(path)
     added = session.workspace.add(path, name, **how)
-    session.out.data(added.to_json(), added_line(added))
+    session.out.data(added.to_json(), added_line(added), fit=True)
     if added.skipped:
         session.out.say(f"left out: {', '.join(added.skipped)} (take in with --include GLOB)")
     if added.version.base.status == "unverified":
@@ -220,7 +226,7 @@ def show(session: Session, ref: str, recipe: bool) -> None:
         value = document(shown.manifest.recipe)
         session.out.data(value, dumps(value, indent=2, ensure_ascii=False))
         return
-    session.out.data(shown.to_json(), lambda: described(shown))
+    session.out.data(shown.to_json(), lambda: described(shown), fit=True)
 
 
 @click.command()
@@ -303,8 +309,7 @@ def rm(session: Session, refs: tuple[str, ...], whole: bool, yes: bool) -> None:
     """Move versions, or with --all whole adapters, to the trash; their numbers are never used again."""
     found = session.workspace.to_remove(refs, whole=whole)
     if not yes:
-        shown = ", ".join(f"{version.ref} ({version.digest[7:19]})" for version in found)
-        confirm(f"move {shown} to the trash?")
+        confirm(f"move {_several(found)} to the trash?")
     if len(found) == 1:
         removed = session.workspace.remove(found[0].ref)
         session.out.done(
@@ -317,7 +322,7 @@ def rm(session: Session, refs: tuple[str, ...], whole: bool, yes: bool) -> None:
 
 @click.command()
 @click.argument("ref", required=False)
-@table_options
+@table_options(*_TRASH)
 @json_option
 @pass_session
 def restore(session: Session, ref: str | None) -> None:
@@ -326,13 +331,49 @@ def restore(session: Session, ref: str | None) -> None:
         trash = session.workspace.trash()
         session.out.table(
             [v.to_json() for v in trash],
-            ("VERSION", "DIGEST", "MESSAGE"),
+            _TRASH,
             [(v.ref, v.digest[7:19], v.message) for v in trash],
             "the trash is empty",
         )
         return
     version = session.workspace.restore(ref)
     session.out.data(version.to_json(), f"restored {version.ref}")
+
+
+def _refuse_a_name(paths: Sequence[str]) -> None:
+    """Of one folder beside what is none, say where a name goes."""
+    there = [path for path in paths if Path(path).exists()]
+    if len(paths) == 2 and len(there) == 1:
+        (other,) = set(paths) - set(there)
+        if "/" not in other and ":" not in other:
+            raise click.UsageError(
+                f"'{other}' is no path, and a name goes behind --name: "
+                f"adaptkit add {quote(there[0])} --name {quote(other)}"
+            )
+
+
+def _refuse_nameless(path: str) -> None:
+    """Ask for the name that one folder or file lacks, with one that is like its own."""
+    from adaptkit.refs import as_name
+
+    if not Path(path).exists():
+        raise BadAdapter(
+            f"no adapter at {path}",
+            why="the path does not exist",
+            fix="check the path for a typo",
+        )
+    like = as_name(Path(path).stem if Path(path).is_file() else Path(path).absolute().name)
+    raise click.UsageError(
+        "Missing option '--name': neither a folder nor a file says what it is called.\n"
+        f"  for example: adaptkit add {quote(path)} --name {quote(like)}"
+    )
+
+
+def _several(found: Sequence[Version]) -> str:
+    """Versions in a question: all of a few, the first of many with their number."""
+    shown = [f"{version.ref} ({version.digest[7:19]})" for version in found[:_SHOWN]]
+    more = len(found) - len(shown)
+    return ", ".join([*shown, *([f"and {more:,} more"] if more else [])])
 
 
 def _metric(text: str) -> tuple[str, float]:

@@ -51,6 +51,10 @@ def alias(
     if version is None and "@" in alias_:
         of, _, wanted = alias_.partition("@")
         raise click.UsageError(f"NAME comes first: adaptkit alias {of} {name} {wanted}")
+    if alias_.isdigit() and version is not None and not version.isdigit():
+        raise click.UsageError(
+            f"ALIAS comes before VERSION: adaptkit alias {name} {version} {alias_}"
+        )
     if drop == (version is not None):
         raise click.UsageError(
             f"give the VERSION to point at, such as adaptkit alias {name} {alias_} 2, or --drop"
@@ -60,7 +64,7 @@ def alias(
         number = None if version is None else _number(session, name, version)
         move = session.workspace.alias(name, alias_, number, expect=swap, confirmed=yes)
     except NotFound as error:
-        if _is_adapter(session, alias_) and not _is_adapter(session, name):
+        if is_adapter(session, alias_) and not is_adapter(session, name):
             raise click.UsageError(
                 f"NAME comes first: adaptkit alias {alias_} {name} {version or '--drop'}"
             ) from error
@@ -84,6 +88,8 @@ def rollback(session: Session, name: str, alias_: str | None, to: int | None, ye
     if bool(at) == (alias_ is not None):
         raise click.UsageError("give NAME ALIAS, or NAME@ALIAS")
     alias_ = alias_ or inside
+    if not at and is_adapter(session, alias_) and not is_adapter(session, name):
+        raise click.UsageError(f"NAME comes first: adaptkit rollback {alias_} {name}")
     _tell(session, name, session.workspace.rollback(name, alias_, to, confirmed=yes))
 
 
@@ -98,7 +104,8 @@ def rename(session: Session, old: str, new: str) -> None:
     session.out.data({"old": old, "new": new}, f"{old} is called {new} now; {old} leads there too")
 
 
-def _is_adapter(session: Session, name: str) -> bool:
+def is_adapter(session: Session, name: str) -> bool:
+    """Whether an adapter of that name is here."""
     try:
         session.workspace.version(name)
     except AdaptkitError:

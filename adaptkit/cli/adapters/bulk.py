@@ -28,7 +28,8 @@ def added_line(added: Added) -> str:
 
 def report_added(session: Session, found: AddedAll) -> None:
     """A line for each, and a summary; the exit code is 1 when one failed."""
-    session.out.data(found.to_json(), lambda: list(map(added_line, found.added)) or "none")
+    if found.added or session.out.as_json:
+        session.out.data(found.to_json(), lambda: list(map(added_line, found.added)))
     for text in found.failures:
         session.out.warn([text])
     counts = {

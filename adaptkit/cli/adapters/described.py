@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from adaptkit.workspace.results import Shown
 
 
+_CAME = {"a file": "written", "a folder": "written"}
+"""How a version came here, where its origin is no verb."""
+
+
 def _data(file: TrainingDataFacts) -> str:
     """One file of training data; what a foreign manifest leaves out is shown as missing."""
     count = f"{file['rows']:,}" if "rows" in file else "?"
@@ -31,7 +35,7 @@ def described(shown: Shown) -> list[str]:
             f"            {level.value} ({'measured' if level.measured else 'claimed'})"
             for level in version.base.levels
         ),
-        f"  {version.origin:<9} {times.local_and_ago(version.created)} {f'by {version.author}' if version.author else ''}".rstrip(),
+        f"  {_CAME.get(version.origin, version.origin):<9} {times.local_and_ago(version.created)} {f'by {version.author}' if version.author else ''}".rstrip(),
     ]
     if version.aliases:
         lines.append(f"  aliases   {' '.join(version.aliases)}")
@@ -47,9 +51,10 @@ def described(shown: Shown) -> list[str]:
     ]
     loss = manifest.facts.get("loss")
     if loss is not None and (error := loss.get("error")) is not None:
-        lines.append(f"  loss      {error:.2g} of the untruncated merge")
+        of = "merged update" if len(shown.parents) > 1 else "update"
+        lines.append(f"  loss      {error:.2g} of the {of}")
     lines += [f"  forced    {text}" for text in manifest.facts.get("forced", ())]
-    lines += [f"  placed    {placement.place}@{placement.number}" for placement in shown.placements]
+    lines += [f"  place     {placement.place}@{placement.number}" for placement in shown.placements]
     lines += [
         f"  file      {entry.path}  {entry.size:,} bytes"
         for entry in manifest.files + manifest.extras

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from adaptkit.types import Event
     from adaptkit.workspace.results import Logged
 
+_LIST = ("VERSION", "ALIASES", "METHOD", "RANK", "BASE", "CREATED", "TAGS", "METRICS", "MESSAGE")
+
 
 @click.command("list")
 @click.argument("words", nargs=-1, metavar="[WORD]...")
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 @click.option(
     "--all", "every", is_flag=True, help="Every version, not only the latest of each name."
 )
-@table_options
+@table_options(*_LIST)
 @json_option
 @pass_session
 def list_(
@@ -101,11 +103,15 @@ def list_(
         empty = f"no adapter matches: adaptkit list {meant}: lists the remote of that name"
     elif asked:
         empty = "no adapter matches: adaptkit list shows all"
+        if not rows and (tag or metrics):
+            from adaptkit.workspace.adapters.list import unknown_marks
+
+            empty = unknown_marks(session.workspace.list(every=True), tag, metrics) or empty
     else:
         empty = f"no adapters yet in {session.workspace.home.path}: adaptkit add PATH --name NAME"
     session.out.table(
         [v.to_json() for v in versions],
-        ("VERSION", "ALIASES", "METHOD", "RANK", "BASE", "CREATED", "TAGS", "METRICS", "MESSAGE"),
+        _LIST,
         rows,
         empty,
         drop=("METHOD", "RANK", "TAGS", "METRICS", "CREATED", "MESSAGE", "BASE", "ALIASES"),

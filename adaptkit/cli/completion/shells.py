@@ -1,7 +1,8 @@
 """How each shell is asked and answered.
 
 bash breaks a word at `@`, `:` and `=`, so that `naval@pr` reaches a completion as three words. Ours
-reads the whole line instead, and offers only what follows the last break.
+reads the whole line instead, and offers only what follows the last break. click's script for fish cuts what is offered,
+and its description, at the first comma; ours does not.
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ class _Bash(BashComplete):
         return f"{item.type},{value}"
 
 
+class _Fish(FishComplete):
+    source_template: ClassVar[str] = FishComplete.source_template.replace(
+        'string split "," ', 'string split --max 1 "," '
+    )
+
+
 def _words(text: str) -> list[str]:
     for closing in ("", "'", '"'):
         try:
@@ -75,7 +82,7 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-CLASSES: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": ZshComplete, "fish": FishComplete}
+CLASSES: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": ZshComplete, "fish": _Fish}
 
 
 def register() -> None:

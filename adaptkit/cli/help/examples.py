@@ -150,12 +150,16 @@ def first_sentence(command: click.Command) -> str:
 def example_of(error: click.UsageError) -> str:
     """The example that shows what a mistyped command lacks or has wrong; empty where none does."""
     command = error.ctx.command if error.ctx else None
-    if command is None or not command.epilog:
+    if command is None or not command.epilog or "for example" in error.message:
         return ""
     lines = [line.strip() for line in command.epilog.splitlines() if line.startswith("  ")]
     if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
         names = error.param.opts if error.param else [str(error.param_hint)]
         lines = [line for line in lines if any(name in line.split() for name in names)]
-    elif not (isinstance(error, click.MissingParameter) or "extra argument" in error.message):
+    elif not (
+        isinstance(error, click.MissingParameter)
+        or "extra argument" in error.message
+        or error.message.startswith(("Missing option", "give "))
+    ):
         return ""
     return f"for example: {lines[0]}" if lines else ""

@@ -12,6 +12,8 @@ from adaptkit.types.passwords import without_passwords
 if TYPE_CHECKING:
     from adaptkit.workspace.home.config import Value
 
+_SETTINGS = ("KEY", "VALUE")
+
 
 @click.group()
 def config() -> None:
@@ -19,7 +21,7 @@ def config() -> None:
 
 
 @config.command("list")
-@table_options
+@table_options(*_SETTINGS)
 @json_option
 @pass_session
 def list_(session: Session) -> None:
@@ -28,7 +30,7 @@ def list_(session: Session) -> None:
     rows = [(key, _text(value)) for key, value in found.items()]
     session.out.table(
         [{"key": key, "value": value} for key, value in found.items()],
-        ("KEY", "VALUE"),
+        _SETTINGS,
         rows,
         "nothing is set: docs/configuration.md shows every key",
     )
@@ -41,6 +43,8 @@ def list_(session: Session) -> None:
 def get_(session: Session, key: str) -> None:
     """Print the value of KEY, such as author or review.enable; a list is printed one entry a line."""
     value = session.workspace.get_config(key)
+    if not value:
+        session.out.say(f"{key} is not set: adaptkit config set {key} VALUE")
     session.out.data(value, [value] if isinstance(value, str) else value)
 
 

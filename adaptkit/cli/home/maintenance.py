@@ -46,9 +46,15 @@ def verify(
     for damage in found.damaged:
         session.out.warn(damage)
     elsewhere = f", {len(found.elsewhere)} elsewhere" if found.elsewhere else ""
+    from adaptkit.io.sizes import count_text
+
     bases = ", ".join(f"{count} {status}" for status, count in found.bases.items())
-    lines = [f"{len(found.sound)} sound, {len(found.damaged)} damaged{elsewhere}"]
-    session.out.data(found.to_json(), lambda: [*lines, *([f"bases: {bases}"] if bases else [])])
+    lines = [
+        f"{count_text(len(found.sound), 'artifact')} sound, {len(found.damaged)} damaged{elsewhere}"
+    ]
+    session.out.data(
+        found.to_json(), lambda: [*lines, *([f"bases of versions: {bases}"] if bases else [])]
+    )
     if found.damaged:
         raise click.exceptions.Exit(1)
 
@@ -161,6 +167,8 @@ def import_registry(session: Session, file: str) -> None:
 
 
 def _checked(found: Checked) -> list[str]:
+    from adaptkit.io.sizes import count_text
+
     lines = [
         f"{finding.kind:<13} {finding.what}  {finding.why}"
         + (f"  → {finding.repaired}" if finding.repaired else "")
@@ -172,7 +180,7 @@ def _checked(found: Checked) -> list[str]:
     if found.findings and not harm:
         end = f"nothing is damaged, {len(found.findings)} to know of"
     lines.append(
-        f"{found.artifacts} artifacts, {found.placements} placements: {end}"
+        f"{count_text(found.artifacts, 'artifact')}, {count_text(found.placements, 'placement')}: {end}"
         + (f", {repaired} repaired" if repaired else "")
     )
     if any(
@@ -186,13 +194,13 @@ def _checked(found: Checked) -> list[str]:
 
 
 def _swept(done: Swept) -> list[str]:
-    from adaptkit.io.sizes import size_text
+    from adaptkit.io.sizes import count_text, size_text
 
     would = "would be " if done.dry_run else ""
     lines = [f"{ref} {would}forgotten" for ref in done.purged]
     lines.append(
-        f"{len(done.swept)} {would}moved to the trash ({size_text(done.swept_bytes)}), "
-        f"{done.freed} {would}deleted ({size_text(done.freed_bytes)} freed)"
+        f"{count_text(len(done.swept), 'artifact')} {would}moved to the trash ({size_text(done.swept_bytes)}), "
+        f"{done.freed:,} {would}deleted for good ({size_text(done.freed_bytes)})"
     )
     if done.returned:
         lines.append(f"{len(done.returned)} back from the trash: they are needed")
@@ -206,9 +214,10 @@ def _info(found: Info) -> list[str]:
     lines += [f"  {kind.replace('_', ' '):<12} {count:,}" for kind, count in found.counts.items()]
     lines.append("store")
     lines += [f"  {part:<12} {size_text(size)}" for part, size in found.store.items()]
-    lines.append("different bytes of live versions")
+    lines.append("bytes of the versions, what several share once")
     lines += [
-        f"  {team or '(no team)':<12} {size_text(size)}" for team, size in found.teams.items()
+        f"  {(team and f'{team}/…') or 'no team':<12} {size_text(size)}"
+        for team, size in found.teams.items()
     ]
     if found.quotas:
         lines.append("quotas")

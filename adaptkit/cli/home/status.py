@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.output import times
-from adaptkit.cli.output.table import cut, one_line
+from adaptkit.cli.output.table import cells, cut, one_line
 from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
+from adaptkit.io.sizes import count_text
 
 if TYPE_CHECKING:
     from adaptkit.workspace.home.status import Status
+
+_CHECKS = ("CHECK", "STATE", "DETAIL", "FIX")
 
 
 @click.command()
@@ -38,7 +41,7 @@ def described(found: Status, columns: int | None = None) -> list[str]:
     else:
         lines = [
             f"workspace {found.home}",
-            f"  {_count(found.adapters, 'adapter')}, {_count(found.versions, 'version')}"
+            f"  {count_text(found.adapters, 'adapter')}, {count_text(found.versions, 'version')}"
             + (f", {found.unverified} with an unverified base" if found.unverified else ""),
             *([f"  remotes: {', '.join(found.remotes)}"] if found.remotes else []),
         ]
@@ -50,13 +53,14 @@ def described(found: Status, columns: int | None = None) -> list[str]:
         ]
     width = max(len(command) for command, _ in found.next_steps)
     lines += ["", "what to do next"]
-    lines += [f"  {command.ljust(width)}  {why}" for command, why in found.next_steps]
-    lines.append(f"  {'adaptkit --help'.ljust(width)}  see every command")
+    for command, why in (*found.next_steps, ("adaptkit --help", "see every command")):
+        line = f"  {command.ljust(width)}  {why}"
+        lines += [line] if cells(line) <= room else [f"  {command}", f"      {why}"]
     return lines
 
 
 @click.command()
-@table_options
+@table_options(*_CHECKS)
 @json_option
 @click.pass_context
 @pass_session
@@ -65,14 +69,10 @@ def doctor(session: Session, context: click.Context) -> None:
     checks = session.workspace.doctor()
     session.out.table(
         [asdict(check) for check in checks],
-        ("CHECK", "STATE", "DETAIL", "FIX"),
+        _CHECKS,
         [(check.name, check.state, check.detail, check.fix) for check in checks],
         "nothing to check",
         drop=("DETAIL",),
     )
     if any(check.state == "wrong" for check in checks):
         context.exit(1)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

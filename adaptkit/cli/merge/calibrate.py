@@ -48,4 +48,4 @@ def calibrate(
     lines = [f"{done.ref}  {measured}, {over}"]
     if done.unmeasured:
         lines.append(f"  not measured: {', '.join(done.unmeasured)}")
-    session.out.data(done.to_json(), "\n".join(lines))
+    session.out.data(done.to_json(), "\n".join(lines), fit=True)

@@ -29,7 +29,7 @@ _UNBOUNDED = 10_000
 def diff(session: Session, sources: tuple[str, ...], allow_pickle: bool) -> None:
     """Show how adapters differ, what a rank of their sum would lose, and which strategy to try."""
     found = session.workspace.diff(sources, allow_pickle=allow_pickle)
-    session.out.data(found.to_json(), lambda: compared(found, session.out.width))
+    session.out.data(found.to_json(), lambda: compared(found, session.out.width), fit=True)
 
 
 def compared(found: Comparison, width: int | None = None) -> list[str]:

@@ -65,7 +65,7 @@ def parents_data(texts: Sequence[str], option: str = "--data") -> dict[str, str]
 def distil(session: Session, ref: str, base: str, data: tuple[str, ...], **choices: Any) -> None:
     """Train REF, a merged adapter, so that on each parent's prompts it says what that parent says."""
     done = session.workspace.distil(ref, base, parents_data(data), **choices)
-    session.out.data(done.to_json(), lambda: described(done))
+    session.out.data(done.to_json(), lambda: described(done), fit=True)
 
 
 def described(done: DistilledVersion) -> str:

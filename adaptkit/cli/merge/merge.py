@@ -210,7 +210,7 @@ def merge(
         planned = {name: value for name, value in choices.items() if name in takes}
         cost = session.workspace.merge_cost(weighted, **planned)
         found = session.workspace.diff(weighted, allow_pickle=choices["allow_pickle"])
-        session.out.data(found.to_json(), lambda: compared(found, session.out.width))
+        session.out.data(found.to_json(), lambda: compared(found, session.out.width), fit=True)
         session.out.say(f"merging takes {cost.text}")
         return
     if into is not None:
@@ -224,7 +224,7 @@ def merge(
         more, lines = {"weighed": weighed.to_json()}, weigh.described(weighed)
     merged = session.workspace.merge(weighted, **choices)
     if not data or merged.version is None:
-        session.out.data(merged.to_json() | more, lambda: [*describe(merged), *lines])
+        session.out.data(merged.to_json() | more, lambda: [*describe(merged), *lines], fit=True)
         return
     done = session.workspace.distil(
         merged.version.ref, choices["base"], data, seed=choices["seed"], alias=choices["alias"]
@@ -232,6 +232,7 @@ def merge(
     session.out.data(
         merged.to_json() | more | {"distilled": done.to_json()},
         lambda: [*describe(merged), *lines, described(done)],
+        fit=True,
     )
 
 
@@ -250,7 +251,7 @@ def _merge_into_model(
             f"--into bake makes a model, not an adapter: {', '.join(given)} has no meaning there"
         )
     baked = session.workspace.merge_into_model(sources, base, out, **choices)
-    session.out.data(baked.to_json(), lambda: baked_lines(baked))
+    session.out.data(baked.to_json(), lambda: baked_lines(baked), fit=True)
 
 
 _NO_ADAPTER = {
@@ -311,14 +312,14 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def describe(merged: Merged) -> list[str]:
-    """A merge, for people."""
+def describe(merged: Merged, done: str = "") -> list[str]:
+    """A merge, for people; or what else was done to one adapter."""
     report = merged.report
     where = f"{merged.version.ref}" if merged.version else str(merged.out)
     terms = " + ".join(f"{parent.weight:g}·{parent.label}" for parent in merged.recipe.sources)
     lines = [
         f"{where}  {merged.manifest.digest[:19]}…{'' if merged.created else '  unchanged'}",
-        f"  {report.strategy} in {report.space} space: {terms}",
+        f"  {merged.recipe.sources[0].label}, {done}" if done else f"  {report.how}: {terms}",
         f"  {len(report.ranks)} modules, rank {report.rank}, {report.dtype}"
         if report.rank
         else f"  {report.dtype}",
@@ -355,7 +356,7 @@ def compose(session: Session, recipe: str, *, live: bool, **how: Any) -> None:
         merged = session.workspace.merge(found.sources, strategy=STRATEGY, **how)
     else:
         merged = session.workspace.compose(recipe, **how)
-    session.out.data(merged.to_json(), lambda: describe(merged))
+    session.out.data(merged.to_json(), lambda: describe(merged), fit=True)
 
 
 @click.command()
@@ -369,7 +370,7 @@ def compose(session: Session, recipe: str, *, live: bool, **how: Any) -> None:
 def resize(session: Session, ref: str, **how: Any) -> None:
     """Cut REF to a smaller rank, with the least possible loss, and say what it is."""
     made = session.workspace.resize(ref, **how)
-    session.out.data(made.to_json(), lambda: describe(made))
+    session.out.data(made.to_json(), lambda: describe(made, "resized"), fit=True)
 
 
 @click.command()
@@ -384,4 +385,4 @@ def resize(session: Session, ref: str, **how: Any) -> None:
 def convert(session: Session, ref: str, **how: Any) -> None:
     """Write REF, an adapter of any additive method, as LoRA."""
     made = session.workspace.convert(ref, **how)
-    session.out.data(made.to_json(), lambda: describe(made))
+    session.out.data(made.to_json(), lambda: describe(made, "as LoRA"), fit=True)

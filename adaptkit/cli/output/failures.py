@@ -51,7 +51,8 @@ def described(error: BaseException) -> dict[str, str]:
         return {"type": kind, "what": error.what, "why": error.why, "fix": error.fix}
     if isinstance(error, click.ClickException):
         fix = example_of(error) if isinstance(error, click.UsageError) else ""
-        return {"type": kind, "what": error.format_message(), "why": "", "fix": fix}
+        what = " ".join(error.format_message().split())  # click lists choices on lines of their own
+        return {"type": kind, "what": what, "why": "", "fix": fix}
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         return {
             "type": kind,

@@ -6,6 +6,8 @@ Notable choices:
   `{"warning": …}` or `{"error": {…}}`
 - a stream that is closed, full or read no further is noted in `lost`; the command goes on, for what it did is done
 - what a stream's encoding lacks is written as an escape
+- on a terminal, remarks and what `fit` says is prose are broken between words; what is said while a bar is shown stands
+  above it
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from adaptkit.cli.output.fit import fitted
 from adaptkit.cli.output.table import Table
-from adaptkit.cli.shell.inert import LONGEST_CELL, inert, inert_json, inert_lines
+from adaptkit.cli.shell.inert import LONGEST_CELL, inert, inert_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,16 +49,19 @@ class Output:
     def __init__(self) -> None:
         self.lost: OSError | None = None
         """Why stdout took no more, when it did not."""
+        self._above: list[Callable[[str], None]] = []
 
-    def data(self, value: Any, text: Lines | Callable[[], Lines]) -> None:
+    def data(self, value: Any, text: Lines | Callable[[], Lines], *, fit: bool = False) -> None:
         """Print the command's result.
 
-        `value` as JSON, or `text` (or a function that returns it, called only when needed).
+        `value` as JSON, or `text` (or a function that returns it, called only when needed). With `fit` it is prose,
+        which a narrow terminal gets in shorter lines.
         """
         if self.as_json:
             self._write(inert_json(value))
         else:
-            self._write(_joined(text() if callable(text) else text))
+            lines = _inert(text() if callable(text) else text)
+            self._write("\n".join(fitted(lines, self.width if fit else None)))
 
     def done(self, value: Any, text: Lines) -> None:
         """A command that only does something: `value` as JSON on stdout, or `text` on stderr."""
@@ -96,7 +103,7 @@ class Output:
     @property
     def width(self) -> int | None:
         """The columns of the terminal; None where stdout is none, and nothing is to be cut."""
-        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        return _columns(sys.stdout)
 
     def say(self, text: Lines) -> None:
         """A remark for people, on stderr."""
@@ -125,7 +132,9 @@ class Output:
         what = inert(what, LONGEST_CELL)
         if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
             return log_lines(what, total, unit, write=_to_stderr)
-        return terminal_bar(what, total, unit)
+        if self._above:  # a terminal has room for one
+            return no_watch(what, total, unit)
+        return terminal_bar(what, total, unit, self._above)
 
     def _write(self, text: str) -> None:
         """To stdout. `text` has been made inert."""
@@ -146,11 +155,27 @@ class Output:
             os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         )  # https://no-color.org
         label = f"{name if plain else click.style(name, fg=colour, bold=True)} " if colour else ""
-        _to_stderr(f"{label}{_joined(text)}")
+        first, *rest = _inert(text) or [""]
+        shown = fitted([f"{name} {first}" if colour else first, *rest], _columns(sys.stderr))
+        whole = "\n".join(shown)
+        if colour:
+            whole = label + whole.removeprefix(f"{name} ")
+        (self._above[-1] if self._above else _to_stderr)(whole)
 
 
-def _joined(text: Lines) -> str:
-    return inert_lines(text) if isinstance(text, str) else "\n".join(map(inert, text))
+def _inert(text: Lines) -> list[str]:
+    return list(map(inert, text.split("\n") if isinstance(text, str) else text))
+
+
+def _columns(stream: TextIO) -> int | None:
+    """How wide the terminal behind a stream is; None where there is none."""
+    if not stream.isatty():
+        return None
+    if os.environ.get("COLUMNS", "").isdigit():
+        return shutil.get_terminal_size().columns
+    with suppress(OSError, ValueError, AttributeError):
+        return os.get_terminal_size(stream.fileno()).columns or None
+    return shutil.get_terminal_size().columns
 
 
 def _to_stderr(text: str) -> None:

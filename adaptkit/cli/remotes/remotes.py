@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adaptkit.cli.adapters.adapters import REF
+from adaptkit.cli.adapters.aliases import is_adapter
 from adaptkit.cli.output import times
 from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from adaptkit.remotes.mirrored import Copied
     from adaptkit.workspace.remotes.push import Older
     from adaptkit.workspace.results import Pushed
+
+_REMOTES = ("NAME", "URL")
+_THERE = ("VERSION", "METHOD", "RANK", "ALIASES", "CREATED", "MESSAGE")
 
 
 @click.group()
@@ -57,7 +61,7 @@ def rename_remote(session: Session, name: str, new: str) -> None:
 
 
 @remote.command("list")
-@table_options
+@table_options(*_REMOTES)
 @json_option
 @pass_session
 def list_remotes(session: Session) -> None:
@@ -65,7 +69,7 @@ def list_remotes(session: Session) -> None:
     remotes = session.workspace.remotes()
     session.out.table(
         [{"name": n, "url": u} for n, u in sorted(remotes.items())],
-        ("NAME", "URL"),
+        _REMOTES,
         sorted(remotes.items()),
         "no remotes yet: adaptkit remote add NAME URL",
     )
@@ -73,7 +77,7 @@ def list_remotes(session: Session) -> None:
 
 @remote.command("show")
 @click.argument("name")
-@table_options
+@table_options(*_THERE)
 @json_option
 @pass_session
 def show_remote(session: Session, name: str) -> None:
@@ -84,7 +88,7 @@ def show_remote(session: Session, name: str) -> None:
         session.out.say([f"{name} is {url}"])
     session.out.table(
         {"name": name, "url": url, "adapters": [v.to_json() for v in found]},
-        ("VERSION", "METHOD", "RANK", "ALIASES", "CREATED", "MESSAGE"),
+        _THERE,
         [
             (
                 v.ref,
@@ -137,7 +141,7 @@ def check_remote(session: Session, name: str) -> None:
         f"  aliases move by compare-and-swap  {_said(promise.compare_and_swap)}",
         *([f"  {promise.note}"] if promise.note else []),
     ]
-    session.out.data(probed.to_json(), lines)
+    session.out.data(probed.to_json(), lines, fit=True)
     if not (promise.create_only and promise.compare_and_swap):
         session.out.warn(
             f"{probed.url} promises less than others: docs/sharing.md says what follows from that"
@@ -241,6 +245,10 @@ def push(
 
     options = PushOptions(create, private, create_pr, branch)
     older: Older = "as-latest" if as_latest else "keep-latest" if yes else "refuse"
+    if ref in session.workspace.places.remotes and not is_adapter(session, ref):
+        raise click.UsageError(
+            f"'{ref}' is a remote, and REF comes first: adaptkit push {to[0]} {ref}"
+        )
     if len(to) == 1:
         pushed = session.workspace.push(ref, to[0], options=options, older=older)
         session.out.data(pushed.to_json(), _receipt(pushed))

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from click.shell_completion import CompletionItem
+
     from adaptkit.errors import PluginError
     from adaptkit.plugin.manager import Plugins
     from adaptkit.workspace import Workspace
     from adaptkit.workspace.context.home import Home
+
+    Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class Session:
@@ -109,9 +113,37 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--sort`, `--limit`, `--columns`: of commands that print a table."""
+def table_options(*head: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--sort`, `--limit`, `--columns`: of commands that print a table with this head."""
+    known = sorted({name.lower() for name in head})
 
+    def columns(_c: click.Context, _o: click.Parameter, begun: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        before, comma, last = begun.rpartition(",")
+        taken = before.lower().split(",")
+        return [
+            CompletionItem(f"{before}{comma}{name}")
+            for name in known
+            if name.startswith(last.lower()) and name not in taken
+        ]
+
+    def order(_c: click.Context, _o: click.Parameter, begun: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        sign = "-" if begun.startswith("-") else ""
+        return [
+            CompletionItem(f"{sign}{name}")
+            for name in known
+            if name.startswith(begun.removeprefix("-").lower())
+        ]
+
+    return lambda command: _table_options(command, columns, order)
+
+
+def _table_options(
+    command: Callable[..., Any], names: Completer, order: Completer
+) -> Callable[..., Any]:
     def keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
         def callback(context: click.Context, _: click.Parameter, value: Any) -> None:
             setattr(context.ensure_object(Session).out, name, value)
@@ -129,6 +161,7 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="",
             expose_value=False,
             callback=columns,
+            shell_complete=names,
             help="Only these columns, in this order.",
         ),
         click.option(
@@ -145,6 +178,7 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="",
             expose_value=False,
             callback=keep("sort"),
+            shell_complete=order,
             help="Sort by this column; -COLUMN sorts downwards.",
         ),
     ):

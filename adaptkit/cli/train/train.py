@@ -100,7 +100,7 @@ def train(
         report=lambda step: session.out.say(progress_line(step)),
         **choices,
     )
-    session.out.data(trained.to_json(), lambda: trained_lines(trained))
+    session.out.data(trained.to_json(), lambda: trained_lines(trained), fit=True)
 
 
 def progress_line(step: TrainStep) -> str:

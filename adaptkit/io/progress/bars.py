@@ -72,11 +72,17 @@ def clock_time(seconds: float) -> str:
 
 
 @contextmanager
-def terminal_bar(what: str, total: int | None, unit: str = "") -> Iterator[Progress]:
-    """A bar on stderr that goes away when the work is done."""
+def terminal_bar(
+    what: str, total: int | None, unit: str = "", above: list[Callable[[str], None]] | None = None
+) -> Iterator[Progress]:
+    """A bar on stderr that goes away when the work is done.
+
+    As long as it is there, `above` ends with a function that writes a text above it.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as Bars
+    from rich.text import Text
 
     count = Count(what, total, unit)
     columns = (SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.fields[count]}"))
@@ -87,7 +93,15 @@ def terminal_bar(what: str, total: int | None, unit: str = "") -> Iterator[Progr
             count.done += number
             bars.update(task, completed=count.done, count=str(count))
 
-        yield thread_safe(step)
+        def write(text: str) -> None:
+            bars.console.print(Text.from_ansi(text), soft_wrap=True)
+
+        writers = [] if above is None else above
+        writers.append(write)
+        try:
+            yield thread_safe(step)
+        finally:
+            writers.remove(write)
 
 
 @contextmanager

@@ -89,7 +89,8 @@ def add_all(
             try:
                 return add(context, folder, called, **how)
             except AdaptkitError as error:
-                return f"{folder}: {error.summary}"
+                what = error.summary
+                return what if str(folder) in what else f"{folder}: {what}"
             finally:
                 step(1)
 

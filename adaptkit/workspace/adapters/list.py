@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptkit import refs
-from adaptkit.errors import BadReference
+from adaptkit.errors import BadReference, nearest
 from adaptkit.types import Sameness
 from adaptkit.workspace.units import parse_condition, parse_rank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
@@ -89,3 +89,20 @@ def _remote_in(context: Context, words: Sequence[str], unfit: Mapping[str, objec
             fix=f"adaptkit list {remote}: WORD --method METHOD",
         )
     return remote
+
+
+def unknown_marks(versions: Iterable[Version], tag: str | None, metrics: Sequence[str]) -> str:
+    """Why a search for a tag and figures found nothing: the first that no version has, and the nearest; empty if none."""
+    tags, figures = set[str](), set[str]()
+    for version in versions:
+        tags |= set(version.tags)
+        figures |= version.metrics.keys()
+    asked = [("tag", tag, tags)] if tag else []
+    asked += [("figure", parse_condition(text).name, figures) for text in metrics]
+    for kind, name, known in asked:
+        if name not in known:
+            near = nearest(name, known, show=1)[:1]
+            return f"no version has the {kind} '{name}'" + (
+                f": nearest is {near[0]}" if near else ""
+            )
+    return ""

@@ -38,13 +38,19 @@ def restore(context: Context, ref: str) -> Version:
         raise BadReference(
             f"cannot restore '{ref}'",
             why="a version in the trash is named by its number",
-            fix="for example: adaptkit restore naval@3",
+            fix=_in_trash(context, parsed),
         )
     version = context.registry.restore(
         parsed.name, parsed.selector.number, author=context.config.author
     )
     emit(context, "restored", version.ref, version.digest)
     return version
+
+
+def _in_trash(context: Context, ref: refs.Ref) -> str:
+    name = ref.name if isinstance(ref, refs.NameRef) else ""
+    found = [version.ref for version in context.registry.trash() if version.name == name]
+    return f"adaptkit restore {found[0]}" if found else "for example: adaptkit restore naval@3"
 
 
 def trash(context: Context) -> tuple[Version, ...]:

@@ -6,6 +6,7 @@ A folder is measured, a name or a level is looked up among those known.
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from adaptkit.io.staging import staging
 from adaptkit.types import BaseIdentity, Level, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from adaptkit.adapters.adapter import Adapter
     from adaptkit.types import Verdict
@@ -58,7 +59,7 @@ def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
     if (given := names.get(ref)) is not None:
         return Base(_enriched(context, given))
     known = [base for base, _ in context.registry.bases()]
-    found = [b for b in known if ref in {b.name, *(level.value for level in b.levels)}]
+    found = [b for b in known if ref == b.name or any(map(_level_named(ref), b.levels))]
     if not found:
         raise NotFound(
             "base",
@@ -69,6 +70,14 @@ def find_base(context: Context, ref: str, *, claim: bool = False) -> Base:
             else "give the model's folder: --base DIR",
         )
     return Base(_enriched(context, replace(best_known(found), checked=False)))
+
+
+def _level_named(ref: str) -> Callable[[Level], bool]:
+    """Whether a level is the one that a text names: whole, or by its beginning as tables show it."""
+    begun = ref.removesuffix("…")
+    if not re.fullmatch(r"(as1|fs1|tm1):[0-9a-f]{8,}", begun):
+        return lambda _level: False
+    return lambda level: level.value.startswith(begun)
 
 
 def measured_base(context: Context, folder: Path) -> Base:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.io.html import table
+from adaptkit.io.sizes import count_text
 from adaptkit.workspace.results.names import names
 
 if TYPE_CHECKING:
@@ -133,7 +134,10 @@ class Logged:
     lineages: Mapping[str, Lineage] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<Logged {len(self.versions)} versions, {len(self.moves)} moves of aliases>"
+        return (
+            f"<Logged {count_text(len(self.versions), 'version')}, "
+            f"{count_text(len(self.moves), 'move')} of aliases>"
+        )
 
     def _repr_html_(self) -> str:
         """The versions, for notebooks."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.io.html import table
+from adaptkit.io.sizes import count_text, size_text
 from adaptkit.workspace.results.names import names
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Merged:
         )
         made = {
             "result": self.version.ref if self.version else self.out,
-            "strategy": f"{report.strategy} in {report.space} space",
+            "strategy": report.how,
             "modules": len(report.ranks),
             "rank": report.rank,
             "loss": "" if report.error.total is None else f"{report.error.total:.2g}",
@@ -86,6 +87,11 @@ class Baked:
     report: BakeReport
     apart: float | None = None
     components_apart: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        report = self.report
+        tensors = count_text(len(report.changed), "tensor")
+        return f"<Baked {report.out}: {tensors} changed, {size_text(report.nbytes)}>"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self.report) | {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import AdaptkitError, NotFound
-from adaptkit.refs import check_alias, check_name
+from adaptkit.errors import AdaptkitError, BadReference, NotFound
+from adaptkit.refs import check_alias, check_name, is_path
 from adaptkit.workspace.sweeps.file import Alias, Bake, Distil, Evaluate, Gate, Merge, Push
 from adaptkit.workspace.sweeps.walk import baseline_key, content_of, suites_of
 from adaptkit.workspace.units import parse_condition
@@ -25,6 +25,8 @@ def check_steps(walk: Walk) -> None:
             if isinstance(action, Merge):
                 _weights(action, names[action.of])
                 names[action.name] = frozenset({action.name})
+            if isinstance(action, Push):
+                _places(walk, action, names[action.of])
             _CHECK[type(action)](walk, action)
         except AdaptkitError as error:
             raise error.at(walk.written.place("steps", number)) from error
@@ -34,6 +36,17 @@ def _weights(action: Merge, members: frozenset[str]) -> None:
     for name in action.weights if members else ():
         if name not in members:
             raise NotFound(f"adapter in '{action.of}'", name, members)
+
+
+def _places(walk: Walk, action: Push, members: frozenset[str]) -> None:
+    for name in sorted(members):
+        walk.workspace.places.to_push(action.to, name)
+    if len(members) > 1 and ":" in action.to:
+        raise BadReference(
+            f"'{action.to}' is the place of one adapter",
+            why=f"'{action.of}' holds {len(members)}: {', '.join(sorted(members)[:4])}{' …' if len(members) > 4 else ''}",
+            fix="push them to a remote, which holds each under its name: adaptkit remote add NAME URL",
+        )
 
 
 def _evaluate(walk: Walk, action: Evaluate) -> None:
@@ -73,7 +86,8 @@ def _alias(_walk: Walk, action: Alias) -> None:
 
 
 def _push(walk: Walk, action: Push) -> None:
-    walk.workspace.places.to_push(action.to, "naval")
+    if "://" not in action.to and not is_path(action.to):
+        walk.workspace.places.url_of(action.to.partition(":")[0])
 
 
 def _bake(walk: Walk, action: Bake) -> None:

@@ -85,7 +85,16 @@ def _walked(walk: Walk) -> Swept:
             raise error.at(walk.written.place("steps", number - 1)) from error
         if empty:
             what = action.name if isinstance(action, Merge) else action.of
-            walk.add(what, "held", f"'{action.of}' holds no adapter")
+            walk.add(what, "held", _why_empty(walk, action.of))
     last = [one for members in walk.sets.values() for one in members if not isinstance(one, str)]
     fresh = {one.ref: walk.workspace.version(one.ref) for one in last}
     return Swept(walk.file.name, tuple(walk.tasks), tuple(fresh.values()), walk.board)
+
+
+def _why_empty(walk: Walk, of: str) -> str:
+    gate = walk.emptied.get(of)
+    return (
+        f"'{of}' holds no adapter"
+        if gate is None
+        else f"the gate of step {gate} held all of '{of}'"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from adaptkit.errors import nearest
 from adaptkit.workspace.sweeps.file import Alias, Bake, Distil, Evaluate, Gate, Merge, Push
 from adaptkit.workspace.sweeps.walk import base_key, baseline_key, content_of, suites_of
 from adaptkit.workspace.units import parse_condition
@@ -11,7 +12,7 @@ from adaptkit.workspace.units import parse_condition
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from adaptkit.types import Version
+    from adaptkit.types import Condition, Version
     from adaptkit.workspace.sweeps.file import Action
     from adaptkit.workspace.sweeps.walk import Walk
 
@@ -32,6 +33,7 @@ def _evaluate(walk: Walk, action: Evaluate) -> None:
             walk.add(version.ref, "done")
         elif walk.dry:
             walk.add(version.ref, "to do")
+            walk.unscored.add(version.ref)
         else:
             todo[version.ref] = version, key
 
@@ -141,12 +143,8 @@ def _gate(walk: Walk, action: Gate) -> None:
     conditions = [parse_condition(text) for text in action.require]
     passed: list[Version | str] = [one for one in walk.sets[action.of] if isinstance(one, str)]
     for version in walk.known(action.of):
-        unmet = [
-            f"{one.name} is {version.metrics.get(one.name, 'not measured')}"
-            for one in conditions
-            if one.name not in version.metrics or not one.met(version.metrics[one.name])
-        ]
-        if unmet and walk.dry and any(one.name not in version.metrics for one in conditions):
+        unmet = list(filter(None, (_unmet(version, one) for one in conditions)))
+        if unmet and version.ref in walk.unscored:
             walk.add(version.ref, "waits")
             walk.board.judge(version, walk.step, action, "waits")
             passed.append(f"{version.ref}?")
@@ -157,7 +155,20 @@ def _gate(walk: Walk, action: Gate) -> None:
             walk.add(version.ref, "done")
             walk.board.judge(version, walk.step, action, "passed")
             passed.append(version)
+    if not passed and walk.sets[action.of]:
+        walk.emptied[action.of] = walk.step
     walk.sets[action.of] = tuple(passed)
+
+
+def _unmet(version: Version, condition: Condition) -> str:
+    """Why a version does not meet a condition; empty where it does."""
+    figure = version.metrics.get(condition.name)
+    if figure is not None:
+        wanted = f"{condition.op} {condition.value:.4g}"
+        return "" if condition.met(figure) else f"{condition.name} is {figure:.4g}, not {wanted}"
+    near = nearest(condition.name, version.metrics, show=1)[:1]
+    measured = f": nearest is {near[0]}" if near else ""
+    return f"{condition.name} is not measured{measured}"
 
 
 def _alias(walk: Walk, action: Alias) -> None:

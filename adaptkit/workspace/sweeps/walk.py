@@ -73,6 +73,10 @@ class Walk:
     """Versions; and, as texts, those that a step would first have to make."""
     names: dict[str, frozenset[str]] = field(default_factory=dict)
     """The adapters that each set had before any gate."""
+    emptied: dict[str, int] = field(default_factory=dict)
+    """The step whose gate let nothing of a set through."""
+    unscored: set[str] = field(default_factory=set)
+    """Versions that an evaluation would still have to score."""
     tasks: list[Task] = field(default_factory=list)
     board: Board = field(default_factory=Board)
     step: int = 0

@@ -7,7 +7,15 @@ import json
 import pytest
 import torch
 import transformers
-from live_models import adapter, moved, output, saved, with_adapter
+from live_models import (
+    CONVOLUTIONS,
+    SPEECH,
+    adapter,
+    moved,
+    output,
+    saved,
+    with_adapter,
+)
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
@@ -16,7 +24,6 @@ from adaptkit.errors import BadBase, BakeError, MergeError
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 TEXT = SIZES | {"vocab_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}
 IDS = {"input_ids": torch.tensor([[3, 5, 7, 9, 60]])}
-SPEECH = {"input_values": torch.linspace(-1, 1, 2000)[None] ** 3}
 
 
 def roberta():
@@ -65,17 +72,7 @@ def whisper():
 
 
 def wav2vec2():
-    config = transformers.Wav2Vec2Config(
-        **SIZES,
-        num_attention_heads=4,
-        conv_dim=(16, 16),
-        conv_stride=(5, 4),
-        conv_kernel=(10, 8),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        vocab_size=32,
-    )
+    config = transformers.Wav2Vec2Config(**SIZES, **CONVOLUTIONS)
     return transformers.Wav2Vec2ForCTC(config), SPEECH
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
-from live_models import adapter, moved, output, saved, saved_adapter, with_adapter
+from live_models import (
+    CONVOLUTIONS,
+    SPEECH,
+    adapter,
+    moved,
+    output,
+    saved,
+    saved_adapter,
+    with_adapter,
+)
 from peft import HRAConfig, LoraConfig, get_peft_model
 
 from adaptkit import Workspace
@@ -24,18 +33,8 @@ def siglip():
 
 
 def wavlm():
-    config = transformers.WavLMConfig(
-        **SIZES,
-        num_attention_heads=4,
-        conv_dim=(16, 16),
-        conv_stride=(5, 4),
-        conv_kernel=(10, 8),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        vocab_size=32,
-    )
-    return transformers.WavLMModel(config), {"input_values": torch.linspace(-1, 1, 2000)[None] ** 3}
+    config = transformers.WavLMConfig(**SIZES, **CONVOLUTIONS)
+    return transformers.WavLMModel(config), SPEECH
 
 
 def deberta():

@@ -196,8 +196,8 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
             "no base folder at ./nowhere: the path does not exist",
         ),
         (["show", "navel"], "no adapter called 'navel': known are naval, medic"),
-        (["show", "naval@9"], "no version of naval called '9': known are 1"),
-        (["show", "naval@prd"], "no alias of naval called 'prd': known are prod"),
+        (["show", "naval@9"], "no version of naval called '9': known is 1"),
+        (["show", "naval@prd"], "no alias of naval called 'prd': known is prod"),
         (["show", "./TWO"], "no adapter at ./TWO: the path does not exist"),
         (["show", "sha256:00000000"], "no artifact with digest called 'sha256:00000000'"),
         (
@@ -206,6 +206,14 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         ),
         (["merge", "naval=nan", "medic", "--name", "b"], "the weight of 'naval' is nan"),
         (["merge", "naval=inf", "medic", "--name", "b"], "the weight of 'naval' is inf"),
+        (
+            ["merge", "naval:0.8", "medic", "--name", "b"],
+            "a weight follows a =\n  for example naval=0.8",
+        ),
+        (
+            ["merge", "naval", "=", "0.8", "--name", "b"],
+            "'=' names no adapter: no blank is beside a =",
+        ),
         (["merge", "naval=0", "medic=0", "--name", "b"], "all weights are zero"),
         (["merge", "naval=0.7", "naval@prod=0.3", "--name", "b"], "are the same adapter"),
         (
@@ -231,12 +239,16 @@ def test_data_is_on_stdout_and_everything_else_on_stderr(filled):
         (["push", "naval", "gopher://x/y"], "no storage backend called 'gopher': known are "),
         (["push", "naval", "file:///tmp/x@3"], "the place gives the number"),
         (["pull", "naval"], "a pull names a URL or REMOTE:NAME"),
-        (["pull", "file:///nowhere/at/all"], "no version in file:///nowhere/at/all"),
+        (
+            ["pull", "file:///nowhere/at/all"],
+            "no version in file:///nowhere/at/all: there is none yet\n  check the URL for a typo",
+        ),
+        (["add", "nowhere"], "no adapter at nowhere: the path does not exist"),
         (["remote", "add", "x", "gopher://y"], "no storage backend called 'gopher'"),
         (["remote", "add", "x", "file://relative/path"], "three slashes"),
         (["remote", "remove", "x"], "no remote called 'x'"),
         (["export", "naval", ".adaptkit"], "is not empty"),
-        (["base", "show", "shp"], "no base called 'shp': known are llama"),
+        (["base", "show", "shp"], "no base called 'shp': known is llama"),
         (["list", "\udcff"], "cannot use '\\udcff': it has bytes that are not UTF-8"),
         (["config", "set", "author", "\udcff"], "it has bytes that are not UTF-8"),
         (
@@ -287,7 +299,15 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
         (["completion"], "Choose from:\n  bash,"),
         (["delete", "naval"], "No such command 'delete'. It is called rm: adaptkit rm --help"),
         (["alias", "prod", "naval@1"], "NAME comes first: adaptkit alias naval prod 1"),
-        (["add", "."], "--name"),
+        (["add", "."], "for example: adaptkit add . --name "),
+        (["add", ".adaptkit", "naval"], "'naval' is no path, and a name goes behind --name: "),
+        (
+            ["alias", "naval", "1", "prod"],
+            "ALIAS comes before VERSION: adaptkit alias naval prod 1",
+        ),
+        (["rollback", "prod", "naval"], "NAME comes first: adaptkit rollback naval prod"),
+        (["log"], "give a NAME, or --events\n  for example: adaptkit log naval"),
+        (["train"], "for example: adaptkit train --base models/ship"),
         (["merge", "--name", "x"], "REF"),
         (["merge", "naval", "--name", "x", "--rank", "many"], "not a valid integer"),
         (["merge", "naval", "--name", "x", "--param", "density"], "is not K=V"),
@@ -302,6 +322,31 @@ def test_the_installed_command_prints_what_main_prints_in_this_process(arguments
 )
 def test_wrong_usage_ends_with_two(arguments, message, filled):
     assert message in filled.run(*arguments, code=2).stderr
+
+
+def test_a_push_with_its_arguments_swapped_is_shown_the_right_way_round(filled, tmp_path):
+    filled.run("remote", "add", "team", tmp_path.as_uri())
+    swapped = filled.run("push", "team", "naval", code=2).stderr
+    assert "'team' is a remote, and REF comes first: adaptkit push naval team" in swapped
+    told = json.loads(filled.run("completion", "--json", code=2).stderr)["error"]
+    assert told["what"].endswith("Choose from: bash, zsh, fish")
+
+
+def test_a_tag_or_figure_that_no_version_has_is_named_with_the_nearest(filled):
+    filled.run("note", "medic", "--tag", "approved", "--metric", "exact=0.9")
+    tag = filled.run("list", "--tag", "aproved").stderr
+    assert tag == "no version has the tag 'aproved': nearest is approved\n"
+    figure = filled.run("list", "--metric", "exct>0.5").stderr
+    assert figure == "no version has the figure 'exct': nearest is exact\n"
+    assert "no adapter matches" in filled.run("list", "--metric", "exact>1").stderr
+
+
+def test_a_setting_without_a_value_is_said(filled):
+    done = filled.run("config", "get", "executor")
+    assert (done.stdout.strip(), done.stderr) == (
+        "",
+        "executor is not set: adaptkit config set executor VALUE\n",
+    )
 
 
 def test_a_group_lists_its_commands_in_whole_sentences(filled):

@@ -32,7 +32,7 @@ def shell(tmp_path_factory):
     ("line", "code", "said"),
     [
         ("note naval", 1, "nothing to note on naval@1: no message, tag, metric or description"),
-        ("log naval@99", 1, "no version of naval called '99': known are 1"),
+        ("log naval@99", 1, "no version of naval called '99': known is 1"),
         ("log naval --graph --events", 2, "--graph draws versions, --events lists what was done"),
         ("log --events --limit 0", 2, "0 is not in the range x>=1"),
         ("show naval --recipe", 1, "there is no recipe of naval@1: it was added, and what made it"),
@@ -112,7 +112,7 @@ def test_files_of_another_tool_are_named_after_themselves_and_exported_as_one(sh
     shell.run("add", "my style v2.safetensors", "--name-from", "{dir}")
     shell.run("export", "my-style-v2", "out.safetensors")
     assert (shell.folder / "out.safetensors").is_file()
-    assert "  a file " in shell.run("show", "./my style v2.safetensors").stdout
+    assert "  written " in shell.run("show", "./my style v2.safetensors").stdout
     (shell.folder / "old.ckpt").write_bytes(b"x")
     assert (
         "write it as .safetensors there"
@@ -152,7 +152,13 @@ WITHOUT = {
 def calls_of_table():
     """Each call of `out.table`, with the function that it is in."""
     for path in sorted(CLI.rglob("*.py")):
-        for function in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        heads = {
+            ast.unparse(one.targets[0]): one.value
+            for one in tree.body
+            if isinstance(one, ast.Assign)
+        }
+        for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef):
                 for node in ast.walk(function):
                     named = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
@@ -161,6 +167,9 @@ def calls_of_table():
                         and node.func.attr == "table"
                         and ast.unparse(node.func.value).endswith("out")
                     ):
+                        node.args[1:2] = [
+                            heads.get(ast.unparse(one), one) for one in node.args[1:2]
+                        ]
                         yield function.name, node
 
 

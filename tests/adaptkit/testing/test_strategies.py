@@ -162,6 +162,46 @@ def test_each_check_catches_what_it_is_for(bad, check):
         getattr(StrategyConformance(), check)(strategy=strategy, **given)
 
 
+class Listing(Linear):
+    def merge(self, tensors, weights, params, rngs):
+        return [0.0]
+
+
+class OneWord(Linear):
+    spaces = "dense"
+
+
+@pytest.mark.parametrize(
+    ("bad", "check", "message"),
+    [
+        (Nowhere, "test_it_says_what_it_is", "there is no space ['somewhere']: known are core"),
+        (OneWord, "test_it_says_what_it_is", "spaces are a tuple, such as ('dense',)"),
+        (
+            Listing,
+            "test_zeros_give_zeros",
+            "merge returns a numpy array, not an object of the type list",
+        ),
+        (
+            Averaging,
+            "test_one_adapter_at_its_identity_weight_comes_back",
+            "one adapter of the weight 1.0 does not come back as it was, in the space 'core'",
+        ),
+        (
+            Averaging,
+            "test_coefficients_tell_the_truth",
+            "merge does not give Σ cᵢ·Dᵢ of what `coefficients` returns",
+        ),
+        (InPlace, "test_inputs_are_left_as_they_were", "merge changed its tensors"),
+    ],
+)
+def test_a_check_says_in_words_what_is_wrong(bad, check, message):
+    strategy = bad()
+    given = {"params": strategy.params()} if "says" not in check else {}
+    with pytest.raises(AssertionError) as caught:
+        getattr(StrategyConformance(), check)(strategy=strategy, **given)
+    assert message in str(caught.value)
+
+
 def test_every_check_is_in_the_table_above():
     checks = {name for name in vars(StrategyConformance) if name.startswith("test_")}
     (table,) = [mark.args[1] for mark in test_each_check_catches_what_it_is_for.pytestmark]

@@ -17,7 +17,7 @@ def filled(workspace, lora_pair):
     return workspace
 
 
-def test_every_object_has_a_line_that_fits(filled, tmp_path):
+def test_every_object_has_a_line_that_fits(filled, tiny_llama, tmp_path):
     merged = filled.merge(["naval", "medic"], name="bridge")
     objects = {
         "Workspace": filled,
@@ -29,6 +29,9 @@ def test_every_object_has_a_line_that_fits(filled, tmp_path):
         "Logged": filled.log("naval"),
         "Added": filled.add(filled.path("naval"), "copy"),
         "Pushed": filled.push("naval", (tmp_path / "team").as_uri()),
+        "Preflight": filled.preflight("naval", "vllm"),
+        "Base": filled.base(str(tiny_llama)),
+        "Baked": filled.bake("naval", str(tiny_llama), tmp_path / "full", force=True),
     }
     for name, value in objects.items():
         assert re.match(rf"<{name} .*>$", repr(value)), repr(value)
@@ -45,7 +48,7 @@ def test_tables_show_what_there_is_and_escape_it(filled):
     assert "&lt;b&gt;terse" in page
     assert "<b>" not in filled.version("naval")._repr_html_()
     merged = filled.merge(["naval", "medic"], name="bridge")
-    assert "<td>linear in core space</td>" in merged._repr_html_()
+    assert "<td>linear</td>" in merged._repr_html_()
     lineage = filled.lineage("bridge")._repr_html_()
     assert lineage.count("<li>") == 3
     assert "1 × medic@1" in lineage
@@ -119,3 +122,25 @@ def test_signatures_are_explicit():
     assert open_ended == {"load", "merge", "merge_into_model"}
     assert "strategy: 'str' = 'linear'" in str(inspect.signature(Workspace.merge))
     assert "rank: 'int' = 8" in str(inspect.signature(Workspace.train))
+
+
+def test_an_operation_of_the_class_says_that_a_workspace_is_opened_first():
+    with pytest.raises(TypeError) as caught:
+        Workspace.merge(["naval"], name="bridge")
+    assert (
+        str(caught.value)
+        == "merge() is an operation of a workspace that is open: Workspace.open().merge(…)"
+    )
+
+
+def test_a_home_that_is_none_is_answered_in_python(tmp_path):
+    with Workspace.open(tmp_path / "home") as ws, pytest.raises(AdaptkitError) as caught:
+        ws.list()
+    shown = caught.value._render_traceback_()[1]
+    assert shown == f"  check it for a typo; Workspace.open('{tmp_path}/home').create() makes one"
+    Workspace.init(tmp_path / "project").close()
+    with Workspace.open(tmp_path / "project") as ws, pytest.raises(AdaptkitError) as caught:
+        ws.list()
+    assert (
+        caught.value._render_traceback_()[1] == f"  Workspace.open('{tmp_path}/project/.adaptkit')"
+    )

@@ -176,9 +176,9 @@ def test_references_find_versions_and_near_names_are_shown(filled, tmp_path, mon
     assert filled.version(f"naval@{digest[:15]}").ref == "naval@1"
     with pytest.raises(NotFound, match=r"no adapter called 'navel': known are naval, medic"):
         filled.version("navel")
-    with pytest.raises(NotFound, match=r"no version of naval called '7': known are 1"):
+    with pytest.raises(NotFound, match=r"no version of naval called '7': known is 1"):
         filled.version("naval@7")
-    with pytest.raises(NotFound, match=r"no alias of naval called 'prd': known are prod"):
+    with pytest.raises(NotFound, match=r"no alias of naval called 'prd': known is prod"):
         filled.version("naval@prd")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()

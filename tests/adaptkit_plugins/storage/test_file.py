@@ -224,7 +224,7 @@ def test_a_selector_chooses_and_an_unknown_one_lists_the_known(place, packed):
     assert transfer.choose(place, Selector("digest", bundles[0].manifest.digest[:20])).number == 1
     for selector, known in (
         (Selector("number", "7"), "known are 1, 2"),
-        (Selector("alias", "pord"), "known are prod"),
+        (Selector("alias", "pord"), "known is prod"),
     ):
         with pytest.raises(NotFound, match=known):
             transfer.choose(place, selector)

@@ -420,7 +420,7 @@ def test_a_gated_repository_shows_where_to_request_access(
 def test_a_revision_that_is_not_there_is_named(place, packed):
     transfer.push(place, packed("a"))
     assert "revision" in message_of(place.at_revision, "nowhere")
-    assert "no version in hf://fleet/naval called '9': known are 1" in message_of(place.version, 9)
+    assert "no version in hf://fleet/naval called '9': known is 1" in message_of(place.version, 9)
 
 
 def test_offline_opens_no_socket(hub, monkeypatch, place):

@@ -13,7 +13,7 @@ from adaptkit.workspace import Workspace
 @pytest.mark.parametrize(
     ("loss", "line"),
     [
-        ({"error": 0.0123, "from_sum": None, "dropped": []}, "0.012 of the untruncated merge"),
+        ({"error": 0.0123, "from_sum": None, "dropped": []}, "0.012 of the update"),
         ({"error": None}, ""),
         ({"error": "much"}, ""),
         ("much", ""),

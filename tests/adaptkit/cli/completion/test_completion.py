@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
 import subprocess
 import sys
@@ -88,12 +90,93 @@ def in_bash(line, shell):
         ("adaptkit note naval --remove-tag a", ["approved"]),
         ("adaptkit registry rebuild --from t", ["team"]),
         ("adaptkit base show sh", ["ship"]),
+        ("adaptkit list --sort ve", ["version"]),
+        ("adaptkit list --columns version,r", ["version,rank"]),
+        ("adaptkit list --columns rank,R", []),
+        ("adaptkit outdated --columns wa", ["wanted"]),
     ],
 )
 def test_bash_offers_what_fits(line, offered, shell):
     marks = {"compopt", "-o", "nospace", "default"}
     found = [one for one in in_bash(line, shell) if one not in marks]
     assert found == offered
+
+
+IN_EVERY_SHELL = [
+    ("adaptkit show nava", "naval"),
+    ("adaptkit show naval@pr", "naval@prod"),
+    ("adaptkit merge navy=0.5 nava", "naval"),
+    ("adaptkit pull team:na", "team:naval"),
+    ("adaptkit list --columns version,ra", "version,rank"),
+    ("adaptkit add fle", "fleet/"),
+]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="install fish")
+def test_a_real_fish_offers_the_same_and_whole_descriptions(shell, tmp_path):
+    lines = [line for line, _ in IN_EVERY_SHELL] + ["adaptkit remote chec"]
+    asked = "\n".join(f"complete -C '{line}'; echo ==" for line in lines)
+    done = subprocess.run(
+        ["fish", "-c", f"{ADAPTKIT} completion fish | source\n{asked}"],
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ
+        | {
+            "ADAPTKIT_HOME": str(shell.home),
+            "HOME": str(tmp_path),
+            "PATH": f"{Path(ADAPTKIT).parent}:{os.environ['PATH']}",
+        },
+    )
+    *answers, described, _ = done.stdout.split("==\n")
+    for (_, offered), answer in zip(IN_EVERY_SHELL, answers, strict=True):
+        assert offered in answer.split()
+    assert described == (
+        "check\tTry what a remote promises: write a probe there, read it back, compare, and delete it.\n"
+    )
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="install zsh")
+def test_a_real_zsh_completes_the_word_at_the_cursor(shell, tmp_path):
+    main, side = pty.openpty()
+    zsh = subprocess.Popen(
+        ["zsh", "-f", "-i"],
+        cwd=shell.folder,
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
+        env=os.environ
+        | {
+            "ADAPTKIT_HOME": str(shell.home),
+            "ZDOTDIR": str(tmp_path),
+            "TERM": "dumb",
+            "PATH": f"{Path(ADAPTKIT).parent}:{os.environ['PATH']}",
+        },
+    )
+    os.close(side)
+
+    def typed(keys, awaited):
+        os.write(main, keys.encode())
+        seen = ""
+        while awaited not in seen:
+            ready, _, _ = select.select([main], [], [], 30)
+            assert ready, seen
+            seen += os.read(main, 65536).decode(errors="replace")
+
+    try:
+        typed(
+            f"PS1='> '; autoload -Uz compinit; compinit -u -d {tmp_path}/dump; "
+            "source <(adaptkit completion zsh); echo rea''dy\n",
+            "ready",
+        )
+        for line, offered in IN_EVERY_SHELL:
+            typed(f"\x15{line}\t", f"{line.rpartition(' ')[0]} {offered}")
+    finally:
+        os.close(main)
+        zsh.kill()
+        zsh.wait()
 
 
 FREE = {
@@ -139,8 +222,6 @@ FREE = {
     "trash",
     "weights",
     "chat_template",
-    # of the table that is printed
-    "sort",
 }
 """Parameters for which nothing can be offered."""
 

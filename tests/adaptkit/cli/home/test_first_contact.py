@@ -145,7 +145,7 @@ def test_a_version_may_be_written_into_the_name(tmp_path):
     done = shell.run("alias", "x@1", "prod", 2, code=2)
     assert "the version is given twice: @1 and 2" in done.stderr
     assert (
-        "no alias of x called 'a': known are prod"
+        "no alias of x called 'a': known is prod"
         in shell.run("alias", "x@a", "prod", code=1).stderr
     )
     assert "give NAME ALIAS, or NAME@ALIAS" in shell.run("rollback", "x", code=2).stderr

@@ -29,7 +29,7 @@ def test_tags_and_metrics_are_taken_away_and_unknown_ones_are_refused(workspace)
     assert (noted.tags, dict(noted.metrics)) == (("sea",), {"accuracy": 0.9})
     with pytest.raises(NotFound, match="no tag of this version called 'darft': known are sea"):
         workspace.note("naval", tags=["kept"], without_tags=["darft"])
-    with pytest.raises(NotFound, match="no metric of this version called 'f1': known are accuracy"):
+    with pytest.raises(NotFound, match="no metric of this version called 'f1': known is accuracy"):
         workspace.note("naval", without_metrics=["f1"])
     assert workspace.version("naval").tags == ("sea",)
     shell = Shell(workspace.home.path.parent)
@@ -90,7 +90,7 @@ def test_fsck_says_what_there_is_to_know_of_and_blames_no_kill(workspace):
     blob.write_bytes(b"")
     text = Shell(workspace.home.path.parent).run("fsck").stdout
     assert "no version has it: gc takes it" in text
-    assert text.endswith("1 artifacts, 0 placements: nothing is damaged, 1 to know of\n")
+    assert text.endswith("1 artifact, 0 placements: nothing is damaged, 1 to know of\n")
 
 
 def test_the_author_is_from_the_configuration_else_git_else_the_user(tmp_path):

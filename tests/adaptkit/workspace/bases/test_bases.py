@@ -51,6 +51,11 @@ def test_a_base_has_a_name_here_and_an_adapter_can_be_made_for_it_by_that_name(
     workspace.add(lora_pair[0], name="naval", base="ship")
     assert workspace.version("naval").base.levels == found.levels
     assert [v.name for v in workspace.list(base="ship")] == ["naval"]
+    shown = f"{found.levels[0].value[:16]}…"  # as tables have it
+    assert workspace.base(shown).identity.levels == found.levels
+    assert workspace.base(shown.removesuffix("…")).identity.levels == found.levels
+    with pytest.raises(NotFound, match="no base called 'as1:00000000'"):
+        workspace.base("as1:00000000")
     workspace.alias_base("flagship", "ship")
     assert set(workspace.base_names()) == {"ship", "flagship"}
     workspace.alias_base("flagship", None)

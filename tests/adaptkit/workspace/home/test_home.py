@@ -67,7 +67,7 @@ def test_names_of_remotes_are_checked_and_unknown_ones_show_the_known(tmp_path):
         home.set_remote("../evil", "file:///x")
     with pytest.raises(StorageError, match="cannot name a remote"):
         home.set_remote("a/b", "file:///x")
-    with pytest.raises(NotFound, match="no remote called 'tame': known are team"):
+    with pytest.raises(NotFound, match="no remote called 'tame': known is team"):
         home.read_config({}).remote("tame")
 
 

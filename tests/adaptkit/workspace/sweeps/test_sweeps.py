@@ -11,7 +11,7 @@ import pytest
 from concurrency import at_once, exit_code
 
 from adaptkit import Workspace
-from adaptkit.errors import AdaptkitError, BadSweep, Conflict, NotFound
+from adaptkit.errors import AdaptkitError, BadReference, BadSweep, Conflict, NotFound
 from adaptkit.workspace.sweeps.board import Board, picture
 from adaptkit.workspace.sweeps.file import read
 from adaptkit.workspace.sweeps.journal import Journal
@@ -178,9 +178,10 @@ def test_a_gate_holds_back_what_does_not_pass(workspace, nightly, tmp_path):
     held, *behind = [task for task in swept.tasks if task.status == "held"]
     assert (held.kind, held.what) == ("gate", "bridge@1")
     assert [(task.kind, task.result) for task in behind] == [
-        (kind, "'bridge' holds no adapter") for kind in ("alias", "push", "bake")
+        (kind, "the gate of step 5 held all of 'bridge'") for kind in ("alias", "push", "bake")
     ]
-    assert held.result.startswith("speech.perplexity is ")
+    figure = f"{workspace.version('bridge').metrics['speech.perplexity']:.4g}"
+    assert held.result == f"speech.perplexity is {figure}, not < 0.5"
     assert workspace.version("bridge").aliases == ()
     assert not (tmp_path / "team").exists()
     assert not (tmp_path / "models").exists()
@@ -407,6 +408,36 @@ def test_a_set_that_is_empty_is_said_and_what_it_was_for_is_held(workspace, nigh
     assert swept.tasks[0].result == "'skills' holds no adapter"
 
 
+def test_a_plan_says_of_a_misspelt_figure_that_it_is_never_measured(workspace, nightly, capfd):
+    from adaptkit.cli import main
+
+    path = nightly(limit="1e8")
+    carry_out(workspace, path)
+    path.write_text(path.read_text().replace("speech.perplexity < 1e8", "speech.perplexty < 1e8"))
+    planned = carry_out(workspace, path, dry_run=True)
+    held = [task.result for task in planned.tasks if task.status == "held"]
+    why = "speech.perplexty is not measured: nearest is speech.perplexity"
+    assert held == [why, *["the gate of step 5 held all of 'bridge'"] * 3]
+    command = ["--home", str(workspace.home.path), "sweep", str(path), "--dry-run"]
+    assert main(command) == 0
+    assert "\n  bridge@1  speech.perplexity " in capfd.readouterr().err  # though a gate held it
+
+
+@pytest.mark.parametrize("to", ["team:bridge", "file:///somewhere/bridge"])
+def test_several_adapters_are_not_pushed_to_the_place_of_one(workspace, nightly, to):
+    path = nightly()
+    path.write_text(
+        path.read_text().replace(
+            "push: {of: bridge, to: team}", f"push: {{of: skills, to: '{to}'}}"
+        )
+    )
+    with pytest.raises(BadReference) as caught:
+        carry_out(workspace, path, dry_run=True)
+    assert f"'{to}' is the place of one adapter: 'skills' holds 2: medic-skill, naval-skill" in str(
+        caught.value
+    )
+
+
 def test_a_gate_may_hold_back_an_adapter_that_has_a_weight(workspace, nightly):
     path = nightly()
     workspace.note("medic-skill", metrics={"seen": 1})
@@ -456,7 +487,7 @@ def test_the_command_shows_the_table_and_counts(workspace, nightly, capfd):
     }
     assert main([*home, "sweep", str(nightly()), "--dry-run", "--exit-code"]) == 0
     seen = capfd.readouterr()
-    assert "nightly: 2 to do, 8 waits" in seen.err
+    assert "nightly: 2 to do, 8 wait\n" in seen.err
     assert "bridge@?" in seen.out
 
 
@@ -473,7 +504,10 @@ def test_a_gate_that_holds_is_an_exit_code_where_one_is_asked_for(workspace, nig
     command = ["--home", str(workspace.home.path), "sweep", str(path), "--dry-run"]
     assert main(command) == 0
     assert main([*command, "--exit-code"]) == 1
-    assert "gate\tmedic-skill@1\theld\tspeech.perplexity is 10000000000.0" in capfd.readouterr().out
+    assert (
+        "gate\tmedic-skill@1\theld\tspeech.perplexity is 1e+10, not < 1e+09"
+        in capfd.readouterr().out
+    )
 
 
 def png_size(file):
