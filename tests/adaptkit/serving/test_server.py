@@ -37,6 +37,7 @@ def home(fleet, served_base, tmp_path_factory):
         for name, path in fleet.adapters.items():
             ws.add(path, name, base=str(served_base))
         ws.add(fleet.adapters["medic"], "team/medic", base=str(served_base))
+        ws.add(fleet.adapters["polite"], "base", base=str(served_base))
         ws.alias("naval", "prod", 1)
         other = tiny.save_llama(folder / "other", seed=9)
         ws.add(
@@ -99,6 +100,16 @@ def ask(client, model, prompt=PROMPT, **how):
 def test_the_models_are_the_base_the_adapters_and_their_aliases(client):
     ids = {model.id for model in client.models.list()}
     assert {"base", "naval", "naval@prod", "medic", "team/medic", "dora"} <= ids
+
+
+def test_an_adapter_called_as_the_base_is_asked_for_by_its_version(client, expected, home):
+    ids = [model.id for model in client.models.list()]
+    assert (ids.count("base"), ids.count("base@1")) == (1, 1)
+    assert ask(client, "base").choices[0].text == expected(None)
+    assert ask(client, "base@1").choices[0].text == expected("polite") != expected(None)
+    assert "the model base is the base alone; the adapter base is asked for as base@1" in (
+        home / "log"
+    ).read_text()
 
 
 def test_one_model_is_described_by_any_name_that_a_request_may_give_it(client):
