@@ -282,8 +282,8 @@ def preflight(
     context: Context, ref: str, engine: str, *, rank_limit: int | None = None
 ) -> Preflight:
     """What another engine applies, ignores and refuses of a version or a folder."""
+    from adaptkit.serving.engines.rules import rules_of
     from adaptkit.serving.preflight import preflight as judge
-    from adaptkit.serving.preflight import rules_of
 
     rules = rules_of(engine)
     with ExitStack() as stack, staging(context.tmp) as work:

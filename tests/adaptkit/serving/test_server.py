@@ -107,9 +107,10 @@ def test_an_adapter_called_as_the_base_is_asked_for_by_its_version(client, expec
     assert (ids.count("base"), ids.count("base@1")) == (1, 1)
     assert ask(client, "base").choices[0].text == expected(None)
     assert ask(client, "base@1").choices[0].text == expected("polite") != expected(None)
-    assert "the model base is the base alone; the adapter base is asked for as base@1" in (
-        home / "log"
-    ).read_text()
+    assert (
+        "the model base is the base alone; the adapter base is asked for as base@1"
+        in (home / "log").read_text()
+    )
 
 
 def test_one_model_is_described_by_any_name_that_a_request_may_give_it(client):
