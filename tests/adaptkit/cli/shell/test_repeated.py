@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+from command_line import run
 
 from adaptkit.cli.app import app
 from adaptkit.cli.shell.repeated import OneValueForKey
-from command_line import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
