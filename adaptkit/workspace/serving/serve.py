@@ -18,6 +18,7 @@ from adaptkit.io.staging import staging
 from adaptkit.io.toml_file import BadToml, load, read_text
 from adaptkit.serving.composition import TAKEN, model_of
 from adaptkit.serving.routing import WITHIN
+from adaptkit.training.data.tokens import TEMPLATE
 from adaptkit.workspace.context.moments import kept_moments, open_moments
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
@@ -77,6 +78,7 @@ class WorkspaceAdapters:
         self._folder = folder
         self._lock = Lock()
         self._admitted: dict[str, str] = {}
+        self._templates: dict[str, str | None] = {}
         self._remote = FirstUse(context, base, force=force)
 
     def resolve(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, str]:
@@ -137,6 +139,13 @@ class WorkspaceAdapters:
                     ),
                 )
             ]
+
+    def template(self, digest: str) -> str | None:
+        """The chat template that the version was trained with, where it brings one along."""
+        if digest not in self._templates:
+            file = verified_tree(self._context, digest) / TEMPLATE
+            self._templates[digest] = file.read_text("utf-8") if file.is_file() else None
+        return self._templates[digest]
 
     def measured(self, digest: str) -> bool:
         """Whether the version was calibrated, here or where it was pulled from."""
