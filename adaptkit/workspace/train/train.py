@@ -25,7 +25,7 @@ from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.training import guards
 from adaptkit.training.base_model import check_causal, most_tokens
-from adaptkit.training.data.datasets import open_data, parse_columns
+from adaptkit.training.data.datasets import check_together, open_data, parse_columns
 from adaptkit.training.data.tokens import CHATML, TEMPLATE
 from adaptkit.training.facts import training_facts
 from adaptkit.training.prepare import objective_of, prepare
@@ -180,6 +180,7 @@ class _Work:
 
         self.files, self.eval_files = opened(config.data), opened(config.eval_data)
         self.replay_files = opened(config.replay)
+        check_together((*self.files, *self.replay_files, *self.eval_files))
         self.objective = objective_of(self.files, config.task)
         if self.objective not in self.trainer.objectives:
             raise TrainingError(
