@@ -228,7 +228,7 @@ def test_files_of_two_families_are_refused_together(tmp_path):
     one = write(tmp_path / "a.jsonl", GOOD)
     two = write(tmp_path / "b.jsonl", FORMS["preferences"][0])
     with pytest.raises(
-        BadData, match="trained on together: .*b.jsonl holds preferences and .*a.jsonl holds"
+        BadData, match="trained on together: .*a.jsonl holds answers and .*b.jsonl holds"
     ):
         open_data([one, two])
 
