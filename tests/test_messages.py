@@ -20,7 +20,7 @@ OF_OTHERS = re.compile(
     r"\b(?:accelerate|conda|git|hf|llama-server|lm-eval|pip|python|ray|torchrun|vllm|wsl) [^,;]*"
 )
 """Lines of other programs."""
-ENGINES = {"plugins/adaptkit_plugins/engines/vllm.py", "adaptkit/serving/preflight.py"}
+ENGINES = {"plugins/adaptkit_plugins/engines/vllm.py", "adaptkit/serving/engines/rules.py"}
 """Where options of another engine are named by themselves."""
 EVERYWHERE = {"help", "get", "upgrade"}
 """What every command has, and what git and pip are given."""

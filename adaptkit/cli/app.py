@@ -13,6 +13,7 @@ import click
 import adaptkit
 from adaptkit.cli.help.examples import first_sentence, with_examples
 from adaptkit.cli.help.tasks import CALLED, grouped
+from adaptkit.cli.shell.repeated import OneValue, with_one_value
 from adaptkit.cli.shell.session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class App(click.Group):
             assert isinstance(found, click.Command)
             if VARIABLE in os.environ:
                 _complete_by_name(found)
-            return with_examples(found, cmd_name)
+            return with_examples(with_one_value(found), cmd_name)
         return self._from_plugins(ctx).get(cmd_name)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -174,14 +175,16 @@ def _complete_by_name(command: click.Command) -> None:
 def _home_first(args: list[str]) -> list[str]:
     """`--home DIR` may stand anywhere before a `--`: it is moved to where this group reads it; `--json` to its command."""
     end = args.index("--") if "--" in args else len(args)
-    home, rest, skip = [], [], False
+    home: list[str] = []
+    rest: list[str] = []
+    skip = False
     for place, word in enumerate(args[:end]):
         if skip:
             skip = False
         elif word == "--home" and place + 1 < end:
-            home, skip = [word, args[place + 1]], True
+            home, skip = [*home, word, args[place + 1]], True
         elif word.startswith("--home="):
-            home = [word]
+            home.append(word)
         else:
             rest.append(word)
     if rest[:1] == ["--json"]:  # an option of the commands: behind the one that is meant
@@ -224,6 +227,7 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
 )
 @click.option(
     "--home",
+    cls=OneValue,
     type=click.Path(path_type=Path),
     help="The workspace to use, instead of the one in force; may stand anywhere.",
 )

@@ -43,7 +43,7 @@ def start_engine(
     `more` are options of its own, which its command line ends with.
     """
     from adaptkit.serving.api.listen import bound, url_of, web_server
-    from adaptkit.serving.preflight import limit_to_start
+    from adaptkit.serving.engines.rules import limit_to_start
     from adaptkit.workspace.serving.serve import SLOTS
 
     engine = session.workspace.plugins.engine(name)

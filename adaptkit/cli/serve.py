@@ -187,7 +187,7 @@ def _only_for_engines(engine: str, more: Sequence[str]) -> None:
     "engine",
     required=True,
     metavar="ENGINE",
-    help="vllm, sglang, lorax, llamacpp or ollama.",
+    help="vllm, sglang, lorax, tgi, llamacpp or ollama.",
 )
 @click.option(
     "--rank-limit",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.adapters.adapter import read_config
 from adaptkit.errors import BadAdapter, BadData, requires_extra
 from adaptkit.training.base_model import load_model, load_tokenizer, most_tokens
-from adaptkit.training.data.tokens import Tokeniser
+from adaptkit.training.data.tokens import TEMPLATE, Tokeniser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from adaptkit.training.data.rows import Prompt
     from adaptkit.training.data.tokens import Tokens
-
-TEMPLATE = "chat_template.jinja"
 
 
 class Speaker:
@@ -79,6 +77,12 @@ class Speaker:
         pad = self._pad()
         for begin in range(0, len(prompts), self.batch):
             rows = [tokenise.prompt(p) for p in prompts[begin : begin + self.batch]]
+            if not all(rows):
+                raise BadData(
+                    "a prompt is empty",
+                    why="the base's tokenizer makes no token of it, so there is nothing to go on from",
+                    fix="ask something",
+                )
             width = max(map(len, rows))
             room = self._room(width)
             ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
@@ -117,6 +121,8 @@ class Speaker:
         for begin in range(0, len(rows), self.batch):
             part = rows[begin : begin + self.batch]
             width = max(len(row.ids) for row in part)
+            if self._most is not None and width > self._most:
+                raise _too_long("row", width, self._most)
             ids = torch.tensor([[*row.ids, *[pad] * (width - len(row.ids))] for row in part])
             mask = torch.tensor([[1] * len(r.ids) + [0] * (width - len(r.ids)) for r in part])
             counted = torch.tensor(
@@ -134,18 +140,20 @@ class Speaker:
         """E to the mean negative log-likelihood of a counted token."""
         found = list(self.log_likelihoods(rows))
         count = sum(n for _, n in found)
-        return math.exp(min(700.0, -sum(total for total, _ in found) / max(1, count)))
+        if not count:
+            raise BadData(
+                "no token of these rows has a probability",
+                why="each is one token long, and the first one follows nothing",
+                fix="longer rows",
+            )
+        return math.exp(min(700.0, -sum(total for total, _ in found) / count))
 
     def _room(self, width: int) -> int:
         """How many tokens the base can go on after so many."""
         if self._most is None:
             return sys.maxsize
         if width >= self._most:
-            raise BadData(
-                f"a prompt of {width} tokens is too long",
-                why=f"the base reads at most {self._most}, its answer included",
-                fix="a shorter prompt, or a base that reads more",
-            )
+            raise _too_long("prompt", width, self._most)
         return self._most - width
 
     def _pad(self) -> int:
@@ -153,6 +161,14 @@ class Speaker:
             if (value := getattr(self.tokenizer, name)) is not None:
                 return int(value)
         return 0
+
+
+def _too_long(what: str, tokens: int, most: int) -> BadData:
+    return BadData(
+        f"a {what} of {tokens} tokens is too long",
+        why=f"the base reads at most {most}, its answer included",
+        fix=f"a shorter {what}, or a base that reads more",
+    )
 
 
 def _check_task(adapter: Path) -> None:

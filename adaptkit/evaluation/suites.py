@@ -144,6 +144,12 @@ def _named(path: Path) -> Iterator[Path]:
 
 def _from_data(path: Path, **choices: Any) -> Suite:
     data = DataFile.open(path, columns=parse_columns(choices.get("columns", ())))
+    if data.form.family in {"judgements", "classes"}:
+        raise BadData(
+            f"{path} is no suite",
+            why=f"it holds {data.form.name}, which say no answer that a model is to write",
+            fix="give prompts with the right answers, texts, or preferences",
+        )
     rows = tuple(islice(data.rows(), choices.get("rows")))
     if all(isinstance(row, Preference) for row in rows):
         natural = "pairwise"

@@ -31,6 +31,10 @@ class Adapters(Protocol):
         """Every name and alias that can be asked for."""
         ...
 
+    def template(self, digest: str) -> str | None:
+        """The chat template that an artifact brings along; None where it has none."""
+        ...
+
     def measured(self, digest: str) -> bool:
         """Whether the inputs of an artifact were measured on its own data."""
         ...

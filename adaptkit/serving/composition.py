@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BASE = "base"
 AUTO = "auto"
+TAKEN = {BASE: "the base alone", AUTO: "the adapter that suits the prompt"}
+"""Names that mean something else in a request than an adapter of that name."""
 MOST_PARTS = 8
 LARGEST_WEIGHT = 100.0
 LONGEST = 1000  # characters
@@ -78,6 +80,11 @@ class Composition:
         return (self.parts,)
 
 
+def model_of(name: str, number: int) -> str:
+    """The model that means an adapter's latest version, whose number this is; its bare name where that is free."""
+    return f"{name}@{number}" if name in TAKEN else name
+
+
 def parse(text: str) -> Composition:
     """Read what a request names; `BadReference` shows the grammar. Paths and URLs are never followed."""
     text = text.strip()
@@ -108,7 +115,7 @@ def _part(piece: str, whole: str) -> Part:
         raise _bad(whole, error.summary) from error
     if not isinstance(ref, (refs.NameRef, refs.DigestRef, refs.RemoteRef)):
         raise _bad(whole, f"'{piece}' is not the name of a registered adapter")
-    if str(ref) in {BASE, AUTO}:
+    if str(ref) in TAKEN:
         raise _bad(whole, f"'{ref}' stands alone, without a weight and beside no other")
     if abs(weight) > LARGEST_WEIGHT:
         raise _bad(

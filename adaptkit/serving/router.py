@@ -93,10 +93,10 @@ class Router:
         found: dict[str, str] = {}
         passed_over: list[str] = []
         for name in self._adapters.names():
-            if "@" in name:
-                continue
             ref = refs.parse(name)
             assert isinstance(ref, refs.NameRef)
+            if ref.selector is not None and ref.selector.kind == "alias":
+                continue
             if not may(Composition("stack", (Part(ref),))):
                 continue
             try:

@@ -42,9 +42,25 @@ def most_tokens(base: Path) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
+def check_causal(base: Path) -> None:
+    """Refuse what its own configuration calls an encoder-decoder, such as T5: it goes on from no prompt."""
+    try:
+        config = json.loads((base / "config.json").read_bytes())
+        kind = config["model_type"] if config.get("is_encoder_decoder") is True else ""
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        return  # whoever loads it says what is wrong
+    if kind:
+        raise BadBase(
+            f"cannot run {base}",
+            why=f"it is an encoder-decoder ({kind}), and only causal language models are run here",
+            fix="give a causal language model; merge, bake and the registry take adapters of this one",
+        )
+
+
 def load_model(base: Path, device: str | None = None, **how: Any) -> Any:
     """The base as a causal language model, on `device`, else on the GPU where there is one."""
     _refuse_pipeline(base)
+    check_causal(base)
     with requires_extra("torch", f"cannot run {base}"):
         import torch
         from transformers import AutoModelForCausalLM

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, requires_extra
 from adaptkit.training.base_model import load_model, load_tokenizer
-from adaptkit.training.data.tokens import Tokens
+from adaptkit.training.data.tokens import TEMPLATE, Tokeniser, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.extend import Array
+    from adaptkit.training.data.prompts import Asked
 
 LONGEST = 2048  # tokens of a row, where the base allows as many
 NEW_TOKENS = 64
@@ -35,6 +37,11 @@ class LiveModel:
             for name, folder in others:
                 self.model.load_adapter(str(folder), adapter_name=name)
         self.model.eval()
+        self._templates = {
+            name: file.read_text("utf-8")
+            for name, folder in adapters.items()
+            if (file := folder / TEMPLATE).is_file()
+        }
         limit = getattr(model.config, "max_position_embeddings", None) or LONGEST
         self.longest = min(LONGEST, int(limit))
 
@@ -76,6 +83,34 @@ class LiveModel:
             mask[i, : len(row.ids)] = 1
         return ids.to(self.device), mask.to(self.device)
 
+    def ready(
+        self, adapter: str | None, rows: Sequence[Asked], batch: int, *, prompted: bool = False
+    ) -> tuple[list[Tokens], list[int]]:
+        """The rows as tokens, each with an answer, and the lines of those that are left out.
+
+        Left out is a prompt that leaves no room for an answer, one without any token and any answer, and, where rows are
+        to be `prompted`, every one without a token.
+        """
+        tokenise = Tokeniser(self._tokenizer_of(adapter), length=self.longest)
+        found: list[Tokens] = []
+        without: list[int] = []
+        for row in rows:
+            tokens = tokenise.asked(row.prompt, row.answer)
+            fits = len(tokens.prompt) < self.longest and (tokens.prompt or not prompted)
+            if tokens.ids and fits:
+                found.append(tokens)
+            else:
+                without.append(row.line)
+        return self.answered(adapter, found, batch), without
+
+    def _tokenizer_of(self, adapter: str | None) -> Any:
+        """The base's tokenizer, with the chat template that an adapter was trained with."""
+        if adapter not in self._templates:
+            return self.tokenizer
+        own = copy(self.tokenizer)
+        own.chat_template = self._templates[adapter]
+        return own
+
     def answered(self, adapter: str | None, rows: Sequence[Tokens], batch: int) -> list[Tokens]:
         """The rows, with the answer that the adapter (or the base) gives, greedily, where a row has none."""
         import torch
@@ -95,7 +130,7 @@ class LiveModel:
                 out = model.generate(
                     input_ids=ids.to(self.device),
                     attention_mask=mask.to(self.device),
-                    max_new_tokens=max(1, min(NEW_TOKENS, self.longest - width)),
+                    max_new_tokens=min(NEW_TOKENS, self.longest - width),
                     do_sample=False,
                     pad_token_id=0 if end is None else end,
                 )[:, width:].tolist()

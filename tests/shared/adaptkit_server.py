@@ -54,7 +54,8 @@ def adaptkit_server(
 
     `forked` from this process it imports nothing again, which takes four times as long as all else of its start.
     """
-    line = ["--home", str(home), "serve", "--base", str(base), "--port", "0", "--json", *options]
+    port = () if "--port" in options else ("--port", "0")
+    line = ["--home", str(home), "serve", "--base", str(base), *port, "--json", *options]
     with log.open("w") as errors:
         read, write = os.pipe()
         process = _Forked(line, write, errors) if forked else _started(line, write, errors)

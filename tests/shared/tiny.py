@@ -132,10 +132,10 @@ def save(model: Any, folder: Path) -> None:
 
 
 def save_adapter(base: Path, folder: Path, seed: int, **config: Any) -> Path:
-    """As `make_adapter`, on a saved Llama: the adapter's config names the folder."""
-    from transformers import LlamaForCausalLM
+    """As `make_adapter`, on a saved model: the adapter's config names the folder."""
+    from transformers import AutoModelForCausalLM
 
-    return make_adapter(LlamaForCausalLM.from_pretrained(base), folder, seed, **config)
+    return make_adapter(AutoModelForCausalLM.from_pretrained(base), folder, seed, **config)
 
 
 def output(model: Any) -> np.ndarray:

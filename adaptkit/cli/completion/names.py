@@ -126,7 +126,7 @@ def layouts(_context: click.Context, incomplete: str) -> list[str | CompletionIt
 
 def preflights(_context: click.Context, incomplete: str) -> list[str | CompletionItem]:
     """The engines whose rules are known."""
-    from adaptkit.serving.preflight import RULES
+    from adaptkit.serving.engines.rules import RULES
 
     return [one for one in sorted(RULES) if one.startswith(incomplete)]
 

@@ -16,14 +16,12 @@ if TYPE_CHECKING:
 
 
 def parents_data(texts: Sequence[str], option: str = "--data") -> dict[str, str]:
-    """`PARENT=FILE…` as a table; a usage error names what is no such pair, or a parent named twice."""
+    """`PARENT=FILE…` as a table; a usage error names what is no such pair."""
     found: dict[str, str] = {}
     for text in texts:
         parent, equals, file = text.partition("=")
         if not (parent and equals and file):
             raise click.BadParameter(f"'{text}' is not PARENT=FILE", param_hint=option)
-        if parent in found:
-            raise click.BadParameter(f"'{parent}' is given twice", param_hint=option)
         found[parent] = file
     return found
 

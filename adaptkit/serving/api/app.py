@@ -174,29 +174,35 @@ class _Api:
         """`POST /v1/completions`."""
         asked = protocol.read(protocol.CompletionRequest, await body_of(request, self.keys))
         return await self._complete(
-            request, asked, lambda: [self.service.tokens(one) for one in asked.prompts()]
+            request, asked, lambda _: [self.service.tokens(one) for one in asked.prompts()]
         )
 
     async def chat(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
         asked = protocol.read(protocol.ChatRequest, await body_of(request, self.keys))
-        tokenizer = self.service.tokenizer
-        return await self._complete(
-            request,
-            asked,
-            lambda: [self.service.tokens(protocol.chat_tokens(tokenizer, asked.messages))],
-        )
+
+        def tokens(wanted: composition.Composition) -> list[list[int]]:
+            tokenizer = self.service.chat_tokenizer(wanted)
+            return [self.service.tokens(protocol.chat_tokens(tokenizer, asked.messages))]
+
+        return await self._complete(request, asked, tokens)
 
     # ---------------------------------------------------------------- completions
 
     async def _complete(
-        self, request: Request, asked: Any, tokens: Callable[[], list[list[int]]]
+        self,
+        request: Request,
+        asked: Any,
+        tokens: Callable[[composition.Composition], list[list[int]]],
     ) -> Response:
         from starlette.responses import JSONResponse, StreamingResponse
 
         self._allowed(request, wanted := composition.parse(asked.model))
         sampling = asked.sampling()
-        prompts = await asyncio.to_thread(tokens)
+        chat = isinstance(asked, protocol.ChatRequest)
+        if chat:
+            wanted = await asyncio.to_thread(self.service.pin, wanted)
+        prompts = await asyncio.to_thread(tokens, wanted)
         for prompt in prompts:
             self.service.room(prompt, sampling.max_tokens)
         spaces = spaces_of(request, self.keys)
@@ -207,7 +213,6 @@ class _Api:
         resolved = await asyncio.to_thread(self.service.resolve, wanted)
         request.state.version = resolved.version
         running = self.service.start(prompts, resolved, sampling, asked.n or 1)
-        chat = isinstance(asked, protocol.ChatRequest)
         reply = Reply(
             id=("chatcmpl-" if chat else "cmpl-") + token_hex(12),
             created=int(time()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,30 @@ class Service:
         """Load an artifact into the computer's memory unless it is there."""
         self.bank.host.offer(digest, lambda: self.adapters.load(digest, self.bank.read))
         self.bank.host.get(digest)
+
+    def pin(self, wanted: Composition) -> Composition:
+        """The same with exact versions: what is read of them for a request is of those that answer it."""
+        parts = (
+            replace(exact(self.adapters.resolve(p.ref)[0]), weight=p.weight) for p in wanted.parts
+        )
+        return replace(wanted, parts=tuple(parts))
+
+    def chat_tokenizer(self, wanted: Composition) -> Any:
+        """The base's tokenizer with the chat template that the adapters were trained with."""
+        own = getattr(self.tokenizer, "chat_template", None)
+        digests = [self.adapters.resolve(part.ref)[1] for part in wanted.parts]
+        templates = {self.adapters.template(digest) or own for digest in digests} or {own}
+        if len(templates) > 1:
+            raise BadReference(
+                f"cannot chat with '{wanted}'",
+                why="its adapters were trained with different chat templates",
+                fix="ask for one of them, or use /v1/completions with a prompt as you want it",
+            )
+        if (template := templates.pop()) == own:
+            return self.tokenizer
+        tokenizer = copy(self.tokenizer)
+        tokenizer.chat_template = template
+        return tokenizer
 
     def tokens(self, prompt: str | Sequence[int]) -> list[int]:
         """A prompt's tokens; `BadReference` when one is not in the vocabulary."""

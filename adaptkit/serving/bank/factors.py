@@ -108,7 +108,7 @@ def read_factors(source: OpenAdapter, modules: Sequence[Module], dtype: Any) -> 
         found = {
             name: Factors(
                 place(d.A),
-                place(d.B.T, float(d.scale)),
+                place(d.B, float(d.scale)).T,
                 None if d.bias is None else place(d.bias, float(d.scale)),
             )
             for name, d in updates

@@ -12,7 +12,7 @@ from json import dumps
 from typing import TYPE_CHECKING
 
 from adaptkit.errors import NotFound
-from adaptkit.serving.preflight import rules_of
+from adaptkit.serving.engines.rules import rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

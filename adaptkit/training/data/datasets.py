@@ -130,7 +130,15 @@ def open_data(
 ) -> tuple[DataFile, ...]:
     """Several files of one family (answers, preferences, judgements or classes)."""
     files = tuple(DataFile.open(path, columns=columns, skip_bad=skip_bad) for path in paths)
-    families = {file.form.family: file for file in reversed(files)}
+    check_together(files)
+    return files
+
+
+def check_together(files: Sequence[DataFile]) -> None:
+    """Refuse files of two families: what is trained on, replayed and measured goes through one trainer."""
+    families: dict[str, DataFile] = {}
+    for file in files:
+        families.setdefault(file.form.family, file)
     if len(families) > 1:
         one, other = list(families.values())[:2]
         raise BadData(
@@ -138,7 +146,6 @@ def open_data(
             why=f"{one.path} holds {one.form.family} and {other.path} holds {other.form.family}",
             fix="train on one after the other",
         )
-    return files
 
 
 def parse_columns(texts: Sequence[str]) -> dict[str, str]:

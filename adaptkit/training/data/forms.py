@@ -77,6 +77,7 @@ def _filled(record: Record, column: str) -> str:
 
 
 def _kind(value: object) -> str:
+    """What a value is, for a message; data files bring what JSON has, and Parquet dates, bytes and decimals."""
     names: dict[type, str] = {
         type(None): "missing",
         bool: "true or false",
@@ -84,7 +85,9 @@ def _kind(value: object) -> str:
         list: "a list",
         dict: "an object",
     }
-    return names.get(type(value), f"the number {value!r}"[:40])
+    if type(value) in {int, float}:
+        return f"the number {value!r}"[:40]
+    return names.get(type(value), f"of the type {type(value).__name__}")
 
 
 def _turns(value: object, column: str, role: str = "role", content: str = "content") -> Turns:

@@ -80,7 +80,10 @@ def prompt_of(row: Row) -> Prompt:
 
 
 def answer_of(row: Row) -> str:
-    """The answer to learn or to expect: the last one of a conversation, the text or class of other rows."""
+    """The answer to learn or to expect: the last one of a conversation, the text or class of other rows.
+
+    Empty where a row says only what is no good answer.
+    """
     match row:
         case Pair():
             return row.answer
@@ -93,7 +96,7 @@ def answer_of(row: Row) -> str:
         case Preference():
             return _text(row.chosen)
         case Judged():
-            return _text(row.answer)
+            return _text(row.answer) if row.good else ""
 
 
 def last_answer(messages: Turns) -> int:

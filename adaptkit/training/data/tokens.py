@@ -22,6 +22,8 @@ from adaptkit.training.data.rows import Chat, Labelled, Pair, Prompt, Row, Text,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+TEMPLATE = "chat_template.jinja"
+"""The file in which an adapter brings along how its conversations are written."""
 IGNORED = -100  # the label that torch's cross entropy leaves out
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
@@ -166,7 +168,8 @@ class Tokeniser:
             raise TrainingError(
                 f"the tokenizer of {name} has no chat template",
                 why="the data is a conversation, and nothing says how a conversation is written for this base",
-                fix="--chat-template chatml, or --chat-template FILE with the template of its family",
+                fix="adaptkit train takes --chat-template chatml, or FILE with the template of its family, and the adapter "
+                "brings it along",
             )
 
 

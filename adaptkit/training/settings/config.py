@@ -39,7 +39,7 @@ class TrainConfig:
     method: str = _option("lora", "lora, qlora, or any PEFT type: dora, ia3, loha, vera, …")
     rank: int = _option(8, "The adapter's rank.")
     alpha: float | None = _option(None, "LoRA's alpha; 2 × rank by default.")
-    target_modules: str = _option("auto", "auto, all-linear, names, or a regex.", "MODULES")
+    target_modules: str = _option("auto", "auto, all-linear, names, or a regex.", "MODULES,…")
     dropout: float = _option(0.0, "Dropout on the adapter's input.")
     rslora: bool = _option(False, "Scale by alpha / √rank.")
     dora: bool = _option(False, "Weight-decomposed LoRA.")

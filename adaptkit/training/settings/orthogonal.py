@@ -26,7 +26,7 @@ def write_start(others: Sequence[OpenAdapter], rank: int, seed: int, out: Path) 
     rows: dict[str, list[Array]] = {}
     for other in others:
         for module in other.method.modules(other.adapter):
-            if module.parts > 1 or module.kind != "linear":
+            if module.parts > 1 or module.kind not in {"linear", "conv1d"}:
                 continue
             delta = other.method.delta(other.adapter, module)
             if isinstance(delta, LowRank):

@@ -20,13 +20,17 @@ from adaptkit.workspace.results import Calibrated
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from adaptkit.training.data.datasets import DataFile
     from adaptkit.training.data.prompts import Prompts
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
+
+
+_VECTORS = frozenset({"linear", "conv1d"})
+"""Kinds of modules that are fed one vector a token; conv1d is what transformers calls GPT-2's linear layers."""
 
 
 def calibrate(
@@ -61,7 +65,7 @@ def calibrate(
     )
     for text in (*facts.get("forced", ()), *facts.get("warnings", ())):
         context.notify(text)
-    return _measured(context, version, folder, prompts, rank)
+    return _measured(context, version, folder, prompts, rank, context.notify)
 
 
 def calibrate_trained(
@@ -76,7 +80,8 @@ def calibrate_trained(
     if kept_moments(context).of(version.digest):
         return None
     try:
-        return _measured(context, version, base, sample_rows(files, 16, seed), 64)
+        sample = sample_rows(files, 16, seed)
+        return _measured(context, version, base, sample, 64, lambda _: None)  # said before training
     except (AdaptkitError, RuntimeError, ValueError) as error:  # the version is whole without them
         why = error.summary if isinstance(error, AdaptkitError) else str(error).partition("\n")[0]
         context.notify(f"{version.ref} has no moments: {why}")
@@ -84,19 +89,24 @@ def calibrate_trained(
 
 
 def _measured(
-    context: Context, version: Version, folder: Path, prompts: Prompts, rank: int
+    context: Context,
+    version: Version,
+    folder: Path,
+    prompts: Prompts,
+    rank: int,
+    notify: Callable[[str], None],
 ) -> Calibrated:
     from adaptkit.merge.moments import About, write
     from adaptkit.training.calibrate import BATCH, measure
-    from adaptkit.training.data.tokens import Tokeniser
     from adaptkit.training.live import LiveModel
+    from adaptkit.workspace.merge.parents import left_out
 
     tree = verified_tree(context, version.digest)
     with ExitStack() as stack:
         adapter = stack.enter_context(Adapter.open(tree, version.ref))
         method = context.plugins.method_for(adapter)
         found = method.modules(adapter)
-        sizes = {one.name: one.shape[1] for one in found if one.kind == "linear"}
+        sizes = {one.name: one.shape[1] for one in found if one.kind in _VECTORS}
         others = {one.name for one in found} - sizes.keys()
     if not sizes:
         raise AdaptkitError(
@@ -109,11 +119,15 @@ def _measured(
         context.watch(f"calibrating {version.ref}", len(prompts.rows), "rows") as progress,
     ):
         live = LiveModel(folder, {"adapter": tree})
-        if (template := tree / "chat_template.jinja").is_file():
-            live.tokenizer.chat_template = template.read_text("utf-8")
-        tokenise = Tokeniser(live.tokenizer, length=live.longest)
-        tokens = [tokenise.asked(row.prompt, row.answer) for row in prompts.rows]
-        tokens = live.answered("adapter", tokens, BATCH)
+        tokens, without = live.ready("adapter", prompts.rows, BATCH)
+        if without:
+            notify(left_out(version.ref, without, live.longest))
+        if not tokens:
+            raise AdaptkitError(
+                f"cannot calibrate {version.ref}",
+                why="none of its prompts can be answered",
+                fix="give shorter prompts: adaptkit calibrate REF --base DIR --data FILE",
+            )
         seen = measure(live, "adapter", tokens, sizes, rank=rank, progress=progress)
         about = About(
             version.digest,

@@ -153,7 +153,7 @@ def _train(
     live = LiveModel(folder, trees)
     adapters = [*(f"p{i}" for i in range(len(parents))), *([None] if BASE in files else [])]
     teachers = [
-        teacher_of(live, label, adapter, prompts, how, held_out)
+        teacher_of(live, label, adapter, prompts, how, held_out, context.notify)
         for (label, prompts), adapter in zip(files.items(), adapters, strict=True)
     ]
     report = train(live, "student", teachers, how, progress)

@@ -8,7 +8,7 @@ from adaptkit.errors import AdaptkitError, BadRecipe
 from adaptkit.io.safe_paths import user_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from adaptkit.training.data.prompts import Asked, Prompts
     from adaptkit.training.data.tokens import Tokens
@@ -54,6 +54,15 @@ def read_parents(paths: Mapping[str, Any]) -> dict[str, Prompts]:
     return files
 
 
+def left_out(label: str, lines: Sequence[int], longest: int) -> str:
+    """What is said of prompts that nothing can be answered to."""
+    named = ", ".join(map(str, lines[:3])) + (f" and {len(lines) - 3} more" if lines[3:] else "")
+    return (
+        f"{len(lines)} prompts of {label} are left out (line {named}): they hold no token, or leave no room for an "
+        f"answer in {longest}"
+    )
+
+
 def teacher_of(
     live: LiveModel,
     label: str,
@@ -61,20 +70,22 @@ def teacher_of(
     prompts: Prompts,
     how: Any,
     held_out: float,
+    notify: Callable[[str], None],
 ) -> Teacher:
     """The rows of one teacher, every prompt answered, apart from those that are held out."""
     from adaptkit.training.data.prompts import split
-    from adaptkit.training.data.tokens import Tokeniser
     from adaptkit.training.distil import Teacher
 
-    tokenise = Tokeniser(live.tokenizer, length=live.longest)
+    without: list[int] = []
 
     def ready(rows: Sequence[Asked]) -> list[Tokens]:
-        asked = [tokenise.asked(row.prompt, row.answer) for row in rows]
-        tokens = live.answered(adapter, asked, how.batch)
+        tokens, lines = live.ready(adapter, rows, how.batch, prompted=True)
+        without.extend(lines)
         return [row for row in tokens if row.answered]
 
     learn, held = map(ready, split(prompts.rows, held_out, how.seed))
+    if without:
+        notify(left_out(label, sorted(without), live.longest))
     if not learn or not held:
         raise AdaptkitError(
             f"the prompts of {label} leave no room for an answer",

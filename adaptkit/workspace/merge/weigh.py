@@ -81,7 +81,7 @@ def weigh(
         live = LiveModel(folder, {f"p{i}": one.adapter.path for i, one in enumerate(adapters)})
         with context.watch(f"weighing {' and '.join(labels)}", steps, "steps") as progress:
             parents = [
-                teacher_of(live, label, f"p{i}", files[label], how, held_out)
+                teacher_of(live, label, f"p{i}", files[label], how, held_out, context.notify)
                 for i, label in enumerate(labels)
             ]
             start = {str(one.ref): one.weight for one in weighted}

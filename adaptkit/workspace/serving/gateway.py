@@ -9,7 +9,12 @@ from adaptkit.serving.api.keys import Keys
 from adaptkit.serving.engines.gateway import make_gateway
 from adaptkit.workspace.lookup.artifacts import find_version
 from adaptkit.workspace.lookup.bases import find_base
-from adaptkit.workspace.serving.serve import WorkspaceAdapters, deployable, key_table
+from adaptkit.workspace.serving.serve import (
+    WorkspaceAdapters,
+    deployable,
+    key_table,
+    say_taken_names,
+)
 
 if TYPE_CHECKING:
     import os
@@ -42,7 +47,7 @@ class EngineVersions:
         return version.ref, self._folders[version.digest]
 
     def names(self) -> Sequence[str]:
-        """The names in the registry, each followed by its aliases."""
+        """Each adapter of the registry as a request names it, followed by its aliases."""
         return self._adapters.names()
 
 
@@ -61,4 +66,5 @@ def gateway_app(
     whose table `[keys]` gives each API key its namespaces.
     """
     allowed = Keys({}) if keys is None else Keys.from_table(key_table(keys), str(keys))
+    say_taken_names(context)
     return make_gateway(url, EngineVersions(context, base, engine, rank_limit), allowed)

@@ -16,7 +16,9 @@ from adaptkit.errors import BaseMismatch, Refused, requires_extra
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.io.toml_file import BadToml, load, read_text
+from adaptkit.serving.composition import TAKEN, model_of
 from adaptkit.serving.routing import WITHIN
+from adaptkit.training.data.tokens import TEMPLATE
 from adaptkit.workspace.context.moments import kept_moments, open_moments
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
@@ -76,6 +78,7 @@ class WorkspaceAdapters:
         self._folder = folder
         self._lock = Lock()
         self._admitted: dict[str, str] = {}
+        self._templates: dict[str, str | None] = {}
         self._remote = FirstUse(context, base, force=force)
 
     def resolve(self, ref: NameRef | DigestRef | RemoteRef) -> tuple[str, str]:
@@ -122,20 +125,27 @@ class WorkspaceAdapters:
             return read(OpenAdapter(adapter, method, digest))
 
     def names(self) -> Sequence[str]:
-        """The names in the registry, each followed by its aliases."""
+        """Each adapter of the registry as a request names it, followed by its aliases."""
         with self._lock:
             versions = self._context.registry.latest_versions()
             return [
                 name
                 for version in versions
                 for name in (
-                    version.name,
+                    model_of(version.name, version.number),
                     *(
                         f"{version.name}@{a}"
                         for a in sorted(self._context.registry.aliases(version.name))
                     ),
                 )
             ]
+
+    def template(self, digest: str) -> str | None:
+        """The chat template that the version was trained with, where it brings one along."""
+        if digest not in self._templates:
+            file = verified_tree(self._context, digest) / TEMPLATE
+            self._templates[digest] = file.read_text("utf-8") if file.is_file() else None
+        return self._templates[digest]
 
     def measured(self, digest: str) -> bool:
         """Whether the version was calibrated, here or where it was pulled from."""
@@ -172,6 +182,16 @@ class WorkspaceAdapters:
         return "; ".join(wrong[:3])
 
 
+def say_taken_names(context: Context) -> None:
+    """Say which adapters have a name that means something else in a request, and how they are asked for."""
+    for name, means in TAKEN.items():
+        if (found := context.registry.digest_of(name)) is not None:
+            context.notify(
+                f"the model {name} is {means}; the adapter {name} is asked for as {model_of(name, found[0])} or by an "
+                f"alias, and adaptkit rename {name} NEW gives it a name of its own"
+            )
+
+
 def serving_app(
     context: Context,
     base: str | os.PathLike[str],
@@ -204,6 +224,7 @@ def serving_app(
     folder = user_path(base)
     allowed = Keys({}) if keys is None else Keys.from_table(key_table(keys), str(keys))
     identity = measured_base(context, folder).identity
+    say_taken_names(context)
     dtype = options.dtype if options.dtype == "auto" else getattr(torch, options.dtype, None)
     if dtype != "auto" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise Refused(
@@ -270,8 +291,8 @@ def preflight(
     context: Context, ref: str, engine: str, *, rank_limit: int | None = None
 ) -> Preflight:
     """What another engine applies, ignores and refuses of a version or a folder."""
+    from adaptkit.serving.engines.rules import rules_of
     from adaptkit.serving.preflight import preflight as judge
-    from adaptkit.serving.preflight import rules_of
 
     rules = rules_of(engine)
     with ExitStack() as stack, staging(context.tmp) as work:

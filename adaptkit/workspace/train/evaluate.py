@@ -32,6 +32,12 @@ BASE = "base"
 """What the base without an adapter is called where adapters are named."""
 
 
+def say_base_name(context: Context) -> None:
+    """Where an adapter is called as the base is here, say how it is named."""
+    if (found := context.registry.digest_of(BASE)) is not None:
+        context.notify(f"{BASE} is the base alone; the adapter {BASE} is {BASE}@{found[0]} here")
+
+
 def evaluate(
     context: Context,
     adapters: Sequence[str],
@@ -60,6 +66,8 @@ def evaluate(
     _check_asked(adapters, read, new)
     at_hand = base_at_hand(context, base)
     asked = dict.fromkeys([*([baseline] if baseline else []), *adapters])
+    if BASE in asked:
+        say_base_name(context)
     versions = {ref: None if ref == BASE else find_version(context, ref) for ref in asked}
     for version in versions.values():
         if version is not None:

@@ -13,7 +13,7 @@ from adaptkit.serving.sampling import GREEDY
 from adaptkit.training.data.rows import Message, as_turns
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
 from adaptkit.workspace.merge.merge import merge
-from adaptkit.workspace.train.evaluate import BASE, base_folder, check_base
+from adaptkit.workspace.train.evaluate import BASE, base_folder, check_base, say_base_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +91,7 @@ def conversation(
 def _adapter(context: Context, name: str, base: str, *, force: bool) -> Iterator[Path | None]:
     """The folder of what an adapter's name means; a sum is made for as long as the block."""
     if name == BASE:
+        say_base_name(context)
         yield None
         return
     parts = [part for part in name.split("+") if part]

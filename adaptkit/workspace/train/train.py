@@ -24,9 +24,9 @@ from adaptkit.extend.training import TrainJob, TrainOptions, TrainResult
 from adaptkit.io.safe_paths import user_path
 from adaptkit.io.staging import staging
 from adaptkit.training import guards
-from adaptkit.training.base_model import most_tokens
-from adaptkit.training.data.datasets import open_data, parse_columns
-from adaptkit.training.data.tokens import CHATML
+from adaptkit.training.base_model import check_causal, most_tokens
+from adaptkit.training.data.datasets import check_together, open_data, parse_columns
+from adaptkit.training.data.tokens import CHATML, TEMPLATE
 from adaptkit.training.facts import training_facts
 from adaptkit.training.prepare import objective_of, prepare
 from adaptkit.training.runs import Run
@@ -180,6 +180,7 @@ class _Work:
 
         self.files, self.eval_files = opened(config.data), opened(config.eval_data)
         self.replay_files = opened(config.replay)
+        check_together((*self.files, *self.replay_files, *self.eval_files))
         self.objective = objective_of(self.files, config.task)
         if self.objective not in self.trainer.objectives:
             raise TrainingError(
@@ -187,6 +188,8 @@ class _Work:
                 why=f"it trains {', '.join(self.trainer.objectives)}",
                 fix="--trainer trl",
             )
+        if self.objective != "classify":
+            check_causal(self.base.folder)
         for option, given, needs in (
             ("beta", config.beta is not None, ("dpo", "orpo", "kto")),
             ("packing", config.packing, ("sft",)),
@@ -226,7 +229,7 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
     skipped = sum(one.skipped for one in prepared.data)
     if skipped:
         warnings.append(
-            f"{skipped:,} broken {'line was' if skipped == 1 else 'lines were'} passed over"
+            f"{skipped:,} broken {'row was' if skipped == 1 else 'rows were'} passed over"
         )
     for text in warnings:
         work.context.notify(text)
@@ -262,7 +265,7 @@ def _run(work: _Work, report: Callable[[TrainStep], None]) -> _Done:
         work.context.notify(text)
     sort_sets(result.adapter)
     if work.config.chat_template:
-        (result.adapter / "chat_template.jinja").write_text(job.chat_template, "utf-8")
+        (result.adapter / TEMPLATE).write_text(job.chat_template, "utf-8")
     return _Done(prepared, result, (*warnings, *after))
 
 

@@ -97,3 +97,17 @@ def test_pipes_and_links_in_circles_in_a_folder_of_suites_are_passed_over(tmp_pa
     (tmp_path / "named.yaml").write_text("data: pipe.jsonl\n")
     with pytest.raises(StoreError, match=r"cannot read .*pipe\.jsonl: it is not a file"):
         read_suites([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("row", "form"),
+    [
+        ({"prompt": "hull?", "completion": "no", "label": False}, "judgements"),
+        ({"text": "hull", "label": "ship"}, "classes"),
+    ],
+)
+def test_rows_that_say_no_answer_are_no_suite(tmp_path, row, form):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(BadData, match=f"rows.jsonl is no suite: it holds {form}, which say no"):
+        read_suites([path])

@@ -10,7 +10,8 @@ from command_line import run
 
 from adaptkit import Workspace
 from adaptkit.errors import NotFound, Refused
-from adaptkit.serving.preflight import RULES, limit_to_start, preflight, rules_of
+from adaptkit.serving.engines.rules import RULES, limit_to_start, rules_of
+from adaptkit.serving.preflight import preflight
 
 
 def outcomes(fleet, name, engine, **how):
@@ -19,12 +20,118 @@ def outcomes(fleet, name, engine, **how):
     return found, {f.part: f.outcome for f in found.findings if f.outcome != "applied"}
 
 
-def test_plain_lora_is_applied_by_every_engine(fleet):
-    for engine in RULES:
-        found, rest = outcomes(fleet, "naval", engine)
-        assert found.whole, engine
-        assert len(found.findings) == 4  # two layers of two modules
-        assert rest == {}
+def judged(tiny_llama, folder, engine, patterns=None, **config):
+    """What an engine makes of an adapter with this configuration, by part; applied parts are counted."""
+    made = tiny.save_adapter(tiny_llama, folder / "made", 1, **({"r": 8} | config))
+    tiny.edit_config(made, **(patterns or {}))
+    with Workspace.init(folder / "home", notify=lambda _: None) as ws:
+        found = ws.preflight(str(made), engine).findings
+    rest = {f.part: f.outcome for f in found if f.outcome != "applied"}
+    return rest, sum(f.outcome == "applied" for f in found)
+
+
+@pytest.mark.parametrize("engine", RULES)
+def test_plain_lora_is_applied_by_every_engine(tiny_llama, tmp_path, engine):
+    rest, applied = judged(tiny_llama, tmp_path, engine, target_modules=["q_proj", "v_proj"])
+    assert (rest, applied) == ({}, 4)  # two layers of two modules
+
+
+@pytest.mark.parametrize(
+    ("targets", "refused"),
+    [
+        (["q_proj"], {"q_proj"}),
+        (["v_proj", "o_proj"], {"v_proj"}),
+        (["q_proj", "k_proj"], {"q_proj", "k_proj"}),
+        (["q_proj", "k_proj", "v_proj"], set()),
+        (["up_proj", "down_proj"], {"up_proj"}),
+        (["gate_proj"], set()),
+    ],
+)
+def test_sglang_reads_a_part_of_a_fused_matrix_only_beside_the_others(
+    tiny_llama, tmp_path, targets, refused
+):
+    rest, _ = judged(tiny_llama, tmp_path, "sglang", target_modules=targets)
+    assert set(rest.values()) <= {"refused"}
+    assert {part.rpartition(".")[2] for part in rest} == refused
+
+
+@pytest.mark.parametrize(
+    ("engine", "rank", "targets", "rest"),
+    [
+        ("lorax", 4, ["q_proj"], {"rank 4": "ignored"}),
+        ("tgi", 24, ["q_proj"], {"rank 24": "ignored"}),
+        ("tgi", 32, ["q_proj"], {}),
+        ("vllm", 4, ["q_proj"], {}),
+    ],
+)
+def test_a_rank_that_is_padded_gets_another_scale(
+    tiny_llama, tmp_path, engine, rank, targets, rest
+):
+    limit = {"r": rank, "target_modules": targets}
+    assert judged(tiny_llama, tmp_path, engine, **limit)[0] == rest
+
+
+@pytest.mark.parametrize("engine", ["lorax", "tgi"])
+def test_a_kind_of_layer_that_some_blocks_lack_is_left_out_by_lorax_and_tgi(
+    tiny_llama, tmp_path, engine
+):
+    targets = r".*\.(0\.self_attn\.q_proj|self_attn\.v_proj)"
+    rest, applied = judged(tiny_llama, tmp_path, engine, target_modules=targets)
+    assert [part.rpartition(".")[2] for part in rest] == ["q_proj"]
+    assert applied == 2
+    rest, applied = judged(tiny_llama, tmp_path / "b", "vllm", target_modules=targets)
+    assert (rest, applied) == ({}, 3)
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+@pytest.mark.parametrize(
+    ("engine", "outcome", "copy"),
+    [
+        ("sglang", "applied", "ignored"),
+        ("lorax", "ignored", "ignored"),
+        ("tgi", "ignored", "ignored"),
+        ("llamacpp", "applied", "ignored"),
+        ("ollama", "refused", "refused"),
+    ],
+)
+def test_updates_of_embeddings_and_the_copies_beside_them(
+    tiny_llama, tmp_path, engine, outcome, copy
+):
+    rest, _ = judged(tiny_llama, tmp_path, engine, target_modules=["embed_tokens"])
+    found = {part.rpartition("embed_tokens")[2]: what for part, what in rest.items()}
+    assert found.pop(".base_layer.weight") == copy
+    assert found == ({} if outcome == "applied" else {"": outcome})
+
+
+@pytest.mark.parametrize(
+    ("engine", "config", "part", "outcome"),
+    [
+        ("sglang", {"target_modules": r".*[qv]_proj"}, r"target_modules .*[qv]_proj", "refused"),
+        ("sglang", {"target_modules": "all-linear"}, None, None),
+        ("ollama", {"lora_alpha": 16.0}, "lora_alpha 16.0", "refused"),
+        ("llamacpp", {"lora_alpha": 16.0}, None, None),
+        ("tgi", {"alpha_pattern": {"q_proj": 4}}, "alpha_pattern", "ignored"),
+        ("tgi", {"lora_bias": True}, "lora_bias", "ignored"),
+        ("tgi", {"use_rslora": True}, None, None),
+    ],
+)
+def test_what_engines_make_of_a_configuration(tiny_llama, tmp_path, engine, config, part, outcome):
+    rest, _ = judged(tiny_llama, tmp_path, engine, config, target_modules=["q_proj", "v_proj"])
+    assert rest == ({part: outcome} if part else {})
+
+
+def test_what_is_plain_lora_when_it_is_written_out_has_that_as_its_way_out(tiny_llama, tmp_path):
+    config = {"r": 8, "target_modules": r".*[qv]_proj", "rank_pattern": {"v_proj": 4}}
+    made = tiny.save_adapter(tiny_llama, tmp_path / "one", 1, **config)
+    with Workspace.init(tmp_path / "home", notify=lambda _: None) as ws:
+        ws.add(made, "one", base=str(tiny_llama))
+        fixes = [f.fix for f in ws.preflight("one", "sglang").findings if f.fix]
+        assert fixes == [
+            "adaptkit resize one --rank 4 writes plain LoRA",
+            "adaptkit resize one --rank 8 writes plain LoRA",
+        ]
+        ws.resize("one", rank=4, name="plain")
+        assert ws.preflight("plain", "sglang").whole
 
 
 def test_what_is_refused_and_what_is_ignored_differs_by_engine(fleet):
@@ -33,13 +140,14 @@ def test_what_is_refused_and_what_is_ignored_differs_by_engine(fleet):
         "refused",
     )
     assert outcomes(fleet, "cargo", "vllm")[1] == {}
-    assert outcomes(fleet, "cargo", "sglang")[1] == {"rank_pattern": "ignored"}
+    assert outcomes(fleet, "cargo", "sglang")[1]["rank_pattern"] == "refused"
+    assert outcomes(fleet, "dora", "lorax")[1]["use_dora"] == "ignored"
     assert outcomes(fleet, "cargo", "llamacpp")[1] == {}
     assert outcomes(fleet, "medic", "llamacpp")[1] == {"use_rslora": "ignored"}
     found, rest = outcomes(fleet, "fullhead", "vllm")
     assert rest == {"base_model.model.lm_head.weight": "refused"}
     assert not found.loads
-    assert outcomes(fleet, "fullhead", "sglang")[0].loads
+    assert outcomes(fleet, "fullhead", "lorax")[0].loads
 
 
 def test_a_rank_above_the_engines_limit_is_refused_with_its_flag(fleet):
@@ -140,7 +248,9 @@ def test_every_rule_has_a_version_and_a_source():
             rules.rank,
             rules.extras,
             rules.experts,
-            *([rules.copies] if rules.copies else []),
+            *filter(None, (rules.copies, rules.heads, rules.others, rules.alone)),
+            *filter(None, (rules.in_part, rules.padded)),
+            *rules.whole_numbers.values(),
             *(values.others for values in rules.values.values()),
             *rules.flags.values(),
             *rules.layers.values(),
@@ -171,7 +281,7 @@ def test_the_command_prints_what_is_not_applied_and_fails_when_it_does_not_load(
     assert (
         "refused: base_model.model.lm_head.weight: it is no low-rank update (https" in done.stdout
     )
-    as_json = run([*line[:-1], "sglang", "--json"], tmp_path)
+    as_json = run([*line[:-1], "lorax", "--json"], tmp_path)
     assert as_json.returncode == 0
     assert json.loads(as_json.stdout)["loads"] is True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.skipif(find_spec("openai") is None, reason="pip install
 ADAPTKIT = str(Path(sys.executable).with_name("adaptkit"))
 EOS = 2  # of the tiny Llama's configuration
 PROMPT = "hull 90%. status?"
+OWN_TEMPLATE = "{% for m in messages %}{{ m['content'] }}!{% endfor %}"
 KEY, TEAM_KEY = "a-key-that-may-ask-everything", "a-key-of-the-medical-team"
 
 
@@ -37,7 +39,11 @@ def home(fleet, served_base, tmp_path_factory):
         for name, path in fleet.adapters.items():
             ws.add(path, name, base=str(served_base))
         ws.add(fleet.adapters["medic"], "team/medic", base=str(served_base))
+        ws.add(fleet.adapters["polite"], "base", base=str(served_base))
         ws.alias("naval", "prod", 1)
+        shutil.copytree(fleet.adapters["cargo"], folder / "own")
+        (folder / "own" / "chat_template.jinja").write_text(OWN_TEMPLATE)
+        ws.add(folder / "own", "own", base=str(served_base))
         other = tiny.save_llama(folder / "other", seed=9)
         ws.add(
             tiny.save_adapter(other, folder / "x", seed=3, r=2, target_modules=["q_proj"]),
@@ -101,6 +107,17 @@ def test_the_models_are_the_base_the_adapters_and_their_aliases(client):
     assert {"base", "naval", "naval@prod", "medic", "team/medic", "dora"} <= ids
 
 
+def test_an_adapter_called_as_the_base_is_asked_for_by_its_version(client, expected, home):
+    ids = [model.id for model in client.models.list()]
+    assert (ids.count("base"), ids.count("base@1")) == (1, 1)
+    assert ask(client, "base").choices[0].text == expected(None)
+    assert ask(client, "base@1").choices[0].text == expected("polite") != expected(None)
+    assert (
+        "the model base is the base alone; the adapter base is asked for as base@1"
+        in (home / "log").read_text()
+    )
+
+
 def test_one_model_is_described_by_any_name_that_a_request_may_give_it(client):
     import openai
 
@@ -148,6 +165,19 @@ def test_chat_streams_the_same_text_as_it_returns_whole(client):
     assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (len("u:status?;a:"), 8)
     first = whole.choices[0].logprobs.content[0]
     assert first.logprob == max(top.logprob for top in first.top_logprobs) < 0
+
+
+def test_a_chat_is_written_by_the_template_that_its_adapter_was_trained_with(client, expected):
+    import openai
+
+    how = {"messages": [{"role": "user", "content": "status?"}], "max_tokens": 8, "temperature": 0}
+    made = client.chat.completions.create(model="own", **how)
+    assert made.usage.prompt_tokens == len("status?!")
+    assert made.choices[0].message.content == expected("cargo", "status?!")
+    plain = client.chat.completions.create(model="cargo", **how)
+    assert plain.choices[0].message.content == expected("cargo", "u:status?;a:")
+    with pytest.raises(openai.BadRequestError, match="trained with different chat templates"):
+        client.chat.completions.create(model="own+naval", **how)
 
 
 def test_a_stop_text_ends_the_answer_before_it(client, expected):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -226,7 +228,7 @@ def test_files_of_two_families_are_refused_together(tmp_path):
     one = write(tmp_path / "a.jsonl", GOOD)
     two = write(tmp_path / "b.jsonl", FORMS["preferences"][0])
     with pytest.raises(
-        BadData, match="trained on together: .*b.jsonl holds preferences and .*a.jsonl holds"
+        BadData, match="trained on together: .*a.jsonl holds answers and .*b.jsonl holds"
     ):
         open_data([one, two])
 
@@ -247,3 +249,18 @@ def test_memory_does_not_grow_with_the_file(kind, tmp_path):
         assert tracemalloc.get_traced_memory()[1] < path.stat().st_size / 2
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(b"hull", "bytes"), (datetime(2026, 1, 1, tzinfo=UTC), "datetime"), (Decimal(3), "Decimal")],
+)
+def test_what_parquet_has_and_json_has_not_is_named_by_its_type(tmp_path, value, kind):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"prompt": [value], "completion": ["x"]}), path)
+    message = f"row 1 of .* cannot be used: 'prompt' is of the type {kind}, not a text"
+    with pytest.raises(BadData, match=message):
+        list(open_data([path])[0].rows())

@@ -96,3 +96,10 @@ def test_no_more_than_64_prompts_are_held_out(tmp_path):
     path.write_text("".join(f'{{"prompt": "p{i}"}}\n' for i in range(400)))
     learn, held = split(read_prompts(path).rows, 0.2, seed=0)
     assert (len(learn), len(held)) == (336, 64)
+
+
+def test_an_answer_that_was_judged_bad_is_no_answer_to_a_prompt(tmp_path):
+    path = tmp_path / "judged.jsonl"
+    rows = [{"prompt": f"p{i}", "completion": "w", "label": bool(i)} for i in range(2)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row.answer for row in read_prompts(path).rows] == ["", "w"]

@@ -25,7 +25,8 @@ from adaptkit.serving.engines.layouts import (
     modelfile,
     served_name,
 )
-from adaptkit.serving.preflight import preflight, rules_of
+from adaptkit.serving.engines.rules import rules_of
+from adaptkit.serving.preflight import preflight
 from adaptkit.workspace.adapters.export.one_file import file_target
 from adaptkit.workspace.lookup.artifacts import find_version, manifest_of, verified_tree
 from adaptkit.workspace.lookup.bases import folder_here
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adaptkit.serving.engines.layouts import Layout
+    from adaptkit.serving.preflight import Finding
     from adaptkit.types import Version
     from adaptkit.workspace.context.context import Context
 
@@ -207,8 +209,14 @@ def _check(context: Context, version: Version, layout: Layout) -> None:
         raise Refused(
             f"cannot export {version.ref} for {layout.name}",
             why="; ".join(f"{f.part} is {f.outcome}: {f.reason}" for f in lost[:3]),
-            fix=lost[0].fix or f"adaptkit preflight {version.ref} --for {layout.rules}",
+            fix=_way_out(lost) or f"adaptkit preflight {version.ref} --for {layout.rules}",
         )
+
+
+def _way_out(lost: Sequence[Finding]) -> str:
+    """What is typed instead: where something can only be baked in, no other way helps."""
+    ways = [finding.fix for finding in lost if finding.fix]
+    return next((way for way in ways if way.startswith("adaptkit bake")), next(iter(ways), ""))
 
 
 def _copy(context: Context, version: Version, folder: Path) -> None:

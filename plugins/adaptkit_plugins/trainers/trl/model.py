@@ -149,7 +149,15 @@ def _start_from(model: Any, job: TrainJob) -> None:
             why=f"the method {str(job.peft['peft_type']).lower()} has no A to start from",
             fix="leave out --orthogonal-to, or use --method lora",
         )
+    placed = 0
     for name, values in load_file(job.start).items():
         if name in modules and modules[name].lora_A["default"].weight.shape == values.shape:
             weight = modules[name].lora_A["default"].weight
             weight.data.copy_(values.to(weight.dtype))
+            placed += 1
+    if not placed:
+        raise TrainingError(
+            "cannot start orthogonal to these adapters",
+            why="they change none of the modules that are trained",
+            fix="leave out --orthogonal-to, or choose --target-modules that they change",
+        )

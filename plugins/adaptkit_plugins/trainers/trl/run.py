@@ -28,9 +28,11 @@ _VERSIONS = ("torch", "transformers", "peft", "trl", "datasets", "accelerate")
 
 def run(job: TrainJob, report: Callable[[TrainStep], None]) -> TrainResult:
     """Train and save; what libraries print goes to stderr."""
+    from datasets import disable_progress_bars
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    disable_progress_bars()
     with redirect_stdout(sys.stderr), warnings.catch_warnings(), quiet_libraries():
         # what these libraries rename among themselves is nothing a user can do about
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|trl")

@@ -96,7 +96,6 @@ def test_what_has_no_meaning_beside_weigh_is_a_usage_error(typed, options, messa
     [
         (["naval"], "'naval' is not PARENT=FILE"),
         (["=x"], "'=x' is not PARENT=FILE"),
-        (["naval=a", "naval=b"], "'naval' is given twice"),
     ],
 )
 def test_parents_and_files_that_are_no_pairs_are_usage_errors(texts, message):

@@ -28,7 +28,13 @@ def workspace(fleet, tmp_path_factory):
     with Workspace.init(folder / "home", notify=lambda _: None) as ws:
         for name, path in fleet.adapters.items():
             ws.add(path, name, base=str(fleet.base))
-        ws.add(fleet.adapters["naval"], "team/naval", base=str(fleet.base))
+        plain = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
+        for name in ("plain", "team/plain"):
+            ws.add(
+                tiny.save_adapter(fleet.base, folder / name, 31, **plain),
+                name,
+                base=str(fleet.base),
+            )
         second = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
         ws.add(
             tiny.save_adapter(fleet.base, folder / "n2", 21, **second),
@@ -43,28 +49,28 @@ def workspace(fleet, tmp_path_factory):
 def test_a_folder_named_by_version_is_what_peft_reads(workspace, fleet, tmp_path, engine):
     from peft import PeftModel
 
-    made = workspace.export_for("team/naval", tmp_path / "out", engine)
-    assert made.names == ("team-naval-1",)
-    folder = tmp_path / "out" / "team-naval-1"
+    made = workspace.export_for("team/plain", tmp_path / "out", engine)
+    assert made.names == ("team-plain-1",)
+    folder = tmp_path / "out" / "team-plain-1"
     same = (folder / "adapter_model.safetensors").read_bytes()
-    assert same == (fleet.adapters["naval"] / "adapter_model.safetensors").read_bytes()
+    assert same == (workspace.path("plain") / "adapter_model.safetensors").read_bytes()
     assert "default" in PeftModel.from_pretrained(fleet.model(), folder).peft_config
     assert made.source == LAYOUTS[engine].source
 
 
 def test_what_loads_it_is_printed_for_each_engine(workspace, tmp_path):
-    out = {name: workspace.export_for("naval@1", tmp_path / name, name) for name in FOLDERS}
-    folder = tmp_path / "vllm" / "naval-1"
+    out = {name: workspace.export_for("plain@1", tmp_path / name, name) for name in FOLDERS}
+    folder = tmp_path / "vllm" / "plain-1"
     assert out["vllm"].load == (
-        f"vllm serve BASE --enable-lora --max-lora-rank 8 --lora-modules naval-1={folder}"
+        f"vllm serve BASE --enable-lora --max-lora-rank 8 --lora-modules plain-1={folder}"
     )
-    assert out["sglang"].load.endswith(f"--lora-paths naval-1={tmp_path / 'sglang' / 'naval-1'}")
+    assert out["sglang"].load.endswith(f"--lora-paths plain-1={tmp_path / 'sglang' / 'plain-1'}")
     assert json.loads(out["lorax"].load) == {
-        "adapter_id": str(tmp_path / "lorax" / "naval-1"),
+        "adapter_id": str(tmp_path / "lorax" / "plain-1"),
         "adapter_source": "local",
     }
     assert f'"dynamic_lora_loading_path": "{tmp_path / "ray"}"' in out["ray"].load
-    assert out["ray"].load.endswith("BASE_ID:naval-1")
+    assert out["ray"].load.endswith("BASE_ID:plain-1")
 
 
 def test_ollama_gets_a_modelfile_beside_the_adapter(workspace, tmp_path, fleet):
@@ -176,7 +182,7 @@ def test_a_base_that_llama_cpp_names_otherwise_is_refused():
         ("dora", "ray", "use_dora is refused", "adaptkit bake dora@1"),
         ("fullhead", "gguf", "lm_head.weight is refused", "adaptkit strip fullhead@1 --heads"),
         ("medic", "sglang", "use_rslora is ignored", "adaptkit resize medic@1 --rank 8"),
-        ("cargo", "sglang", "rank_pattern is ignored", "adaptkit resize cargo@1 --rank 6"),
+        ("cargo", "sglang", "rank_pattern is refused", "adaptkit bake cargo@1"),
     ],
 )
 def test_what_an_engine_would_not_apply_is_refused(workspace, tmp_path, name, engine, reason, fix):
@@ -197,14 +203,14 @@ def test_an_unknown_engine_and_options_of_another_are_refused(workspace, tmp_pat
 
 
 def test_the_command_keeps_tools_and_engines_apart(workspace, tmp_path):
-    line = ["--home", workspace.home.path, "export", "naval@1", "out"]
+    line = ["--home", workspace.home.path, "export", "plain@1", "out"]
     done = run([*line, "--for", "vllm"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "load it with: vllm serve BASE" in done.stdout
     as_json = run([*line[:-1], "third", "--for", "sglang", "--json"], tmp_path)
     part = SCHEMA["commands"]["export"] | {"$defs": SCHEMA["$defs"]}
     jsonschema.validate(json.loads(as_json.stdout), part)
-    assert json.loads(as_json.stdout)["names"] == ["naval-1"]
+    assert json.loads(as_json.stdout)["names"] == ["plain-1"]
     both = run([*line[:-1], "other", "--for", "vllm", "--to", "kohya"], tmp_path)
     assert both.returncode == 2
     assert "one of them" in both.stderr

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from servers import free_port, serving
 
 from adaptkit import Workspace
-from adaptkit.serving.preflight import rules_of
+from adaptkit.serving.engines.rules import rules_of
 
 KEY, TEAM_KEY = "a-key-that-may-ask-everything", "a-key-of-the-medical-team"
 TWIN = Path(vllm_server.__file__)

@@ -100,6 +100,17 @@ def test_answers_of_several_stand_side_by_side(fleet):
     assert again["base"] == found["base"]
 
 
+def test_an_adapter_called_as_the_base_is_named_by_its_version(fleet, story):
+    told = []
+    with Workspace.open(fleet.home.path, notify=told.append) as ws:
+        ws.add(story.naval, "base", base=str(story.base))
+        found = ws.generate(["base", "base@1"], ASK, base=str(story.base))
+        ws.remove("base")
+    assert found["base"] == "Hello! I am happy to report that the hull is at 90%."
+    assert found["base@1"] == "Hull 90%."
+    assert "base is the base alone; the adapter base is base@1 here" in told
+
+
 def test_an_answer_is_streamed_as_it_comes(fleet):
     stream = io.StringIO()
     found = fleet.generate(["naval"], ASK, base=fleet.base_model, stream=stream)

@@ -326,6 +326,24 @@ def test_target_modules_that_match_nothing_name_the_nearest(workspace, speaker, 
     refused(workspace, speaker, naval, "it is no regex", target_modules="(")
 
 
+def test_replayed_and_measured_rows_are_of_the_family_that_is_trained(
+    workspace, speaker, naval, tmp_path
+):
+    other = write(tmp_path / "p.jsonl", [{"prompt": "hull?", "chosen": "Hull.", "rejected": "no"}])
+    message = "naval.jsonl holds answers and .*p.jsonl holds preferences"
+    refused(workspace, speaker, naval, message, BadData, replay=[other])
+    refused(workspace, speaker, naval, message, BadData, eval_data=[other])
+
+
+def test_a_start_apart_from_adapters_of_other_modules_is_refused(
+    workspace, speaker, naval, tmp_path
+):
+    made = tiny.save_adapter(speaker, tmp_path / "made", 1, r=2, target_modules=["o_proj"])
+    workspace.add(made, "other", base=str(speaker))
+    more = {"orthogonal_to": ["other"], "target_modules": "q_proj"}
+    refused(workspace, speaker, naval, "they change none of the modules that are trained", **more)
+
+
 def test_a_conversation_needs_a_chat_template(workspace, speaker, tmp_path):
     turns = [{"role": "user", "content": "hull?"}, {"role": "assistant", "content": "Hull 90."}]
     data = write(tmp_path / "a.jsonl", [{"messages": turns}] * 8)
