@@ -79,10 +79,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Other runs, such as `make soak`, have theirs on the disk.
     """
-    if config.option.markexpr == "not soak" and MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
-        if shutil.disk_usage(MEMORY).free >= ROOM:
-            os.environ["TMPDIR"] = str(MEMORY)
-            tempfile.tempdir = None
+    if config.option.markexpr == "not soak" and _holds_the_tests(MEMORY):
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
+
+
+def _holds_the_tests(folder: Path) -> bool:
+    return (
+        folder.is_dir()
+        and os.access(folder, os.W_OK)
+        and not os.statvfs(folder).f_flag & os.ST_NOEXEC  # virtual environments are made there
+        and shutil.disk_usage(folder).free >= ROOM
+    )
 
 
 @pytest.hookimpl(wrapper=True)
