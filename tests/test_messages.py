@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 
 import click
@@ -28,13 +29,15 @@ ONLY_COMMANDS = {"compare", "port"}
 """Options of `generate` and `serve` that no operation has."""
 
 
+@cache
 def messages():
     """Every text outside the command line's own modules, and outside docstrings, with the file it is in."""
+    found: list[tuple[str, str]] = []
     for root in ("adaptkit", "plugins", "registry_db"):
         for path in sorted((ROOT / root).rglob("*.py")):
             if {"cli", "testing"} & set(path.parts):
                 continue
-            tree = ast.parse(path.read_text())
+            name, tree = path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
             documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
             docs = {
                 id(node.value)
@@ -54,9 +57,10 @@ def messages():
                     parts = [
                         one.value if isinstance(one, ast.Constant) else "X" for one in node.values
                     ]
-                    yield path.relative_to(ROOT).as_posix(), "".join(parts)
+                    found.append((name, "".join(parts)))
                 elif isinstance(node, ast.Constant) and id(node) not in docs | inner:
-                    yield path.relative_to(ROOT).as_posix(), str(node.value)
+                    found.append((name, str(node.value)))
+    return found
 
 
 @pytest.fixture(scope="module")

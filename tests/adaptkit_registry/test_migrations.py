@@ -74,7 +74,10 @@ def nothing(request, tmp_path):
     return request.getfixturevalue("postgres").database()
 
 
-@pytest.fixture(params=sorted(_KNOWN - {HEAD}))
+OLD = sorted(_KNOWN - {HEAD})
+
+
+@pytest.fixture(params=OLD)
 def old(request, nothing):
     released(nothing, request.param, None if isinstance(nothing, Path) else nothing)
     return nothing
@@ -140,6 +143,11 @@ def test_who_did_what_before_there_were_two_names_is_told_from_who_made_it(old):
     assert all(actor == author for actor, author in brought)
 
 
+@pytest.mark.parametrize(
+    "old",
+    [OLD[0], *(pytest.param(one, marks=pytest.mark.soak) for one in OLD[1:])],
+    indirect=True,
+)
 def test_many_that_open_an_old_registry_at_once_migrate_it_once(old):
     def opens():
         with Registry.open(old) as registry:

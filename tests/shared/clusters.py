@@ -32,7 +32,7 @@ def dask(folder: Path, workers: int = 2, *, nanny: bool = True) -> Iterator[str]
         local = ["--host", "127.0.0.1", "--scheduler-file", str(file)]
         scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
         start([*scheduler, *local, "--port", "0", "--no-dashboard"], log, environment)
-        wait_until(file.exists)
+        wait_until(lambda: file.exists() and file.stat().st_size)  # made first, written then
         worker = [sys.executable, "-m", "distributed.cli.dask_worker"]
         plain = ["--nthreads", "1", "--no-dashboard", "--death-timeout", "60"]
         plain += [] if nanny else ["--no-nanny"]

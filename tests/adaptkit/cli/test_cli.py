@@ -439,9 +439,8 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
+def test_looking_and_naming_load_no_numpy(filled):
+    lines = [
         ["list"],
         ["show", "naval"],
         ["log", "naval"],
@@ -452,22 +451,23 @@ def test_help_loads_nothing_heavy():
         ["base", "list"],
         ["note", "naval", "--tag", "terse"],
         ["alias", "naval", "prod", "1"],
-    ],
-    ids=lambda line: line[0],
-)
-def test_looking_and_naming_load_no_numpy(line, filled):
+    ]
     code = (
-        "import sys; from adaptkit.cli import main; assert main(sys.argv[1:]) == 0; "
-        "print([m for m in ('torch','numpy','alembic','peft','rich','sqlalchemy.orm') if m in sys.modules])"
+        "import sys; from adaptkit.cli import main\n"
+        f"for line in {lines}:\n"
+        "    assert main(line) == 0\n"
+        "    heavy = ('torch','numpy','alembic','peft','rich','sqlalchemy.orm')\n"
+        "    print('loaded', *line, [m for m in heavy if m in sys.modules])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *line],
+        [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=True,
         env=os.environ | {"ADAPTKIT_HOME": str(filled.home)},
     )
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("loaded ")]
+    assert told == [f"loaded {' '.join(line)} []" for line in lines], done.stderr
 
 
 def test_a_merge_loads_no_torch(filled, tmp_path):

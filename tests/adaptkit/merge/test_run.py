@@ -495,10 +495,16 @@ PLUGINS = Plugins.from_environment()
 SPACES = [(strategy.name, space) for strategy in PLUGINS.strategies() for space in strategy.spaces]
 
 
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory):
+    """Two adapters of one rank on the same modules."""
+    folder = tmp_path_factory.mktemp("alike")
+    return [tiny.make_adapter(tiny.llama(), folder / f"a{i}", i + 1, **Q) for i in range(2)]
+
+
 @pytest.mark.parametrize(("strategy", "space"), SPACES)
-def test_the_bytes_do_not_depend_on_how_many_workers_there_are(strategy, space, tmp_path, merged):
-    folders = [tiny.make_adapter(tiny.llama(), tmp_path / f"a{i}", i + 1, **Q) for i in range(2)]
-    pairs = [(folder, 0.5) for folder in folders]
+def test_the_bytes_do_not_depend_on_how_many_workers_there_are(strategy, space, alike, merged):
+    pairs = [(folder, 0.5) for folder in alike]
     rank = {"rank": 2} if PLUGINS.strategy(strategy).rank_rule == "asked" else {}
     made = {
         (

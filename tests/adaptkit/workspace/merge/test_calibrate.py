@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import talking
 import tiny
+from homes import copied
 
 from adaptkit import Workspace
 from adaptkit.errors import AdaptkitError, BadRecipe, BaseMismatch, Unmergeable
@@ -160,6 +161,17 @@ def test_moments_travel_with_push_pull_and_mirror(two, talker, tmp_path):
     )
 
 
+@pytest.fixture(scope="module")
+def home_with_moments(home_of_talkers, talker, tmp_path_factory):
+    """Both adapters with their moments, to be copied."""
+    folder = tmp_path_factory.mktemp("moments")
+    for name, first in (("naval", 0), ("medic", 30)):
+        talking.save_prompts(folder / f"{name}.jsonl", first, 20)
+    with copied(home_of_talkers, folder / "home") as workspace:
+        calibrated(workspace, talker, folder, rows=2)
+    return folder / "home"
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -174,13 +186,13 @@ def test_moments_travel_with_push_pull_and_mirror(two, talker, tmp_path):
         (lambda _: [], "list indices"),
     ],
 )
-def test_moments_of_something_else_are_refused(two, talker, tmp_path, change, why):
-    calibrated(two, talker, tmp_path, rows=2)
-    (folder,) = kept_moments(two).of(two.version("naval").digest)
-    about = json.loads((folder / ABOUT).read_text())
-    (folder / ABOUT).write_text(json.dumps(change(about)))
-    with pytest.raises(Unmergeable, match="cannot use the moments of naval") as caught:
-        two.merge(["naval", "medic"], strategy="regmean", name="bridge")
+def test_moments_of_something_else_are_refused(home_with_moments, tmp_path, change, why):
+    with copied(home_with_moments, tmp_path / "home") as two:
+        (folder,) = kept_moments(two).of(two.version("naval").digest)
+        about = json.loads((folder / ABOUT).read_text())
+        (folder / ABOUT).write_text(json.dumps(change(about)))
+        with pytest.raises(Unmergeable, match="cannot use the moments of naval") as caught:
+            two.merge(["naval", "medic"], strategy="regmean", name="bridge")
     assert why in caught.value.why
     assert caught.value.fix.startswith("measure them again: adaptkit calibrate naval")
 

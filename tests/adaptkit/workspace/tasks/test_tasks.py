@@ -15,6 +15,7 @@ from adaptkit.workspace.tasks import merge as merging
 from adaptkit.workspace.tasks.asked_base import AskedBase
 from adaptkit.workspace.tasks.evaluate import score_one
 from adaptkit.workspace.tasks.supply import Supply
+from adaptkit_plugins.executors import local
 from adaptkit_plugins.executors.local import Local
 
 
@@ -101,7 +102,11 @@ def talking(workspace, speaker, tmp_path):
 
 
 @pytest.mark.long
-def test_figures_on_processes_are_those_of_this_process(workspace, talking, speaker, suite):
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.soak)])
+def test_figures_on_processes_are_those_of_this_process(
+    workspace, talking, speaker, suite, monkeypatch, processes
+):
+    monkeypatch.setattr(local, "cores", lambda: processes)  # each imports torch and PEFT
     here = workspace.evaluate(talking, [suite], base=str(speaker), baseline="base", record=False)
     there = workspace.evaluate(talking, [suite], base=str(speaker), baseline="base", on="local")
     assert set(there.figures) == {"base", "naval@1", "medic@1"}
