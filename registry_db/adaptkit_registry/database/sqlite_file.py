@@ -9,7 +9,6 @@ Notable choices:
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import stat
 from typing import TYPE_CHECKING

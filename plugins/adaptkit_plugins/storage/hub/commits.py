@@ -9,7 +9,7 @@ from dataclasses import replace
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import Conflict
+from adaptkit.errors import Conflict, StorageError
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.versioned_storage import manifest_bytes
 from adaptkit.io.http import client as http
@@ -58,7 +58,6 @@ class Writer:
         sent, commit = self._send(
             bundle, manifest_bytes(placed), title, trailer(number, bundle.manifest.digest), progress
         )
-        assert isinstance(commit, str)
         if not self._tag(number, commit):
             raise Conflict(
                 f"could not get a number in {self._client.url}",
@@ -234,6 +233,12 @@ class Writer:
                 if stale:
                     raise self._overtaken(head) from error
                 raise
+            if not isinstance(made.oid, str):
+                raise StorageError(
+                    f"cannot write {client.url}",
+                    why="the Hub does not say which commit it made",
+                    fix="adaptkit push sends only what is not there; check HF_ENDPOINT",
+                )
             return str(made.pr_url) if proposed else made.oid
 
         with _no_xet_warning():
