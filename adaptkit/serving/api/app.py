@@ -184,7 +184,9 @@ class _Api:
         return await self._complete(
             request,
             asked,
-            lambda: [self.service.tokens(protocol.chat_tokens(tokenizer, asked.messages))],
+            lambda: [
+                self.service.tokens(protocol.chat_text(tokenizer, asked.messages), special=False)
+            ],
         )
 
     # ---------------------------------------------------------------- completions
