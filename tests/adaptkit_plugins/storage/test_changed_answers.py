@@ -10,12 +10,13 @@ from artifacts import bundle
 from changed_answers import changing
 from hubs import hub
 
-from adaptkit.errors import AdaptkitError
+from adaptkit.errors import AdaptkitError, StorageError
 from adaptkit.extend import attachments
 from adaptkit.io.http import client as http
 from adaptkit.io.http import limits
 from adaptkit.remotes import foreign
 from adaptkit_plugins.storage.hub import HubBackend
+from adaptkit_plugins.storage.hub.history import Look
 from adaptkit_plugins.storage.objects import ObjectBackend, waiting
 from adaptkit_plugins.storage.oci import OciBackend
 
@@ -120,3 +121,17 @@ def test_whatever_a_hub_answers_is_a_result_or_an_error_message(tries, hub, tmp_
     with changing(hub.url) as changes:
         monkeypatch.setenv("HF_ENDPOINT", changes.url)
         play(HubBackend, "hf://fleet/naval", "hf://fleet", changes, tmp_path, tries)
+
+
+def test_an_attachment_that_is_listed_and_gone_is_an_error_message():
+    def gone(path):
+        raise FileNotFoundError(path)
+
+    paths = [f"{attachments.folder(1, attachments.SIGNATURE)}/{'a' * 32}/key.pub"]
+    with pytest.raises(StorageError, match="a file of it is listed and is not there"):
+        attachments.read(paths, 1, attachments.SIGNATURE, gone)
+
+
+def test_a_hub_that_lists_versions_and_no_branch_is_an_error_message():
+    with pytest.raises(StorageError, match="there is no branch 'main': the Hub does not list it"):
+        Look({}, {"v1": "a" * 40}).head("main")

@@ -81,7 +81,7 @@ class Writer:
         from huggingface_hub import CommitOperationAdd
 
         for _ in range(_LOOKS):
-            head = self._look.heads[self._branch]
+            head = self._look.head(self._branch)
             files = content(head)
             try:
                 self._commit(
@@ -142,7 +142,7 @@ class Writer:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         client = self._client
-        head = self._look.heads[self._branch]
+        head = self._look.head(self._branch)
         tree = self._history.tree(head)
         held = {f.sha256 for p in self._look.versions.values() for f in p.manifest.files}
         xet = client.ask("write", lambda: client.xet(self._branch))
@@ -184,7 +184,7 @@ class Writer:
 
     def _dropped(self, bundle: Bundle, tree: Mapping[str, object]) -> list[str]:
         """Files of the version at the head that are not in this one; what people put there themselves stays."""
-        standing = self._history.at(self._look.heads[self._branch])
+        standing = self._history.at(self._look.head(self._branch))
         if not isinstance(standing, PlacedVersion):
             return []
         mine = {entry.path for entry in bundle.files}

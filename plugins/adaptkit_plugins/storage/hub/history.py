@@ -47,6 +47,16 @@ class Look:
         tagged = [int(match[1]) for tag in self.tags if (match := _TAG.fullmatch(tag))]
         return max([*tagged, *self.versions], default=0)
 
+    def head(self, branch: str) -> str:
+        """The commit that a branch is at; a Hub may list versions and not the branch that they are on."""
+        if branch not in self.heads:
+            raise StorageError(
+                f"there is no branch '{branch}'",
+                why="the Hub does not list it",
+                fix="try again; if it stays so, look at the repository's page",
+            )
+        return self.heads[branch]
+
 
 class History:
     """Reads versions out of a repository. Commits never change, so what one holds is read once."""
