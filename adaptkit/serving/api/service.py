@@ -142,8 +142,9 @@ class Service:
         """
         if isinstance(prompt, str):
             self._check_length(prompt)
-            prompt = self.tokenizer(prompt, add_special_tokens=special)["input_ids"]
-        ids = list(prompt)
+            ids: list[int] = list(self.tokenizer(prompt, add_special_tokens=special)["input_ids"])
+        else:
+            ids = list(prompt)
         size = self.bank.model.get_input_embeddings().weight.shape[0]
         if not ids:
             raise BadReference("the prompt is empty", why="there is nothing to go on from")

@@ -69,8 +69,7 @@ class History:
     def look(self) -> Look:
         """Everything there is; `RepositoryNotFoundError` is a `StorageError` like any other."""
         refs = self._client.ask("read", lambda: self._client.api.list_repo_refs(self._client.repo))
-        heads = {ref.name: ref.target_commit for ref in refs.branches}
-        tags = {ref.name: ref.target_commit for ref in refs.tags}
+        heads, tags = _commits(refs.branches), _commits(refs.tags)
         numbered = [tag for tag in tags if _TAG.fullmatch(tag)]
         from concurrent.futures import ThreadPoolExecutor
 
@@ -257,3 +256,12 @@ def _fits(listed: Any, entry: FileEntry) -> bool:
     if listed is None or listed.size != entry.size:
         return False
     return listed.lfs is None or listed.lfs.sha256 == entry.sha256
+
+
+def _commits(refs: Sequence[Any]) -> dict[str, str]:
+    """The commit of each branch or tag; one whose name or commit is no text is none."""
+    return {
+        ref.name: ref.target_commit
+        for ref in refs
+        if isinstance(ref.name, str) and isinstance(ref.target_commit, str)
+    }
