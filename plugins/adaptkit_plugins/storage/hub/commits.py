@@ -278,7 +278,7 @@ class Writer:
         recent = client.ask(
             "read", lambda: client.api.list_repo_commits(client.repo, revision=revision)[:_RECENT]
         )
-        return next((str(commit.commit_id) for commit in recent if word in commit.message), "")
+        return next((str(commit.commit_id) for commit in recent if word in str(commit.message)), "")
 
     def _overtaken(self, head: str) -> Conflict:
         look = self._history.look()

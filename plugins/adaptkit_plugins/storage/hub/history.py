@@ -216,7 +216,7 @@ class History:
             "read", lambda: api.list_repo_commits(repo, revision=head)[:_LOOK_BACK]
         )
         mark = trailer(placed.number, placed.manifest.digest)
-        mine = [commit.commit_id for commit in commits if mark in commit.message]
+        mine = [str(commit.commit_id) for commit in commits if mark in str(commit.message)]
         return replace(placed, revision=mine[-1]) if mine else self.standing(head)
 
     def _entry(self, commit: str, path: str, listed: Any) -> FileEntry:
