@@ -131,10 +131,17 @@ def read(
         if ID.fullmatch(name) and allowed(file) and (name in attached or len(attached) < MOST):
             attached.setdefault(name, {})[file] = path
     reading = Reading(f"v{number}")
-    return tuple(
-        {file: reading.counted(read_file(path)) for file, path in list(files.items())[:MOST]}
-        for files in attached.values()
-    )
+    try:
+        return tuple(
+            {file: reading.counted(read_file(path)) for file, path in list(files.items())[:MOST]}
+            for files in attached.values()
+        )
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"cannot read what is attached to v{number}",
+            why="a file of it is listed and is not there",
+            fix="try again: somebody may be removing it; else ask for a new push",
+        ) from error
 
 
 def absent(url: str, number: int) -> StorageError:

@@ -53,7 +53,11 @@ class BadToml(ValueError):
 def read_text(path: Path) -> str:
     """The text of a file that a person wrote; `BadToml` when it is none."""
     with os_errors("read", path), path.open("rb") as file:
-        data = file.read(LARGEST + 1)
+        return text_of(file.read(LARGEST + 1))
+
+
+def text_of(data: bytes) -> str:
+    """The text that a person wrote, from at most one byte more than it may have; `BadToml` when it is none."""
     if len(data) > LARGEST:
         raise BadToml(0, f"it is larger than {LARGEST:,} bytes")
     try:

@@ -99,11 +99,11 @@ def fingerprint(key: bytes) -> str:
             raise ValueError(str(error)) from None
 
 
-def fingerprint_of_file(path: str | os.PathLike[str]) -> str:
-    """The fingerprint of the public key in a PEM file."""
+def fingerprint_of_file(path: str | os.PathLike[str], data: bytes | None = None) -> str:
+    """The fingerprint of the public key in a PEM file, whose bytes may have been read before."""
     found = user_path(path)
     try:
-        return fingerprint(_read(found))
+        return fingerprint(_read(found) if data is None else data[:LARGEST])
     except ValueError:
         raise _bad_key(found, "public") from None
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from adaptkit.errors import Refused
 from adaptkit.io.safe_paths import user_path
-from adaptkit.io.toml_file import BadToml, read_text
+from adaptkit.io.toml_file import BadToml, read_text, text_of
 from adaptkit.signing import keys
 from adaptkit.signing.statement import Statement
 
@@ -63,16 +63,21 @@ class Policy:
     require: bool = True
 
     @classmethod
-    def read(cls, file: str | os.PathLike[str]) -> Policy:
-        """The policy in a TOML file."""
+    def read(
+        cls, file: str | os.PathLike[str], files: Mapping[Path, bytes | None] | None = None
+    ) -> Policy:
+        """The policy in a TOML file.
+
+        `files` are the bytes of it and of its keys, where they were read and judged before.
+        """
         from adaptkit.signing.policy_file import parse_policy
 
-        path = user_path(file)
+        path, given = user_path(file), files or {}
         what = f"cannot read the policy {path}"
         try:
-            text = read_text(path)
-            found = parse_policy(text)
-            known = {name: _key(value, path) for name, value in found.keys.items()}
+            data = given.get(path)
+            found = parse_policy(read_text(path) if data is None else text_of(data))
+            known = {name: _key(value, path, given) for name, value in found.keys.items()}
         except BadToml as error:
             raise error.error(what, FIX) from error
         rules = tuple(Rule(rule.names, rule.places, rule.keys) for rule in found.rules)
@@ -179,7 +184,10 @@ def _fingerprint(signature: Signature) -> str:
         return ""
 
 
-def _key(value: str, path: Path) -> str:
+def _key(value: str, path: Path, given: Mapping[Path, bytes | None]) -> str:
+    from adaptkit.signing.policy_file import key_file
+
     if value.startswith("sha256:"):
         return value
-    return keys.fingerprint_of_file(path.parent / user_path(value))
+    file = key_file(path, value)
+    return keys.fingerprint_of_file(file, given.get(file))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct, field
 
 from adaptkit.errors import nearest
-from adaptkit.io.toml_file import BadToml, line_at, parse
+from adaptkit.io.safe_paths import user_path
+from adaptkit.io.toml_file import BadToml, line_at, parse, text_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Text = Annotated[str, Meta(min_length=1)]
 Texts = Annotated[tuple[Text, ...], Meta(min_length=1)]
@@ -50,3 +54,17 @@ def parse_policy(text: str) -> PolicyFile:
                     f"no key in [keys] is called '{key}': known are {known}",
                 )
     return found
+
+
+def key_files(policy: Path, data: bytes) -> tuple[Path, ...]:
+    """The files of public keys that a policy's text names; none when it cannot be read."""
+    try:
+        values = parse_policy(text_of(data)).keys.values()
+    except BadToml:
+        return ()
+    return tuple(key_file(policy, value) for value in values if not value.startswith("sha256:"))
+
+
+def key_file(policy: Path, value: str) -> Path:
+    """The file of a key, which a policy names relative to itself."""
+    return policy.parent / user_path(value)

@@ -10,6 +10,7 @@ import click
 
 from adaptkit.cli.output import times
 from adaptkit.cli.output.table import cells, cut, one_line
+from adaptkit.cli.shell.inert import LONGEST_CELL
 from adaptkit.cli.shell.session import Session, json_option, pass_session, table_options
 from adaptkit.io.sizes import count_text
 
@@ -48,7 +49,10 @@ def described(found: Status, columns: int | None = None) -> list[str]:
     if found.newest:
         lines += ["", "newest"]
         lines += [
-            cut(f"  {v.ref}  {times.ago(v.created)}  {one_line(v.message)}".rstrip(), room)
+            cut(
+                f"  {v.ref}  {times.ago(v.created)}  {one_line(v.message, LONGEST_CELL)}".rstrip(),
+                room,
+            )
             for v in found.newest
         ]
     width = max(len(command) for command, _ in found.next_steps)

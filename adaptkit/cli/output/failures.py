@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from adaptkit.cli.output.sink import Output
 
 BUG = "this is a bug in adaptkit, a plugin or a library; ADAPTKIT_DEBUG=1 shows where"
+
+_OF_A_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.ENOTDIR}
+_LONGEST_PATH = 200  # characters that are shown
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:
@@ -59,6 +63,13 @@ def described(error: BaseException) -> dict[str, str]:
             "what": f"cannot use '{error.object}'",
             "why": "it has bytes that are not UTF-8",
             "fix": "type it again; a file or folder of that name must be renamed",
+        }
+    if isinstance(error, OSError) and error.errno in _OF_A_PATH and isinstance(error.filename, str):
+        return {
+            "type": kind,
+            "what": f"cannot use {error.filename[:_LONGEST_PATH]}",
+            "why": error.strerror or str(error),
+            "fix": "give another path",
         }
     return {"type": kind, "what": text_of(error), "why": "", "fix": BUG}
 

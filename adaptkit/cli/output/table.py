@@ -2,7 +2,7 @@
 
 On a terminal a table fits the width: cells are never broken over lines, the columns that matter
 least are left out, and the last one is cut. In a pipe it is one line a row, tab-separated, without
-a head and without cuts. Either way, white space in a cell is one blank, and what would act on a
+a head and without cuts of what a registry takes. Either way, white space in a cell is one blank, and what would act on a
 terminal is visible.
 """
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GAP = "  "
+LONGEST_PIPED = 100_000
+"""Characters of a cell in a pipe: more than any text that a registry takes, which a damaged one may hold."""
 _WHITE = re.compile("[ \t\n]+")
 _NARROWEST = 8  # of the last column, before another is left out
 
@@ -61,7 +63,9 @@ class Table:
     def piped(self, *, titled: bool = False) -> str:
         """One line a row, its cells between tabs; the head is one of the rows where it is `titled`."""
         rows = [self.head, *self.rows] if titled else self.rows
-        return "\n".join("\t".join(one_line(_exact(cell)) for cell in row) for row in rows)
+        return "\n".join(
+            "\t".join(one_line(_exact(cell), LONGEST_PIPED) for cell in row) for row in rows
+        )
 
     def fitted(self, width: int) -> str:
         """The table as it fits `width` columns of a terminal."""
@@ -112,11 +116,14 @@ def cells(text: str) -> int:
 
 def cut(text: str, width: int) -> str:
     """The text, or its beginning with an ellipsis, in `width` columns."""
-    if cells(text) <= width:
-        return text
-    while text and cells(text) > width - 1:
-        text = text[:-1]
-    return f"{text}…"
+    used = end = 0
+    for place, sign in enumerate(text):  # one pass: a message may have ten thousand signs
+        used += cells(sign)
+        if used > width:
+            return f"{text[:end]}…"
+        if used < width:
+            end = place + 1
+    return text
 
 
 def _needed(kept: Sequence[int], widths: dict[int, int]) -> int:

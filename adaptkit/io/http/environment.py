@@ -112,8 +112,10 @@ def check_web_address(url: str, name: str, value: str) -> None:
 
 def check_whole_number(url: str, name: str) -> None:
     """Refuse a variable that is set and is no whole number."""
-    value = os.environ.get(name, "").strip()
-    if value and not (value.isdecimal() and len(value) < 7):
+    value = os.environ.get(
+        name, ""
+    )  # a blank alone is no number either: libraries fail on it at import
+    if value and not (value.strip().isdecimal() and len(value) < 7):
         raise StorageError(
             f"cannot open {url}",
             why=f"{name} is {value[:20]!a}, and has to be a whole number of seconds",

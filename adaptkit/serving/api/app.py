@@ -183,7 +183,8 @@ class _Api:
 
         def tokens(wanted: composition.Composition) -> list[list[int]]:
             tokenizer = self.service.chat_tokenizer(wanted)
-            return [self.service.tokens(protocol.chat_tokens(tokenizer, asked.messages))]
+            text = protocol.chat_text(tokenizer, asked.messages)
+            return [self.service.tokens(text, special=False)]
 
         return await self._complete(request, asked, tokens)
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from adaptkit.serving.api.keys import Keys
 
 LARGEST_BODY = 4 << 20  # bytes; a prompt of a million characters
+MOST_READ = 16 << 20
+"""Bytes of a body that is refused which are still read, so that its sender reads why; then the connection ends."""
 
 
 def spaces_of(request: Request, keys: Keys) -> frozenset[str]:
@@ -20,7 +22,8 @@ def spaces_of(request: Request, keys: Keys) -> frozenset[str]:
     spaces = keys.spaces(request.headers.get("authorization"))
     if spaces is None:
         text = "no valid API key; send it as 'Authorization: Bearer KEY'"
-        raise HttpError(401, "authentication_error", text)
+        close = "transfer-encoding" in request.headers or _declared(request) > MOST_READ
+        raise HttpError(401, "authentication_error", text, close=close)
     request.state.sees_all = EVERY in spaces
     return spaces
 
@@ -36,17 +39,24 @@ async def body_of(request: Request, keys: Keys) -> bytes:
 
     spaces_of(request, keys)
     size, parts = 0, []
-    declared = request.headers.get("content-length", "0")
     text = f"the body is larger than {LARGEST_BODY:,} bytes"
-    too_large = HttpError(413, "invalid_request_error", text)
-    if declared.isdigit() and int(declared) > LARGEST_BODY:
-        raise too_large
+    if (declared := _declared(request)) > LARGEST_BODY:
+        raise HttpError(413, "invalid_request_error", text, close=declared > MOST_READ)
     try:
         async for part in request.stream():
             size += len(part)
-            if size > LARGEST_BODY:
-                raise too_large
-            parts.append(part)
+            if size > MOST_READ:
+                raise HttpError(413, "invalid_request_error", text, close=True)
+            if size <= LARGEST_BODY:
+                parts.append(part)
     except ClientDisconnect as error:
         raise gone() from error
+    if size > LARGEST_BODY:
+        raise HttpError(413, "invalid_request_error", text)
     return b"".join(parts)
+
+
+def _declared(request: Request) -> int:
+    """The size that a request says its body has; 0 where it says none."""
+    said = request.headers.get("content-length", "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else 0

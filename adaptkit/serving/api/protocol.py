@@ -199,8 +199,8 @@ def read(kind: type[Any], body: bytes) -> Any:
     return asked
 
 
-def chat_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """The prompt of a chat, by the tokenizer's own template."""
+def chat_text(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The prompt of a chat, by the tokenizer's own template: it holds the special tokens."""
     if not getattr(tokenizer, "chat_template", None):
         raise BadReference(
             "cannot chat with this base",
@@ -209,10 +209,9 @@ def chat_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
         )
     turns = [{"role": message.role, "content": message.text()} for message in messages]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # templates refuse with exceptions of their own
         raise BadReference("the chat template refused the messages", why=str(error)) from error
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _sampling(asked: Asked, most: int, logprobs: int | None) -> Sampling:

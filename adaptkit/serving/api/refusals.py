@@ -32,11 +32,11 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
 
 
 class HttpError(Exception):
-    """A refusal with a status of its own."""
+    """A refusal with a status of its own; `close` ends the connection with it, unread bytes and all."""
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    def __init__(self, status: int, kind: str, message: str, *, close: bool = False) -> None:
         super().__init__(message)
-        self.status, self.kind, self.message = status, kind, message
+        self.status, self.kind, self.message, self.close = status, kind, message, close
 
 
 def gone() -> HttpError:
@@ -51,6 +51,8 @@ def refusal(error: Exception, *, names: bool = True) -> tuple[int, dict[str, Any
     """
     if isinstance(error, HttpError):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+        if error.close:
+            headers["Connection"] = "close"
         return error.status, body(error.kind, error.message), headers
     if out_of_memory(error):
         text = "the device has no memory left for this request; ask again in a moment"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import BadReference, Refused
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from adaptkit.serving.popularity import Popularity
     from adaptkit.serving.routing import Route
     from adaptkit.serving.sampling import Chosen, Sampling
+
+SHORT = 64 << 10
+"""Characters that are always read: a tokenizer may leave some out, such as white space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +160,16 @@ class Service:
         tokenizer.chat_template = template
         return tokenizer
 
-    def tokens(self, prompt: str | Sequence[int]) -> list[int]:
-        """A prompt's tokens; `BadReference` when one is not in the vocabulary."""
-        ids = list(self.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else prompt)
+    def tokens(self, prompt: str | Sequence[int], *, special: bool = True) -> list[int]:
+        """A prompt's tokens, with those that a tokenizer adds if `special`.
+
+        `BadReference` when one is not in the vocabulary, or when there are certainly too many.
+        """
+        if isinstance(prompt, str):
+            self._check_length(prompt)
+            ids: list[int] = list(self.tokenizer(prompt, add_special_tokens=special)["input_ids"])
+        else:
+            ids = list(prompt)
         size = self.bank.model.get_input_embeddings().weight.shape[0]
         if not ids:
             raise BadReference("the prompt is empty", why="there is nothing to go on from")
@@ -167,6 +178,19 @@ class Service:
                 f"cannot read the token {max(ids)}", why=f"the base knows {size} tokens"
             )
         return ids
+
+    def _check_length(self, text: str) -> None:
+        """Refuse a text that cannot fit before it is read: 4 MB as one word take a tokenizer a minute, and 430 MB."""
+        if len(text) > max(SHORT, self.context * self._longest_token):
+            raise BadReference(
+                f"a prompt of {len(text):,} characters is too long",
+                why=f"the base reads at most {self.context} tokens, of at most {self._longest_token} characters each",
+                fix="shorten the prompt",
+            )
+
+    @cached_property
+    def _longest_token(self) -> int:
+        return max(map(len, self.tokenizer.get_vocab()), default=1)
 
     def room(self, prompt: Sequence[int], most: int) -> int:
         """How many tokens may be made; `BadReference` when prompt and wish do not fit the base."""

@@ -17,7 +17,7 @@ from adaptkit.io.files import atomic_write, is_temp, os_errors
 from adaptkit.io.safe_paths import user_path
 from adaptkit.refs import check_name
 from adaptkit.workspace.context.found import content_of_links, links_of, refuse_links
-from adaptkit.workspace.context.trust import Decisions, content_of
+from adaptkit.workspace.context.trust import Decisions, content_of, policy_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +47,9 @@ class Config:
     executor_from: str = ""  # what says so: ADAPTKIT_EXECUTOR, or a line of the file
     withheld: tuple[str, ...] = ()  # what the file sets and may not, because it was only found
     user: str = ""  # of the operating system
+    policy_files: Mapping[Path, bytes | None] = field(default_factory=dict, repr=False)
+    """The policy and its keys as they were trusted, where the configuration was only found."""
+    text: str = field(default="", repr=False)  # of the file itself
 
     @property
     def author(self) -> str:
@@ -163,8 +166,12 @@ class Home:
     def read_config(self, environment: Mapping[str, str] = os.environ) -> Config:
         """The configuration, with what the environment overrides."""
         config = self._config() if self.config_file.is_file() else Config()
-        if self.found and self._withheld(config) and self._verdict(config) is not True:
-            config = self._without_authority(config)
+        if self.found and self._withheld(config):
+            files = policy_files(config.policy)
+            trusted = self._verdict(config, files) is True
+            config = (
+                replace(config, policy_files=files) if trusted else self._without_authority(config)
+            )
         return replace(
             config,
             named_author=_text(environment, "ADAPTKIT_AUTHOR") or config.named_author,
@@ -180,14 +187,14 @@ class Home:
             return ()
         config = self._config()
         keys = self._withheld(config)
-        return keys if keys and self._verdict(config) is None else ()
+        return keys if keys and self._verdict(config, policy_files(config.policy)) is None else ()
 
     def decide(self, *, trusted: bool) -> tuple[str, ...]:
         """Record whether what the configuration says now may count when it is found; returns what it sets."""
         if not self.config_file.is_file():
             raise NotFound("configuration", str(self.config_file))
         config = self._config()
-        content = content_of(self.config_file, config.policy)
+        content = content_of(config.text, policy_files(config.policy))
         Decisions.of_user().record(self.config_file, content, trusted=trusted)
         return self._withheld(config)
 
@@ -199,10 +206,8 @@ class Home:
             )
         return links
 
-    def _verdict(self, config: Config) -> bool | None:
-        return Decisions.of_user().verdict(
-            self.config_file, content_of(self.config_file, config.policy)
-        )
+    def _verdict(self, config: Config, files: Mapping[Path, bytes | None]) -> bool | None:
+        return Decisions.of_user().verdict(self.config_file, content_of(config.text, files))
 
     @staticmethod
     def _withheld(config: Config) -> tuple[str, ...]:
@@ -255,6 +260,7 @@ class Home:
                 for alias, asked in found.gates.items()
             },
             executor=found.executor,
+            text=text,
             executor_from=f"{self.config_file}, line {line_of(text, 'executor')},",
         )
 
@@ -302,7 +308,8 @@ class Home:
         if not text:
             return False
         config = self._config()
-        return bool(self._withheld(config)) and self._verdict(config) is not True
+        verdict = self._verdict(config, policy_files(config.policy))
+        return bool(self._withheld(config)) and verdict is not True
 
     def set_remote(self, name: str, url: str | None) -> None:
         """Write or (None) remove one remote; comments and other settings in the file stay."""

@@ -27,7 +27,7 @@ def policy(context: Context) -> Policy | None:
         return None
     from adaptkit.signing.policy import Policy
 
-    return Policy.read(context.config.policy)
+    return Policy.read(context.config.policy, context.config.policy_files)
 
 
 def admit(

@@ -18,6 +18,7 @@ from adaptkit.errors import AdaptkitError
 from adaptkit.io.files import atomic_write, os_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _LARGEST = 1 << 20
@@ -72,16 +73,30 @@ class Decisions:
         return found if isinstance(found, dict) else {}
 
 
-def content_of(config: Path, policy: Path | None) -> str:
-    """The hash of what a decision is about: the configuration, and the policy that it names."""
-    hashed = sha256()
-    for path in filter(None, (config, policy)):
-        if path.is_file():
-            with os_errors("read", path), path.open("rb") as file:
-                hashed.update(sha256(file.read(_LARGEST)).digest())
-        else:
-            hashed.update(b"none")
+def content_of(config: str, files: Mapping[Path, bytes | None]) -> str:
+    """The hash of what a decision is about: a configuration's text, and the files of the policy that it names."""
+    hashed = sha256(sha256(config.encode()).digest())
+    for data in files.values():
+        hashed.update(b"none" if data is None else sha256(data).digest())
     return hashed.hexdigest()
+
+
+def policy_files(policy: Path | None) -> Mapping[Path, bytes | None]:
+    """A policy, and the public keys that it names, each read once: what is judged is what is used."""
+    if policy is None:
+        return {}
+    from adaptkit.signing.policy_file import key_files
+
+    text = _read(policy)
+    keys = key_files(policy, text or b"")
+    return {policy: text} | {path: _read(path) for path in keys}
+
+
+def _read(path: Path) -> bytes | None:
+    if not path.is_file():
+        return None
+    with os_errors("read", path), path.open("rb") as file:
+        return file.read(_LARGEST + 1)
 
 
 def owner_of(path: Path) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import contextmanager
-from sqlite3 import sqlite_version
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exc
@@ -44,6 +44,11 @@ def database_errors(url: URL) -> Iterator[None]:
         ) from error
     except exc.DBAPIError as error:
         raise _from_driver(url, error) from error
+    except sqlite3.Error as error:  # of a statement that SQLAlchemy did not send
+        raise _of_sqlite(url, _plain(url, str(error))) from error
+    except UnicodeDecodeError as error:  # a message of SQLite's that quotes a damaged file
+        text = bytes(error.object).decode(errors="backslashreplace")
+        raise _of_sqlite(url, _plain(url, text)) from error
     except exc.SQLAlchemyError as error:
         raise RegistryError(
             f"the registry {shown(url)} failed", why=_plain(url, str(error))
@@ -120,7 +125,7 @@ def _of_sqlite(url: URL, message: str) -> RegistryError:
     if "no such module: fts5" in low or "no such tokenizer" in low:
         return RegistryError(
             f"{what} needs a newer SQLite than this Python has",
-            why=f"SQLite {sqlite_version} here has no full-text index of trigrams: {message}",
+            why=f"SQLite {sqlite3.sqlite_version} here has no full-text index of trigrams: {message}",
             fix="use a Python whose sqlite3 is 3.34 or newer with FTS5, as python.org, conda and uv ship it",
         )
     if any(text in low for text in ("could not decode", "too big", "too complex")):

@@ -33,6 +33,7 @@ from adaptkit.errors import (
 from adaptkit_registry.database.driver_errors import busy_timeout, database_errors, shown
 from adaptkit_registry.database.indexes import SQL as INDEXED
 from adaptkit_registry.database.schema import about, metadata
+from adaptkit_registry.database.sqlite_file import bound_values, check_plain, check_programs
 from adaptkit_registry.database.statements import STATEMENTS
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _record: Any) -> None:
+        bound_values(connection)
         connection.create_function(
             "lower", 1, _lower, deterministic=True
         )  # SQLite's own knows ASCII only
@@ -231,6 +233,7 @@ def _is_settled(path: Path) -> bool:
     """
     if (inode := _inode(path)) is not None and inode in _ENGINES.values():
         return True
+    check_plain(path)
     try:
         with path.open("rb") as file:
             start = file.read(20)
@@ -272,6 +275,8 @@ def _lock(path: Path) -> Iterator[None]:
 
 def _revision(connection: Engine | Connection, url: URL) -> str | None:
     """The revision of the schema; None when the database is empty. Raises `NotARegistry` and `RegistryTooNew`."""
+    if url.get_backend_name() == "sqlite":
+        check_programs(connection, shown(url))
     tables = set(inspect(connection).get_table_names())
     if "alembic_version" not in tables:
         if tables:

@@ -45,6 +45,9 @@ def test_an_endpoint_that_is_no_web_address_is_named(value):
 
 
 def test_a_number_of_seconds_has_to_be_whole(monkeypatch):
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", " ")
+    with pytest.raises(StorageError, match=r"HF_HUB_DOWNLOAD_TIMEOUT is ' ', and has to be"):
+        check_whole_number("hf://fleet/naval", "HF_HUB_DOWNLOAD_TIMEOUT")
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "2.5")
     with pytest.raises(StorageError, match=r"HF_HUB_DOWNLOAD_TIMEOUT is '2\.5', and has to be"):
         check_whole_number("hf://fleet/naval", "HF_HUB_DOWNLOAD_TIMEOUT")

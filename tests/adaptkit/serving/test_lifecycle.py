@@ -216,6 +216,18 @@ def test_a_declared_body_of_100_mb_is_refused_before_it_is_sent(server):
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
 
+def test_a_body_without_an_end_ends_the_connection(server):
+    """Also when it is refused at once: what follows a refusal would be read for ever."""
+    host, port = server.url.removeprefix("http://").split(":")
+    piece = b"%x\r\n%s\r\n" % (1 << 20, bytes(1 << 20))  # of 200
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        with pytest.raises(ConnectionError):
+            connection.sendall(piece * 200)
+
+
 def test_a_killed_server_loses_nothing_and_starts_with_what_was_popular(
     home, served_base, expected, tmp_path
 ):

@@ -258,6 +258,9 @@ def test_requests_that_are_none_are_refused_and_the_server_lives(client, server)
     long = post(json.dumps({"model": "base", "prompt": "x" * 5000}))
     assert long.status_code == 400
     assert "is too long: the base reads at most" in long.json()["error"]["message"]
+    huge = post(json.dumps({"model": "base", "prompt": "x" * 4_000_000}))  # not tokenized at all
+    assert huge.status_code == 400
+    assert "4,000,000 characters is too long: the base reads" in huge.json()["error"]["message"]
     unknown = post(json.dumps({"model": "base", "prompt": [99999]})).json()["error"]["message"]
     assert unknown == "cannot read the token 99999: the base knows 64 tokens"
     assert post(b"x" * (5 << 20)).status_code == 413

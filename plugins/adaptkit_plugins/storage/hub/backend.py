@@ -208,7 +208,7 @@ class HubBackend(StorageBackend):
             f"{attachments.folder(number, kind)}/{name}/{path}": data
             for path, data in files.items()
         }
-        if not placed.keys() <= self._history.tree(look.heads[self._branch]).keys():
+        if not placed.keys() <= self._history.tree(look.head(self._branch)).keys():
             Writer(self._client, self._history, look, self._branch).rewrite(
                 lambda _: placed, f"attached to v{number}"
             )
@@ -233,9 +233,9 @@ class HubBackend(StorageBackend):
         client, nonce = self._client, f"adaptkit-probe-{os.urandom(8).hex()}"
         look = self._history.look()
         head = (
-            look.heads[self._branch]
-            if self._branch in look.heads
-            else next(iter(look.heads.values()))
+            next(iter(look.heads.values()))
+            if look.heads and self._branch not in look.heads
+            else look.head(self._branch)
         )
         with client.os_errors("write"):
             client.api.create_tag(client.repo, tag=nonce, revision=head)

@@ -30,7 +30,7 @@ from adaptkit.io.http.environment import (
 from adaptkit.io.http.limits import LARGEST_ERROR, bound
 from adaptkit_plugins.storage.hub.budget import Budget, budget, count_response, read_counted
 from adaptkit_plugins.storage.hub.errors import cause, explain
-from adaptkit_plugins.storage.hub.redirects import unsafe
+from adaptkit_plugins.storage.hub.redirects import keep_login, name_endpoint, origin, unsafe
 from adaptkit_plugins.storage.hub.retries import transient, wait_asked
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Client:
             url, "endpoints.hf in config.toml" if endpoint else "HF_ENDPOINT", configured
         )
         self.endpoint = configured.rstrip("/")
+        name_endpoint(self.endpoint)
         self._silence = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _SILENCE)
 
     @property
@@ -233,7 +234,7 @@ class Client:
                     yield response
                     return
                 moved = joined(url, where)
-                if _origin(moved) != _origin(url):
+                if origin(moved) != origin(url):
                     headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
                     self._refuse_neighbours(moved)
                 url = moved
@@ -269,6 +270,7 @@ class Client:
         hooks = session.event_hooks["response"]
         if count_response not in hooks:
             hooks.append(count_response)
+            session.event_hooks["request"].append(keep_login)
         return session
 
 
@@ -300,8 +302,3 @@ def _broke_off(text: str) -> Exception:
     import httpx2
 
     return httpx2.RemoteProtocolError(text)
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from adaptkit.errors import Conflict
+from adaptkit.errors import Conflict, StorageError
 from adaptkit.extend.artifact_files import MANIFEST
 from adaptkit.extend.versioned_storage import manifest_bytes
 from adaptkit.io.http import client as http
@@ -58,7 +58,6 @@ class Writer:
         sent, commit = self._send(
             bundle, manifest_bytes(placed), title, trailer(number, bundle.manifest.digest), progress
         )
-        assert isinstance(commit, str)
         if not self._tag(number, commit):
             raise Conflict(
                 f"could not get a number in {self._client.url}",
@@ -82,7 +81,7 @@ class Writer:
         from huggingface_hub import CommitOperationAdd
 
         for _ in range(_LOOKS):
-            head = self._look.heads[self._branch]
+            head = self._look.head(self._branch)
             files = content(head)
             try:
                 self._commit(
@@ -143,7 +142,7 @@ class Writer:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         client = self._client
-        head = self._look.heads[self._branch]
+        head = self._look.head(self._branch)
         tree = self._history.tree(head)
         held = {f.sha256 for p in self._look.versions.values() for f in p.manifest.files}
         xet = client.ask("write", lambda: client.xet(self._branch))
@@ -185,7 +184,7 @@ class Writer:
 
     def _dropped(self, bundle: Bundle, tree: Mapping[str, object]) -> list[str]:
         """Files of the version at the head that are not in this one; what people put there themselves stays."""
-        standing = self._history.at(self._look.heads[self._branch])
+        standing = self._history.at(self._look.head(self._branch))
         if not isinstance(standing, PlacedVersion):
             return []
         mine = {entry.path for entry in bundle.files}
@@ -234,6 +233,12 @@ class Writer:
                 if stale:
                     raise self._overtaken(head) from error
                 raise
+            if not isinstance(made.oid, str):
+                raise StorageError(
+                    f"cannot write {client.url}",
+                    why="the Hub does not say which commit it made",
+                    fix="adaptkit push sends only what is not there; check HF_ENDPOINT",
+                )
             return str(made.pr_url) if proposed else made.oid
 
         with _no_xet_warning():
@@ -273,7 +278,7 @@ class Writer:
         recent = client.ask(
             "read", lambda: client.api.list_repo_commits(client.repo, revision=revision)[:_RECENT]
         )
-        return next((str(commit.commit_id) for commit in recent if word in commit.message), "")
+        return next((str(commit.commit_id) for commit in recent if word in str(commit.message)), "")
 
     def _overtaken(self, head: str) -> Conflict:
         look = self._history.look()

@@ -47,6 +47,16 @@ class Look:
         tagged = [int(match[1]) for tag in self.tags if (match := _TAG.fullmatch(tag))]
         return max([*tagged, *self.versions], default=0)
 
+    def head(self, branch: str) -> str:
+        """The commit that a branch is at; a Hub may list versions and not the branch that they are on."""
+        if branch not in self.heads:
+            raise StorageError(
+                f"there is no branch '{branch}'",
+                why="the Hub does not list it",
+                fix="try again; if it stays so, look at the repository's page",
+            )
+        return self.heads[branch]
+
 
 class History:
     """Reads versions out of a repository. Commits never change, so what one holds is read once."""
@@ -59,8 +69,7 @@ class History:
     def look(self) -> Look:
         """Everything there is; `RepositoryNotFoundError` is a `StorageError` like any other."""
         refs = self._client.ask("read", lambda: self._client.api.list_repo_refs(self._client.repo))
-        heads = {ref.name: ref.target_commit for ref in refs.branches}
-        tags = {ref.name: ref.target_commit for ref in refs.tags}
+        heads, tags = _commits(refs.branches), _commits(refs.tags)
         numbered = [tag for tag in tags if _TAG.fullmatch(tag)]
         from concurrent.futures import ThreadPoolExecutor
 
@@ -207,7 +216,7 @@ class History:
             "read", lambda: api.list_repo_commits(repo, revision=head)[:_LOOK_BACK]
         )
         mark = trailer(placed.number, placed.manifest.digest)
-        mine = [commit.commit_id for commit in commits if mark in commit.message]
+        mine = [str(commit.commit_id) for commit in commits if mark in str(commit.message)]
         return replace(placed, revision=mine[-1]) if mine else self.standing(head)
 
     def _entry(self, commit: str, path: str, listed: Any) -> FileEntry:
@@ -247,3 +256,12 @@ def _fits(listed: Any, entry: FileEntry) -> bool:
     if listed is None or listed.size != entry.size:
         return False
     return listed.lfs is None or listed.lfs.sha256 == entry.sha256
+
+
+def _commits(refs: Sequence[Any]) -> dict[str, str]:
+    """The commit of each branch or tag; one whose name or commit is no text is none."""
+    return {
+        ref.name: ref.target_commit
+        for ref in refs
+        if isinstance(ref.name, str) and isinstance(ref.target_commit, str)
+    }

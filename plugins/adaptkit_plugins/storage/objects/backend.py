@@ -207,11 +207,15 @@ class ObjectBackend(VersionedStorage):
         if f"v{number}/{MANIFEST}" not in self.bucket.entries(f"v{number}"):
             raise attachments.absent(self.url, number)
         name = attachments.identity(files)
-        for (
-            path,
-            data,
-        ) in files.items():  # named by their content: to overwrite one is to change nothing
-            self.bucket.put(f"{attachments.folder(number, kind)}/{name}/{path}", data)
+        try:
+            for path, data in files.items():  # named by their content: to overwrite changes nothing
+                self.bucket.put(f"{attachments.folder(number, kind)}/{name}/{path}", data)
+        except Taken as error:
+            raise Conflict(
+                f"cannot attach to v{number} in {self.url}",
+                why=f"the bucket refuses {error}: another was faster",
+                fix="try again",
+            ) from error
         return name
 
     def attached(self, number: int, kind: str) -> tuple[Mapping[str, bytes], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import click
 import pytest
@@ -85,3 +86,27 @@ def test_whatever_a_command_raises_ends_with_a_message_and_a_true_exit_code(
     assert done.returncode == code
     assert shown in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line", [["export", "naval"], ["demo"], ["diff", "naval"], ["add", "--name", "x"]]
+)
+def test_a_path_that_no_file_system_takes_is_an_error_message_not_a_bug(line, tmp_path):
+    done = run([*line, f"./{'o' * 5000}/x"], tmp_path, ADAPTKIT_HOME=str(tmp_path / "home"))
+    assert done.returncode == 1
+    assert "this is a bug" not in done.stderr
+    assert len(done.stderr) < 12_000
+
+
+def test_the_error_of_a_path_names_it_cut(tmp_path, monkeypatch):
+    @click.command()
+    def explode():
+        Path("o" * 5000).is_dir()
+
+    monkeypatch.setattr(
+        Session, "add_plugin_commands", lambda self, cli: cli.add_command(explode, "explode")
+    )
+    done = run(["explode"], tmp_path)
+    assert done.returncode == 1
+    assert f"error: cannot use {'o' * 200}: File name too long" in done.stderr
+    assert "  give another path" in done.stderr

@@ -9,9 +9,12 @@ import subprocess
 
 import pytest
 from command_line import ADAPTKIT, run
+from keypairs import key_pair
 
 from adaptkit.errors import NotFound
+from adaptkit.workspace.context.context import Context
 from adaptkit.workspace.context.home import Home
+from adaptkit.workspace.context.signatures import policy
 from adaptkit.workspace.context.trust import Decisions
 
 HOSTILE = """\
@@ -90,6 +93,34 @@ def test_a_changed_policy_file_has_to_be_trusted_again(clone):
     assert found().policy == clone / ".adaptkit" / "weak.toml"
     (clone / ".adaptkit" / "weak.toml").write_text("require = false\n")
     assert found().policy is None
+
+
+def test_a_changed_key_of_a_policy_has_to_be_trusted_again(clone):
+    """The policy names the file of a key: whoever changes that file says who may sign."""
+    (clone / ".adaptkit" / "weak.toml").write_text('[keys]\nada = "ada.pub"\n')
+    (clone / ".adaptkit" / "ada.pub").write_text("the key of ada")
+    run(["trust", "."], clone)
+    assert found().policy
+    (clone / ".adaptkit" / "ada.pub").write_text("the key of mallory")
+    assert found().policy is None
+    (clone / ".adaptkit" / "ada.pub").unlink()
+    assert found().policy is None
+
+
+def test_what_was_judged_is_what_is_used_though_the_files_change_between(clone):
+    """Between the look at a file and its use, whoever may write there could exchange it."""
+    ada, mallory = (key_pair(clone, name) for name in ("ada", "mallory"))
+    public = clone / ".adaptkit" / "ada.pub"
+    public.write_bytes(ada.public.read_bytes())
+    (clone / ".adaptkit" / "weak.toml").write_text('[keys]\nada = "ada.pub"\n')
+    run(["trust", "."], clone)
+    with Context(Home.find(None, {})) as context:
+        assert context.config.policy
+        public.write_bytes(mallory.public.read_bytes())
+        (clone / ".adaptkit" / "weak.toml").write_text("require = false\n")
+        rules = policy(context)
+    assert rules.require
+    assert rules.keys == {"ada": ada.fingerprint}
 
 
 def test_a_file_that_is_named_by_the_user_counts(clone, monkeypatch):
