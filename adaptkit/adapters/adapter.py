@@ -1,19 +1,17 @@
 """One adapter directory, read lazily: configuration, header, then one tensor at a time.
 
-Keys are normalised on the way in, because files in the wild carry what PEFT does not write: stray
-adapter names (`lora_A.default.weight`) and the prefixes of torch.compile, FSDP and DDP wrappers.
+Keys are normalised on the way in (`keys.py`).
 """
 
 from __future__ import annotations
 
 import json
-import re
-from functools import lru_cache
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 from adaptkit.adapters.config_types import check_types
-from adaptkit.errors import BadAdapter, BadConfig, BadWeights, requires_extra
+from adaptkit.adapters.keys import normalised
+from adaptkit.adapters.pickled import PickledTensors
+from adaptkit.errors import BadAdapter, BadConfig, BadWeights
 from adaptkit.extend.artifact_files import (
     BASE_WEIGHTS,
     CONFIG,
@@ -25,18 +23,17 @@ from adaptkit.extend.artifact_files import (
 )
 from adaptkit.io.closing import Closing
 from adaptkit.io.safetensors.reader import TensorFile
-from adaptkit.types import TensorInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from adaptkit.bases.weights import BaseWeights
     from adaptkit.extend import Array, Model
+    from adaptkit.types import TensorInfo
 
-LARGEST_CONFIG = (
-    4 << 20
-)  # bytes; PEFT writes a few kilobytes, a rank_pattern for 1,000 modules about 100
+LARGEST_CONFIG = 4 << 20
+"""Bytes; PEFT writes a few kilobytes, a rank_pattern for 1,000 modules about 100."""
 
 _LARGEST_INT = 2**63
 _LARGEST_FLOAT = 1e30  # as in an adaptkit.json; the norm of an update is its fourth power
@@ -51,13 +48,6 @@ _NEVER = frozenset(
         "training_args.bin",
     }
 )
-_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_STRAY = re.compile(r"\.(lora_(?:A|B))\.(?!weight$|bias$)[^.]+\.(weight|bias)$")
-_STRAY_BARE = re.compile(
-    r"\.(lora_(?:embedding_A|embedding_B|magnitude_vector)|ia3_l|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t2)"
-    r"|trainable_tokens_delta)\.(?!weight$)[^.]+(?:\.weight)?$"
-)
-_STRAY_WHOLE = re.compile(r"\.modules_to_save\.default(?=\.)")
 
 
 class _Tensors(Protocol):
@@ -87,7 +77,7 @@ class Adapter(Closing):
         self.model: Callable[[], Model | None] = lambda: None
         self.pickled = pickled
         self._tensors = tensors
-        self._keys, self.header = _normalised(tensors.infos, label)
+        self._keys, self.header = normalised(tensors.infos, label)
 
     @classmethod
     def open(
@@ -134,7 +124,7 @@ class Adapter(Closing):
                 why="unpickling can run code that the file brings",
                 fix="if you trust where it comes from: --allow-pickle",
             )
-        return cls(path, label, config, _Pickle(pickle, label), base_shapes, pickled=True)
+        return cls(path, label, config, PickledTensors(pickle, label), base_shapes, pickled=True)
 
     @property
     def strays(self) -> tuple[str, ...]:
@@ -280,55 +270,6 @@ def _finite(text: str) -> float:
     return value
 
 
-@lru_cache(1 << 14)  # a thousand adapters of one base have the same keys
-def normalise(key: str) -> str:
-    """The key without wrapper prefixes and stray adapter names."""
-    key = _STRAY_WHOLE.sub("", _WRAPPERS.sub("", key).removeprefix("module."))
-    return _STRAY_BARE.sub(r".\1", _STRAY.sub(r".\1.\2", key))
-
-
-def _is_copy(key: str, keys: Collection[str]) -> bool:
-    """Whether a key is PEFT's second one for a bias of a module that is saved whole, as `bias="all"` writes them.
-
-    The other has neither the wrapper's name nor the adapter's, and is the one that PEFT reads.
-    """
-    stem, wrapper, rest = key.partition(".modules_to_save.")
-    return bool(wrapper) and any(
-        f"{stem}.{name}" in keys for name in (rest, rest.partition(".")[2])
-    )
-
-
-_FEW = 1024
-"""Headers of up to so many tensors are kept once normalised."""
-_RECENT: list[tuple[Mapping[str, TensorInfo], dict[str, str], Mapping[str, TensorInfo]]] = []
-
-
-def _normalised(
-    infos: Mapping[str, TensorInfo], label: str
-) -> tuple[dict[str, str], Mapping[str, TensorInfo]]:
-    """The file's key for each normalised one, and the header by normalised keys; made once for all files of a header."""
-    for known, keys, header in _RECENT:
-        if known is infos:
-            return keys, header
-    keys = {}
-    for raw in infos:
-        if _is_copy(raw, infos):
-            continue
-        key = normalise(raw)
-        if key in keys:
-            raise BadWeights(
-                f"{label}: two tensors mean '{key}'",
-                why=f"'{keys[key]}' and '{raw}'",
-                fix="save one adapter per folder: model.save_pretrained(DIR, selected_adapters=[NAME])",
-            )
-        keys[key] = raw
-    header = MappingProxyType({key: infos[raw] for key, raw in sorted(keys.items())})
-    if len(infos) <= _FEW:
-        _RECENT.insert(0, (infos, keys, header))
-        del _RECENT[4:]
-    return keys, header
-
-
 class _Safetensors:
     """The tensors of a safetensors file."""
 
@@ -339,61 +280,3 @@ class _Safetensors:
 
     def close(self) -> None:
         self._file.close()
-
-
-class _Pickle:
-    """The tensors of a `.bin` pickle, read with torch's weights_only loader."""
-
-    def __init__(self, path: Path, label: str) -> None:
-        with requires_extra("torch", f"cannot read the pickle {PICKLE}"):
-            import torch
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            first = str(error).splitlines()[0]
-            raise BadWeights(
-                f"{label}: cannot read {PICKLE} safely", why=first, fix="save as safetensors"
-            ) from error
-        if not isinstance(loaded, dict) or not all(
-            isinstance(v, torch.Tensor) for v in loaded.values()
-        ):
-            raise BadWeights(
-                f"{label}: {PICKLE} is not a table of tensors", fix="save as safetensors"
-            )
-        self._arrays: dict[str, Array] = {str(k): _from_torch(v) for k, v in loaded.items()}
-        self.infos = {
-            k: TensorInfo(_DTYPES[v.dtype.name], tuple(v.shape), v.nbytes)
-            for k, v in self._arrays.items()
-        }
-
-    def read(self, key: str) -> Array:
-        return self._arrays[key]
-
-    def close(self) -> None:
-        return
-
-
-_DTYPES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
-
-
-def _from_torch(tensor: Any) -> Array:
-    import ml_dtypes
-    import torch
-
-    tensor = tensor.detach().contiguous()
-    if tensor.dtype == torch.bfloat16:  # numpy has no bfloat16 of its own
-        bits: Array = tensor.view(torch.uint16).numpy()
-        return bits.view(ml_dtypes.bfloat16)
-    array: Array = tensor.numpy()
-    return array

@@ -14,7 +14,8 @@ import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
-from adaptkit.adapters.adapter import Adapter, artifact_paths, normalise
+from adaptkit.adapters.adapter import Adapter, artifact_paths
+from adaptkit.adapters.keys import normalise
 from adaptkit.errors import BadAdapter, BadConfig, BadWeights
 from adaptkit.plugin.manager import Plugins
 
