@@ -254,13 +254,10 @@ def split_weight(text: str) -> tuple[str, float]:
             return text, 1.0
         weight = math.nan
     if not math.isfinite(weight):
-        raise BadRecipe(
-            f"the weight of '{head}' is {tail or 'empty'}"
-            if head
-            else f"'{text}' names no adapter",
-            why="a weight is a finite number" if head else "no blank is beside a =",
-            fix=f"for example {head or 'naval'}=0.7",
-        )
+        what, why = f"the weight of '{head}' is {tail or 'empty'}", "a weight is a finite number"
+        if not head:
+            what, why = f"'{text}' names no adapter", "no blank is beside a ="
+        raise BadRecipe(what, why=why, fix=f"for example {head or 'naval'}=0.7")
     return head, weight
 
 

@@ -42,7 +42,7 @@ usual = gc.get_threshold()
 put_off_collection(20_000)
 print(gc.isenabled(), seen(10_000), gc.get_threshold() == usual)
 print(gc.isenabled(), seen(20_000), gc.get_threshold() == usual, gc.callbacks)
-print(gc.isenabled(), seen(2_000), gc.get_threshold() == usual, gc.callbacks)
+print(gc.isenabled(), seen(2 * usual[0]), gc.get_threshold() == usual, gc.callbacks)
 """
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from adaptkit.adapters.ingest import PreparedAdapter
+    from adaptkit.errors import AdaptkitError
     from adaptkit.types import Manifest, Quantisation
     from adaptkit.workspace.context.context import Context
     from adaptkit.workspace.results import Added
@@ -147,6 +148,12 @@ def take_in(
         new_version=new_version,
         origin="added",
     )
+
+
+def not_added(folder: Path, error: AdaptkitError) -> str:
+    """Why one of many folders was not added, with its path."""
+    what = error.summary
+    return what if str(folder) in what else f"{folder}: {what}"
 
 
 def _check_claim(context: Context, manifest: Manifest, *, force: bool) -> None:

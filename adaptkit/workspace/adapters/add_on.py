@@ -9,7 +9,7 @@ from adaptkit.adapters.adapter import Adapter
 from adaptkit.adapters.formats import foreign_file
 from adaptkit.adapters.ingest import PreparedAdapter
 from adaptkit.errors import AdaptkitError
-from adaptkit.workspace.adapters.add import take_in
+from adaptkit.workspace.adapters.add import not_added, take_in
 from adaptkit.workspace.lookup.adapters import check_named_base
 from adaptkit.workspace.lookup.bases import base_of
 from adaptkit.workspace.tasks.add import AskedFolder, stored_on
@@ -53,7 +53,7 @@ def add_on(
                 if not force:
                     check_named_base(context, adapter, base, known)
         except AdaptkitError as error:
-            return f"{folder}: {error.summary}"
+            return not_added(folder, error)
         if quantised is not None:
             known = replace(known, identity=replace(known.identity, quantised=quantised))
         if known.shapes is not None and known.folder is None:
@@ -102,5 +102,5 @@ def add_on(
                     force=force,
                 )
             except AdaptkitError as error:
-                yield f"{folder}: {error.summary}"
+                yield not_added(folder, error)
         step(1)

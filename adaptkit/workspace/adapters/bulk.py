@@ -13,7 +13,7 @@ from adaptkit.errors import AdaptkitError, BadReference, Conflict
 from adaptkit.extend.artifact_files import CONFIG
 from adaptkit.io.progress.progress import thread_safe
 from adaptkit.io.safe_paths import user_path
-from adaptkit.workspace.adapters.add import add
+from adaptkit.workspace.adapters.add import add, not_added
 from adaptkit.workspace.adapters.remove import remove
 from adaptkit.workspace.context.executor import executor_url
 from adaptkit.workspace.context.home import FOLDER
@@ -89,8 +89,7 @@ def add_all(
             try:
                 return add(context, folder, called, **how)
             except AdaptkitError as error:
-                what = error.summary
-                return what if str(folder) in what else f"{folder}: {what}"
+                return not_added(folder, error)
             finally:
                 step(1)
 

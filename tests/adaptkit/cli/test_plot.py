@@ -72,7 +72,7 @@ def test_training_and_forgetting_are_drawn_from_what_was_recorded(typed, tmp_pat
     png = tmp_path / "t.png"
     code, shown = typed("plot", "training", "naval", "--out", png, "--json")
     assert code == 0
-    assert json.loads(shown.out)["curves"] == {"naval@1": trained.facts["curve"]}
+    assert json.loads(shown.out)["curves"] == {"naval@1": list(map(list, trained.facts["curve"]))}
     assert png.read_bytes().startswith(b"\x89PNG")
     code, shown = typed("plot", "forgetting", "naval", "--out", png, "--json")
     assert json.loads(shown.out)["forgetting"] == {"naval@1": {"polite": 0.25}}

@@ -363,7 +363,7 @@ def test_the_specific_method_goes_before_the_catch_all(plugin):
     assert [one.name for one in plugins.methods()] == ["anything", "ia3"]
     assert plugins.method_for(View()).name == "ia3"
     assert plugins.method_for(View("OFT")).name == "anything"
-    with pytest.raises(NotFound, match="no method for peft_type called 'OFT': known are ia3"):
+    with pytest.raises(NotFound, match="no method for peft_type called 'OFT': known is ia3"):
         Plugins([ia3]).method_for(View("OFT"))
 
 

@@ -293,4 +293,4 @@ def test_an_engine_that_is_not_installed_is_named_with_what_to_install(tmp_path)
     assert "cannot start the engine 'vllm': the program 'vllm' is not installed" in done.stderr
     assert "pip install vllm" in done.stderr
     unknown = run([*line[:-1], "vlm"], tmp_path)
-    assert "no engine called 'vlm': known are vllm" in unknown.stderr
+    assert "no engine called 'vlm': known is vllm" in unknown.stderr

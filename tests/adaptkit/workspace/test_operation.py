@@ -142,8 +142,8 @@ def test_libraries_say_nothing_of_themselves_while_an_operation_runs(caplog):
 
     name = next(iter(QUIET))
 
-    def look(context: str) -> None:
-        logging.getLogger(name).warning("an optional kernel was not downloaded: %s", context)
+    def look(text: str) -> None:
+        logging.getLogger(name).warning("an optional kernel was not downloaded: %s", text)
         logging.getLogger(name).error("broken")
 
     checking(look, "look")("x")

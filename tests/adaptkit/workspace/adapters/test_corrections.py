@@ -283,7 +283,7 @@ def test_killed_at_any_point_the_readme_is_the_old_or_the_new_one(step, folder, 
     assert seen == {"# one\n", "# corrected\n"}
 
 
-@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_pull_killed_at_any_point_has_the_old_readme_or_the_new_one(
     step, workspace, place, tmp_path
 ):
@@ -345,7 +345,7 @@ def test_a_first_readme_that_goes_back_is_reviewed_as_all_that_leaves(workspace,
         workspace.push("naval", url)
 
 
-@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("lose", [False, True], ids=["sent", "sent-and-healed"])
 def test_a_push_of_a_corrected_readme_killed_at_any_point_is_done_by_the_next(
     step, lose, workspace, place, tmp_path

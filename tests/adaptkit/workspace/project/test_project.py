@@ -125,7 +125,7 @@ def test_what_is_locked_stays_until_it_is_updated_by_name(team):
     ]
     assert report.entries["medic"].digest == old["medic"]
     assert team.ws.lock(team.project, update_all=True).entries["medic"].digest == new["medic"]
-    with pytest.raises(NotFound, match=f"no adapter in {PROJECT} called 'nawal': known is naval"):
+    with pytest.raises(NotFound, match=f"no adapter in {PROJECT} called 'nawal': known are naval"):
         team.ws.lock(team.project, update=["nawal"])
 
 

@@ -59,7 +59,7 @@ def test_versions_stored_by_workers_are_those_of_one_process(tmp_path, runs, tin
     ]
     assert other.failures == one.failures
     (failure,) = other.failures
-    assert failure.startswith(f"{runs / 'd'}: ")
+    assert failure.startswith(f"{runs / 'd'}")
     assert not any(added.created for added in again.added)
 
 
