@@ -32,9 +32,9 @@ def adapters_of(folder):
 def test_what_is_mixed_is_pushed_and_pulled_with_it(mixture, tiny_llama, workspace, tmp_path):
     added = workspace.add(mixture, "mix", base=str(tiny_llama)).version
     workspace.push("mix", f"file://{tmp_path}/place/mix")
-    elsewhere = Workspace.init(tmp_path / "elsewhere")
-    assert elsewhere.pull(f"file://{tmp_path}/place/mix").version.digest == added.digest
-    folder = elsewhere.path("mix")
+    with Workspace.init(tmp_path / "elsewhere") as elsewhere:
+        assert elsewhere.pull(f"file://{tmp_path}/place/mix").version.digest == added.digest
+        folder = elsewhere.path("mix")
     weights = [folder / name / "adapter_model.safetensors" for name in ("0", "1")]
     assert [w.read_bytes() for w in weights] == [
         (mixture / name / "adapter_model.safetensors").read_bytes() for name in ("0", "1")
