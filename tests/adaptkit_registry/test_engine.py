@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from artifacts import manifest
 from concurrency import FORK, at_once, killed
+from sqlalchemy import text
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from adaptkit.errors import NotARegistry, RegistryError, RegistryLocked, RegistryTooNew
@@ -308,6 +309,16 @@ def test_an_empty_file_becomes_a_registry(tmp_path):
     path.touch()
     Registry.open(path).close()
     _is_sound(path)
+
+
+def test_what_reads_while_the_database_is_made_reads_to_its_end(tmp_path):
+    """One of many that are added at once makes the database, while others look at what was there before."""
+    with Registry.open(tmp_path / "registry.db", making=lambda: None) as registry:
+        with registry._reading() as connection:
+            assert connection.execute(text("SELECT count(*) FROM adapters")).scalar() == 0
+            registry.make()
+            assert connection.execute(text("SELECT count(*) FROM versions")).scalar() == 0
+        assert registry.versions() == []
 
 
 def test_a_folder_is_no_registry(tmp_path):

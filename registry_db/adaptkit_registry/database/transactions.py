@@ -99,6 +99,8 @@ class Transactions:
     def __init__(self, engine: Engine, clock: Callable[[], str] = utc_now) -> None:
         self._engine, self._now = engine, clock
         self._absent: Path | None = None
+        self._empty: Engine | None = None
+        """What was read before the database was made, which other threads may still be reading."""
         self._making: Callable[[], None] = _nothing
         self._lock = Lock()
 
@@ -126,9 +128,8 @@ class Transactions:
         with self._lock:
             if self._absent is not None:
                 self._making()
-                self._engine, empty = open_engine(self._absent), self._engine
+                self._engine, self._empty = open_engine(self._absent), self._engine
                 self._absent = None
-                empty.dispose()
 
     @property
     def shown(self) -> str:
@@ -137,6 +138,8 @@ class Transactions:
 
     def close(self) -> None:
         close_engine(self._engine)
+        if self._empty is not None:
+            self._empty.dispose()
 
     def __enter__(self) -> Self:
         return self
