@@ -59,6 +59,8 @@ jinja2.Environment.compile = lru_cache(64)(jinja2.Environment.compile)
 
 MEMORY, ROOM = Path("/dev/shm"), 4 << 30
 """A file system in memory, and how much room in it is enough."""
+AVAILABLE = 12 << 30
+"""Bytes of memory that this container may still use: for the files, and for the workers beside them."""
 
 MODULES = pytest.StashKey[int]()
 """How many modules were loaded when what stood was last left out of garbage collection."""
@@ -85,11 +87,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _holds_the_tests(folder: Path) -> bool:
+    from adaptkit.io.machine.hardware import available_memory
+
     return (
         folder.is_dir()
         and os.access(folder, os.W_OK)
         and not os.statvfs(folder).f_flag & os.ST_NOEXEC  # virtual environments are made there
         and shutil.disk_usage(folder).free >= ROOM
+        and available_memory() >= AVAILABLE
     )
 
 

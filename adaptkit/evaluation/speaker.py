@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from adaptkit.adapters.adapter import read_config
 from adaptkit.errors import BadAdapter, BadData, requires_extra
 from adaptkit.training.base_model import load_model, load_tokenizer, most_tokens
-from adaptkit.training.data.tokens import TEMPLATE, Tokeniser
+from adaptkit.training.data.tokens import Tokeniser, template_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,9 +40,8 @@ class Speaker:
         with requires_extra("torch", "cannot load an adapter"):
             from peft import PeftModel
         _check_task(adapter)
-        template = adapter / TEMPLATE
-        if template.is_file():
-            self.tokenizer.chat_template = template.read_text("utf-8")
+        if (template := template_of(adapter)) is not None:
+            self.tokenizer.chat_template = template
         with warnings.catch_warnings():
             # PEFT 0.21 asks a model for a property that transformers 5 renames.
             warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptkit.errors import AdaptkitError, requires_extra
 from adaptkit.training.base_model import load_model, load_tokenizer
-from adaptkit.training.data.tokens import TEMPLATE, Tokeniser, Tokens
+from adaptkit.training.data.tokens import Tokeniser, Tokens, template_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,9 +38,9 @@ class LiveModel:
                 self.model.load_adapter(str(folder), adapter_name=name)
         self.model.eval()
         self._templates = {
-            name: file.read_text("utf-8")
+            name: template
             for name, folder in adapters.items()
-            if (file := folder / TEMPLATE).is_file()
+            if (template := template_of(folder)) is not None
         }
         limit = getattr(model.config, "max_position_embeddings", None) or LONGEST
         self.longest = min(LONGEST, int(limit))

@@ -16,11 +16,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from adaptkit.errors import TrainingError
+from adaptkit.errors import BadAdapter, TrainingError
+from adaptkit.io.files import read_plain
 from adaptkit.training.data.rows import Chat, Labelled, Pair, Prompt, Row, Text, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 TEMPLATE = "chat_template.jinja"
 """The file in which an adapter brings along how its conversations are written."""
@@ -33,6 +35,21 @@ CHATML = (
 )
 
 _MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\b")  # not `add_generation_prompt`
+
+
+def template_of(adapter: Path) -> str | None:
+    """The chat template that an adapter's folder brings along; None where it has none."""
+    file = adapter / TEMPLATE
+    if not file.is_file():
+        return None
+    try:
+        return read_plain(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadAdapter(
+            f"cannot use {file}",
+            why="a chat template is text in UTF-8",
+            fix="take it out of the adapter's folder, and add that again",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from adaptkit.io.staging import staging
 from adaptkit.io.toml_file import BadToml, load, read_text
 from adaptkit.serving.composition import TAKEN, model_of
 from adaptkit.serving.routing import WITHIN
-from adaptkit.training.data.tokens import TEMPLATE
+from adaptkit.training.data.tokens import template_of
 from adaptkit.workspace.context.moments import kept_moments, open_moments
 from adaptkit.workspace.lookup.adapters import open_for_merge
 from adaptkit.workspace.lookup.artifacts import find_version, verified_tree
@@ -143,8 +143,7 @@ class WorkspaceAdapters:
     def template(self, digest: str) -> str | None:
         """The chat template that the version was trained with, where it brings one along."""
         if digest not in self._templates:
-            file = verified_tree(self._context, digest) / TEMPLATE
-            self._templates[digest] = file.read_text("utf-8") if file.is_file() else None
+            self._templates[digest] = template_of(verified_tree(self._context, digest))
         return self._templates[digest]
 
     def measured(self, digest: str) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from adaptkit.errors import TrainingError
+from adaptkit.errors import BadAdapter, TrainingError
 from adaptkit.training.data.rows import Chat, Message, Pair, Text
-from adaptkit.training.data.tokens import CHATML, IGNORED, Tokeniser
+from adaptkit.training.data.tokens import CHATML, IGNORED, TEMPLATE, Tokeniser, template_of
 
 PLAIN = (
     "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{{ eos_token }}{% endfor %}"
@@ -82,3 +82,12 @@ def test_prompts_count_too_when_asked_for(tokenizer):
     tokens = Tokeniser(tokenizer, answers_only=False)(Pair("Hull?", "Hull 90%."))
     assert all(tokens.counted)
     assert tokens.labels == list(tokens.ids)
+
+
+def test_a_template_that_is_no_text_is_named(tmp_path):
+    assert template_of(tmp_path) is None
+    (tmp_path / TEMPLATE).write_text("{{ messages }}")
+    assert template_of(tmp_path) == "{{ messages }}"
+    (tmp_path / TEMPLATE).write_bytes(b"\xff\xfe")
+    with pytest.raises(BadAdapter, match="chat_template.jinja: a chat template is text in UTF-8"):
+        template_of(tmp_path)
