@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from adaptkit.adapters.opened import OpenAdapter
+    from adaptkit.bake.extract import ExtractReport
     from adaptkit.bake.run import BakeReport
     from adaptkit.types import BaseIdentity, Facts
     from adaptkit.workspace.context.context import Context
@@ -171,11 +172,7 @@ def extract_adapter(
         for text in report.remarks:
             context.notify(text)
         if report.left_out:
-            context.notify(
-                f"left out, because PEFT has no low-rank update for such: {count_text(len(report.left_out), 'tensor')} "
-                f"({report.left_out_share:.2g} of the whole change; saved with --keep-full), "
-                f"such as {', '.join(report.left_out[:3])}"
-            )
+            context.notify(left_out(report, keep_full=keep_full))
         facts: Facts = {
             "extracted": {"loss": report.error.total, "left_out": list(report.left_out)}
         }
@@ -188,6 +185,19 @@ def extract_adapter(
         assert name is not None
         added = register(context, prepared, name, message=message, origin="extracted")
         return Extracted(report, prepared.manifest.digest, added.version)
+
+
+def left_out(report: ExtractReport, *, keep_full: bool) -> str:
+    """What is said of the tensors that an extracted adapter leaves out."""
+    never = [name for name in report.left_out if keep_full or "." not in name]  # in no module
+    how = ""
+    if len(never) < len(report.left_out):
+        how = "; saved with --keep-full" + (f", but for {', '.join(never[:3])}" if never else "")
+    why = "PEFT has no low-rank update for such" if how else "no adapter of PEFT brings such"
+    return (
+        f"left out, because {why}: {count_text(len(report.left_out), 'tensor')} "
+        f"({report.left_out_share:.2g} of the whole change{how}), such as {', '.join(report.left_out[:3])}"
+    )
 
 
 def bake_opened(

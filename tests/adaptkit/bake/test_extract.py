@@ -7,7 +7,10 @@ import pytest
 import tiny
 import trained_adapters
 
+from adaptkit.algebra.loss import Loss
+from adaptkit.bake.extract import ExtractReport
 from adaptkit.errors import BadBase, BadRecipe
+from adaptkit.workspace.bake import left_out
 
 
 @pytest.fixture
@@ -162,3 +165,33 @@ def test_learned_positions_that_take_no_row_numbers_are_no_low_rank_update(works
     made = workspace.extract(tmp_path / "tuned", tmp_path / "base", rank=2, out=tmp_path / "out")
     assert made.report.left_out == (positions,)
     assert "model.decoder.embed_tokens" in made.report.ranks
+
+
+@pytest.mark.parametrize(
+    ("names", "keep_full", "said"),
+    [
+        (
+            ("norm.weight",),
+            False,
+            "PEFT has no low-rank update for such: 1 tensor (0.5 of the whole change; saved with --keep-full), such",
+        ),
+        (
+            ("norm.weight", "query_tokens"),
+            False,
+            "change; saved with --keep-full, but for query_tokens), such as norm.weight, query_tokens",
+        ),
+        (
+            ("query_tokens",),
+            False,
+            "no adapter of PEFT brings such: 1 tensor (0.5 of the whole change), such as query_tokens",
+        ),
+        (
+            ("model.mask",),
+            True,
+            "no adapter of PEFT brings such: 1 tensor (0.5 of the whole change), such as model.mask",
+        ),
+    ],
+)
+def test_what_is_left_out_names_keep_full_where_that_saves_it(names, keep_full, said):
+    report = ExtractReport(1, {}, Loss(0.0, {}), names, 0.5)
+    assert said in left_out(report, keep_full=keep_full)
