@@ -101,13 +101,23 @@ class Dask(Executor):
             if not asked.set_running_or_notify_cancel():
                 return
             try:
-                asked.set_result(done.result(timeout=WAIT))
+                asked.set_result(self._result(done))
             except BaseException as error:  # noqa: BLE001  (whatever it is, the one who waits gets it)
                 asked.set_exception(self._explained(error, call))
 
         asked.add_done_callback(lambda done: done.cancelled() and running.cancel())
         running.add_done_callback(finish)
         return asked
+
+    def _result(self, done: Any) -> Outcome:
+        """What a task returned. The worker that has it may have died since: then another one does the task again."""
+        for _ in range(TRIES):
+            with suppress(TimeoutError):
+                outcome: Outcome = done.result(timeout=WAIT)
+                return outcome
+            if self._client.status != "running":
+                break
+        raise TimeoutError
 
     def close(self, *, cancel: bool) -> None:
         """Close the connection; the cluster stays as it was found."""
