@@ -36,7 +36,7 @@ class Values:
     """What to type, with places for the adapter's `label`, its `rank` and the `double` of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRules:
     """What one engine's documentation and code, of one version, say about LoRA adapters."""
 
@@ -44,13 +44,13 @@ class EngineRules:
     version: str
     source: str
     """Where it is documented that low-rank updates of linear layers are applied."""
-    methods: frozenset[str]
+    methods: frozenset[str] = frozenset({"lora"})
     rank: Rule
-    rank_limit: int | None
-    rank_flag: str
+    rank_limit: int | None = None
+    rank_flag: str = ""
     flags: Mapping[str, Rule]
     """Of fields of adapter_config.json that are on, and of its patterns: those that are not applied."""
-    layers: Mapping[str, Rule]
+    layers: Mapping[str, Rule] = field(default_factory=dict)
     """Of layers by the last parts of their names: those that are not applied."""
     extras: Rule
     experts: Rule
@@ -136,17 +136,13 @@ def _through_gguf(
         name=name,
         version=version,
         source=source,
-        methods=frozenset({"lora"}),
         rank=Rule("applied", _NO_LIMIT, source),
-        rank_limit=None,
-        rank_flag="",
         flags={
             "use_dora": Rule("refused", _NO_DORA, code),
             "lora_bias": Rule("refused", _NO_BIAS, code),
             "use_rslora": Rule("ignored", _RSLORA, _LLAMACPP_SCALE),
             "alpha_pattern": Rule("ignored", _ONE_ALPHA, _LLAMACPP_SCALE),
         },
-        layers={},
         extras=Rule("refused", _NO_UPDATE, code),
         experts=Rule("refused", _EXPERTS, code),
         advice=advice,
@@ -162,10 +158,7 @@ def _of_lorax(
         name=name,
         version=version,
         source=source,
-        methods=frozenset({"lora"}),
         rank=Rule("applied", _NO_LIMIT, source),
-        rank_limit=None,
-        rank_flag="",
         flags={
             "use_dora": Rule("ignored", _NO_MAGNITUDE, code),
             "lora_bias": Rule("ignored", _BIASES_LOST, code),
@@ -189,7 +182,6 @@ RULES: Mapping[str, EngineRules] = {
             name="vllm",
             version="0.33",
             source=_VLLM,
-            methods=frozenset({"lora"}),
             rank=Rule("refused", "its rank is above the limit", _VLLM_RANKS),
             rank_limit=16,
             rank_flag="--max-lora-rank",
@@ -206,7 +198,6 @@ RULES: Mapping[str, EngineRules] = {
                 "use_qalora": Rule("refused", _NO_UPDATE, _VLLM_CODE),
                 "kasa_config": Rule("refused", _NO_START, _VLLM_CODE),
             },
-            layers={},
             extras=Rule("refused", _NO_UPDATE, _VLLM_CODE),
             experts=Rule("applied", "", _VLLM),
             values={
@@ -227,9 +218,7 @@ RULES: Mapping[str, EngineRules] = {
             name="sglang",
             version="0.5.23",
             source=_SGLANG,
-            methods=frozenset({"lora"}),
             rank=Rule("refused", "its rank is above the limit", _SGLANG),
-            rank_limit=None,
             rank_flag="--max-lora-rank",
             flags={
                 "use_dora": Rule("refused", _NO_DORA, _SGLANG_CHECKS),
@@ -238,7 +227,6 @@ RULES: Mapping[str, EngineRules] = {
                 "rank_pattern": Rule("refused", _ONE_RANK, _SGLANG_POOL),
                 "alpha_pattern": Rule("ignored", _ONE_ALPHA, _SGLANG_CODE),
             },
-            layers={},
             extras=Rule("refused", _NO_UPDATE, _SGLANG_POOL),
             experts=Rule("refused", _EXPERTS, _SGLANG_POOL),
             values={
