@@ -48,12 +48,17 @@ def with_folders(config: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     }
 
 
-def with_paths(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The configuration with the full paths of its members in a folder: PEFT looks for them nowhere else."""
+def with_paths(
+    config: Mapping[str, Any], folder: Path, called: Path | None = None
+) -> dict[str, Any]:
+    """The configuration with the full paths of its members in a folder: PEFT looks for them nowhere else.
+
+    `called` is what the folder will be called, where that is another path.
+    """
     here = members(config, folder)
     if not here:
         return dict(config)
-    paths = {name: str(folder.absolute() / name) for name in here}
+    paths = {name: str((called or folder).absolute() / name) for name in here}
     return dict(config) | {"adapters": dict(config["adapters"]) | paths}
 
 

@@ -13,7 +13,7 @@ from adaptkit.cli.shell.pictures import Picture
 from adaptkit.cli.shell.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from adaptkit.workspace.sweeps.walk import Swept
 
@@ -61,13 +61,10 @@ def _summary(swept: Swept) -> Iterator[str]:
         if (count := swept.count(status))
     )
     yield f"{swept.name}: {counts or 'nothing'}"
-    for version in (one for one in swept.versions if one.metrics):
-        figures = "  ".join(
-            f"{name} {value:.4g}" for name, value in sorted(version.metrics.items())
-        )
-        yield f"  {version.ref}  {figures}"
-    shown = {version.ref for version in swept.versions}
-    for ref, row in swept.board.figures.items():  # what a gate held back, too
-        if ref not in shown:
-            figures = "  ".join(f"{name} {value:.4g}" for name, value in sorted(row.items()))
+    rows: dict[str, Mapping[str, float]] = {one.ref: one.metrics for one in swept.versions}
+    for ref, scored in swept.board.figures.items():  # what a gate held back, too
+        rows.setdefault(ref, scored)
+    for ref, row in rows.items():
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in sorted(row.items()))
+        if figures:
             yield f"  {ref}  {figures}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adaptkit import refs
 from adaptkit.adapters.adapter import Adapter, read_config
 from adaptkit.adapters.formats import to_dialect
-from adaptkit.adapters.members import as_file, members
+from adaptkit.adapters.members import as_file, with_paths
 from adaptkit.errors import BadRecipe
 from adaptkit.extend.artifact_files import CONFIG, MANIFEST
 from adaptkit.io.files import atomic_write, os_errors
@@ -74,8 +74,7 @@ def export(
             shutil.copytree(tree, folder, copy_function=shutil.copyfile)
         atomic_write(folder / MANIFEST, pretty_json(manifest.to_json()))
         config = read_config(folder, ref)
-        if (here := members(config, folder)) != []:  # PEFT finds them by full paths only
-            places = config["adapters"] | {name: str(target.absolute() / name) for name in here}
-            atomic_write(folder / CONFIG, as_file(config | {"adapters": places}))
+        if (placed := with_paths(config, folder, target)) != config:
+            atomic_write(folder / CONFIG, as_file(placed))
         rename_into(folder, target)
     return target

@@ -56,10 +56,11 @@ def written(dialect: str, view: AdapterView, modules: Sequence[Module]) -> Trans
     alpha = Counter(used).most_common(1)[0][0]
     both = any(name.startswith("text_encoder_2.") for name in distinct)
     model = _model(view, distinct.values()) if dialect == "kohya" else ""
-    original = any(is_original(part_of(view, name)[1].removeprefix(COMFY)) for name in distinct)
+    parts = {name: part_of(view, name) for name in distinct}
+    original = any(is_original(name.removeprefix(COMFY)) for _, name in parts.values())
     tensors: Tensors = {}
     for module in distinct.values():
-        part, name = part_of(view, module.name)
+        part, name = parts[module.name]
         if dialect == "kohya" or (dialect == "comfyui" and part != "transformer"):
             prefix = "lora_te" if part == "text_encoder" and not both else PARTS[part]
             if part == "transformer":
