@@ -1,4 +1,4 @@
-"""Every backend before a server whose answers are changed at random: an error of ours, or a result, never another error."""
+"""Every backend before a server whose responses are changed at random: an error of ours, or a result, never another error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from artifacts import bundle
-from changed_answers import changing
+from changed_responses import changing
 from hubs import hub
 
 from adaptkit.errors import AdaptkitError, StorageError

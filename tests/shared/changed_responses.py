@@ -1,4 +1,4 @@
-"""A proxy on loopback in front of a real server, which changes its answers at random: what a hostile one could say."""
+"""A proxy on loopback in front of a real server, which changes its responses at random: what a hostile one could say."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ RAW = (
 
 
 @dataclass
-class Answer:
+class Response:
     """A status, headers and a body; `raw` is sent as it is instead, `cut` says of the body that it goes on."""
 
     status: int
@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass
 class Changes:
-    """From answer number `first` on, answers are changed by `choice`; None changes nothing."""
+    """From response number `first` on, responses are changed by `choice`; None changes nothing."""
 
     url: str
     choice: Random | None = None
@@ -72,42 +72,42 @@ class Changes:
     def start(self, choice: Random) -> None:
         self.choice, self.first, self.count = choice, choice.choice([0, 0, 1, 2, 3]), 0
 
-    def apply(self, answer: Answer) -> Answer:
+    def apply(self, response: Response) -> Response:
         self.count += 1
         at, choice = self.count - 1, self.choice
         if choice is None or at < self.first or (at > self.first and choice.random() < 0.7):
-            return answer
-        return changed(answer, choice)
+            return response
+        return changed(response, choice)
 
 
-def changed(answer: Answer, choice: Random) -> Answer:
-    """The answer with one thing about it that no honest server says."""
+def changed(response: Response, choice: Random) -> Response:
+    """The response with one thing about it that no honest server says."""
     kind = choice.choice(
         ["json", "json", "json", "bytes", "body", "header", "status", "cut", "raw"]
     )
     if kind == "json":
         with suppress(ValueError):
-            text = json.dumps(_with_a_wrong_value(json.loads(answer.body), choice))
-            answer.body = text.encode(errors="surrogatepass")
-    elif kind == "bytes" and answer.body:
-        data = bytearray(answer.body)
+            text = json.dumps(_with_a_wrong_value(json.loads(response.body), choice))
+            response.body = text.encode(errors="surrogatepass")
+    elif kind == "bytes" and response.body:
+        data = bytearray(response.body)
         for _ in range(choice.choice([1, 5, 50])):
             data[choice.randrange(len(data))] = choice.randrange(256)
-        answer.body = bytes(data)
+        response.body = bytes(data)
     elif kind == "body":
-        answer.body = choice.choice(BODIES)
+        response.body = choice.choice(BODIES)
     elif kind == "header":
         name = choice.choice(sorted(HEADERS))
-        kept = [one for one in answer.headers if one[0].lower() != name.lower()]
-        answer.headers = [*kept, (name, choice.choice(HEADERS[name]))]
+        kept = [one for one in response.headers if one[0].lower() != name.lower()]
+        response.headers = [*kept, (name, choice.choice(HEADERS[name]))]
     elif kind == "status":
-        answer.status = choice.choice(STATUSES)
+        response.status = choice.choice(STATUSES)
         name = choice.choice(["Location", "Retry-After", "WWW-Authenticate", "RateLimit"])
-        answer.headers.append((name, choice.choice(HEADERS[name])))
+        response.headers.append((name, choice.choice(HEADERS[name])))
     elif kind == "raw":
-        answer.raw = choice.choice(RAW)
-    answer.cut = kind == "cut"
-    return answer
+        response.raw = choice.choice(RAW)
+    response.cut = kind == "cut"
+    return response
 
 
 def _with_a_wrong_value(value: Any, choice: Random) -> Any:
@@ -129,7 +129,7 @@ def changing(upstream: str) -> Iterator[Changes]:
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("do_"):
-                return self._answer
+                return self._response
             raise AttributeError(name)
 
         def handle_one_request(self) -> None:
@@ -139,21 +139,21 @@ def changing(upstream: str) -> Iterator[Changes]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-        def _answer(self) -> None:
+        def _response(self) -> None:
             self.close_connection = True
-            answer = changes.apply(_asked(self, behind, changes.url))
-            if answer.raw:
-                self.wfile.write(answer.raw)
+            response = changes.apply(_asked(self, behind, changes.url))
+            if response.raw:
+                self.wfile.write(response.raw)
                 return
-            lines = [f"HTTP/1.1 {answer.status} X"]
-            lines += [f"{name}: {value}" for name, value in answer.headers]
-            named = {name.lower() for name, _ in answer.headers}
+            lines = [f"HTTP/1.1 {response.status} X"]
+            lines += [f"{name}: {value}" for name, value in response.headers]
+            named = {name.lower() for name, _ in response.headers}
             if not named & {"content-length", "transfer-encoding"}:
-                lines.append(f"Content-Length: {len(answer.body) + 100 * answer.cut}")
+                lines.append(f"Content-Length: {len(response.body) + 100 * response.cut}")
             lines += ["Connection: close", "", ""]
             self.wfile.write("\r\n".join(lines).encode("latin-1", errors="replace"))
             if self.command != "HEAD":
-                self.wfile.write(answer.body)
+                self.wfile.write(response.body)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -171,7 +171,7 @@ def changing(upstream: str) -> Iterator[Changes]:
 _OWN = {"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"}
 
 
-def _asked(client: BaseHTTPRequestHandler, behind: str, url: str) -> Answer:
+def _asked(client: BaseHTTPRequestHandler, behind: str, url: str) -> Response:
     """What the server behind says to a request; its addresses are the proxy's."""
     body = client.rfile.read(int(client.headers.get("Content-Length") or 0))
     upstream = HTTPConnection(behind, timeout=30)
@@ -191,6 +191,6 @@ def _asked(client: BaseHTTPRequestHandler, behind: str, url: str) -> Answer:
         ]
         if client.command == "HEAD" and (size := response.getheader("Content-Length")):
             headers.append(("Content-Length", size))
-        return Answer(response.status, headers, data)
+        return Response(response.status, headers, data)
     finally:
         upstream.close()
