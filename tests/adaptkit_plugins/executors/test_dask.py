@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import clusters
 import pytest
@@ -38,6 +39,14 @@ def test_two_workers_of_one_machine_share_its_files(cluster):
         assert executor.capabilities.workers == 2
         assert executor.capabilities.shared_files
         assert executor.capabilities.gpus == 0
+
+
+def test_a_result_that_takes_longer_than_a_connection_is_waited_for(cluster, monkeypatch):
+    monkeypatch.setattr("adaptkit_plugins.executors.dask.WAIT", 1.0)
+    with Dask.open(cluster, workers=None, needs=TaskNeeds()) as executor:
+        late = executor._client.submit(time.sleep, 1.2, pure=False)
+        assert executor._result(late) is None
+        assert late.status == "finished"
 
 
 def test_the_user_may_say_that_files_are_not_shared(cluster):
