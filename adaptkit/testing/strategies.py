@@ -175,9 +175,7 @@ def _cases(strategy: MergeStrategy[Any]) -> list[tuple[str, int]]:
     """Each of its spaces with the fewest adapters it takes, and with some more."""
     low, high = strategy.arity
     counts = sorted({low, min(low + 1, high or low + 1), min(low + 3, high or low + 3)})
-    known = [
-        space for space in strategy.spaces if space in _SHAPES
-    ]  # another test names the others
+    known = [space for space in strategy.spaces if space in _SHAPES]  # a test names the others
     return [(space, count) for space in known for count in counts]
 
 

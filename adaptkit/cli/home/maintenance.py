@@ -10,6 +10,7 @@ import click
 from adaptkit.cli.executors import on_option
 from adaptkit.cli.shell.questions import confirm
 from adaptkit.cli.shell.session import Session, complete_ref, json_option, pass_session
+from adaptkit.io.sizes import count_text, size_text
 
 if TYPE_CHECKING:
     from adaptkit.store.gc import Swept
@@ -46,8 +47,6 @@ def verify(
     for damage in found.damaged:
         session.out.warn(damage)
     elsewhere = f", {len(found.elsewhere)} elsewhere" if found.elsewhere else ""
-    from adaptkit.io.sizes import count_text
-
     bases = ", ".join(f"{count} {status}" for status, count in found.bases.items())
     lines = [
         f"{count_text(len(found.sound), 'artifact')} sound, {len(found.damaged)} damaged{elsewhere}"
@@ -167,8 +166,6 @@ def import_registry(session: Session, file: str) -> None:
 
 
 def _checked(found: Checked) -> list[str]:
-    from adaptkit.io.sizes import count_text
-
     lines = [
         f"{finding.kind:<13} {finding.what}  {finding.why}"
         + (f"  → {finding.repaired}" if finding.repaired else "")
@@ -194,8 +191,6 @@ def _checked(found: Checked) -> list[str]:
 
 
 def _swept(done: Swept) -> list[str]:
-    from adaptkit.io.sizes import count_text, size_text
-
     would = "would be " if done.dry_run else ""
     lines = [f"{ref} {would}forgotten" for ref in done.purged]
     lines.append(
@@ -208,8 +203,6 @@ def _swept(done: Swept) -> list[str]:
 
 
 def _info(found: Info) -> list[str]:
-    from adaptkit.io.sizes import size_text
-
     lines = [f"home      {found.home}", f"registry  {found.registry}"]
     lines += [f"  {kind.replace('_', ' '):<12} {count:,}" for kind, count in found.counts.items()]
     lines.append("store")

@@ -112,9 +112,7 @@ def check_web_address(url: str, name: str, value: str) -> None:
 
 def check_whole_number(url: str, name: str) -> None:
     """Refuse a variable that is set and is no whole number."""
-    value = os.environ.get(
-        name, ""
-    )  # a blank alone is no number either: libraries fail on it at import
+    value = os.environ.get(name, "")  # a blank alone is none: libraries fail on it at import
     if value and not (value.strip().isdecimal() and len(value) < 7):
         raise StorageError(
             f"cannot open {url}",
